@@ -1,0 +1,280 @@
+"""Convolution: strides, dilation, groups, any padding; four interchangeable forms and the gradients by hand.
+
+What deep learning calls convolution is a cross-correlation: the filter is not flipped. Sources: AlexNet (2012, §3)
+for groups, Yu & Koltun (2016) for dilation, Dumoulin & Visin (2016) for the geometry of the transposed form,
+Lavin & Gray (2016) for Winograd's minimal filtering (`kernels.winograd`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import tensorflow as tf
+
+from kernels.cost import Cost
+from kernels.geometry import (
+    Padding,
+    Pair,
+    crop_or_pad,
+    output_size,
+    pad_image,
+    pair,
+    spread,
+    window_padding,
+    window_views,
+)
+from kernels.winograd import winograd2, winograd4
+
+# 1. The equation ------------------------------------------------------------------------------------------------
+#
+#   y[b, p, q, o] = Σ_{i,j,c}  x[b, p·s + i·d − top, q·s + j·d − left, c + g·C/G] · w[i, j, c, o]
+#
+# s stride, d dilation, G groups; g = ⌊o·G/Cout⌋ is the group of output channel o and reads only its own C/G input
+# channels. Outside the image x is 0. x [B,H,W,C], w [kh,kw,C/G,Cout], y [B,H',W',Cout]. Depthwise: G = C.
+
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------------
+
+
+def conv2d_reference(x, filters, stride=1, padding="SAME", dilation=1, groups=1) -> np.ndarray:
+    """The equation as loops over images, output pixels, output channels and taps, in float64."""
+    x, filters = np.asarray(x, np.float64), np.asarray(filters, np.float64)
+    (sh, sw), (dh, dw) = np.broadcast_to(stride, 2), np.broadcast_to(dilation, 2)
+    batch, height, width, channels = x.shape
+    kh, kw, depth, out_channels = filters.shape
+    if padding == "SAME":
+        down = max((int(np.ceil(height / sh)) - 1) * sh + (kh - 1) * dh + 1 - height, 0)
+        across = max((int(np.ceil(width / sw)) - 1) * sw + (kw - 1) * dw + 1 - width, 0)
+        (top, bottom), (left, right) = (down // 2, down - down // 2), (across // 2, across - across // 2)
+    else:
+        (top, bottom), (left, right) = ((0, 0), (0, 0)) if padding == "VALID" else padding
+    out_height = (height + top + bottom - (kh - 1) * dh - 1) // sh + 1
+    out_width = (width + left + right - (kw - 1) * dw - 1) // sw + 1
+    y = np.zeros((batch, out_height, out_width, out_channels))
+    for b, p, q, o in np.ndindex(*y.shape):
+        first = (o * groups // out_channels) * (channels // groups)
+        for i, j in np.ndindex(kh, kw):
+            row, column = p * sh + i * dh - top, q * sw + j * dw - left
+            if 0 <= row < height and 0 <= column < width:
+                y[b, p, q, o] += x[b, row, column, first : first + depth] @ filters[i, j, :, o]
+    return y
+
+
+# 3. Tensor forms --------------------------------------------------------------------------------------------------
+
+
+def conv2d(
+    x: tf.Tensor,
+    filters: tf.Tensor,
+    stride: Pair = 1,
+    padding: Padding = "SAME",
+    dilation: Pair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> tf.Tensor:
+    """Convolve x [B,H,W,C] with filters [kh,kw,C/groups,Cout] → [B,H',W',Cout].
+
+    `algorithm`: "nn" (tf.nn.conv2d), "im2col" (patches, then one matmul), "shifted" (one matmul a filter tap),
+    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), or "auto". All agree; only rounding and speed differ.
+    Raises ValueError for shapes or settings that do not fit together.
+    """
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    _check(x, filters, groups)
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm is {algorithm!r}; expected one of {', '.join(ALGORITHMS)}")
+    if None not in x.shape[1:3]:
+        output_size(padding, x.shape[1:3], tuple(filters.shape[:2]), stride, dilation)  # says if it does not fit
+    return ALGORITHMS[algorithm](x, filters, stride, padding, dilation, groups)
+
+
+def _check(x: tf.Tensor, filters: tf.Tensor, groups: int) -> None:
+    if len(x.shape) != 4 or len(filters.shape) != 4:
+        raise ValueError(f"got x {x.shape} and filters {filters.shape}; expected [B,H,W,C] and [kh,kw,C/groups,Cout]")
+    if not isinstance(groups, int) or groups < 1 or x.shape[-1] % groups or filters.shape[-1] % groups:
+        raise ValueError(
+            f"groups is {groups!r}; expected a divisor of the {x.shape[-1]} input channels and of the "
+            f"{filters.shape[-1]} output channels"
+        )
+    if x.shape[-1] != filters.shape[2] * groups:
+        raise ValueError(
+            f"x has {x.shape[-1]} channels, but filters {tuple(filters.shape)} in {groups} group(s) "
+            f"read {filters.shape[2] * groups}"
+        )
+
+
+def _nn(x, filters, stride, padding, dilation, groups):
+    """tf.nn.conv2d; TensorFlow's CPU kernels lack gradients for groups and dilation, so those take the hand's."""
+    words = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
+    channels = x.shape[-1]
+    if groups == channels > 1 and stride[0] == stride[1] and dilation == (1, 1):
+        kh, kw, _, out = filters.shape
+        depthwise = tf.reshape(filters, (kh, kw, channels, out // channels))
+        return tf.nn.depthwise_conv2d(x, depthwise, (1, *stride, 1), words)
+    if groups == 1 and dilation == (1, 1):
+        return tf.nn.conv2d(x, filters, stride, words)
+
+    @tf.custom_gradient
+    def convolution(x, filters):
+        def gradients(dy):
+            return (
+                conv2d_input_gradient(dy, filters, x.shape[1:3], stride, padding, dilation, groups),
+                conv2d_filter_gradient(x, dy, filters.shape[:2], stride, padding, dilation, groups),
+            )
+
+        return tf.nn.conv2d(x, filters, stride, words, dilations=dilation), gradients
+
+    return convolution(x, filters)
+
+
+def _views(x, kernel, stride, padding, dilation):
+    """The kh·kw strided views [B,H',W',C] of the padded image, and the output size."""
+    if None in x.shape[1:3]:
+        raise ValueError(f'x has shape {x.shape}; only algorithm "nn" takes images of unknown size')
+    out = output_size(padding, x.shape[1:3], kernel, stride, dilation)
+    padded = pad_image(x, window_padding(padding, x.shape[1:3], kernel, stride, dilation))
+    return window_views(padded, kernel, stride, dilation, out), out
+
+
+def _grouped(matrix: tf.Tensor, groups: int) -> tf.Tensor:
+    """[N,K,G·D] → [G,N,K·D]: one matrix a group, its columns ordered (tap, channel)."""
+    _, taps, channels = matrix.shape
+    matrix = tf.reshape(matrix, (-1, taps, groups, channels // groups))
+    return tf.reshape(tf.transpose(matrix, (2, 0, 1, 3)), (groups, -1, taps * channels // groups))
+
+
+def _grouped_filters(filters: tf.Tensor, groups: int) -> tf.Tensor:
+    """[kh,kw,C/G,Cout] → [G,kh·kw·C/G,Cout/G]."""
+    kh, kw, depth, out = filters.shape
+    filters = tf.reshape(filters, (kh * kw * depth, groups, out // groups))
+    return tf.transpose(filters, (1, 0, 2))
+
+
+def _im2col(x, filters, stride, padding, dilation, groups):
+    """Write every window out as a row, then multiply once: a convolution is a matmul of a larger matrix."""
+    views, (height, width) = _views(x, tuple(filters.shape[:2]), stride, padding, dilation)
+    patches = tf.stack(views, axis=3)  # [B,H',W',kh·kw,C]
+    patches = tf.reshape(patches, (-1, len(views), x.shape[-1]))  # [N,kh·kw,C], N = B·H'·W'
+    y = tf.matmul(_grouped(patches, groups), _grouped_filters(filters, groups))  # [G,N,Cout/G]
+    return tf.reshape(tf.transpose(y, (1, 0, 2)), (-1, height, width, filters.shape[-1]))
+
+
+def _shifted(x, filters, stride, padding, dilation, groups):
+    """One matmul a tap: shift the image under the filter and add what each tap contributes. No patches in memory."""
+    kh, kw, _, out_channels = filters.shape
+    views, (height, width) = _views(x, (kh, kw), stride, padding, dilation)
+    total = None
+    for tap, view in enumerate(views):
+        rows = _grouped(tf.reshape(view, (-1, 1, x.shape[-1])), groups)  # [G,N,C/G]
+        weights = filters[tap // kw : tap // kw + 1, tap % kw : tap % kw + 1]
+        term = tf.matmul(rows, _grouped_filters(weights, groups))  # [G,N,Cout/G]
+        total = term if total is None else total + term
+    return tf.reshape(tf.transpose(total, (1, 0, 2)), (-1, height, width, out_channels))
+
+
+ALGORITHMS = {
+    "auto": _nn,
+    "nn": _nn,
+    "im2col": _im2col,
+    "shifted": _shifted,
+    "winograd": winograd2,
+    "winograd4": winograd4,
+}
+
+
+def conv2d_transpose(
+    x: tf.Tensor,
+    filters: tf.Tensor,
+    stride: Pair = 1,
+    padding: Padding = "SAME",
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    output_size: tuple[int, int] | None = None,
+) -> tf.Tensor:
+    """The transposed convolution: the adjoint of `conv2d` with the same filters, ⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩.
+
+    x [B,H',W',Cout], filters [kh,kw,C/groups,Cout] as the convolution has them → [B,H,W,C]. Several H, W can
+    give one H', W' when stride > 1; `output_size` chooses, by default the largest for "SAME" (H'·stride) and the
+    smallest otherwise.
+    """
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    if output_size is None:
+        reach = [(k - 1) * d + 1 for k, d in zip(filters.shape[:2], dilation, strict=True)]
+        if padding == "SAME":
+            output_size = x.shape[1] * stride[0], x.shape[2] * stride[1]
+        else:
+            pads = window_padding(padding, x.shape[1:3], tuple(filters.shape[:2]), stride, dilation)
+            output_size = (
+                (x.shape[1] - 1) * stride[0] + reach[0] - sum(pads[0]),
+                (x.shape[2] - 1) * stride[1] + reach[1] - sum(pads[1]),
+            )
+    return conv2d_input_gradient(x, filters, output_size, stride, padding, dilation, groups)
+
+
+# 4. The gradients by hand -----------------------------------------------------------------------------------------
+#
+# Each x[m] meets the filter's tap i in the output p with p·s + i·d − top = m, so
+#   ∂L/∂x[m] = Σ_{p,i : p·s + i·d − top = m} Σ_o ∂L/∂y[p,o] · w[i,:,o].
+# Spread ∂L/∂y by the stride (zeros between) and this is a convolution again: stride 1, the same dilation, with the
+# filter flipped in both directions and its channel axes exchanged.
+#   ∂L/∂w[i] = Σ_{b,p,q} x[b, p·s + i·d − top, …]ᵀ ∂L/∂y[b,p,q]: one matmul a tap, of the views of the forward pass.
+
+
+def conv2d_input_gradient(
+    gradient: tf.Tensor,
+    filters: tf.Tensor,
+    input_size: Sequence[int],
+    stride: Pair = 1,
+    padding: Padding = "SAME",
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tf.Tensor:
+    """∂L/∂x [B,H,W,C] from ∂L/∂y [B,H',W',Cout]; `input_size` is (H, W). Differentiable again."""
+    kernel, stride, dilation = tuple(filters.shape[:2]), pair(stride), pair(dilation)
+    expected = output_size(padding, input_size, kernel, stride, dilation)
+    if tuple(gradient.shape[1:3]) != expected:
+        raise ValueError(f"the gradient is {gradient.shape[1:3]} large; an input of {input_size} gives {expected}")
+    pads = window_padding(padding, input_size, kernel, stride, dilation)
+    dense = spread(gradient, stride)  # [B,(H'−1)s+1,(W'−1)s+1,Cout]
+    margins = []
+    for axis in (0, 1):
+        reach = (kernel[axis] - 1) * dilation[axis]
+        before = reach - pads[axis][0]
+        margins.append((before, input_size[axis] + reach - dense.shape[axis + 1] - before))
+    dense = crop_or_pad(dense, (margins[0], margins[1]))
+    kh, kw, depth, out = filters.shape
+    flipped = tf.reshape(tf.reverse(filters, (0, 1)), (kh, kw, depth, groups, out // groups))
+    flipped = tf.reshape(tf.transpose(flipped, (0, 1, 4, 3, 2)), (kh, kw, out // groups, groups * depth))
+    return conv2d(dense, flipped, 1, "VALID", dilation, groups)
+
+
+def conv2d_filter_gradient(
+    x: tf.Tensor,
+    gradient: tf.Tensor,
+    filter_size: Pair,
+    stride: Pair = 1,
+    padding: Padding = "SAME",
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tf.Tensor:
+    """∂L/∂w [kh,kw,C/groups,Cout] from x [B,H,W,C] and ∂L/∂y [B,H',W',Cout]. Differentiable again."""
+    kh, kw = pair(tuple(filter_size))
+    views, _ = _views(x, (kh, kw), pair(stride), padding, pair(dilation))
+    dy = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]
+    taps = []
+    for view in views:
+        rows = _grouped(tf.reshape(view, (-1, 1, x.shape[-1])), groups)  # [G,N,C/G]
+        taps.append(tf.transpose(tf.matmul(rows, dy, transpose_a=True), (1, 0, 2)))  # [C/G,G,Cout/G]
+    return tf.reshape(tf.stack(taps), (kh, kw, x.shape[-1] // groups, gradient.shape[-1]))
+
+
+# 5. The cost --------------------------------------------------------------------------------------------------------
+
+
+def conv2d_cost(filter_shape: Sequence[int], output_shape: Sequence[int], *, input_gradient: bool = True) -> Cost:
+    """Every output sums kh·kw·C/G products. Backward: the filter gradient and (unless x is the image) the input's
+    cost the same again, each."""
+    macs = prod(output_shape) * prod(filter_shape[:3])
+    return Cost(macs=macs, flops=2 * macs, backward_flops=2 * macs * (2 if input_gradient else 1))

@@ -1,0 +1,101 @@
+"""Dropout with a mask that is a function of its seed.
+
+Srivastava et al. 2014, in the inverted form (section 10): what survives is scaled up in training, so that
+evaluation does nothing. The mask comes from the generator Philox 4×32-10 (Salmon et al. 2011), so that eager,
+graph and XLA draw the same one, in every dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+import tensorflow as tf
+
+from kernels.cost import Cost, elementwise_cost
+
+# 1. Equation -----------------------------------------------------------------------------------------------
+#
+#   r ~ uniform on 0 … 2³² − 1 from the seed,   mask = [r ≥ rate · 2³²] / (1 − rate),   y = mask · x
+#
+#   E[mask] = 1, so E[y] = x.   ∂L/∂x = mask · ∂L/∂y, with the same mask.
+
+# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+
+def philox_reference(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
+    """Ten rounds of Philox: four 32-bit counter words and two key words → four random 32-bit words."""
+    (c0, c1, c2, c3), (k0, k1), low = counter, key, 0xFFFFFFFF
+    for _ in range(10):
+        p, q = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (q >> 32) ^ c1 ^ k0, q & low, (p >> 32) ^ c3 ^ k1, p & low
+        k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+    return c0, c1, c2, c3
+
+
+def random_words_reference(count: int, seed: Sequence[int]) -> list[int]:
+    """The 32-bit words of tf.random.stateless_uniform(alg="philox").
+
+    TensorFlow first scrambles the seed, two 64-bit numbers, into key and counter with a key of its own; then
+    the n-th block of four words has counter n.
+    """
+    first, second = (int(s) % 2**64 for s in seed)
+    scrambled = (first % 2**32, first >> 32, second % 2**32, second >> 32)
+    k0, k1, c2, c3 = philox_reference(scrambled, (0x3EC8F720, 0x02461E29))
+    blocks = [philox_reference((n, 0, c2, c3), (k0, k1)) for n in range(-(-count // 4))]
+    return [word for block in blocks for word in block][:count]
+
+
+def dropout_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.ndarray:
+    """Dropout one number at a time, its own random generator included."""
+    y = np.zeros(np.shape(x))
+    for place, word in zip(np.ndindex(y.shape), random_words_reference(y.size, seed), strict=True):
+        y[place] = float(x[place]) / (1 - rate) if word >= rate * 2**32 else 0.0
+    return y
+
+
+# 3. Tensor forms -------------------------------------------------------------------------------------------
+
+
+def dropout_mask(
+    shape: Sequence[int] | tf.Tensor, rate: float, seed: tf.Tensor, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """0 with probability `rate`, else 1/(1 − rate), from a `seed` of two 32-bit ints.
+
+    Raises ValueError if the rate is not in [0, 1) or the seed is not two ints.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout rate is {rate}; expected the share to drop, at least 0 and below 1")
+    seed = tf.convert_to_tensor(seed)
+    if not seed.shape.is_compatible_with((2,)) or not seed.dtype.is_integer:
+        raise ValueError(f"dropout seed is {seed.dtype.name} {seed.shape}; expected two ints, such as (0, 1)")
+    # Words, not floats: of a word's 32 bits XLA keeps the first 23 in a float, TensorFlow's kernels the last.
+    words = tf.random.stateless_uniform(
+        shape, tf.cast(seed, tf.int32), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    return tf.where(words >= ceil(rate * 2**32), tf.cast(1 / (1 - rate), dtype), 0)
+
+
+def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """Zero each number of `x` (any shape) with probability `rate` and scale the rest by 1/(1 − rate).
+
+    The same seed gives the same mask. Raises ValueError as `dropout_mask` does.
+    """
+    return x * dropout_mask(tf.shape(x), rate, seed, x.dtype)
+
+
+# 4. Gradient by hand ---------------------------------------------------------------------------------------
+
+
+def dropout_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """To the input: the mask is drawn again from its seed, not kept, and applied to the gradient."""
+    return dropout(gradient, rate, seed)
+
+
+# 5. Cost ---------------------------------------------------------------------------------------------------
+
+
+def dropout_cost(input_shape: Sequence[int]) -> Cost:
+    """Forward a comparison and a product an element, backward a product; random bits are integer work."""
+    return elementwise_cost(input_shape, forward=2)

@@ -1,0 +1,130 @@
+"""Windows that slide over images: pairs, padding and output sizes.
+
+Convolution and pooling share one geometry. A window of `size` taps, `dilation` apart, visits the padded
+image every `stride` pixels; the functions here turn the words "SAME" and "VALID" into pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import tensorflow as tf
+
+Pair = int | tuple[int, int]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = Literal["SAME", "VALID"] | Pads
+
+
+def pair(value: Pair, what: str = "value") -> tuple[int, int]:
+    """An int or a (vertical, horizontal) pair of positive ints → a pair."""
+    numbers = (value, value) if isinstance(value, int) else tuple(value)
+    if len(numbers) != 2 or any(not isinstance(n, int) or n < 1 for n in numbers):
+        raise ValueError(f"{what} is {value!r}; expected a positive int or a pair of them, such as 2 or (2, 1)")
+    return numbers
+
+
+def same_padding(length: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
+    """TensorFlow's "SAME" along one axis: ⌈length/stride⌉ outputs, the odd pixel of padding goes last."""
+    reach = (window - 1) * dilation + 1
+    total = max((-(-length // stride) - 1) * stride + reach - length, 0)
+    return total // 2, total - total // 2
+
+
+def window_padding(
+    padding: Padding, size: Sequence[int | None], window: Pair, stride: Pair, dilation: Pair = 1
+) -> Pads:
+    """Padding in pixels, ((top, bottom), (left, right)), for an image of `size` (height, width).
+
+    Raises ValueError for unknown words, negative padding, or "SAME" over an image of unknown size.
+    """
+    if padding == "VALID":
+        return (0, 0), (0, 0)
+    if padding == "SAME":
+        if None in size:
+            raise ValueError('padding "SAME" in pixels needs a known image size; give explicit padding instead')
+        rows, columns = zip(size, pair(window), pair(stride), pair(dilation), strict=True)
+        return same_padding(*rows), same_padding(*columns)
+    try:
+        (top, bottom), (left, right) = padding
+    except (TypeError, ValueError):
+        top = -1
+    if not all(isinstance(n, int) and n >= 0 for n in (top, *(() if top == -1 else (bottom, left, right)))):
+        raise ValueError(
+            f'padding is {padding!r}; expected "SAME", "VALID" or ((top, bottom), (left, right)) in pixels'
+        )
+    return (top, bottom), (left, right)
+
+
+def output_size(
+    padding: Padding, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair = 1
+) -> tuple[int, int]:
+    """Height and width of what a sliding window gives. Raises ValueError where the window does not fit."""
+    pads = window_padding(padding, size, window, stride, dilation)
+    out = tuple(
+        (length + sum(pad) - (taps - 1) * gap - 1) // step + 1
+        for length, pad, taps, gap, step in zip(
+            size, pads, pair(window), pair(dilation), pair(stride), strict=True
+        )
+    )
+    if min(out) < 1:
+        raise ValueError(
+            f"a window of {pair(window)} (dilation {pair(dilation)}) does not fit into an image of "
+            f"{tuple(size)} padded by {pads}; use a larger image or more padding"
+        )
+    return out[0], out[1]
+
+
+def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
+    """[B,H,W,C] → [B,H+top+bottom,W+left+right,C], filled with `value`."""
+    if pads == ((0, 0), (0, 0)):
+        return x
+    return tf.pad(x, ((0, 0), *pads, (0, 0)), constant_values=tf.cast(value, x.dtype))
+
+
+def window_views(
+    x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]
+) -> list[tf.Tensor]:
+    """What each tap of the window sees, row by row: kh·kw strided views [B,H',W',C] of the padded image."""
+    (kh, kw), (sh, sw), (dh, dw) = pair(window), pair(stride), pair(dilation)
+    return [
+        x[:, i * dh : i * dh + (out[0] - 1) * sh + 1 : sh, j * dw : j * dw + (out[1] - 1) * sw + 1 : sw]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+
+
+def spread(x: tf.Tensor, stride: Pair) -> tf.Tensor:
+    """Set stride − 1 zeros between neighbours: [B,H,W,C] → [B,(H−1)·sh+1,(W−1)·sw+1,C].
+
+    The adjoint of taking every stride-th pixel. Done by reshaping, so that XLA sees neither scatter nor loop.
+    """
+    sh, sw = pair(stride)
+    if (sh, sw) == (1, 1):
+        return x
+    _, height, width, channels = x.shape
+    x = tf.reshape(x, (-1, height, 1, width, 1, channels))
+    x = tf.pad(x, ((0, 0), (0, 0), (0, sh - 1), (0, 0), (0, sw - 1), (0, 0)))
+    x = tf.reshape(x, (-1, height * sh, width * sw, channels))
+    return x[:, : (height - 1) * sh + 1, : (width - 1) * sw + 1]
+
+
+def place_view(view: tf.Tensor, tap: tuple[int, int], stride: Pair, dilation: Pair, size: Sequence[int]) -> tf.Tensor:
+    """The adjoint of one of `window_views`: put what tap (i, j) saw back into a padded image of `size`."""
+    (i, j), (dh, dw) = tap, pair(dilation)
+    back = spread(view, stride)
+    below, right = size[0] - i * dh - back.shape[1], size[1] - j * dw - back.shape[2]
+    return tf.pad(back, ((0, 0), (i * dh, below), (j * dw, right), (0, 0)))
+
+
+def crop_image(x: tf.Tensor, pads: Pads) -> tf.Tensor:
+    """The adjoint of `pad_image`: take the padding off again."""
+    (top, bottom), (left, right) = pads
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def crop_or_pad(x: tf.Tensor, margins: Pads) -> tf.Tensor:
+    """Add `margins` ((top, bottom), (left, right)) of zeros; a negative margin takes pixels off."""
+    (top, bottom), (left, right) = margins
+    x = crop_image(x, ((max(-top, 0), max(-bottom, 0)), (max(-left, 0), max(-right, 0))))
+    return pad_image(x, ((max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))))

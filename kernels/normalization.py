@@ -1,0 +1,279 @@
+"""Normalisation: batch normalisation, its folding into a convolution, and local response normalisation.
+
+Batch normalisation: Ioffe & Szegedy 2015, algorithms 1 and 2. Local response normalisation: Krizhevsky et al.
+2012, §3.3.
+
+Statistics and sums are computed in float32 (float64 for float64 input), whatever x is; results have the type
+of x. No gradient flows through returned statistics. Any of batch, height and width may be unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from kernels.cost import Cost, elementwise_cost
+
+# 1. Equation ------------------------------------------------------------------------------------------------
+#
+#   batch     y = (x − μ)·γ/√(σ² + ε) + β       μ, σ² of each channel, in this batch or in the training set
+#   response  y_i = x_i / (k + α·Σ_j x_j²)^β    i and j channels of one pixel, |j − i| ≤ r
+#
+# Training normalises with the biased variance (1/m)·Σ(x − μ)², m = B·H·W, and hands on the unbiased one,
+# m/(m − 1) times that, for the running average. α is not divided by the size of the window.
+
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
+
+
+def batch_normalization_reference(x, mean, variance, scale, offset, epsilon: float) -> np.ndarray:
+    y = np.array(x, np.float64)
+    for c in range(y.shape[-1]):
+        gain = 1.0 if scale is None else scale[c]
+        shift = 0.0 if offset is None else offset[c]
+        y[..., c] = (y[..., c] - mean[c]) / np.sqrt(variance[c] + epsilon) * gain + shift
+    return y
+
+
+def batch_normalization_training_reference(
+    x, scale, offset, epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    channels = [channel.ravel() for channel in np.moveaxis(np.asarray(x, np.float64), -1, 0)]
+    m = channels[0].size
+    mean = np.array([sum(channel) / m for channel in channels])
+    biased = np.array([sum((channel - mu) ** 2) / m for channel, mu in zip(channels, mean, strict=True)])
+    y = batch_normalization_reference(x, mean, biased, scale, offset, epsilon)
+    return y, mean, biased * m / max(m - 1, 1)
+
+
+def local_response_normalization_reference(
+    x, radius: int = 2, bias: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
+) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    y, channels = np.zeros_like(x), x.shape[-1]
+    for i in range(channels):
+        neighbours = range(max(i - radius, 0), min(i + radius, channels - 1) + 1)
+        y[..., i] = x[..., i] / (bias + alpha * sum(x[..., j] ** 2 for j in neighbours)) ** beta
+    return y
+
+
+# 3. Tensor forms --------------------------------------------------------------------------------------------
+
+
+def batch_normalization(
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    epsilon: float,
+) -> tf.Tensor:
+    """[…,C] → […,C], with statistics and parameters [C]; no `scale` is 1, no `offset` is 0.
+
+    Not x·gain + (β − μ·gain), which saves a subtraction and loses digits where |μ| is much larger than σ.
+    """
+    mean, variance, scale, offset = _parameters(x, mean, variance, scale, offset)
+    gain = tf.math.rsqrt(variance + epsilon) * scale  # [C]
+    return tf.cast((_wide(x) - mean) * gain + offset, x.dtype)
+
+
+def batch_normalization_training(
+    x: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    epsilon: float,
+    algorithm: str = "auto",
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """[B,H,W,C] → (y [B,H,W,C], mean [C], unbiased variance [C]).
+
+    Forms: "fused" (auto) is TensorFlow's, which has no float64; "explicit" (auto for float64) writes the
+    equation; "matmul" takes the sums as products with a vector of ones, forward and backward, which XLA
+    compiles to faster code for the CPU than reductions. On GPUs such products may round to TF32.
+    Raises ValueError for "fused" in float64, and for x that is not [B,H,W,C].
+    """
+    if x.shape.rank != 4:
+        raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
+    forms = ("explicit", "matmul") if x.dtype == tf.float64 else ("fused", "explicit", "matmul")
+    form = _form(algorithm, x, *forms)
+    scale, offset = _parameters(x, scale=scale, offset=offset)[2:]
+
+    if form == "fused":
+        y, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
+        return y, tf.stop_gradient(mean), tf.stop_gradient(unbiased)
+    if form == "matmul":
+        y, mean, variance = _normalize_by_matmul(x, scale, offset, epsilon)
+    else:
+        mean = tf.reduce_mean(_wide(x), axis=(0, 1, 2))
+        variance = tf.reduce_mean(tf.square(_wide(x) - mean), axis=(0, 1, 2))
+        y = batch_normalization(x, mean, variance, scale, offset, epsilon)
+    m = _count(x)
+    return y, tf.stop_gradient(mean), tf.stop_gradient(variance * m / tf.maximum(m - 1, 1))
+
+
+def _normalize_by_matmul(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float):
+    """(y, mean, biased variance) of which only y has a gradient, the one derived below."""
+
+    @tf.custom_gradient
+    def normalize(x, scale, offset):
+        mean = _channel_sums(_wide(x)) / _count(x)
+        variance = _channel_sums(tf.square(_wide(x) - mean)) / _count(x)
+        y = batch_normalization(x, mean, variance, scale, offset, epsilon)
+
+        def backward(gradient, *_):
+            return batch_normalization_gradient(x, gradient, scale, mean, variance, epsilon)
+
+        return (y, mean, variance), backward
+
+    return normalize(x, scale, offset)
+
+
+def fold_batch_normalization(
+    filters: tf.Tensor,
+    bias: tf.Tensor | None,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    epsilon: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Filters [kh,kw,Cin/groups,Cout] and bias [Cout] of a convolution that normalises its own output.
+
+    (w∗x + b − μ)·gain + β = (w·gain)∗x + (b − μ)·gain + β, with gain = γ/√(σ² + ε).
+    """
+    mean, variance, scale, offset = _parameters(filters, mean, variance, scale, offset)
+    gain = tf.math.rsqrt(variance + epsilon) * scale  # [Cout]
+    shift = -mean if bias is None else _wide(bias) - mean
+    return tf.cast(_wide(filters) * gain, filters.dtype), tf.cast(shift * gain + offset, filters.dtype)
+
+
+def local_response_normalization(
+    x: tf.Tensor,
+    radius: int = 2,
+    bias: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    algorithm: str = "auto",
+) -> tf.Tensor:
+    """[B,H,W,C] → [B,H,W,C]. Forms: "nn" (auto) is tf.nn's, "explicit" (auto for float64) adds 2r+1 views.
+
+    The defaults are Krizhevsky's, with n = 2·radius + 1 = 5 channels in a window.
+    Raises ValueError for "nn" in float64, which tf.nn does not have.
+    """
+    form = _form(algorithm, x, *(("explicit",) if x.dtype == tf.float64 else ("nn", "explicit")))
+    wide = _wide(x)  # tf.nn has no bfloat16 either
+    if form == "nn":
+        y = tf.nn.local_response_normalization(wide, radius, bias, alpha, beta)
+    else:
+        y = wide * (bias + alpha * _neighbour_sums(tf.square(wide), radius)) ** -beta
+    return tf.cast(y, x.dtype)
+
+
+def _form(algorithm: str, x: tf.Tensor, *forms: str) -> str:
+    """The form to compute: the first of `forms` for "auto"."""
+    if algorithm not in ("auto", *forms):
+        known = ", ".join(forms)
+        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or, for {x.dtype.name}, {known}')
+    return forms[0] if algorithm == "auto" else algorithm
+
+
+def _wide_type(x: tf.Tensor) -> tf.DType:
+    """The type statistics of x are computed in."""
+    return tf.float64 if x.dtype == tf.float64 else tf.float32
+
+
+def _wide(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, _wide_type(x))
+
+
+def _parameters(x: tf.Tensor, mean=0.0, variance=1.0, scale=None, offset=None) -> list[tf.Tensor]:
+    """Mean, variance, scale and offset of x's channels as wide [C]; None is 1 for scale, 0 for offset."""
+    values = mean, variance, 1.0 if scale is None else scale, 0.0 if offset is None else offset
+    return [tf.broadcast_to(tf.cast(value, _wide_type(x)), x.shape[-1:]) for value in values]
+
+
+def _count(x: tf.Tensor) -> tf.Tensor:
+    """m = B·H·W as a wide scalar."""
+    return tf.reduce_prod(tf.cast(tf.shape(x)[:-1], _wide_type(x)))
+
+
+def _channel_sums(x: tf.Tensor) -> tf.Tensor:
+    """[B,H,W,C] → [C] as ones[1,m] · x[m,C]."""
+    flat = tf.reshape(x, (-1, x.shape[-1]))
+    return tf.matmul(tf.ones_like(flat[:, :1]), flat, transpose_a=True)[0]
+
+
+def _neighbour_sums(x: tf.Tensor, radius: int) -> tf.Tensor:
+    """[…,C] → […,C]: Σ over |j − i| ≤ radius of x_j, fewer at the first and last channels."""
+    channels = x.shape[-1]
+    padded = tf.pad(x, [(0, 0)] * (x.shape.rank - 1) + [(radius, radius)])
+    return tf.add_n([padded[..., j : j + channels] for j in range(2 * radius + 1)])
+
+
+# 4. Gradients by hand ---------------------------------------------------------------------------------------
+#
+# Batch. Let g = dy and x̂ = (x − μ)·inv, inv = (σ² + ε)^(−½), so y = γ·x̂ + β. Sums run over the m values of
+# one channel.
+#   dβ = Σ g,   dγ = Σ g·x̂
+#   x_i moves y_j in three ways: by itself (j = i), by ∂μ/∂x_i = 1/m, and by ∂σ²/∂x_i = 2(x_i − μ)/m
+#   (σ² also depends on μ, but ∂σ²/∂μ = −2/m·Σ(x − μ) = 0), where ∂inv/∂σ² = −½·inv³:
+#   dx_i = γ·inv·g_i  −  1/m · γ·inv·Σ g  −  ½·inv³ · 2(x_i − μ)/m · γ·Σ g·(x − μ)
+#        = γ·inv · (g_i − dβ/m − x̂_i·dγ/m)
+#
+# Response. Let s_i = k + α·Σ_j x_j², so y_i = x_i·s_i^(−β). x_j moves y_j by itself, and the s_i of all its
+# neighbours by ∂s_i/∂x_j = 2α·x_j; being a neighbour is mutual, so the window of the sum is the same:
+#   dx_j = g_j·s_j^(−β) − 2αβ·x_j·Σ_i g_i·x_i·s_i^(−β−1)
+
+
+def batch_normalization_gradient(
+    x: tf.Tensor,
+    gradient: tf.Tensor,
+    scale: tf.Tensor | None,
+    mean: tf.Tensor,
+    variance_biased: tf.Tensor,
+    epsilon: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(dx [B,H,W,C], dscale [C], doffset [C]) of training, with the statistics of x itself."""
+    mean, variance, scale, _ = _parameters(x, mean, variance_biased, scale)
+    inverse, m, g = tf.math.rsqrt(variance + epsilon), _count(x), _wide(gradient)
+    normalized = (_wide(x) - mean) * inverse
+    doffset, dscale = _channel_sums(g), _channel_sums(g * normalized)
+    dx = scale * inverse * (g - doffset / m - normalized * (dscale / m))
+    return tf.cast(dx, x.dtype), dscale, doffset
+
+
+def local_response_normalization_input_gradient(
+    x: tf.Tensor,
+    gradient: tf.Tensor,
+    radius: int = 2,
+    bias: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+) -> tf.Tensor:
+    """[B,H,W,C] → [B,H,W,C]."""
+    wide, g = _wide(x), _wide(gradient)
+    s = bias + alpha * _neighbour_sums(tf.square(wide), radius)
+    direct = g * s**-beta
+    return tf.cast(direct - 2 * alpha * beta * wide * _neighbour_sums(direct * wide / s, radius), x.dtype)
+
+
+# 5. Cost ----------------------------------------------------------------------------------------------------
+
+
+def batch_normalization_cost(input_shape: Sequence[int], training: bool = False) -> Cost:
+    """Operations an element; those on [C] alone are left out.
+
+    Forward: −μ, ·gain, +β. Backward: dβ 1, dγ 4 (the two of x̂, a product, a sum), dx 1 (·gain).
+    Training adds 1 forward for μ and 3 for σ², and 3 backward: dx = gain·(g − dβ/m − x̂·dγ/m).
+    """
+    return elementwise_cost(input_shape, *((7, 9) if training else (3, 6)))
+
+
+def local_response_normalization_cost(input_shape: Sequence[int], radius: int = 2) -> Cost:
+    """Operations an element.
+
+    Forward: a square, 2r additions, ·α, +k, a power, ·x. Backward: s and its power again (2r + 4), ·g, ·x,
+    /s, 2r additions, 2αβ·x, a product, a difference.
+    """
+    return elementwise_cost(input_shape, forward=2 * radius + 5, backward=4 * radius + 10)

@@ -1,0 +1,335 @@
+"""Pooling: one number for each window of each channel. The largest, the average, and the way back.
+
+Overlapping max pooling: Krizhevsky et al. 2012, §3.4. Switches and unpooling: Zeiler & Fergus 2014, §2.1.
+Global average pooling: Lin et al. 2013 (Network in Network), §3.2.
+
+Every function raises ValueError for a window that does not fit, and for padding as wide as the window: such a
+window could see no pixel at all. Batch, height and width may be unknown when tracing, but for "SAME" with a
+stride outside tf.nn's own pools: how much that pads depends on the size, so it is a ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from itertools import product
+from math import prod
+
+import numpy as np
+import tensorflow as tf
+
+from kernels.cost import Cost, elementwise_cost
+from kernels.geometry import (
+    Padding,
+    Pads,
+    Pair,
+    output_size,
+    pad_image,
+    pair,
+    window_padding,
+    window_views,
+)
+
+# 1. Equation ------------------------------------------------------------------------------------------------
+#
+#   maximum  y[b,i,j,c] = max    x[b, i·sh + p − top, j·sw + q − left, c]    0 ≤ p < kh, 0 ≤ q < kw
+#   average  y[b,i,j,c] = 1/n Σ  of the same pixels
+#   global   y[b,c]     = 1/HW Σ x[b,h,w,c]
+#
+# Only pixels inside the image take part: padding never wins a maximum, and n is the number of pixels summed,
+# or kh·kw with `count_padding`. The switch of a window is p·kw + q of its first largest pixel, row by row;
+# unpooling puts each pooled number back where its switch points.
+
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
+
+
+def _windows_reference(image: Sequence[int], size: Pair, stride: Pair, padding: Padding) -> list[list]:
+    """windows[i][j] = [(tap, row, column), …]: the pixels inside the image that output (i, j) sees."""
+    (height, width), (kh, kw), (sh, sw) = image, np.broadcast_to(size, 2), np.broadcast_to(stride, 2)
+    if padding == "SAME":
+        missing_rows = max(((height + sh - 1) // sh - 1) * sh + kh - height, 0)
+        missing_columns = max(((width + sw - 1) // sw - 1) * sw + kw - width, 0)
+        top, left = missing_rows // 2, missing_columns // 2
+        bottom, right = missing_rows - top, missing_columns - left
+    else:
+        (top, bottom), (left, right) = ((0, 0), (0, 0)) if padding == "VALID" else padding
+    windows: list[list] = []
+    for first_row in range(-top, height + bottom - kh + 1, sh):
+        windows.append([])
+        for first_column in range(-left, width + right - kw + 1, sw):
+            seen = [(p * kw + q, first_row + p, first_column + q) for p in range(kh) for q in range(kw)]
+            windows[-1].append([(t, r, c) for t, r, c in seen if 0 <= r < height and 0 <= c < width])
+    return windows
+
+
+def max_pool_reference(x, size: Pair, stride: Pair, padding: Padding = "VALID") -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    windows = _windows_reference(x.shape[1:3], size, stride, padding)
+    y = [[np.max([x[:, r, c] for _, r, c in seen], axis=0) for seen in line] for line in windows]
+    return np.transpose(y, (2, 0, 1, 3))  # [H',W',B,C] → [B,H',W',C]
+
+
+def max_pool_switches_reference(x, size: Pair, stride: Pair, padding: Padding = "VALID") -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    windows = _windows_reference(x.shape[1:3], size, stride, padding)
+    switches = np.zeros((x.shape[0], len(windows), len(windows[0]), x.shape[3]), np.int32)
+    for b, i, j, c in np.ndindex(*switches.shape):
+        largest = -np.inf
+        for tap, row, column in windows[i][j]:
+            if x[b, row, column, c] > largest:
+                largest, switches[b, i, j, c] = x[b, row, column, c], tap
+    return switches
+
+
+def max_unpool_reference(
+    pooled, switches, size: Pair, stride: Pair, padding: Padding = "VALID", *, input_size: tuple[int, int]
+) -> np.ndarray:
+    pooled = np.asarray(pooled, np.float64)
+    windows = _windows_reference(input_size, size, stride, padding)
+    x = np.zeros((pooled.shape[0], *input_size, pooled.shape[3]))
+    for b, i, j, c in np.ndindex(*pooled.shape):
+        for tap, row, column in windows[i][j]:
+            if tap == switches[b, i, j, c]:
+                x[b, row, column, c] += pooled[b, i, j, c]
+    return x
+
+
+def average_pool_reference(
+    x, size: Pair, stride: Pair, padding: Padding = "VALID", count_padding: bool = False
+) -> np.ndarray:
+    x, area = np.asarray(x, np.float64), np.prod(np.broadcast_to(size, 2))
+    windows = _windows_reference(x.shape[1:3], size, stride, padding)
+    y = [
+        [sum(x[:, r, c] for _, r, c in seen) / (area if count_padding else len(seen)) for seen in line]
+        for line in windows
+    ]
+    return np.transpose(y, (2, 0, 1, 3))
+
+
+def global_average_pool_reference(x) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return sum(x[:, r, c] for r, c in np.ndindex(*x.shape[1:3])) / (x.shape[1] * x.shape[2])
+
+
+# 3. Tensor forms --------------------------------------------------------------------------------------------
+
+
+def max_pool(
+    x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto"
+) -> tf.Tensor:
+    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" (auto) is tf.nn's; "shifted" compares kh·kw views.
+
+    With its gradient, "nn" is faster in a plain graph on the CPU, "shifted" far faster under XLA.
+    """
+    window, stride = pair(size, "size"), pair(stride, "stride")
+    form = _form(algorithm, "nn", "shifted")
+    if form == "nn" and padding == "SAME":
+        return tf.nn.max_pool2d(x, window, stride, "SAME")
+    pads = _pool_padding(_image_size(x), window, stride, padding)
+    if form == "nn":  # XLA has no pool with explicit padding
+        return tf.nn.max_pool2d(pad_image(x, pads, x.dtype.min), window, stride, "VALID")
+
+    @tf.custom_gradient
+    def shifted(x):
+        y = reduce(tf.maximum, _views(x, window, stride, pads, x.dtype.min))
+        return y, lambda gradient: max_pool_input_gradient(x, gradient, window, stride, pads)
+
+    return shifted(x)
+
+
+def max_pool_switches(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID") -> tf.Tensor:
+    """[B,H,W,C] → int32 [B,H',W',C]: the number, 0 … kh·kw−1, of the first maximum in each window."""
+    window, stride = pair(size, "size"), pair(stride, "stride")
+    pads = _pool_padding(_image_size(x), window, stride, padding)
+    largest, *views = _views(x, window, stride, pads, x.dtype.min)
+    switches = tf.zeros_like(largest, tf.int32)
+    for tap, view in enumerate(views, 1):
+        switches = tf.where(view > largest, tap, switches)  # strictly: the first of equals stays
+        largest = tf.maximum(view, largest)
+    return switches
+
+
+def max_unpool(
+    pooled: tf.Tensor,
+    switches: tf.Tensor,
+    size: Pair,
+    stride: Pair,
+    padding: Padding = "VALID",
+    *,
+    input_size: Sequence[int | tf.Tensor],
+) -> tf.Tensor:
+    """[B,H',W',C] → [B,H,W,C] with `input_size` = (H, W): each number goes where its switch points.
+
+    The other pixels are zero; numbers from overlapping windows that meet in one pixel are added.
+    """
+    window, stride = pair(size, "size"), pair(stride, "stride")
+    pads = _pool_padding(input_size, window, stride, padding)
+    views = [tf.where(switches == tap, pooled, 0) for tap in range(prod(window))]
+    return _add_views(views, window, stride, pads, input_size)
+
+
+def average_pool(
+    x: tf.Tensor,
+    size: Pair,
+    stride: Pair,
+    padding: Padding = "VALID",
+    count_padding: bool = False,
+    algorithm: str = "auto",
+) -> tf.Tensor:
+    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" (auto) is tf.nn's; "shifted" adds kh·kw views.
+
+    `count_padding` divides by kh·kw everywhere, otherwise padding counts as absent.
+    """
+    window, stride = pair(size, "size"), pair(stride, "stride")
+    form = _form(algorithm, "nn", "shifted")
+    if form == "nn" and padding == "SAME" and not count_padding:
+        return tf.nn.avg_pool2d(x, window, stride, "SAME")
+    image = _image_size(x)
+    pads = _pool_padding(image, window, stride, padding)
+    inside = 1.0 if count_padding else _share_inside(image, window, stride, pads)
+    if form == "nn":
+        return tf.nn.avg_pool2d(pad_image(x, pads), window, stride, "VALID") / tf.cast(inside, x.dtype)
+
+    @tf.custom_gradient
+    def shifted(x):
+        views = _views(_wide(x), window, stride, pads)
+        y = tf.add_n(views) / prod(window) / tf.cast(inside, views[0].dtype)
+        return tf.cast(y, x.dtype), lambda gradient: average_pool_input_gradient(
+            gradient, image, window, stride, pads, count_padding
+        )
+
+    return shifted(x)
+
+
+def global_average_pool(x: tf.Tensor) -> tf.Tensor:
+    """[B,H,W,C] → [B,C]."""
+    return tf.cast(tf.reduce_mean(_wide(x), axis=(1, 2)), x.dtype)
+
+
+def _form(algorithm: str, *forms: str) -> str:
+    """The form to compute: the first of `forms` for "auto"."""
+    if algorithm not in ("auto", *forms):
+        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or one of {", ".join(forms)}')
+    return forms[0] if algorithm == "auto" else algorithm
+
+
+def _wide(x: tf.Tensor) -> tf.Tensor:
+    """float64 as it is, else float32: 256 + 1 is 256 in bfloat16, too coarse to add up a window in."""
+    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+
+
+def _image_size(x: tf.Tensor) -> list:
+    """[height, width]; a scalar tensor for what is unknown when tracing."""
+    if x.shape.rank != 4:
+        raise ValueError(f"x has shape {x.shape}; expected images [batch, height, width, channels]")
+    return [tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2)]
+
+
+def _pool_padding(
+    image: Sequence, window: tuple[int, int], stride: tuple[int, int], padding: Padding
+) -> Pads:
+    """Padding in pixels, checked: the window fits and always sees a pixel."""
+    if any(length is None for length in image):
+        raise ValueError(f"input_size is {tuple(image)}; expected height and width, each an int or scalar tensor")
+    known = [length if isinstance(length, int) else None for length in image]
+    # At stride 1 "SAME" pads window − 1 whatever the length, so any length stands for an unknown one.
+    lengths = [1 if step == 1 else length for length, step in zip(known, stride, strict=True)]
+    pads = window_padding(padding, lengths, window, stride)
+    if any(max(pad) >= taps for pad, taps in zip(pads, window, strict=True)):
+        raise ValueError(f"padding {pads} can hide a whole window of {window}; pad each side by less than it")
+    if None not in known:
+        output_size(pads, image, window, stride)
+    return pads
+
+
+def _views(
+    x: tf.Tensor, window: tuple[int, int], stride: tuple[int, int], pads: Pads, padding_value: float = 0.0
+) -> list[tf.Tensor]:
+    """[B,H,W,C] → kh·kw tensors [B,H',W',C]: what each tap of the window sees."""
+    x = pad_image(x, pads, padding_value)
+    height, width = _image_size(x)
+    out = (height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1
+    return window_views(x, window, stride, 1, out)
+
+
+def _share_inside(
+    image: Sequence, window: tuple[int, int], stride: tuple[int, int], pads: Pads
+) -> tf.Tensor | float:
+    """float32 [1,H',W',1]: the share of each window that lies inside the image, not in its padding."""
+    if pads == ((0, 0), (0, 0)):
+        return 1.0
+    return tf.add_n(_views(tf.ones((1, *image, 1)), window, stride, pads)) / prod(window)
+
+
+# 4. Gradients by hand ---------------------------------------------------------------------------------------
+#
+# A pool is linear once its switches are known: y = Σ_tap w_tap ⊙ view_tap(x), where w_tap is [switch = tap]
+# for the maximum and 1/n for the average. The gradient is the adjoint, dx = Σ_tap view_tapᵀ(w_tap ⊙ dy): what
+# a tap saw goes back, a stride apart. Taps p, p + s, p + 2s, … meet on the rows ≡ p modulo s, whole strides
+# apart, so the sums are taken in sh·sw small images, one a phase, and interleaved at the end.
+
+
+def max_pool_input_gradient(
+    x: tf.Tensor, gradient: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID"
+) -> tf.Tensor:
+    """[B,H',W',C] → [B,H,W,C]; of equal maxima the first in its window, row by row, gets the gradient."""
+    switches = max_pool_switches(x, size, stride, padding)
+    return max_unpool(gradient, switches, size, stride, padding, input_size=_image_size(x))
+
+
+def average_pool_input_gradient(
+    gradient: tf.Tensor,
+    input_size: Sequence[int | tf.Tensor],
+    size: Pair,
+    stride: Pair,
+    padding: Padding = "VALID",
+    count_padding: bool = False,
+) -> tf.Tensor:
+    """[B,H',W',C] → [B,H,W,C] with `input_size` = (H, W): each pixel of a window gets an equal share."""
+    window, stride = pair(size, "size"), pair(stride, "stride")
+    pads = _pool_padding(input_size, window, stride, padding)
+    inside = 1.0 if count_padding else _share_inside(input_size, window, stride, pads)
+    share = _wide(gradient)
+    share = share / prod(window) / tf.cast(inside, share.dtype)
+    return tf.cast(_add_views([share] * prod(window), window, stride, pads, input_size), gradient.dtype)
+
+
+def global_average_pool_input_gradient(gradient: tf.Tensor, input_size: Sequence[int]) -> tf.Tensor:
+    """[B,C] → [B,H,W,C] with `input_size` = (H, W)."""
+    return tf.tile(gradient[:, None, None, :] / prod(input_size), (1, *input_size, 1))
+
+
+def _add_views(
+    views: list[tf.Tensor], window: tuple[int, int], stride: tuple[int, int], pads: Pads, image: Sequence
+) -> tf.Tensor:
+    """The adjoint of `_views`: add what each tap saw, kh·kw tensors [B,H',W',C], back into [B,H,W,C]."""
+    if all(isinstance(length, int) for length in image):
+        out = output_size(pads, image, window, stride)
+        if not views[0].shape[1:3].is_compatible_with(out):
+            raise ValueError(f"an image of {tuple(image)} pools to {out}; got {views[0].shape[1:3]}")
+    (kh, kw), (sh, sw), ((top, _), (left, _)) = window, stride, pads
+    below, right = -(-(kh - 1) // sh), -(-(kw - 1) // sw)  # strides from a window's first pixel past its last
+    nothing = tf.zeros_like(tf.pad(views[0], ((0, 0), (0, below), (0, right), (0, 0))))
+    phases = [[nothing] * sw for _ in range(sh)]
+    for view, (p, q) in zip(views, product(range(kh), range(kw)), strict=True):
+        i, j = p // sh, q // sw
+        phases[p % sh][q % sw] += tf.pad(view, ((0, 0), (i, below - i), (j, right - j), (0, 0)))
+    rows, columns = _image_size(nothing)
+    padded = tf.stack([tf.stack(line, axis=3) for line in phases], axis=2)  # [B,rows,sh,columns,sw,C]
+    padded = tf.reshape(padded, (-1, rows * sh, columns * sw, nothing.shape[-1]))
+    return padded[:, top : top + image[0], left : left + image[1]]
+
+
+# 5. Cost ----------------------------------------------------------------------------------------------------
+
+
+def pool_cost(input_shape: Sequence[int], output_shape: Sequence[int], size: Pair) -> Cost:
+    """kh·kw operations an output, forward (compare, or add and divide) and backward (select and add)."""
+    return elementwise_cost(output_shape, forward=prod(pair(size)), backward=prod(pair(size)))
+
+
+def global_average_pool_cost(input_shape: Sequence[int]) -> Cost:
+    """H·W − 1 additions and one division an output; backward one division."""
+    batch, _, _, channels = input_shape
+    return Cost(flops=prod(input_shape), backward_flops=batch * channels)

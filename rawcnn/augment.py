@@ -1,0 +1,178 @@
+"""Random distortions of training images, inside the compiled step.
+
+Each function takes a batch [B,H,W,3] in [0,1] and a seed (two ints) and draws anew for every image. There is
+no state: the numbers come from Philox, named, so that eager, graph and XLA draw the same ones.
+
+    flip, random_crop, lighting   Krizhevsky et al. 2012, section 4.1
+    pad_crop                      He et al. 2015, section 4.2 (Lee et al. 2014)
+    area_crop                     Szegedy et al. 2014, section 6
+    scale_jitter_crop             Simonyan & Zisserman 2014, section 3.1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import tensorflow as tf
+
+from kernels.geometry import Pair, pad_image, pair
+from kernels.warp import affine_resample, crop_resize_transforms
+
+# Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of
+# facebookarchive/fb.resnet.torch, datasets/imagenet.lua. Components are columns, red, green, blue are rows.
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which distortions a recipe uses; none by default."""
+
+    flip: bool = False
+    pad: int = 0  # pixels of zeros around the image, which is then cropped to its old size
+    shift: int = 0  # pixels that the image moves at most, along each axis
+    crop: int | None = None  # side of the result of a random, area or jitter crop; None: that of the images
+    area: tuple[float, float] | None = None  # smallest and largest part of the image's area that a crop takes
+    jitter: tuple[int, int] | None = None  # smallest and largest shorter side that an image is scaled to
+    lighting: float = 0.0  # standard deviation of the noise along the principal components of colour
+
+
+def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+    """All that `augmentation` names, in a fixed order, each with its own seed: [B,H,W,3] → [B,H',W',3]."""
+    a = augmentation
+    seeds = [tf.random.experimental.stateless_fold_in(seed, i, alg="philox") for i in range(5)]
+    size = a.crop or (images.shape[1], images.shape[2])
+    if a.area:
+        images = area_crop(images, size, seeds[0], a.area)
+    elif a.jitter:
+        images = scale_jitter_crop(images, size, seeds[0], a.jitter)
+    elif a.crop:
+        images = random_crop(images, size, seeds[0])
+    if a.pad:
+        images = pad_crop(images, a.pad, seeds[1])
+    if a.shift:
+        images = shift(images, a.shift, seeds[2])
+    if a.flip:
+        images = flip(images, seeds[3])
+    if a.lighting:
+        images = lighting(images, seeds[4], a.lighting)
+    return images
+
+
+def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirror left and right, every other image on average."""
+    mirrored = _uniform(images, seed) < 0.5  # [B]
+    return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def random_crop(images: tf.Tensor, size: Pair, seed: tf.Tensor) -> tf.Tensor:
+    """A window of `size` at a random whole pixel: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
+    (height, width), (below, right) = pair(size, "size"), _room(images, size)
+    corner = tf.random.stateless_uniform(
+        (tf.shape(images)[0], 2), seed, 0, (below + 1, right + 1), tf.int32, alg="philox"
+    )  # [B,2]
+    rows = corner[:, :1] + tf.range(height)  # [B,H']
+    columns = corner[:, 1:] + tf.range(width)  # [B,W']
+    return tf.gather(tf.gather(images, rows, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def center_crop(images: tf.Tensor, size: Pair) -> tf.Tensor:
+    """The window in the middle, for evaluation: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
+    (height, width), (below, right) = pair(size, "size"), _room(images, size)
+    return images[:, below // 2 : below // 2 + height, right // 2 : right // 2 + width]
+
+
+def pad_crop(images: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
+    """Zeros on each side, then a random crop of the old size."""
+    pads = ((padding, padding), (padding, padding))
+    return random_crop(pad_image(images, pads), (images.shape[1], images.shape[2]), seed)
+
+
+def shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
+    """Move by up to `pixels` along each axis, zeros following: the padded crop, seen from the image."""
+    return pad_crop(images, pixels, seed)
+
+
+def lighting(images: tf.Tensor, seed: tf.Tensor, std: float = 0.1) -> tf.Tensor:
+    """Add Σ αₖ·λₖ·pₖ to each pixel's RGB, one α ~ N(0, std²) for each component and image.
+
+    AlexNet's model of the colour and the strength of the light. Values may leave [0,1], as in the paper.
+    """
+    alpha = tf.random.stateless_normal((tf.shape(images)[0], 3), seed, 0.0, std, alg="philox")  # [B,3]
+    light = tf.reduce_sum(tf.constant(EIGENVECTORS) * (alpha * EIGENVALUES)[:, None, :], axis=-1)  # [B,3]
+    return images + tf.cast(light, images.dtype)[:, None, None, :]
+
+
+def area_crop(
+    images: tf.Tensor,
+    size: Pair,
+    seed: tf.Tensor,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tf.Tensor:
+    """A patch of random area and aspect (width/height), stretched to `size`: [B,H,W,3] → [B,*size,3].
+
+    The aspect is drawn evenly in its logarithm, the area evenly among those that fit with this aspect; the
+    paper's authors tried again when a patch did not fit.
+    """
+    height, width = images.shape[1:3]
+    u, v, w, z = tf.unstack(_uniform(images, seed, 4), axis=-1)  # [B] each
+    ratio = tf.exp(log(aspect[0]) + u * log(aspect[1] / aspect[0]))
+    fits = tf.minimum(ratio * height / width, width / (ratio * height))  # of the image's area
+    part = tf.minimum(area[0] + v * tf.nn.relu(tf.minimum(area[1], fits) - area[0]), fits)
+    tall = tf.minimum(tf.sqrt(part * (height * width) / ratio), height)
+    wide = tf.minimum(tall * ratio, width)
+    return _stretch(images, w * (height - tall), z * (width - wide), tall, wide, size)
+
+
+def scale_jitter_crop(
+    images: tf.Tensor, size: Pair, seed: tf.Tensor, shorter: tuple[int, int] = (256, 512)
+) -> tf.Tensor:
+    """Scale so that the shorter side is random within `shorter`, then crop `size`: [B,H,W,3] → [B,*size,3].
+
+    Both at once: the crop is a box of size/scale pixels of the image. Images should be loaded about as large
+    as the largest scale, for shrinking samples without averaging. ValueError if the crop does not fit.
+    """
+    height, width = images.shape[1:3]
+    out_height, out_width = pair(size, "size")
+    if max(out_height, out_width) > shorter[0]:
+        raise ValueError(
+            f"a crop of {(out_height, out_width)} does not fit into images scaled to a shorter side of "
+            f"{shorter[0]}; take a smaller crop or larger scales"
+        )
+    u, v, w = tf.unstack(_uniform(images, seed, 3), axis=-1)  # [B] each
+    scale = (shorter[0] + u * (shorter[1] - shorter[0])) / min(height, width)
+    tall, wide = out_height / scale, out_width / scale
+    return _stretch(images, v * (height - tall), w * (width - wide), tall, wide, size)
+
+
+def _room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
+    """By how many pixels images are higher and wider than `size`."""
+    height, width = pair(size, "size")
+    below, right = images.shape[1] - height, images.shape[2] - width
+    if below < 0 or right < 0:
+        raise ValueError(
+            f"a crop of {(height, width)} does not fit into images of {tuple(images.shape[1:3])}; "
+            "load larger images or take a smaller crop"
+        )
+    return below, right
+
+
+def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int | None = None) -> tf.Tensor:
+    """Numbers in [0, 1), float32: [B], or [B,count]."""
+    shape = tf.shape(images)[:1] if count is None else (tf.shape(images)[0], count)
+    return tf.random.stateless_uniform(shape, seed, alg="philox")
+
+
+def _stretch(
+    images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: Pair
+) -> tf.Tensor:
+    """Resample each image's box over `size`. A copy of the outer pixels keeps the fill out of the edges."""
+    images = tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="SYMMETRIC")
+    boxes = tf.stack([top + 1, left + 1, height, width], axis=-1)  # [B,4]
+    return affine_resample(images, crop_resize_transforms(boxes, size), size=size)

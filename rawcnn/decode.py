@@ -1,0 +1,117 @@
+"""Image files in, uint8 RGB out, by Pillow, many at a time.
+
+Whatever is wrong with a file ends in one ValueError that names it and says how to go on without it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # of the content: a file's name may lie
+
+Progress = Callable[[int, int], None]  # progress(done, total)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image that is not decoded yet."""
+
+    split: str  # "train" or "test"
+    name: str  # as messages call it
+    label: int
+    source: Path | np.ndarray | Callable[[], bytes]
+    """A file; pixels, uint8 [H,W] or [H,W,3]; or what gives the bytes of a file."""
+
+
+def header(item: Item) -> tuple[int, int]:
+    """Height and width, without decoding."""
+    with _open(item) as image:
+        return image.height, image.width
+
+
+def check(item: Item) -> None:
+    """Decode all of an image, as cheaply as its format allows."""
+    with _open(item) as image:
+        image.draft("RGB", (1, 1))  # a JPEG at an eighth of its size
+        image.load()
+
+
+def read(item: Item, size: tuple[int, int]) -> np.ndarray:
+    """Decode to uint8 [H,W,3], scaled to cover `size` and cropped in the middle."""
+    with _open(item) as image:
+        rgb = _to_rgb(image)
+    if rgb.size != size[::-1]:  # Pillow's is (width, height)
+        rgb = ImageOps.fit(rgb, size[::-1], Image.Resampling.BILINEAR)  # shrinking, it averages
+    return np.asarray(rgb)
+
+
+def each(
+    function: Callable[[Item], Any],
+    items: Sequence[Item],
+    skipped: list[str] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Item, Any]]:
+    """(item, function(item)) in order, by a pool of threads: decoders let go of the interpreter lock.
+
+    The first unreadable image raises ValueError; given a list `skipped`, its name goes there instead.
+    """
+
+    def attempt(item: Item) -> tuple[Any, Exception | None]:
+        try:
+            return function(item), None
+        except Exception as error:  # over broken bytes decoders raise anything
+            return None, error
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(items), 256):  # a bounded queue, however long the list
+            some = items[start : start + 256]
+            results = zip(some, pool.map(attempt, some), strict=True)
+            for done, (item, (result, error)) in enumerate(results, start + 1):
+                if error is None:
+                    yield item, result
+                elif skipped is None:
+                    raise unreadable(item, error) from error
+                else:
+                    skipped.append(item.name)
+                if progress:
+                    progress(done, len(items))
+
+
+def unreadable(item: Item, error: Exception) -> ValueError:
+    """The one sentence about a broken image."""
+    name = item.source if isinstance(item.source, Path) else item.name
+    return ValueError(
+        f"{name} cannot be read as an image ({one_line(error)}); repair or remove it, or leave out all such "
+        "files with --skip-unreadable"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """What another library says, fit to stand in a sentence."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _open(item: Item) -> Image.Image:
+    source = item.source
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source)
+    return Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=FORMATS)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Grey of 8 or 16 bits, palettes, CMYK become RGB; what is transparent shows white. The first frame."""
+    if image.mode.startswith("I"):  # 16-bit grey, of which Pillow's conversion would clip all above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image.convert("RGB")

@@ -1,0 +1,113 @@
+"""How often a network is right: top-1 and top-5 error over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from rawcnn.augment import center_crop
+from rawcnn.compile import choose, compiled
+from rawcnn.data import DataSet
+from rawcnn.network import Network
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies are fractions of `count` images; `loss` is their mean cross-entropy."""
+
+    count: int
+    correct: int
+    correct5: int  # the label is among the five largest logits (all of them, with fewer classes)
+    loss: float
+    predictions: np.ndarray  # [count], in the data set's order
+    labels: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.count
+
+    @property
+    def accuracy5(self) -> float:
+        return self.correct5 / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy (Wilson 1927)."""
+        n, p, z = self.count, self.accuracy, 1.959964
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(middle - half, 0.0), min(middle + half, 1.0)
+
+    def summary(self) -> dict[str, object]:
+        """Plain numbers, for JSON."""
+        low, high = self.interval
+        return {
+            "images": self.count,
+            "top1_accuracy": self.accuracy,
+            "top1_interval": [low, high],
+            "top5_accuracy": self.accuracy5,
+            "top1_error": 1 - self.accuracy,
+            "top5_error": 1 - self.accuracy5,
+            "loss": self.loss,
+        }
+
+
+def evaluate(
+    network: Network,
+    data: DataSet,
+    split: str = "test",
+    *,
+    batch: int = 256,
+    variables: Mapping[str, tf.Variable] | None = None,
+    compile: str = "auto",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Predict every image of `split` and compare with its label.
+
+    `variables` replaces the network's own (a moving average of them, say). Images larger than a network whose dense
+    layers fix its size are cropped at the centre.
+    """
+    if len(data.labels) != network.classes:
+        raise ValueError(
+            f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
+            f"create it with classes={len(data.labels)}"
+        )
+    choice = choose(compile, network.devices)
+    step = compiled(counter(network, variables or network.variables), choice)
+    total = data.count(split)
+    done, correct, correct5, loss = 0, 0, 0, 0.0
+    predictions, labels = [], []
+    for images, truth in data.batches(split, batch, shuffle=False):
+        prediction, right, right5, losses = step(images, truth)
+        predictions.append(prediction.numpy())
+        labels.append(truth.numpy())
+        correct, correct5 = correct + int(right), correct5 + int(right5)
+        loss, done = loss + float(losses), done + len(truth)
+        if progress:
+            progress(done, total)
+    return Evaluation(done, correct, correct5, loss / done, np.concatenate(predictions), np.concatenate(labels))
+
+
+def counter(network: Network, variables: Mapping[str, tf.Variable]) -> Callable:
+    """The step (images, labels) → (predictions [B], number right, number right in five, summed loss)."""
+
+    def count(images, labels):
+        if min(images.shape[1:3]) > network.input_size:
+            images = center_crop(images, network.input_size)
+        logits = network.walk(variables, images).logits
+        own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]  # [B,1]
+        better = tf.reduce_sum(tf.cast(logits > own, tf.int32), axis=1)  # classes ranked above the label
+        predictions = tf.argmax(logits, axis=1, output_type=tf.int32)
+        right = tf.reduce_sum(tf.cast(predictions == tf.cast(labels, tf.int32), tf.int32))
+        right5 = tf.reduce_sum(tf.cast(better < 5, tf.int32))
+        return predictions, right, right5, tf.reduce_sum(kernels.cross_entropy(logits, labels))
+
+    return count
+

@@ -1,0 +1,116 @@
+"""The models, by name. No registry: one dict, and a test that every model file is in it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from rawcnn.models import alexnet, googlenet, resnet, vgg
+from rawcnn.network import Network
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model function and what it was made for."""
+
+    function: Callable
+    paper: str
+    size: int = 224
+    classes: int = 1000
+    preprocessing: str = "none"
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Its keyword settings and their defaults; what the name already decides is not among them."""
+        decided = self.function.keywords if isinstance(self.function, partial) else {}
+        return {
+            p.name: p.default
+            for p in inspect.signature(self.function).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in decided and p.name != "classes"
+        }
+
+    def configured(self, classes: int, **options) -> Callable:
+        """The function with its settings; ValueError for one that it does not have."""
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            known = ", ".join(f"{name}={value!r}" for name, value in self.options.items()) or "none"
+            raise ValueError(f"this model has no option {', '.join(unknown)}; its options are {known}")
+        return partial(self.function, classes=classes, **options)
+
+
+_ALEXNET = "Krizhevsky et al. 2012"
+_VGG = "Simonyan & Zisserman 2015"
+_GOOGLENET = "Szegedy et al. 2015"
+_RESNET = "He et al. 2016"
+_caffe = partial(Model, preprocessing="caffe")
+_cifar = partial(Model, paper=_RESNET, size=32, classes=10, preprocessing="torch")
+
+MODELS: dict[str, Model] = {
+    "alexnet": _caffe(alexnet.alexnet, _ALEXNET, 227),
+    "alexnet_one_tower": _caffe(alexnet.alexnet_one_tower, _ALEXNET, 227),
+    "vgg_a": _caffe(vgg.vgg_a, _VGG),
+    "vgg_a_lrn": _caffe(vgg.vgg_a_lrn, _VGG),
+    "vgg_b": _caffe(vgg.vgg_b, _VGG),
+    "vgg_c": _caffe(vgg.vgg_c, _VGG),
+    "vgg16": _caffe(vgg.vgg16, _VGG),
+    "vgg19": _caffe(vgg.vgg19, _VGG),
+    "googlenet": _caffe(googlenet.googlenet, _GOOGLENET),
+    "googlenet_naive": _caffe(googlenet.googlenet_naive, _GOOGLENET),
+    "resnet18": _caffe(resnet.resnet18, _RESNET),
+    "resnet34": _caffe(resnet.resnet34, _RESNET),
+    "resnet50": _caffe(resnet.resnet50, _RESNET),
+    "resnet101": _caffe(resnet.resnet101, _RESNET),
+    "resnet152": _caffe(resnet.resnet152, _RESNET),
+    "plain18": _caffe(resnet.plain18, _RESNET),
+    "plain34": _caffe(resnet.plain34, _RESNET),
+    **{f"cifar_resnet{n}": _cifar(partial(resnet.cifar_resnet, depth=n)) for n in (20, 32, 44, 56, 110)},
+    **{
+        f"cifar_plain{n}": _cifar(partial(resnet.cifar_resnet, depth=n, residual=False)) for n in (20, 32, 44, 56)
+    },
+}
+
+
+def find(name: str) -> Model:
+    """The model called `name`; ValueError that lists them all."""
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def create(
+    name: str,
+    classes: int | None = None,
+    seed: int = 0,
+    *,
+    size: int | None = None,
+    preprocessing: str | None = None,
+    precision: str = "float32",
+    devices: Sequence[str] = (),
+    **options,
+) -> Network:
+    """Build the model `name` with fresh variables, drawn from `seed`.
+
+    `size` is the side of its images in pixels, `preprocessing` its first step ("none", "centered", "torch", "caffe"),
+    `precision` "float32" or "bfloat16" arithmetic over float32 variables, `devices` the devices that layers are split
+    over (AlexNet's two GPUs). Further options are the model function's own keywords. ValueError where one is wrong.
+    """
+    model = find(name)
+    classes = model.classes if classes is None else classes
+    size = model.size if size is None else size
+    if classes < 1 or size < 1:
+        raise ValueError(f"classes is {classes} and size is {size}; expected positive numbers")
+    preprocessing = model.preprocessing if preprocessing is None else preprocessing
+    settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **options}
+    return Network(
+        name,
+        model.configured(classes, **options),
+        size=size,
+        classes=classes,
+        seed=seed,
+        preprocessing=preprocessing,
+        precision=precision,
+        devices=devices,
+        settings=settings,
+    )

@@ -1,0 +1,91 @@
+"""GoogLeNet. Szegedy et al.: "Going Deeper with Convolutions", CVPR 2015, table 1 and figures 2 and 3.
+
+6,998,552 parameters (the paper's abstract of the table: 6.8 million), 13,378,280 with both auxiliary heads; 1.58 G MACs.
+The paper's form: biases and local response normalisation, no batch norm. Table 1's first row counts another stem than
+its figure shows; `rawcnn paper googlenet` explains that and its other sums.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from rawcnn.layers import average_pool, concatenate, conv, dense, dropout, global_average_pool, lrn, max_pool, relu
+from rawcnn.network import Pass
+
+# Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool projection
+INCEPTION = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+def googlenet(net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False) -> tf.Tensor:
+    """Images [B,224,224,3] → logits [B,classes]; `auxiliary` adds the two heads that help training (§5)."""
+    return _googlenet(net, images, classes, inception, auxiliary)
+
+
+def googlenet_naive(net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False) -> tf.Tensor:
+    """The same with the naive module everywhere (figure 2a): what the 1×1 reductions save, to be measured."""
+    return _googlenet(net, images, classes, naive_inception, auxiliary)
+
+
+def _conv(net, name, x, channels, size, **settings):
+    return relu(net, conv(net, name, x, channels, size, **settings))
+
+
+def inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
+    """Figure 2b: 1×1 convolutions reduce the depth before the 3×3 and the 5×5, and after the pool."""
+    one, three_reduce, three, five_reduce, five, projection = widths
+    a = _conv(net, f"{name}/1x1", x, one, 1)
+    b = _conv(net, f"{name}/3x3_reduce", x, three_reduce, 1)
+    b = _conv(net, f"{name}/3x3", b, three, 3)
+    c = _conv(net, f"{name}/5x5_reduce", x, five_reduce, 1)
+    c = _conv(net, f"{name}/5x5", c, five, 5)
+    d = max_pool(net, f"{name}/pool", x, 3, 1, padding="SAME")
+    d = _conv(net, f"{name}/pool_projection", d, projection, 1)
+    return concatenate(net, name, [a, b, c, d])  # [B,H,W, one + three + five + projection]
+
+
+def naive_inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
+    """Figure 2a: kernels of each size on the whole depth, and the pool as it is: the depth can only grow."""
+    one, _, three, _, five, _ = widths
+    a = _conv(net, f"{name}/1x1", x, one, 1)
+    b = _conv(net, f"{name}/3x3", x, three, 3)
+    c = _conv(net, f"{name}/5x5", x, five, 5)
+    d = max_pool(net, f"{name}/pool", x, 3, 1, padding="SAME")
+    return concatenate(net, name, [a, b, c, d])  # [B,H,W, one + three + five + C]
+
+
+def _googlenet(net, images, classes, module, auxiliary):
+    x = _conv(net, "conv1", images, 64, 7, stride=2)  # [B,112,112,64]
+    x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
+    x = lrn(net, "norm1", x)
+    x = _conv(net, "conv2_reduce", x, 64, 1)
+    x = _conv(net, "conv2", x, 192, 3)  # [B,56,56,192]
+    x = lrn(net, "norm2", x)
+    x = max_pool(net, "pool2", x, 3, 2, padding="SAME")  # [B,28,28,192]
+    for name, widths in INCEPTION.items():
+        x = module(net, f"inception_{name}", x, widths)
+        if name in ("3b", "4e"):
+            x = max_pool(net, f"pool{name[0]}", x, 3, 2, padding="SAME")  # [B,14,14,480], [B,7,7,832]
+        if auxiliary and net.train and name in ("4a", "4d"):
+            net.auxiliary.append(auxiliary_head(net, f"auxiliary_{name}", x, classes))
+    x = global_average_pool(net, "pool5", x)  # [B,1024]
+    x = dropout(net, "drop5", x, 0.4)
+    return dense(net, "classifier", x, classes)
+
+
+def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
+    """A small classifier on a middle layer (§5); its loss counts .3 in training: [B,14,14,C] → [B,classes]."""
+    x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
+    x = _conv(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
+    x = relu(net, dense(net, f"{name}/fc1", x, 1024))
+    x = dropout(net, f"{name}/drop", x, 0.7)
+    return dense(net, f"{name}/fc2", x, classes)

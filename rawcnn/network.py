@@ -1,0 +1,307 @@
+"""Network owns the variables; Pass is one walk through the model; Forward is what a walk returns.
+
+A model is one plain function `model(net, images)` that calls layers; `net` is the Pass. Walking it with symbolic
+images (`Blueprint`) does no arithmetic: it lists the variables to create and writes the ledger, one Operation a layer.
+Every later walk runs the same function over the variables, so the profile, the paper tables and the receptive fields
+describe the code that runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from kernels.cost import Cost
+from rawcnn.field import Field, Window, union
+from rawcnn.initial import Initial
+from rawcnn.preprocessing import PREPROCESSING
+
+PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+
+
+class Forward(NamedTuple):
+    """Everything that a walk knows. Compiled code drops what nobody asks for."""
+
+    logits: tf.Tensor  # [B,classes], float32
+    activations: dict[str, tf.Tensor]  # by the operation's name
+    statistics: dict[str, tf.Tensor]  # path → new value of a batch-norm average, for the train step to assign
+    auxiliary: tuple[tf.Tensor, ...] = ()  # logits of auxiliary classifiers, in training
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A variable to be: its path, shape and first value."""
+
+    path: str
+    shape: tuple[int, ...]
+    initial: Initial
+    trained: bool
+
+    @property
+    def count(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def operation(self) -> str:
+        """Name of the operation that it belongs to: `conv2/filters` belongs to `conv2`."""
+        return self.path.rsplit("/", 1)[0]
+
+    def create(self, seed: int) -> tf.Variable:
+        """The variable, drawn from PCG64 keyed by seed and path: the same value on every machine, in any order."""
+        generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(self.path.encode())]))
+        value = self.initial(generator, self.shape).astype(np.float32, copy=False)
+        return tf.Variable(value, trainable=self.trained, name=self.path.replace("/", "_"))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line of the ledger: what a layer read, what it gave, what that cost and what it sees."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]  # names of the operations that it reads; "images" is the input
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shape: tuple[int, ...]
+    parameters: tuple[Parameter, ...]
+    settings: dict[str, object]  # stride, padding, rate, …: what the shapes do not tell
+    cost: Cost
+    field: Field
+    kernel: Callable[..., tf.Tensor] = field(repr=False)  # the tensor function itself: (*inputs, *parameters) → output
+
+
+class Pass:
+    """One walk through a model: hands out the variables, keeps the activations and the new statistics."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, tf.Tensor | tf.Variable],
+        images: tf.Tensor,
+        *,
+        train: bool = False,
+        seed: tf.Tensor | None = None,
+        relu: Callable[[tf.Tensor], tf.Tensor] = kernels.relu,
+        dtype: tf.DType = tf.float32,
+        devices: Sequence[str] = (),
+    ):
+        self._variables = variables
+        self.images = images
+        self._names = {id(images): "images"}
+        self.train, self.seed, self.relu, self.dtype, self.devices = train, seed, relu, dtype, tuple(devices)
+        self.activations: dict[str, tf.Tensor] = {}
+        self.statistics: dict[str, tf.Tensor] = {}
+        self.auxiliary: list[tf.Tensor] = []
+
+    def variable(
+        self, path: str, shape: Sequence[int], initial: Initial, *, trained: bool = True, dtype: tf.DType | None = None
+    ) -> tf.Tensor:
+        """The variable's value in the precision of the walk (or `dtype`)."""
+        value = self._variables[path]
+        if tuple(value.shape) != tuple(shape):
+            raise ValueError(
+                f"{path} was built with shape {tuple(value.shape)}, but this input asks for {tuple(shape)}: the "
+                "network's fully connected layers fix its image size; create it with size= to use another"
+            )
+        return tf.cast(value, dtype or self.dtype)
+
+    def apply(
+        self,
+        name: str,
+        kind: str,
+        kernel: Callable[..., tf.Tensor],
+        inputs: Sequence[tf.Tensor],
+        parameters: Sequence[tf.Tensor] = (),
+        *,
+        window: Window | None = None,
+        cost: Callable[[tuple[int, ...]], Cost] = lambda output_shape: Cost(),
+        **settings: object,
+    ) -> tf.Tensor:
+        """Run `kernel(*inputs, *parameters)` and keep its result as activation `name`.
+
+        A kernel may return (output, *more), as batch normalisation does with its moments: all of it is returned.
+        `window`, `cost` (of the output's shape) and `settings` are for the ledger: this walk does not read them.
+        """
+        result = kernel(*inputs, *parameters)
+        if name in self.activations:
+            raise ValueError(f"two operations are named {name!r}; every name in a model must differ")
+        output = result[0] if isinstance(result, tuple) else result
+        self.activations[name] = output
+        self._names[id(output)] = name  # `activations` keeps the tensor alive, so the id stays its own
+        return result
+
+    def name_of(self, x: tf.Tensor) -> str:
+        """Name of the operation that made x; "images" for the input."""
+        if id(x) not in self._names:
+            raise ValueError(f"no layer made the tensor {x}; a model may only combine what layers return")
+        return self._names[id(x)]
+
+    def seed_of(self, name: str) -> tf.Tensor:
+        """A random seed [2] of this step and this operation alone."""
+        if self.seed is None:
+            raise ValueError(
+                f"{name} draws random numbers in training; pass forward(…, train=True, seed=step), another each step"
+            )
+        return tf.stack([self.seed[0], tf.bitwise.bitwise_xor(self.seed[1], zlib.crc32(name.encode()) & 0x7FFFFFFF)])
+
+
+class Blueprint(Pass):
+    """The walk that only draws: symbolic tensors in, the list of variables and the ledger out."""
+
+    def __init__(self, images: tf.Tensor, **options):
+        super().__init__({}, images, seed=tf.constant([0, 0]), **options)
+        self.parameters: dict[str, Parameter] = {}
+        self.ledger: list[Operation] = []
+        self._fields = {"images": Field()}
+
+    def variable(self, path, shape, initial, *, trained=True, dtype=None):
+        if path in self.parameters:
+            raise ValueError(f"two variables are named {path!r}; every path in a model must differ")
+        self.parameters[path] = Parameter(path, tuple(shape), initial, trained)
+        return tf.raw_ops.Placeholder(dtype=dtype or self.dtype, shape=shape)
+
+    def apply(self, name, kind, kernel, inputs, parameters=(), *, window=None, cost=lambda output_shape: Cost(), **settings):
+        try:
+            result = super().apply(name, kind, kernel, inputs, parameters)
+        except ValueError as error:
+            raise ValueError(f"{name} on {' and '.join(str(tuple(x.shape)) for x in inputs)}: {error}") from error
+        output_shape = tuple(self.activations[name].shape)
+        sources = tuple(self.name_of(x) for x in inputs)
+        seen = union([self._fields[source] for source in sources])
+        self._fields[name] = window.over(seen, inputs[0].shape[1:3]) if window else seen
+        self.ledger.append(
+            Operation(
+                name,
+                kind,
+                sources,
+                tuple(tuple(x.shape) for x in inputs),
+                output_shape,
+                tuple(p for p in self.parameters.values() if p.operation == name),
+                settings,
+                cost(output_shape),
+                self._fields[name],
+                kernel,
+            )
+        )
+        return result
+
+
+def draw(model: Callable, image_shape: Sequence[int], *, train: bool = False, dtype=tf.float32) -> Blueprint:
+    """Walk `model` over symbolic images of `image_shape` [B,H,W,3]: no arithmetic, no variables."""
+    with tf.Graph().as_default():
+        images = tf.raw_ops.Placeholder(dtype=dtype, shape=image_shape)
+        blueprint = Blueprint(images, train=train, dtype=dtype)
+        model(blueprint, images)
+    return blueprint
+
+
+class Network:
+    """A model with its variables: `network(images)` is the logits."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Callable[[Pass, tf.Tensor], tf.Tensor],
+        *,
+        size: int,
+        classes: int,
+        seed: int = 0,
+        preprocessing: str = "none",
+        precision: str = "float32",
+        devices: Sequence[str] = (),
+        settings: Mapping[str, object] | None = None,
+    ):
+        if preprocessing not in PREPROCESSING:
+            raise ValueError(f"preprocessing is {preprocessing!r}; expected one of {', '.join(PREPROCESSING)}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        self.name, self.model, self.input_size, self.classes = name, model, size, classes
+        self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
+        self.settings = dict(settings or {})  # what `rawcnn.create` was told, for files that describe the network
+        self.labels: tuple[str, ...] | None = None  # names of the classes, where known
+        blueprint = draw(model, (1, size, size, 3), train=True)
+        self.ledger = tuple(draw(model, (1, size, size, 3)).ledger)
+        self.variables = {path: p.create(seed) for path, p in blueprint.parameters.items()}
+
+    @property
+    def trained_variables(self) -> dict[str, tf.Variable]:
+        """The variables that gradients move: all but the batch-norm averages."""
+        return {path: v for path, v in self.variables.items() if v.trainable}
+
+    @property
+    def parameter_count(self) -> int:
+        """Trained parameters, as the papers count."""
+        return sum(int(np.prod(v.shape)) for v in self.trained_variables.values())
+
+    def operation(self, name: str) -> Operation:
+        """The ledger's entry for `name`. Raises ValueError with the names that are near."""
+        return find_operation(self.ledger, name)
+
+    def walk(
+        self,
+        variables: Mapping[str, tf.Tensor | tf.Variable],
+        images: tf.Tensor,
+        *,
+        train: bool = False,
+        seed: int | tf.Tensor | None = None,
+        relu: Callable[[tf.Tensor], tf.Tensor] = kernels.relu,
+    ) -> Forward:
+        """`forward` as a pure function of (variables, images)."""
+        images = check_images(images)
+        if seed is not None and len(tf.convert_to_tensor(seed).shape) == 0:
+            seed = tf.stack([tf.cast(seed, tf.int32), 0])
+        dtype = PRECISIONS[self.precision]
+        inputs = tf.cast(PREPROCESSING[self.preprocessing](images), dtype)
+        net = Pass(variables, inputs, train=train, seed=seed, relu=relu, dtype=dtype, devices=self.devices)
+        logits = self.model(net, inputs)
+        auxiliary = tuple(tf.cast(a, tf.float32) for a in net.auxiliary)
+        return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics, auxiliary)
+
+    def forward(self, images, train: bool = False, seed=None, relu=kernels.relu) -> Forward:
+        """Walk the network over images [B,H,W,3], float RGB in [0,1].
+
+        `train` uses the batch's own moments and drops units; `seed` (an int, or an int tensor [2]) then draws the
+        dropout masks. `relu` is the rectifier and its backward rule: hand in `kernels.guided_relu` for guided
+        backpropagation.
+        """
+        return self.walk(self.variables, images, train=train, seed=seed, relu=relu)
+
+    def __call__(self, images) -> tf.Tensor:
+        """Images [B,H,W,3], float RGB in [0,1] → logits [B,classes]."""
+        return self.forward(images).logits
+
+    def __repr__(self) -> str:
+        return f"Network({self.name}, {self.classes} classes, {self.input_size} px, {self.parameter_count:,} parameters)"
+
+
+def check_images(images) -> tf.Tensor:
+    """Images as a float32 tensor [B,H,W,3]; ValueError for anything else."""
+    images = tf.convert_to_tensor(images)
+    if len(images.shape) != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images have shape {images.shape}; expected a batch [B,H,W,3] of RGB images")
+    if not images.dtype.is_floating:
+        raise ValueError(f"images are {images.dtype.name}; expected float RGB in [0,1]: divide bytes by 255")
+    return tf.cast(images, tf.float32)
+
+
+def find_operation(ledger: Sequence[Operation], name: str) -> Operation:
+    """The operation called `name`; ValueError that lists similar names."""
+    import difflib
+
+    by_name = {operation.name: operation for operation in ledger}
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name, n=5, cutoff=0.3) or list(by_name)[:5]
+        raise ValueError(f"there is no layer {name!r}; names near it are {', '.join(near)}")
+    return by_name[name]
+
+
+def keywords(model: Callable) -> dict[str, object]:
+    """The keyword settings of a model function and their defaults."""
+    return {
+        p.name: p.default for p in inspect.signature(model).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }

@@ -1,0 +1,253 @@
+"""Training: one compiled step, written out, and the loop around it.
+
+The step is a pure function of tensors: (variables, slots, averages, batch) → their new values. `Training` owns the
+variables, assigns, and writes checkpoints from which a run goes on exactly: order of images, crops and dropout are
+functions of (seed, epoch, step) alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import tensorflow as tf
+
+import kernels
+from rawcnn.augment import augment
+from rawcnn.compile import choose, compiled
+from rawcnn.data import DataSet
+from rawcnn.evaluate import Evaluation, evaluate
+from rawcnn.network import Network
+from rawcnn.optimizers import clip_by_global_norm, global_norm, moving_average, optimizer
+from rawcnn.recipes import Plateau, Recipe, learning_rate
+
+Tensors = dict[str, tf.Tensor]
+CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message says why and what is left."""
+
+
+def decays(path: str) -> bool:
+    """Weight decay holds filters and weights down; biases and batch norm's scale and offset stay free."""
+    return path.endswith(("/filters", "/weights"))
+
+
+def gradients(
+    network: Network, recipe: Recipe, variables: Mapping[str, tf.Tensor], images: tf.Tensor, labels: tf.Tensor, seed
+) -> tuple[Tensors, Tensors, Tensors]:
+    """(gradients by path, new batch-norm averages by path, metrics) of one batch."""
+    trained = {path: variables[path] for path in network.trained_variables}
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(trained)
+        forward = network.walk({**variables, **trained}, images, train=True, seed=seed)
+        loss = tf.reduce_mean(kernels.cross_entropy(forward.logits, labels, recipe.label_smoothing))
+        objective = loss
+        for logits in forward.auxiliary:
+            objective += recipe.auxiliary_weight * tf.reduce_mean(kernels.cross_entropy(logits, labels))
+    slopes = tape.gradient(objective, trained)
+    slopes = {path: g + recipe.weight_decay * trained[path] if decays(path) else g for path, g in slopes.items()}
+    right = tf.argmax(forward.logits, axis=1, output_type=tf.int32) == tf.cast(labels, tf.int32)
+    return slopes, forward.statistics, {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
+
+
+def update(
+    network: Network,
+    recipe: Recipe,
+    variables: Mapping[str, tf.Tensor],
+    slots: Mapping[str, tf.Tensor],
+    averages: Mapping[str, tf.Tensor],
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    rate: tf.Tensor,
+) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+    """One step as a pure function: (new variables, new slots, new averages, metrics).
+
+    `seed` is an int tensor [2], (seed, step); images are as the data set gives them: the step augments.
+    """
+    rule = optimizer(recipe.optimizer, recipe.momentum, recipe.decay, recipe.epsilon)
+    images = augment(images, seed, recipe.augmentation)
+    slopes, new, metrics = gradients(network, recipe, variables, images, labels, seed)
+    new = dict(new)
+    metrics["gradient_norm"] = global_norm(list(slopes.values()))
+    if recipe.clip is not None:
+        clipped, _ = clip_by_global_norm(list(slopes.values()), recipe.clip)
+        slopes = dict(zip(slopes, clipped, strict=True))
+    new_slots: Tensors = {}
+    for path, slope in slopes.items():
+        mine = {slot: slots[f"{path}/{slot}"] for slot in rule.slots}
+        new[path], changed = rule.update(variables[path], slope, mine, rate)
+        new_slots |= {f"{path}/{slot}": value for slot, value in changed.items()}
+    new_averages = {
+        path: moving_average(average, new[path], recipe.average, seed[1]) for path, average in averages.items()
+    }
+    return new, new_slots, new_averages, metrics
+
+
+class Training:
+    """A run: the network, its optimiser's slots, and where it stands. `fit` trains; checkpoints make it resumable."""
+
+    def __init__(
+        self, network: Network, recipe: Recipe, *, seed: int = 0, folder: Path | None = None, compile: str = "auto"
+    ):
+        self.network, self.recipe, self.seed = network, recipe, seed
+        self.folder = Path(folder) if folder else None
+        self.choice = choose(compile, network.devices)
+        rule = optimizer(recipe.optimizer)
+        self.slots = {
+            f"{path}/{slot}": tf.Variable(tf.fill(v.shape, first), trainable=False)
+            for path, v in network.trained_variables.items()
+            for slot, first in rule.slots.items()
+        }
+        self.averages = (
+            {path: tf.Variable(v, trainable=False) for path, v in network.trained_variables.items()}
+            if recipe.average
+            else {}
+        )
+        self.epoch, self.plateau = 0, Plateau()
+        self.history: list[dict[str, float]] = []
+        self._note = tf.Variable("", dtype=tf.string)  # the numbers above as JSON, so that one file holds all
+        self._step = compiled(self._assign, self.choice)
+        self._manager = None
+        if self.folder:
+            state = tf.train.Checkpoint(
+                variables=dict(network.variables), slots=self.slots, averages=self.averages, note=self._note
+            )
+            self._manager = tf.train.CheckpointManager(state, str(self.folder / "checkpoints"), max_to_keep=2)
+
+    @property
+    def evaluation_variables(self) -> dict[str, tf.Variable]:
+        """What to evaluate and to save: the moving averages where the recipe keeps them."""
+        return {**self.network.variables, **self.averages}
+
+    def _assign(self, images, labels, seed, rate):
+        """One step, assigned."""
+        variables = {path: tf.convert_to_tensor(v) for path, v in self.network.variables.items()}
+        slots = {path: tf.convert_to_tensor(v) for path, v in self.slots.items()}
+        averages = {path: tf.convert_to_tensor(v) for path, v in self.averages.items()}
+        *new, metrics = update(self.network, self.recipe, variables, slots, averages, images, labels, seed, rate)
+        for owned, values in zip((self.network.variables, self.slots, self.averages), new, strict=True):
+            for path, value in values.items():
+                owned[path].assign(value)
+        return metrics
+
+    def restore(self) -> bool:
+        """Go on from the newest checkpoint in the folder; False where there is none."""
+        if self._manager is None or not self._manager.latest_checkpoint:
+            return False
+        try:
+            self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"the checkpoint {self._manager.latest_checkpoint} does not fit this network and recipe; "
+                "name another output folder, or give the settings that it was made with"
+            ) from error
+        note = json.loads(self._note.numpy().decode())
+        if note["seed"] != self.seed:
+            raise ValueError(f"the checkpoint was made with seed {note['seed']}, not {self.seed}; give --seed {note['seed']}")
+        self.epoch, self.history, self.plateau = note["epoch"], note["history"], Plateau(**note["plateau"])
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint: beside the old one, then renamed."""
+        if self._manager is None:
+            return
+        best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
+        note = {
+            "epoch": self.epoch,
+            "seed": self.seed,
+            "history": self.history,
+            "plateau": asdict(replace(self.plateau, best=best)),
+        }
+        self._note.assign(json.dumps(note))
+        try:
+            self._manager.save(checkpoint_number=self.epoch)
+        except tf.errors.OpError as error:
+            raise TrainingFailed(
+                f"the checkpoint of epoch {self.epoch} could not be written ({error.message.splitlines()[0]}); "
+                f"{self._last_good()}. Free some space and run the same command again"
+            ) from error
+
+    def _last_good(self) -> str:
+        newest = self._manager.latest_checkpoint if self._manager else None
+        return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
+
+    def steps(self, data: DataSet) -> int:
+        """Steps an epoch: whole batches only."""
+        steps = data.count("train") // self.recipe.batch
+        if steps == 0:
+            raise ValueError(
+                f"{data.name} has {data.count('train')} training images, fewer than a batch of {self.recipe.batch}; "
+                "give a smaller --batch"
+            )
+        return steps
+
+    def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
+        """Train one epoch; gives the metrics of each step. Raises TrainingFailed at the first loss that is no number."""
+        steps = self.steps(data)
+        waiting: list[tuple[int, float, Tensors]] = []
+        batches = data.batches("train", self.recipe.batch, seed=self.seed, epoch=self.epoch, drop_remainder=True)
+        for index, (images, labels) in enumerate(batches):
+            rate = learning_rate(self.recipe, self.epoch + index / steps, self.plateau.drops)
+            number = self.epoch * steps + index
+            metrics = self._step(images, labels, tf.constant([self.seed, number]), tf.constant(rate, tf.float32))
+            waiting.append((number, rate, metrics))
+            if len(waiting) == CHECK_EVERY or index == steps - 1:
+                for step, its_rate, tensors in waiting:
+                    values = {name: float(value) for name, value in tensors.items()}
+                    if not math.isfinite(values["loss"]):
+                        raise TrainingFailed(
+                            f"the loss is {values['loss']} at step {step} (epoch {self.epoch + 1}, learning rate "
+                            f"{its_rate:.4g}); {self._last_good()}. A lower --rate may help"
+                        )
+                    yield {"step": step, "rate": its_rate, **values}
+                waiting.clear()
+
+    def fit(
+        self,
+        data: DataSet,
+        *,
+        on_step: Callable[[int, int, dict[str, float]], None] | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> Evaluation:
+        """Train to the recipe's last epoch, evaluating and saving after each → the last evaluation.
+
+        `on_step(step of the epoch, steps, metrics)` and `on_epoch(summary)` are told how it goes.
+        """
+        epochs = math.ceil(self.recipe.epochs)
+        steps = self.steps(data)
+        result = None
+        while self.epoch < epochs:
+            start, losses, right = time.perf_counter(), 0.0, 0.0
+            for index, metrics in enumerate(self.run_epoch(data)):
+                losses, right = losses + metrics["loss"], right + metrics["accuracy"]
+                if on_step:
+                    on_step(index + 1, steps, metrics)
+            seconds = time.perf_counter() - start
+            result = self.evaluate(data)
+            self.epoch += 1
+            self.plateau = self.plateau.observe(1 - result.accuracy)
+            summary = {
+                "epoch": self.epoch,
+                "rate": metrics["rate"],
+                "train_loss": losses / steps,
+                "train_accuracy": right / steps,
+                "test_loss": result.loss,
+                "test_accuracy": result.accuracy,
+                "images_per_second": steps * self.recipe.batch / seconds,
+            }
+            self.history.append(summary)
+            self.save()
+            if on_epoch:
+                on_epoch(summary)
+        return result or self.evaluate(data)
+
+    def evaluate(self, data: DataSet) -> Evaluation:
+        """Evaluate on the test images, with the averaged variables where the recipe keeps them."""
+        return evaluate(self.network, data, variables=self.evaluation_variables, compile=self.choice.mode)

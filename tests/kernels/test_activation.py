@@ -1,0 +1,120 @@
+"""Rectifiers and softmax against NumPy loops, TensorFlow, GradientTape and central differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import activation
+from kernels.cost import Cost
+from tests import oracles
+
+RECTIFIERS = {
+    "relu": (activation.relu, activation.relu_gradient),
+    "deconvnet": (activation.deconvnet_relu, activation.deconvnet_relu_gradient),
+    "guided": (activation.guided_relu, activation.guided_relu_gradient),
+}
+SOFTMAXES = [
+    (activation.softmax, activation.softmax_gradient, activation.softmax_reference, tf.nn.softmax),
+    (
+        activation.log_softmax,
+        activation.log_softmax_gradient,
+        activation.log_softmax_reference,
+        tf.nn.log_softmax,
+    ),
+]
+DTYPES = ["float64", "float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RECTIFIERS)
+def test_rectifier_is_its_reference_exactly(rule, dtype):
+    relu, relu_gradient = RECTIFIERS[rule]
+    x, g = oracles.random((2, 3, 3, 4), 1, dtype), oracles.random((2, 3, 3, 4), 2, dtype)
+    y, (sent_back,) = relu(x), oracles.tape_gradient(relu, [x], g)
+    assert y.dtype == x.dtype and sent_back.dtype == x.dtype
+    x64, g64 = (tf.cast(t, "float64").numpy() for t in (x, g))
+    np.testing.assert_array_equal(tf.cast(y, "float64"), activation.relu_reference(x64))
+    expected = activation.relu_gradient_reference(x64, g64, rule)
+    np.testing.assert_array_equal(tf.cast(sent_back, "float64"), expected)
+    np.testing.assert_array_equal(tf.cast(relu_gradient(x, g), "float64"), expected)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("relu", [0, 0, 0, 0, 5, -5]),
+        ("deconvnet", [5, 0, 5, 0, 5, 0]),
+        ("guided", [0, 0, 0, 0, 5, 0]),
+    ],
+)
+def test_what_each_rectifier_sends_back_for_negative_zero_and_positive_input(rule, expected):
+    x, g = tf.constant([-1.0, -1, 0, 0, 1, 1]), tf.constant([5.0, -5, 5, -5, 5, -5])
+    assert oracles.tape_gradient(RECTIFIERS[rule][0], [x], g)[0].numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("rule", RECTIFIERS)
+def test_rectifier_is_the_same_everywhere(rule):
+    relu, _ = RECTIFIERS[rule]
+    x, g = oracles.random((2, 5, 3), 3), oracles.random((2, 5, 3), 4)
+    oracles.same_everywhere(lambda x, g: [relu(x), *oracles.tape_gradient(relu, [x], g)], x, g)
+
+
+def test_relu_gradient_is_the_slope():
+    x = oracles.random((3, 7), 5, "float64")
+    gradient = activation.relu_gradient(x, tf.ones_like(x))
+    oracles.central_difference(lambda x: tf.reduce_sum(activation.relu(x)), [gradient], x)
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 10), (2, 3, 4, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
+def test_softmax(form, gradient_by_hand, reference, nn, dtype, shape):
+    z, g = oracles.random(shape, 6, dtype) * 3, oracles.random(shape, 7, dtype)
+    y = form(z)
+    assert y.dtype == z.dtype
+    oracles.close(y, reference(tf.cast(z, "float64").numpy()))
+    oracles.close(y, nn(z))
+    by_hand = gradient_by_hand(y, g)
+    assert by_hand.dtype == z.dtype
+    for oracle in (form, nn):
+        oracles.close(by_hand, oracles.tape_gradient(oracle, [z], g)[0], kind="gradient")
+
+
+@pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
+def test_softmax_gradient_is_the_slope(form, gradient_by_hand, reference, nn):
+    z, g = oracles.random((3, 5), 8, "float64"), oracles.random((3, 5), 9, "float64")
+    oracles.central_difference(lambda z: tf.reduce_sum(g * form(z)), [gradient_by_hand(form(z), g)], z)
+
+
+@pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
+def test_softmax_is_the_same_everywhere(form, gradient_by_hand, reference, nn):
+    oracles.same_everywhere(form, oracles.random((4, 11), 10))
+
+
+def test_softmax_survives_logits_whose_exponential_overflows():
+    z = tf.constant([[1000.0, 999.0, -1000.0]])
+    oracles.close(activation.softmax(z), [[1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0]])
+    oracles.close(activation.log_softmax(z), activation.log_softmax_reference(z.numpy()))
+
+
+def test_bfloat16_softmax_over_a_thousand_classes_still_sums_to_one():
+    # A running sum kept in bfloat16 would stop growing at 256.
+    p = activation.softmax(tf.zeros((1, 1024), tf.bfloat16))
+    assert p.numpy().astype("float64").tolist() == [[1 / 1024] * 1024]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.floats(-50, 50), st.integers(0, 99))
+def test_softmax_sums_to_one_and_ignores_a_shift(shape, shift, seed):
+    z = oracles.random(shape, seed, "float64")
+    oracles.close(tf.reduce_sum(activation.softmax(z), -1), np.ones(shape[:-1]))
+    oracles.close(activation.softmax(z + shift), activation.softmax_reference(z.numpy()))
+
+
+def test_cost():
+    assert activation.relu_cost((2, 3, 3, 4)) == Cost(0, 72, 72)
+    assert activation.softmax_cost((2, 10)) == Cost(0, 100, 80)

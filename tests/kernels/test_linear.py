@@ -1,0 +1,104 @@
+"""The fully connected layer against NumPy loops, Keras, GradientTape and central differences."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import linear
+from kernels.cost import Cost
+from tests import oracles
+
+DTYPES = ["float64", "float32", "bfloat16"]
+SHAPES = [(1, 1, 1), (3, 5, 2), (2, 17, 10)]  # batch, inputs, outputs
+
+
+def case(shape, dtype="float32"):
+    batch, inputs, outputs = shape
+    return (
+        oracles.random((batch, inputs), 1, dtype),
+        oracles.random((inputs, outputs), 2, dtype),
+        oracles.random((outputs,), 3, dtype),
+        oracles.random((batch, outputs), 4, dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_dense(shape, dtype, with_bias):
+    x, weights, bias, _ = case(shape, dtype)
+    y = linear.dense(x, weights, bias if with_bias else None)
+    assert y.dtype == x.dtype
+    x64, weights64, bias64 = (tf.cast(t, "float64").numpy() for t in (x, weights, bias))
+    oracles.close(y, linear.dense_reference(x64, weights64, bias64 if with_bias else None))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_is_the_tapes(shape, dtype):
+    x, weights, bias, gradient = case(shape, dtype)
+    by_hand = linear.dense_gradient(x, weights, gradient)
+    tape = oracles.tape_gradient(linear.dense, [x, weights, bias], gradient)
+    for ours, theirs in zip(by_hand, tape, strict=True):
+        assert ours.dtype == x.dtype
+        oracles.close(ours, theirs, kind="gradient")
+
+
+def test_gradient_is_the_slope():
+    x, weights, bias, gradient = case((3, 5, 2), "float64")
+    oracles.central_difference(
+        lambda *tensors: tf.reduce_sum(gradient * linear.dense(*tensors)),
+        linear.dense_gradient(x, weights, gradient),
+        *(x, weights, bias),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_same_everywhere(dtype):
+    x, weights, bias, gradient = case((3, 5, 2), dtype)
+    oracles.same_everywhere(linear.dense, x, weights, bias)
+    oracles.same_everywhere(linear.dense_gradient, x, weights, gradient, kind="gradient")
+
+
+def test_keras_dense_with_the_same_weights():
+    x, weights, bias, _ = case((3, 5, 2))
+    layer = keras.layers.Dense(2)
+    layer.build((None, 5))
+    layer.set_weights([weights.numpy(), bias.numpy()])
+    oracles.close(linear.dense(x, weights, bias), layer(x))
+
+
+def test_unknown_batch_and_variables():
+    x, weights, bias, _ = case((3, 5, 2))
+    variables = tf.Variable(weights), tf.Variable(bias)
+    compiled = tf.function(
+        lambda x: linear.dense(x, *variables), input_signature=[tf.TensorSpec([None, 5])]
+    )
+    assert compiled.get_concrete_function().output_shapes.as_list() == [None, 2]
+    oracles.close(compiled(x), linear.dense(x, weights, bias))
+
+
+@settings(max_examples=15, deadline=None)
+@given(*[st.integers(1, 8)] * 3)
+def test_every_shape(batch, inputs, outputs):
+    x, weights, bias, gradient = case((batch, inputs, outputs), "float64")
+    expected = linear.dense_reference(x.numpy(), weights.numpy(), bias.numpy())
+    oracles.close(linear.dense(x, weights, bias), expected)
+    shapes = [tuple(g.shape) for g in linear.dense_gradient(x, weights, gradient)]
+    assert shapes == [(batch, inputs), (inputs, outputs), (outputs,)]
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 2, 2, 5), (5,)])
+def test_bad_input_says_what_was_wrong(shape):
+    with pytest.raises(ValueError, match=r"does not fit dense weights \(5, 3\)"):
+        linear.dense(tf.ones(shape), tf.ones((5, 3)))
+
+
+def test_cost():
+    assert linear.dense_cost((2, 5), (2, 3)) == Cost(macs=30, flops=66, backward_flops=126)
+    assert linear.dense_cost((2, 5), (2, 3), bias=False) == Cost(macs=30, flops=60, backward_flops=120)
+    assert linear.dense_cost((1, 9216), (1, 4096)).macs == 37_748_736  # AlexNet's fc6

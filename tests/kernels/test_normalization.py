@@ -1,0 +1,258 @@
+"""Batch and response normalisation against NumPy loops, each other, the tape and central differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import normalization
+from kernels.cost import Cost
+from tests import oracles
+
+DTYPES = ["float64", "float32", "bfloat16"]
+SHAPES = [(2, 5, 4, 3), (4, 3, 3, 1), (1, 2, 1, 5), (3, 7, 5, 8)]
+FORMS = {
+    "float64": ["explicit", "matmul"],
+    "float32": ["fused", "explicit", "matmul"],
+    "bfloat16": ["fused", "explicit", "matmul"],
+}
+DTYPES_AND_FORMS = [(dtype, form) for dtype in DTYPES for form in FORMS[dtype]]
+# radius, bias, alpha, beta: the paper's; strong; no neighbours; more neighbours than channels
+RESPONSES = [(2, 2.0, 1e-4, 0.75), (1, 1.0, 0.5, 0.75), (0, 1.0, 1.0, 0.5), (9, 1.5, 0.3, 1.0)]
+EPSILON = 1e-3
+
+
+def wide(*tensors):
+    return [None if t is None else tf.cast(t, "float64").numpy() for t in tensors]
+
+
+def parameters(channels, x_dtype):
+    """Scale and offset, float32 as a mixed precision network keeps them, float64 for float64."""
+    dtype = "float64" if x_dtype == "float64" else "float32"
+    return oracles.random((channels,), 21, dtype), oracles.random((channels,), 22, dtype)
+
+
+def close_all(actual, expected, **options):
+    for a, b in zip(actual, expected, strict=True):
+        oracles.close(a, b, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("present", ["scale and offset", "offset", "neither"])
+def test_inference_equals_reference(present, dtype):
+    x, mean = oracles.random((2, 4, 5, 6), 1, dtype), oracles.random((6,), 2, dtype)
+    variance = oracles.random((6,), 3, dtype, low=0.1)
+    scale, offset = parameters(6, dtype)
+    scale, offset = scale if "scale" in present else None, offset if "offset" in present else None
+    y = normalization.batch_normalization(x, mean, variance, scale, offset, EPSILON)
+    assert y.dtype == x.dtype
+    expected = normalization.batch_normalization_reference(*wide(x, mean, variance, scale, offset), EPSILON)
+    oracles.close(y, expected)
+
+
+@pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_equals_reference(shape, form, dtype):
+    x = oracles.random(shape, 4, dtype) * 2 + 1
+    scale, offset = parameters(shape[-1], dtype)
+    actual = normalization.batch_normalization_training(x, scale, offset, EPSILON, form)
+    expected = normalization.batch_normalization_training_reference(*wide(x, scale, offset), EPSILON)
+    assert actual[0].dtype == x.dtype and actual[1].dtype == actual[2].dtype == scale.dtype
+    close_all(actual, expected)
+
+
+@pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_gradient(shape, form, dtype):
+    x, gradient = oracles.random(shape, 5, dtype) * 2 + 1, oracles.random(shape, 6, dtype)
+    scale, offset = parameters(shape[-1], dtype)
+    wide_x = tf.cast(x, scale.dtype)
+    mean, variance = tf.nn.moments(wide_x, (0, 1, 2))
+    by_hand = normalization.batch_normalization_gradient(x, gradient, scale, mean, variance, EPSILON)
+    tape = oracles.tape_gradient(
+        lambda *t: normalization.batch_normalization_training(*t, EPSILON, form)[0], [x, scale, offset], gradient
+    )
+    assert [t.dtype for t in by_hand] == [x.dtype, scale.dtype, offset.dtype]
+    # The fused kernel multiplies a bfloat16 x̂ by g before it sums.
+    close_all(by_hand, tape, kind="gradient", dtype=dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_gradient_against_a_central_difference(shape):
+    x, g = oracles.random(shape, 7, "float64"), oracles.random(shape, 8, "float64")
+    scale, offset = parameters(shape[-1], "float64")
+    oracles.central_difference(
+        lambda *t: tf.reduce_sum(g * normalization.batch_normalization_training(*t, EPSILON)[0]),
+        normalization.batch_normalization_gradient(x, g, scale, *tf.nn.moments(x, (0, 1, 2)), EPSILON),
+        *(x, scale, offset),
+    )
+
+
+@pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
+def test_training_without_parameters(form, dtype):
+    x = oracles.random((3, 4, 4, 2), 9, dtype)
+    actual = normalization.batch_normalization_training(x, None, None, EPSILON, form)
+    close_all(actual, normalization.batch_normalization_training_reference(*wide(x), None, None, EPSILON))
+
+
+@pytest.mark.parametrize("form", FORMS["float32"])
+def test_statistics(form):
+    """Of 1 and 3: mean 2, biased variance 1, unbiased 2; of a single value: 0, not a division by zero."""
+    x = tf.reshape(tf.constant([1.0, 3.0]), (2, 1, 1, 1))
+    y, mean, variance = normalization.batch_normalization_training(x, None, None, 0.0, form)
+    np.testing.assert_allclose(tf.squeeze(y), (-1, 1), rtol=1e-6)
+    np.testing.assert_allclose((mean[0], variance[0]), (2, 2), rtol=1e-6)
+    y, mean, variance = normalization.batch_normalization_training(x[1:], None, None, EPSILON, form)
+    np.testing.assert_array_equal((y[0, 0, 0, 0], mean[0], variance[0]), (0, 3, 0))
+
+
+@pytest.mark.parametrize("form", FORMS["float32"])
+def test_no_gradient_through_statistics(form):
+    x = oracles.random((2, 3, 3, 2), 10)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        _, mean, variance = normalization.batch_normalization_training(x, None, None, EPSILON, form)
+    gradient = tape.gradient([mean, variance], x)
+    assert gradient is None or not np.any(gradient)
+
+
+def test_precision_at_a_large_mean():
+    """x·gain + (β − μ·gain) would be wrong in the third digit here."""
+    x = 4096 + tf.reshape(tf.range(-8.0, 9.0), (1, 1, 17, 1)) / 256
+    expected = wide(x - 4096)[0] / np.sqrt(1e-3)
+    one, zero = tf.ones((1,)), tf.zeros((1,))
+    y = normalization.batch_normalization(x, 4096 * one, 1e-3 * one, one, zero, 0.0)
+    oracles.close(y, expected)
+    filters, bias = tf.ones((1, 1, 1, 1)), tf.constant([-4096.0])
+    _, folded = normalization.fold_batch_normalization(filters, bias, -4096 * one, one, one, zero, 0.0)
+    oracles.close(folded, [0.0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bare", [False, True])
+def test_folding_keeps_the_convolution(bare, dtype):
+    x, filters = oracles.random((2, 6, 5, 4), 11, dtype), oracles.random((3, 3, 4, 6), 12, dtype)
+    bias = None if bare else oracles.random((6,), 13, dtype)
+    mean, variance = oracles.random((6,), 14, dtype), oracles.random((6,), 15, dtype, low=0.1)
+    scale, offset = (None, None) if bare else parameters(6, dtype)
+    w, b = normalization.fold_batch_normalization(filters, bias, mean, variance, scale, offset, EPSILON)
+    assert w.dtype == b.dtype == filters.dtype
+
+    exact_x, exact_filters, exact_bias = wide(x, filters, tf.zeros(6) if bias is None else bias)
+    y = tf.nn.conv2d(exact_x, exact_filters, 1, "SAME") + exact_bias
+    expected = normalization.batch_normalization(y, *wide(mean, variance, scale, offset), EPSILON)
+    oracles.close(tf.nn.conv2d(exact_x, *wide(w), 1, "SAME") + wide(b), expected, dtype=dtype)
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_response_normalization_and_its_gradient(dtype, response):
+    x, gradient = oracles.random((2, 3, 4, 7), 16, dtype) * 3, oracles.random((2, 3, 4, 7), 17, dtype)
+    expected = normalization.local_response_normalization_reference(*wide(x), *response)
+    by_hand = normalization.local_response_normalization_input_gradient(x, gradient, *response)
+    assert by_hand.dtype == x.dtype
+    for form in ("auto", "explicit") if dtype == "float64" else ("auto", "nn", "explicit"):
+        y = normalization.local_response_normalization(x, *response, algorithm=form)
+        assert y.dtype == x.dtype
+        oracles.close(y, expected)
+        (tape,) = oracles.tape_gradient(
+            lambda x, form=form: normalization.local_response_normalization(x, *response, algorithm=form),
+            [x],
+            gradient,
+        )
+        oracles.close(tape, by_hand, kind="gradient")
+    if dtype == "float64":
+        oracles.central_difference(
+            lambda x: tf.reduce_sum(gradient * normalization.local_response_normalization(x, *response)),
+            [by_hand],
+            x,
+        )
+
+
+@pytest.mark.parametrize(("dtype", "form"), [("float32", f) for f in FORMS["float32"]] + [("bfloat16", "fused")])
+def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype, form):
+    x, gradient = oracles.random((3, 4, 5, 6), 18, dtype), oracles.random((3, 4, 5, 6), 19, dtype)
+    scale, offset = parameters(6, dtype)
+
+    def everything(x, scale, offset, gradient):
+        with tf.GradientTape() as tape:
+            tape.watch([x, scale, offset])
+            y, mean, variance = normalization.batch_normalization_training(x, scale, offset, EPSILON, form)
+        inference = normalization.batch_normalization(x, mean, variance, scale, offset, EPSILON)
+        return y, mean, variance, inference, tape.gradient(y, [x, scale, offset], output_gradients=gradient)
+
+    kind = {"kind": "gradient", "dtype": dtype}
+    eager = tf.nest.flatten(everything(x, scale, offset, gradient))
+    unknown, known = tf.TensorSpec([None, None, None, 6], dtype), tf.TensorSpec([6], scale.dtype)
+    for jit in (False, True):
+        for signature in (None, [unknown, known, known, unknown]):
+            compiled = tf.function(everything, jit_compile=jit, autograph=False, input_signature=signature)
+            close_all(tf.nest.flatten(compiled(x, scale, offset, gradient)), eager, **kind)
+
+
+@pytest.mark.parametrize("form", ["nn", "explicit"])
+def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(form):
+    x, gradient = oracles.random((2, 3, 3, 6), 20), oracles.random((2, 3, 3, 6), 23)
+
+    def everything(x, gradient):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = normalization.local_response_normalization(x, alpha=0.1, algorithm=form)
+        by_hand = normalization.local_response_normalization_input_gradient(x, gradient, alpha=0.1)
+        return y, by_hand, tape.gradient(y, x, output_gradients=gradient)
+
+    oracles.same_everywhere(everything, x, gradient, kind="gradient")
+    unknown = tf.TensorSpec([None, None, None, 6], tf.float32)
+    compiled = tf.function(everything, autograph=False, input_signature=[unknown, unknown])
+    close_all(compiled(x, gradient), everything(x, gradient), kind="gradient")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: normalization.batch_normalization_training(x, None, None, 1e-3, "moments"), "fused, explicit"),
+        (
+            lambda x: normalization.batch_normalization_training(
+                tf.cast(x, "float64"), None, None, 1e-3, "fused"
+            ),
+            "float64, explicit, matmul",
+        ),
+        (lambda x: normalization.batch_normalization_training(x[0], None, None, 1e-3), "expected"),
+        (lambda x: normalization.local_response_normalization(x, algorithm="fast"), "nn, explicit"),
+        (
+            lambda x: normalization.local_response_normalization(tf.cast(x, "float64"), algorithm="nn"),
+            "float64, explicit",
+        ),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tf.zeros((1, 2, 2, 3)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6)),
+    radius=st.integers(0, 4),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(shape, radius, seed):
+    x = oracles.random(shape, seed)
+    scale, offset = parameters(shape[-1], "float32")
+    expected = normalization.batch_normalization_training_reference(*wide(x, scale, offset), 0.1)
+    for form in FORMS["float32"]:
+        close_all(normalization.batch_normalization_training(x, scale, offset, 0.1, form), expected)
+    expected = normalization.local_response_normalization_reference(*wide(x), radius, alpha=0.2)
+    for form in ("nn", "explicit"):
+        y = normalization.local_response_normalization(x, radius, alpha=0.2, algorithm=form)
+        oracles.close(y, expected)
+
+
+def test_cost():
+    shape = (2, 3, 3, 4)  # 72 elements
+    assert normalization.batch_normalization_cost(shape) == Cost(flops=216, backward_flops=432)
+    assert normalization.batch_normalization_cost(shape, training=True) == Cost(flops=504, backward_flops=648)
+    assert normalization.local_response_normalization_cost(shape) == Cost(flops=648, backward_flops=1296)

@@ -1,0 +1,73 @@
+"""The one place where tests compare numbers: shape and dtype first, then values, then gradients.
+
+Three independent oracles: naive NumPy in float64 (beside each kernel), a central difference in one random
+direction, and Keras with copied weights. One tolerance table; a test that needs another says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+# Largest error allowed, relative to the largest value expected, by dtype and kind of comparison. bfloat16 keeps
+# 8 bits of mantissa (2⁻⁸ = 4e-3 a rounding); gradients sum more terms than a forward pass does.
+TOLERANCE = {
+    ("float64", "forward"): 1e-12,
+    ("float64", "gradient"): 1e-11,
+    ("float64", "difference"): 1e-5,  # truncation and cancellation of the central difference itself
+    ("float32", "forward"): 3e-6,
+    ("float32", "gradient"): 1e-5,
+    ("float32", "network"): 1e-4,  # a hundred layers deep, summed in another order
+    ("bfloat16", "forward"): 3e-2,
+    ("bfloat16", "gradient"): 5e-2,
+}
+
+
+def random(shape, seed: int = 0, dtype="float32", low: float | None = None) -> tf.Tensor:
+    """Standard normal values, or uniform in [low, low+1); the same for every dtype up to rounding."""
+    generator = np.random.default_rng(seed)
+    values = generator.standard_normal(shape) if low is None else generator.uniform(low, low + 1, shape)
+    return tf.cast(tf.constant(values), dtype)
+
+
+def close(actual, expected, kind: str = "forward", dtype: str | None = None) -> None:
+    """Assert equal shapes, then values equal within the tolerance of `dtype` (of `actual`, unless named)."""
+    dtype = dtype or tf.as_dtype(getattr(actual, "dtype", "float64")).name
+    actual, expected = (np.asarray(tf.cast(v, "float64")) for v in (actual, expected))
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    scale = max(float(np.max(np.abs(expected), initial=0.0)), 1e-30)
+    error = float(np.max(np.abs(actual - expected), initial=0.0)) / scale
+    assert np.isfinite(actual).all(), "not finite"
+    assert error <= TOLERANCE[dtype, kind], f"{dtype} {kind} error {error:.2e} of the largest value"
+
+
+def same_everywhere(function: Callable, *tensors, kind: str = "forward") -> None:
+    """Eager, graph and XLA give the same values."""
+    eager = tf.nest.flatten(function(*tensors))
+    for jit in (False, True):
+        compiled = tf.function(function, jit_compile=jit, autograph=False)
+        for a, b in zip(tf.nest.flatten(compiled(*tensors)), eager, strict=True):
+            assert a.dtype == b.dtype
+            close(a, b, kind=kind)
+
+
+def tape_gradient(function: Callable, tensors, upstream) -> list[tf.Tensor]:
+    """Gradients of Σ upstream·function(*tensors) by tf.GradientTape."""
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        y = function(*tensors)
+    return tape.gradient(y, tensors, output_gradients=upstream)
+
+
+def central_difference(function: Callable, gradients, *tensors, seed: int = 7, step: float = 1e-5) -> None:
+    """Assert that `gradients` of the scalar float64 `function` agree with a central difference.
+
+    One random direction through all `tensors` at once: (f(t + h·d) − f(t − h·d)) / 2h = Σ gradient·d.
+    """
+    directions = [random(t.shape, seed + i, "float64") for i, t in enumerate(tensors)]
+    above = function(*(t + step * d for t, d in zip(tensors, directions, strict=True)))
+    below = function(*(t - step * d for t, d in zip(tensors, directions, strict=True)))
+    predicted = sum(tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True))
+    close((above - below) / (2 * step), predicted, kind="difference", dtype="float64")
