@@ -74,7 +74,7 @@ def dropout_mask(
     words = tf.random.stateless_uniform(
         shape, tf.cast(seed, tf.int32), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
-    return tf.where(words >= ceil(rate * 2**32), tf.cast(1 / (1 - rate), dtype), 0)
+    return tf.where(words >= ceil(rate * 2**32), tf.constant(1 / (1 - rate), dtype), 0)
 
 
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:

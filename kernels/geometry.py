@@ -79,7 +79,7 @@ def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
     """[B,H,W,C] → [B,H+top+bottom,W+left+right,C], filled with `value`."""
     if pads == ((0, 0), (0, 0)):
         return x
-    return tf.pad(x, ((0, 0), *pads, (0, 0)), constant_values=tf.cast(value, x.dtype))
+    return tf.pad(x, ((0, 0), *pads, (0, 0)), constant_values=tf.constant(value, x.dtype))
 
 
 def window_views(

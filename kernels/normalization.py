@@ -99,9 +99,8 @@ def batch_normalization_training(
     form = _form(algorithm, x, *forms)
     scale, offset = _parameters(x, scale=scale, offset=offset)[2:]
 
-    if form == "fused":
-        y, mean, unbiased = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
-        return y, tf.stop_gradient(mean), tf.stop_gradient(unbiased)
+    if form == "fused":  # returns the unbiased variance, and has no gradient through the statistics
+        return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
     if form == "matmul":
         y, mean, variance = _normalize_by_matmul(x, scale, offset, epsilon)
     else:

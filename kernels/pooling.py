@@ -187,17 +187,19 @@ def average_pool(
         return tf.nn.avg_pool2d(x, window, stride, "SAME")
     image = _image_size(x)
     pads = _pool_padding(image, window, stride, padding)
-    inside = 1.0 if count_padding else _share_inside(image, window, stride, pads)
+    n = prod(window) if count_padding else _pixels_inside(image, window, stride, pads)
     if form == "nn":
-        return tf.nn.avg_pool2d(pad_image(x, pads), window, stride, "VALID") / tf.cast(inside, x.dtype)
+        average = tf.nn.avg_pool2d(pad_image(x, pads), window, stride, "VALID")
+        return average if isinstance(n, int) else average * (prod(window) / tf.cast(n, x.dtype))
 
     @tf.custom_gradient
     def shifted(x):
-        views = _views(_wide(x), window, stride, pads)
-        y = tf.add_n(views) / prod(window) / tf.cast(inside, views[0].dtype)
-        return tf.cast(y, x.dtype), lambda gradient: average_pool_input_gradient(
-            gradient, image, window, stride, pads, count_padding
-        )
+        total = tf.add_n(_views(_wide(x), window, stride, pads))
+
+        def backward(gradient):
+            return average_pool_input_gradient(gradient, image, window, stride, pads, count_padding)
+
+        return tf.cast(total / tf.cast(n, total.dtype), x.dtype), backward
 
     return shifted(x)
 
@@ -231,7 +233,7 @@ def _pool_padding(
 ) -> Pads:
     """Padding in pixels, checked: the window fits and always sees a pixel."""
     if any(length is None for length in image):
-        raise ValueError(f"input_size is {tuple(image)}; expected height and width, each an int or scalar tensor")
+        raise ValueError(f"input_size is {tuple(image)}; expected (height, width), ints or scalar tensors")
     known = [length if isinstance(length, int) else None for length in image]
     # At stride 1 "SAME" pads window − 1 whatever the length, so any length stands for an unknown one.
     lengths = [1 if step == 1 else length for length, step in zip(known, stride, strict=True)]
@@ -253,13 +255,13 @@ def _views(
     return window_views(x, window, stride, 1, out)
 
 
-def _share_inside(
+def _pixels_inside(
     image: Sequence, window: tuple[int, int], stride: tuple[int, int], pads: Pads
-) -> tf.Tensor | float:
-    """float32 [1,H',W',1]: the share of each window that lies inside the image, not in its padding."""
+) -> tf.Tensor | int:
+    """How many pixels each window sees inside the image: kh·kw everywhere, or float32 [1,H',W',1]."""
     if pads == ((0, 0), (0, 0)):
-        return 1.0
-    return tf.add_n(_views(tf.ones((1, *image, 1)), window, stride, pads)) / prod(window)
+        return prod(window)
+    return tf.add_n(_views(tf.ones((1, *image, 1)), window, stride, pads))
 
 
 # 4. Gradients by hand ---------------------------------------------------------------------------------------
@@ -289,9 +291,9 @@ def average_pool_input_gradient(
     """[B,H',W',C] → [B,H,W,C] with `input_size` = (H, W): each pixel of a window gets an equal share."""
     window, stride = pair(size, "size"), pair(stride, "stride")
     pads = _pool_padding(input_size, window, stride, padding)
-    inside = 1.0 if count_padding else _share_inside(input_size, window, stride, pads)
+    n = prod(window) if count_padding else _pixels_inside(input_size, window, stride, pads)
     share = _wide(gradient)
-    share = share / prod(window) / tf.cast(inside, share.dtype)
+    share /= tf.cast(n, share.dtype)
     return tf.cast(_add_views([share] * prod(window), window, stride, pads, input_size), gradient.dtype)
 
 

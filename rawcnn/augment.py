@@ -12,7 +12,7 @@ no state: the numbers come from Philox, named, so that eager, graph and XLA draw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from math import log, pi
 
 import tensorflow as tf
 
@@ -66,16 +66,14 @@ def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> t
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirror left and right, every other image on average."""
-    mirrored = _uniform(images, seed) < 0.5  # [B]
-    return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    mirrored = _uniform(images, seed, 1) < 0.5  # [B,1]
+    return tf.where(mirrored[:, :, None, None], images[:, :, ::-1], images)
 
 
 def random_crop(images: tf.Tensor, size: Pair, seed: tf.Tensor) -> tf.Tensor:
     """A window of `size` at a random whole pixel: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
     (height, width), (below, right) = pair(size, "size"), _room(images, size)
-    corner = tf.random.stateless_uniform(
-        (tf.shape(images)[0], 2), seed, 0, (below + 1, right + 1), tf.int32, alg="philox"
-    )  # [B,2]
+    corner = tf.cast(_uniform(images, seed, 2) * (below + 1, right + 1), tf.int32)  # [B,2]
     rows = corner[:, :1] + tf.range(height)  # [B,H']
     columns = corner[:, 1:] + tf.range(width)  # [B,W']
     return tf.gather(tf.gather(images, rows, batch_dims=1), columns, axis=2, batch_dims=1)
@@ -103,7 +101,8 @@ def lighting(images: tf.Tensor, seed: tf.Tensor, std: float = 0.1) -> tf.Tensor:
 
     AlexNet's model of the colour and the strength of the light. Values may leave [0,1], as in the paper.
     """
-    alpha = tf.random.stateless_normal((tf.shape(images)[0], 3), seed, 0.0, std, alg="philox")  # [B,3]
+    u, v = tf.split(_uniform(images, seed, 6), 2, axis=-1)
+    alpha = std * tf.sqrt(-2 * tf.math.log(1 - u)) * tf.cos(2 * pi * v)  # [B,3]  Box & Muller 1958
     light = tf.reduce_sum(tf.constant(EIGENVECTORS) * (alpha * EIGENVALUES)[:, None, :], axis=-1)  # [B,3]
     return images + tf.cast(light, images.dtype)[:, None, None, :]
 
@@ -163,10 +162,15 @@ def _room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
     return below, right
 
 
-def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int | None = None) -> tf.Tensor:
-    """Numbers in [0, 1), float32: [B], or [B,count]."""
-    shape = tf.shape(images)[:1] if count is None else (tf.shape(images)[0], count)
-    return tf.random.stateless_uniform(shape, seed, alg="philox")
+def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
+    """`count` numbers in [0, 1 − 2⁻²⁴] for each image, float32 [B,count].
+
+    Made from 32-bit words: of a word XLA keeps the first 23 bits in a float, TensorFlow's kernels the last.
+    """
+    words = tf.random.stateless_uniform(
+        (tf.shape(images)[0], count), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
 def _stretch(

@@ -1,7 +1,7 @@
 """The one place that decides how a step runs: compiled by XLA, as a TensorFlow graph, or eagerly.
 
-Measured on CPUs (`rawcnn benchmark`): a ResNet-50 training step takes XLA about twice the time of the plain graph, whose
-convolutions are oneDNN's; on GPUs XLA fuses the elementwise chains between convolutions and wins.
+On CPUs a ResNet-50 training step takes XLA about twice the time of the plain graph, whose convolutions are oneDNN's
+(`rawcnn benchmark` measures it); on GPUs XLA fuses the elementwise chains between convolutions and wins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def choose(mode: str = "auto", devices: Sequence[str] = ()) -> Choice:
         raise ValueError(f"compile is {mode!r}; expected one of {', '.join(MODES)}")
     if devices:
         if mode == "xla":
-            raise ValueError("XLA compiles for one device, but this network is split over several; use compile=\"graph\"")
+            raise ValueError('XLA compiles for one device, but this network is split over several; use compile="graph"')
         return Choice("graph" if mode == "auto" else mode, "the network is split over several devices, XLA takes one")
     if mode != "auto":
         return Choice(mode, "asked for")

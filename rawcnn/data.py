@@ -264,7 +264,7 @@ def _fifth(folder: Path, files: list[Path]) -> list[Path]:
 
 
 def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "") if names else "none"
+    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _tfds(name: str) -> tuple[list[str], list[Item]]:
@@ -332,9 +332,7 @@ def _from_items(
         empty = {*range(len(labels))} - {*numbers.tolist()}
         if empty and skipped:
             lost = _some({labels[k] for k in empty})
-            raise ValueError(
-                f"{name} has no readable {split} image of {lost}; repair some or remove the folder"
-            )
+            raise ValueError(f"{name} has no readable {split} image of {lost}; repair some or remove the folder")
         if in_memory:
             with tf.device("CPU:0"):
                 splits[split] = Split(numbers, tf.constant(images[start : start + len(part)]))

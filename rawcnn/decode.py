@@ -6,6 +6,7 @@ Whatever is wrong with a file ends in one ValueError that names it and says how 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def unreadable(item: Item, error: Exception) -> ValueError:
 
 def one_line(error: Exception) -> str:
     """What another library says, fit to stand in a sentence."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 
 
 def _open(item: Item) -> Image.Image:

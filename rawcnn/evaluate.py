@@ -65,22 +65,21 @@ def evaluate(
     split: str = "test",
     *,
     batch: int = 256,
-    variables: Mapping[str, tf.Variable] | None = None,
     compile: str = "auto",
+    step: Callable | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Predict every image of `split` and compare with its label.
 
-    `variables` replaces the network's own (a moving average of them, say). Images larger than a network whose dense
-    layers fix its size are cropped at the centre.
+    Images larger than the network's are cropped at the centre. `step` is a `counting_step` made before, for those who
+    evaluate often.
     """
     if len(data.labels) != network.classes:
         raise ValueError(
             f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
             f"create it with classes={len(data.labels)}"
         )
-    choice = choose(compile, network.devices)
-    step = compiled(counter(network, variables or network.variables), choice)
+    step = step or counting_step(network, network.variables, compile)
     total = data.count(split)
     done, correct, correct5, loss = 0, 0, 0, 0.0
     predictions, labels = [], []
@@ -95,19 +94,22 @@ def evaluate(
     return Evaluation(done, correct, correct5, loss / done, np.concatenate(predictions), np.concatenate(labels))
 
 
-def counter(network: Network, variables: Mapping[str, tf.Variable]) -> Callable:
-    """The step (images, labels) → (predictions [B], number right, number right in five, summed loss)."""
+def counting_step(network: Network, variables: Mapping[str, tf.Variable], compile: str = "auto") -> Callable:
+    """The compiled step (images, labels) → (predictions [B], number right, number right in five, summed loss).
+
+    `variables` may be others than the network's own: a moving average of them, say.
+    """
 
     def count(images, labels):
         if min(images.shape[1:3]) > network.input_size:
             images = center_crop(images, network.input_size)
         logits = network.walk(variables, images).logits
         own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]  # [B,1]
-        better = tf.reduce_sum(tf.cast(logits > own, tf.int32), axis=1)  # classes ranked above the label
+        later = tf.range(network.classes) >= tf.cast(labels, tf.int32)[:, None]  # of equals the first class wins
+        below = (logits < own) | ((logits == own) & later)
+        rank = tf.reduce_sum(tf.cast(~below, tf.int32), axis=1)  # [B]  NaN is below nothing: the label comes last
         predictions = tf.argmax(logits, axis=1, output_type=tf.int32)
-        right = tf.reduce_sum(tf.cast(predictions == tf.cast(labels, tf.int32), tf.int32))
-        right5 = tf.reduce_sum(tf.cast(better < 5, tf.int32))
+        right, right5 = (tf.reduce_sum(tf.cast(rank < n, tf.int32)) for n in (1, 5))
         return predictions, right, right5, tf.reduce_sum(kernels.cross_entropy(logits, labels))
 
-    return count
-
+    return compiled(count, choose(compile, network.devices))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
+from typing import Any
 
 import tensorflow as tf
 
@@ -39,7 +40,7 @@ def conv(
     if bias:
         parameters.append(net.variable(f"{name}/bias", (channels,), bias_initial))
 
-    def convolution(x, filters, bias=None):
+    def convolution(x, filters, bias=None, groups=groups):
         y = kernels.conv2d(x, filters, stride, padding, dilation, groups)
         return y if bias is None else y + bias
 
@@ -53,15 +54,18 @@ def conv(
     return net.apply(name, "conv", form, [x], parameters, window=window, cost=cost, **settings)
 
 
-def _on_devices(devices, layer, groups, x, weights, bias=None):
-    """Split a layer's output channels over `devices`, as AlexNet's two GPUs did; each reads the groups it needs."""
-    count = len(devices)
+def _on_devices(devices, layer, groups, x, filters, bias=None):
+    """Split a convolution's output channels over `devices`, as AlexNet's GPUs did; each reads the groups it needs."""
+    count, channels = len(devices), filters.shape[-1]
+    parts = min(groups, count)  # into which the input is split
+    if channels % count or max(groups, count) % parts:
+        raise ValueError(f"{count} devices cannot share {channels} channels in {groups} group(s) evenly; use 1 or 2")
     towers = []
     for tower, device in enumerate(devices):
         with tf.device(device):
-            seen = tf.split(x, count, axis=-1)[tower] if groups == count else x
-            mine = [tf.split(v, count, axis=-1)[tower] for v in (weights, bias) if v is not None]
-            towers.append(layer(seen, *mine))
+            seen = tf.split(x, parts, axis=-1)[tower * parts // count]
+            mine = [tf.split(v, count, axis=-1)[tower] for v in (filters, bias) if v is not None]
+            towers.append(layer(seen, *mine, groups=max(groups // count, 1)))
     return tf.concat(towers, axis=-1)
 
 
@@ -103,7 +107,7 @@ def batch_norm(
 ) -> tf.Tensor:
     """Batch normalisation (Ioffe & Szegedy 2015): by the batch's moments in training, by their average after.
 
-    Training puts the new averages, momentum·old + (1 − momentum)·batch, into the walk's statistics; nothing is assigned.
+    Training puts the new averages, momentum·old + (1 − momentum)·batch, into the walk's statistics and assigns nothing.
     """
     shape = (x.shape[-1],)
     variable = partial(net.variable, shape=shape, dtype=tf.float32)  # moments and their averages stay in float32
@@ -115,7 +119,7 @@ def batch_norm(
     def cost(output_shape):
         return kernels.batch_normalization_cost(output_shape, training=net.train)
 
-    settings = {"epsilon": epsilon, "momentum": momentum, "scale": scale, "offset": offset}
+    settings: dict[str, Any] = {"epsilon": epsilon, "momentum": momentum, "scale": scale, "offset": offset}
     learned = [v for v in (gamma, beta) if v is not None]
 
     def normalise(x, *values):
@@ -135,13 +139,13 @@ def batch_norm(
 
 def lrn(net: Pass, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, beta=0.75) -> tf.Tensor:
     """Local response normalisation over 2·radius + 1 neighbouring channels (AlexNet §3.3)."""
-    settings = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
+    settings: dict[str, Any] = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
     kernel = partial(kernels.local_response_normalization, **settings)
 
     def cost(output_shape):
         return kernels.local_response_normalization_cost(output_shape, radius)
 
-    return net.apply(name, "lrn", kernel, [x], cost=cost, **settings)
+    return net.apply(name, "lrn", kernel, [x], (), cost=cost, **settings)
 
 
 def relu(net: Pass, x: tf.Tensor) -> tf.Tensor:
@@ -202,4 +206,6 @@ def zero_padded_shortcut(net: Pass, name: str, x: tf.Tensor, channels: int, stri
     """Option A of ResNet §3.3: every stride-th pixel, and zeros for the channels that x lacks."""
     kernel = partial(kernels.zero_padded_shortcut, channels=channels, stride=stride, zeros=zeros)
     window = Window(1, stride)
-    return net.apply(name, "zero_padded_shortcut", kernel, [x], window=window, channels=channels, stride=stride, zeros=zeros)
+    return net.apply(
+        name, "zero_padded_shortcut", kernel, [x], window=window, channels=channels, stride=stride, zeros=zeros
+    )

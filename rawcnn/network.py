@@ -8,11 +8,12 @@ describe the code that runs.
 
 from __future__ import annotations
 
-import inspect
+import difflib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -43,6 +44,7 @@ class Parameter:
     shape: tuple[int, ...]
     initial: Initial
     trained: bool
+    dtype: tf.DType = tf.float32  # that the walk computes with; the variable itself is always float32
 
     @property
     def count(self) -> int:
@@ -73,7 +75,7 @@ class Operation:
     settings: dict[str, object]  # stride, padding, rate, …: what the shapes do not tell
     cost: Cost
     field: Field
-    kernel: Callable[..., tf.Tensor] = field(repr=False)  # the tensor function itself: (*inputs, *parameters) → output
+    kernel: Callable[..., tf.Tensor] = dataclass_field(repr=False)  # (*inputs, *parameters) → output
 
 
 class Pass:
@@ -120,7 +122,7 @@ class Pass:
         *,
         window: Window | None = None,
         cost: Callable[[tuple[int, ...]], Cost] = lambda output_shape: Cost(),
-        **settings: object,
+        **settings: Any,
     ) -> tf.Tensor:
         """Run `kernel(*inputs, *parameters)` and keep its result as activation `name`.
 
@@ -162,10 +164,12 @@ class Blueprint(Pass):
     def variable(self, path, shape, initial, *, trained=True, dtype=None):
         if path in self.parameters:
             raise ValueError(f"two variables are named {path!r}; every path in a model must differ")
-        self.parameters[path] = Parameter(path, tuple(shape), initial, trained)
+        self.parameters[path] = Parameter(path, tuple(shape), initial, trained, dtype or self.dtype)
         return tf.raw_ops.Placeholder(dtype=dtype or self.dtype, shape=shape)
 
-    def apply(self, name, kind, kernel, inputs, parameters=(), *, window=None, cost=lambda output_shape: Cost(), **settings):
+    def apply(
+        self, name, kind, kernel, inputs, parameters=(), *, window=None, cost=lambda output_shape: Cost(), **settings
+    ):
         try:
             result = super().apply(name, kind, kernel, inputs, parameters)
         except ValueError as error:
@@ -191,11 +195,13 @@ class Blueprint(Pass):
         return result
 
 
-def draw(model: Callable, image_shape: Sequence[int], *, train: bool = False, dtype=tf.float32) -> Blueprint:
+def draw(
+    model: Callable, image_shape: Sequence[int], *, train: bool = False, dtype=tf.float32, devices: Sequence[str] = ()
+) -> Blueprint:
     """Walk `model` over symbolic images of `image_shape` [B,H,W,3]: no arithmetic, no variables."""
     with tf.Graph().as_default():
         images = tf.raw_ops.Placeholder(dtype=dtype, shape=image_shape)
-        blueprint = Blueprint(images, train=train, dtype=dtype)
+        blueprint = Blueprint(images, train=train, dtype=dtype, devices=devices)
         model(blueprint, images)
     return blueprint
 
@@ -224,7 +230,7 @@ class Network:
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
         self.settings = dict(settings or {})  # what `rawcnn.create` was told, for files that describe the network
         self.labels: tuple[str, ...] | None = None  # names of the classes, where known
-        blueprint = draw(model, (1, size, size, 3), train=True)
+        blueprint = draw(model, (1, size, size, 3), train=True, devices=devices)
         self.ledger = tuple(draw(model, (1, size, size, 3)).ledger)
         self.variables = {path: p.create(seed) for path, p in blueprint.parameters.items()}
 
@@ -276,7 +282,8 @@ class Network:
         return self.forward(images).logits
 
     def __repr__(self) -> str:
-        return f"Network({self.name}, {self.classes} classes, {self.input_size} px, {self.parameter_count:,} parameters)"
+        size, count = self.input_size, self.parameter_count
+        return f"Network({self.name}, {self.classes} classes, {size}×{size}, {count:,} parameters)"
 
 
 def check_images(images) -> tf.Tensor:
@@ -291,17 +298,8 @@ def check_images(images) -> tf.Tensor:
 
 def find_operation(ledger: Sequence[Operation], name: str) -> Operation:
     """The operation called `name`; ValueError that lists similar names."""
-    import difflib
-
     by_name = {operation.name: operation for operation in ledger}
     if name not in by_name:
         near = difflib.get_close_matches(name, by_name, n=5, cutoff=0.3) or list(by_name)[:5]
         raise ValueError(f"there is no layer {name!r}; names near it are {', '.join(near)}")
     return by_name[name]
-
-
-def keywords(model: Callable) -> dict[str, object]:
-    """The keyword settings of a model function and their defaults."""
-    return {
-        p.name: p.default for p in inspect.signature(model).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }

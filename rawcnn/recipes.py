@@ -336,3 +336,10 @@ RECIPES: dict[str, Recipe] = {
         DIGITS,
     )
 }
+
+
+def find(name: str) -> Recipe:
+    """The recipe called `name`; ValueError that lists them all."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
+    return RECIPES[name]

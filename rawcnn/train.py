@@ -20,7 +20,7 @@ import kernels
 from rawcnn.augment import augment
 from rawcnn.compile import choose, compiled
 from rawcnn.data import DataSet
-from rawcnn.evaluate import Evaluation, evaluate
+from rawcnn.evaluate import Evaluation, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.optimizers import clip_by_global_norm, global_norm, moving_average, optimizer
 from rawcnn.recipes import Plateau, Recipe, learning_rate
@@ -84,9 +84,8 @@ def update(
         mine = {slot: slots[f"{path}/{slot}"] for slot in rule.slots}
         new[path], changed = rule.update(variables[path], slope, mine, rate)
         new_slots |= {f"{path}/{slot}": value for slot, value in changed.items()}
-    new_averages = {
-        path: moving_average(average, new[path], recipe.average, seed[1]) for path, average in averages.items()
-    }
+    decay = recipe.average or 0.0
+    new_averages = {path: moving_average(a, new[path], decay, seed[1]) for path, a in averages.items()}
     return new, new_slots, new_averages, metrics
 
 
@@ -114,6 +113,7 @@ class Training:
         self.history: list[dict[str, float]] = []
         self._note = tf.Variable("", dtype=tf.string)  # the numbers above as JSON, so that one file holds all
         self._step = compiled(self._assign, self.choice)
+        self._count = counting_step(network, self.evaluation_variables, self.choice.mode)
         self._manager = None
         if self.folder:
             state = tf.train.Checkpoint(
@@ -150,7 +150,7 @@ class Training:
             ) from error
         note = json.loads(self._note.numpy().decode())
         if note["seed"] != self.seed:
-            raise ValueError(f"the checkpoint was made with seed {note['seed']}, not {self.seed}; give --seed {note['seed']}")
+            raise ValueError(f"this run was started with seed {note['seed']}, not {self.seed}: give that one")
         self.epoch, self.history, self.plateau = note["epoch"], note["history"], Plateau(**note["plateau"])
         return True
 
@@ -189,7 +189,7 @@ class Training:
         return steps
 
     def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
-        """Train one epoch; gives the metrics of each step. Raises TrainingFailed at the first loss that is no number."""
+        """Train one epoch; gives each step's metrics. Raises TrainingFailed where the loss is no number."""
         steps = self.steps(data)
         waiting: list[tuple[int, float, Tensors]] = []
         batches = data.batches("train", self.recipe.batch, seed=self.seed, epoch=self.epoch, drop_remainder=True)
@@ -250,4 +250,4 @@ class Training:
 
     def evaluate(self, data: DataSet) -> Evaluation:
         """Evaluate on the test images, with the averaged variables where the recipe keeps them."""
-        return evaluate(self.network, data, variables=self.evaluation_variables, compile=self.choice.mode)
+        return evaluate(self.network, data, step=self._count)

@@ -6,12 +6,13 @@ fit is listed at once.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from rawcnn.network import Network
@@ -74,11 +75,12 @@ def load_weights(network: Network, path: str | Path) -> None:
 def save_weights(network: Network, path: str | Path, variables=None) -> None:
     """Write the variables (or `variables`, a dict by path) to a `.safetensors` or `.npz` file, beside and renamed."""
     path = Path(path)
+    about = {"network": network.name, "settings": network.settings, "labels": network.labels}
     arrays = {name: v.numpy() for name, v in (variables or network.variables).items()}
     beside = path.with_name(f".{path.name}.part")
     try:
         if path.suffix == ".safetensors":
-            save_file(arrays, beside, metadata={"network": network.name})
+            save_file(arrays, beside, metadata={"rawcnn": json.dumps(about)})
         elif path.suffix == ".npz":
             with open(beside, "wb") as file:
                 np.savez(file, **arrays)
@@ -87,6 +89,18 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def describe(path: str | Path) -> dict:
+    """What `save_weights` wrote about the network: its name, settings and class names; {} for files of others."""
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, "numpy") as file:
+            return json.loads((file.metadata() or {}).get("rawcnn", "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -105,7 +119,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:  # np.load leaves damaged ones open
         return {name: archive[name] for name in archive.files}
 
 

@@ -35,7 +35,7 @@ def random(shape, seed: int = 0, dtype="float32", low: float | None = None) -> t
 def close(actual, expected, kind: str = "forward", dtype: str | None = None) -> None:
     """Assert equal shapes, then values equal within the tolerance of `dtype` (of `actual`, unless named)."""
     dtype = dtype or tf.as_dtype(getattr(actual, "dtype", "float64")).name
-    actual, expected = (np.asarray(tf.cast(v, "float64")) for v in (actual, expected))
+    actual, expected = (np.asarray(v).astype(np.float64) for v in (actual, expected))
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
     scale = max(float(np.max(np.abs(expected), initial=0.0)), 1e-30)
     error = float(np.max(np.abs(actual - expected), initial=0.0)) / scale

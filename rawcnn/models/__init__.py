@@ -49,7 +49,7 @@ _cifar = partial(Model, paper=_RESNET, size=32, classes=10, preprocessing="torch
 
 MODELS: dict[str, Model] = {
     "alexnet": _caffe(alexnet.alexnet, _ALEXNET, 227),
-    "alexnet_one_tower": _caffe(alexnet.alexnet_one_tower, _ALEXNET, 227),
+    "alexnet_one_tower": Model(alexnet.alexnet_one_tower, "Krizhevsky 2014", preprocessing="torch"),
     "vgg_a": _caffe(vgg.vgg_a, _VGG),
     "vgg_a_lrn": _caffe(vgg.vgg_a_lrn, _VGG),
     "vgg_b": _caffe(vgg.vgg_b, _VGG),
@@ -66,9 +66,7 @@ MODELS: dict[str, Model] = {
     "plain18": _caffe(resnet.plain18, _RESNET),
     "plain34": _caffe(resnet.plain34, _RESNET),
     **{f"cifar_resnet{n}": _cifar(partial(resnet.cifar_resnet, depth=n)) for n in (20, 32, 44, 56, 110)},
-    **{
-        f"cifar_plain{n}": _cifar(partial(resnet.cifar_resnet, depth=n, residual=False)) for n in (20, 32, 44, 56)
-    },
+    **{f"cifar_plain{n}": _cifar(partial(resnet.cifar_resnet, depth=n, residual=False)) for n in (20, 32, 44, 56)},
 }
 
 

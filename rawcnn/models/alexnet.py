@@ -10,37 +10,52 @@ The paper says 224×224 images, but its 55×55 maps need 227 (or padding that it
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
-from rawcnn.initial import normal, ones, zeros
+from rawcnn.initial import normal, ones
 from rawcnn.layers import conv, dense, dropout, lrn, max_pool, relu
 from rawcnn.network import Pass
 
-GAUSSIAN = normal(0.01)  # §5: every weight; biases 1 in conv2, conv4, conv5 and the hidden dense layers, 0 elsewhere
+GAUSSIAN = normal(0.01)  # §5: every weight
+ACTIVE: dict[str, Any] = {"initial": GAUSSIAN, "bias_initial": ones}  # §5: feeds the ReLUs positive inputs at first
 
 
-def alexnet(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
-    """Two towers, 96-256-384-384-256: images [B,227,227,3] → logits [B,classes]."""
-    return _alexnet(net, images, classes, (96, 256, 384, 384, 256), groups=2)
+def alexnet(net: Pass, images: tf.Tensor, *, groups: int = 2, classes: int = 1000) -> tf.Tensor:
+    """Two towers, 96-256-384-384-256: images [B,227,227,3] → logits [B,classes].
+
+    `groups=1` lets every layer read both towers: 62,378,344 parameters and 57 % more MACs.
+    """
+    x = conv(net, "conv1", images, 96, 11, stride=4, padding="VALID", initial=GAUSSIAN)  # [B,55,55,96]
+    x = lrn(net, "norm1", relu(net, x))
+    x = max_pool(net, "pool1", x, 3, 2)  # [B,27,27,96]  overlapping: size 3, stride 2
+    x = conv(net, "conv2", x, 256, 5, groups=groups, **ACTIVE)  # [B,27,27,256]
+    x = lrn(net, "norm2", relu(net, x))
+    x = max_pool(net, "pool2", x, 3, 2)  # [B,13,13,256]
+    x = relu(net, conv(net, "conv3", x, 384, 3, initial=GAUSSIAN))  # [B,13,13,384]  reads both towers
+    x = relu(net, conv(net, "conv4", x, 384, 3, groups=groups, **ACTIVE))  # [B,13,13,384]
+    x = relu(net, conv(net, "conv5", x, 256, 3, groups=groups, **ACTIVE))  # [B,13,13,256]
+    x = max_pool(net, "pool5", x, 3, 2)  # [B,6,6,256]
+    x = dropout(net, "drop6", relu(net, dense(net, "fc6", x, 4096, **ACTIVE)), 0.5)  # [B,4096]
+    x = dropout(net, "drop7", relu(net, dense(net, "fc7", x, 4096, **ACTIVE)), 0.5)  # [B,4096]
+    return dense(net, "fc8", x, classes, initial=GAUSSIAN)  # [B,classes]
 
 
 def alexnet_one_tower(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
-    """The same widths without groups, on one device: 62,378,344 parameters, 57 % more MACs."""
-    return _alexnet(net, images, classes, (96, 256, 384, 384, 256), groups=1)
+    """The network for one GPU, 64-192-384-256-256: images [B,224,224,3] → logits [B,classes].
 
-
-def _alexnet(net, images, classes, widths, groups):
-    settings = {"initial": GAUSSIAN, "bias_initial": ones}
-    x = conv(net, "conv1", images, widths[0], 11, stride=4, padding="VALID", initial=GAUSSIAN)  # [B,55,55,96]
-    x = lrn(net, "norm1", relu(net, x))
-    x = max_pool(net, "pool1", x, 3, 2)  # [B,27,27,96]  overlapping: size 3, stride 2
-    x = conv(net, "conv2", x, widths[1], 5, groups=groups, **settings)  # [B,27,27,256]
-    x = lrn(net, "norm2", relu(net, x))
-    x = max_pool(net, "pool2", x, 3, 2)  # [B,13,13,256]
-    x = relu(net, conv(net, "conv3", x, widths[2], 3, initial=GAUSSIAN))  # [B,13,13,384]  reads both towers
-    x = relu(net, conv(net, "conv4", x, widths[3], 3, groups=groups, **settings))
-    x = relu(net, conv(net, "conv5", x, widths[4], 3, groups=groups, **settings))  # [B,13,13,256]
+    Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, in the form that torchvision
+    publishes weights for: no normalisation, conv1 padded by 2, 61,100,840 parameters.
+    """
+    x = relu(net, conv(net, "conv1", images, 64, 11, stride=4, padding=((2, 2), (2, 2))))  # [B,55,55,64]
+    x = max_pool(net, "pool1", x, 3, 2)  # [B,27,27,64]
+    x = relu(net, conv(net, "conv2", x, 192, 5))  # [B,27,27,192]
+    x = max_pool(net, "pool2", x, 3, 2)  # [B,13,13,192]
+    x = relu(net, conv(net, "conv3", x, 384, 3))
+    x = relu(net, conv(net, "conv4", x, 256, 3))
+    x = relu(net, conv(net, "conv5", x, 256, 3))  # [B,13,13,256]
     x = max_pool(net, "pool5", x, 3, 2)  # [B,6,6,256]
-    x = dropout(net, "drop6", relu(net, dense(net, "fc6", x, 4096, **settings)), 0.5)  # [B,4096]
-    x = dropout(net, "drop7", relu(net, dense(net, "fc7", x, 4096, **settings)), 0.5)  # [B,4096]
-    return dense(net, "fc8", x, classes, initial=GAUSSIAN, bias_initial=zeros)  # [B,classes]
+    x = relu(net, dense(net, "fc6", dropout(net, "drop5", x, 0.5), 4096))  # [B,4096]
+    x = relu(net, dense(net, "fc7", dropout(net, "drop6", x, 0.5), 4096))  # [B,4096]
+    return dense(net, "fc8", x, classes)  # [B,classes]

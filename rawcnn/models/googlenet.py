@@ -1,6 +1,6 @@
 """GoogLeNet. Szegedy et al.: "Going Deeper with Convolutions", CVPR 2015, table 1 and figures 2 and 3.
 
-6,998,552 parameters (the paper's abstract of the table: 6.8 million), 13,378,280 with both auxiliary heads; 1.58 G MACs.
+6,998,552 parameters (table 1 sums to 6.8 million), 13,378,280 with both auxiliary heads; 1.58 G MACs.
 The paper's form: biases and local response normalisation, no batch norm. Table 1's first row counts another stem than
 its figure shows; `rawcnn paper googlenet` explains that and its other sums.
 """

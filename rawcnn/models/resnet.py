@@ -1,7 +1,7 @@
 """ResNet. He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016, table 1 and §4.2.
 
-Parameters: ResNet-18 11,689,512, -34 21,797,672, -50 25,557,032, -101 44,549,160, -152 60,192,808. What the paper's
-table calls FLOPs are multiply-adds: 1.8, 3.6, 3.8, 7.6 and 11.3 · 10⁹. CIFAR-10: 269,722 (20 layers) to 1,727,962 (110).
+Parameters: ResNet-18 11,689,512, -34 21,797,672, -50 25,557,032, -101 44,549,160, -152 60,192,808. The table's FLOPs
+are multiply-adds: 1.8, 3.6, 3.8, 7.6 and 11.3 · 10⁹. CIFAR-10: 269,722 (20 layers) to 1,727,962 (110).
 
 A shortcut that changes shape is option A (every second pixel, zero channels, no parameters), B (a 1×1 projection there
 and identities elsewhere) or C (projections everywhere); §4.1. "v1" strides the first 1×1 of a bottleneck, as the paper
@@ -51,10 +51,8 @@ def resnet(
         for index in range(count):
             name, width = f"conv{stage + 2}_{index + 1}", 64 * 2**stage
             stride = 2 if stage > 0 and index == 0 else 1  # 56 → 28 → 14 → 7
-            if bottleneck:
-                y = _bottleneck(net, name, x, width, stride, version)
-            else:
-                y = _basic(net, name, x, width, stride)
+            block = partial(_bottleneck, version=version) if bottleneck else _basic
+            y = block(net, name, x, width, stride)
             if residual:
                 y = residual_sum(net, name, y, _shortcut(net, name, x, y.shape[-1], stride, shortcut))
             x = relu(net, y)

@@ -32,7 +32,7 @@ def test_philox_gives_the_published_words():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.9])
 def test_dropout_drops_what_its_reference_drops(rate, dtype):
     x = oracles.random((2, 5, 3, 3), 1, dtype)
     y = dropout(x, rate, SEED)

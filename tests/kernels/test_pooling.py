@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,7 +73,8 @@ def test_switches_and_unpooling_equal_references(shape, size, stride, padding, d
     image = pooling.max_unpool(pooled, switches, size, stride, padding, input_size=shape[1:3])
     assert image.dtype == pooled.dtype
     oracles.close(
-        image, pooling.max_unpool_reference(wide(pooled), expected, size, stride, padding, input_size=shape[1:3])
+        image,
+        pooling.max_unpool_reference(wide(pooled), expected, size, stride, padding, input_size=shape[1:3]),
     )
 
 
@@ -94,7 +97,7 @@ def test_max_pool_gradient(shape, size, stride, padding, form, dtype):
     oracles.close(tape, expected, kind="gradient")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("count_padding", [False, True])
 @everywhere
 def test_average_pool_gradient(shape, size, stride, padding, count_padding, dtype):
@@ -135,7 +138,9 @@ def test_global_average_pool_and_its_gradient(dtype):
     assert y.dtype == x.dtype
     oracles.close(y, pooling.global_average_pool_reference(wide(x)))
     by_hand = pooling.global_average_pool_input_gradient(gradient, (17, 19))
-    oracles.close(by_hand, oracles.tape_gradient(pooling.global_average_pool, [x], gradient)[0], kind="gradient")
+    oracles.close(
+        by_hand, oracles.tape_gradient(pooling.global_average_pool, [x], gradient)[0], kind="gradient"
+    )
     if dtype == "float64":
         oracles.central_difference(
             lambda x: tf.reduce_sum(gradient * pooling.global_average_pool(x)), [by_hand], x
@@ -204,9 +209,7 @@ def test_unknown_sizes(size, stride, padding, form, jit):
         return largest, average, tape.gradient(largest, x), tape.gradient(average, x)
 
     unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
-    compiled = tf.function(
-        forward_and_gradient, jit_compile=jit, autograph=False, input_signature=[unknown]
-    )
+    compiled = tf.function(forward_and_gradient, jit_compile=jit, autograph=False, input_signature=[unknown])
     for shape in ((2, 7, 6, 2), (1, 5, 8, 2)):
         x = oracles.random(shape, 16)
         for actual, expected in zip(compiled(x), forward_and_gradient(x), strict=True):
@@ -216,7 +219,9 @@ def test_unknown_sizes(size, stride, padding, form, jit):
 def test_same_padding_by_a_stride_needs_a_known_size():
     def trace(**options):
         unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
-        tf.function(lambda x: pooling.max_pool(x, 3, 2, "SAME", **options)).get_concrete_function(unknown)
+        tf.function(
+            lambda x: pooling.max_pool(x, 3, 2, "SAME", **options), autograph=False
+        ).get_concrete_function(unknown)
 
     trace()
     with pytest.raises(ValueError, match="known image size"):
@@ -224,6 +229,8 @@ def test_same_padding_by_a_stride_needs_a_known_size():
 
 
 X = tf.zeros((1, 5, 6, 2))
+TRIPLE: Any = (1, 2, 3)
+FULL: Any = "FULL"
 
 
 @pytest.mark.parametrize(
@@ -232,9 +239,9 @@ X = tf.zeros((1, 5, 6, 2))
         (lambda: pooling.max_pool(X, 2, 2, algorithm="argmax"), "nn, shifted"),
         (lambda: pooling.average_pool(X, 2, 2, algorithm="fast"), "nn, shifted"),
         (lambda: pooling.max_pool(X, 0, 2), "size is 0"),
-        (lambda: pooling.average_pool(X, 2, (1, 2, 3)), "stride is"),
+        (lambda: pooling.average_pool(X, 2, TRIPLE), "stride is"),
         (lambda: pooling.max_pool(X, 7, 1), "does not fit"),
-        (lambda: pooling.max_pool(X, 3, 1, "FULL"), "padding is 'FULL'"),
+        (lambda: pooling.max_pool(X, 3, 1, FULL), "padding is 'FULL'"),
         (lambda: pooling.average_pool(X, 3, 1, ((0, 0), (3, 0))), "hide a whole window"),
         (lambda: pooling.max_pool_switches(X[0], 2, 2), "expected images"),
         (lambda: pooling.max_unpool(X, X, 2, 2, input_size=(5, 6)), r"pools to \(2, 3\)"),
@@ -247,7 +254,7 @@ def test_bad_arguments(call, message):
         call()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     image=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -1,0 +1,236 @@
+"""The Keras opponent of a network: its ledger replayed as Keras layers, with its weights copied.
+
+The twin is what a Keras user would write: Conv2D, BatchNormalization, MaxPooling2D … in a functional model, with
+`mixed_bfloat16` for a bfloat16 network. Keras has no layer for local response normalisation, nor for the zero-padded
+shortcut; those are Lambda layers around the same TensorFlow operation. Preprocessing is inside the twin, its first
+layer, in float32 as in the network, so that both take the same images in [0,1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kernels.geometry import Pads, output_size, pair, window_padding
+from rawcnn.network import Network, Operation
+from rawcnn.preprocessing import CAFFE_MEAN, IMAGENET_DEVIATION, IMAGENET_MEAN
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
+LEAVES = {  # rawcnn's last path element → the attribute of the Keras layer
+    "filters": "kernel",
+    "weights": "kernel",
+    "bias": "bias",
+    "scale": "gamma",
+    "offset": "beta",
+    "mean": "moving_mean",
+    "variance": "moving_variance",
+}
+# The layers, a function a kind of the ledger ---------------------------------------------------------------------
+
+
+def _pad(x, pads: Pads, value: float, name: str):
+    """Explicit padding: ZeroPadding2D, or a Lambda for what is not zero."""
+    if pads == ((0, 0), (0, 0)):
+        return x
+    if value == 0:
+        return keras.layers.ZeroPadding2D(pads, name=f"{name}.pad")(x)
+    widths = ((0, 0), *pads, (0, 0))
+    return keras.layers.Lambda(lambda x: keras.ops.pad(x, widths, constant_values=value), name=f"{name}.pad")(x)
+
+
+def _conv(op: Operation, name: str, x, after_relu):
+    s: dict[str, Any] = op.settings
+    kh, kw, _, out = op.parameters[0].shape
+    padding, stride = s["padding"], pair(s["stride"])
+    if not isinstance(padding, str):
+        x, padding = _pad(x, padding, 0.0, name), "VALID"
+    same = {"padding": padding.lower(), "dilation_rate": pair(s["dilation"]), "use_bias": s["bias"], "name": name}
+    channels = op.input_shapes[0][-1]
+    if s["groups"] == channels > 1:
+        layer = keras.layers.DepthwiseConv2D(
+            (kh, kw), stride, depth_multiplier=out // channels, depthwise_initializer="zeros", **same
+        )
+    else:
+        layer = keras.layers.Conv2D(out, (kh, kw), stride, groups=s["groups"], kernel_initializer="zeros", **same)
+    return layer(x)
+
+
+def _dense(op: Operation, name: str, x, after_relu):
+    if len(x.shape) > 2:
+        x = keras.layers.Flatten(name=f"{name}.flatten")(x)
+    units, bias = op.output_shape[-1], op.settings["bias"]
+    return keras.layers.Dense(units, use_bias=bias, kernel_initializer="zeros", name=name)(x)
+
+
+def _batch_norm(op: Operation, name: str, x, after_relu):
+    s = op.settings
+    return keras.layers.BatchNormalization(
+        momentum=s["momentum"], epsilon=s["epsilon"], center=s["offset"], scale=s["scale"], name=name
+    )(x)
+
+
+def _lrn(op: Operation, name: str, x, after_relu):
+    s = op.settings
+
+    def normalise(x):  # tf.nn's operation has no bfloat16
+        y = tf.nn.local_response_normalization(
+            tf.cast(x, tf.float32), s["radius"], bias=s["bias"], alpha=s["alpha"], beta=s["beta"]
+        )
+        return tf.cast(y, x.dtype)
+
+    return keras.layers.Lambda(normalise, output_shape=x.shape[1:], name=name)(x)
+
+
+def _relu(op: Operation, name: str, x, after_relu):
+    return keras.layers.ReLU(name=name)(x)
+
+
+def _max_pool(op: Operation, name: str, x, after_relu):
+    s: dict[str, Any] = op.settings
+    padding = s["padding"]
+    if not isinstance(padding, str):  # zeros lose no maximum after a ReLU; elsewhere only the least number does not
+        x, padding = _pad(x, padding, 0.0 if after_relu else tf.as_dtype(x.dtype).min, name), "VALID"
+    return keras.layers.MaxPooling2D(pair(s["size"]), pair(s["stride"]), padding.lower(), name=name)(x)
+
+
+def _average_pool(op: Operation, name: str, x, after_relu):
+    s: dict[str, Any] = op.settings
+    padding, size, stride = s["padding"], pair(s["size"]), pair(s["stride"])
+    image = op.input_shapes[0][1:3]
+    pads = window_padding(padding, image, size, stride)
+    if pads == ((0, 0), (0, 0)) or (padding == "SAME" and not s["count_padding"]):
+        word = padding.lower() if isinstance(padding, str) else "valid"
+        return keras.layers.AveragePooling2D(size, stride, word, name=name)(x)
+    x = keras.layers.AveragePooling2D(size, stride, "valid", name=f"{name}.sum")(_pad(x, pads, 0.0, name))
+    share = _share_inside(image, size, stride, pads) if not s["count_padding"] else np.ones((1, 1, 1, 1))
+    return keras.layers.Lambda(lambda x: x / keras.ops.cast(share, x.dtype), name=name)(x)
+
+
+def _share_inside(image, size, stride, pads: Pads) -> np.ndarray:
+    """The share of each window's pixels that lies inside the image: [1,H',W',1]."""
+    inside = np.pad(np.ones(image), pads)
+    height, width = output_size(pads, image, size, stride)
+    share = [
+        [inside[i * stride[0] :, j * stride[1] :][: size[0], : size[1]].mean() for j in range(width)]
+        for i in range(height)
+    ]
+    return np.array(share)[None, :, :, None]
+
+
+def _global_average_pool(op: Operation, name: str, x, after_relu):
+    return keras.layers.GlobalAveragePooling2D(name=name)(x)
+
+
+def _dropout(op: Operation, name: str, x, after_relu):
+    return keras.layers.Dropout(op.settings["rate"], name=name)(x)
+
+
+def _concatenate(op: Operation, name: str, *branches, after_relu):
+    return keras.layers.Concatenate(name=name)(list(branches))
+
+
+def _residual_sum(op: Operation, name: str, x, shortcut, after_relu):
+    return keras.layers.Add(name=name)([x, shortcut])
+
+
+def _zero_padded_shortcut(op: Operation, name: str, x, after_relu):
+    s: dict[str, Any] = op.settings
+    (sh, sw), extra = pair(s["stride"]), s["channels"] - x.shape[-1]
+    front = extra // 2 if s["zeros"] == "both" else 0
+    widths = ((0, 0), (0, 0), (0, 0), (front, extra - front))
+    return keras.layers.Lambda(lambda x: keras.ops.pad(x[:, ::sh, ::sw], widths), name=name)(x)
+
+
+LAYERS: dict[str, Callable] = {
+    "conv": _conv,
+    "dense": _dense,
+    "batch_norm": _batch_norm,
+    "lrn": _lrn,
+    "relu": _relu,
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    "global_average_pool": _global_average_pool,
+    "dropout": _dropout,
+    "concatenate": _concatenate,
+    "residual_sum": _residual_sum,
+    "zero_padded_shortcut": _zero_padded_shortcut,
+}
+
+
+def _preprocess(kind: str, images):
+    """The network's first step, in float32 and in the same order, so that both round alike."""
+    mean, deviation, caffe = (np.float32(v) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION, CAFFE_MEAN))
+    step = {
+        "none": lambda x: x,
+        "centered": lambda x: x * 2 - 1,
+        "torch": lambda x: (x - mean) / deviation,
+        "caffe": lambda x: x[..., ::-1] * 255 - caffe,
+    }[kind]
+    return keras.layers.Lambda(step, dtype="float32", name="images.preprocessed")(images)
+
+
+# The model -------------------------------------------------------------------------------------------------------
+
+
+def keras_twin(network: Network, dtype: str = "float32") -> keras.Model:
+    """A functional Keras model that computes what `network` does: images [B,H,W,3] in [0,1] → float32 logits.
+
+    `dtype` is "float32", "bfloat16" (Keras's policy mixed_bfloat16) or "float64" (for exact comparisons). Its layers are named as the network's
+    operations, with "." for "/". ValueError for an operation that has no Keras layer here, and for variables that only
+    training uses (GoogLeNet's auxiliary heads).
+    """
+    if dtype not in POLICIES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(POLICIES)}")
+    images = keras.Input((network.input_size, network.input_size, 3), name="images")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[dtype])
+    try:
+        made = {"images": _preprocess(network.preprocessing, images)}
+        for op in network.ledger:
+            if op.kind not in LAYERS:
+                raise ValueError(f"{op.name} is a {op.kind}; the Keras twin knows {', '.join(LAYERS)}")
+            after_relu = all(network.operation(source).kind == "relu" for source in op.inputs if source != "images")
+            inputs = [made[source] for source in op.inputs]
+            made[op.name] = LAYERS[op.kind](
+                op, keras_name(op.name), *inputs, after_relu=after_relu and op.inputs != ("images",)
+            )
+        wide = "float64" if dtype == "float64" else "float32"
+        logits = keras.layers.Activation("linear", dtype=wide, name="logits")(made[network.ledger[-1].name])
+    finally:
+        keras.config.set_dtype_policy(before)
+    model = keras.Model(images, logits, name=network.name)
+    copy_weights(network.variables, twin_variables(network, model))
+    return model
+
+
+def keras_name(name: str) -> str:
+    """Keras allows no "/" in a layer's name."""
+    return name.replace("/", ".")
+
+
+def twin_variables(network: Network, model: keras.Model) -> dict[str, tf.Variable]:
+    """The twin's variables by the network's paths. ValueError where the twin lacks one."""
+    known = {op.name for op in network.ledger}
+    variables = {}
+    for path in network.variables:
+        operation, leaf = path.rsplit("/", 1)
+        if operation not in known:
+            raise ValueError(
+                f"{path} is only used in training; the Keras twin has no auxiliary heads: create the network without"
+            )
+        variables[path] = getattr(model.get_layer(keras_name(operation)), LEAVES[leaf]).value
+    return variables
+
+
+def copy_weights(values: Mapping[str, Any], variables: Mapping[str, tf.Variable]) -> None:
+    """Assign `values` by path; a depthwise filter [kh,kw,1,C·m] becomes Keras's [kh,kw,C,m]."""
+    for path, variable in variables.items():
+        value = tf.cast(tf.convert_to_tensor(values[path]), variable.dtype)
+        if prod(value.shape) != prod(variable.shape):
+            raise ValueError(f"{path} is {tuple(value.shape)}, the twin's is {tuple(variable.shape)}")
+        variable.assign(tf.reshape(value, variable.shape))

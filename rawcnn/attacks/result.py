@@ -1,0 +1,86 @@
+"""What an attack gives back: the images, and for each what the network says of it before and after.
+
+Success is a property of the images that are returned, predicted anew after clipping, never of what the attack
+believed on its way. Images that were wrong from the start are told apart: nobody had to fool the network there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Arrays over the B images. A confidence is the softmax probability of the class predicted."""
+
+    images: np.ndarray = field(repr=False)  # float32 [B,H,W,3] in [0,1], the attacked images
+    originals: np.ndarray = field(repr=False)  # float32 [B,H,W,3]
+    labels: np.ndarray  # int32 [B], the truth
+    target: np.ndarray | None  # int32 [B], the classes wanted; None: any but the label
+    predictions_before: np.ndarray  # int32 [B], of `originals`
+    predictions: np.ndarray  # int32 [B], of `images`
+    confidences_before: np.ndarray  # float32 [B]
+    confidences: np.ndarray  # float32 [B]
+    iterations: np.ndarray  # int32 [B], gradient steps spent on the image
+
+    @property
+    def success(self) -> np.ndarray:
+        """[B] bool: the prediction is not the label; or, targeted, is the target."""
+        return self.predictions != self.labels if self.target is None else self.predictions == self.target
+
+    @property
+    def already_wrong(self) -> np.ndarray:
+        """[B] bool: the prediction was wrong before the attack."""
+        return self.predictions_before != self.labels
+
+    @property
+    def noise(self) -> np.ndarray:
+        """[B,H,W,3]: what the attack added."""
+        return self.images - self.originals
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """A table with a row for each image, for files and for `summarize`: all but the pixels."""
+        noise = np.abs(self.noise.reshape(len(self.labels), -1).astype(np.float64))
+        return {
+            "label": self.labels,
+            "prediction_before": self.predictions_before,
+            "prediction": self.predictions,
+            "confidence_before": self.confidences_before,
+            "confidence": self.confidences,
+            "success": self.success,
+            "already_wrong": self.already_wrong,
+            "attempted": ~self.already_wrong & (True if self.target is None else self.labels != self.target),
+            "iterations": self.iterations,
+            "l2": np.sqrt(np.sum(noise**2, axis=1)),
+            "linf": np.max(noise, axis=1),
+        }
+
+    def summary(self) -> dict[str, object]:
+        """Plain numbers, for JSON."""
+        return summarize(self.columns())
+
+
+def summarize(columns: Columns) -> dict[str, object]:
+    """Plain numbers from a table of `AttackResult.columns`, of one batch or of many joined.
+
+    `success_rate` is over the `attempted` images: those that were right before and, targeted, not of the target's
+    class; None where there are none. Norms are of the added noise, over all images, in units of [0,1] pixels.
+    """
+    attempted = columns["attempted"]
+    return {
+        "images": len(columns["label"]),
+        "accuracy_before": float(np.mean(columns["prediction_before"] == columns["label"])),
+        "accuracy_after": float(np.mean(columns["prediction"] == columns["label"])),
+        "attempted": int(np.sum(attempted)),
+        "success_rate": float(np.mean(columns["success"][attempted])) if attempted.any() else None,
+        "confidence_before": float(np.mean(columns["confidence_before"])),
+        "confidence_after": float(np.mean(columns["confidence"])),
+        "iterations": float(np.mean(columns["iterations"])),
+        **{f"mean_{norm}": float(np.mean(columns[norm])) for norm in ("l2", "linf")},
+        **{f"max_{norm}": float(np.max(columns[norm])) for norm in ("l2", "linf")},
+    }

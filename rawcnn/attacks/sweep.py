@@ -1,0 +1,98 @@
+"""An attack over many images and many ε: how accuracy falls as the attack may change more."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rawcnn.attacks.result import AttackResult, summarize
+from rawcnn.attacks.task import Model
+from rawcnn.augment import center_crop
+from rawcnn.data import DataSet
+from rawcnn.evaluate import Progress
+
+Attack = Callable[..., AttackResult]
+
+
+def accuracy_against_epsilon(
+    attack: Attack,
+    network: Model,
+    images,
+    labels,
+    epsilons: Sequence[float],
+    *,
+    batch: int = 256,
+    progress: Progress | None = None,
+    **settings,
+) -> list[tuple[float, float]]:
+    """[(ε, accuracy under attack)] for a plot; ε = 0 gives the accuracy of the images as they are.
+
+    `attack` is `fgsm`, `pgd` or another function of that form, `settings` its keywords; a setting that is a function
+    is called with ε: `step=lambda epsilon: epsilon / 4`. progress(done, total) counts images, once for each ε.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if batch < 1 or len(images) == 0:
+        raise ValueError(f"there are {len(images)} images in batches of {batch}; expected 1 or more of each")
+    batches = [(images[i : i + batch], labels[i : i + batch]) for i in range(0, len(images), batch)]
+    rows = _over(attack, network, batches, epsilons, len(images), progress, settings)
+    return [(row["epsilon"], row["accuracy_after"]) for row in rows]
+
+
+def sweep(
+    attack: Attack,
+    network: Model,
+    data: DataSet,
+    epsilons: Sequence[float],
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    batch: int = 128,
+    progress: Progress | None = None,
+    **settings,
+) -> list[dict]:
+    """Attack the first `limit` images of a split at each ε: [{"epsilon": ε, **AttackResult.summary()}].
+
+    Images pass in batches and are not kept. Settings, `progress` and the random starts are as those of
+    `accuracy_against_epsilon`: the batch size changes none. Images larger than the network's are cropped.
+    """
+    total = data.count(split) if limit is None else min(limit, data.count(split))
+    if total < 1:
+        raise ValueError(f"limit is {limit}; expected 1 or more images")
+    rows = _over(attack, network, _batches(network, data, split, batch, total), epsilons, total, progress, settings)
+    return rows
+
+
+def _batches(network, data, split, batch, total):
+    """The first `total` images of a split in their order, in batches."""
+    for images, labels in data.batches(split, batch, shuffle=False).take(-(-total // batch)):
+        keep = min(batch, total)
+        total -= keep
+        size = getattr(network, "input_size", None)
+        if size and min(images.shape[1:3]) > size:
+            images = center_crop(images, size)
+        yield images[:keep].numpy(), labels[:keep].numpy()
+
+
+def _over(attack, network, batches, epsilons, total, progress, settings) -> list[dict]:
+    """The rows of `sweep`: every batch at every ε, so that a batch is decoded once."""
+    if len(epsilons) == 0:
+        raise ValueError("there are no epsilons; expected one or more, such as [0, 2/255, 4/255]")
+    counts_images = "first" in inspect.signature(attack).parameters  # the attack draws by the number of the image
+    tables: list[list[dict]] = [[] for _ in epsilons]
+    done = 0
+    for images, labels in batches:
+        for number, epsilon in enumerate(epsilons):
+            here = {name: value(epsilon) if callable(value) else value for name, value in settings.items()}
+            if counts_images:
+                here["first"] = done
+            result = attack(network, images, labels, epsilon=epsilon, **here)
+            tables[number].append(result.columns())
+            if progress:
+                progress(done * len(epsilons) + len(images) * (number + 1), total * len(epsilons))
+        done += len(images)
+    return [
+        {"epsilon": float(epsilon), **summarize({name: np.concatenate([t[name] for t in table]) for name in table[0]})}
+        for epsilon, table in zip(epsilons, tables, strict=True)
+    ]

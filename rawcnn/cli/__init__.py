@@ -1,0 +1,60 @@
+"""The command line: each verb reads its options, calls one function of the package and shows the result.
+
+TensorFlow is imported inside the verbs, so that `rawcnn --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import typer
+
+from rawcnn.cli import learn, study
+from rawcnn.console import fail
+
+app = typer.Typer(
+    help="The convolutional network with the lid off.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (study.models, study.profile, study.paper, learn.train, learn.evaluate, learn.predict):
+    app.command()(verb)
+
+
+@contextmanager
+def _quiet_stderr():
+    """TensorFlow's C++ side writes to stderr while it is imported, whatever the log level: not here."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Bad input and failed runs: one line on stderr, exit code 2; interrupted: 130."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and not {"-h", "--help"} & set(words):
+            with _quiet_stderr():
+                import tensorflow  # noqa: F401
+        sys.exit(app(words, standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
+        fail("stopped; a training run goes on from its last epoch when the same command is given again")
+        sys.exit(130)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
+        if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, ValueError | OSError | RuntimeError)):
+            raise
+        fail(f"{usage()} (see rawcnn --help)" if usage else error)
+        sys.exit(2)

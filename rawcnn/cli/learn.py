@@ -1,0 +1,131 @@
+"""Verbs that train networks and use them: train, evaluate, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rawcnn.cli.options import (
+    Batch,
+    Compile,
+    Data,
+    Json,
+    Model,
+    Options,
+    Precision,
+    Seed,
+    Size,
+    SkipUnreadable,
+    Weights,
+    epoch_line,
+    load_data,
+    network_for,
+    settings_of,
+)
+from rawcnn.console import Screen
+
+
+def train(
+    model: Model,
+    data: Data = "digits",
+    recipe: Annotated[str | None, typer.Option(help="A paper's recipe, or onecycle; by model otherwise.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(help="Largest learning rate, instead of the recipe's.")] = None,
+    precision: Precision = "float32",
+    size: Size = None,
+    option: Options = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL otherwise.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Start over where the folder holds checkpoints.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write event files.")] = True,
+    compile: Compile = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Train a model; a run that was stopped goes on from its last epoch."""
+    from rawcnn.runs import prepare, run
+
+    screen = Screen(as_json)
+    plan = prepare(model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option))
+    images = load_data(screen, data, plan.data_size, skip_unreadable)
+    folder = output or Path("runs") / model
+    training = plan.training(images, folder, seed=seed, precision=precision, compile=compile, fresh=fresh)
+    r = training.recipe
+    screen.settings(model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=seed)
+    screen.settings(size=training.network.input_size, precision=precision, compile=training.choice.mode, output=folder)
+    if training.epoch:
+        screen.say(f"going on after epoch {training.epoch}")
+    with screen.bar(f"training {model}") as told:
+
+        def on_epoch(summary: dict[str, float]) -> None:
+            screen.err.print(epoch_line(model, summary), markup=False)
+            screen.line(summary)
+
+        def on_step(done: int, steps: int, m: dict[str, float]) -> None:
+            told(done, steps, f"epoch {training.epoch + 1}  loss {m['loss']:.4f}  rate {m['rate']:.4g}")
+
+        result = run(training, images, tensorboard=tensorboard, on_step=on_step, on_epoch=on_epoch)
+    low, high = result.interval
+    screen.say(f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images")
+    screen.say(f"wrote {folder / 'weights.safetensors'} and {folder / 'history.json'}")
+    screen.line({"result": result.summary(), "weights": str(folder / "weights.safetensors")})
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    weights: Weights = None,
+    batch: Batch = 256,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    size: Size = None,
+    option: Options = None,
+    precision: Precision = "float32",
+    compile: Compile = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Top-1 and top-5 accuracy of a network on a data set."""
+    from rawcnn.evaluate import evaluate as evaluate_network
+
+    screen = Screen(as_json)
+    network = network_for(model, weights, size=size, seed=seed, precision=precision, options=option)
+    screen.settings(model=model, data=data, weights=weights or "random", batch=batch, seed=seed)
+    images = load_data(screen, data, network.input_size, skip_unreadable)
+    with screen.bar("evaluating") as told:
+        result = evaluate_network(network, images, split, batch=batch, compile=compile, progress=told)
+    low, high = result.interval
+    screen.say(
+        f"top-1 accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), top-5 {result.accuracy5:.2%}, "
+        f"loss {result.loss:.4f}, {result.count} images"
+    )
+    screen.emit(result.summary())
+
+
+def predict(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    weights: Weights = None,
+    labels: Annotated[Path | None, typer.Option(help="A file with a class name a line.")] = None,
+    top: Annotated[int, typer.Option(help="How many classes to show.", min=1)] = 5,
+    option: Options = None,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """The classes that a network sees in image files."""
+    from rawcnn.predict import predict as predict_images
+
+    screen = Screen(as_json)
+    network = network_for(model, weights, seed=seed, options=option)
+    screen.settings(model=model, weights=weights or "random", size=network.input_size, seed=seed)
+    if labels:
+        network.labels = tuple(labels.read_text().splitlines())
+    with screen.bar("predicting") as told:
+        results = predict_images(network, images, top=top, progress=told)
+    for result in results:
+        rows = [(g["label"], f"{g['probability']:.2%}") for g in result["guesses"]]
+        screen.table(result["file"], ("class", "probability"), rows, text=("class",))
+    screen.emit(results)

@@ -1,0 +1,74 @@
+"""What the verbs share: their options, and how options become networks and data."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rawcnn.console import Screen
+
+Model = Annotated[str, typer.Argument(help="A model's name: `rawcnn models` lists them.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, progress on stderr.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.", min=0, max=2**31 - 1)]
+Data = Annotated[str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")]
+Weights = Annotated[Path | None, typer.Option(help="A .safetensors or .npz file.")]
+Compile = Annotated[str, typer.Option(help="xla, graph, eager, or auto: by device.")]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", min=1)]
+Classes = Annotated[int | None, typer.Option(help="Number of classes.", min=1)]
+Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A model's own setting, as shortcut=A.")]
+SkipUnreadable = Annotated[bool, typer.Option(help="Leave out image files that cannot be read.")]
+Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
+
+
+def settings_of(options: Sequence[str] | None) -> dict[str, Any]:
+    """["shortcut=A", "groups=1"] → {"shortcut": "A", "groups": 1}."""
+    settings: dict[str, Any] = {}
+    for option in options or ():
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--option is {option!r}; expected NAME=VALUE, such as shortcut=A")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[name] = value
+    return settings
+
+
+def network_for(model: str, weights: Path | None, *, classes=None, size=None, seed=0, precision="float32", options=()):
+    """A network with the weights of a file; a file that rawcnn wrote says its classes, size and settings itself."""
+    import rawcnn
+    from rawcnn.weights import describe, load_weights
+
+    told = describe(weights) if weights else {}
+    if told.get("network") not in (None, model):
+        raise ValueError(f"{weights} holds the weights of {told['network']}, not of {model}")
+    settings = {**told.get("settings", {}), **settings_of(options)}
+    settings |= {key: value for key, value in (("classes", classes), ("size", size)) if value is not None}
+    network = rawcnn.create(model, seed=seed, precision=precision, **settings)
+    if weights:
+        load_weights(network, weights)
+    network.labels = tuple(told["labels"]) if told.get("labels") else None
+    return network
+
+
+def load_data(screen: Screen, name: str, size: int | None, skip_unreadable: bool):
+    """The data set, with a bar, and a word about files that were left out."""
+    from rawcnn.data import load
+
+    with screen.bar(f"reading {name}") as told:
+        data = load(name, size, skip_unreadable=skip_unreadable, progress=told)
+    if data.skipped:
+        screen.err.print(f"left out {len(data.skipped)} unreadable files, the first {data.skipped[0]}", markup=False)
+    return data
+
+
+def epoch_line(name: str, s: dict[str, float]) -> str:
+    return (
+        f"{name} epoch {s['epoch']:>3}  loss {s['train_loss']:.4f}  train {s['train_accuracy']:.2%}  "
+        f"test {s['test_accuracy']:.2%}  rate {s['rate']:.4g}  {s['images_per_second']:.0f} images/s"
+    )

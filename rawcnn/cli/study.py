@@ -1,0 +1,176 @@
+"""Verbs that study networks without training data: models, profile, paper."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rawcnn.cli.options import (
+    Batch,
+    Classes,
+    Compile,
+    Data,
+    Json,
+    Model,
+    Options,
+    Precision,
+    Seed,
+    Size,
+    SkipUnreadable,
+    epoch_line,
+    load_data,
+    settings_of,
+)
+from rawcnn.console import Screen, number
+
+
+def models(as_json: Json = False) -> None:
+    """List the models: parameters, MACs, receptive field, the paper."""
+    from rawcnn.models import MODELS
+    from rawcnn.profiler import profile
+
+    screen, rows = Screen(as_json), []
+    with screen.bar("profiling") as told:
+        for done, (name, model) in enumerate(MODELS.items(), start=1):
+            totals = profile(name).totals
+            rows.append({"name": name, "size": model.size, "paper": model.paper, "options": model.options, **totals})
+            told(done, len(MODELS), name)
+    columns = ("model", "image", "parameters", "MACs", "receptive field", "paper")
+    cells = [(r["name"], r["size"], r["parameters"], number(r["macs"]), r["receptive_field"], r["paper"]) for r in rows]
+    screen.table("", columns, cells, text=("model", "paper"))
+    screen.emit(rows)
+
+
+def profile(
+    model: Model,
+    size: Size = None,
+    batch: Batch = 1,
+    classes: Classes = None,
+    option: Options = None,
+    precision: Precision = "float32",
+    measure: Annotated[bool, typer.Option(help="Time every layer on this machine.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the roofline to this file (measures).")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
+    compile: Compile = "auto",
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Parameters, MACs, FLOPs, memory, receptive field and intensity, layer by layer."""
+    from rawcnn.profiler import profile as profile_model
+
+    screen = Screen(as_json)
+    result = profile_model(model, batch, size, classes=classes, precision=precision, **settings_of(option))
+    screen.settings(model=model, size=result.size, batch=batch, precision=precision, **settings_of(option))
+    timings, measurement = {}, None
+    if measure or plot:
+        from rawcnn.measure import measure as measure_layers
+
+        with screen.bar("measuring layers") as told:
+            measurement = measure_layers(result, compile=compile, progress=told)
+        timings = {timing.name: timing for timing in measurement.timings}
+    columns = list(_PROFILE_COLUMNS) + (["ms", "share", "limit", "reached"] if measurement else [])
+    cells = []
+    for row in result.rows:
+        shape = "×".join(map(str, row["output_shape"]))
+        flops = [number(row[key]) for key in ("macs", "flops_forward", "flops_backward")]
+        memory = f"{row['activation_bytes'] / 2**20:.2f} MiB"
+        cell = [row["name"], row["kind"], shape, row["parameters"], *flops, memory]
+        cell += [row["receptive_field"], row["stride"], f"{row['intensity']:.1f}"]
+        if timing := timings.get(row["name"]):
+            cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", timing.limit, f"{timing.reached:.0%}"]
+        cells.append(cell)
+    screen.table(model, columns, cells, text=("layer", "kind", "output"))
+    t = result.totals
+    screen.say(
+        f"total: {t['parameters']:,} parameters ({t['non_trainable']:,} more not trained), {t['macs']:,} MACs, "
+        f"{number(t['flops_forward'])}FLOP forward, {number(t['flops_backward'])}FLOP backward, activations "
+        f"{t['activation_bytes'] / 2**20:.1f} MiB, variables {t['parameter_bytes'] / 2**20:.1f} MiB, receptive field "
+        f"{t['receptive_field']} px, stride {t['stride']}"
+    )
+    if measurement:
+        machine = measurement.machine
+        screen.say(
+            f"this machine: {machine.flops_per_second / 1e9:.0f} GFLOP/s matmul, "
+            f"{machine.bytes_per_second / 1e9:.1f} GB/s copy; layers run as {measurement.choice.mode}: "
+            f"{measurement.choice.reason}"
+        )
+        slowest = ", ".join(f"{x.name} {x.share:.0%} ({x.limit} {x.reached:.0%})" for x in measurement.slowest())
+        screen.say(f"slowest: {slowest}")
+    if measurement and plot:
+        from rawcnn import plots
+
+        plots.save(plots.roofline(result, measurement), plot)
+        screen.say(f"wrote {plot}")
+    if csv:
+        csv.write_text(result.to_csv())
+    screen.emit({**result.to_dict(), **({"measured": measurement.to_dict()} if measurement else {})})
+
+
+_PROFILE_COLUMNS = (
+    *("layer", "kind", "output", "parameters", "MACs", "forward", "backward", "memory", "field", "stride"),
+    "FLOP/B",
+)
+
+
+def paper(
+    name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet or resnet.")],
+    train: Annotated[bool, typer.Option(help="ResNet: train plain and residual networks and compare them.")] = False,
+    data: Data = "digits",
+    epochs: Annotated[float | None, typer.Option(help="Epochs of each run; the recipe's otherwise.")] = None,
+    recipe: Annotated[str, typer.Option(help="How to train.")] = "resnet2015_cifar",
+    size: Size = None,
+    output: Annotated[Path, typer.Option(help="Folder of the runs and the plot.")] = Path("runs/depth"),
+    compile: Compile = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """The paper's printed table beside what the code counts, each difference explained."""
+    from rawcnn.papers import compare
+
+    screen = Screen(as_json)
+    comparison = compare(name)
+    if not train:
+        title = f"{comparison.title} ({comparison.source})"
+        screen.table(title, comparison.columns, comparison.rows, text=_PAPER_TEXT)
+        for note in comparison.notes:
+            screen.say(f"• {note}")
+        return screen.emit(comparison.to_dict())
+    if name != "resnet":
+        raise ValueError(
+            f"--train repeats the ResNet paper's experiment, {name} has none; use rawcnn paper resnet --train"
+        )
+    from rawcnn.depth import compare_depths, verdict
+    from rawcnn.plots import save, training_curves
+    from rawcnn.recipes import find
+
+    images = load_data(screen, data, size, skip_unreadable)
+    screen.settings(data=data, recipe=recipe, epochs=epochs, size=images.size, seed=seed, output=output)
+    output.mkdir(parents=True, exist_ok=True)
+    with screen.bar("training") as told:
+        histories = compare_depths(
+            images,
+            recipe=find(recipe),
+            epochs=epochs,
+            seed=seed,
+            folder=output,
+            compile=compile,
+            on_step=lambda network, done, steps, m: told(done, steps, f"{network}  loss {m['loss']:.3f}"),
+            on_epoch=lambda network, summary: screen.err.print(epoch_line(network, summary), markup=False),
+        )
+    save(training_curves(histories, f"Plain and residual networks on {data}"), output / "depth.png")
+    (output / "depth.json").write_text(json.dumps(histories, indent=1))
+    rows = [
+        (n, f"{100 * (1 - h[-1]['train_accuracy']):.2f} %", f"{100 * (1 - h[-1]['test_accuracy']):.2f} %")
+        for n, h in histories.items()
+    ]
+    screen.table("after the last epoch", ("network", "training error", "test error"), rows, text=("network",))
+    screen.say(verdict(histories))
+    screen.say(f"wrote {output / 'depth.png'} and {output / 'depth.json'}")
+    screen.emit({"histories": histories, "verdict": verdict(histories)})
+
+
+_PAPER_TEXT = ("row", "quantity", "explanation")

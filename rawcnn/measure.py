@@ -1,0 +1,130 @@
+"""How long each layer takes on this machine, beside what the machine can do.
+
+Two limits bound a layer (Williams, Waterman, Patterson, "Roofline", 2009): arithmetic, measured as a 2048² matmul, and
+memory, measured as a copy. A layer of intensity I FLOP/byte can reach min(arithmetic, I·memory) and no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+import tensorflow as tf
+
+from rawcnn.compile import Choice, choose, compiled
+from rawcnn.network import PRECISIONS, Operation
+from rawcnn.profiler import Profile, bytes_moved
+
+MATMUL_SIDE = 2048
+COPY_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine's measured limits."""
+
+    flops_per_second: float  # a square matmul in the profile's precision
+    bytes_per_second: float  # read + written by an elementwise copy
+
+    def attainable(self, intensity: float) -> float:
+        """The roofline: FLOP/s that a layer of this intensity can reach."""
+        return min(self.flops_per_second, intensity * self.bytes_per_second)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One layer's forward pass, measured alone with its inputs in memory."""
+
+    name: str
+    kind: str
+    seconds: float  # median
+    share: float  # of the sum over all layers
+    flops_per_second: float
+    bytes_per_second: float
+    limit: str  # "arithmetic" or "memory": which of the two bounds this layer
+    reached: float  # fraction of that bound
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All layers of a profile on this machine."""
+
+    machine: Machine
+    choice: Choice  # how the layers ran, and why
+    timings: list[Timing]
+
+    def slowest(self, count: int = 5) -> list[Timing]:
+        return sorted(self.timings, key=lambda timing: -timing.seconds)[:count]
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "machine": asdict(self.machine),
+            "compile": asdict(self.choice),
+            "layers": [timing.to_dict() for timing in self.timings],
+        }
+
+
+def seconds_of(call: Callable[[], object], repeats: int = 5) -> float:
+    """Median time of `call`, whose tensors are waited for; one call before, not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        for tensor in tf.nest.flatten(call()):
+            tf.reduce_sum(tf.reshape(tensor, (-1,))[:1]).numpy()  # waits for the device without moving the whole
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+def machine_limits(dtype: tf.DType = tf.float32) -> Machine:
+    """Measure this machine's matmul and copy."""
+    square = tf.cast(tf.random.stateless_uniform((MATMUL_SIDE, MATMUL_SIDE), (0, 1)), dtype)
+    long = tf.ones(COPY_BYTES // 4)
+    multiply = tf.function(lambda: tf.matmul(square, square), autograph=False)
+    copy = tf.function(lambda: long + 1, autograph=False)
+    return Machine(2 * MATMUL_SIDE**3 / seconds_of(multiply), 2 * COPY_BYTES / seconds_of(copy))
+
+
+def measure(
+    profile: Profile, *, compile: str = "auto", repeats: int = 5, progress: Callable[[int, int], None] | None = None
+) -> Measurement:
+    """Time every layer of `profile` alone. Layers of one kind, shape and setting are measured once."""
+    choice = choose(compile)
+    dtype = PRECISIONS[profile.precision]
+    machine = machine_limits(dtype)
+    known: dict[str, float] = {}
+    seconds = []
+    for done, operation in enumerate(profile.ledger, start=1):
+        key = repr((operation.kind, operation.input_shapes, operation.output_shape, operation.settings))
+        if key not in known:
+            known[key] = _time(operation, choice, dtype, repeats)
+        seconds.append(known[key])
+        if progress:
+            progress(done, len(profile.ledger))
+    total = sum(seconds)
+    timings = [_timing(o, s, s / total, machine, dtype) for o, s in zip(profile.ledger, seconds, strict=True)]
+    return Measurement(machine, choice, timings)
+
+
+def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -> float:
+    def values(shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+        return tf.cast(tf.random.stateless_uniform(shape, (len(shape), shape[-1])), dtype)
+
+    tensors = [values(shape, dtype) for shape in operation.input_shapes]
+    tensors += [values(p.shape, p.dtype) for p in operation.parameters]
+    run = compiled(operation.kernel, choice)
+    return seconds_of(lambda: run(*tensors), repeats)
+
+
+def _timing(operation: Operation, seconds: float, share: float, machine: Machine, dtype: tf.DType) -> Timing:
+    moved, flops = bytes_moved(operation, dtype.size), operation.cost.flops
+    intensity = flops / moved
+    arithmetic = intensity * machine.bytes_per_second > machine.flops_per_second
+    rate, bandwidth = flops / seconds, moved / seconds
+    reached = rate / machine.flops_per_second if arithmetic else bandwidth / machine.bytes_per_second
+    limit = "arithmetic" if arithmetic else "memory"
+    return Timing(operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached)

@@ -1,0 +1,93 @@
+"""Plots of the command line: rooflines and training curves, in one style that reads on paper and on screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from rawcnn.measure import Measurement
+from rawcnn.profiler import Profile
+
+COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555")
+STYLE: Any = {
+    "figure.dpi": 120,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure to `path` (.png, .svg or .pdf) and close it. ValueError for an ending that cannot be written."""
+    try:
+        figure.savefig(path, bbox_inches="tight")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"the plot {path} cannot be written: {error}; give a path that ends in .png") from error
+    finally:
+        plt.close(figure)
+
+
+def roofline(profile: Profile, measurement: Measurement) -> Figure:
+    """Each layer's FLOP/s against its intensity, under the two limits of this machine; areas are shares of the time."""
+    machine = measurement.machine
+    intensities = {row["name"]: row["intensity"] for row in profile.rows}
+    shown = [t for t in measurement.timings if t.flops_per_second > 0]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 5))
+        low = min(intensities[t.name] for t in shown) / 2
+        high = max(*(intensities[t.name] for t in shown), machine.flops_per_second / machine.bytes_per_second) * 2
+        knee = machine.flops_per_second / machine.bytes_per_second
+        axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
+        axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
+        axes.annotate(
+            f"{machine.bytes_per_second / 1e9:.0f} GB/s copy", (low, machine.attainable(low) / 1e9), va="bottom"
+        )
+        axes.annotate(
+            f"{machine.flops_per_second / 1e9:.0f} GFLOP/s matmul",
+            (high, machine.flops_per_second / 1e9),
+            ha="right",
+            va="bottom",
+        )
+        for colour, kind in zip(COLOURS * 3, dict.fromkeys(t.kind for t in shown), strict=False):
+            mine = [t for t in shown if t.kind == kind]
+            axes.scatter(
+                [intensities[t.name] for t in mine],
+                [t.flops_per_second / 1e9 for t in mine],
+                [12 + 1500 * t.share for t in mine],
+                color=colour,
+                alpha=0.6,
+                label=f"{kind} {sum(t.share for t in mine):.0%}",
+                linewidths=0,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="intensity, FLOP/byte", ylabel="GFLOP/s")
+        axes.set_title(f"{profile.model}, batch {profile.batch}, {profile.size}×{profile.size}, {profile.precision}")
+        legend: Any = axes.legend(title="share of the time", loc="lower right")
+        for handle in legend.legend_handles:
+            handle.set_sizes([40])
+    return figure
+
+
+def training_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], title: str, *, key: str = "accuracy"
+) -> Figure:
+    """Error by epoch, training dashed and test solid, a colour a run (`histories`: name → summaries of the epochs)."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 5))
+        for colour, (name, history) in zip(COLOURS * 3, histories.items(), strict=False):
+            epochs = [summary["epoch"] for summary in history]
+            for split, line in (("train", "--"), ("test", "-")):
+                errors = [100 * (1 - summary[f"{split}_{key}"]) for summary in history]
+                axes.plot(epochs, errors, line, color=colour, label=f"{name}, {split}")
+        axes.set(xlabel="epoch", ylabel="error, %", title=title, ylim=(0, None))
+        axes.legend(fontsize=8)
+    return figure

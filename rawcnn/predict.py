@@ -1,0 +1,44 @@
+"""What a network sees in image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from rawcnn.decode import Item, read
+from rawcnn.network import Network
+
+
+def predict(
+    network: Network, files: Sequence[Path], *, top: int = 5, progress: Callable[[int, int], None] | None = None
+) -> list[dict]:
+    """The `top` classes of each file: {"file", "guesses": [{"class", "label", "probability"}, …]}.
+
+    Images are scaled to cover the network's size and cropped at the centre. ValueError for a file that is no image, or
+    class names that are not as many as the classes.
+    """
+    labels = network.labels or tuple(str(n) for n in range(network.classes))
+    if len(labels) != network.classes:
+        raise ValueError(f"there are {len(labels)} class names for {network.classes} classes; expected one a class")
+    results = []
+    for done, file in enumerate(files, start=1):
+        image = _read(file, network.input_size)
+        logits = network(tf.constant(image[None] / np.float32(255)))
+        probabilities = kernels.softmax(logits)[0].numpy()
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        guesses = [{"class": int(c), "label": labels[c], "probability": float(probabilities[c])} for c in best]
+        results.append({"file": str(file), "guesses": guesses})
+        if progress:
+            progress(done, len(files))
+    return results
+
+
+def _read(file: Path, size: int) -> np.ndarray:
+    try:
+        return read(Item("test", str(file), 0, file), (size, size))
+    except Exception as error:  # Pillow raises many kinds for what is no image
+        raise ValueError(f"{file} cannot be read as an image ({type(error).__name__}: {error})") from error

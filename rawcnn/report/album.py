@@ -1,0 +1,45 @@
+"""The pictures of a report: draws them into its folder and gives the blocks that show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rawcnn.report import plots
+from rawcnn.report.page import Figure, Tile
+
+INCH = 121  # pixels of the page that an inch of a plot takes
+TILE = 144  # pixels that the longer side of a small picture is enlarged to, by whole factors
+
+
+class Album:
+    """Pictures in `folder`. Two of one name are a ValueError."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._taken: set[str] = set()
+
+    def plot(self, name: str, draw: plots.Draw, size: tuple[float, float], *, alt: str, caption: str = "") -> Figure:
+        """Draw for light and dark screens; `size` in inches, 5.3 wide to fill the page."""
+        light, dark = self._name(f"{name}.png"), self._name(f"{name}-dark.png")
+        plots.save(draw, self.folder / light, plots.LIGHT, size)
+        plots.save(draw, self.folder / dark, plots.DARK, size)
+        return Figure(light, alt, caption, dark, round(INCH * size[0]), round(INCH * size[1]))
+
+    def tile(self, name: str, pixels: np.ndarray, *, alt: str, label: str = "", detail: str = "") -> Tile:
+        """A small picture: RGB [H,W,3] in [0,1], pixel by pixel."""
+        file = self._name(f"{name}.png")
+        picture = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+        factor = max(1, round(TILE / max(picture.size)))
+        picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(
+            self.folder / file, optimize=True
+        )
+        return Tile(file, alt, label, detail)
+
+    def _name(self, file: str) -> str:
+        if file in self._taken:
+            raise ValueError(f"two pictures of the report are called {file}; every name must differ")
+        self._taken.add(file)
+        return file

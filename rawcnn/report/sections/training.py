@@ -1,0 +1,132 @@
+"""A network trained on the spot: its curves, its accuracy, what it confuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rawcnn.data import DataSet
+from rawcnn.evaluate import Evaluation
+from rawcnn.network import Network
+from rawcnn.recipes import Recipe
+from rawcnn.report import plots
+from rawcnn.report.album import Album
+from rawcnn.report.page import Block, Facts, Gallery, Section, Table, Text
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    network: Network
+    data: DataSet
+    recipe: Recipe
+    history: Sequence[dict[str, float]]
+    evaluation: Evaluation
+    seconds: float
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """[K,K]: how many test images of the row's class were predicted as the column's."""
+        matrix = np.zeros((self.network.classes,) * 2, int)
+        np.add.at(matrix, (self.evaluation.labels, self.evaluation.predictions), 1)
+        return matrix
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "network": self.network.name,
+            "parameters": self.network.parameter_count,
+            "data": self.data.name,
+            "train_images": self.data.count("train"),
+            "recipe": self.recipe.name,
+            "epochs": self.recipe.epochs,
+            "batch": self.recipe.batch,
+            "rate": self.recipe.rate,
+            "seconds": self.seconds,
+            "history": list(self.history),
+            "test": self.evaluation.summary(),
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def digits(trained: Trained, album: Album) -> Section:
+    """The residual network on handwritten digits."""
+    network, data, recipe, evaluation = trained.network, trained.data, trained.recipe, trained.evaluation
+    low, high = evaluation.interval
+    pixels = f"{data.size[0]}×{data.size[1]}"
+    blocks: list[Block] = [
+        Text(
+            f"The CIFAR ResNet of 20 layers (He et al. 2016, section 4.2) with {network.parameter_count:,} "
+            f"parameters, on scikit-learn's handwritten digits: {data.count('train'):,} images of {pixels} pixels to "
+            f"train with, {data.count('test')} to test with, a class's every fifth. The training step is one "
+            "function: forward, cross-entropy, `tf.GradientTape`, momentum and weight decay written out. The next "
+            "two chapters look into this network and then fool it."
+        ),
+        Facts(
+            (
+                (f"{evaluation.accuracy:.1%}", "of the test images right"),
+                (f"{low:.1%} – {high:.1%}", "Wilson's 95 % interval"),
+                (f"{trained.seconds:.0f} s", f"for {recipe.epochs:g} epochs of training, with evaluation"),
+            )
+        ),
+        album.plot(
+            "training",
+            plots.curves(trained.history),
+            (5.3, 2.4),
+            alt=f"Loss and accuracy over {len(trained.history)} epochs; the test accuracy ends at "
+            f"{evaluation.accuracy:.1%}.",
+            caption="Loss and accuracy after each epoch. Training counts randomly shifted images with smoothed labels, "
+            "averaged over an epoch in which the network still changes; test images are as they are.",
+        ),
+        album.plot(
+            "confusion",
+            plots.confusion(trained.confusion, data.labels),
+            (4.4, 3.9),
+            alt=f"Confusion matrix: {evaluation.correct} of {evaluation.count} test images are on the diagonal.",
+            caption="Confusion matrix of the test images: rows are true classes, columns predictions.",
+        ),
+    ]
+    if mistakes := _mistakes(trained, album):
+        blocks.append(mistakes)
+    augmentation = recipe.augmentation
+    blocks.append(
+        Table(
+            ("setting", "value"),
+            (
+                ("recipe", recipe.name),
+                (
+                    "optimizer",
+                    f"{recipe.optimizer}, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
+                ),
+                ("rate", f"up to {recipe.rate:g}, one cycle"),
+                ("batch", str(recipe.batch)),
+                ("label smoothing", f"{recipe.label_smoothing:g}"),
+                ("augmentation", f"shifts of up to {augmentation.shift} pixel, no mirror: a mirrored 2 is no digit"),
+            ),
+            "How it was trained.",
+        )
+    )
+    return Section("A residual network learns to read digits", tuple(blocks))
+
+
+def _mistakes(trained: Trained, album: Album, most: int = 8) -> Gallery | None:
+    """The test images that the network gets wrong, if any."""
+    evaluation, names = trained.evaluation, trained.data.labels
+    wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
+    if not len(wrong):
+        return None
+    images, _ = trained.data.arrays("test")
+    tiles = [
+        album.tile(
+            f"mistake-{number}",
+            images[number],
+            alt=f"A {names[evaluation.labels[number]]} that was read as {names[evaluation.predictions[number]]}",
+            label=f"read as {names[evaluation.predictions[number]]}",
+            detail=f"is {names[evaluation.labels[number]]}",
+        )
+        for number in wrong[:most]
+    ]
+    of = f"The first {most} of the {len(wrong)}" if len(wrong) > most else f"All {len(wrong)}"
+    return Gallery(tuple(tiles), f"{of} test images that it gets wrong.")

@@ -1,0 +1,138 @@
+"""A training run as the command line knows it: which recipe suits a model, and what a run leaves in its folder.
+
+checkpoints/          the two newest, to go on from
+events/               TensorBoard
+history.json          a summary an epoch
+weights.safetensors   the result, with what is needed to build the network again
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from rawcnn.data import DataSet
+from rawcnn.evaluate import Evaluation
+from rawcnn.models import create, find
+from rawcnn.recipes import Recipe
+from rawcnn.recipes import find as find_recipe
+from rawcnn.train import Training
+from rawcnn.weights import save_weights
+
+# The recipe of a model that is named none: its own paper's, and for CIFAR networks the one that needs few epochs.
+OWN_RECIPE = {
+    "alexnet": "alexnet2012",
+    "vgg": "vgg2014",
+    "googlenet": "googlenet2014",
+    "resnet": "resnet2015",
+    "plain": "resnet2015",
+    "cifar_": "onecycle",
+}
+STORED = 256 / 224  # images are kept this much larger than the crops that are cut from them (AlexNet, §4.1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model, a recipe, and the sizes of network and stored images."""
+
+    model: str
+    recipe: Recipe
+    size: int | None  # of the network; None: as large as the images are
+    data_size: int | None  # to which the data set is brought; None: as it is
+    options: Mapping[str, Any]
+
+    def training(
+        self, data: DataSet, folder: Path, *, seed: int, precision: str, compile: str, fresh: bool = False
+    ) -> Training:
+        """The run, standing where its newest checkpoint stood."""
+        if fresh:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        size = self.size or data.size[0]
+        network = create(
+            self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
+        )
+        network.labels = tuple(data.labels)
+        training = Training(network, self.recipe, seed=seed, folder=folder, compile=compile)
+        training.restore()
+        return training
+
+
+def prepare(
+    model: str,
+    data: str,
+    recipe: str | None = None,
+    *,
+    epochs: float | None = None,
+    batch: int | None = None,
+    rate: float | None = None,
+    size: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Resolve what was left open: the recipe by model and data, the sizes by recipe. ValueError for wrong names."""
+    entry = find(model)
+    options = dict(options or {})
+    if recipe is None:
+        recipe = "digits" if data == "digits" else next(r for start, r in OWN_RECIPE.items() if model.startswith(start))
+    chosen = find_recipe(recipe)
+    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("batch", batch), ("rate", rate)) if value is not None}
+    chosen = replace(chosen, **changes)
+    if size is None and not model.startswith("cifar_"):
+        size = entry.size
+    if "auxiliary" in entry.options and chosen.auxiliary_weight:
+        options.setdefault("auxiliary", True)
+    data_size = size
+    if chosen.augmentation.crop:
+        if size is None:
+            raise ValueError(f"the recipe {recipe} crops its images, so {model} needs a --size")
+        chosen = replace(chosen, augmentation=replace(chosen.augmentation, **_scaled(chosen, size)))
+        data_size = round(size * STORED)
+    return Plan(model, chosen, size, data_size, options)
+
+
+def _scaled(recipe: Recipe, size: int) -> dict:
+    """The recipe's crop and jitter for images of `size`, in the proportions that it has for its own."""
+    a = recipe.augmentation
+    jitter = tuple(round(side * size / a.crop) for side in a.jitter) if a.jitter and a.crop else a.jitter
+    return {"crop": size, "jitter": jitter}
+
+
+def run(
+    training: Training,
+    data: DataSet,
+    *,
+    tensorboard: bool = True,
+    on_step: Callable[[int, int, dict[str, float]], None] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> Evaluation:
+    """Train to the end and write the result beside the checkpoints."""
+    folder = training.folder or Path(".")
+    events = tf.summary.create_file_writer(str(folder / "events")) if tensorboard else tf.summary.create_noop_writer()
+
+    def epoch_done(summary: dict[str, float]) -> None:
+        with events.as_default(step=int(summary["epoch"])):
+            for name, value in summary.items():
+                tf.summary.scalar(name, value)
+        _write(folder / "history.json", json.dumps(training.history, indent=1))
+        if on_epoch:
+            on_epoch(summary)
+
+    try:
+        result = training.fit(data, on_step=on_step, on_epoch=epoch_done)
+    finally:
+        events.close()
+    save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside, then renamed."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text)
+    beside.replace(path)

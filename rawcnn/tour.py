@@ -1,0 +1,241 @@
+"""The tour: the lecture's three chapters in a few minutes on two cores, as one page that works offline.
+
+It profiles the four families against their papers' tables, trains a small residual network on scikit-learn's digits,
+evaluates it, looks into it, fools it, and races a network against Keras. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import rawcnn
+from rawcnn import data
+from rawcnn.evaluate import evaluate
+from rawcnn.papers import PAPERS, Comparison, compare
+from rawcnn.profiler import Profile, profile
+from rawcnn.recipes import RECIPES
+from rawcnn.report import lecture
+from rawcnn.report.album import Album
+from rawcnn.report.folder import written_whole
+from rawcnn.report.page import Chapter, Facts, Page, Section
+from rawcnn.report.progress import Report, silent
+from rawcnn.report.sections import adversarial, architectures, made, race, training, visualization
+from rawcnn.train import Training
+
+EPOCHS = 20  # of the digits, about a minute on two cores
+NETWORK = "cifar_resnet20"
+BATCH = 8  # maps for the inception modules that are timed
+FAMILIES = {
+    "AlexNet": ("alexnet",),
+    "VGG": ("vgg_a", "vgg16", "vgg19"),
+    "GoogLeNet": ("googlenet", "googlenet_naive"),
+    "ResNet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+}
+
+
+@dataclass
+class Clock:
+    """What took how long, and who is told of it."""
+
+    report: Report
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, title: str, total: int = 1) -> Iterator[Callable[[int, int], None]]:
+        """Time a step; gives a function (done, total) to call on the way."""
+        start = time.perf_counter()
+        self.report(title, 0, total)
+        last = total
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            last = total
+            self.report(title, done, total)
+
+        yield report
+        self.report(title, last, last)
+        self.seconds[title] = time.perf_counter() - start
+
+
+def run(
+    folder: str | Path = "tour",
+    *,
+    seed: int = 0,
+    progress: Report | None = None,
+    epochs: int = EPOCHS,
+    race: bool = True,
+    command: str = "rawcnn tour",
+) -> dict[str, object]:
+    """Take the tour and write `folder`/index.html, its pictures and tour.json; gives what is in tour.json.
+
+    `progress(step, done, total)` is told how it goes (`rawcnn.report.progress.bars` shows it). The folder changes only
+    when all is done. Raises ValueError where it cannot be written, and TrainingFailed where the loss is no number.
+    """
+    with written_whole(folder) as beside:
+        page, results = take(Album(beside), Clock(progress or silent), seed, epochs, race, command)
+        (beside / "tour.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+        (beside / "index.html").write_text(page.render(), encoding="utf-8")
+    return results
+
+
+def take(
+    album: Album, clock: Clock, seed: int, epochs: int, with_race: bool, command: str
+) -> tuple[Page, dict[str, object]]:
+    """Every step of the tour: the page, whose pictures are in the album, and the results as plain values."""
+    comparisons, profiles = count(clock)
+    stacks = [lecture.stack(sizes) for sizes in ((7,), (3, 3, 3), (5,), (3, 3))]
+    with clock.step("Time naive and reduced inception modules") as report:
+        modules = lecture.race_inception(batch=BATCH, progress=report)
+    trained = train(clock, seed, epochs)
+    images, labels = trained.data.arrays("test")
+    with clock.step("Look into the network") as report:
+        seen = visualization.look(trained.network, trained.data, report)
+    with clock.step("Fool the network") as report:
+        attacks = adversarial.attack_series(trained.network, images, labels, seed=seed, progress=report)
+    opponents = None
+    if with_race:
+        with clock.step("Race against Keras") as report:
+            opponents = race.against_keras(report)
+
+    with clock.step("Draw and write the page"):
+        chapters = [
+            Chapter(
+                "Architectures",
+                (*classics(comparisons, profiles, stacks, modules, album), training.digits(trained, album)),
+                "Each network is one function that reads like its paper's table. What it costs is counted from that "
+                "function as it runs, and compared with what its paper printed.",
+            ),
+            Chapter(
+                "Feature visualization",
+                visualization.sections(seen, trained.network, trained.data, album),
+                "What the parts of the digits network look for.",
+            ),
+            Chapter(
+                "Adversarial examples",
+                (
+                    adversarial.fast_gradient_sign(attacks[0], trained.data.labels, album),
+                    adversarial.projected_gradient(attacks[1], trained.data.labels, album),
+                    adversarial.strength(attacks, album),
+                ),
+                "Noise that makes the same network wrong.",
+            ),
+        ]
+        if opponents:
+            chapters.append(Chapter("What Keras costs", (race.section(opponents, album),)))
+    settings = {"network": NETWORK, "recipe": trained.recipe.name, "epochs": epochs}
+    circumstances = made.circumstances(command, seed, settings)
+    chapters.append(Chapter("How this page was made", (made.section(circumstances, clock.seconds),)))
+
+    results: dict[str, object] = {
+        "made": circumstances,
+        "papers": {name: comparison.to_dict() for name, comparison in comparisons.items()},
+        "profiles": {name: {"totals": p.totals, "size": p.size} for name, p in profiles.items()},
+        "kernels": [vars(s) for s in stacks],
+        "inception": [m.to_dict() for m in modules],
+        "training": trained.to_dict(),
+        "visualization": seen.to_dict(),
+        "attacks": [series.to_dict() for series in attacks],
+        "race": opponents.to_dict() if opponents else None,
+        "seconds": clock.seconds,
+    }
+    return Page(
+        "The convolutional network with the lid off",
+        "AlexNet, VGG, GoogLeNet and ResNet as plain tensor code: counted against their papers, trained, looked into, "
+        "fooled and raced. Everything on this page was computed by the command that wrote it.",
+        tuple(chapters),
+        headline(comparisons, trained, attacks, opponents),
+        f"Made by rawcnn {rawcnn.__version__} with `{command}`, seed {seed}, on {circumstances['made']}.",
+    ), results
+
+
+def count(clock: Clock) -> tuple[dict[str, Comparison], dict[str, Profile]]:
+    """The papers' tables, and the profile of each network of the first plot."""
+    names = [name for family in FAMILIES.values() for name in family]
+    with clock.step("Count what the papers count", len(PAPERS) + len(names)) as report:
+        total = len(PAPERS) + len(names)
+        comparisons, profiles = {}, {}
+        for number, paper in enumerate(PAPERS):
+            comparisons[paper] = compare(paper)
+            report(number + 1, total)
+        for number, name in enumerate(names):
+            profiles[name] = profile(name)
+            report(len(PAPERS) + number + 1, total)
+    return comparisons, profiles
+
+
+def train(clock: Clock, seed: int, epochs: int) -> training.Trained:
+    """A residual network, trained on the digits and evaluated."""
+    digits = data.load("digits")
+    network = rawcnn.create(NETWORK, classes=len(digits.labels), seed=seed, size=digits.size[0])
+    network.labels = digits.labels
+    recipe = replace(RECIPES["digits"], epochs=epochs)
+    run = Training(network, recipe, seed=seed)
+    steps = run.steps(digits)
+    with clock.step(f"Train {NETWORK} on the digits", epochs * steps) as report:
+        run.fit(digits, on_step=lambda step, _, metrics: report(run.epoch * steps + step, epochs * steps))
+    seconds = clock.seconds[f"Train {NETWORK} on the digits"]
+    with clock.step("Evaluate it") as report:
+        evaluation = evaluate(network, digits, progress=report)
+    return training.Trained(network, digits, recipe, run.history, evaluation, seconds)
+
+
+def classics(comparisons, profiles, stacks, modules, album: Album) -> Iterator[Section]:
+    """The first chapter's sections on the four papers."""
+    yield architectures.landscape(
+        [(family, profiles[name]) for family, names in FAMILIES.items() for name in names], album
+    )
+    compared = partial(architectures.comparison, album=album)
+    yield compared(
+        "AlexNet",
+        "Eight layers on two GPUs: each GPU held half of the channels, and three of the five convolutions read only "
+        "their own half. ReLU, dropout, overlapping pooling, local response normalisation and weight decay are all "
+        "here.",
+        comparisons["alexnet"],
+        profiles["alexnet"],
+    )
+    yield compared(
+        "VGG",
+        "Nothing but 3×3 convolutions and 2×2 pools, in columns of 11 to 19 layers. The lecture's VGG16 is column D, "
+        "its VGG19 column E.",
+        comparisons["vgg"],
+        profiles["vgg16"],
+    )
+    yield architectures.small_kernels(stacks, album)
+    yield compared(
+        "GoogLeNet",
+        "Nine inception modules, 22 layers deep, and no dense layer but the classifier. Its table is the most cited "
+        "and the least exact of the four.",
+        comparisons["googlenet"],
+        profiles["googlenet"],
+    )
+    yield architectures.inception(profiles["googlenet_naive"], profiles["googlenet"], modules, BATCH, album)
+    yield compared(
+        "ResNet",
+        "Blocks that add their input to their output, so that a block that has nothing to add can learn to be the "
+        "identity. That made 152 layers trainable, where plain networks get worse from about 20 on.",
+        comparisons["resnet"],
+        profiles["resnet50"],
+    )
+
+
+def headline(comparisons, trained: training.Trained, attacks, opponents) -> Facts:
+    """The numbers to read first."""
+    lines = [line for comparison in comparisons.values() for line in comparison.lines]
+    fooled = attacks[1].median_smallest
+    items = [
+        (
+            f"{sum(line.agrees for line in lines)} of {len(lines)}",
+            "printed numbers agree with our counts; the others are explained",
+        ),
+        (f"{trained.evaluation.accuracy:.1%}", f"of {trained.evaluation.count} test digits read correctly"),
+        (f"{fooled:g}" if fooled != float("inf") else "> 0.24", "is the ε at which PGD fools half of them"),
+    ]
+    if opponents:
+        items.append(opponents.headline)
+    return Facts(tuple(items))

@@ -1,0 +1,45 @@
+"""What tests share: real images beside the project where they are to be had, and quiet TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)  # two logical devices, so that splitting a network over devices can be tested anywhere
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real images and weights: $RAWCNN_DATA, or shared/data beside the project."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("RAWCNN_DATA", root.parent / "shared" / "data"))
+    if not (folder / "cifar10-jpeg.zip").is_file():
+        pytest.skip(f"needs real images: {folder} has no cifar10-jpeg.zip; set RAWCNN_DATA to the folder that has")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder(data_folder, tmp_path_factory) -> Path:
+    """CIFAR-10 as JPEG files, cifar10/{train,test}/{class}/NNNN.jpg, unpacked once."""
+    folder = tmp_path_factory.mktemp("cifar")
+    with zipfile.ZipFile(data_folder / "cifar10-jpeg.zip") as archive:
+        archive.extractall(folder)
+    return folder / "cifar10"
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """scikit-learn's handwritten digits, 8×8."""
+    from rawcnn.data import load
+
+    return load("digits")

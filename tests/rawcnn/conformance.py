@@ -1,0 +1,81 @@
+"""The one table over all models: what each must count to, and the small form in which it is run through every test.
+
+Parameters are the trained ones, MACs those of one image at inference, both at the model's own size and classes. The
+field is that of the last map before it is pooled or flattened to a vector; nets that differ only in widths, biases or
+shortcuts share it. The numbers were counted from the papers' and the published code's layers, not by rawcnn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import rawcnn
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, with the options that make it a variant."""
+
+    name: str
+    parameters: int
+    macs: int
+    field: int  # pixels
+    stride: int
+    small: int = 32  # pixels: a size at which every layer still has a map
+    options: dict[str, object] = field(default_factory=dict)
+    heads: int = 0  # auxiliary classifiers in training
+    representative: bool = False  # of its family, for what takes long: XLA
+    deep: bool = False  # seconds even when small: its runs are marked slow
+
+    @property
+    def id(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+    def create(self, seed: int = 0, classes: int = 5, **settings) -> rawcnn.Network:
+        """The small form."""
+        return rawcnn.create(self.name, classes=classes, seed=seed, size=self.small, **self.options, **settings)
+
+
+TABLE = (
+    # Krizhevsky et al. 2012; torchvision's alexnet. 67 pixels leave one of the last pool's 6×6.
+    Case("alexnet", 60_965_224, 724_406_816, 195, 32, small=67, representative=True),
+    Case("alexnet", 62_378_344, 1_135_256_096, 195, 32, small=67, options={"groups": 1}),
+    Case("alexnet_one_tower", 61_100_840, 714_188_480, 195, 32, small=63),
+    # Simonyan & Zisserman 2015
+    Case("vgg_a", 132_863_336, 7_609_090_048, 150, 32, representative=True),
+    Case("vgg_a_lrn", 132_863_336, 7_609_090_048, 150, 32),
+    Case("vgg_b", 133_047_848, 11_308_466_176, 156, 32),
+    Case("vgg_c", 133_638_952, 11_770_888_192, 156, 32),
+    Case("vgg16", 138_357_544, 15_470_264_320, 212, 32),
+    Case("vgg19", 143_667_240, 19_632_062_464, 268, 32),
+    # Szegedy et al. 2015; the heads pool 5×5 of a map that is a sixteenth of the image
+    Case("googlenet", 6_998_552, 1_582_671_872, 715, 32, representative=True),
+    Case("googlenet", 13_378_280, 1_582_671_872, 715, 32, small=80, options={"auxiliary": True}, heads=2),
+    Case("googlenet_naive", 97_526_008, 12_568_061_056, 715, 32),
+    Case("googlenet_naive", 104_274_376, 12_568_061_056, 715, 32, 80, {"auxiliary": True}, heads=2, deep=True),
+    # He et al. 2016
+    Case("resnet18", 11_689_512, 1_814_073_344, 435, 32, representative=True),
+    Case("resnet18", 11_515_688, 1_794_805_760, 435, 32, options={"shortcut": "A"}),
+    Case("resnet34", 21_797_672, 3_663_761_408, 899, 32, deep=True),
+    Case("resnet34", 21_623_848, 3_644_493_824, 899, 32, options={"shortcut": "A"}, deep=True),
+    Case("resnet34", 22_716_840, 3_830_747_136, 899, 32, options={"shortcut": "C"}, deep=True),
+    Case("resnet50", 25_557_032, 3_857_973_248, 483, 32),
+    Case("resnet50", 25_557_032, 4_089_184_256, 427, 32, options={"version": "v1.5"}, deep=True),
+    Case("resnet101", 44_549_160, 7_570_194_432, 1027, 32, deep=True),
+    Case("resnet101", 44_549_160, 7_801_405_440, 971, 32, options={"version": "v1.5"}, deep=True),
+    Case("resnet152", 60_192_808, 11_282_415_616, 1507, 32, deep=True),
+    Case("resnet152", 60_192_808, 11_513_626_624, 1451, 32, options={"version": "v1.5"}, deep=True),
+    Case("plain18", 11_515_688, 1_794_805_760, 435, 32),
+    Case("plain34", 21_623_848, 3_644_493_824, 899, 32, deep=True),
+    Case("cifar_resnet20", 269_722, 40_551_040, 81, 4, small=8, representative=True),
+    Case("cifar_resnet20", 272_474, 40_813_184, 81, 4, small=8, options={"shortcut": "B"}),
+    Case("cifar_resnet20", 269_722, 40_551_040, 81, 4, small=8, options={"zeros": "end"}),
+    Case("cifar_resnet32", 464_154, 68_862_592, 137, 4, small=8),
+    Case("cifar_resnet44", 658_586, 97_174_144, 193, 4, small=8, deep=True),
+    Case("cifar_resnet56", 853_018, 125_485_696, 249, 4, small=8, deep=True),
+    Case("cifar_resnet110", 1_727_962, 252_887_680, 501, 4, small=8, deep=True),
+    Case("cifar_plain20", 269_722, 40_551_040, 81, 4, small=8),
+    Case("cifar_plain32", 464_154, 68_862_592, 137, 4, small=8),
+    Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8, deep=True),
+    Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8, deep=True),
+)

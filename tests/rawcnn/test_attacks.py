@@ -1,0 +1,415 @@
+"""Attacks: closed forms on a linear model, the bounds that they promise, and one trace for all ε."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+from rawcnn import create
+from rawcnn.attacks import ATTACKS, accuracy_against_epsilon, fgsm, pgd, sweep
+from rawcnn.attacks.gradient import random_point
+from rawcnn.attacks.task import ascent, run
+from rawcnn.layers import batch_norm, conv, dense, relu
+from rawcnn.network import Network
+from tests import oracles
+
+SHAPE = (4, 5, 3)
+WEIGHTS = oracles.random((60, 3), seed=1)
+
+
+class Linear:
+    """images → images·W, counting the times that it is traced."""
+
+    def __init__(self, weights=WEIGHTS):
+        self.weights, self.calls = weights, 0
+
+    def __call__(self, images):
+        self.calls += 1
+        return tf.reshape(images, (-1, self.weights.shape[0])) @ self.weights
+
+
+def middling(batch: int, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Images in [.3, .7], which an ε up to .3 does not clip, and labels."""
+    generator = np.random.default_rng(seed)
+    return generator.uniform(0.3, 0.7, (batch, *SHAPE)).astype(np.float32), generator.integers(0, 3, batch)
+
+
+def small(net, images):
+    x = relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 8, 3)))
+    return dense(net, "logits", relu(net, conv(net, "conv2", x, 8, 3, stride=2)), 10)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A small network that reads digits, and 64 test images."""
+    network = Network("small", small, size=8, classes=10)
+    images, labels = (tf.constant(array) for array in digits.arrays("train"))
+    variables = list(network.trained_variables.values())
+
+    @tf.function(autograph=False)
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(kernels.cross_entropy(network(images), labels))
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            variable.assign_sub(0.3 * gradient)
+
+    for _ in range(40):
+        step()
+    return network, *(array[:64] for array in digits.arrays("test"))
+
+
+# A linear model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [None, 2])
+def test_fgsm_moves_a_linear_model_by_the_l1_norm(target):
+    """With two classes z = x·w, the margin of the label falls by exactly ε‖w₁ − w₀‖₁, and the loss follows."""
+    images, labels = middling(6)
+    epsilon, weights = 0.1, WEIGHTS[:, :2] if target is None else WEIGHTS
+    network = Linear(weights)
+    if target is None:
+        result = fgsm(network, images, labels % 2, epsilon=epsilon)
+        margin = tf.reduce_sum(tf.abs(weights[:, 1] - weights[:, 0]))
+        z = network(images).numpy() - network(result.images).numpy()  # [B,2]
+        fall = np.where(labels % 2 == 1, z[:, 1] - z[:, 0], z[:, 0] - z[:, 1])
+        oracles.close(fall.astype(np.float32), np.full(6, epsilon * margin), kind="network")
+        before, after = (
+            kernels.cross_entropy(network(x), tf.constant(labels % 2)).numpy() for x in (images, result.images)
+        )
+        m = np.log(np.expm1(before.astype(np.float64)))  # minus the margin
+        oracles.close(after, np.log1p(np.exp(m + epsilon * margin)), kind="network")
+    else:
+        result = fgsm(network, images, labels, epsilon=epsilon, target=target)
+        before, after = (tf.nn.log_softmax(network(x))[:, target] for x in (images, result.images))
+        assert np.all(after > before)  # concave in x, but the step is small: the target's loss falls
+
+
+def test_targeted_flips_the_sign_once():
+    """Towards the one class is, with two classes, away from the other."""
+    images, _ = middling(8)
+    network, zeros = Linear(WEIGHTS[:, :2]), np.zeros(8, int)
+    away, towards = (fgsm(network, images, zeros, target=t) for t in (None, 1))
+    np.testing.assert_array_equal(away.images, towards.images)
+    np.testing.assert_array_equal(towards.success, towards.predictions == 1)
+    back = fgsm(network, images, zeros, target=0)
+    np.testing.assert_allclose(back.noise, -away.noise, atol=1e-7)
+
+
+def test_l2_goes_straight_and_exactly_epsilon_far():
+    images, _ = middling(5)
+    result = pgd(Linear(WEIGHTS[:, :2]), images, [0] * 5, epsilon=0.5, step=0.2, steps=20, norm="l2", target=1)
+    still = ~result.success
+    w = (WEIGHTS[:, 1] - WEIGHTS[:, 0]).numpy()
+    moved = result.noise.reshape(5, -1) @ w / np.linalg.norm(w)
+    oracles.close(moved[still], result.columns()["l2"][still].astype(np.float32), kind="network")
+    assert np.all(result.columns()["l2"] < 0.5 + 1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_zero_gradient_moves_nothing(norm):
+    images, labels = middling(3)
+    result = pgd(lambda x: 0 * Linear()(x), images, labels, norm=norm, random_start=False)
+    np.testing.assert_array_equal(result.images, images)
+
+
+def test_a_loss_almost_zero_still_has_a_direction():
+    """A mean over the batch or a plain sum of squares would underflow; probabilities rounded to 1 would give zero."""
+    images, _ = middling(2)
+    network = Linear(WEIGHTS[:, :2] * 2.0)
+    labels = np.argmax(network(images), 1)
+    for attack in (lambda **k: fgsm(network, **k), lambda **k: pgd(network, norm="l2", random_start=False, **k)):
+        assert np.all(attack(images=images, labels=labels, epsilon=0.1).columns()["linf"] > 0)
+
+
+# What every attack promises --------------------------------------------------------------------------------
+
+
+def test_pgd_of_one_full_step_is_fgsm(trained):
+    network, images, labels = trained
+    for target in (None, (labels + 1) % 10):
+        single = pgd(network, images, labels, step=8 / 255, steps=1, random_start=False, target=target)
+        np.testing.assert_array_equal(single.images, fgsm(network, images, labels, target=target).images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("random_start", [False, True])
+def test_epsilon_zero_is_the_identity(trained, norm, random_start):
+    network, images, labels = trained
+    result = pgd(network, images, labels, epsilon=0.0, norm=norm, random_start=random_start)
+    np.testing.assert_array_equal(result.images, images)
+    np.testing.assert_array_equal(fgsm(network, images, labels, epsilon=0).images, images)
+    np.testing.assert_array_equal(result.success, result.already_wrong)
+
+
+@pytest.mark.parametrize("settings", [{}, {"restarts": 2, "seed": 3}, {"norm": "l2", "epsilon": 0.5, "step": 0.1}])
+def test_a_batch_is_the_same_as_single_calls(trained, settings):
+    network, images, labels = trained
+    together = pgd(network, images[:6], labels[:6], **settings)
+    for i in range(6):
+        alone = pgd(network, images[i : i + 1], labels[i : i + 1], first=i, **settings)
+        np.testing.assert_allclose(alone.images[0], together.images[i], atol=1e-6)
+        assert alone.iterations[0] == together.iterations[i]
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": "l2", "epsilon": 0.5, "step": 0.1, "restarts": 2, "steps": 4}])
+def test_eager_graph_and_xla_agree(trained, settings):
+    network, images, labels = trained
+    eager, graph, xla = (
+        pgd(network, images[:16], labels[:16], compile=mode, **settings) for mode in ("eager", "graph", "xla")
+    )
+    for other in (graph, xla):  # a gradient that rounds to the other side of 0 turns one pixel's sign
+        assert np.mean(np.abs(other.images - eager.images) > 1e-6) < 0.002
+        np.testing.assert_array_equal(other.predictions, eager.predictions)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_starts_are_the_same_everywhere(norm):
+    def points(seed):
+        return random_point(tf.zeros((3, *SHAPE)), seed, tf.constant(1), tf.constant(4), norm)
+
+    oracles.same_everywhere(points, tf.constant(5))
+    assert np.any(points(tf.constant(5)) != points(tf.constant(6)))
+
+
+def test_random_starts_are_uniform_in_the_ball():
+    """In the L2 ball of dimension 3, a share r³ lies within r; in L∞ every coordinate is uniform."""
+    images, zero = tf.zeros((4000, 1, 1, 3)), tf.constant(0)
+    points = random_point(images, zero, zero, zero, "l2").numpy().reshape(-1, 3)
+    radius = np.sort(np.linalg.norm(points, axis=1)) ** 3
+    assert np.max(np.abs(radius - np.linspace(0, 1, 4000))) < 0.03  # Kolmogorov-Smirnov: 1.63/√4000 at 1 %
+    assert np.max(np.abs(points.mean(0))) < 0.03
+    cube = np.sort(random_point(images, zero, zero, zero, "linf").numpy().ravel())
+    assert np.max(np.abs(cube - np.linspace(-1, 1, 12000))) < 0.03
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    epsilon=st.floats(0, 0.5),
+    step=st.floats(0, 0.5),
+    steps=st.integers(1, 4),
+    restarts=st.integers(1, 2),
+    seed=st.integers(0, 2**31 - 1),
+    norm=st.sampled_from(["linf", "l2"]),
+)
+def test_always_inside_the_ball_and_the_pixels(trained, epsilon, step, steps, restarts, seed, norm):
+    network, images, labels = trained
+    settings = {"epsilon": epsilon, "step": step, "steps": steps, "restarts": restarts, "seed": seed, "norm": norm}
+    result = pgd(network, images[:4], labels[:4], **settings)
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    assert result.images.dtype == np.float32
+    assert np.all(result.columns()[norm] <= epsilon * (1 + 1e-5) + 1e-6)
+    np.testing.assert_array_equal(result.predictions, np.argmax(network(result.images), axis=1))
+    assert np.all(result.iterations <= steps * restarts)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("target", [None, 3])
+def test_success_is_what_the_images_returned_predict(trained, name, target):
+    network, images, labels = trained
+    result = ATTACKS[name](network, images, labels, epsilon=0.1, target=target)
+    predictions = np.argmax(network(result.images), axis=1)
+    np.testing.assert_array_equal(result.predictions, predictions)
+    np.testing.assert_array_equal(result.success, predictions != labels if target is None else predictions == 3)
+    np.testing.assert_array_equal(result.already_wrong, np.argmax(network(images), axis=1) != labels)
+    confidences = tf.reduce_max(tf.nn.softmax(network(result.images)), axis=1)
+    oracles.close(result.confidences, confidences, kind="network")
+    assert 0 < np.sum(result.success) < 64
+
+
+def test_pgd_is_not_weaker_than_fgsm(trained):
+    """Image by image, where its first step is FGSM's and who is fooled stays fooled."""
+    network, images, labels = trained
+    for epsilon in (0.02, 0.05, 0.1):
+        once = fgsm(network, images, labels, epsilon=epsilon)
+        often = pgd(network, images, labels, epsilon=epsilon, step=epsilon, random_start=False)
+        assert np.all(often.success[once.success])
+        usual = pgd(network, images, labels, epsilon=epsilon, step=epsilon / 4)
+        assert np.sum(usual.success) >= np.sum(once.success)
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+def test_a_fooled_image_stays_bit_identical(trained, random_start):
+    network, images, labels = trained
+    settings = {"epsilon": 0.1, "step": 0.025, "random_start": random_start}
+    short, long = (pgd(network, images, labels, steps=steps, **settings) for steps in (3, 12))
+    done = short.success
+    assert 0 < np.sum(done) < 64
+    np.testing.assert_array_equal(long.images[done], short.images[done])
+    np.testing.assert_array_equal(long.iterations[done], short.iterations[done])
+    assert np.all(long.iterations[~done] > 3)
+
+
+def test_restarts_only_add(trained):
+    """More restarts leave alone what is fooled; of the rest each keeps its highest loss."""
+    network, images, labels = trained
+    settings = {"epsilon": 0.04, "step": 0.01, "steps": 3}
+    one, three = (pgd(network, images, labels, restarts=restarts, **settings) for restarts in (1, 3))
+    assert 0 < np.sum(one.success) < 64
+    np.testing.assert_array_equal(three.images[one.success], one.images[one.success])
+    loss = [kernels.cross_entropy(network(r.images), tf.constant(labels)).numpy() for r in (one, three)]
+    assert np.all(loss[1][~one.success] >= loss[0][~one.success] - 1e-6)
+    assert np.any(three.images[~one.success] != one.images[~one.success])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_batch_statistics_and_weights_are_untouched(trained, name):
+    network, images, labels = trained
+    before = {path: v.numpy() for path, v in network.variables.items()}
+    ATTACKS[name](network, images, labels)
+    for path, value in before.items():
+        np.testing.assert_array_equal(network.variables[path], value)
+
+
+# Compiling -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_one_trace_for_all_values(mode):
+    network = Linear()
+    images, labels = middling(4)
+    values = [{"epsilon": 8 / 255}, {"epsilon": 0.1, "step": 0.02}, {"steps": 3, "restarts": 2, "seed": 9}]
+    for attack, settings in ((fgsm, values[0]), *((pgd, value) for value in values)):
+        attack(network, images, labels, compile=mode, **settings)
+        if attack is pgd and settings is values[0]:
+            calls = network.calls
+    assert network.calls == calls
+    pgd(network, images[:3], labels[:3], compile=mode)
+    assert (network.calls == calls) == (mode == "graph")  # XLA compiles for a batch size, the graph for all
+
+
+def test_what_is_kept_dies_with_the_network():
+    network = Network("small", small, size=8, classes=10)
+    fgsm(network, np.zeros((1, 8, 8, 3), np.float32), [0])
+    reference = weakref.ref(network)
+    del network
+    gc.collect()
+    assert reference() is None
+
+
+def test_filters_get_no_gradient(trained):
+    network, images, labels = trained
+    graph = tf.function(
+        lambda x: ascent(network, x, tf.constant(labels), False)[0], autograph=False
+    ).get_concrete_function(tf.TensorSpec(images.shape))
+    kinds = [op.type for op in graph.graph.get_operations()]
+    assert "Conv2DBackpropInput" in kinds and "Conv2DBackpropFilter" not in kinds
+
+
+def test_a_callable_that_cannot_be_remembered():
+    class Unhashable(Linear):
+        __hash__ = None
+
+    images, labels = middling(4)
+    np.testing.assert_array_equal(fgsm(Unhashable(), images, labels).images, fgsm(Linear(), images, labels).images)
+    bound = Linear().__call__
+    np.testing.assert_array_equal(fgsm(bound, images, labels).images, fgsm(Linear(), images, labels).images)
+
+
+def test_a_model_of_the_library():
+    network = create("cifar_resnet20", size=8)
+    images, labels = np.full((2, 8, 8, 3), 0.5, np.float32), [0, 1]
+    result = fgsm(network, images, labels)
+    np.testing.assert_allclose(np.unique(np.abs(result.noise)), [8 / 255], atol=1e-6)
+    assert run(network, lambda n, x: n(x), tf.constant(images)).shape == (2, 10)
+
+
+# Many images -----------------------------------------------------------------------------------------------
+
+
+def test_accuracy_falls_with_epsilon(trained):
+    network, images, labels = trained
+    seen = []
+    curve = accuracy_against_epsilon(
+        *(pgd, network, images, labels, [0, 0.05, 0.2]),
+        batch=24,
+        step=lambda epsilon: epsilon / 4,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert [epsilon for epsilon, _ in curve] == [0, 0.05, 0.2]
+    accuracies = [accuracy for _, accuracy in curve]
+    assert accuracies == sorted(accuracies, reverse=True) and accuracies[0] > 0.8 > accuracies[2]
+    assert accuracies[0] == np.mean(np.argmax(network(images), 1) == labels)
+    done = [d for d, _ in seen]
+    assert seen[-1] == (192, 192) and done == sorted(set(done)) and len(done) == 9
+
+
+def test_sweep_equals_one_large_batch(trained, digits):
+    network, images, labels = trained
+    seen = []
+    (row,) = sweep(
+        pgd, network, digits, [0.05], limit=64, batch=24, restarts=2, progress=lambda *done: seen.append(done)
+    )
+    whole = pgd(network, images, labels, epsilon=0.05, restarts=2).summary()
+    assert row == pytest.approx({"epsilon": 0.05, **whole}, rel=1e-5)
+    assert seen == [(24, 64), (48, 64), (64, 64)]
+    json.dumps(row)
+
+
+def test_the_summary_counts_who_could_be_fooled():
+    network = Linear(tf.constant(np.eye(60, 3, dtype=np.float32)))  # the class is the largest of the first three pixels
+    images = np.full((4, *SHAPE), 0.5, np.float32)
+    images.reshape(4, -1)[[0, 1, 2, 3], [0, 1, 2, 0]] = 0.55  # classes 0, 1, 2, 0
+    images[3, 0, 0, 0] = 0.9
+    result = fgsm(network, images, [0, 1, 0, 0], epsilon=0.1)
+    np.testing.assert_array_equal(result.already_wrong, [False, False, True, False])
+    np.testing.assert_array_equal(result.success, [True, True, True, False])
+    summary = result.summary()
+    assert (summary["accuracy_before"], summary["accuracy_after"]) == (0.75, 0.25)
+    assert (summary["attempted"], summary["success_rate"]) == (3, pytest.approx(2 / 3))
+    assert summary["max_linf"] == pytest.approx(0.1) and summary["mean_l2"] == pytest.approx(0.1 * np.sqrt(3))
+    towards = fgsm(network, images, [0, 1, 0, 0], epsilon=0.1, target=1)
+    np.testing.assert_array_equal(towards.columns()["attempted"], [True, False, False, True])
+
+
+# Bad input -------------------------------------------------------------------------------------------------
+
+IMAGES, LABELS = middling(2)
+WRONG = [
+    ({"epsilon": -0.1}, "epsilon is -0.1"),
+    ({"epsilon": float("nan")}, "epsilon is nan"),
+    ({"step": float("inf")}, "step is inf"),
+    ({"steps": 0}, "steps is 0"),
+    ({"steps": 1.5}, "steps is 1.5"),
+    ({"restarts": 0}, "restarts is 0"),
+    ({"seed": -1}, "seed is -1"),
+    ({"seed": 2**31}, "seed is"),
+    ({"norm": "l1"}, "expected one of linf, l2"),
+    ({"restarts": 2, "random_start": False}, "random_start=True"),
+    ({"compile": "jit"}, "compile is 'jit'"),
+    ({"target": 3}, "target hold the class 3"),
+    ({"target": [0, 1, 2]}, "expected 2 class numbers"),
+    ({"labels": [0, 3]}, "labels hold the class 3; expected 0 to 2"),
+    ({"labels": [0.0, 1.0]}, "labels are float64"),
+    ({"labels": [0]}, "expected 2 class numbers"),
+    ({"images": IMAGES * 255}, r"expected RGB in \[0,1\]"),
+    ({"images": IMAGES - np.nan}, r"expected RGB in \[0,1\]"),
+    ({"images": IMAGES[0]}, "expected a batch"),
+    ({"images": IMAGES[:0], "labels": []}, "empty batch"),
+    ({"images": (IMAGES * 255).astype(np.uint8)}, "divide bytes by 255"),
+    ({"network": lambda x: x}, r"expected logits \[B,classes\]"),
+    ({"network": lambda x: tf.stop_gradient(Linear()(x))}, "no gradient"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_bad_input_says_what_is_wrong(wrong, message):
+    given = {"network": Linear(), "images": IMAGES, "labels": LABELS, **wrong}
+    with pytest.raises(ValueError, match=message):
+        pgd(given.pop("network"), given.pop("images"), given.pop("labels"), **given)
+
+
+def test_bad_sweeps_say_what_is_wrong(digits):
+    with pytest.raises(ValueError, match="no epsilons"):
+        accuracy_against_epsilon(fgsm, Linear(), IMAGES, LABELS, [])
+    with pytest.raises(ValueError, match="0 images"):
+        accuracy_against_epsilon(fgsm, Linear(), IMAGES[:0], LABELS[:0], [0.1])
+    with pytest.raises(ValueError, match="limit is 0"):
+        sweep(fgsm, Linear(), digits, [0.1], limit=0)

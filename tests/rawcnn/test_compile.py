@@ -1,0 +1,60 @@
+"""How a step runs: the choice with its reason, and that the choice is what happens."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+
+from rawcnn.compile import MODES, Choice, choose, compiled
+
+
+def test_a_mode_asked_for_is_taken():
+    for mode in MODES[1:]:
+        assert choose(mode) == Choice(mode, "asked for")
+
+
+def test_on_a_cpu_auto_is_the_graph(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    assert choose().mode == "graph" and "CPU" in choose().reason
+
+
+def test_on_a_gpu_auto_is_xla(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"] if kind == "GPU" else [])
+    assert choose("auto").mode == "xla" and "GPU" in choose("auto").reason
+
+
+def test_several_devices_take_the_graph():
+    devices = ("CPU:0", "CPU:1")
+    assert choose("auto", devices).mode == "graph" and "several devices" in choose("auto", devices).reason
+    assert choose("eager", devices).mode == "eager"
+    with pytest.raises(ValueError, match='XLA compiles for one device.*; use compile="graph"'):
+        choose("xla", devices)
+
+
+def test_unknown_mode_lists_the_known():
+    with pytest.raises(ValueError, match="compile is 'jit'; expected one of auto, xla, graph, eager"):
+        choose("jit")
+
+
+def double(x):
+    return 2 * x
+
+
+def test_eager_is_the_function_itself():
+    assert compiled(double, choose("eager")) is double
+
+
+def test_graph_keeps_one_trace_for_a_signature():
+    graph = compiled(double, choose("graph"), [tf.TensorSpec((None,), tf.float32)])
+    for length in (1, 2, 3):
+        assert graph(tf.ones(length)).numpy().tolist() == [2.0] * length
+    assert graph.experimental_get_tracing_count() == 1
+
+
+def test_only_xla_compiles_with_xla():
+    x = tf.ones(3)
+    xla, graph = compiled(double, choose("xla")), compiled(double, choose("graph"))
+    assert xla(x).numpy().tolist() == graph(x).numpy().tolist() == [2.0] * 3
+    assert "HloModule" in xla.experimental_get_compiler_ir(x)(stage="hlo")
+    with pytest.raises(ValueError, match="jit_compile"):
+        graph.experimental_get_compiler_ir(x)

@@ -1,0 +1,335 @@
+"""Training: one step by hand, runs that go on exactly where they stopped, and what is left when one fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rawcnn.augment import Augmentation
+from rawcnn.layers import dense
+from rawcnn.network import Network
+from rawcnn.recipes import Constant, OneCycle, OnPlateau, Recipe
+from rawcnn.train import Training, TrainingFailed, decays, update
+from tests import oracles
+from tests.rawcnn import small
+
+RECIPE = Recipe(
+    "test", "ours", batch=64, epochs=4, rate=0.1, schedule=OneCycle(), optimizer="nesterov", weight_decay=5e-4,
+    label_smoothing=0.1, augmentation=Augmentation(shift=1),
+)  # fmt: skip
+PLAIN = Recipe("plain", "ours", batch=16, epochs=1, rate=0.5, weight_decay=0.01)
+RMSPROP = dataclasses.replace(RECIPE, name="rms", optimizer="rmsprop", clip=2.0, average=0.9, schedule=Constant())
+IMAGES = oracles.random((16, 8, 8, 3), 0, low=0.0)
+LABELS = tf.constant(np.arange(16) % 10, tf.int32)
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return small.part(digits, 256, 64)
+
+
+def one_step(network, recipe, seed=(0, 0), rate=None):
+    """The new values after a step, as `update` gives them: (variables, slots, averages, metrics)."""
+    training = Training(network, recipe)
+    tensors = [{path: tf.convert_to_tensor(v) for path, v in owned.items()}
+               for owned in (network.variables, training.slots, training.averages)]  # fmt: skip
+    rate = tf.constant(recipe.rate if rate is None else rate)
+    return update(network, recipe, *tensors, IMAGES, LABELS, tf.constant(seed), rate)
+
+
+def state(training):
+    owned = (training.network.variables, training.slots, training.averages)
+    return {f"{i}/{path}": v.numpy() for i, variables in enumerate(owned) for path, v in variables.items()}
+
+
+def assert_identical(a, b):
+    assert list(a) == list(b)
+    for path, value in a.items():
+        np.testing.assert_array_equal(value, b[path], path)
+
+
+# One step ----------------------------------------------------------------------------------------------------
+
+
+def test_two_steps_of_softmax_regression_by_hand():
+    """dL/dW = xᵀ(p − y)/B + λW, dL/db = mean(p − y) without λ; v ← .9·v + η·g; w ← w − v. In float64 NumPy."""
+    net = Network("linear", lambda net, images: dense(net, "fc", images, 10), size=8, classes=10, seed=1)
+    net.variables["fc/bias"].assign(np.linspace(-1, 1, 10, dtype=np.float32))
+    x = IMAGES.numpy().reshape(16, -1).astype(np.float64)
+    y = np.eye(10)[LABELS.numpy()]
+    w, b = (net.variables[f"fc/{leaf}"].numpy().astype(np.float64) for leaf in ("weights", "bias"))
+    vw, vb = np.zeros_like(w), np.zeros_like(b)
+    training = Training(net, PLAIN, compile="graph")
+    for step, rate in enumerate((0.5, 0.2)):
+        powers = np.exp(x @ w + b)
+        p = powers / powers.sum(1, keepdims=True)
+        loss, right = -np.log((p * y).sum(1)).mean(), (p.argmax(1) == LABELS.numpy()).mean()
+        gw, gb = x.T @ (p - y) / 16 + 0.01 * w, (p - y).mean(0)
+        vw, vb = 0.9 * vw + rate * gw, 0.9 * vb + rate * gb
+        w, b = w - vw, b - vb
+        metrics = training._step(IMAGES, LABELS, tf.constant([0, step]), tf.constant(rate))
+        oracles.close(metrics["loss"], loss)
+        oracles.close(metrics["accuracy"], right)
+        oracles.close(metrics["gradient_norm"], np.sqrt((gw**2).sum() + (gb**2).sum()), "gradient")
+    oracles.close(net.variables["fc/weights"], w, "gradient")
+    oracles.close(net.variables["fc/bias"], b, "gradient")
+    oracles.close(training.slots["fc/weights/velocity"], vw, "gradient")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_step_of_a_network_by_a_tape(smoothing):
+    """Loss, weight decay and update written out again; batch-norm averages are assigned, not descended."""
+    recipe = dataclasses.replace(PLAIN, label_smoothing=smoothing)
+    net = small.network(seed=1)
+    new, slots, averages, _ = one_step(net, recipe, seed=(3, 7))
+    with tf.GradientTape() as tape:
+        forward = net.forward(IMAGES, train=True, seed=tf.constant([3, 7]))
+        targets = tf.one_hot(LABELS, 10) * (1 - smoothing) + smoothing / 10
+        loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(forward.logits), axis=1))
+    gradients = tape.gradient(loss, net.trained_variables)
+    assert set(new) == set(net.variables) and averages == {}
+    for path, gradient in gradients.items():
+        w = net.variables[path]
+        decay = 0.01 * w if path in ("conv1/filters", "conv2/filters", "classifier/weights") else 0.0
+        oracles.close(new[path], w - 0.5 * (gradient + decay), "gradient")
+        oracles.close(slots[f"{path}/velocity"], 0.5 * (gradient + decay), "gradient")
+    for path, value in forward.statistics.items():
+        oracles.close(new[path], value)
+
+
+def test_only_filters_and_weights_decay():
+    assert [path for path in small.network().variables if decays(path)] == [
+        "conv1/filters",
+        "conv2/filters",
+        "classifier/weights",
+    ]
+
+
+def test_auxiliary_loss_counts():
+    """Weight 0 leaves the head without gradient and the trunk as it is; a weight moves both, in proportion."""
+    def moved(weight):
+        net = small.network(seed=1, auxiliary=True)
+        new, *_ = one_step(net, dataclasses.replace(PLAIN, weight_decay=0.0, auxiliary_weight=weight))
+        return {path: (new[path] - net.variables[path]).numpy() for path in ("head/weights", "conv1/filters", "conv2/bias")}
+
+    without, some, twice = moved(0.0), moved(0.3), moved(0.6)
+    assert not np.any(without["head/weights"]) and np.any(some["head/weights"])
+    oracles.close(twice["head/weights"], 2 * some["head/weights"], "gradient")
+    trunk = "conv1/filters"
+    oracles.close(twice[trunk] - without[trunk], 2 * (some[trunk] - without[trunk]), "network")
+    oracles.close(some["conv2/bias"], without["conv2/bias"])  # behind the head
+
+
+def test_clipping_scales_all_gradients_by_one_factor():
+    free, *_, metrics = one_step(small.network(seed=1), PLAIN)
+    norm = float(metrics["gradient_norm"])
+    clipped, *_, clipped_metrics = one_step(small.network(seed=1), dataclasses.replace(PLAIN, clip=norm / 4))
+    oracles.close(clipped_metrics["gradient_norm"], norm)  # as it was before
+    for path, v in small.network(seed=1).trained_variables.items():
+        oracles.close(4 * (clipped[path] - v), free[path] - v, "network", dtype="float32")
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop"])
+def test_xla_takes_the_step_of_the_graph(recipe):
+    results = []
+    for mode in ("graph", "xla", "eager"):
+        training = Training(small.network(seed=1, auxiliary=True), recipe, compile=mode)
+        metrics = training._step(IMAGES, LABELS, tf.constant([0, 0]), tf.constant(0.1))
+        results.append({**state(training), **{name: value.numpy() for name, value in metrics.items()}})
+    for other in results[1:]:
+        for name, value in results[0].items():
+            oracles.close(other[name], value, "network")
+
+
+def test_bfloat16_steps_and_keeps_float32():
+    net = small.network(seed=1, precision="bfloat16")
+    training = Training(net, RMSPROP)
+    before = state(training)
+    metrics = training._step(IMAGES, LABELS, tf.constant([0, 0]), tf.constant(0.1))
+    assert math.isfinite(float(metrics["loss"]))
+    after = state(training)
+    assert {value.dtype for value in after.values()} == {np.dtype("float32")}
+    assert [path for path in after if np.array_equal(before[path], after[path])] == []
+
+
+# Runs --------------------------------------------------------------------------------------------------------
+
+
+def test_loss_falls_on_digits(data):
+    training = Training(small.network(), dataclasses.replace(RECIPE, label_smoothing=0.0, epochs=8), compile="graph")
+    steps, epochs = [], []
+    result = training.fit(data, on_step=lambda *told: steps.append(told), on_epoch=epochs.append)
+    assert [told[:2] for told in steps] == [(i, 4) for i in (1, 2, 3, 4)] * 8
+    assert [told[2]["step"] for told in steps] == list(range(32))
+    assert epochs == training.history and [summary["epoch"] for summary in epochs] == list(range(1, 9))
+    assert epochs[-1]["train_loss"] < 0.6 * epochs[0]["train_loss"]
+    assert result.accuracy == epochs[-1]["test_accuracy"] > 0.4  # chance is .1
+    assert max(told[2]["rate"] for told in steps) == pytest.approx(0.1)
+
+
+class Stopped(Exception):
+    """What a test raises to stop a run."""
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop-ema-clip"])
+@pytest.mark.parametrize("where", [1, 3])
+def test_a_run_stopped_and_resumed_ends_bit_identical(tmp_path, data, recipe, where):
+    through = Training(small.network(seed=5), recipe, seed=9)
+    through.fit(data)
+
+    def stop(summary):
+        if summary["epoch"] == where:
+            raise Stopped
+
+    stopped = Training(small.network(seed=5), recipe, seed=9, folder=tmp_path)
+    assert not stopped.restore()
+    with pytest.raises(Stopped):
+        stopped.fit(data, on_epoch=stop)
+    resumed = Training(small.network(seed=6), recipe, seed=9, folder=tmp_path)  # its own values do not matter
+    assert resumed.restore() and resumed.epoch == where
+    resumed.fit(data)
+
+    assert_identical(state(resumed), state(through))
+    assert resumed.plateau == through.plateau
+    for mine, theirs in zip(resumed.history, through.history, strict=True):
+        assert {**mine, "images_per_second": 0} == {**theirs, "images_per_second": 0}
+
+
+def test_a_run_killed_in_an_epoch_repeats_that_epoch(tmp_path, data):
+    through = Training(small.network(seed=5), RECIPE, seed=9)
+    through.fit(data)
+
+    def kill(step, steps, metrics):
+        if metrics["step"] == 9:  # the second of the third epoch
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        Training(small.network(seed=5), RECIPE, seed=9, folder=tmp_path).fit(data, on_step=kill)
+    resumed = Training(small.network(seed=5), RECIPE, seed=9, folder=tmp_path)
+    assert resumed.restore() and resumed.epoch == 2
+    resumed.fit(data)
+    assert_identical(state(resumed), state(through))
+
+
+def test_plateau_goes_through_a_checkpoint(tmp_path, data):
+    """The drops of the rate so far are a part of the state."""
+    recipe = dataclasses.replace(RECIPE, schedule=OnPlateau(0.1), epochs=1)
+    training = Training(small.network(), recipe, folder=tmp_path)
+    training.fit(data)
+    training.plateau = dataclasses.replace(training.plateau, drops=2)
+    training.save()
+    again = Training(small.network(), recipe, folder=tmp_path)
+    assert again.restore() and again.plateau == training.plateau
+
+
+def test_different_seeds_train_differently(data):
+    ends = []
+    for seed in (1, 2):
+        training = Training(small.network(seed=5), dataclasses.replace(RECIPE, epochs=1), seed=seed)
+        training.fit(data)
+        ends.append(state(training))
+    assert any(np.any(ends[0][path] != ends[1][path]) for path in ends[0])
+
+
+def test_rmsprop_with_averages_and_clipping_trains(data):
+    training = Training(small.network(), dataclasses.replace(RMSPROP, rate=0.3, epochs=6), compile="graph")
+    result = training.fit(data)
+    assert training.history[-1]["train_loss"] < training.history[0]["train_loss"]
+    for path, average in training.averages.items():
+        assert np.any(average.numpy() != training.network.variables[path].numpy()), path
+        assert training.evaluation_variables[path] is average
+    assert result.accuracy > 0.2
+
+
+# Failures ----------------------------------------------------------------------------------------------------
+
+
+def trained(folder, data, recipe=RECIPE, epochs=1):
+    """A run of some epochs with its checkpoints in `folder`."""
+    training = Training(small.network(), dataclasses.replace(recipe, epochs=epochs), folder=folder)
+    training.fit(data)
+    return training
+
+
+@pytest.mark.parametrize(
+    "network, recipe, seed, message",
+    [
+        ({}, RECIPE, 4, "this run was started with seed 0, not 4"),
+        ({}, RMSPROP, 0, "does not fit this network and recipe; name another output folder"),
+        ({"classes": 7}, RECIPE, 0, "does not fit this network and recipe; name another output folder"),
+        ({"auxiliary": True}, RECIPE, 0, "does not fit this network and recipe; name another output folder"),
+    ],
+    ids=["seed", "recipe", "classes", "layers"],
+)
+def test_a_checkpoint_of_another_run(tmp_path, data, network, recipe, seed, message):
+    trained(tmp_path, data)
+    other = Training(small.network(seed=3, **network), recipe, seed=seed, folder=tmp_path)
+    before = state(other)
+    with pytest.raises(ValueError, match=message):
+        other.restore()
+    assert other.epoch == 0 and other.history == []
+    assert_identical(state(other), before)
+
+
+def test_a_damaged_checkpoint(tmp_path, data):
+    trained(tmp_path, data)
+    (file,) = (tmp_path / "checkpoints").glob("*.data-*")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"the checkpoint .*-1 "):
+        Training(small.network(), RECIPE, folder=tmp_path).restore()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, data):
+    good = {}
+
+    def poison(summary):
+        if summary["epoch"] == 2:
+            good.update(state(training))
+            training.network.variables["conv2/bias"].assign(tf.fill(16, math.nan))
+
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 8 \(epoch 3, .*the last good checkpoint is .*-2"):
+        training.fit(data, on_epoch=poison)
+    again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
+    assert again.restore() and again.epoch == 2
+    assert_identical(state(again), good)
+    assert math.isfinite(again.fit(data).loss)
+
+
+def test_a_loss_that_is_no_number_without_a_checkpoint(data):
+    net = small.network()
+    net.variables["conv2/bias"].assign(tf.fill(16, math.nan))
+    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 0 \(epoch 1, .*there is no checkpoint"):
+        Training(net, RECIPE).fit(data)
+
+
+def test_a_full_disk_names_the_last_checkpoint_and_loses_nothing(tmp_path, data, monkeypatch):
+    training = trained(tmp_path, data)
+    good = state(training)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+
+    def no_space(*args, **settings):
+        raise tf.errors.ResourceExhaustedError(None, None, "/tmp/x; No space left on device")
+
+    longer = Training(small.network(), RECIPE, folder=tmp_path)
+    longer.restore()
+    monkeypatch.setattr(longer._manager, "save", no_space)
+    with pytest.raises(
+        TrainingFailed,
+        match="checkpoint of epoch 2 could not be written .*No space left.*last good checkpoint is .*-1. Free some space",
+    ):
+        longer.fit(data)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == files
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+    assert again.restore() and again.epoch == 1
+    assert_identical(state(again), good)
+
+
+def test_fewer_images_than_a_batch(data):
+    training = Training(small.network(), dataclasses.replace(RECIPE, batch=1000))
+    with pytest.raises(ValueError, match="a part of digits has 256 training images, fewer than a batch of 1000"):
+        training.fit(data)
