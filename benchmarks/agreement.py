@@ -1,16 +1,19 @@
 """Equal first, then fast: the comparison of two implementations that goes before every race.
 
-Logits must agree to 1e-4 of the largest, gradients of each variable to 1e-3 of its largest. A deep network with batch
-normalisation can be more sensitive than that: move the images by the last bit of a float32, and a ReLU somewhere opens
-or shuts; ResNet-50's gradients at 64 pixels then change by 2 %, whoever computes them. So where 1e-3 does not hold, the
-gradients, as one vector, may differ by at most four times what rounding the images does to the reference itself.
-In float64 nothing is lost: there the Keras twin of such a network agrees to 1e-6, which the tests show.
+Logits must agree to 1e-4 of the largest, gradients of each variable to 1e-3 of its largest. Where the latter fails, a ReLU
+may be the reason: its slope jumps at zero, and among a million inputs one lies so near that rounding decides; in a CIFAR
+ResNet-20 one such unit moves the gradients by .2 % of their length, and the eager float32 gradients are as far from the
+float64 ones as from XLA's. So then all gradients, as one vector, may differ by 1 % of their length, or by four times what
+rounding the images does to the reference itself (2 % in a ResNet-50 at 64 pixels). In float64 nothing is lost: there the
+Keras twin of such a network agrees to 1e-6, which the tests show. In bfloat16 a deep network's gradients can lose their
+direction altogether; then their lengths are compared, and the race compares the two networks in float32 first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -33,6 +36,7 @@ TOLERANCE = {
     ("bfloat16", "gradient"): 5e-2,
 }
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
+FEW_UNITS = {"float64": 0.0, "float32": 1e-2, "bfloat16": 1e-1}  # what a few ReLUs within rounding of zero can do
 TIMES_ROUNDING = 4  # gradients may differ by so many times what rounding the images does
 MOST = 0.5  # and never by more than this share of their length
 
@@ -103,11 +107,8 @@ def check_twin(network: Network, twin: keras.Model, images: tf.Tensor, labels: t
     dtype = twin.layers[-2].compute_dtype
     logits = compare_logits(_walk(network, images, dtype, train=False), twin(images, training=False), dtype)
     expected, actual = network_gradients(network, images, labels, dtype), twin_gradients(network, twin, images, labels)
-
-    def moved():
-        return network_gradients(network, rounded(images, dtype), labels, dtype)
-
-    return Agreement(logits, compare_gradients(expected, actual, dtype, moved))
+    sensitivity = partial(rounding_sensitivity, network, images, labels, dtype)
+    return Agreement(logits, compare_gradients(expected, actual, dtype, sensitivity))
 
 
 def rounded(images: tf.Tensor, dtype: str) -> tf.Tensor:
@@ -129,12 +130,12 @@ def compare_gradients(
     expected: Gradients,
     actual: Gradients,
     dtype: str,
-    moved: Callable[[], Gradients] | None = None,
+    sensitivity: Callable[[], float] | None = None,
     who: str = "the Keras twin",
 ) -> float:
     """Largest difference over all variables, each relative to its own largest value (but at least to a thousandth of
-    the network's largest). Above the tolerance, `moved` gives the reference's gradients for rounded images, and the
-    length of the difference over the length of all gradients is compared, and returned. Disagreement if that fails too.
+    the network's largest). Above the tolerance, the length of the difference over that of all gradients is returned,
+    if a few ReLUs or `sensitivity`, the share that rounding moves them by, explain it; else Disagreement.
     """
     actual = {path: np.reshape(actual[path], g.shape) for path, g in expected.items()}
     floor = 1e-3 * max(float(np.max(np.abs(g))) for g in expected.values())
@@ -145,21 +146,34 @@ def compare_gradients(
     worst = max(errors, key=lambda path: np.nan_to_num(errors[path], nan=np.inf))
     if errors[worst] <= TOLERANCE[dtype, "gradient"]:
         return errors[worst]
-    error, limit = _distance(expected, actual), 0.0
-    if moved is not None:
-        limit = min(TIMES_ROUNDING * _distance(expected, moved()), MOST)
-    if not error <= limit:
+    error, explained = distance(expected, actual), FEW_UNITS[dtype]
+    if error > explained and sensitivity is not None:
+        explained = max(explained, TIMES_ROUNDING * sensitivity())
+        if dtype == "bfloat16" and explained > MOST:  # no direction is left to compare
+            error = abs(length(actual) / length(expected) - 1)
+    explained = min(explained, MOST)
+    if not error <= explained:
         raise Disagreement(
             f"{who} gives other gradients: those to {worst} differ by {errors[worst]:.2g} of their largest, all "
-            f"together by {error:.2g} of their length; rounding would explain {limit:.2g}"
+            f"together by {error:.2g} of their length; rounding would explain {explained:.2g}"
         )
     return error
 
 
-def _distance(a: Gradients, b: Gradients) -> float:
+def rounding_sensitivity(network: Network, images: tf.Tensor, labels: tf.Tensor, dtype: str) -> float:
+    """How far rounding the images moves all gradients, as a share of their length."""
+    here = network_gradients(network, images, labels, dtype)
+    return distance(here, network_gradients(network, rounded(images, dtype), labels, dtype))
+
+
+def distance(a: Gradients, b: Gradients) -> float:
     """‖a − b‖ / ‖a‖ over all variables."""
-    difference = sum(float(np.sum(np.square(a[path] - b[path]))) for path in a)
-    return (difference / max(sum(float(np.sum(np.square(g))) for g in a.values()), 1e-60)) ** 0.5
+    return length({path: a[path] - b[path] for path in a}) / max(length(a), 1e-30)
+
+
+def length(gradients: Gradients) -> float:
+    """‖g‖ over all variables."""
+    return sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients.values()) ** 0.5
 
 
 def _arrays(tensors: Mapping[str, tf.Tensor]) -> Gradients:

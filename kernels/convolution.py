@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +28,7 @@ from kernels.geometry import (
 )
 from kernels.winograd import winograd2, winograd4
 
-# 1. The equation ------------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   y[b, p, q, o] = Σ_{i,j,c}  x[b, p·s + i·d − top, q·s + j·d − left, c + g·C/G] · w[i, j, c, o]
 #
@@ -35,7 +36,7 @@ from kernels.winograd import winograd2, winograd4
 # channels. Outside the image x is 0. x [B,H,W,C], w [kh,kw,C/G,Cout], y [B,H',W',Cout]. Depthwise: G = C.
 
 
-# 2. NumPy reference -----------------------------------------------------------------------------------------------
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def conv2d_reference(x, filters, stride=1, padding="SAME", dilation=1, groups=1) -> np.ndarray:
@@ -62,7 +63,7 @@ def conv2d_reference(x, filters, stride=1, padding="SAME", dilation=1, groups=1)
     return y
 
 
-# 3. Tensor forms --------------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def conv2d(
@@ -86,17 +87,15 @@ def conv2d(
         raise ValueError(f"algorithm is {algorithm!r}; expected one of {', '.join(ALGORITHMS)}")
     if None not in x.shape[1:3]:
         output_size(padding, x.shape[1:3], tuple(filters.shape[:2]), stride, dilation)  # says if it does not fit
+    elif ALGORITHMS[algorithm] is not _nn:
+        raise ValueError(f'x has shape {x.shape}; only algorithm "nn" takes images of unknown size')
     return ALGORITHMS[algorithm](x, filters, stride, padding, dilation, groups)
 
 
 def _check(x: tf.Tensor, filters: tf.Tensor, groups: int) -> None:
-    if len(x.shape) != 4 or len(filters.shape) != 4:
+    if len(x.shape) != 4 or len(filters.shape) != 4 or x.shape[-1] is None:
         raise ValueError(f"got x {x.shape} and filters {filters.shape}; expected [B,H,W,C] and [kh,kw,C/groups,Cout]")
-    if not isinstance(groups, int) or groups < 1 or x.shape[-1] % groups or filters.shape[-1] % groups:
-        raise ValueError(
-            f"groups is {groups!r}; expected a divisor of the {x.shape[-1]} input channels and of the "
-            f"{filters.shape[-1]} output channels"
-        )
+    _check_groups(groups, x.shape[-1], filters.shape[-1])
     if x.shape[-1] != filters.shape[2] * groups:
         raise ValueError(
             f"x has {x.shape[-1]} channels, but filters {tuple(filters.shape)} in {groups} group(s) "
@@ -104,13 +103,22 @@ def _check(x: tf.Tensor, filters: tf.Tensor, groups: int) -> None:
         )
 
 
+def _check_groups(groups: int, channels: int, out_channels: int) -> None:
+    if not isinstance(groups, int) or groups < 1 or channels % groups or out_channels % groups:
+        raise ValueError(
+            f"groups is {groups!r}; expected a divisor of the {channels} input channels and of the "
+            f"{out_channels} output channels"
+        )
+
+
 def _nn(x, filters, stride, padding, dilation, groups):
     """tf.nn.conv2d; TensorFlow's CPU kernels lack gradients for groups and dilation, so those take the hand's."""
-    words = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
-    channels = x.shape[-1]
+    kernel, channels = tuple(filters.shape[:2]), x.shape[-1]
+    words: Any = padding
+    if padding not in ("SAME", "VALID"):
+        words = ((0, 0), *window_padding(padding, x.shape[1:3], kernel, stride, dilation), (0, 0))
     if groups == channels > 1 and stride[0] == stride[1] and dilation == (1, 1):
-        kh, kw, _, out = filters.shape
-        depthwise = tf.reshape(filters, (kh, kw, channels, out // channels))
+        depthwise = tf.reshape(filters, (*kernel, channels, filters.shape[-1] // channels))
         return tf.nn.depthwise_conv2d(x, depthwise, (1, *stride, 1), words)
     if groups == 1 and dilation == (1, 1):
         return tf.nn.conv2d(x, filters, stride, words)
@@ -120,7 +128,7 @@ def _nn(x, filters, stride, padding, dilation, groups):
         def gradients(dy):
             return (
                 conv2d_input_gradient(dy, filters, x.shape[1:3], stride, padding, dilation, groups),
-                conv2d_filter_gradient(x, dy, filters.shape[:2], stride, padding, dilation, groups),
+                conv2d_filter_gradient(x, dy, kernel, stride, padding, dilation, groups),
             )
 
         return tf.nn.conv2d(x, filters, stride, words, dilations=dilation), gradients
@@ -130,8 +138,6 @@ def _nn(x, filters, stride, padding, dilation, groups):
 
 def _views(x, kernel, stride, padding, dilation):
     """The kh·kw strided views [B,H',W',C] of the padded image, and the output size."""
-    if None in x.shape[1:3]:
-        raise ValueError(f'x has shape {x.shape}; only algorithm "nn" takes images of unknown size')
     out = output_size(padding, x.shape[1:3], kernel, stride, dilation)
     padded = pad_image(x, window_padding(padding, x.shape[1:3], kernel, stride, dilation))
     return window_views(padded, kernel, stride, dilation, out), out
@@ -197,23 +203,29 @@ def conv2d_transpose(
 
     x [B,H',W',Cout], filters [kh,kw,C/groups,Cout] as the convolution has them → [B,H,W,C]. Several H, W can
     give one H', W' when stride > 1; `output_size` chooses, by default the largest for "SAME" (H'·stride) and the
-    smallest otherwise.
+    smallest otherwise. Raises ValueError as `conv2d_input_gradient` does.
     """
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     if output_size is None:
-        reach = [(k - 1) * d + 1 for k, d in zip(filters.shape[:2], dilation, strict=True)]
-        if padding == "SAME":
-            output_size = x.shape[1] * stride[0], x.shape[2] * stride[1]
-        else:
-            pads = window_padding(padding, x.shape[1:3], tuple(filters.shape[:2]), stride, dilation)
-            output_size = (
-                (x.shape[1] - 1) * stride[0] + reach[0] - sum(pads[0]),
-                (x.shape[2] - 1) * stride[1] + reach[1] - sum(pads[1]),
-            )
+        output_size = _transposed_size(x, filters, pair(stride, "stride"), padding, pair(dilation, "dilation"))
     return conv2d_input_gradient(x, filters, output_size, stride, padding, dilation, groups)
 
 
-# 4. The gradients by hand -----------------------------------------------------------------------------------------
+def _transposed_size(x, filters, stride, padding, dilation) -> tuple[int, int]:
+    """The default (H, W) of a transposed convolution."""
+    if len(x.shape) != 4 or None in x.shape[1:3]:
+        raise ValueError(f"x has shape {x.shape}; expected [B,H',W',Cout] of known size, or an output_size (H, W)")
+    if padding == "SAME":
+        return x.shape[1] * stride[0], x.shape[2] * stride[1]
+    kernel = tuple(filters.shape[:2])
+    pads = window_padding(padding, x.shape[1:3], kernel, stride, dilation)
+    height, width = (
+        (length - 1) * step + (taps - 1) * gap + 1 - sum(pad)
+        for length, step, taps, gap, pad in zip(x.shape[1:3], stride, kernel, dilation, pads, strict=True)
+    )
+    return height, width
+
+
+# 4. Gradients by hand ---------------------------------------------------------------------------------------
 #
 # Each x[m] meets the filter's tap i in the output p with p·s + i·d − top = m, so
 #   ∂L/∂x[m] = Σ_{p,i : p·s + i·d − top = m} Σ_o ∂L/∂y[p,o] · w[i,:,o].
@@ -231,20 +243,23 @@ def conv2d_input_gradient(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> tf.Tensor:
-    """∂L/∂x [B,H,W,C] from ∂L/∂y [B,H',W',Cout]; `input_size` is (H, W). Differentiable again."""
-    kernel, stride, dilation = tuple(filters.shape[:2]), pair(stride), pair(dilation)
-    expected = output_size(padding, input_size, kernel, stride, dilation)
-    if tuple(gradient.shape[1:3]) != expected:
-        raise ValueError(f"the gradient is {gradient.shape[1:3]} large; an input of {input_size} gives {expected}")
-    pads = window_padding(padding, input_size, kernel, stride, dilation)
-    dense = spread(gradient, stride)  # [B,(H'−1)s+1,(W'−1)s+1,Cout]
-    margins = []
-    for axis in (0, 1):
-        reach = (kernel[axis] - 1) * dilation[axis]
-        before = reach - pads[axis][0]
-        margins.append((before, input_size[axis] + reach - dense.shape[axis + 1] - before))
-    dense = crop_or_pad(dense, (margins[0], margins[1]))
+    """∂L/∂x [B,H,W,C] from ∂L/∂y [B,H',W',Cout]; `input_size` is (H, W). Differentiable again.
+
+    Raises ValueError for shapes or settings that do not fit together, and for an unknown size.
+    """
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     kh, kw, depth, out = filters.shape
+    _check_groups(groups, depth * groups, out)
+    gradient = _fitting(gradient, out, input_size, (kh, kw), stride, padding, dilation)
+    pads = window_padding(padding, input_size, (kh, kw), stride, dilation)
+    dense = spread(gradient, stride)  # [B,(H'−1)s+1,(W'−1)s+1,Cout]
+    rows, columns = (
+        ((taps - 1) * gap - before, wanted + before - length)
+        for taps, gap, (before, _), wanted, length in zip(
+            (kh, kw), dilation, pads, input_size, dense.shape[1:3], strict=True
+        )
+    )
+    dense = crop_or_pad(dense, (rows, columns))  # [B,H+(kh−1)d,W+(kw−1)d,Cout]
     flipped = tf.reshape(tf.reverse(filters, (0, 1)), (kh, kw, depth, groups, out // groups))
     flipped = tf.reshape(tf.transpose(flipped, (0, 1, 4, 3, 2)), (kh, kw, out // groups, groups * depth))
     return conv2d(dense, flipped, 1, "VALID", dilation, groups)
@@ -259,9 +274,14 @@ def conv2d_filter_gradient(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> tf.Tensor:
-    """∂L/∂w [kh,kw,C/groups,Cout] from x [B,H,W,C] and ∂L/∂y [B,H',W',Cout]. Differentiable again."""
-    kh, kw = pair(tuple(filter_size))
-    views, _ = _views(x, (kh, kw), pair(stride), padding, pair(dilation))
+    """∂L/∂w [kh,kw,C/groups,Cout] from x [B,H,W,C] and ∂L/∂y [B,H',W',Cout]. Differentiable again.
+
+    Raises ValueError for shapes or settings that do not fit together, and for an unknown size.
+    """
+    (kh, kw), stride, dilation = pair(filter_size, "filter_size"), pair(stride, "stride"), pair(dilation, "dilation")
+    _check_groups(groups, x.shape[-1], gradient.shape[-1])
+    gradient = _fitting(gradient, gradient.shape[-1], x.shape[1:3], (kh, kw), stride, padding, dilation)
+    views, _ = _views(x, (kh, kw), stride, padding, dilation)
     dy = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]
     taps = []
     for view in views:
@@ -270,7 +290,17 @@ def conv2d_filter_gradient(
     return tf.reshape(tf.stack(taps), (kh, kw, x.shape[-1] // groups, gradient.shape[-1]))
 
 
-# 5. The cost --------------------------------------------------------------------------------------------------------
+def _fitting(gradient, channels, input_size, kernel, stride, padding, dilation) -> tf.Tensor:
+    """The gradient, if it has the shape of the output: [B,H',W',Cout], now also where it was unknown in a graph."""
+    expected = (None, *output_size(padding, input_size, kernel, stride, dilation), channels)
+    if not gradient.shape.is_compatible_with(expected):
+        raise ValueError(
+            f"an image of {tuple(input_size)} convolves to {expected[1:]}; got {tuple(gradient.shape[1:])}"
+        )
+    return tf.ensure_shape(gradient, expected)
+
+
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def conv2d_cost(filter_shape: Sequence[int], output_shape: Sequence[int], *, input_gradient: bool = True) -> Cost:

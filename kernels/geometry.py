@@ -6,7 +6,8 @@ image every `stride` pixels; the functions here turn the words "SAME" and "VALID
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Literal
 
 import tensorflow as tf
@@ -17,11 +18,11 @@ Padding = Literal["SAME", "VALID"] | Pads
 
 
 def pair(value: Pair, what: str = "value") -> tuple[int, int]:
-    """An int or a (vertical, horizontal) pair of positive ints → a pair."""
-    numbers = (value, value) if isinstance(value, int) else tuple(value)
-    if len(numbers) != 2 or any(not isinstance(n, int) or n < 1 for n in numbers):
+    """A positive int or a (vertical, horizontal) pair of them → a pair. Raises ValueError for anything else."""
+    numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
+    if len(numbers) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in numbers):
         raise ValueError(f"{what} is {value!r}; expected a positive int or a pair of them, such as 2 or (2, 1)")
-    return numbers
+    return int(numbers[0]), int(numbers[1])
 
 
 def same_padding(length: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -41,15 +42,17 @@ def window_padding(
     if padding == "VALID":
         return (0, 0), (0, 0)
     if padding == "SAME":
-        if None in size:
+        known = [length for length in size if length is not None]
+        if len(known) != 2:
             raise ValueError('padding "SAME" in pixels needs a known image size; give explicit padding instead')
-        rows, columns = zip(size, pair(window), pair(stride), pair(dilation), strict=True)
+        rows, columns = zip(known, pair(window), pair(stride), pair(dilation), strict=True)
         return same_padding(*rows), same_padding(*columns)
     try:
         (top, bottom), (left, right) = padding
+        pixels = all(isinstance(n, int) and n >= 0 for n in (top, bottom, left, right))
     except (TypeError, ValueError):
-        top = -1
-    if not all(isinstance(n, int) and n >= 0 for n in (top, *(() if top == -1 else (bottom, left, right)))):
+        pixels = False
+    if not pixels:
         raise ValueError(
             f'padding is {padding!r}; expected "SAME", "VALID" or ((top, bottom), (left, right)) in pixels'
         )
@@ -59,13 +62,16 @@ def window_padding(
 def output_size(
     padding: Padding, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair = 1
 ) -> tuple[int, int]:
-    """Height and width of what a sliding window gives. Raises ValueError where the window does not fit."""
+    """Height and width of what a window sliding over an image of `size` gives.
+
+    Raises ValueError where the window does not fit, or the size is unknown or not positive.
+    """
+    if None in size or min(size) < 1:
+        raise ValueError(f"the image size is {tuple(size)}; expected a known, positive height and width")
     pads = window_padding(padding, size, window, stride, dilation)
     out = tuple(
         (length + sum(pad) - (taps - 1) * gap - 1) // step + 1
-        for length, pad, taps, gap, step in zip(
-            size, pads, pair(window), pair(dilation), pair(stride), strict=True
-        )
+        for length, pad, taps, gap, step in zip(size, pads, pair(window), pair(dilation), pair(stride), strict=True)
     )
     if min(out) < 1:
         raise ValueError(

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kernels.geometry import output_size, window_padding
 
-# 1. The equation ------------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 # F(m×m, 3×3) computes an m×m tile of outputs from an (m+2)×(m+2) tile d of inputs and a 3×3 filter g:
 #     Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
@@ -47,7 +47,7 @@ F4 = (
     np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]),
 )
 
-# 2. NumPy reference -----------------------------------------------------------------------------------------------
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def winograd_tile_reference(tile, filters, transforms=F2) -> np.ndarray:
@@ -56,7 +56,7 @@ def winograd_tile_reference(tile, filters, transforms=F2) -> np.ndarray:
     return at @ ((g @ np.asarray(filters, np.float64) @ g.T) * (bt @ np.asarray(tile, np.float64) @ bt.T)) @ at.T
 
 
-# 3. Tensor forms --------------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def winograd2(x, filters, stride, padding, dilation, groups):
@@ -82,8 +82,6 @@ def _winograd(x, filters, stride, padding, dilation, groups, transforms):
             f"Winograd's algorithm needs 3×3 filters, stride 1, no dilation and one group; got filters "
             f'{tuple(filters.shape)}, stride {stride}, dilation {dilation}, groups {groups}: use algorithm="nn"'
         )
-    if None in x.shape[1:3]:
-        raise ValueError(f'x has shape {x.shape}; only algorithm "nn" takes images of unknown size')
     bt, g, at = transforms
     m, tile = at.shape
     dtype, channels, out_channels = x.dtype, x.shape[-1], filters.shape[-1]
@@ -107,8 +105,13 @@ def _winograd(x, filters, stride, padding, dilation, groups, transforms):
     return tf.cast(y[:, :height, :width], dtype)
 
 
-# 4. The gradient: the form is made of differentiable steps, and tests hold it to `convolution`'s gradients by hand.
-# 5. The cost --------------------------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
+#
+# None of its own: the gradients of `kernels.convolution`, which hold for every form. The steps above are all
+# differentiable, and what the tape makes of them is the same.
+
+
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def winograd_multiplications(output_shape, channels: int, transforms=F2) -> int:

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from rawcnn.attacks import AttackResult
 from rawcnn.measure import Measurement
 from rawcnn.profiler import Profile
 
@@ -90,4 +91,26 @@ def training_curves(
                 axes.plot(epochs, errors, line, color=colour, label=f"{name}, {split}")
         axes.set(xlabel="epoch", ylabel="error, %", title=title, ylim=(0, None))
         axes.legend(fontsize=8)
+    return figure
+
+
+def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Figure:
+    """The lecture's panda slide, a row an image: original + noise ×k = attacked, each with class and confidence."""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        shown = list(range(min(count, len(result.labels))))
+        figure, rows = plt.subplots(len(shown), 3, figsize=(7.2, 2.7 * len(shown)), squeeze=False)
+        for axes, index in zip(rows, shown, strict=True):
+            noise = result.noise[index]
+            times = 0.5 / max(float(abs(noise).max()), 1e-12)
+            pictures = (result.originals[index], 0.5 + times * noise, result.images[index])
+            titles = (
+                f"“{labels[result.predictions_before[index]]}”  {result.confidences_before[index]:.1%}",
+                f"+ noise, shown ×{times:.0f}",
+                f"= “{labels[result.predictions[index]]}”  {result.confidences[index]:.1%}",
+            )
+            for panel, image, title in zip(axes, pictures, titles, strict=True):
+                panel.imshow(image.clip(0, 1), interpolation="nearest")
+                panel.set_axis_off()
+                panel.set_title(title.replace("$", r"\$"), fontsize=9)
+        figure.tight_layout()
     return figure

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import tensorflow as tf
@@ -31,6 +31,10 @@ CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on; the message says why and what is left."""
+
+
+class OtherRun(ValueError):
+    """A checkpoint was made with other settings."""
 
 
 def decays(path: str) -> bool:
@@ -138,21 +142,46 @@ class Training:
         return metrics
 
     def restore(self) -> bool:
-        """Go on from the newest checkpoint in the folder; False where there is none."""
+        """Go on from the newest checkpoint in the folder; False where there is none.
+
+        ValueError if it is another run's; everything then stays as it was.
+        """
         if self._manager is None or not self._manager.latest_checkpoint:
             return False
+        newest = self._manager.latest_checkpoint
+        owned = [v for group in (self.network.variables, self.slots, self.averages) for v in group.values()]
+        before = [v.numpy() for v in owned]  # TensorFlow assigns first and looks whether all fits then
         try:
-            self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            self._manager.checkpoint.restore(newest).expect_partial().assert_consumed()
+            note = json.loads(self._note.numpy().decode())
+            self._check_settings(note["settings"])
+        except Exception as error:  # over a damaged file its readers raise many kinds
+            for variable, value in zip(owned, before, strict=True):
+                variable.assign(value)
+            if isinstance(error, OtherRun):
+                raise
             raise ValueError(
-                f"the checkpoint {self._manager.latest_checkpoint} does not fit this network and recipe; "
+                f"the checkpoint {newest} is damaged, or does not fit this network and recipe; "
                 "name another output folder, or give the settings that it was made with"
             ) from error
-        note = json.loads(self._note.numpy().decode())
-        if note["seed"] != self.seed:
-            raise ValueError(f"this run was started with seed {note['seed']}, not {self.seed}: give that one")
         self.epoch, self.history, self.plateau = note["epoch"], note["history"], Plateau(**note["plateau"])
         return True
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        """What must not change when a run goes on. It may become longer."""
+        free = ("name", "source", "epochs")
+        recipe = {f.name: repr(getattr(self.recipe, f.name)) for f in fields(self.recipe) if f.name not in free}
+        return {"seed": repr(self.seed), **recipe}
+
+    def _check_settings(self, made_with: Mapping[str, str]) -> None:
+        changed = {key: value for key, value in self._settings.items() if made_with[key] != value}
+        if changed:
+            differences = ", ".join(f"{key} {made_with[key]}, not {value}" for key, value in changed.items())
+            raise OtherRun(
+                f"the run in {self.folder} was started with {differences}; go on with its settings, or start anew "
+                "in another folder"
+            )
 
     def save(self) -> None:
         """Write a checkpoint: beside the old one, then renamed."""
@@ -161,7 +190,7 @@ class Training:
         best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
         note = {
             "epoch": self.epoch,
-            "seed": self.seed,
+            "settings": self._settings,
             "history": self.history,
             "plateau": asdict(replace(self.plateau, best=best)),
         }

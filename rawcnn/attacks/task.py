@@ -72,7 +72,7 @@ def ascent(network: Model, images: tf.Tensor, goals: tf.Tensor, targeted: bool) 
     """(gradient of the gain to the images [B,H,W,3], logits [B,classes]).
 
     The gradient is that of the sum over the batch: an image's own does not depend on how many came with it, and a
-    mean would drown small ones in rounding. Only images are watched: no gradient to a filter is computed.
+    mean would make small ones smaller. Only images are watched: compiled, no gradient to a filter is computed.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import learn, study
+from rawcnn.cli import files, learn, look, study
 from rawcnn.console import fail
 
 app = typer.Typer(
@@ -23,8 +23,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (study.models, study.profile, study.paper, learn.train, learn.evaluate, learn.predict):
+for verb in (
+    look.tour,
+    study.models,
+    study.profile,
+    study.paper,
+    learn.train,
+    learn.evaluate,
+    learn.predict,
+    look.attack,
+):
     app.command()(verb)
+app.add_typer(look.visualize, name="visualize")
+app.add_typer(files.app, name="weights")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,31 @@ class Album:
     def tile(self, name: str, pixels: np.ndarray, *, alt: str, label: str = "", detail: str = "") -> Tile:
         """A small picture: RGB [H,W,3] in [0,1], pixel by pixel."""
         file = self._name(f"{name}.png")
-        picture = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+        picture = Image.fromarray(_bytes(pixels))
         factor = max(1, round(TILE / max(picture.size)))
         picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(
             self.folder / file, optimize=True
         )
         return Tile(file, alt, label, detail)
 
+    def strip(self, name: str, images: Sequence[np.ndarray], *, alt: str, gap: int = 8) -> Tile:
+        """Pictures [H,W,3] in [0,1] of one size in a row, with `gap` transparent pixels between them."""
+        file = self._name(f"{name}.png")
+        height, width = images[0].shape[:2]
+        sheet = np.zeros((height, len(images) * (width + gap) - gap, 4), np.uint8)
+        for number, pixels in enumerate(images):
+            left = number * (width + gap)
+            sheet[:, left : left + width, :3] = _bytes(pixels)
+            sheet[:, left : left + width, 3] = 255
+        Image.fromarray(sheet).save(self.folder / file, optimize=True)
+        return Tile(file, alt)
+
     def _name(self, file: str) -> str:
         if file in self._taken:
             raise ValueError(f"two pictures of the report are called {file}; every name must differ")
         self._taken.add(file)
         return file
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 HERE = Path(__file__).parent
-NUMBER = re.compile(r"[≈<>±+−-]?[\d.,]+( ?± ?[\d.,]+)?[  ]?(%|×|[KMG]|ms|s|px|images/s)?|[—–]?")
+NUMBER = re.compile(r"[≈<>±+−-]?[\d.,]+(e[+-]\d+)?( ?± ?[\d.,]+)?[  ]?(%|×|[KMG]|ms|s|px|images/s)?|[—–]?")
 Cell = str | int | float
 
 
@@ -126,7 +126,24 @@ class Sums:
     caption: str = ""
 
 
-Block = Text | Notes | Code | Table | Facts | Figure | Gallery | Sums
+@dataclass(frozen=True)
+class Strip:
+    """A row of small pictures in one file, with a label and a line above it."""
+
+    label: str
+    detail: str
+    tile: Tile
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips, one below the other."""
+
+    strips: tuple[Strip, ...]
+    caption: str = ""
+
+
+Block = Text | Notes | Code | Table | Facts | Figure | Gallery | Sums | Strips
 
 
 @dataclass(frozen=True)
@@ -181,20 +198,29 @@ class Page:
                 yield (block.file, block.dark) if block.dark else (block.file,)
             elif isinstance(block, Gallery):
                 yield tuple(tile.file for tile in block.tiles)
+            elif isinstance(block, Strips):
+                yield tuple(strip.tile.file for strip in block.strips)
             elif isinstance(block, Sums):
                 yield from ((s.image.file, s.noise.file, s.result.file) for s in block.sums)
 
     def _anchors(self) -> Iterator[tuple[Chapter | Section, str]]:
         """A name for each chapter and section, unlike all others, to link to."""
         taken: set[str] = set()
-        for part in (part for chapter in self.chapters for part in (chapter, *chapter.sections)):
-            base = name = re.sub(r"[^a-z0-9]+", "-", part.title.lower()).strip("-") or "section"
-            number = 1
-            while name in taken:
-                number += 1
-                name = f"{base}-{number}"
-            taken.add(name)
-            yield part, name
+        for chapter in self.chapters:
+            yield chapter, _unlike(chapter.title, taken)
+            for section in chapter.sections:
+                yield section, _unlike(section.title, taken)
+
+
+def _unlike(title: str, taken: set[str]) -> str:
+    """The title as an anchor, with a number if it is taken; takes it."""
+    base = name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    taken.add(name)
+    return name
 
 
 def inline(text: str) -> Markup:

@@ -29,7 +29,7 @@ class Look:
     series: tuple[str, ...]
 
     @property
-    def rc(self) -> dict[str, Any]:
+    def rc(self) -> dict[Any, Any]:
         """matplotlib's settings."""
         return {
             "figure.facecolor": self.paper,
@@ -230,18 +230,16 @@ def accuracy_against_epsilon(series: Sequence[tuple[str, Sequence[float], Sequen
     return draw
 
 
-def ratio_bars(names: Sequence[str], ratios: Sequence[float], label: str) -> Draw:
-    """Horizontal bars with a line at 1."""
+def time_bars(names: Sequence[str], times: Sequence[float], second: Sequence[bool], label: str) -> Draw:
+    """Horizontal bars with a line at 1; those of the `second` side in another colour."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
-        axes.barh(
-            names, ratios, color=[look.series[0] if ratio >= 1 else look.series[1] for ratio in ratios], height=0.6
-        )
-        for row, ratio in enumerate(ratios):
-            axes.text(ratio, row, f" {ratio:.2f}×", va="center", fontsize=8.5, color=look.ink)
+        axes.barh(names, times, color=[look.series[int(other)] for other in second], height=0.65)
+        for row, time in enumerate(times):
+            axes.text(time, row, f" {time:.2f}", va="center", fontsize=8.5, color=look.ink)
         axes.axvline(1, color=look.ink, linewidth=0.8)
-        axes.set_xlim(0, max([*ratios, 1]) * 1.15)
+        axes.set_xlim(0, max(times) * 1.12)
         axes.set_xlabel(label)
         axes.tick_params(axis="y", colors=look.ink)
         axes.invert_yaxis()

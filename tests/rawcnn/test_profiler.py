@@ -34,7 +34,9 @@ def test_rows_and_totals_have_the_promised_keys():
     result = rawcnn.profile("cifar_resnet20", batch=2)
     assert all(tuple(row) == COLUMNS for row in result.rows)
     assert result.totals["parameters"] == 269_722
-    assert result.totals["non_trainable"] == 2 * sum(r["output_shape"][-1] for r in result.rows if r["kind"] == "batch_norm")
+    assert result.totals["non_trainable"] == 2 * sum(
+        r["output_shape"][-1] for r in result.rows if r["kind"] == "batch_norm"
+    )
     assert result.totals["macs"] == 2 * rawcnn.profile("cifar_resnet20").totals["macs"]
     assert result.totals["parameter_bytes"] == 4 * (result.totals["parameters"] + result.totals["non_trainable"])
     assert json.loads(result.to_json())["totals"] == result.totals

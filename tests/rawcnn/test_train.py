@@ -160,14 +160,15 @@ def test_bfloat16_steps_and_keeps_float32():
 
 
 def test_loss_falls_on_digits(data):
-    training = Training(small.network(), dataclasses.replace(RECIPE, label_smoothing=0.0, epochs=8), compile="graph")
+    recipe = dataclasses.replace(RECIPE, batch=16, epochs=6, label_smoothing=0.0, augmentation=Augmentation())
+    training = Training(small.network(rate=0.0), recipe, compile="graph")
     steps, epochs = [], []
     result = training.fit(data, on_step=lambda *told: steps.append(told), on_epoch=epochs.append)
-    assert [told[:2] for told in steps] == [(i, 4) for i in (1, 2, 3, 4)] * 8
-    assert [told[2]["step"] for told in steps] == list(range(32))
-    assert epochs == training.history and [summary["epoch"] for summary in epochs] == list(range(1, 9))
+    assert [told[:2] for told in steps] == [(i, 16) for i in range(1, 17)] * 6
+    assert [told[2]["step"] for told in steps] == list(range(96))
+    assert epochs == training.history and [summary["epoch"] for summary in epochs] == list(range(1, 7))
     assert epochs[-1]["train_loss"] < 0.6 * epochs[0]["train_loss"]
-    assert result.accuracy == epochs[-1]["test_accuracy"] > 0.4  # chance is .1
+    assert result.accuracy == epochs[-1]["test_accuracy"] > 0.5  # chance is .1
     assert max(told[2]["rate"] for told in steps) == pytest.approx(0.1)
 
 
@@ -175,44 +176,53 @@ class Stopped(Exception):
     """What a test raises to stop a run."""
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop-ema-clip"])
-@pytest.mark.parametrize("where", [1, 3])
-def test_a_run_stopped_and_resumed_ends_bit_identical(tmp_path, data, recipe, where):
-    through = Training(small.network(seed=5), recipe, seed=9)
-    through.fit(data)
+@pytest.fixture(scope="module", params=[RECIPE, RMSPROP], ids=["nesterov", "rmsprop-ema-clip"])
+def through(request, data):
+    """A run that nothing stopped."""
+    training = Training(small.network(seed=5), request.param, seed=9)
+    training.fit(data)
+    return training
 
-    def stop(summary):
-        if summary["epoch"] == where:
-            raise Stopped
 
-    stopped = Training(small.network(seed=5), recipe, seed=9, folder=tmp_path)
-    assert not stopped.restore()
-    with pytest.raises(Stopped):
-        stopped.fit(data, on_epoch=stop)
-    resumed = Training(small.network(seed=6), recipe, seed=9, folder=tmp_path)  # its own values do not matter
-    assert resumed.restore() and resumed.epoch == where
+def go_on(folder, through, data, epoch):
+    """Resume the run in `folder`, from network values that do not matter, and compare its end with `through`."""
+    resumed = Training(small.network(seed=6), through.recipe, seed=9, folder=folder)
+    assert resumed.restore() and resumed.epoch == epoch
     resumed.fit(data)
-
     assert_identical(state(resumed), state(through))
     assert resumed.plateau == through.plateau
     for mine, theirs in zip(resumed.history, through.history, strict=True):
         assert {**mine, "images_per_second": 0} == {**theirs, "images_per_second": 0}
 
 
-def test_a_run_killed_in_an_epoch_repeats_that_epoch(tmp_path, data):
-    through = Training(small.network(seed=5), RECIPE, seed=9)
-    through.fit(data)
+def test_a_run_stopped_and_resumed_ends_bit_identical(tmp_path, data, through):
+    def stop(summary):
+        if summary["epoch"] == 1:
+            raise Stopped
 
+    stopped = Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path)
+    assert not stopped.restore()
+    with pytest.raises(Stopped):
+        stopped.fit(data, on_epoch=stop)
+    go_on(tmp_path, through, data, 1)
+
+
+def test_a_run_killed_in_an_epoch_repeats_that_epoch(tmp_path, data, through):
     def kill(step, steps, metrics):
         if metrics["step"] == 9:  # the second of the third epoch
             raise Stopped
 
     with pytest.raises(Stopped):
-        Training(small.network(seed=5), RECIPE, seed=9, folder=tmp_path).fit(data, on_step=kill)
-    resumed = Training(small.network(seed=5), RECIPE, seed=9, folder=tmp_path)
-    assert resumed.restore() and resumed.epoch == 2
-    resumed.fit(data)
-    assert_identical(state(resumed), state(through))
+        Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path).fit(data, on_step=kill)
+    go_on(tmp_path, through, data, 2)
+
+
+def test_a_run_can_be_made_longer(tmp_path, data):
+    trained(tmp_path, data, epochs=1)
+    longer = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), folder=tmp_path)
+    assert longer.restore()
+    longer.fit(data)
+    assert [summary["epoch"] for summary in longer.history] == [1, 2]
 
 
 def test_plateau_goes_through_a_checkpoint(tmp_path, data):
@@ -258,12 +268,13 @@ def trained(folder, data, recipe=RECIPE, epochs=1):
 @pytest.mark.parametrize(
     "network, recipe, seed, message",
     [
-        ({}, RECIPE, 4, "this run was started with seed 0, not 4"),
+        ({}, RECIPE, 4, "was started with seed 0, not 4; go on with its settings, or start anew in another folder"),
+        ({}, dataclasses.replace(RECIPE, rate=0.2, batch=32), 0, "was started with batch 64, not 32, rate 0.1, not 0.2;"),
         ({}, RMSPROP, 0, "does not fit this network and recipe; name another output folder"),
         ({"classes": 7}, RECIPE, 0, "does not fit this network and recipe; name another output folder"),
         ({"auxiliary": True}, RECIPE, 0, "does not fit this network and recipe; name another output folder"),
     ],
-    ids=["seed", "recipe", "classes", "layers"],
+    ids=["seed", "recipe", "optimizer", "classes", "layers"],
 )
 def test_a_checkpoint_of_another_run(tmp_path, data, network, recipe, seed, message):
     trained(tmp_path, data)

@@ -59,8 +59,16 @@ def attack_series(
     return [Series("FGSM", EPSILONS, fast), Series("PGD", EPSILONS, slow)]
 
 
-def fast_gradient_sign(series: Series, labels: Sequence[str], album: Album) -> Section:
-    """The panda's slide, with the digits."""
+def choose(series: Sequence[Series], count: int = 4) -> list[int]:
+    """Numbers of images of different classes: a class's first that is read correctly and that each attack can fool."""
+    fooled = np.all([s.smallest > 0 for s in series], axis=0)
+    labels = series[0].results[0].labels
+    first = [int(np.flatnonzero(fooled & (labels == k))[0]) for k in sorted(set(labels[fooled].tolist()))]
+    return [first[i] for i in np.linspace(0, len(first) - 1, min(count, len(first)), dtype=int)]
+
+
+def fast_gradient_sign(series: Series, chosen: Sequence[int], labels: Sequence[str], album: Album) -> Section:
+    """The panda's slide, with digits."""
     return Section(
         "The fast gradient sign method",
         (
@@ -71,20 +79,18 @@ def fast_gradient_sign(series: Series, labels: Sequence[str], album: Album) -> S
                 f"smallest of {len(series.epsilons)} values, {series.epsilons[1]:g} apart, at which the network "
                 "misreads the image."
             ),
-            examples(
-                series,
-                labels,
-                album,
-                noise="sign(∇ₓJ)",
-                caption="The first test image of some classes that the network reads correctly and FGSM can fool. The "
-                "noise is shown from −1 (dark) to 1 (bright); grey pixels do not change. It is coloured because the "
-                "network takes RGB images, of which these grey ones are a special case.",
+            Sums(
+                tuple(_sum(series, image, labels, album, "sign(∇ₓJ)") for image in chosen),
+                "Of some classes, the first test image that is read correctly and that both attacks can fool. Noise is "
+                "shown from −1 (dark) to 1 (bright); a grey pixel does not change, be it that the gradient is zero or "
+                "that black cannot become darker. It is coloured because the network takes RGB images, of which these "
+                "grey ones are a special case.",
             ),
         ),
     )
 
 
-def projected_gradient(series: Series, labels: Sequence[str], album: Album) -> Section:
+def projected_gradient(series: Series, chosen: Sequence[int], labels: Sequence[str], album: Album) -> Section:
     """Madry et al.'s attack on the same images."""
     return Section(
         "Projected gradient descent",
@@ -93,13 +99,9 @@ def projected_gradient(series: Series, labels: Sequence[str], album: Album) -> S
                 f"The same in {PGD_STEPS} steps of ε/4 from a random start, projected back to within ε of the image "
                 "after each (Madry et al. 2018). It follows the loss where FGSM takes only its first slope."
             ),
-            examples(
-                series,
-                labels,
-                album,
-                noise="noise / ε",
-                count=2,
-                caption="The first two of the same choice. Most pixels end at −ε or ε.",
+            Sums(
+                tuple(_sum(series, image, labels, album, "noise / ε") for image in chosen),
+                "The same images, each at the smallest ε that suffices for this attack.",
             ),
         ),
     )
@@ -136,15 +138,6 @@ def strength(series: Sequence[Series], album: Album) -> Section:
         Table(columns, rows, "Images that were misread without an attack count as fooled at ε = 0."),
     )
     return Section("Accuracy against ε", blocks)
-
-
-def examples(series: Series, labels: Sequence[str], album: Album, *, noise: str, caption: str, count: int = 4) -> Sums:
-    """Sums for `count` images of different classes, each at its smallest ε."""
-    before, smallest = series.results[0], series.smallest
-    candidates = [np.flatnonzero((before.labels == k) & (smallest > 0)) for k in range(len(labels))]
-    first = [int(found[0]) for found in candidates if len(found)]
-    chosen = [first[i] for i in np.linspace(0, len(first) - 1, min(4, len(first)), dtype=int)][:count]
-    return Sums(tuple(_sum(series, i, labels, album, noise) for i in chosen), caption)
 
 
 def _sum(series: Series, image: int, labels: Sequence[str], album: Album, noise: str) -> Sum:

@@ -54,13 +54,13 @@ def comparison_table(comparison: Comparison) -> Table:
     rows: list[tuple[Cell, ...]] = []
     remarks: dict[int, str] = {}
     for number, line in enumerate(comparison.lines):
-        rows.append((line.row, line.quantity, line.printed, f"{line.counted:,.0f}", "=" if line.agrees else "≠"))
+        rows.append((line.row, line.quantity, line.printed, "=" if line.agrees else "≠", f"{line.counted:,.0f}"))
         following = comparison.lines[number + 1].explanation if number + 1 < len(comparison.lines) else ""
         if line.explanation and line.explanation != following:
             remarks[number] = line.explanation[0].upper() + line.explanation[1:] + "."
     agreeing = sum(line.agrees for line in comparison.lines)
     caption = f"{comparison.source}: {agreeing} of {len(rows)} printed numbers are the rounded count."
-    return Table(("", "quantity", "printed", "counted", ""), tuple(rows), caption, remarks)
+    return Table(("part", "quantity", "printed", "", "counted"), tuple(rows), caption, remarks)
 
 
 def cost_bars(profile: Profile, album: Album) -> Figure:

@@ -1,0 +1,162 @@
+"""Who races: the same job done by rawcnn and by Keras, each in the ways that its users have.
+
+    rawcnn graph, rawcnn xla            the plain function, compiled as a TensorFlow graph or by XLA
+    keras default, keras jit, no jit    predict_on_batch or train_on_batch, compiled with jit_compile="auto", True, False
+    keras function, function xla        a tf.function written by hand around the Keras model; in training with its own
+                                        tape and momentum, without Keras's trainer
+
+All share weights (training contestants of one side train the same variables, each with its own velocities), images and
+labels, which lie on the device. A call waits for its result: the logits, or the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.agreement import Gradients
+from benchmarks.keras_twin import copy_weights, twin_variables
+from rawcnn.compile import choose, compiled
+from rawcnn.network import Network
+from rawcnn.recipes import Recipe
+from rawcnn.train import update
+
+NAMES = (
+    "rawcnn graph",
+    "rawcnn xla",
+    "keras default",
+    "keras jit",
+    "keras no jit",
+    "keras function",
+    "keras function xla",
+)
+JIT: dict[str, Any] = {"default": "auto", "jit": True, "no jit": False, "function": False, "function xla": True}
+RATE, MOMENTUM = 1e-4, 0.9
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to do the job. `gradients`, of a training step, reads them back from the velocities of a first step."""
+
+    name: str
+    run: Callable[[], np.ndarray]
+    gradients: Callable[[], Gradients] | None = None
+
+    @property
+    def side(self) -> str:
+        return self.name.split()[0]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the contestants share."""
+
+    network: Network
+    twin: keras.Model
+    images: tf.Tensor  # [B,H,W,3]
+    labels: tf.Tensor  # int32 [B]
+
+    def reset(self, start: Mapping[str, np.ndarray]) -> None:
+        """Both networks back to the weights `start`."""
+        for path, value in start.items():
+            self.network.variables[path].assign(value)
+        copy_weights(start, twin_variables(self.network, self.twin))
+
+    def side_variables(self, side: str) -> Mapping[str, tf.Variable]:
+        """The variables that the contestants of a side train, by the network's paths."""
+        return self.network.variables if side == "rawcnn" else twin_variables(self.network, self.twin)
+
+
+def inference(setup: Setup, name: str) -> Contestant:
+    """Images → logits."""
+    side, how = name.split(" ", 1)
+    images = setup.images
+    if side == "rawcnn":
+        function = compiled(setup.network, choose(how))
+        return Contestant(name, lambda: function(images).numpy())
+    if how.startswith("function"):
+        function = tf.function(lambda x: setup.twin(x, training=False), jit_compile=JIT[how], autograph=False)
+        return Contestant(name, lambda: function(images).numpy())
+    model = keras.Model(setup.twin.inputs, setup.twin.outputs)  # the same layers, compiled in its own way
+    model.compile(jit_compile=JIT[how])
+    return Contestant(name, lambda: model.predict_on_batch(images))
+
+
+def training(setup: Setup, name: str) -> Contestant:
+    """One step of SGD with momentum on the mean cross-entropy → the loss."""
+    side, how = name.split(" ", 1)
+    if side == "rawcnn":
+        return _raw_step(setup, name, how)
+    return _function_step(setup, name, how) if how.startswith("function") else _train_on_batch(setup, name, how)
+
+
+def _raw_step(setup: Setup, name: str, how: str) -> Contestant:
+    """The step of `rawcnn train`, as the command runs it, without augmentation and weight decay."""
+    network, images, labels = setup.network, setup.images, setup.labels
+    recipe = Recipe("race", "ours", batch=len(images), epochs=1, rate=RATE, momentum=MOMENTUM)
+    slots = {
+        f"{path}/velocity": tf.Variable(tf.zeros(v.shape), trainable=False)
+        for path, v in network.trained_variables.items()
+    }
+
+    def step(images, labels, seed, rate):
+        values = [{k: tf.convert_to_tensor(v) for k, v in owned.items()} for owned in (network.variables, slots)]
+        new, new_slots, _, metrics = update(network, recipe, *values, {}, images, labels, seed, rate)
+        for owned, changed in ((network.variables, new), (slots, new_slots)):
+            for key, value in changed.items():
+                owned[key].assign(value)
+        return metrics["loss"]
+
+    function = compiled(step, choose(how))
+    seed, rate = tf.constant([0, 0]), tf.constant(RATE)
+    return Contestant(
+        name,
+        lambda: function(images, labels, seed, rate).numpy(),
+        lambda: {path: slots[f"{path}/velocity"].numpy() / RATE for path in network.trained_variables},
+    )
+
+
+def _train_on_batch(setup: Setup, name: str, how: str) -> Contestant:
+    """Keras's own trainer."""
+    model = keras.Model(setup.twin.inputs, setup.twin.outputs)
+    optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=JIT[how])
+    paths = {id(v): path for path, v in setup.side_variables("keras").items()}
+
+    def gradients():
+        pairs = zip(model.trainable_variables, optimizer.momentums, strict=True)
+        return {paths[id(v.value)]: -momentum.numpy() / RATE for v, momentum in pairs}
+
+    return Contestant(name, lambda: np.asarray(model.train_on_batch(setup.images, setup.labels)), gradients)
+
+
+def _function_step(setup: Setup, name: str, how: str) -> Contestant:
+    """A tape around the Keras model, and momentum written out."""
+    variables = setup.side_variables("keras")
+    trained = {path: variables[path] for path in setup.network.trained_variables}
+    velocities = {path: tf.Variable(tf.zeros(v.shape), trainable=False) for path, v in trained.items()}
+
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            logits = setup.twin(images, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        for path, slope in tape.gradient(loss, trained).items():
+            velocity = velocities[path].assign(MOMENTUM * velocities[path] + RATE * slope)
+            trained[path].assign_sub(velocity)
+        return loss
+
+    function = tf.function(step, jit_compile=JIT[how], autograph=False)
+    return Contestant(
+        name,
+        lambda: function(setup.images, setup.labels).numpy(),
+        lambda: {path: v.numpy() / RATE for path, v in velocities.items()},
+    )
+
+
+JOBS: dict[str, Callable[[Setup, str], Contestant]] = {"inference": inference, "training": training}

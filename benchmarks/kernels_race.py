@@ -1,0 +1,261 @@
+"""The kernels' interchangeable forms against each other, each as a TensorFlow graph and under XLA.
+
+A case is one kernel on one shape, forward or with its gradients. Outputs are compared with the first form's before
+anything is timed; GFLOP/s are the kernel's own count (`kernels.*_cost`) over the median, also for forms that compute the
+same with fewer operations, as Winograd's do: so the forms of a case can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from benchmarks.agreement import Disagreement
+from benchmarks.timing import Progress, Timing, interleaved, memory_of, timed
+
+MODES = ("graph", "xla")
+# Largest difference from the first form, relative to the largest value: F(4×4)'s own error is 1e-5, in bfloat16 its
+# transforms lose two or three of eight bits.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+LOSSY = {("winograd", "bfloat16"): 1e-1, ("winograd4", "bfloat16"): 1.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel on one shape [B,H,W,C]."""
+
+    kernel: str  # a key of KERNELS
+    batch: int
+    size: int  # height and width
+    channels: int
+    out: int = 0  # output channels of a convolution
+    window: int = 0  # side of the filter or of the pool's window
+    stride: int = 1
+
+    def __str__(self) -> str:
+        parts = [f"{self.batch}×{self.size}×{self.size}×{self.channels}"]
+        if self.out:
+            parts.append(f"→ {self.out}")
+        if self.window:
+            parts.append(f"{self.window}×{self.window}/{self.stride}")
+        return f"{self.kernel} {' '.join(parts)}"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.batch, self.size, self.size, self.channels
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        side = -(-self.size // self.stride)  # "SAME"
+        return self.batch, side, side, self.out or self.channels
+
+
+# The layers that the networks of this project spend their time in, and one that is small.
+CASES = (
+    Case("conv2d", 8, 112, 128, 128, 3),  # VGG's second stage
+    Case("conv2d", 8, 56, 64, 64, 3),  # ResNet-18's first
+    Case("conv2d", 8, 28, 128, 128, 3),
+    Case("conv2d", 8, 14, 256, 256, 3),
+    Case("conv2d", 8, 7, 512, 512, 3),
+    Case("conv2d", 8, 56, 64, 256, 1),  # ResNet-50's bottleneck
+    Case("conv2d", 8, 14, 1024, 256, 1),
+    Case("conv2d", 8, 224, 3, 64, 7, 2),  # the stem
+    Case("max_pool", 8, 112, 64, window=3, stride=2),
+    Case("average_pool", 8, 28, 256, window=3, stride=1),
+    Case("batch_norm", 8, 56, 256),
+    Case("batch_norm", 8, 14, 1024),
+    Case("lrn", 8, 55, 96),
+)
+SMALL_CASES = (
+    Case("conv2d", 4, 16, 16, 16, 3),
+    Case("conv2d", 4, 16, 16, 32, 1),
+    Case("conv2d", 4, 16, 3, 16, 7, 2),
+    Case("max_pool", 4, 16, 16, window=3, stride=2),
+    Case("average_pool", 4, 16, 16, window=3, stride=1),
+    Case("batch_norm", 4, 16, 16),
+    Case("lrn", 4, 16, 16),
+)
+JOBS = ("forward", "gradient")
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """One case, one job: its forms, the first being the reference."""
+
+    case: Case
+    job: str
+    precision: str
+    flops: int
+    timings: tuple[Timing, ...]  # named "form mode": "winograd xla"
+
+    @property
+    def best(self) -> Timing:
+        return min(self.timings, key=lambda t: t.median)
+
+    def gflops(self, timing: Timing) -> float:
+        """10⁹ floating point operations a second, by the median."""
+        return self.flops / timing.median / 1e9
+
+    def to_json(self) -> dict[str, object]:
+        """Plain numbers: settings and figures."""
+        return {
+            "settings": {
+                **asdict(self.case),
+                "kernel": self.case.kernel,
+                "case": str(self.case),
+                "job": self.job,
+                "precision": self.precision,
+                "rounds": len(self.timings[0].seconds),
+            },
+            "figures": {
+                "flops": self.flops,
+                "best": self.best.name,
+                "contestants": [{**t.summary(), "gflops": self.gflops(t)} for t in self.timings],
+            },
+        }
+
+
+# The forms of each kernel ---------------------------------------------------------------------------------------
+
+Function = Callable[..., tf.Tensor]
+
+
+def _conv2d(case: Case, dtype) -> tuple[dict[str, Function], list[tf.Tensor], kernels.Cost]:
+    filter_shape = (case.window, case.window, case.channels, case.out)
+    forms = ["nn", "im2col", "shifted"]
+    if (case.window, case.stride) == (3, 1):
+        forms += ["winograd", "winograd4"]
+    filters = _random(filter_shape, 1, dtype) * tf.cast((2 / np.prod(filter_shape[:3])) ** 0.5, dtype)
+    functions = {form: partial(kernels.conv2d, stride=case.stride, algorithm=form) for form in forms}
+    cost = kernels.conv2d_cost(filter_shape, case.output_shape)
+    return functions, [_random(case.input_shape, 0, dtype), filters], cost
+
+
+def _pool(pool: Function, case: Case, dtype):
+    functions = {
+        form: partial(pool, size=case.window, stride=case.stride, padding="SAME", algorithm=form)
+        for form in ("nn", "shifted")
+    }
+    cost = kernels.pool_cost(case.input_shape, case.output_shape, case.window)
+    return functions, [_random(case.input_shape, 0, dtype)], cost
+
+
+def _batch_norm(case: Case, dtype):
+    def form(algorithm, x, scale, offset):
+        return kernels.batch_normalization_training(x, scale, offset, 1e-5, algorithm)[0]
+
+    functions = {name: partial(form, name) for name in ("fused", "explicit", "matmul")}
+    scale, offset = _random((case.channels,), 1, tf.float32), _random((case.channels,), 2, tf.float32)
+    cost = kernels.batch_normalization_cost(case.input_shape, training=True)
+    return functions, [_random(case.input_shape, 0, dtype), scale, offset], cost
+
+
+def _lrn(case: Case, dtype):
+    functions = {
+        form: partial(kernels.local_response_normalization, algorithm=form) for form in ("nn", "explicit")
+    }
+    return functions, [_random(case.input_shape, 0, dtype)], kernels.local_response_normalization_cost(case.input_shape)
+
+
+KERNELS: dict[str, Callable] = {
+    "conv2d": _conv2d,
+    "max_pool": partial(_pool, kernels.max_pool),
+    "average_pool": partial(_pool, kernels.average_pool),
+    "batch_norm": _batch_norm,
+    "lrn": _lrn,
+}
+
+
+def _random(shape: Sequence[int], seed: int, dtype) -> tf.Tensor:
+    return tf.cast(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
+
+
+def contestants(case: Case, job: str, precision: str) -> tuple[dict[str, Callable[[], list[np.ndarray]]], int]:
+    """("form mode" → a call that gives its results, floating point operations of one call).
+
+    The results of "forward" are the output; of "gradient" the output and the gradients to all inputs, from an upstream
+    gradient of random numbers. Inputs and results stay on the device; what is brought here is one number that waits.
+    """
+    functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
+    upstream = _random(case.output_shape, 9, tf.as_dtype(precision))
+
+    def both(form: Function, inputs, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            y = form(*inputs)
+        return [y, *tape.gradient(y, inputs, output_gradients=upstream)]
+
+    def forward(form: Function, inputs, upstream):
+        return [form(*inputs)]
+
+    calls = {}
+    for name, form in functions.items():
+        for mode in MODES:
+            function = tf.function(
+                partial(both if job == "gradient" else forward, form), jit_compile=mode == "xla", autograph=False
+            )
+            calls[f"{name} {mode}"] = partial(_call, function, inputs, upstream)
+    return calls, cost.flops + (cost.backward_flops if job == "gradient" else 0)
+
+
+def _call(function, inputs, upstream) -> list[tf.Tensor]:
+    results = function(inputs, upstream)
+    for result in results:
+        tf.reshape(result, (-1,))[0].numpy()  # waits for the device
+    return results
+
+
+def race_kernel(
+    case: Case, job: str = "forward", *, precision: str = "float32", rounds: int = 10
+) -> KernelResult:
+    """Race the forms of one case. ValueError for an unknown job or precision; Disagreement where results differ."""
+    if job not in JOBS:
+        raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
+    if precision not in TOLERANCE:
+        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(TOLERANCE)}")
+    calls, flops = contestants(case, job, precision)
+    first_calls, differences, reference = {}, {}, None
+    for name, call in calls.items():
+        first_calls[name], tensors = timed(call)
+        results = [tf.cast(t, tf.float32).numpy() for t in tensors]  # type: ignore[attr-defined]
+        reference = reference or results
+        differences[name] = compare(case, name, precision, reference, results)
+    seconds = interleaved(calls, rounds)
+    timings = (Timing(n, first_calls[n], seconds[n], memory_of(calls[n]), differences[n]) for n in calls)
+    return KernelResult(case, job, precision, flops, tuple(timings))
+
+
+def compare(case: Case, name: str, precision: str, expected: list[np.ndarray], actual: list[np.ndarray]) -> float:
+    """Largest difference over the largest value, of all results. Disagreement above the tolerance."""
+    errors = [
+        float(np.max(np.abs(e - a)) / max(float(np.max(np.abs(e))), 1e-30))
+        for e, a in zip(expected, actual, strict=True)
+    ]
+    error = float(np.max(errors))
+    if not error <= LOSSY.get((name.split()[0], precision), TOLERANCE[precision]):
+        raise Disagreement(f"{name} of {case} differs by {error:.2g} of the largest value")
+    return error
+
+
+def race_kernels(
+    cases: Sequence[Case] = CASES,
+    jobs: Sequence[str] = JOBS,
+    *,
+    precision: str = "float32",
+    rounds: int = 10,
+    progress: Progress | None = None,
+) -> list[KernelResult]:
+    """All cases, one after another."""
+    results = []
+    races = [(case, job) for case in cases for job in jobs]
+    for number, (case, job) in enumerate(races, start=1):
+        results.append(race_kernel(case, job, precision=precision, rounds=rounds))
+        if progress:
+            best = results[-1].best
+            progress(f"{case} {job}: {best.name} {results[-1].gflops(best):.0f} GFLOP/s", number, len(races))
+    return results

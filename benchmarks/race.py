@@ -1,0 +1,244 @@
+"""A race of one job on one network, rawcnn against Keras, by one protocol.
+
+The same weights, precision, batch, loss and optimiser; data resident; results compared first, and no time is told unless
+they agree; then rounds A B C A B C …; median and spread of each. The headline is the median of Keras's best contestant
+over that of the one that `rawcnn.compile.choose` takes on this machine: above 1, rawcnn is faster.
+
+Batch normalisation normalises alike in both; for its running average rawcnn takes the unbiased variance of the batch,
+Keras the biased one, which a training step's gradients do not see. Networks with dropout draw their masks differently:
+there Keras's training steps are compared with dropout taken out of both networks.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import rawcnn
+from benchmarks.agreement import (
+    Agreement,
+    Disagreement,
+    Gradients,
+    check_twin,
+    compare_gradients,
+    compare_logits,
+    rounding_sensitivity,
+)
+from benchmarks.contestants import JOBS, NAMES, RATE, Contestant, Setup
+from benchmarks.keras_twin import keras_twin
+from benchmarks.timing import Progress, Timing, interleaved, memory_of, timed
+from rawcnn.compile import choose
+from rawcnn.network import Network
+
+CHECKED_IMAGES = 8  # of the batch, where the twin itself is compared
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """One race. Ratios are Keras's time over rawcnn's: above 1, rawcnn is faster."""
+
+    model: str
+    job: str
+    batch: int
+    size: int
+    classes: int
+    precision: str
+    parameters: int
+    timings: tuple[Timing, ...]  # the reference first
+    chosen: str | None  # what rawcnn takes on this machine; None where it did not race
+    reason: str
+    twin: Agreement | None  # of the twin in float32, where the contestants' own gradients do not tell it
+
+    def timing(self, name: str) -> Timing:
+        """Of one contestant. ValueError for one that did not race."""
+        for timing in self.timings:
+            if timing.name == name:
+                return timing
+        raise ValueError(f"{name!r} was not in this race of {', '.join(t.name for t in self.timings)}")
+
+    @property
+    def keras_best(self) -> Timing | None:
+        """Keras's fastest contestant, by median."""
+        opponents = [t for t in self.timings if t.name.startswith("keras")]
+        return min(opponents, key=lambda t: t.median, default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        """Keras's best median over the chosen one's."""
+        best = self.keras_best
+        return best.median / self.timing(self.chosen).median if best and self.chosen else None
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The same of each round: what the spread of the ratio is told from."""
+        best = self.keras_best
+        if not best or not self.chosen:
+            return ()
+        return tuple(k / r for k, r in zip(best.seconds, self.timing(self.chosen).seconds, strict=True))
+
+    @property
+    def images_per_second(self) -> dict[str, float]:
+        """Of each contestant, by its median."""
+        return {t.name: self.batch / t.median for t in self.timings}
+
+    def to_json(self) -> dict[str, object]:
+        """Plain numbers: settings and figures."""
+        low, high = (float(v) for v in np.percentile(self.ratios, (25, 75))) if self.ratios else (None, None)
+        best = self.keras_best
+        return {
+            "settings": {
+                "model": self.model,
+                "job": self.job,
+                "batch": self.batch,
+                "size": self.size,
+                "classes": self.classes,
+                "precision": self.precision,
+                "rounds": len(self.timings[0].seconds),
+                "parameters": self.parameters,
+            },
+            "figures": {
+                "chosen": self.chosen,
+                "reason": self.reason,
+                "keras_best": best.name if best else None,
+                "ratio": self.ratio,
+                "ratio_minimum": min(self.ratios, default=None),
+                "ratio_maximum": max(self.ratios, default=None),
+                "ratio_quartiles": [low, high],
+                "contestants": [t.summary() for t in self.timings],
+                "twin": {"logits": self.twin.logits, "gradient": self.twin.gradient} if self.twin else None,
+            },
+        }
+
+
+def race(
+    model: str | Network,
+    job: str,
+    *,
+    batch: int = 8,
+    size: int | None = None,
+    classes: int | None = None,
+    precision: str = "float32",
+    rounds: int = 10,
+    contestants: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> RaceResult:
+    """Race `job` ("inference", or "training": one step) on a model by name, or on a network.
+
+    A network brings its own size, classes and precision. `contestants` are some of `benchmarks.contestants.NAMES`, by
+    default all. Raises ValueError for an unknown job or contestant and Disagreement where results differ.
+    """
+    names = _entered(contestants)
+    if job not in JOBS:
+        raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; expected at least 1")
+    given = isinstance(model, Network)
+    network = model if given else rawcnn.create(model, classes=classes, size=size, precision=precision)
+    start = {path: v.numpy() for path, v in network.variables.items()}
+    try:
+        return _race(network, job, batch, rounds, names, start, progress or (lambda what, done, total: None))
+    finally:
+        for path, value in start.items():
+            network.variables[path].assign(value)
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
+    names = NAMES if contestants is None else tuple(contestants)
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(f"contestants are {', '.join(names) or 'none'}; expected some of {', '.join(NAMES)}")
+    return tuple(sorted(names, key=NAMES.index))  # rawcnn's first: it is the reference
+
+
+def _race(network, job, batch, rounds, names, start, progress) -> RaceResult:
+    generator = np.random.default_rng(0)
+    images = generator.random((batch, network.input_size, network.input_size, 3), np.float32)
+    labels = generator.integers(0, network.classes, batch).astype(np.int32)
+    setup = Setup(network, keras_twin(network, network.precision), tf.constant(images), tf.constant(labels))
+    drops = job == "training" and any(op.kind == "dropout" for op in network.ledger)
+    total = 2 + 2 * len(names) + rounds
+    progress("the Keras twin is built", 1, total)
+    twin = None
+    if drops or network.precision != "float32":
+        some = slice(0, CHECKED_IMAGES)
+        single = setup.twin if network.precision == "float32" else keras_twin(network, "float32")
+        twin = check_twin(network, single, setup.images[some], setup.labels[some])
+        del single
+    entered, first_calls, differences = [], {}, {}
+    reference: tuple[str, np.ndarray, Gradients | None] | None = None
+    for number, name in enumerate(names):
+        contestant = JOBS[job](setup, name)
+        first_calls[name], result = timed(contestant.run)
+        gradients = _step_gradients(contestant, setup, start) if contestant.gradients else None
+        setup.reset(start)
+        differences[name] = 0.0
+        if reference is None:
+            reference = name, result, gradients
+        elif drops and contestant.side != reference[0].split()[0]:
+            _finite(contestant, result, gradients)
+        else:
+            differences[name] = _compare(contestant, result, gradients, reference, setup)
+        entered.append(contestant)
+        progress(f"{name}: first call {first_calls[name]:.1f} s, the result agrees", 2 + number, total)
+    del reference
+    memory = {}
+    for number, contestant in enumerate(entered):
+        memory[contestant.name] = memory_of(contestant.run)
+        progress(f"{contestant.name}: memory", 2 + len(names) + number, total)
+    runs = {contestant.name: contestant.run for contestant in entered}
+    seconds = interleaved(
+        runs, rounds, lambda n: progress(f"round {n + 1} of {rounds}", 2 + 2 * len(names) + n + 1, total)
+    )
+    if not all(np.all(np.isfinite(contestant.run())) for contestant in entered):
+        raise Disagreement(f"the {job} of {network.name} ended in numbers that are not finite; its times mean nothing")
+    choice = choose()
+    chosen = f"rawcnn {choice.mode}"
+    return RaceResult(
+        network.name,
+        job,
+        batch,
+        network.input_size,
+        network.classes,
+        network.precision,
+        network.parameter_count,
+        tuple(Timing(n, first_calls[n], seconds[n], memory[n], differences[n]) for n in names),
+        chosen if chosen in names else None,
+        choice.reason,
+        twin,
+    )
+
+
+def _step_gradients(contestant: Contestant, setup: Setup, start) -> Gradients:
+    """The gradients of the first step. Disagreement if the weights did not move by them."""
+    assert contestant.gradients is not None
+    gradients, variables = contestant.gradients(), setup.side_variables(contestant.side)
+    for path, gradient in gradients.items():
+        now = variables[path].numpy().reshape(start[path].shape)
+        wanted = start[path] - RATE * gradient.reshape(start[path].shape)
+        if not np.allclose(now, wanted, rtol=1e-5, atol=1e-7):
+            raise Disagreement(f"{contestant.name} did not move {path} by its velocity")
+    return gradients
+
+
+def _finite(contestant: Contestant, loss: np.ndarray, gradients: Gradients | None) -> None:
+    if not all(np.all(np.isfinite(v)) for v in (loss, *(gradients or {}).values())):
+        raise Disagreement(f"{contestant.name} gives numbers that are not finite")
+
+
+def _compare(contestant, result, gradients, reference, setup: Setup) -> float:
+    """The difference from the reference: of the logits, or of loss and gradients."""
+    name, expected, wanted = reference
+    precision, who = setup.network.precision, f"{contestant.name} (against {name})"
+    if wanted is None:
+        return compare_logits(expected, result, precision, who)
+    compare_logits(expected, result, precision, f"{who}, by its loss,")
+    sensitivity = partial(rounding_sensitivity, setup.network, setup.images, setup.labels, precision)
+    return compare_gradients(wanted, gradients, precision, sensitivity, who)

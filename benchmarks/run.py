@@ -1,0 +1,84 @@
+"""The races that the command line runs: a list of them, and the short ones of the tour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.contestants import JOBS
+from benchmarks.kernels_race import CASES, JOBS as KERNEL_JOBS
+from benchmarks.kernels_race import Case, KernelResult, race_kernels
+from benchmarks.race import RaceResult, race
+from benchmarks.results import append
+from benchmarks.timing import Progress
+from rawcnn.compile import choose
+
+MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "vgg16", "alexnet")  # a race a family
+
+
+def run(
+    models: Sequence[str] = MODELS,
+    jobs: Sequence[str] = tuple(JOBS),
+    *,
+    batch: int = 8,
+    size: int | None = None,
+    classes: int | None = None,
+    precision: str = "float32",
+    rounds: int = 10,
+    contestants: Sequence[str] | None = None,
+    file: Path | None = None,
+    command: str = "benchmarks.run",
+    progress: Progress | None = None,
+) -> list[RaceResult]:
+    """Race each job on each model; each result is appended to `file`, if one is named, as soon as it is there.
+
+    `progress(what, done, total)` counts the steps of one race, and starts anew with the next.
+    """
+    results = []
+    for model in models:
+        for job in jobs:
+
+            def told(what: str, done: int, total: int, race=f"{model} {job}") -> None:
+                if progress:
+                    progress(f"{race}: {what}", done, total)
+
+            result = race(
+                model,
+                job,
+                batch=batch,
+                size=size,
+                classes=classes,
+                precision=precision,
+                rounds=rounds,
+                contestants=contestants,
+                progress=told,
+            )
+            results.append(result)
+            if file:
+                append([result], command, file)
+    return results
+
+
+def run_kernels(
+    cases: Sequence[Case] = CASES,
+    jobs: Sequence[str] = KERNEL_JOBS,
+    *,
+    precision: str = "float32",
+    rounds: int = 10,
+    file: Path | None = None,
+    command: str = "benchmarks.run_kernels",
+    progress: Progress | None = None,
+) -> list[KernelResult]:
+    """Race the kernels' forms; the results are appended to `file`, if one is named."""
+    results = race_kernels(cases, jobs, precision=precision, rounds=rounds, progress=progress)
+    if file:
+        append(results, command, file)
+    return results
+
+
+def tour_race(progress: Progress | None = None) -> list[RaceResult]:
+    """ResNet-20 on CIFAR-10's size, inference and a training step, batch 32: what rawcnn takes here against Keras's
+    default and a tf.function by hand. Without the contestants that compile for long on a small machine.
+    """
+    contestants = (f"rawcnn {choose().mode}", "keras default", "keras function")
+    return run(["cifar_resnet20"], batch=32, rounds=10, contestants=contestants, progress=progress)

@@ -1,0 +1,118 @@
+"""Interleaved timing: A B C A B C …, so that what disturbs the machine disturbs all alike; and the memory of one call."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+Run = Callable[[], object]
+Progress = Callable[[str, int, int], None]  # (what was done, steps done, steps in all)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one contestant took. `seconds` are its rounds in their order."""
+
+    name: str
+    first_call: float  # seconds of the first call: tracing, compiling, and one run
+    seconds: tuple[float, ...]
+    memory: int | None  # bytes that one call takes above what is held before it; None where the system does not tell
+    difference: float  # from the reference's result, relative to the largest value
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        low, high = np.percentile(self.seconds, (25, 75))
+        return float(low), float(high)
+
+    def summary(self) -> dict[str, object]:
+        """Plain numbers, for JSON."""
+        low, high = self.quartiles
+        return {
+            "name": self.name,
+            "median": self.median,
+            "minimum": min(self.seconds),
+            "maximum": max(self.seconds),
+            "interquartile_range": high - low,
+            "first_call": self.first_call,
+            "memory": self.memory,
+            "difference": self.difference,
+            "seconds": list(self.seconds),
+        }
+
+
+def timed(run: Run) -> tuple[float, object]:
+    """(seconds, result) of one call, which must wait for its own result."""
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def interleaved(
+    runs: Mapping[str, Run], rounds: int, on_round: Callable[[int], None] | None = None
+) -> dict[str, tuple[float, ...]]:
+    """Seconds of each run in each round; every round calls all of them once, in their order.
+
+    A round before the first is not counted: caches and allocators settle in it.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}; expected at least 1")
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    collecting = gc.isenabled()
+    for number in range(-1, rounds):
+        gc.collect()
+        gc.disable()  # a collection in the middle would be booked on whoever happens to run
+        try:
+            for name, run in runs.items():
+                taken, _ = timed(run)
+                if number >= 0:
+                    seconds[name].append(taken)
+        finally:
+            if collecting:
+                gc.enable()
+        if on_round:
+            on_round(number)
+    return {name: tuple(values) for name, values in seconds.items()}
+
+
+def memory_of(run: Run) -> int | None:
+    """Bytes that one call of `run` takes at its peak, above what the process holds before it.
+
+    On a GPU by TensorFlow's own count. On Linux by the kernel's high-water mark of resident memory, after the C library
+    has given back what it kept; None elsewhere.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        before = tf.config.experimental.get_memory_info("GPU:0")["current"]
+        tf.config.experimental.reset_memory_stats("GPU:0")
+        run()
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] - before
+    if sys.platform != "linux":
+        return None
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the mark starts again from here
+        before = _resident("VmRSS")
+        run()
+        return max(_resident("VmHWM") - before, 0)
+    except (OSError, AttributeError):  # not permitted, or a C library without malloc_trim
+        return None
+
+
+def _resident(field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if not found:
+        raise OSError(f"/proc/self/status has no {field}")
+    return int(found[1]) * 1024

@@ -1,0 +1,161 @@
+"""Verbs that make pictures of a network, fool it, race it, and show all of it in one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rawcnn.cli.options import (
+    Batch,
+    Compile,
+    Data,
+    Json,
+    Model,
+    Options,
+    Precision,
+    Seed,
+    Size,
+    SkipUnreadable,
+    Weights,
+    load_data,
+    network_for,
+)
+from rawcnn.console import Screen
+
+visualize = typer.Typer(help="Pictures of what a network looks for.", no_args_is_help=True, rich_markup_mode=None)
+Picture = Annotated[Path, typer.Option(help="The PNG file to write.")]
+
+
+@visualize.command("filters")
+def filters(
+    model: Model,
+    weights: Weights = None,
+    layer: Annotated[str, typer.Option(help="A convolution that reads the image.")] = "conv1",
+    scale: Annotated[int, typer.Option(help="Screen pixels a weight.", min=1)] = 16,
+    output: Picture = Path("filters.png"),
+    option: Options = None,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """The filters of the first layer, as colours."""
+    from rawcnn.visualize import filter_grid, save_png
+
+    screen = Screen(as_json)
+    network = network_for(model, weights, seed=seed, options=option)
+    screen.settings(model=model, weights=weights or "random", layer=layer, seed=seed)
+    save_png(output, filter_grid(network, layer), scale)
+    screen.say(f"wrote {output}")
+    screen.emit({"layer": layer, "filters": network.operation(layer).output_shape[-1], "output": str(output)})
+
+
+@visualize.command("top-inputs")
+def top_inputs(
+    model: Model,
+    layer: Annotated[str, typer.Option(help="A layer's name: `rawcnn profile MODEL` lists them.")],
+    data: Data = "digits",
+    weights: Weights = None,
+    channel: Annotated[list[int] | None, typer.Option(help="May be repeated; all channels otherwise.")] = None,
+    count: Annotated[int, typer.Option(help="Images a channel.", min=1)] = 9,
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    output: Picture = Path("top-inputs.png"),
+    option: Options = None,
+    compile: Compile = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """The images that excite each channel most, cropped to what its unit sees: a row a channel."""
+    from rawcnn.visualize import contact_sheet, save_png
+    from rawcnn.visualize import top_inputs as find_top_inputs
+
+    screen = Screen(as_json)
+    network = network_for(model, weights, seed=seed, options=option)
+    screen.settings(model=model, layer=layer, data=data, weights=weights or "random", count=count, seed=seed)
+    network.operation(layer)  # a wrong name is told before the data is read
+    images = load_data(screen, data, network.input_size, skip_unreadable)
+    with screen.bar("searching") as told:
+        tops = find_top_inputs(
+            network, images, layer, channel or None, count, split=split, compile=compile, progress=told
+        )
+    sheet = [top for row in tops.values() for top in row]
+    save_png(output, contact_sheet(sheet, columns=count))
+    screen.say(f"wrote {output}: {len(tops)} channels of {layer}, {count} images each, strongest first")
+    found = {
+        str(number): [{"index": t.index, "activation": t.activation, "position": t.position, "box": t.box} for t in row]
+        for number, row in tops.items()
+    }
+    screen.emit({"layer": layer, "channels": found, "output": str(output)})
+
+
+def attack(
+    name: Annotated[str, typer.Argument(help="fgsm or pgd.")],
+    model: Model,
+    data: Data,
+    weights: Weights = None,
+    epsilon: Annotated[
+        list[float] | None, typer.Option(help="Largest change of a pixel, of 1; may be repeated.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of PGD.", min=1)] = None,
+    target: Annotated[int | None, typer.Option(help="A class to be mistaken for.", min=0)] = None,
+    count: Annotated[int | None, typer.Option(help="How many test images; all otherwise.", min=1)] = None,
+    batch: Batch = 128,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("attack"),
+    option: Options = None,
+    compile: Compile = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Fool a network: accuracy against epsilon, and a sheet of examples."""
+    import numpy as np
+
+    from rawcnn.attacks import ATTACKS, sweep
+    from rawcnn.plots import examples, save
+
+    screen = Screen(as_json)
+    if name not in ATTACKS:
+        raise ValueError(f"there is no attack {name!r}; the attacks are {', '.join(ATTACKS)}")
+    settings: dict = {"compile": compile} | ({"target": target} if target is not None else {})
+    if name == "pgd":
+        settings |= {"seed": seed, "steps": steps or 10, "step": lambda epsilon: epsilon / 4}
+    network = network_for(model, weights, seed=seed, options=option)
+    epsilons = list(epsilon or (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255))
+    screen.settings(attack=name, model=model, data=data, weights=weights or "random", epsilons=epsilons, seed=seed)
+    images = load_data(screen, data, network.input_size, skip_unreadable)
+    with screen.bar("attacking") as told:
+        rows = sweep(ATTACKS[name], network, images, epsilons, limit=count, batch=batch, progress=told, **settings)
+    shown, truth = next(iter(images.batches("test", min(8, images.count("test")), shuffle=False)))
+    here = {key: value(epsilons[-1]) if callable(value) else value for key, value in settings.items()}
+    result = ATTACKS[name](network, shown.numpy(), truth.numpy(), epsilon=epsilons[-1], **here)
+    output.mkdir(parents=True, exist_ok=True)
+    labels = network.labels or images.labels
+    save(examples(result, labels), output / "examples.png")
+    np.savez(output / "examples.npz", images=result.images, originals=result.originals, labels=result.labels)
+    record = {"attack": name, "model": model, "data": data, "seed": seed, "accuracy_against_epsilon": rows}
+    (output / "attack.json").write_text(json.dumps(record, indent=1))
+    cells = [(f"{r['epsilon']:.4f}", f"{r['accuracy_after']:.2%}", r["images"], f"{r['mean_l2']:.3f}") for r in rows]
+    screen.table(name, ("epsilon", "accuracy", "images", "mean L2"), cells)
+    screen.say(f"wrote {output / 'examples.png'}, {output / 'examples.npz'} and {output / 'attack.json'}")
+    screen.emit(record)
+
+
+def tour(
+    output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("tour"),
+    epochs: Annotated[int | None, typer.Option(help="Of the digits' training; 20 otherwise.", min=1)] = None,
+    race: Annotated[bool, typer.Option(help="Race a network against Keras.")] = True,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """The lecture in a few minutes, as one page: architectures, feature visualization, adversarial examples."""
+    from rawcnn.report.progress import bars
+    from rawcnn.tour import EPOCHS, run
+
+    screen = Screen(as_json)
+    screen.settings(output=output, epochs=epochs or EPOCHS, race=race, seed=seed)
+    with bars() as report:
+        results = run(output, seed=seed, progress=report, epochs=epochs or EPOCHS, race=race)
+    screen.say(f"wrote {output / 'index.html'}: open it in a browser")
+    screen.emit(results)

@@ -1,0 +1,84 @@
+"""What Keras costs: races of one network, as `benchmarks` runs and reports them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rawcnn.report import plots
+from rawcnn.report.album import Album
+from rawcnn.report.page import Block, Section, Table, Text
+
+Race = Mapping[str, Any]  # {"settings": …, "figures": …}, as benchmarks.race.RaceResult.to_json gives it
+
+
+def section(races: Sequence[Race], album: Album) -> Section:
+    """All races, each with a bar for each contestant."""
+    blocks: list[Block] = [
+        Text(
+            "The same network twice, once as plain tensor code and once in Keras, with the same weights, images, labels, "
+            "loss and optimiser. Results are compared before anything is timed; then the contestants take turns, so that "
+            "what disturbs the machine disturbs all alike. Keras enters as its users call it: with its default, with XLA "
+            "and without, and inside a `tf.function` written by hand. The ratio is the time of Keras's best "
+            "over that of the form that rawcnn takes on this machine: above 1, rawcnn is faster."
+        )
+    ]
+    for race in races:
+        blocks += _race(race, album)
+    return Section("One network, two ways", tuple(blocks))
+
+
+def headline(races: Sequence[Race]) -> tuple[str, str] | None:
+    """The ratio of the training race, or else of the last."""
+    timed = [race for race in races if race["figures"]["ratio"]]
+    if not timed:
+        return None
+    race = next((race for race in timed if race["settings"]["job"] == "training"), timed[-1])
+    return f"{race['figures']['ratio']:.2f}×", f"as fast as Keras at its best, {_job(race)} here"
+
+
+def _job(race: Race) -> str:
+    return {"training": "a training step", "inference": "inference"}.get(race["settings"]["job"], race["settings"]["job"])
+
+
+def _race(race: Race, album: Album) -> list[Block]:
+    settings, figures = race["settings"], race["figures"]
+    contestants = figures["contestants"]
+    chosen = next((c for c in contestants if c["name"] == figures["chosen"]), contestants[0])
+    names = [c["name"] for c in contestants]
+    times = [c["median"] / chosen["median"] for c in contestants]
+    job = _job(race)
+    what = (
+        f"{settings['model']}, {job}, {settings['batch']} images of {settings['size']}×{settings['size']}, "
+        f"{settings['precision']}"
+    )
+    spread = ""
+    if figures["ratio"]:
+        low, high = figures["ratio_quartiles"]
+        spread = f" Keras's best, {figures['keras_best']}, takes {figures['ratio']:.2f} times as long; by rounds, half lie "
+        spread += f"within {low:.2f} and {high:.2f}."
+    plot = album.plot(
+        f"race-{settings['model']}-{settings['job']}",
+        plots.time_bars(names, times, [name.startswith("keras") for name in names], f"time, {chosen['name']} = 1"),
+        (5.3, 0.9 + 0.27 * len(names)),
+        alt=f"Bars of the time of each contestant for {job}, relative to {chosen['name']}: "
+        + ", ".join(f"{name} {time:.2f}" for name, time in zip(names, times, strict=True)),
+        caption=f"{what[0].upper()}{what[1:]}: time of each contestant, shorter is better.{spread}",
+    )
+    rows = tuple(
+        (
+            c["name"],
+            f"{1e3 * c['median']:.1f} ms",
+            f"{1e3 * c['interquartile_range']:.1f} ms",
+            f"{settings['batch'] / c['median']:,.0f}",
+            f"{c['first_call']:.1f} s",
+            f"{c['difference']:.0e}" if c["difference"] else "—",
+        )
+        for c in contestants
+    )
+    columns = ("contestant", "median", "between quartiles", "images/s", "first call", "difference")
+    caption = (
+        f"{job[0].upper()}{job[1:]}: {settings['rounds']} rounds. The first call traces and compiles; the difference is that "
+        "of the results, relative to the largest value."
+    )
+    return [plot, Table(columns, rows, caption)]

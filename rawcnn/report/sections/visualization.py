@@ -1,0 +1,137 @@
+"""Feature visualization: the first filters, the maps they make, and the inputs that activate channels most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rawcnn.data import DataSet
+from rawcnn.network import Network
+from rawcnn.report.album import Album
+from rawcnn.report.page import Gallery, Section, Strip, Strips, Text
+from rawcnn.visualize import TopInput, activation_grid, draw_box, enlarge, filter_grid, top_inputs
+
+LAYERS = ("conv1/bn/relu", "conv3_1/relu", "conv4_3/relu")
+COUNT = 8  # inputs a channel
+CHANNELS = 4  # channels a layer that are shown
+ENLARGED = 12  # times, before a box is drawn around the receptive field
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The most activating training images: {layer: {channel: the best first}}."""
+
+    layers: Mapping[str, Mapping[int, list[TopInput]]]
+
+    def shown(self, layer: str) -> dict[int, list[TopInput]]:
+        """Some channels of a layer, evenly spaced among those that are ever active."""
+        active = [channel for channel, inputs in self.layers[layer].items() if inputs and inputs[0].activation > 0]
+        places = np.linspace(0, len(active) - 1, min(CHANNELS, len(active)), dtype=int)
+        return {active[i]: self.layers[layer][active[i]] for i in places}
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            layer: {
+                str(channel): [{"image": t.index, "activation": t.activation, "position": t.position} for t in inputs]
+                for channel, inputs in channels.items()
+            }
+            for layer, channels in self.layers.items()
+        }
+
+
+def look(network: Network, data: DataSet, progress: Callable[[int, int], None]) -> Seen:
+    """Find the most activating training images of every channel of LAYERS."""
+    layers = {}
+    for number, layer in enumerate(LAYERS):
+        layers[layer] = top_inputs(network, data, layer, count=COUNT)
+        progress(number + 1, len(LAYERS))
+    return Seen(layers)
+
+
+def sections(seen: Seen, network: Network, data: DataSet, album: Album) -> tuple[Section, ...]:
+    """The chapter's sections."""
+    return first_filters(network, data, album), most_activating(seen, network, data, album)
+
+
+def first_filters(network: Network, data: DataSet, album: Album) -> Section:
+    """The filters that read the image, and what they make of one digit."""
+    images, labels = data.arrays("test")
+    number = int(np.flatnonzero(labels == len(data.labels) // 2)[0])
+    name = data.labels[labels[number]]
+    filters = np.split(filter_grid(network, columns=1, gap=0), network.operation("conv1").output_shape[-1])
+    maps = np.split(activation_grid(network, images[number], "conv1/bn/relu", columns=1, gap=0), len(filters))
+    filter_tiles = [
+        album.tile(f"filter-{i}", filter, alt=f"Filter {i} of conv1", label=str(i)) for i, filter in enumerate(filters)
+    ]
+    map_tiles = [album.tile("seen", images[number], alt=f"A handwritten {name}", label="image")] + [
+        album.tile(f"map-{i}", map, alt=f"The map of filter {i}", label=str(i)) for i, map in enumerate(maps)
+    ]
+    side = filters[0].shape[0]
+    return Section(
+        "The first filters",
+        (
+            Text(
+                f"The {len(filters)} filters of `conv1` are {side}×{side} pixels of RGB, so they can be looked at "
+                "directly, as AlexNet's paper does in figure 3. Each is stretched to the full range by itself."
+            ),
+            Gallery(
+                tuple(filter_tiles),
+                "The filters. All training images are grey, so colour carries nothing: the tints are what is left of "
+                "the random numbers that training began with.",
+            ),
+            Gallery(
+                tuple(map_tiles),
+                f"A test image, a {name}, and its maps after the ReLU; each stretched from its smallest value, "
+                "black, to its largest, white.",
+            ),
+        ),
+    )
+
+
+def most_activating(seen: Seen, network: Network, data: DataSet, album: Album) -> Section:
+    """Rows of the training images that excite a channel most, with the part that it sees."""
+    labels = data.splits["train"].labels
+    blocks = [_strips(seen, layer, network, data, labels, album) for layer in seen.layers]
+    return Section(
+        "Most activating inputs",
+        (
+            Text(
+                "A simple way to learn what a unit looks for: run all training images and keep those that excite it "
+                "most (Zeiler & Fergus 2014). A frame marks the unit's receptive field, cut off at the border, where "
+                "that is less than the whole image. Early channels answer to strokes at any place, the last ones to "
+                "digits. But this only partly reveals a unit's preference: it does not tell what in the image "
+                "excited it."
+            ),
+            *blocks,
+        ),
+    )
+
+
+def _strips(seen: Seen, layer: str, network: Network, data: DataSet, labels: np.ndarray, album: Album) -> Strips:
+    field = network.operation(layer).field.size
+    strips = []
+    for channel, inputs in seen.shown(layer).items():
+        names = [data.labels[labels[t.index]] for t in inputs]
+        (common, times), *_ = Counter(names).most_common(1)
+        tile = album.strip(
+            f"top-{layer.replace('/', '-')}-{channel}",
+            [_framed(t) for t in inputs],
+            alt=f"The {len(inputs)} images that activate channel {channel} of {layer} most: {', '.join(names)}",
+        )
+        strips.append(Strip(f"channel {channel}", f"{times} of {len(inputs)} are a {common}", tile))
+    whole = field >= max(data.size)
+    view = f"A unit sees {field}×{field} pixels{', the whole image and its padding' if whole else ''}."
+    return Strips(tuple(strips), f"`{layer}`, the best input on the left. {view}")
+
+
+def _framed(top: TopInput) -> np.ndarray:
+    """The image, enlarged, with a frame around what the unit saw unless that is all."""
+    large = enlarge(top.image, ENLARGED)
+    height, width = top.image.shape[:2]
+    if top.box == (0, 0, height, width):
+        return large
+    y0, x0, y1, x1 = (ENLARGED * edge for edge in top.box)
+    return draw_box(large, (y0, x0, y1, x1), (0.95, 0.45, 0.15), 2)

@@ -1,0 +1,124 @@
+"""Pictures as arrays: side by side, larger, coloured, into a PNG file.
+
+A picture is float [H,W,3], RGB in [0,1].
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from math import ceil, sqrt
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that all between it and white differ in lightness
+BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
+
+
+def picture(pixels) -> np.ndarray:
+    """Grey [H,W] or [H,W,1] or RGB [H,W,3] as float32 RGB, clipped to [0,1]. ValueError for anything else."""
+    pixels = np.asarray(pixels, np.float32)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape:
+        raise ValueError(f"the picture has shape {pixels.shape}; expected [H,W] or [H,W,3]")
+    if not np.isfinite(pixels).all():
+        raise ValueError("the picture has values that are not finite; expected numbers in [0,1]")
+    return np.clip(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), 0, 1)
+
+
+def grid(images: Sequence, columns: int | None = None, gap: int = 1, background: float = 1.0) -> np.ndarray:
+    """Pictures of one size as tiles, row by row, `gap` pixels between and around them: [rows·.., columns·.., 3].
+
+    Without `columns` there are as many as rows, or a few more.
+    """
+    tiles = [picture(image) for image in images]
+    if not tiles or len({tile.shape for tile in tiles}) > 1:
+        sizes = sorted({tile.shape[:2] for tile in tiles})
+        raise ValueError(f"cannot tile {len(tiles)} pictures of sizes {sizes}; expected one or more of one size")
+    columns = ceil(sqrt(len(tiles))) if columns is None else columns
+    if columns < 1 or gap < 0:
+        raise ValueError(f"columns is {columns} and gap is {gap}; expected 1 or more columns and no negative gap")
+    columns, (height, width, _) = min(columns, len(tiles)), tiles[0].shape
+    rows = ceil(len(tiles) / columns)
+    shape = (gap + rows * (height + gap), gap + columns * (width + gap), 3)
+    sheet = np.full(shape, background, np.float32)
+    for number, tile in enumerate(tiles):
+        top, left = gap + number // columns * (height + gap), gap + number % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def normalize(values: np.ndarray) -> np.ndarray:
+    """Smallest → 0, largest → 1; a constant → 0."""
+    low, high = np.min(values), np.max(values)
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def enlarge(image, scale: int) -> np.ndarray:
+    """Every pixel as a square of `scale` pixels: [H,W,3] → [scale·H, scale·W, 3]."""
+    if scale < 1:
+        raise ValueError(f"scale is {scale}; expected a whole number, 1 or more")
+    return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def fit(image, size: int, background: float = 1.0) -> np.ndarray:
+    """A square of `size` pixels with the picture in its middle: enlarged by a whole factor, or averaged smaller."""
+    image = picture(image)
+    longer = max(image.shape[:2])
+    if longer <= size:
+        image = enlarge(image, size // longer)
+    else:
+        height, width = (max(1, round(n * size / longer)) for n in image.shape[:2])
+        small = Image.fromarray(_bytes(image)).resize((width, height), Image.Resampling.BOX)
+        image = np.asarray(small, np.float32) / 255
+    square = np.full((size, size, 3), background, np.float32)
+    top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
+    square[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return square
+
+
+def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width: int = 1) -> np.ndarray:
+    """The picture with the outline of (top, left, bottom, right), drawn within these bounds."""
+    image = picture(image).copy()
+    top, left, bottom, right = box
+    inside = image[top:bottom, left:right]
+    middle = inside[width:-width, width:-width].copy()
+    inside[:] = color
+    inside[width:-width, width:-width] = middle
+    return image
+
+
+def diverging(values, times: float | None = None) -> np.ndarray:
+    """Signed numbers as a picture; what is −1 or 1 after multiplying by `times` is full. Default: the largest is.
+
+    [H,W]: red above 0, white at 0, blue below. [H,W,3], such as an attack's noise: each channel brighter or darker
+    than grey, which is 0.
+    """
+    values = np.asarray(values, np.float32)
+    largest = np.max(np.abs(values), initial=0)
+    if times is None:
+        times = 1 / largest if largest > 0 else 1.0
+    scaled = np.clip(times * values, -1, 1)
+    if values.ndim == 3:
+        return picture(0.5 + 0.5 * scaled)
+    amount = np.abs(scaled)[..., None]  # [H,W,1]
+    color = np.where(scaled[..., None] > 0, RED, BLUE)  # [H,W,3]
+    return picture(1 - amount * (1 - color))
+
+
+def save_png(path: str | Path, image, scale: int = 1) -> Path:
+    """Write the picture, enlarged `scale` times, as PNG; its folder is made. The file is whole or not there."""
+    path = Path(path)
+    file = Image.fromarray(_bytes(enlarge(image, scale)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    file.save(partial, format="PNG", optimize=True)
+    os.replace(partial, path)
+    return path
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    return np.rint(picture(image) * 255).astype(np.uint8)

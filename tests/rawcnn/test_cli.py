@@ -1,0 +1,170 @@
+"""The command line as a user meets it: results on stdout, one line and exit code 2 for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rawcnn.cli import main
+
+
+@pytest.fixture
+def rawcnn_command(capsys):
+    """Run the command line in this process → (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def small_run(rawcnn_command, tmp_path):
+    """A network trained for one epoch on the digits: the folder of its run."""
+    folder = tmp_path / "run"
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", folder, "--json")
+    assert code == 0, err
+    return folder
+
+
+def test_help_does_not_load_tensorflow():
+    script = "import sys; from rawcnn.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    script += "assert 'tensorflow' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for verb in (
+        "tour",
+        "models",
+        "profile",
+        "paper",
+        "train",
+        "evaluate",
+        "predict",
+        "attack",
+        "visualize",
+        "benchmark",
+    ):
+        assert verb in result.stdout
+
+
+def test_profile_as_table_json_and_csv(rawcnn_command, tmp_path):
+    code, out, _ = rawcnn_command("profile", "alexnet", "--csv", tmp_path / "rows.csv")
+    assert code == 0
+    assert "conv1" in out and "60,965,224 parameters" in out and "724,406,816 MACs" in out
+    assert (tmp_path / "rows.csv").read_text().startswith("name,kind,output_shape")
+    code, out, err = rawcnn_command("profile", "resnet50", "--json", "-o", "version=v1.5")
+    assert code == 0 and json.loads(out)["totals"]["macs"] == 4_089_184_256
+    assert "version=v1.5" in err  # the resolved settings
+
+
+def test_profile_measures_and_draws(rawcnn_command, tmp_path):
+    words = ("profile", "cifar_resnet20", "--size", 8, "--measure", "--plot", tmp_path / "roofline.png", "--json")
+    code, out, _ = rawcnn_command(*words)
+    assert code == 0
+    assert len(json.loads(out)["measured"]["layers"]) == len(json.loads(out)["rows"])
+    with Image.open(tmp_path / "roofline.png") as picture:
+        assert picture.size > (400, 300)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg"])
+def test_paper(rawcnn_command, name):
+    code, out, _ = rawcnn_command("paper", name)
+    assert code == 0 and "printed" in out and "counted" in out
+    code, out, _ = rawcnn_command("paper", name, "--json")
+    assert json.loads(out)["paper"] == name
+
+
+def test_train_evaluate_predict_and_resume(rawcnn_command, small_run, tmp_path):
+    weights = small_run / "weights.safetensors"
+    code, out, err = rawcnn_command("evaluate", "cifar_resnet20", "--data", "digits", "--weights", weights, "--json")
+    assert code == 0, err
+    assert json.loads(out)["images"] == 355
+
+    image = tmp_path / "image.png"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(image)
+    code, out, err = rawcnn_command("predict", "cifar_resnet20", image, "--weights", weights, "--json", "--top", 3)
+    assert code == 0, err
+    guesses = json.loads(out)[0]["guesses"]
+    assert len(guesses) == 3 and guesses[0]["probability"] >= guesses[1]["probability"]
+
+    assert list((small_run / "events").glob("events.out.tfevents*"))
+    words = ("train", "cifar_resnet20", "--epochs", 2, "--output", small_run, "--json")
+    code, out, err = rawcnn_command(*words)
+    assert code == 0 and "going on after epoch 1" in err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["epoch"] for line in lines[:-1]] == [2] and "result" in lines[-1]
+    assert len(json.loads((small_run / "history.json").read_text())) == 2
+
+
+def test_weights_import_and_show(rawcnn_command, data_folder, tmp_path):
+    source = data_folder / "cifar-resnet20-torch.safetensors"
+    ours = tmp_path / "ours.safetensors"
+    code, out, err = rawcnn_command("weights", "import", "cifar_resnet20", source, "--output", ours)
+    assert code == 0 and ours.is_file(), err
+    code, out, _ = rawcnn_command("weights", "show", ours, "--json")
+    assert code == 0 and "conv1/filters" in json.loads(out)["tensors"]
+    code, _, err = rawcnn_command("weights", "import", "cifar_resnet32", source, "--output", ours)
+    assert code == 2 and "nothing was loaded" in err and err.count("\n") <= 2
+
+
+WRONG = {
+    "unknown model": (("profile", "lenet"), "there is no model 'lenet'"),
+    "unknown option": (("profile", "alexnet", "-o", "depth=3"), "no option depth"),
+    "option without a value": (("profile", "alexnet", "-o", "groups"), "expected NAME=VALUE"),
+    "unknown verb": (("fly",), "fly"),
+    "unknown flag": (("profile", "alexnet", "--fly"), "--fly"),
+    "not a number": (("profile", "alexnet", "--batch", "many"), "many"),
+    "too small": (("profile", "vgg16", "--size", "16"), "does not fit"),
+    "unknown data": (("train", "cifar_resnet20", "--data", "imagenet"), "imagenet"),
+    "unknown recipe": (("train", "cifar_resnet20", "--recipe", "magic"), "there is no recipe 'magic'"),
+    "no weights": (
+        ("evaluate", "cifar_resnet20", "--data", "digits", "--weights", "none.safetensors"),
+        "none.safetensors",
+    ),
+    "no image": (("predict", "cifar_resnet20", "none.png"), "none.png"),
+    "unknown paper": (("paper", "lenet"), "alexnet, vgg, googlenet, resnet"),
+    "nothing to train": (("paper", "vgg", "--train"), "rawcnn paper resnet --train"),
+    "no folder": (("train", "cifar_resnet20", "--data", "folder:no/such/folder"), "no/such/folder"),
+    "wrong classes": (("evaluate", "resnet18", "--data", "digits", "--size", "32"), "10 classes"),
+}
+
+
+@pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = rawcnn_command(*words)
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("rawcnn: ") and message in last
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs" / "weights.safetensors").exists()
+
+
+def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):
+    for name in ("cat", "dog"):
+        folder = tmp_path / "pets" / name
+        folder.mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
+    (tmp_path / "pets" / "cat" / "broken.png").write_bytes(b"no image")
+    words = ("train", "cifar_resnet20", "--data", f"folder:{tmp_path / 'pets'}", "--batch", 4, "--epochs", 1)
+    words += ("--output", tmp_path / "run")
+    code, _, err = rawcnn_command(*words)
+    assert code == 2 and "broken.png" in err and "--skip-unreadable" in err
+    code, out, err = rawcnn_command(*words, "--skip-unreadable")
+    assert code == 0 and "left out 1 unreadable" in err, err
+
+
+def test_loss_that_is_no_number_stops_with_a_line(rawcnn_command, tmp_path):
+    words = ("train", "cifar_resnet20", "--rate", 1e30, "--epochs", 1, "--output", tmp_path / "run")
+    code, _, err = rawcnn_command(*words)
+    assert code == 2 and "the loss is" in err and "--rate" in err
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
