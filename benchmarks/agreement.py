@@ -1,12 +1,12 @@
 """Equal first, then fast: the comparison of two implementations that goes before every race.
 
-Logits must agree to 1e-4 of the largest, gradients of each variable to 1e-3 of its largest. Where the latter fails, a ReLU
-may be the reason: its slope jumps at zero, and among a million inputs one lies so near that rounding decides; in a CIFAR
-ResNet-20 one such unit moves the gradients by .2 % of their length, and the eager float32 gradients are as far from the
-float64 ones as from XLA's. So then all gradients, as one vector, may differ by 1 % of their length, or by four times what
-rounding the images does to the reference itself (2 % in a ResNet-50 at 64 pixels). In float64 nothing is lost: there the
-Keras twin of such a network agrees to 1e-6, which the tests show. In bfloat16 a deep network's gradients can lose their
-direction altogether; then their lengths are compared, and the race compares the two networks in float32 first.
+Logits must agree to 1e-4 of the largest, gradients of each variable to 1e-3 of its largest. Where the latter fails, a
+ReLU may be the reason: its slope jumps at zero, and among a million inputs one lies so near that rounding decides. In a
+CIFAR ResNet-20 one such unit moves the gradients by .2 % of their length, so that eager float32 is as far from float64
+as from XLA. So then all gradients, as one vector, may differ by 1 % of their length, or by four times what rounding the
+images does to the reference itself (2 % in a ResNet-50 at 64 pixels). In float64 nothing is lost: there the Keras twin
+of such a network agrees to 1e-6, which the tests show. In bfloat16 a deep network's gradients can lose their direction
+altogether; then their lengths are compared, and the race compares the two networks in float32 first.
 """
 
 from __future__ import annotations

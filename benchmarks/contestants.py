@@ -1,9 +1,9 @@
 """Who races: the same job done by rawcnn and by Keras, each in the ways that its users have.
 
-    rawcnn graph, rawcnn xla            the plain function, compiled as a TensorFlow graph or by XLA
-    keras default, keras jit, no jit    predict_on_batch or train_on_batch, compiled with jit_compile="auto", True, False
-    keras function, function xla        a tf.function written by hand around the Keras model; in training with its own
-                                        tape and momentum, without Keras's trainer
+    rawcnn graph, xla              the plain function, compiled as a TensorFlow graph or by XLA
+    keras default, jit, no jit     predict_on_batch or train_on_batch; jit_compile is "auto", True, False
+    keras function, function xla   a tf.function written by hand around the Keras model; in training with its own tape
+                                   and momentum, without Keras's trainer
 
 All share weights (training contestants of one side train the same variables, each with its own velocities), images and
 labels, which lie on the device. A call waits for its result: the logits, or the loss.
@@ -105,8 +105,9 @@ def _raw_step(setup: Setup, name: str, how: str) -> Contestant:
     }
 
     def step(images, labels, seed, rate):
-        values = [{k: tf.convert_to_tensor(v) for k, v in owned.items()} for owned in (network.variables, slots)]
-        new, new_slots, _, metrics = update(network, recipe, *values, {}, images, labels, seed, rate)
+        variables = {path: tf.convert_to_tensor(v) for path, v in network.variables.items()}
+        velocities = {slot: tf.convert_to_tensor(v) for slot, v in slots.items()}
+        new, new_slots, _, metrics = update(network, recipe, variables, velocities, {}, images, labels, seed, rate)
         for owned, changed in ((network.variables, new), (slots, new_slots)):
             for key, value in changed.items():
                 owned[key].assign(value)

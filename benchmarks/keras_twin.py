@@ -164,7 +164,7 @@ LAYERS: dict[str, Callable] = {
 
 def _preprocess(kind: str, images):
     """The network's first step, in float32 and in the same order, so that both round alike."""
-    mean, deviation, caffe = (np.float32(v) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION, CAFFE_MEAN))
+    mean, deviation, caffe = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION, CAFFE_MEAN))
     step = {
         "none": lambda x: x,
         "centered": lambda x: x * 2 - 1,
@@ -178,11 +178,11 @@ def _preprocess(kind: str, images):
 
 
 def keras_twin(network: Network, dtype: str = "float32") -> keras.Model:
-    """A functional Keras model that computes what `network` does: images [B,H,W,3] in [0,1] → float32 logits.
+    """A functional Keras model that computes what `network` does: images [B,H,W,3] in [0,1] → logits [B,classes].
 
-    `dtype` is "float32", "bfloat16" (Keras's policy mixed_bfloat16) or "float64" (for exact comparisons). Its layers are named as the network's
-    operations, with "." for "/". ValueError for an operation that has no Keras layer here, and for variables that only
-    training uses (GoogLeNet's auxiliary heads).
+    `dtype` is "float32", "bfloat16" (Keras's policy mixed_bfloat16) or "float64" (for exact comparisons). Layers are
+    named as the network's operations, with "." for "/". ValueError for an operation that has no Keras layer here, and
+    for variables that only training uses (GoogLeNet's auxiliary heads).
     """
     if dtype not in POLICIES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(POLICIES)}")

@@ -1,13 +1,13 @@
 """The kernels' interchangeable forms against each other, each as a TensorFlow graph and under XLA.
 
 A case is one kernel on one shape, forward or with its gradients. Outputs are compared with the first form's before
-anything is timed; GFLOP/s are the kernel's own count (`kernels.*_cost`) over the median, also for forms that compute the
-same with fewer operations, as Winograd's do: so the forms of a case can be compared.
+anything is timed. GFLOP/s are the kernel's own count (`kernels.*_cost`) over the median, also for forms that need fewer
+operations, as Winograd's do: so the forms of a case can be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -123,15 +123,25 @@ class KernelResult:
 # The forms of each kernel ---------------------------------------------------------------------------------------
 
 Function = Callable[..., tf.Tensor]
+FORMS = {
+    "conv2d": ("nn", "im2col", "shifted"),
+    "max_pool": ("nn", "shifted"),
+    "average_pool": ("nn", "shifted"),
+    "batch_norm": ("fused", "explicit", "matmul"),
+    "lrn": ("nn", "explicit"),
+}
 
 
-def _conv2d(case: Case, dtype) -> tuple[dict[str, Function], list[tf.Tensor], kernels.Cost]:
+def forms(case: Case) -> tuple[str, ...]:
+    """The forms that can do this case; Winograd's are for 3×3 filters with stride 1."""
+    winograd = case.kernel == "conv2d" and (case.window, case.stride) == (3, 1)
+    return FORMS[case.kernel] + (("winograd", "winograd4") if winograd else ())
+
+
+def _conv2d(case: Case, dtype) -> tuple[Mapping[str, Function], list[tf.Tensor], kernels.Cost]:
     filter_shape = (case.window, case.window, case.channels, case.out)
-    forms = ["nn", "im2col", "shifted"]
-    if (case.window, case.stride) == (3, 1):
-        forms += ["winograd", "winograd4"]
     filters = _random(filter_shape, 1, dtype) * tf.cast((2 / np.prod(filter_shape[:3])) ** 0.5, dtype)
-    functions = {form: partial(kernels.conv2d, stride=case.stride, algorithm=form) for form in forms}
+    functions = {form: partial(kernels.conv2d, stride=case.stride, algorithm=form) for form in forms(case)}
     cost = kernels.conv2d_cost(filter_shape, case.output_shape)
     return functions, [_random(case.input_shape, 0, dtype), filters], cost
 
@@ -139,7 +149,7 @@ def _conv2d(case: Case, dtype) -> tuple[dict[str, Function], list[tf.Tensor], ke
 def _pool(pool: Function, case: Case, dtype):
     functions = {
         form: partial(pool, size=case.window, stride=case.stride, padding="SAME", algorithm=form)
-        for form in ("nn", "shifted")
+        for form in forms(case)
     }
     cost = kernels.pool_cost(case.input_shape, case.output_shape, case.window)
     return functions, [_random(case.input_shape, 0, dtype)], cost
@@ -149,16 +159,14 @@ def _batch_norm(case: Case, dtype):
     def form(algorithm, x, scale, offset):
         return kernels.batch_normalization_training(x, scale, offset, 1e-5, algorithm)[0]
 
-    functions = {name: partial(form, name) for name in ("fused", "explicit", "matmul")}
+    functions = {name: partial(form, name) for name in forms(case)}
     scale, offset = _random((case.channels,), 1, tf.float32), _random((case.channels,), 2, tf.float32)
     cost = kernels.batch_normalization_cost(case.input_shape, training=True)
     return functions, [_random(case.input_shape, 0, dtype), scale, offset], cost
 
 
 def _lrn(case: Case, dtype):
-    functions = {
-        form: partial(kernels.local_response_normalization, algorithm=form) for form in ("nn", "explicit")
-    }
+    functions = {form: partial(kernels.local_response_normalization, algorithm=form) for form in forms(case)}
     return functions, [_random(case.input_shape, 0, dtype)], kernels.local_response_normalization_cost(case.input_shape)
 
 
@@ -175,7 +183,7 @@ def _random(shape: Sequence[int], seed: int, dtype) -> tf.Tensor:
     return tf.cast(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
 
 
-def contestants(case: Case, job: str, precision: str) -> tuple[dict[str, Callable[[], list[np.ndarray]]], int]:
+def contestants(case: Case, job: str, precision: str) -> tuple[Mapping[str, Callable[[], list[tf.Tensor]]], int]:
     """("form mode" → a call that gives its results, floating point operations of one call).
 
     The results of "forward" are the output; of "gradient" the output and the gradients to all inputs, from an upstream
@@ -210,9 +218,7 @@ def _call(function, inputs, upstream) -> list[tf.Tensor]:
     return results
 
 
-def race_kernel(
-    case: Case, job: str = "forward", *, precision: str = "float32", rounds: int = 10
-) -> KernelResult:
+def race_kernel(case: Case, job: str = "forward", *, precision: str = "float32", rounds: int = 10) -> KernelResult:
     """Race the forms of one case. ValueError for an unknown job or precision; Disagreement where results differ."""
     if job not in JOBS:
         raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
@@ -222,7 +228,7 @@ def race_kernel(
     first_calls, differences, reference = {}, {}, None
     for name, call in calls.items():
         first_calls[name], tensors = timed(call)
-        results = [tf.cast(t, tf.float32).numpy() for t in tensors]  # type: ignore[attr-defined]
+        results = [tf.cast(t, tf.float32).numpy() for t in tensors]
         reference = reference or results
         differences[name] = compare(case, name, precision, reference, results)
     seconds = interleaved(calls, rounds)

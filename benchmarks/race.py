@@ -1,8 +1,8 @@
 """A race of one job on one network, rawcnn against Keras, by one protocol.
 
-The same weights, precision, batch, loss and optimiser; data resident; results compared first, and no time is told unless
-they agree; then rounds A B C A B C …; median and spread of each. The headline is the median of Keras's best contestant
-over that of the one that `rawcnn.compile.choose` takes on this machine: above 1, rawcnn is faster.
+The same weights, precision, batch, loss and optimiser; data resident; results compared first, and no time is told
+unless they agree; then rounds A B C A B C …; median and spread of each. The headline is the median of Keras's best
+contestant over that of the one that `rawcnn.compile.choose` takes on this machine: above 1, rawcnn is faster.
 
 Batch normalisation normalises alike in both; for its running average rawcnn takes the unbiased variance of the batch,
 Keras the biased one, which a training step's gradients do not see. Networks with dropout draw their masks differently:
@@ -138,8 +138,9 @@ def race(
         raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1")
-    given = isinstance(model, Network)
-    network = model if given else rawcnn.create(model, classes=classes, size=size, precision=precision)
+    if isinstance(model, str):
+        model = rawcnn.create(model, classes=classes, size=size, precision=precision)
+    network = model
     start = {path: v.numpy() for path, v in network.variables.items()}
     try:
         return _race(network, job, batch, rounds, names, start, progress or (lambda what, done, total: None))
@@ -172,22 +173,24 @@ def _race(network, job, batch, rounds, names, start, progress) -> RaceResult:
         single = setup.twin if network.precision == "float32" else keras_twin(network, "float32")
         twin = check_twin(network, single, setup.images[some], setup.labels[some])
         del single
-    entered, first_calls, differences = [], {}, {}
+    entered, first_calls = [], {}
+    differences: dict[str, float | None] = {}
     reference: tuple[str, np.ndarray, Gradients | None] | None = None
     for number, name in enumerate(names):
         contestant = JOBS[job](setup, name)
         first_calls[name], result = timed(contestant.run)
         gradients = _step_gradients(contestant, setup, start) if contestant.gradients else None
         setup.reset(start)
-        differences[name] = 0.0
+        _finite(contestant, result, gradients)
         if reference is None:
             reference = name, result, gradients
+            differences[name] = 0.0
         elif drops and contestant.side != reference[0].split()[0]:
-            _finite(contestant, result, gradients)
+            differences[name] = None
         else:
             differences[name] = _compare(contestant, result, gradients, reference, setup)
         entered.append(contestant)
-        progress(f"{name}: first call {first_calls[name]:.1f} s, the result agrees", 2 + number, total)
+        progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + number, total)
     del reference
     memory = {}
     for number, contestant in enumerate(entered):

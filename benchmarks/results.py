@@ -47,7 +47,8 @@ def device() -> dict[str, object]:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     model = re.search(r"model name\s*:\s*(.+)", text)
-    flags = set((re.search(r"(?:flags|Features)\s*:\s*(.+)", text) or [None, ""])[1].split())  # type: ignore[index]
+    found = re.search(r"(?:flags|Features)\s*:\s*(.+)", text)
+    flags = set(found[1].split()) if found else set()
     gpus = [
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
@@ -122,7 +123,8 @@ def read(folder: Path = FOLDER) -> list[Record]:
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}, is not JSON ({error.msg}); expected one record a line") from error
+                what = f"{path}, line {number}, is not JSON ({error.msg}); expected one record a line"
+                raise ValueError(what) from error
     return records
 
 
@@ -142,10 +144,8 @@ def races(records: Sequence[Record]) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """The races as a Markdown table, a device after another, with what it was measured on under it."""
+    """The races as Markdown tables, one a device, with what it was measured on under it; "" where there are none."""
     chosen = races(records)
-    if not chosen:
-        return "No race has been run yet: `rawcnn benchmark` runs one.\n"
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in chosen):
         here = [r for r in chosen if _device_words(r["device"]) == where]
@@ -159,7 +159,7 @@ def table(records: Sequence[Record]) -> str:
             "the rounds' ratios.",
             "",
         ]
-    return "\n".join(lines[:-1]) + "\n"
+    return "\n".join(lines)
 
 
 def _row(r: Record) -> str:
@@ -202,8 +202,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def _device_words(device: Mapping[str, Any]) -> str:
-    fast = [f for f in device["flags"] if f.startswith(("avx512f", "avx512_bf16", "amx_bf16", "sve"))] or device["flags"]
-    words = f"{device['cores']} cores of {device['cpu']}" + (f" ({', '.join(fast)})" if fast else "")
+    flags = ", ".join(device["flags"])
+    words = f"{device['cores']} cores of {device['cpu']}" + (f" ({flags})" if flags else "")
     return f"{', '.join(device['gpus'])}, {words}" if device["gpus"] else words
 
 
@@ -225,7 +225,8 @@ def rewrite(text: str, records: Sequence[Record]) -> str:
         raise ValueError(f"expected the lines {START} and {END}, each once and in this order")
     before, rest = text.split(START)
     after = rest.split(END)[1]
-    return f"{before}{START}\n\n{table(records)}\n{END}{after}"
+    tables = table(records)
+    return f"{before}{START}\n" + (f"\n{tables}\n" if tables else "") + f"{END}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

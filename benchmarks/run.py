@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.contestants import JOBS
-from benchmarks.kernels_race import CASES, JOBS as KERNEL_JOBS
-from benchmarks.kernels_race import Case, KernelResult, race_kernels
+from benchmarks.kernels_race import CASES, Case, KernelResult, race_kernels
+from benchmarks.kernels_race import JOBS as KERNEL_JOBS
 from benchmarks.race import RaceResult, race
 from benchmarks.results import append
 from benchmarks.timing import Progress

@@ -1,4 +1,4 @@
-"""Interleaved timing: A B C A B C …, so that what disturbs the machine disturbs all alike; and the memory of one call."""
+"""Interleaved timing, A B C A B C …: what disturbs the machine disturbs all alike. And the memory of one call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +27,7 @@ class Timing:
     first_call: float  # seconds of the first call: tracing, compiling, and one run
     seconds: tuple[float, ...]
     memory: int | None  # bytes that one call takes above what is held before it; None where the system does not tell
-    difference: float  # from the reference's result, relative to the largest value
+    difference: float | None  # from the reference, relative to the largest value; None: it draws other random numbers
 
     @property
     def median(self) -> float:
@@ -53,7 +54,7 @@ class Timing:
         }
 
 
-def timed(run: Run) -> tuple[float, object]:
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     """(seconds, result) of one call, which must wait for its own result."""
     start = time.perf_counter()
     result = run()

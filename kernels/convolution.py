@@ -125,13 +125,16 @@ def _nn(x, filters, stride, padding, dilation, groups):
 
     @tf.custom_gradient
     def convolution(x, filters):
+        y = tf.nn.conv2d(x, filters, stride, words, dilations=dilation)
+
         def gradients(dy):
+            dy = tf.ensure_shape(dy, y.shape)  # which a graph may have lost on the way
             return (
                 conv2d_input_gradient(dy, filters, x.shape[1:3], stride, padding, dilation, groups),
                 conv2d_filter_gradient(x, dy, kernel, stride, padding, dilation, groups),
             )
 
-        return tf.nn.conv2d(x, filters, stride, words, dilations=dilation), gradients
+        return y, gradients
 
     return convolution(x, filters)
 

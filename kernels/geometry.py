@@ -88,9 +88,7 @@ def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
     return tf.pad(x, ((0, 0), *pads, (0, 0)), constant_values=tf.constant(value, x.dtype))
 
 
-def window_views(
-    x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]
-) -> list[tf.Tensor]:
+def window_views(x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]) -> list[tf.Tensor]:
     """What each tap of the window sees, row by row: kh·kw strided views [B,H',W',C] of the padded image."""
     (kh, kw), (sh, sw), (dh, dw) = pair(window), pair(stride), pair(dilation)
     return [

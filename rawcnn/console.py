@@ -38,7 +38,7 @@ class Screen:
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: Sequence[str] = ()
     ) -> None:
-        """A table on stdout; columns in `text` are set left, numbers right; the last may wrap. Nothing with `--json`."""
+        """A table on stdout; columns in `text` are set left, the last may wrap. Nothing with `--json`."""
         if self.as_json:
             return
         table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold")

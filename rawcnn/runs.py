@@ -81,8 +81,8 @@ def prepare(
     if recipe is None:
         recipe = "digits" if data == "digits" else next(r for start, r in OWN_RECIPE.items() if model.startswith(start))
     chosen = find_recipe(recipe)
-    changes: dict[str, Any] = {key: value for key, value in (("epochs", epochs), ("batch", batch), ("rate", rate)) if value is not None}
-    chosen = replace(chosen, **changes)
+    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "rate": rate}
+    chosen = replace(chosen, **{key: value for key, value in changes.items() if value is not None})
     if size is None and not model.startswith("cifar_"):
         size = entry.size
     if "auxiliary" in entry.options and chosen.auxiliary_weight:

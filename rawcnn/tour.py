@@ -70,13 +70,13 @@ def run(
     progress: Report | None = None,
     epochs: int = EPOCHS,
     race: bool = True,
-    command: str = "rawcnn tour",
 ) -> dict[str, object]:
     """Take the tour and write `folder`/index.html, its pictures and tour.json; gives what is in tour.json.
 
     `progress(step, done, total)` is told how it goes (`rawcnn.report.progress.bars` shows it). The folder changes only
     when all is done. Raises ValueError where it cannot be written, and TrainingFailed where the loss is no number.
     """
+    command = f"rawcnn tour --seed {seed} --epochs {epochs} --{'race' if race else 'no-race'}"
     with written_whole(folder) as beside:
         page, results = take(Album(beside), Clock(progress or silent), seed, epochs, race, command)
         (beside / "tour.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
@@ -184,17 +184,18 @@ def train(clock: Clock, seed: int, epochs: int) -> training.Trained:
 
 
 def race_keras(clock: Clock) -> list[dict[str, object]]:
-    """A network's training step and its inference against Keras's."""
-    from benchmarks.race import race as against_keras  # Keras is only for this
+    """A network's inference and training step against Keras's."""
+    from benchmarks.run import tour_race  # Keras is imported for this alone
 
-    races = []
-    for job in ("training", "inference"):
-        with clock.step(f"Race against Keras: {job}") as report:
-            result = against_keras(
-                NETWORK, job, batch=64, size=32, rounds=10, progress=lambda _, *counts, report=report: report(*counts)
-            )
-        races.append(result.to_json())
-    return races
+    with clock.step("Race against Keras") as report:
+        finished = 0  # races: each counts its own steps
+
+        def told(_: str, done: int, total: int) -> None:
+            nonlocal finished
+            report(finished * total + done, 2 * total)
+            finished += done == total
+
+        return [result.to_json() for result in tour_race(told)]
 
 
 def classics(comparisons, profiles, stacks, modules, album: Album) -> Iterator[Section]:

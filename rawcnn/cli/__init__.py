@@ -32,6 +32,7 @@ for verb in (
     learn.evaluate,
     learn.predict,
     look.attack,
+    look.benchmark,
 ):
     app.command()(verb)
 app.add_typer(look.visualize, name="visualize")

@@ -159,3 +159,74 @@ def tour(
         results = run(output, seed=seed, progress=report, epochs=epochs or EPOCHS, race=race)
     screen.say(f"wrote {output / 'index.html'}: open it in a browser")
     screen.emit(results)
+
+
+def benchmark(
+    models: Annotated[list[str] | None, typer.Argument(help="Networks to race, or `kernels`.")] = None,
+    job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
+    batch: Batch = 8,
+    size: Size = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes.", min=1)] = None,
+    precision: Precision = "float32",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 10,
+    contestant: Annotated[list[str] | None, typer.Option(help="Some of the contestants; all otherwise.")] = None,
+    output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
+        "benchmarks/results/races.jsonl"
+    ),
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Race rawcnn against Keras, outputs checked equal first; or the kernels' forms against each other."""
+    import sys
+
+    from benchmarks.run import MODELS, run, run_kernels
+
+    screen = Screen(as_json)
+    names = models or list(MODELS)
+    command = "rawcnn " + " ".join(sys.argv[1:])
+    screen.settings(models=",".join(names), batch=batch, size=size, precision=precision, rounds=rounds, seed=seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with screen.bar("racing") as told:
+
+        def progress(what: str, done: int, total: int) -> None:
+            told(done, total, what)
+
+        if "kernels" in names:
+            forms = run_kernels(precision=precision, rounds=rounds, file=output, command=command, progress=progress)
+            raced = [name for name in names if name != "kernels"]
+        else:
+            forms, raced = [], names
+        races = run(
+            raced,
+            job or ("inference", "training"),
+            batch=batch,
+            size=size,
+            classes=classes,
+            precision=precision,
+            rounds=rounds,
+            contestants=contestant,
+            file=output,
+            command=command,
+            progress=progress,
+        )
+    for race in races:
+        rows = [
+            (
+                t.name,
+                f"{t.median * 1e3:.1f}",
+                f"{min(t.seconds) * 1e3:.1f}",
+                f"{max(t.seconds) * 1e3:.1f}",
+                f"{t.first_call:.1f}",
+            )
+            for t in race.timings
+        ]
+        columns = ("contestant", "median ms", "fastest", "slowest", "first call s")
+        screen.table(f"{race.model}, {race.job}, batch {race.batch}", columns, rows, text=("contestant",))
+        if race.ratio:
+            low, high = min(race.ratios), max(race.ratios)
+            screen.say(f"Keras's best takes {race.ratio:.2f} times as long ({low:.2f} to {high:.2f} over the rounds)")
+    for form in forms:
+        speeds = [(t.name, f"{t.median * 1e3:.3f}", f"{form.gflops(t):.1f}") for t in form.timings]
+        screen.table(f"{form.case}, {form.job}", ("form", "median ms", "GFLOP/s"), speeds, text=("form",))
+    screen.say(f"appended to {output}")
+    screen.emit({"races": [r.to_json() for r in races], "kernels": [f.to_json() for f in forms]})

@@ -81,11 +81,11 @@ def fit(image, size: int, background: float = 1.0) -> np.ndarray:
 
 
 def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width: int = 1) -> np.ndarray:
-    """The picture with the outline of (top, left, bottom, right), drawn within these bounds."""
-    image = picture(image).copy()
-    top, left, bottom, right = box
+    """The picture with the outline of (top, left, bottom, right), drawn within these bounds, and white around it."""
+    image, (top, left, bottom, right) = picture(image).copy(), box
     inside = image[top:bottom, left:right]
     middle = inside[width:-width, width:-width].copy()
+    image[max(top - width, 0) : bottom + width, max(left - width, 0) : right + width] = 1
     inside[:] = color
     inside[width:-width, width:-width] = middle
     return image

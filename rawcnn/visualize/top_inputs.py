@@ -126,7 +126,7 @@ def contact_sheet(
     *,
     columns: int | None = None,
     tile: int = 64,
-    gap: int = 4,
+    gap: int = 8,
     color: tuple[float, float, float] = (1.0, 0.0, 0.0),
 ) -> np.ndarray:
     """A sheet of the crops, each `tile` pixels large, with the whole image and the box in it beside: RGB in [0,1].
@@ -142,5 +142,5 @@ def contact_sheet(
         large = shown.image.repeat(scale, axis=0).repeat(scale, axis=1)
         thickness = max(1, max(large.shape) // tile)  # still a pixel wide after shrinking
         boxed = draw_box(large, tuple(scale * edge for edge in shown.box), color, thickness)
-        cells.append(np.concatenate([fit(shown.crop, tile), np.ones((tile, 1, 3)), fit(boxed, tile)], axis=1))
+        cells.append(np.concatenate([fit(shown.crop, tile), np.ones((tile, 2, 3)), fit(boxed, tile)], axis=1))
     return grid(cells, columns, gap)

@@ -7,7 +7,9 @@ shortcuts share it. The numbers were counted from the papers' and the published 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
 
 import rawcnn
 
@@ -22,10 +24,10 @@ class Case:
     field: int  # pixels
     stride: int
     small: int = 32  # pixels: a size at which every layer still has a map
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     heads: int = 0  # auxiliary classifiers in training
     representative: bool = False  # of its family, for what takes long: XLA
-    deep: bool = False  # seconds even when small: its runs are marked slow
+    slow: bool = False  # takes seconds even when small: all but its counts are marked slow
 
     @property
     def id(self) -> str:
@@ -44,38 +46,38 @@ TABLE = (
     # Simonyan & Zisserman 2015
     Case("vgg_a", 132_863_336, 7_609_090_048, 150, 32, representative=True),
     Case("vgg_a_lrn", 132_863_336, 7_609_090_048, 150, 32),
-    Case("vgg_b", 133_047_848, 11_308_466_176, 156, 32),
+    Case("vgg_b", 133_047_848, 11_308_466_176, 156, 32, slow=True),
     Case("vgg_c", 133_638_952, 11_770_888_192, 156, 32),
     Case("vgg16", 138_357_544, 15_470_264_320, 212, 32),
-    Case("vgg19", 143_667_240, 19_632_062_464, 268, 32),
+    Case("vgg19", 143_667_240, 19_632_062_464, 268, 32, slow=True),
     # Szegedy et al. 2015; the heads pool 5×5 of a map that is a sixteenth of the image
     Case("googlenet", 6_998_552, 1_582_671_872, 715, 32, representative=True),
     Case("googlenet", 13_378_280, 1_582_671_872, 715, 32, small=80, options={"auxiliary": True}, heads=2),
     Case("googlenet_naive", 97_526_008, 12_568_061_056, 715, 32),
-    Case("googlenet_naive", 104_274_376, 12_568_061_056, 715, 32, 80, {"auxiliary": True}, heads=2, deep=True),
+    Case("googlenet_naive", 104_274_376, 12_568_061_056, 715, 32, 80, {"auxiliary": True}, heads=2, slow=True),
     # He et al. 2016
     Case("resnet18", 11_689_512, 1_814_073_344, 435, 32, representative=True),
     Case("resnet18", 11_515_688, 1_794_805_760, 435, 32, options={"shortcut": "A"}),
-    Case("resnet34", 21_797_672, 3_663_761_408, 899, 32, deep=True),
-    Case("resnet34", 21_623_848, 3_644_493_824, 899, 32, options={"shortcut": "A"}, deep=True),
-    Case("resnet34", 22_716_840, 3_830_747_136, 899, 32, options={"shortcut": "C"}, deep=True),
+    Case("resnet34", 21_797_672, 3_663_761_408, 899, 32, slow=True),
+    Case("resnet34", 21_623_848, 3_644_493_824, 899, 32, options={"shortcut": "A"}, slow=True),
+    Case("resnet34", 22_716_840, 3_830_747_136, 899, 32, options={"shortcut": "C"}, slow=True),
     Case("resnet50", 25_557_032, 3_857_973_248, 483, 32),
-    Case("resnet50", 25_557_032, 4_089_184_256, 427, 32, options={"version": "v1.5"}, deep=True),
-    Case("resnet101", 44_549_160, 7_570_194_432, 1027, 32, deep=True),
-    Case("resnet101", 44_549_160, 7_801_405_440, 971, 32, options={"version": "v1.5"}, deep=True),
-    Case("resnet152", 60_192_808, 11_282_415_616, 1507, 32, deep=True),
-    Case("resnet152", 60_192_808, 11_513_626_624, 1451, 32, options={"version": "v1.5"}, deep=True),
+    Case("resnet50", 25_557_032, 4_089_184_256, 427, 32, options={"version": "v1.5"}, slow=True),
+    Case("resnet101", 44_549_160, 7_570_194_432, 1027, 32, slow=True),
+    Case("resnet101", 44_549_160, 7_801_405_440, 971, 32, options={"version": "v1.5"}, slow=True),
+    Case("resnet152", 60_192_808, 11_282_415_616, 1507, 32, slow=True),
+    Case("resnet152", 60_192_808, 11_513_626_624, 1451, 32, options={"version": "v1.5"}, slow=True),
     Case("plain18", 11_515_688, 1_794_805_760, 435, 32),
-    Case("plain34", 21_623_848, 3_644_493_824, 899, 32, deep=True),
+    Case("plain34", 21_623_848, 3_644_493_824, 899, 32, slow=True),
     Case("cifar_resnet20", 269_722, 40_551_040, 81, 4, small=8, representative=True),
     Case("cifar_resnet20", 272_474, 40_813_184, 81, 4, small=8, options={"shortcut": "B"}),
     Case("cifar_resnet20", 269_722, 40_551_040, 81, 4, small=8, options={"zeros": "end"}),
-    Case("cifar_resnet32", 464_154, 68_862_592, 137, 4, small=8),
-    Case("cifar_resnet44", 658_586, 97_174_144, 193, 4, small=8, deep=True),
-    Case("cifar_resnet56", 853_018, 125_485_696, 249, 4, small=8, deep=True),
-    Case("cifar_resnet110", 1_727_962, 252_887_680, 501, 4, small=8, deep=True),
+    Case("cifar_resnet32", 464_154, 68_862_592, 137, 4, small=8, slow=True),
+    Case("cifar_resnet44", 658_586, 97_174_144, 193, 4, small=8, slow=True),
+    Case("cifar_resnet56", 853_018, 125_485_696, 249, 4, small=8, slow=True),
+    Case("cifar_resnet110", 1_727_962, 252_887_680, 501, 4, small=8, slow=True),
     Case("cifar_plain20", 269_722, 40_551_040, 81, 4, small=8),
-    Case("cifar_plain32", 464_154, 68_862_592, 137, 4, small=8),
-    Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8, deep=True),
-    Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8, deep=True),
+    Case("cifar_plain32", 464_154, 68_862_592, 137, 4, small=8, slow=True),
+    Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8, slow=True),
+    Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8, slow=True),
 )

@@ -31,10 +31,11 @@ def network(seed: int = 0, size: int = 8, precision: str = "float32", **options)
 
 def part(data: DataSet, train: int, test: int) -> DataSet:
     """The first images of each split."""
-    splits = {
-        name: Split(data.splits[name].labels[:count], data.splits[name].images[:count])
-        for name, count in (("train", train), ("test", test))
-    }
+    splits = {}
+    for name, count in (("train", train), ("test", test)):
+        images, labels = data.splits[name].images, data.splits[name].labels
+        assert images is not None  # held in memory
+        splits[name] = Split(labels[:count], images[:count])
     return DataSet(f"a part of {data.name}", data.labels, data.size, splits, data.white)
 
 

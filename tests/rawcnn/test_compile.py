@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import tensorflow as tf
 
@@ -27,7 +29,7 @@ def test_several_devices_take_the_graph():
     devices = ("CPU:0", "CPU:1")
     assert choose("auto", devices).mode == "graph" and "several devices" in choose("auto", devices).reason
     assert choose("eager", devices).mode == "eager"
-    with pytest.raises(ValueError, match='XLA compiles for one device.*; use compile="graph"'):
+    with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use compile="graph"'):
         choose("xla", devices)
 
 
@@ -45,7 +47,7 @@ def test_eager_is_the_function_itself():
 
 
 def test_graph_keeps_one_trace_for_a_signature():
-    graph = compiled(double, choose("graph"), [tf.TensorSpec((None,), tf.float32)])
+    graph: Any = compiled(double, choose("graph"), [tf.TensorSpec((None,), tf.float32)])
     for length in (1, 2, 3):
         assert graph(tf.ones(length)).numpy().tolist() == [2.0] * length
     assert graph.experimental_get_tracing_count() == 1
@@ -53,7 +55,8 @@ def test_graph_keeps_one_trace_for_a_signature():
 
 def test_only_xla_compiles_with_xla():
     x = tf.ones(3)
-    xla, graph = compiled(double, choose("xla")), compiled(double, choose("graph"))
+    xla: Any = compiled(double, choose("xla"))
+    graph: Any = compiled(double, choose("graph"))
     assert xla(x).numpy().tolist() == graph(x).numpy().tolist() == [2.0] * 3
     assert "HloModule" in xla.experimental_get_compiler_ir(x)(stage="hlo")
     with pytest.raises(ValueError, match="jit_compile"):

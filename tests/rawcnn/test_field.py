@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ def test_vgg16():
 
 @pytest.mark.parametrize("name, size", [("resnet50", 483), ("resnet101", 1027), ("resnet152", 1507)])
 def test_resnet(name, size):
-    blocks = models.find(name).function.keywords["blocks"]
+    function: Any = models.find(name).function
+    blocks = function.keywords["blocks"]
     sums = 11 + sum(count * 8 * 2**stage for stage, count in enumerate(blocks))  # a 3×3 a block, on maps of stride 4·2ˢ
     by_layer = fields(name)
     last = by_layer[f"conv5_{blocks[-1]}"]
@@ -150,7 +152,7 @@ def test_exactly_the_pixels_of_the_box_change_a_position(model, size):
         change = change.reshape(size, size, 2, *values.shape[1:3]).max(axis=2)
         rows, columns = values.shape[1:3]
         for position in {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1), (0, columns - 1)}:
-            matters = change[:, :, *position] > 1e-4 * np.abs(values).max()
+            matters = change[:, :, position[0], position[1]] > 1e-4 * np.abs(values).max()
             down, across = (np.flatnonzero(matters.any(axis=axis)) for axis in (1, 0))
             seen = (int(down[0]), int(across[0]), int(down[-1]) + 1, int(across[-1]) + 1)
             assert seen == operation.field.box(position, (size, size)), f"{operation.name} at {position}"

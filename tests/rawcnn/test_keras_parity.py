@@ -44,7 +44,7 @@ def vgg16():
     net = rawcnn.create("vgg16", classes=CLASSES, size=SIZE, preprocessing="none")
     names = {f"block{b}_conv{c}": f"conv{b}_{c}" for b in range(1, 6) for c in range(1, 4)}
     names |= {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for layer in model.layers:
         if layer.weights:
             ours = names[layer.name]
@@ -66,7 +66,7 @@ def resnet50():
             theirs, ours = f"conv{stage}_block{block}", f"conv{stage}_{block}"
             names |= {f"{theirs}_{i}": (f"{ours}/conv{i}", f"{ours}/bn{i}") for i in (1, 2, 3)}
             names[f"{theirs}_0"] = (f"{ours}/shortcut", f"{ours}/shortcut/bn")
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for theirs, (conv, norm) in names.items():
         if theirs.endswith("_0") and not theirs.endswith("block1_0"):
             continue
@@ -104,17 +104,19 @@ def test_logits_and_gradients_are_those_of_keras(build):
     oracles.close(logits, expected_logits, "network")
     # Wider than the table: of a million rectifiers one whose input is within rounding of 0 may pass in one network and
     # not in the other. That makes 1e-3 of one image's gradient; a wrong gradient is wrong in all of them.
-    error, scale = ((g**2).numpy().sum(axis=(1, 2, 3)) ** 0.5 for g in (gradient - expected_gradient, expected_gradient))
+    error, scale = (
+        (g**2).numpy().sum(axis=(1, 2, 3)) ** 0.5 for g in (gradient - expected_gradient, expected_gradient)
+    )
     assert np.median(error / scale) < 1e-3 and np.max(error / scale) < 1e-2
 
 
 @pytest.mark.parametrize(
     "ours, theirs",
-    [("caffe", keras.applications.vgg16), ("caffe", keras.applications.resnet50), ("centered", keras.applications.inception_v3)],
-)  # fmt: skip
+    [("caffe", "vgg16"), ("caffe", "resnet50"), ("centered", "inception_v3")],
+)
 def test_preprocessing_is_that_of_keras(ours, theirs):
     bytes_ = np.random.default_rng(3).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)
-    expected = theirs.preprocess_input(bytes_.copy())
+    expected = getattr(keras.applications, theirs).preprocess_input(bytes_.copy())
     oracles.close(PREPROCESSING[ours](tf.constant(bytes_ / 255)), expected)
 
 

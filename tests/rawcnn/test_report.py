@@ -22,6 +22,8 @@ from rawcnn.report.page import (
     Notes,
     Page,
     Section,
+    Strip,
+    Strips,
     Sum,
     Sums,
     Table,
@@ -92,6 +94,7 @@ def full_page(folder: Path, text: str) -> Page:
         album.plot("plot", draw, (4, 4), alt=text, caption=text),
         Gallery(tuple(tiles), text),
         Sums((Sum(tiles[0], text, tiles[1], tiles[2]),), text),
+        Strips((Strip(text, text, album.strip("strip", [pixels, pixels], alt=text)),), text),
     )
     section = Section(text, blocks)
     return Page(text, text, (Chapter(text, (section, Section(text, ())), text),), Facts(((text, text),)), text)

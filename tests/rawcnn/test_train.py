@@ -32,13 +32,15 @@ def data(digits):
     return small.part(digits, 256, 64)
 
 
-def one_step(network, recipe, seed=(0, 0), rate=None):
+def one_step(network, recipe, seed=(0, 0)):
     """The new values after a step, as `update` gives them: (variables, slots, averages, metrics)."""
     training = Training(network, recipe)
-    tensors = [{path: tf.convert_to_tensor(v) for path, v in owned.items()}
-               for owned in (network.variables, training.slots, training.averages)]  # fmt: skip
-    rate = tf.constant(recipe.rate if rate is None else rate)
-    return update(network, recipe, *tensors, IMAGES, LABELS, tf.constant(seed), rate)
+    variables, slots, averages = (
+        {path: tf.convert_to_tensor(v) for path, v in owned.items()}
+        for owned in (network.variables, training.slots, training.averages)
+    )
+    rate = tf.constant(recipe.rate)
+    return update(network, recipe, variables, slots, averages, IMAGES, LABELS, tf.constant(seed), rate)
 
 
 def state(training):
@@ -111,10 +113,13 @@ def test_only_filters_and_weights_decay():
 
 def test_auxiliary_loss_counts():
     """Weight 0 leaves the head without gradient and the trunk as it is; a weight moves both, in proportion."""
+
     def moved(weight):
         net = small.network(seed=1, auxiliary=True)
         new, *_ = one_step(net, dataclasses.replace(PLAIN, weight_decay=0.0, auxiliary_weight=weight))
-        return {path: (new[path] - net.variables[path]).numpy() for path in ("head/weights", "conv1/filters", "conv2/bias")}
+        return {
+            path: (new[path] - net.variables[path]).numpy() for path in ("head/weights", "conv1/filters", "conv2/bias")
+        }
 
     without, some, twice = moved(0.0), moved(0.3), moved(0.6)
     assert not np.any(without["head/weights"]) and np.any(some["head/weights"])
@@ -162,7 +167,8 @@ def test_bfloat16_steps_and_keeps_float32():
 def test_loss_falls_on_digits(data):
     recipe = dataclasses.replace(RECIPE, batch=16, epochs=6, label_smoothing=0.0, augmentation=Augmentation())
     training = Training(small.network(rate=0.0), recipe, compile="graph")
-    steps, epochs = [], []
+    steps: list[tuple] = []
+    epochs: list[dict[str, float]] = []
     result = training.fit(data, on_step=lambda *told: steps.append(told), on_epoch=epochs.append)
     assert [told[:2] for told in steps] == [(i, 16) for i in range(1, 17)] * 6
     assert [told[2]["step"] for told in steps] == list(range(96))
@@ -269,7 +275,7 @@ def trained(folder, data, recipe=RECIPE, epochs=1):
     "network, recipe, seed, message",
     [
         ({}, RECIPE, 4, "was started with seed 0, not 4; go on with its settings, or start anew in another folder"),
-        ({}, dataclasses.replace(RECIPE, rate=0.2, batch=32), 0, "was started with batch 64, not 32, rate 0.1, not 0.2;"),
+        ({}, dataclasses.replace(RECIPE, rate=0.2, batch=32), 0, "with batch 64, not 32, rate 0.1, not 0.2;"),
         ({}, RMSPROP, 0, "does not fit this network and recipe; name another output folder"),
         ({"classes": 7}, RECIPE, 0, "does not fit this network and recipe; name another output folder"),
         ({"auxiliary": True}, RECIPE, 0, "does not fit this network and recipe; name another output folder"),
@@ -303,7 +309,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, 
             training.network.variables["conv2/bias"].assign(tf.fill(16, math.nan))
 
     training = Training(small.network(), RECIPE, folder=tmp_path)
-    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 8 \(epoch 3, .*the last good checkpoint is .*-2"):
+    with pytest.raises(TrainingFailed, match=r"loss is nan at step 8 \(epoch 3, .*last good checkpoint is .*-2"):
         training.fit(data, on_epoch=poison)
     again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 2
@@ -331,7 +337,7 @@ def test_a_full_disk_names_the_last_checkpoint_and_loses_nothing(tmp_path, data,
     monkeypatch.setattr(longer._manager, "save", no_space)
     with pytest.raises(
         TrainingFailed,
-        match="checkpoint of epoch 2 could not be written .*No space left.*last good checkpoint is .*-1. Free some space",
+        match=r"epoch 2 could not be written .*No space left.*last good checkpoint is .*-1\. Free some space",
     ):
         longer.fit(data)
     assert {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == files

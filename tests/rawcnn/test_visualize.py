@@ -124,10 +124,10 @@ def test_a_network_in_bfloat16(few):
 def test_contact_sheet(network, few):
     tops = V.top_inputs(network, few, "conv2", count=3)
     sheet = V.contact_sheet([t for top in tops.values() for t in top], columns=3, tile=32, gap=4)
-    assert sheet.shape == (4 * 36 + 4, 3 * (65 + 4) + 4, 3)
+    assert sheet.shape == (4 * 36 + 4, 3 * (66 + 4) + 4, 3)
     top = tops[0][0]
     np.testing.assert_array_equal(sheet[4:36, 4:36], V.fit(top.crop, 32))
-    thumbnail = sheet[4:36, 37:69]
+    thumbnail = sheet[4:36, 38:70]
     t, left, bottom, right = (4 * edge for edge in top.box)
     red = np.all(thumbnail == (1, 0, 0), axis=-1)
     assert red[t, left:right].all() and red[bottom - 1, left:right].all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -78,9 +80,7 @@ def test_published_resnet20_loads(published):
     tensors = load_file(published)
     ours = net.variables
     np.testing.assert_array_equal(ours["conv1/filters"], tensors["conv1.weight"].transpose(2, 3, 1, 0))
-    np.testing.assert_array_equal(
-        ours["conv3_1/conv2/filters"], tensors["layer2.0.conv2.weight"].transpose(2, 3, 1, 0)
-    )
+    np.testing.assert_array_equal(ours["conv3_1/conv2/filters"], tensors["layer2.0.conv2.weight"].transpose(2, 3, 1, 0))
     np.testing.assert_array_equal(ours["conv4_3/bn2/variance"], tensors["layer3.2.bn2.running_var"])
     np.testing.assert_array_equal(ours["classifier/weights"], tensors["linear.weight"].T)
 
@@ -125,7 +125,10 @@ CHANGES = {
         lambda a: a.update({"conv2/filters": np.ones((5, 5, 8, 16), np.float32)}),
         r"conv2/filters is \(5, 5, 8, 16\), conv2/filters is \(3, 3, 8, 16\)",
     ),
-    "kind": (lambda a: a.update({"conv2/bias": np.ones(16, np.int32)}), "conv2/bias holds int32, expected floating point numbers"),
+    "kind": (
+        lambda a: a.update({"conv2/bias": np.ones(16, np.int32)}),
+        "conv2/bias holds int32, expected floating point numbers",
+    ),
 }
 
 
@@ -178,7 +181,8 @@ def test_a_truncated_file(tmp_path, ending, left):
 
 def test_pickles_inside_npz_are_not_opened(tmp_path):
     path = tmp_path / "w.npz"
-    np.savez(path, **{"conv1/filters": np.array([{}], dtype=object)})
+    arrays: dict[str, Any] = {"conv1/filters": np.array([{}], dtype=object)}
+    np.savez(path, **arrays)
     with pytest.raises(ValueError, match="cannot be read as npz"):
         read(path)
 

@@ -16,11 +16,13 @@ def section(races: Sequence[Race], album: Album) -> Section:
     """All races, each with a bar for each contestant."""
     blocks: list[Block] = [
         Text(
-            "The same network twice, once as plain tensor code and once in Keras, with the same weights, images, labels, "
-            "loss and optimiser. Results are compared before anything is timed; then the contestants take turns, so that "
-            "what disturbs the machine disturbs all alike. Keras enters as its users call it: with its default, with XLA "
-            "and without, and inside a `tf.function` written by hand. The ratio is the time of Keras's best "
-            "over that of the form that rawcnn takes on this machine: above 1, rawcnn is faster."
+            "The same network twice, once as plain tensor code and once in Keras, with the same weights, images, "
+            "labels, loss and optimiser. Results are compared before anything is timed; then the contestants take "
+            "turns, so that what disturbs the machine disturbs all alike. Keras enters with its default, "
+            "`train_on_batch` and `predict_on_batch`, and with a `tf.function` written by hand around its model. The "
+            "ratio is the time of Keras's best over that of the form that rawcnn takes on this machine: above 1, "
+            "rawcnn is faster. A few rounds on a busy machine tell little; `rawcnn benchmark` runs more, with more "
+            "contestants."
         )
     ]
     for race in races:
@@ -34,11 +36,13 @@ def headline(races: Sequence[Race]) -> tuple[str, str] | None:
     if not timed:
         return None
     race = next((race for race in timed if race["settings"]["job"] == "training"), timed[-1])
-    return f"{race['figures']['ratio']:.2f}×", f"as fast as Keras at its best, {_job(race)} here"
+    return f"{race['figures']['ratio']:.2f}×", f"as fast as Keras at its best in {_job(race)}"
 
 
 def _job(race: Race) -> str:
-    return {"training": "a training step", "inference": "inference"}.get(race["settings"]["job"], race["settings"]["job"])
+    return {"training": "a training step", "inference": "inference"}.get(
+        race["settings"]["job"], race["settings"]["job"]
+    )
 
 
 def _race(race: Race, album: Album) -> list[Block]:
@@ -49,13 +53,15 @@ def _race(race: Race, album: Album) -> list[Block]:
     times = [c["median"] / chosen["median"] for c in contestants]
     job = _job(race)
     what = (
-        f"{settings['model']}, {job}, {settings['batch']} images of {settings['size']}×{settings['size']}, "
+        f"`{settings['model']}`, {job}, {settings['batch']} images of {settings['size']}×{settings['size']}, "
         f"{settings['precision']}"
     )
     spread = ""
     if figures["ratio"]:
         low, high = figures["ratio_quartiles"]
-        spread = f" Keras's best, {figures['keras_best']}, takes {figures['ratio']:.2f} times as long; by rounds, half lie "
+        spread = (
+            f" Keras's best, {figures['keras_best']}, takes {figures['ratio']:.2f} times as long; by rounds, half lie "
+        )
         spread += f"within {low:.2f} and {high:.2f}."
     plot = album.plot(
         f"race-{settings['model']}-{settings['job']}",
@@ -63,7 +69,7 @@ def _race(race: Race, album: Album) -> list[Block]:
         (5.3, 0.9 + 0.27 * len(names)),
         alt=f"Bars of the time of each contestant for {job}, relative to {chosen['name']}: "
         + ", ".join(f"{name} {time:.2f}" for name, time in zip(names, times, strict=True)),
-        caption=f"{what[0].upper()}{what[1:]}: time of each contestant, shorter is better.{spread}",
+        caption=f"{what}: time of each contestant, shorter is better.{spread}",
     )
     rows = tuple(
         (
@@ -78,7 +84,7 @@ def _race(race: Race, album: Album) -> list[Block]:
     )
     columns = ("contestant", "median", "between quartiles", "images/s", "first call", "difference")
     caption = (
-        f"{job[0].upper()}{job[1:]}: {settings['rounds']} rounds. The first call traces and compiles; the difference is that "
-        "of the results, relative to the largest value."
+        f"{job[0].upper()}{job[1:]}: {settings['rounds']} rounds. The first call traces and compiles; the difference "
+        "is that of the results, relative to the largest value."
     )
     return [plot, Table(columns, rows, caption)]

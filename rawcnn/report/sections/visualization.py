@@ -10,9 +10,10 @@ import numpy as np
 
 from rawcnn.data import DataSet
 from rawcnn.network import Network
+from rawcnn.preprocessing import PREPROCESSING
 from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Text
-from rawcnn.visualize import TopInput, activation_grid, draw_box, enlarge, filter_grid, top_inputs
+from rawcnn.visualize import TopInput, activation_grid, diverging, draw_box, enlarge, filter_grid, top_inputs
 
 LAYERS = ("conv1/bn/relu", "conv3_1/relu", "conv4_3/relu")
 COUNT = 8  # inputs a channel
@@ -66,6 +67,14 @@ def first_filters(network: Network, data: DataSet, album: Album) -> Section:
     filter_tiles = [
         album.tile(f"filter-{i}", filter, alt=f"Filter {i} of conv1", label=str(i)) for i, filter in enumerate(filters)
     ]
+    gain = PREPROCESSING[network.preprocessing](
+        np.array([[0] * 3, [1] * 3], np.float32)
+    ).numpy()  # of black and of white
+    grey = np.einsum("hwco,c->hwo", network.variables["conv1/filters"].numpy(), gain[1] - gain[0])  # [kh,kw,C]
+    grey_tiles = [
+        album.tile(f"filter-{i}-grey", diverging(grey[..., i]), alt=f"Filter {i} of conv1 on grey", label=str(i))
+        for i in range(len(filters))
+    ]
     map_tiles = [album.tile("seen", images[number], alt=f"A handwritten {name}", label="image")] + [
         album.tile(f"map-{i}", map, alt=f"The map of filter {i}", label=str(i)) for i, map in enumerate(maps)
     ]
@@ -79,8 +88,13 @@ def first_filters(network: Network, data: DataSet, album: Album) -> Section:
             ),
             Gallery(
                 tuple(filter_tiles),
-                "The filters. All training images are grey, so colour carries nothing: the tints are what is left of "
-                "the random numbers that training began with.",
+                "The filters as they weigh red, green and blue.",
+            ),
+            Gallery(
+                tuple(grey_tiles),
+                "The same as they weigh grey: red is positive, blue negative. All training images are grey, so this is "
+                "all that the network uses of them; the tints above are what is left of the random numbers that "
+                "training began with.",
             ),
             Gallery(
                 tuple(map_tiles),

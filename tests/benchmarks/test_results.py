@@ -1,0 +1,122 @@
+"""Result files, and the tables that are made from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results
+from benchmarks.race import RaceResult
+from benchmarks.results import END, START
+from benchmarks.timing import Timing
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def race_result(model="resnet50", job="training", seconds=0.5, batch=8, precision="float32") -> RaceResult:
+    timings = (
+        Timing("rawcnn graph", 3.0, (seconds, seconds), 2**20, 0.0),
+        Timing("keras jit", 9.0, (1.0, 1.0), None, None),
+    )
+    return RaceResult(model, job, batch, 224, 1000, precision, 25, timings, "rawcnn graph", "a reason", None)
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return tmp_path / "results" / "here.json-lines"
+
+
+def test_records_come_back(file):
+    written = results.append([race_result(), race_result(job="inference")], "rawcnn benchmark resnet50", file)
+    written += results.append([race_result("vgg16")], "rawcnn benchmark vgg16", file)
+    assert results.read(file.parent) == written
+    first = written[0]
+    assert set(first) == {"date", "device", "versions", "commit", "command", "settings", "figures"}
+    assert first["device"]["cpu"] and first["device"]["cores"] >= 1
+    assert {"python", "tensorflow", "keras", "numpy"} <= set(first["versions"])
+    assert first["settings"]["rounds"] == 2 and first["figures"]["ratio"] == 2.0
+
+
+def test_a_broken_line_is_named(file):
+    results.append([race_result()], "c", file)
+    with file.open("a") as stream:
+        stream.write("{\n")
+    with pytest.raises(ValueError, match=r"here\.json-lines, line 2, is not JSON"):
+        results.read(file.parent)
+
+
+def test_table_tells_the_newest_of_each_race(file):
+    records = results.append(
+        [race_result(seconds=0.25), race_result(seconds=0.5), race_result("alexnet", "inference", 2.0, 32)], "c", file
+    )
+    text = results.table(records)
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows == [
+        "| alexnet | inference, 224 px | float32 | 32 | 2,000 ms (graph) | 1,000 ms (jit) | **0.50** (0.50–0.50) |",
+        "| resnet50 | training step, 224 px | float32 | 8 | 500 ms (graph) | 1,000 ms (jit) | **2.00** (2.00–2.00) |",
+    ]
+    assert f"cores of {records[0]['device']['cpu']}" in text
+    assert f"Keras {records[0]['versions']['keras']}" in text and "2 interleaved rounds" in text
+
+
+def test_devices_have_tables_of_their_own(file):
+    records = results.append([race_result(), race_result("vgg16")], "c", file)
+    other = json.loads(json.dumps(records[1]))
+    other["device"] |= {"cpu": "Another", "gpus": ["A GPU"]}
+    text = results.table([*records, other])
+    assert text.count("| network |") == 2
+    assert "Measured on A GPU, " in text and text.count("vgg16") == 2
+
+
+def test_races_without_keras_are_left_out(file):
+    alone = race_result()
+    alone = RaceResult(**{**alone.__dict__, "timings": alone.timings[:1]})
+    records = results.append([alone], "c", file)
+    assert results.races(records) == []
+    assert results.table(records) == ""
+    assert results.rewrite(f"{START}\n{END}\n", records) == f"{START}\n{END}\n"
+
+
+def test_kernel_table():
+    forms = [{"name": "nn graph", "gflops": 10.0}, {"name": "winograd xla", "gflops": 20.26}]
+    kernel = {
+        "settings": {"case": "conv2d 8×14×14×256", "job": "forward", "precision": "float32"},
+        "figures": {"best": "winograd xla", "contestants": forms},
+    }
+    last = results.kernel_table([kernel]).splitlines()[-1]
+    assert last == "| conv2d 8×14×14×256 | forward | float32 | **winograd xla 20.3**, nn graph 10.0 |"
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0.0012345, "1.23 ms"), (0.012345, "12.3 ms"), (0.099949, "99.9 ms"), (0.12345, "123 ms"), (1.2345, "1,234 ms")],
+)
+def test_three_digits(seconds, words):
+    assert results.milliseconds(seconds) == words
+
+
+def test_a_file_is_rewritten_between_its_marks(file, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\nafter\n")
+    records = results.append([race_result()], "c", file)
+    arguments = [str(readme), "--folder", str(file.parent)]
+    assert results.main([*arguments, "--check"]) == 1
+    assert results.main(arguments) == 0
+    assert results.main([*arguments, "--check"]) == 0
+    assert readme.read_text() == f"# Title\n\n{START}\n\n{results.table(records)}\n{END}\n\nafter\n"
+    readme.write_text("no marks")
+    assert results.main(arguments) == 2
+    assert "each once and in this order" in capsys.readouterr().err
+    assert readme.read_text() == "no marks"
+
+
+@pytest.mark.skipif(not README.is_file(), reason="README.md is not beside the tests: an installed package has none")
+def test_readme_has_the_table_that_the_result_files_give():
+    text = README.read_text(encoding="utf-8")
+    assert results.rewrite(text, results.read()) == text, "run: python -m benchmarks.results README.md"
+
+
+def test_commit_is_that_of_a_checkout(tmp_path):
+    assert results.commit(tmp_path) is None
