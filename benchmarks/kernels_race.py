@@ -74,7 +74,7 @@ CASES = (
 SMALL_CASES = (
     Case("conv2d", 4, 16, 16, 16, 3),
     Case("conv2d", 4, 16, 16, 32, 1),
-    Case("conv2d", 4, 16, 3, 16, 7, 2),
+    Case("conv2d", 4, 16, 3, 16, 5, 2),
     Case("max_pool", 4, 16, 16, window=3, stride=2),
     Case("average_pool", 4, 16, 16, window=3, stride=1),
     Case("batch_norm", 4, 16, 16),

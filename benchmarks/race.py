@@ -69,6 +69,11 @@ class RaceResult:
         return min(opponents, key=lambda t: t.median, default=None)
 
     @property
+    def complete(self) -> bool:
+        """Whether all contestants ran: only then is Keras's best its best."""
+        return {t.name for t in self.timings} == set(NAMES)
+
+    @property
     def ratio(self) -> float | None:
         """Keras's best median over the chosen one's."""
         best = self.keras_best
@@ -106,6 +111,7 @@ class RaceResult:
                 "chosen": self.chosen,
                 "reason": self.reason,
                 "keras_best": best.name if best else None,
+                "complete": self.complete,
                 "ratio": self.ratio,
                 "ratio_minimum": min(self.ratios, default=None),
                 "ratio_maximum": max(self.ratios, default=None),

@@ -132,10 +132,10 @@ def read(folder: Path = FOLDER) -> list[Record]:
 
 
 def races(records: Sequence[Record]) -> list[Record]:
-    """The newest record of each race (device, model, job, precision, batch, size) that both sides ran."""
+    """The newest record of each race (device, model, job, precision, batch, size) that all contestants ran."""
     newest: dict[tuple, Record] = {}
     for r in records:
-        if "model" in r["settings"] and r["figures"]["ratio"] is not None:
+        if "model" in r["settings"] and r["figures"]["complete"]:
             s = r["settings"]
             key = (_device_words(r["device"]), *(s[k] for k in ("model", "job", "precision", "batch", "size")))
             if key not in newest or r["date"] >= newest[key]["date"]:

@@ -78,7 +78,8 @@ def run_kernels(
 
 def tour_race(progress: Progress | None = None) -> list[RaceResult]:
     """ResNet-20 on CIFAR-10's size, inference and a training step, batch 32: what rawcnn takes here against Keras's
-    default and a tf.function by hand. Without the contestants that compile for long on a small machine.
+    default and a tf.function by hand. Without the contestants that compile for long on a small machine, so the ratio is
+    to the better of these two, and no table of results takes it.
     """
     contestants = (f"rawcnn {choose().mode}", "keras default", "keras function")
     return run(["cifar_resnet20"], batch=32, rounds=10, contestants=contestants, progress=progress)

@@ -48,9 +48,7 @@ def residual_sum_reference(x: np.ndarray, shortcut: np.ndarray) -> np.ndarray:
     return y
 
 
-def zero_padded_shortcut_reference(
-    x: np.ndarray, channels: int, stride: Pair, zeros: Zeros = "end"
-) -> np.ndarray:
+def zero_padded_shortcut_reference(x: np.ndarray, channels: int, stride: Pair, zeros: Zeros = "end") -> np.ndarray:
     """[B,H,W,C] → [B,⌈H/sh⌉,⌈W/sw⌉,channels], one number at a time."""
     sh, sw = (stride, stride) if isinstance(stride, int) else stride
     batch, height, width, c_in = x.shape

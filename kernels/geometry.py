@@ -130,5 +130,6 @@ def crop_image(x: tf.Tensor, pads: Pads) -> tf.Tensor:
 def crop_or_pad(x: tf.Tensor, margins: Pads) -> tf.Tensor:
     """Add `margins` ((top, bottom), (left, right)) of zeros; a negative margin takes pixels off."""
     (top, bottom), (left, right) = margins
-    x = crop_image(x, ((max(-top, 0), max(-bottom, 0)), (max(-left, 0), max(-right, 0))))
-    return pad_image(x, ((max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))))
+    # Padded first, because one side may take off more than there is and get it back from the other.
+    x = pad_image(x, ((max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))))
+    return crop_image(x, ((max(-top, 0), max(-bottom, 0)), (max(-left, 0), max(-right, 0))))

@@ -47,9 +47,7 @@ def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf
 # 4. Gradient by hand ---------------------------------------------------------------------------------------
 
 
-def dense_gradient(
-    x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def dense_gradient(x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """To input [B,I], weights [I,O] and bias [O], from the gradient [B,O] to the output."""
     return (
         tf.matmul(gradient, weights, transpose_b=True),

@@ -25,9 +25,7 @@ from kernels.cost import Cost, elementwise_cost
 # 2. NumPy reference ----------------------------------------------------------------------------------------
 
 
-def cross_entropy_reference(
-    logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0
-) -> np.ndarray:
+def cross_entropy_reference(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> np.ndarray:
     """[B,K], [B] → [B], one class of one example at a time."""
     examples, classes = np.shape(logits)
     losses = np.zeros(examples)

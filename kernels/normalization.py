@@ -69,14 +69,38 @@ def batch_normalization(
     scale: tf.Tensor | None,
     offset: tf.Tensor | None,
     epsilon: float,
+    algorithm: str = "auto",
 ) -> tf.Tensor:
     """[…,C] → […,C], with statistics and parameters [C]; no `scale` is 1, no `offset` is 0.
 
-    Not x·gain + (β − μ·gain), which saves a subtraction and loses digits where |μ| is much larger than σ.
+    Forms: "fused" (auto for float32 and bfloat16 [B,H,W,C]) is TensorFlow's kernel, which reads x once, with the
+    gradient by hand; "explicit" writes the equation. Either has gradients to x, statistics and parameters.
+    Raises ValueError for "fused" in other types and shapes.
     """
     mean, variance, scale, offset = _parameters(x, mean, variance, scale, offset)
+    fusible = x.shape.rank == 4 and x.dtype in (tf.float32, tf.bfloat16)
+    if algorithm == "fused" and x.shape.rank != 4:
+        raise ValueError(f'x has shape {x.shape}; expected [batch, height, width, channels] for algorithm "fused"')
+    if _form(algorithm, x, *(("fused", "explicit") if fusible else ("explicit",))) == "fused":
+        return _normalize_fused(x, mean, variance, scale, offset, epsilon)
     gain = tf.math.rsqrt(variance + epsilon) * scale  # [C]
+    # Not x·gain + (β − μ·gain), which saves a subtraction and loses digits where |μ| is much larger than σ.
     return tf.cast((_wide(x) - mean) * gain + offset, x.dtype)
+
+
+def _normalize_fused(x, mean, variance, scale, offset, epsilon: float) -> tf.Tensor:
+    """TensorFlow's kernel; its own gradient always takes the sums that only the parameters need, and is slower."""
+
+    @tf.custom_gradient
+    def normalize(x, mean, variance, scale, offset):
+        y, _, _ = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, mean, variance, epsilon, is_training=False)
+
+        def backward(gradient):
+            return batch_normalization_inference_gradient(x, gradient, scale, mean, variance, epsilon)
+
+        return y, backward
+
+    return normalize(x, mean, variance, scale, offset)
 
 
 def batch_normalization_training(
@@ -106,7 +130,7 @@ def batch_normalization_training(
     else:
         mean = tf.reduce_mean(_wide(x), axis=(0, 1, 2))
         variance = tf.reduce_mean(tf.square(_wide(x) - mean), axis=(0, 1, 2))
-        y = batch_normalization(x, mean, variance, scale, offset, epsilon)
+        y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
     m = _count(x)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance * m / tf.maximum(m - 1, 1))
 
@@ -118,7 +142,7 @@ def _normalize_by_matmul(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsi
     def normalize(x, scale, offset):
         mean = _channel_sums(_wide(x)) / _count(x)
         variance = _channel_sums(tf.square(_wide(x) - mean)) / _count(x)
-        y = batch_normalization(x, mean, variance, scale, offset, epsilon)
+        y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
 
         def backward(gradient, *_):
             return batch_normalization_gradient(x, gradient, scale, mean, variance, epsilon)
@@ -215,14 +239,34 @@ def _neighbour_sums(x: tf.Tensor, radius: int) -> tf.Tensor:
 # Batch. Let g = dy and x̂ = (x − μ)·inv, inv = (σ² + ε)^(−½), so y = γ·x̂ + β. Sums run over the m values of
 # one channel.
 #   dβ = Σ g,   dγ = Σ g·x̂
+# With statistics given (inference), ∂inv/∂σ² = −½·inv³ and
+#   dx_i = γ·inv·g_i,   dμ = −γ·inv·dβ,   dσ² = −½·inv³·γ·Σ g·(x − μ) = −½·inv²·γ·dγ
+# With statistics of x itself (training),
 #   x_i moves y_j in three ways: by itself (j = i), by ∂μ/∂x_i = 1/m, and by ∂σ²/∂x_i = 2(x_i − μ)/m
-#   (σ² also depends on μ, but ∂σ²/∂μ = −2/m·Σ(x − μ) = 0), where ∂inv/∂σ² = −½·inv³:
+#   (σ² also depends on μ, but ∂σ²/∂μ = −2/m·Σ(x − μ) = 0):
 #   dx_i = γ·inv·g_i  −  1/m · γ·inv·Σ g  −  ½·inv³ · 2(x_i − μ)/m · γ·Σ g·(x − μ)
 #        = γ·inv · (g_i − dβ/m − x̂_i·dγ/m)
 #
 # Response. Let s_i = k + α·Σ_j x_j², so y_i = x_i·s_i^(−β). x_j moves y_j by itself, and the s_i of all its
 # neighbours by ∂s_i/∂x_j = 2α·x_j; being a neighbour is mutual, so the window of the sum is the same:
 #   dx_j = g_j·s_j^(−β) − 2αβ·x_j·Σ_i g_i·x_i·s_i^(−β−1)
+
+
+def batch_normalization_inference_gradient(
+    x: tf.Tensor,
+    gradient: tf.Tensor,
+    scale: tf.Tensor | None,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    epsilon: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(dx […,C], dmean [C], dvariance [C], dscale [C], doffset [C]) of inference, with given statistics."""
+    mean, variance, scale, _ = _parameters(x, mean, variance, scale)
+    inverse, g, pixels = tf.math.rsqrt(variance + epsilon), _wide(gradient), tuple(range(x.shape.rank - 1))
+    doffset = tf.reduce_sum(g, pixels)
+    dscale = tf.reduce_sum(g * (_wide(x) - mean), pixels) * inverse
+    gain = scale * inverse
+    return tf.cast(gain * g, x.dtype), -gain * doffset, -gain * inverse * dscale / 2, dscale, doffset
 
 
 def batch_normalization_gradient(

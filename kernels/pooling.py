@@ -115,9 +115,7 @@ def global_average_pool_reference(x) -> np.ndarray:
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
-def max_pool(
-    x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto"
-) -> tf.Tensor:
+def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto") -> tf.Tensor:
     """[B,H,W,C] → [B,H',W',C]. Forms: "nn" (auto) is tf.nn's; "shifted" compares kh·kw views.
 
     With its gradient, "nn" is faster in a plain graph on the CPU, "shifted" far faster under XLA.
@@ -228,9 +226,7 @@ def _image_size(x: tf.Tensor) -> list:
     return [tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2)]
 
 
-def _pool_padding(
-    image: Sequence, window: tuple[int, int], stride: tuple[int, int], padding: Padding
-) -> Pads:
+def _pool_padding(image: Sequence, window: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Pads:
     """Padding in pixels, checked: the window fits and always sees a pixel."""
     if any(length is None for length in image):
         raise ValueError(f"input_size is {tuple(image)}; expected (height, width), ints or scalar tensors")
@@ -255,9 +251,7 @@ def _views(
     return window_views(x, window, stride, 1, out)
 
 
-def _pixels_inside(
-    image: Sequence, window: tuple[int, int], stride: tuple[int, int], pads: Pads
-) -> tf.Tensor | int:
+def _pixels_inside(image: Sequence, window: tuple[int, int], stride: tuple[int, int], pads: Pads) -> tf.Tensor | int:
     """How many pixels each window sees inside the image: kh·kw everywhere, or float32 [1,H',W',1]."""
     if pads == ((0, 0), (0, 0)):
         return prod(window)

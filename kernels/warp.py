@@ -78,9 +78,7 @@ def _taps(
     return [(row * (width + 2) + column, v * u) for row, v in rows for column, u in columns]
 
 
-def affine_resample(
-    images: tf.Tensor, transforms: tf.Tensor, fill: float = 0.0, size: Pair | None = None
-) -> tf.Tensor:
+def affine_resample(images: tf.Tensor, transforms: tf.Tensor, fill: float = 0.0, size: Pair | None = None) -> tf.Tensor:
     """Bilinear samples of [B,H,W,C] where [B,2,3] says, as [B,*size,C] (`size` default: that of the images).
 
     `transforms` map the centre (x, y) of an output pixel, (0, 0) for the first, to input pixel coordinates;

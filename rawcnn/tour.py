@@ -79,9 +79,10 @@ def run(
     command = f"rawcnn tour --seed {seed} --epochs {epochs} --{'race' if race else 'no-race'}"
     with written_whole(folder) as beside:
         page, results = take(Album(beside), Clock(progress or silent), seed, epochs, race, command)
-        (beside / "tour.json").write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+        text = json.dumps(results, indent=1, allow_nan=False)
+        (beside / "tour.json").write_text(text, encoding="utf-8")
         (beside / "index.html").write_text(page.render(), encoding="utf-8")
-    return results
+    return json.loads(text)
 
 
 def take(
@@ -101,29 +102,36 @@ def take(
         chosen = adversarial.choose(attacks)
     races = race_keras(clock) if with_race else []
 
-    with clock.step("Draw and write the page"):
+    names = trained.data.labels
+    with clock.step("Draw the page", 3) as report:
         chapters = [
             Chapter(
                 "Architectures",
                 (*classics(comparisons, profiles, stacks, modules, album), training.digits(trained, album)),
                 "Each network is one function that reads like its paper's table. What it costs is counted from that "
                 "function as it runs, and compared with what its paper printed.",
-            ),
+            )
+        ]
+        report(1, 3)
+        chapters.append(
             Chapter(
                 "Feature visualization",
                 visualization.sections(seen, trained.network, trained.data, album),
                 "What the parts of the digits network look for.",
-            ),
+            )
+        )
+        report(2, 3)
+        chapters.append(
             Chapter(
                 "Adversarial examples",
                 (
-                    adversarial.fast_gradient_sign(attacks[0], chosen, trained.data.labels, album),
-                    adversarial.projected_gradient(attacks[1], chosen[:2], trained.data.labels, album),
+                    adversarial.fast_gradient_sign(attacks[0], chosen, names, album),
+                    adversarial.projected_gradient(attacks[1], chosen[:2], names, album),
                     adversarial.strength(attacks, album),
                 ),
                 "Noise that makes the same network wrong.",
-            ),
-        ]
+            )
+        )
         if races:
             chapters.append(Chapter("What Keras costs", (race.section(races, album),)))
     settings = {"network": NETWORK, "recipe": trained.recipe.name, "epochs": epochs}

@@ -144,7 +144,7 @@ def attack(
 
 def tour(
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("tour"),
-    epochs: Annotated[int | None, typer.Option(help="Of the digits' training; 20 otherwise.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the digits' training.", min=1)] = None,
     race: Annotated[bool, typer.Option(help="Race a network against Keras.")] = True,
     as_json: Json = False,
     seed: Seed = 0,

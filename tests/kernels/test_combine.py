@@ -83,9 +83,7 @@ def test_zero_padded_shortcut_and_its_gradient(case, dtype):
     np.testing.assert_array_equal(tf.cast(y, "float64"), expected)
     gradient = oracles.random(y.shape, 2, dtype)
     by_hand = combine.zero_padded_shortcut_gradient(gradient, x.shape, stride, zeros)
-    (tape,) = oracles.tape_gradient(
-        lambda x: combine.zero_padded_shortcut(x, channels, stride, zeros), [x], gradient
-    )
+    (tape,) = oracles.tape_gradient(lambda x: combine.zero_padded_shortcut(x, channels, stride, zeros), [x], gradient)
     np.testing.assert_array_equal(by_hand, tape)
 
 
@@ -106,9 +104,7 @@ def test_same_everywhere(zeros):
     oracles.same_everywhere(lambda x: combine.residual_sum(x, 2 * x), x)
     oracles.same_everywhere(lambda x: combine.zero_padded_shortcut(x, 4, 2, zeros), x)
     oracles.same_everywhere(lambda g: combine.concatenate_gradient(g, [1, 3]), gradient)
-    oracles.same_everywhere(
-        lambda g: combine.zero_padded_shortcut_gradient(g, x.shape, 2, zeros), gradient
-    )
+    oracles.same_everywhere(lambda g: combine.zero_padded_shortcut_gradient(g, x.shape, 2, zeros), gradient)
 
 
 def test_where_the_zeros_go():

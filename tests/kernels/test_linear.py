@@ -75,9 +75,7 @@ def test_keras_dense_with_the_same_weights():
 def test_unknown_batch_and_variables():
     x, weights, bias, _ = case((3, 5, 2))
     variables = tf.Variable(weights), tf.Variable(bias)
-    compiled = tf.function(
-        lambda x: linear.dense(x, *variables), input_signature=[tf.TensorSpec([None, 5])]
-    )
+    compiled = tf.function(lambda x: linear.dense(x, *variables), input_signature=[tf.TensorSpec([None, 5])])
     assert compiled.get_concrete_function().output_shapes.as_list() == [None, 2]
     oracles.close(compiled(x), linear.dense(x, weights, bias))
 

@@ -45,9 +45,7 @@ def test_cross_entropy_gradient(smoothing, dtype, form):
     by_hand = loss.cross_entropy_gradient(z, labels, smoothing)
     assert by_hand.dtype == z.dtype
     upstream = tf.ones((6,), "float64" if dtype == "float64" else "float32")
-    (tape,) = oracles.tape_gradient(
-        lambda z: loss.cross_entropy(z, labels, smoothing, algorithm=form), [z], upstream
-    )
+    (tape,) = oracles.tape_gradient(lambda z: loss.cross_entropy(z, labels, smoothing, algorithm=form), [z], upstream)
     assert tape.dtype == z.dtype
     oracles.close(by_hand, tape, kind="gradient")
 
@@ -56,9 +54,7 @@ def test_cross_entropy_gradient(smoothing, dtype, form):
 def test_cross_entropy_gradient_is_the_slope(smoothing):
     z, labels = case("float64")
     gradient = loss.cross_entropy_gradient(z, labels, smoothing)
-    oracles.central_difference(
-        lambda z: tf.reduce_sum(loss.cross_entropy(z, labels, smoothing)), [gradient], z
-    )
+    oracles.central_difference(lambda z: tf.reduce_sum(loss.cross_entropy(z, labels, smoothing)), [gradient], z)
 
 
 @pytest.mark.parametrize("form", FORMS)

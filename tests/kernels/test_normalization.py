@@ -44,19 +44,81 @@ def close_all(actual, expected, **options):
         oracles.close(a, b, **options)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+INFERENCE = [("float64", "explicit"), *((t, f) for t in ("float32", "bfloat16") for f in ("fused", "explicit"))]
+
+
+def inference_case(dtype, shape=(2, 4, 5, 6)):
+    """x, mean, variance, scale, offset and a gradient for y."""
+    x, gradient = oracles.random(shape, 1, dtype), oracles.random(shape, 23, dtype)
+    wide_type, channels = "float64" if dtype == "float64" else "float32", shape[-1:]
+    mean, variance = oracles.random(channels, 2, wide_type), oracles.random(channels, 3, wide_type, low=0.1)
+    return (x, mean, variance, *parameters(channels[0], dtype)), gradient
+
+
+@pytest.mark.parametrize(("dtype", "form"), [*INFERENCE, ("float64", "auto"), ("float32", "auto")])
 @pytest.mark.parametrize("present", ["scale and offset", "offset", "neither"])
-def test_inference_equals_reference(present, dtype):
-    x, mean = oracles.random((2, 4, 5, 6), 1, dtype), oracles.random((6,), 2, dtype)
-    variance = oracles.random((6,), 3, dtype, low=0.1)
-    scale, offset = parameters(6, dtype)
+def test_inference_equals_reference(present, form, dtype):
+    (x, mean, variance, scale, offset), _ = inference_case(dtype)
     scale, offset = scale if "scale" in present else None, offset if "offset" in present else None
-    y = normalization.batch_normalization(x, mean, variance, scale, offset, EPSILON)
+    y = normalization.batch_normalization(x, mean, variance, scale, offset, EPSILON, form)
     assert y.dtype == x.dtype
-    expected = normalization.batch_normalization_reference(
-        *wide(x, mean, variance, scale, offset), epsilon=EPSILON
-    )
+    expected = normalization.batch_normalization_reference(*wide(x, mean, variance, scale, offset), epsilon=EPSILON)
     oracles.close(y, expected)
+
+
+@pytest.mark.parametrize(("dtype", "form"), INFERENCE)
+def test_inference_gradient(form, dtype):
+    """To x, mean, variance, scale and offset, and the same everywhere."""
+    inputs, gradient = inference_case(dtype)
+
+    def with_gradients(*inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            y = normalization.batch_normalization(*inputs, epsilon=EPSILON, algorithm=form)
+        return y, *tape.gradient(y, inputs, output_gradients=gradient)
+
+    x, mean, variance, scale, _ = inputs
+    by_hand = normalization.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON)
+    assert [g.dtype for g in by_hand] == [t.dtype for t in inputs]
+    explicit = oracles.tape_gradient(
+        lambda *t: normalization.batch_normalization(*t, epsilon=EPSILON, algorithm="explicit"), inputs, gradient
+    )
+    close_all(by_hand, explicit, kind="gradient", dtype=dtype)
+    close_all(with_gradients(*inputs)[1:], by_hand, kind="gradient", dtype=dtype)
+    oracles.same_everywhere(with_gradients, *inputs, kind="gradient")
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5, 6), (3, 2)])
+def test_inference_gradient_is_the_slope(shape):
+    inputs, gradient = inference_case("float64", shape)
+    x, mean, variance, scale, _ = inputs
+    oracles.central_difference(
+        lambda *t: tf.reduce_sum(gradient * normalization.batch_normalization(*t, epsilon=EPSILON)),
+        normalization.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON),
+        *inputs,
+    )
+
+
+def test_second_derivative_of_inference():
+    inputs, gradient = inference_case("float32")
+
+    def second(form):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            first = oracles.tape_gradient(
+                lambda *t: normalization.batch_normalization(*t, epsilon=EPSILON, algorithm=form), inputs, gradient
+            )
+            size = tf.add_n([tf.reduce_sum(g**2) for g in first])
+        return tape.gradient(size, inputs, unconnected_gradients="zero")
+
+    close_all(second("fused"), second("explicit"), kind="gradient")
+
+
+def test_inference_of_unknown_sizes():
+    (x, *rest), _ = inference_case("float32")
+    compiled = tf.function(lambda x: normalization.batch_normalization(x, *rest, EPSILON), autograph=False)
+    y = compiled.get_concrete_function(tf.TensorSpec([None, None, None, 6]))(x)
+    oracles.close(y, normalization.batch_normalization(x, *rest, EPSILON))
 
 
 @pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
@@ -93,9 +155,7 @@ def test_training_gradient_against_a_central_difference(shape):
     scale, offset = parameters(shape[-1], "float64")
     oracles.central_difference(
         lambda *t: tf.reduce_sum(g * normalization.batch_normalization_training(*t, epsilon=EPSILON)[0]),
-        normalization.batch_normalization_gradient(
-            x, g, scale, *tf.nn.moments(x, (0, 1, 2)), epsilon=EPSILON
-        ),
+        normalization.batch_normalization_gradient(x, g, scale, *tf.nn.moments(x, (0, 1, 2)), epsilon=EPSILON),
         *(x, scale, offset),
     )
 
@@ -104,9 +164,7 @@ def test_training_gradient_against_a_central_difference(shape):
 def test_training_without_parameters(form, dtype):
     x = oracles.random((3, 4, 4, 2), 9, dtype)
     actual = normalization.batch_normalization_training(x, None, None, EPSILON, form)
-    close_all(
-        actual, normalization.batch_normalization_training_reference(wide(x)[0], None, None, epsilon=EPSILON)
-    )
+    close_all(actual, normalization.batch_normalization_training_reference(wide(x)[0], None, None, epsilon=EPSILON))
 
 
 @pytest.mark.parametrize("form", FORMS["float32"])
@@ -135,8 +193,9 @@ def test_precision_at_a_large_mean():
     x = 4096 + tf.reshape(tf.range(-8.0, 9.0), (1, 1, 17, 1)) / 256
     expected = wide(x - 4096)[0] / np.sqrt(1e-3)
     one, zero = tf.ones((1,)), tf.zeros((1,))
-    y = normalization.batch_normalization(x, 4096 * one, 1e-3 * one, one, zero, 0.0)
-    oracles.close(y, expected)
+    for form in ("fused", "explicit"):
+        y = normalization.batch_normalization(x, 4096 * one, 1e-3 * one, one, zero, 0.0, form)
+        oracles.close(y, expected)
     _, bias = normalization.fold_batch_normalization(
         tf.ones((1, 1, 1, 1)), 4096.5 * one, 4096 * one, 1e-3 * one, one, zero, 0.0
     )
@@ -184,9 +243,7 @@ def test_response_normalization_and_its_gradient(dtype, response):
         )
 
 
-@pytest.mark.parametrize(
-    ("dtype", "form"), [("float32", f) for f in FORMS["float32"]] + [("bfloat16", "fused")]
-)
+@pytest.mark.parametrize(("dtype", "form"), [("float32", f) for f in FORMS["float32"]] + [("bfloat16", "fused")])
 def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype, form):
     x, gradient = oracles.random((3, 4, 5, 6), 18, dtype), oracles.random((3, 4, 5, 6), 19, dtype)
     scale, offset = parameters(6, dtype)
@@ -232,10 +289,17 @@ def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(for
             "fused, explicit",
         ),
         (
-            lambda x: normalization.batch_normalization_training(
-                tf.cast(x, "float64"), None, None, 1e-3, "fused"
-            ),
+            lambda x: normalization.batch_normalization_training(tf.cast(x, "float64"), None, None, 1e-3, "fused"),
             "float64, explicit, matmul",
+        ),
+        (lambda x: normalization.batch_normalization(x, 0.0, 1.0, None, None, 1e-3, "fast"), "fused, explicit"),
+        (
+            lambda x: normalization.batch_normalization(tf.cast(x, "float64"), 0.0, 1.0, None, None, 1e-3, "fused"),
+            "float64, explicit",
+        ),
+        (
+            lambda x: normalization.batch_normalization(x[0], 0.0, 1.0, None, None, 1e-3, "fused"),
+            r"shape \(2, 2, 3\); expected \[batch, height, width, channels\] for algorithm",
         ),
         (lambda x: normalization.batch_normalization_training(x[0], None, None, 1e-3), "expected"),
         (lambda x: normalization.local_response_normalization(x, algorithm="fast"), "nn, explicit"),

@@ -87,13 +87,9 @@ def test_max_pool_gradient(shape, size, stride, padding, form, dtype):
     gradient = oracles.random(switches.shape, 6, dtype)
     by_hand = pooling.max_pool_input_gradient(x, gradient, size, stride, padding)
     assert by_hand.dtype == x.dtype
-    expected = pooling.max_unpool_reference(
-        wide(gradient), switches, size, stride, padding, input_size=shape[1:3]
-    )
+    expected = pooling.max_unpool_reference(wide(gradient), switches, size, stride, padding, input_size=shape[1:3])
     oracles.close(by_hand, expected, kind="gradient")
-    (tape,) = oracles.tape_gradient(
-        lambda x: pooling.max_pool(x, size, stride, padding, algorithm=form), [x], gradient
-    )
+    (tape,) = oracles.tape_gradient(lambda x: pooling.max_pool(x, size, stride, padding, algorithm=form), [x], gradient)
     oracles.close(tape, expected, kind="gradient")
 
 
@@ -138,13 +134,9 @@ def test_global_average_pool_and_its_gradient(dtype):
     assert y.dtype == x.dtype
     oracles.close(y, pooling.global_average_pool_reference(wide(x)))
     by_hand = pooling.global_average_pool_input_gradient(gradient, (17, 19))
-    oracles.close(
-        by_hand, oracles.tape_gradient(pooling.global_average_pool, [x], gradient)[0], kind="gradient"
-    )
+    oracles.close(by_hand, oracles.tape_gradient(pooling.global_average_pool, [x], gradient)[0], kind="gradient")
     if dtype == "float64":
-        oracles.central_difference(
-            lambda x: tf.reduce_sum(gradient * pooling.global_average_pool(x)), [by_hand], x
-        )
+        oracles.central_difference(lambda x: tf.reduce_sum(gradient * pooling.global_average_pool(x)), [by_hand], x)
 
 
 def test_large_bfloat16_windows_do_not_saturate():
@@ -187,9 +179,7 @@ def test_eager_graph_and_xla_agree(shape, size, stride, padding):
 
 def test_unpooling_compiles_without_scatter():
     x = oracles.random((2, 8, 8, 3), 15)
-    compiled = tf.function(
-        lambda x, g: pooling.max_pool_input_gradient(x, g, 3, 2), jit_compile=True, autograph=False
-    )
+    compiled = tf.function(lambda x, g: pooling.max_pool_input_gradient(x, g, 3, 2), jit_compile=True, autograph=False)
     program = compiled.experimental_get_compiler_ir(x, x[:, :3, :3])(stage="optimized_hlo")
     assert "fusion" in program
     assert not any(word in program for word in ("scatter", "while", "reduce-window"))
@@ -219,9 +209,9 @@ def test_unknown_sizes(size, stride, padding, form, jit):
 def test_same_padding_by_a_stride_needs_a_known_size():
     def trace(**options):
         unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
-        tf.function(
-            lambda x: pooling.max_pool(x, 3, 2, "SAME", **options), autograph=False
-        ).get_concrete_function(unknown)
+        tf.function(lambda x: pooling.max_pool(x, 3, 2, "SAME", **options), autograph=False).get_concrete_function(
+            unknown
+        )
 
     trace()
     with pytest.raises(ValueError, match="known image size"):

@@ -111,9 +111,7 @@ def test_image_gradient_is_the_tapes(input_size, size, fill, dtype):
     gradient = oracles.random((3, *(size or input_size), 2), 9, dtype)
     by_hand = warp.affine_resample_image_gradient(gradient, transforms, input_size)
     assert by_hand.dtype == images.dtype
-    (tape,) = oracles.tape_gradient(
-        lambda x: warp.affine_resample(x, transforms, fill, size), [images], gradient
-    )
+    (tape,) = oracles.tape_gradient(lambda x: warp.affine_resample(x, transforms, fill, size), [images], gradient)
     oracles.close(by_hand, tape, kind="gradient")
 
 

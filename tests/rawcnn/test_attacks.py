@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import weakref
 
 import hypothesis
@@ -14,57 +13,12 @@ import tensorflow as tf
 
 import kernels
 from rawcnn import create
-from rawcnn.attacks import ATTACKS, accuracy_against_epsilon, fgsm, pgd, sweep
+from rawcnn.attacks import ATTACKS, fgsm, pgd
 from rawcnn.attacks.gradient import random_point
 from rawcnn.attacks.task import ascent, run
-from rawcnn.layers import batch_norm, conv, dense, relu
 from rawcnn.network import Network
 from tests import oracles
-
-SHAPE = (4, 5, 3)
-WEIGHTS = oracles.random((60, 3), seed=1)
-
-
-class Linear:
-    """images → images·W, counting the times that it is traced."""
-
-    def __init__(self, weights=WEIGHTS):
-        self.weights, self.calls = weights, 0
-
-    def __call__(self, images):
-        self.calls += 1
-        return tf.reshape(images, (-1, self.weights.shape[0])) @ self.weights
-
-
-def middling(batch: int, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Images in [.3, .7], which an ε up to .3 does not clip, and labels."""
-    generator = np.random.default_rng(seed)
-    return generator.uniform(0.3, 0.7, (batch, *SHAPE)).astype(np.float32), generator.integers(0, 3, batch)
-
-
-def small(net, images):
-    x = relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 8, 3)))
-    return dense(net, "logits", relu(net, conv(net, "conv2", x, 8, 3, stride=2)), 10)
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    """A small network that reads digits, and 64 test images."""
-    network = Network("small", small, size=8, classes=10)
-    images, labels = (tf.constant(array) for array in digits.arrays("train"))
-    variables = list(network.trained_variables.values())
-
-    @tf.function(autograph=False)
-    def step():
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(kernels.cross_entropy(network(images), labels))
-        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
-            variable.assign_sub(0.3 * gradient)
-
-    for _ in range(40):
-        step()
-    return network, *(array[:64] for array in digits.arrays("test"))
-
+from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling, small
 
 # A linear model --------------------------------------------------------------------------------------------
 
@@ -335,97 +289,3 @@ def test_a_model_of_the_library():
     result = fgsm(network, images, labels)
     np.testing.assert_allclose(np.unique(np.abs(result.noise)), [8 / 255], atol=1e-6)
     assert run(network, lambda n, x: n(x), tf.constant(images)).shape == (2, 10)
-
-
-# Many images -----------------------------------------------------------------------------------------------
-
-
-def test_accuracy_falls_with_epsilon(trained):
-    network, images, labels = trained
-    seen = []
-    curve = accuracy_against_epsilon(
-        *(pgd, network, images, labels, [0, 0.05, 0.2]),
-        batch=24,
-        step=lambda epsilon: epsilon / 4,
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert [epsilon for epsilon, _ in curve] == [0, 0.05, 0.2]
-    accuracies = [accuracy for _, accuracy in curve]
-    assert accuracies == sorted(accuracies, reverse=True) and accuracies[0] > 0.8 > accuracies[2]
-    assert accuracies[0] == np.mean(np.argmax(network(images), 1) == labels)
-    done = [d for d, _ in seen]
-    assert seen[-1] == (192, 192) and done == sorted(set(done)) and len(done) == 9
-
-
-def test_sweep_equals_one_large_batch(trained, digits):
-    network, images, labels = trained
-    seen = []
-    (row,) = sweep(
-        pgd, network, digits, [0.05], limit=64, batch=24, restarts=2, progress=lambda *done: seen.append(done)
-    )
-    whole = pgd(network, images, labels, epsilon=0.05, restarts=2).summary()
-    assert row == pytest.approx({"epsilon": 0.05, **whole}, rel=1e-5)
-    assert seen == [(24, 64), (48, 64), (64, 64)]
-    json.dumps(row)
-
-
-def test_the_summary_counts_who_could_be_fooled():
-    network = Linear(tf.constant(np.eye(60, 3, dtype=np.float32)))  # the class is the largest of the first three pixels
-    images = np.full((4, *SHAPE), 0.5, np.float32)
-    images.reshape(4, -1)[[0, 1, 2, 3], [0, 1, 2, 0]] = 0.55  # classes 0, 1, 2, 0
-    images[3, 0, 0, 0] = 0.9
-    result = fgsm(network, images, [0, 1, 0, 0], epsilon=0.1)
-    np.testing.assert_array_equal(result.already_wrong, [False, False, True, False])
-    np.testing.assert_array_equal(result.success, [True, True, True, False])
-    summary = result.summary()
-    assert (summary["accuracy_before"], summary["accuracy_after"]) == (0.75, 0.25)
-    assert (summary["attempted"], summary["success_rate"]) == (3, pytest.approx(2 / 3))
-    assert summary["max_linf"] == pytest.approx(0.1) and summary["mean_l2"] == pytest.approx(0.1 * np.sqrt(3))
-    towards = fgsm(network, images, [0, 1, 0, 0], epsilon=0.1, target=1)
-    np.testing.assert_array_equal(towards.columns()["attempted"], [True, False, False, True])
-
-
-# Bad input -------------------------------------------------------------------------------------------------
-
-IMAGES, LABELS = middling(2)
-WRONG = [
-    ({"epsilon": -0.1}, "epsilon is -0.1"),
-    ({"epsilon": float("nan")}, "epsilon is nan"),
-    ({"step": float("inf")}, "step is inf"),
-    ({"steps": 0}, "steps is 0"),
-    ({"steps": 1.5}, "steps is 1.5"),
-    ({"restarts": 0}, "restarts is 0"),
-    ({"seed": -1}, "seed is -1"),
-    ({"seed": 2**31}, "seed is"),
-    ({"norm": "l1"}, "expected one of linf, l2"),
-    ({"restarts": 2, "random_start": False}, "random_start=True"),
-    ({"compile": "jit"}, "compile is 'jit'"),
-    ({"target": 3}, "target hold the class 3"),
-    ({"target": [0, 1, 2]}, "expected 2 class numbers"),
-    ({"labels": [0, 3]}, "labels hold the class 3; expected 0 to 2"),
-    ({"labels": [0.0, 1.0]}, "labels are float64"),
-    ({"labels": [0]}, "expected 2 class numbers"),
-    ({"images": IMAGES * 255}, r"expected RGB in \[0,1\]"),
-    ({"images": IMAGES - np.nan}, r"expected RGB in \[0,1\]"),
-    ({"images": IMAGES[0]}, "expected a batch"),
-    ({"images": IMAGES[:0], "labels": []}, "empty batch"),
-    ({"images": (IMAGES * 255).astype(np.uint8)}, "divide bytes by 255"),
-    ({"network": lambda x: x}, r"expected logits \[B,classes\]"),
-    ({"network": lambda x: tf.stop_gradient(Linear()(x))}, "no gradient"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_bad_input_says_what_is_wrong(wrong, message):
-    given = {"network": Linear(), "images": IMAGES, "labels": LABELS, **wrong}
-    with pytest.raises(ValueError, match=message):
-        pgd(given.pop("network"), given.pop("images"), given.pop("labels"), **given)
-
-
-def test_bad_sweeps_say_what_is_wrong(digits):
-    with pytest.raises(ValueError, match="no epsilons"):
-        accuracy_against_epsilon(fgsm, Linear(), IMAGES, LABELS, [])
-    with pytest.raises(ValueError, match="0 images"):
-        accuracy_against_epsilon(fgsm, Linear(), IMAGES[:0], LABELS[:0], [0.1])
-    with pytest.raises(ValueError, match="limit is 0"):
-        sweep(fgsm, Linear(), digits, [0.1], limit=0)

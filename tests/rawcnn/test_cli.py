@@ -121,7 +121,7 @@ WRONG = {
     "option without a value": (("profile", "alexnet", "-o", "groups"), "expected NAME=VALUE"),
     "unknown verb": (("fly",), "fly"),
     "unknown flag": (("profile", "alexnet", "--fly"), "--fly"),
-    "not a number": (("profile", "alexnet", "--batch", "many"), "many"),
+    "not a number": (("profile", "alexnet", "--batch", "many"), "--batch"),
     "too small": (("profile", "vgg16", "--size", "16"), "does not fit"),
     "unknown data": (("train", "cifar_resnet20", "--data", "imagenet"), "imagenet"),
     "unknown recipe": (("train", "cifar_resnet20", "--recipe", "magic"), "there is no recipe 'magic'"),
@@ -140,7 +140,7 @@ WRONG = {
 @pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
 def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = rawcnn_command(*words)
+    code, _out, err = rawcnn_command(*words)
     assert code == 2
     last = err.strip().splitlines()[-1]
     assert last.startswith("rawcnn: ") and message in last
@@ -159,7 +159,7 @@ def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):
     words += ("--output", tmp_path / "run")
     code, _, err = rawcnn_command(*words)
     assert code == 2 and "broken.png" in err and "--skip-unreadable" in err
-    code, out, err = rawcnn_command(*words, "--skip-unreadable")
+    code, _out, err = rawcnn_command(*words, "--skip-unreadable")
     assert code == 0 and "left out 1 unreadable" in err, err
 
 

@@ -1,0 +1,34 @@
+"""What the tests of attacks attack: a linear model, and a small network that reads digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from rawcnn.layers import batch_norm, conv, dense, relu
+from tests import oracles
+
+SHAPE = (4, 5, 3)
+WEIGHTS = oracles.random((60, 3), seed=1)
+
+
+class Linear:
+    """images → images·W, counting the times that it is traced."""
+
+    def __init__(self, weights=WEIGHTS):
+        self.weights, self.calls = weights, 0
+
+    def __call__(self, images):
+        self.calls += 1
+        return tf.reshape(images, (-1, self.weights.shape[0])) @ self.weights
+
+
+def middling(batch: int, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Images in [.3, .7], which an ε up to .3 does not clip, and labels."""
+    generator = np.random.default_rng(seed)
+    return generator.uniform(0.3, 0.7, (batch, *SHAPE)).astype(np.float32), generator.integers(0, 3, batch)
+
+
+def small(net, images):
+    x = relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 8, 3)))
+    return dense(net, "logits", relu(net, conv(net, "conv2", x, 8, 3, stride=2)), 10)

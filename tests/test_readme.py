@@ -1,0 +1,45 @@
+"""What the README quotes is what the code says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import rawcnn
+from rawcnn.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_quoted_kernel_is_the_kernel(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import update_readme
+
+    assert update_readme.updated(README) == README, "run python docs/update_readme.py"
+    sys.modules.pop("update_readme")
+
+
+def test_quoted_model_is_the_model():
+    source = (ROOT / "rawcnn" / "models" / "alexnet.py").read_text()
+    block = README.split("```python\ndef alexnet")[1].split("```")[0]
+    quoted = [line.strip() for line in block.splitlines()[1:] if line.strip() not in ("", "...")]
+    assert len(quoted) > 3 and all(line in source for line in quoted)
+
+
+def test_counts():
+    totals = rawcnn.profile("resnet50").totals
+    assert f"{totals['parameters']:,} parameters" in README
+    assert f"{totals['macs']:,}" in README
+
+
+def test_every_verb_is_named():
+    verbs = [c.callback.__name__ for c in app.registered_commands] + [g.name for g in app.registered_groups]
+    for verb in verbs:
+        assert re.search(rf"rawcnn {verb}\b", README), verb
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
