@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from kernels.cost import Cost, elementwise_cost
 
-# 1. Equation -----------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   relu(x) = max(x, 0)            sent back for g = ∂L/∂relu(x):
 #                                    relu            g · [x > 0]
@@ -28,7 +28,8 @@ from kernels.cost import Cost, elementwise_cost
 #   softmax(z)ᵢ = exp(zᵢ − max z) / Σⱼ exp(zⱼ − max z)          over the last axis; the maximum cancels, and
 #   log_softmax(z)ᵢ = zᵢ − max z − log Σⱼ exp(zⱼ − max z)       keeps exp from overflowing
 
-# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def relu_reference(x: np.ndarray) -> np.ndarray:
@@ -68,7 +69,7 @@ def log_softmax_reference(logits: np.ndarray) -> np.ndarray:
     return y
 
 
-# 3. Tensor forms -------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def relu(x: tf.Tensor) -> tf.Tensor:
@@ -107,7 +108,7 @@ def log_softmax(logits: tf.Tensor) -> tf.Tensor:
     return tf.cast(z - tf.math.log(tf.reduce_sum(tf.exp(z), axis=-1, keepdims=True)), logits.dtype)
 
 
-# 4. Gradient by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
 def relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
@@ -137,7 +138,7 @@ def log_softmax_gradient(log_probabilities: tf.Tensor, gradient: tf.Tensor) -> t
     return tf.cast(g - tf.exp(log_p) * tf.reduce_sum(g, axis=-1, keepdims=True), gradient.dtype)
 
 
-# 5. Cost ---------------------------------------------------------------------------------------------------
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def relu_cost(input_shape: Sequence[int]) -> Cost:

@@ -17,7 +17,7 @@ from kernels.geometry import Pair, pair, place_view
 
 Zeros = Literal["end", "both"]
 
-# 1. Equation -----------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   concatenate(x₁ … xₙ)   every branch's channels, one after another;   each branch gets its slice back
 #   residual_sum(x, s)     y = x + s;                                    both get the whole gradient
@@ -26,7 +26,8 @@ Zeros = Literal["end", "both"]
 #   front = 0 (zeros="end", the paper's "extra zero entries padded") or half of the extra channels
 #   (zeros="both", the widespread PyTorch code for CIFAR).
 
-# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def concatenate_reference(branches: Sequence[np.ndarray]) -> np.ndarray:
@@ -59,7 +60,7 @@ def zero_padded_shortcut_reference(x: np.ndarray, channels: int, stride: Pair, z
     return y
 
 
-# 3. Tensor forms -------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def concatenate(branches: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -114,7 +115,7 @@ def zero_padded_shortcut(x: tf.Tensor, channels: int, stride: Pair, zeros: Zeros
     return tf.pad(x[:, ::sh, ::sw], ((0, 0), (0, 0), (0, 0), padding))
 
 
-# 4. Gradient by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
 def concatenate_gradient(gradient: tf.Tensor, channels: Sequence[int]) -> list[tf.Tensor]:
@@ -136,7 +137,7 @@ def zero_padded_shortcut_gradient(
     return place_view(gradient[..., front : front + channels], (0, 0), stride, 1, (height, width))
 
 
-# 5. Cost ---------------------------------------------------------------------------------------------------
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def concatenate_cost(output_shape: Sequence[int]) -> Cost:

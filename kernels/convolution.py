@@ -228,7 +228,7 @@ def _transposed_size(x, filters, stride, padding, dilation) -> tuple[int, int]:
     return height, width
 
 
-# 4. Gradients by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
 # Each x[m] meets the filter's tap i in the output p with p·s + i·d − top = m, so
 #   ∂L/∂x[m] = Σ_{p,i : p·s + i·d − top = m} Σ_o ∂L/∂y[p,o] · w[i,:,o].

@@ -15,13 +15,14 @@ import tensorflow as tf
 
 from kernels.cost import Cost, elementwise_cost
 
-# 1. Equation -----------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   r ~ uniform on 0 … 2³² − 1 from the seed,   mask = [r ≥ rate · 2³²] / (1 − rate),   y = mask · x
 #
 #   E[mask] = 1, so E[y] = x.   ∂L/∂x = mask · ∂L/∂y, with the same mask.
 
-# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def philox_reference(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
@@ -55,7 +56,7 @@ def dropout_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.nda
     return y
 
 
-# 3. Tensor forms -------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def dropout_mask(
@@ -85,7 +86,7 @@ def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     return x * dropout_mask(tf.shape(x), rate, seed, x.dtype)
 
 
-# 4. Gradient by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
 def dropout_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
@@ -93,7 +94,7 @@ def dropout_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Te
     return dropout(gradient, rate, seed)
 
 
-# 5. Cost ---------------------------------------------------------------------------------------------------
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def dropout_cost(input_shape: Sequence[int]) -> Cost:

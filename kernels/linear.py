@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from kernels.cost import Cost
 
-# 1. Equation -----------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   y = x·W + b          x [B,I]   W [I,O]   b [O]   y [B,O]
 #
 #   ∂L/∂x = g·Wᵀ   ∂L/∂W = xᵀ·g   ∂L/∂b = Σ_batch g          for g = ∂L/∂y [B,O]
 
-# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def dense_reference(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -30,7 +31,7 @@ def dense_reference(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None 
     return y
 
 
-# 3. Tensor forms -------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
@@ -44,7 +45,7 @@ def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf
     return y if bias is None else tf.nn.bias_add(y, bias)
 
 
-# 4. Gradient by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
 def dense_gradient(x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -56,7 +57,7 @@ def dense_gradient(x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tup
     )
 
 
-# 5. Cost ---------------------------------------------------------------------------------------------------
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def dense_cost(input_shape: Sequence[int], output_shape: Sequence[int], bias: bool = True) -> Cost:

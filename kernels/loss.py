@@ -14,7 +14,7 @@ import tensorflow as tf
 from kernels.activation import log_softmax, softmax, widened
 from kernels.cost import Cost, elementwise_cost
 
-# 1. Equation -----------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   q  = (1 − ε)·onehot(label) + ε/K          targets over K classes, ε the label smoothing
 #   L  = −Σₖ qₖ · log softmax(z)ₖ             one loss for each example
@@ -22,7 +22,8 @@ from kernels.cost import Cost, elementwise_cost
 #
 #   weight decay = Σ w²/2 over all weights,   ∂/∂w = w
 
-# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def cross_entropy_reference(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> np.ndarray:
@@ -43,7 +44,7 @@ def weight_decay_reference(variables: Iterable[np.ndarray]) -> float:
     return sum(float(weight) ** 2 / 2 for variable in variables for weight in np.ravel(variable))
 
 
-# 3. Tensor forms -------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def smoothed_targets(
@@ -90,7 +91,7 @@ def weight_decay(variables: Iterable[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(penalties) if penalties else tf.zeros(())
 
 
-# 4. Gradient by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
 def cross_entropy_gradient(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
@@ -105,7 +106,7 @@ def weight_decay_gradient(variables: Iterable[tf.Tensor]) -> list[tf.Tensor]:
     return [tf.identity(variable) for variable in variables]
 
 
-# 5. Cost ---------------------------------------------------------------------------------------------------
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def cross_entropy_cost(input_shape: Sequence[int]) -> Cost:

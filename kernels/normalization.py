@@ -234,7 +234,7 @@ def _neighbour_sums(x: tf.Tensor, radius: int) -> tf.Tensor:
     return tf.add_n([padded[..., j : j + channels] for j in range(2 * radius + 1)])
 
 
-# 4. Gradients by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
 # Batch. Let g = dy and x̂ = (x − μ)·inv, inv = (σ² + ε)^(−½), so y = γ·x̂ + β. Sums run over the m values of
 # one channel.

@@ -258,7 +258,7 @@ def _pixels_inside(image: Sequence, window: tuple[int, int], stride: tuple[int, 
     return tf.add_n(_views(tf.ones((1, *image, 1)), window, stride, pads))
 
 
-# 4. Gradients by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
 # A pool is linear once its switches are known: y = Σ_tap w_tap ⊙ view_tap(x), where w_tap is [switch = tap]
 # for the maximum and 1/n for the average. The gradient is the adjoint, dx = Σ_tap view_tapᵀ(w_tap ⊙ dy): what

@@ -15,7 +15,7 @@ from kernels.activation import widened
 from kernels.cost import Cost
 from kernels.geometry import Pair, pair
 
-# 1. Equation ----------------------------------------------------------------------------------------------
+# 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   Pixel (row i, column j) has its centre at (x, y) = (j, i). A transform [[a, b, c], [d, e, f]] says that
 #   the output pixel at (x, y) is the input at
@@ -31,7 +31,8 @@ from kernels.geometry import Pair, pair
 #   A pixel outside the image is `fill`. The sum is linear in the image, so the gradient goes back to the same
 #   four pixels with the same four weights.
 
-# 2. NumPy reference ----------------------------------------------------------------------------------------
+
+# 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def affine_resample_reference(
@@ -52,7 +53,7 @@ def affine_resample_reference(
     return y
 
 
-# 3. Tensor forms -------------------------------------------------------------------------------------------
+# 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def _axis_taps(position: tf.Tensor, length: int) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
@@ -135,7 +136,7 @@ def crop_resize_transforms(boxes: tf.Tensor, size: Pair) -> tf.Tensor:
     return tf.stack([tf.stack([across, zero, to_x], axis=-1), tf.stack([zero, down, to_y], axis=-1)], axis=1)
 
 
-# 4. Gradient by hand ---------------------------------------------------------------------------------------
+# 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
 def affine_resample_image_gradient(
@@ -155,7 +156,7 @@ def affine_resample_image_gradient(
     return tf.cast(bordered[:, 1:-1, 1:-1], gradient.dtype)  # the border is nobody's
 
 
-# 5. Cost ---------------------------------------------------------------------------------------------------
+# 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def affine_resample_cost(output_shape: Sequence[int]) -> Cost:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 
 from rawcnn.models.googlenet import INCEPTION
@@ -83,6 +84,7 @@ class Comparison:
         return {"paper": self.name, "title": self.title, "source": self.source, "lines": lines, "notes": self.notes}
 
 
+@cache
 def compare(paper: str) -> Comparison:
     """The comparison for "alexnet", "vgg", "googlenet" or "resnet"; ValueError for another name."""
     if paper not in PAPERS:

@@ -55,7 +55,8 @@ def gradients(
         for logits in forward.auxiliary:
             objective += recipe.auxiliary_weight * tf.reduce_mean(kernels.cross_entropy(logits, labels))
     slopes = tape.gradient(objective, trained)
-    slopes = {path: g + recipe.weight_decay * trained[path] if decays(path) else g for path, g in slopes.items()}
+    if recipe.weight_decay:
+        slopes = {path: g + recipe.weight_decay * trained[path] if decays(path) else g for path, g in slopes.items()}
     right = tf.argmax(forward.logits, axis=1, output_type=tf.int32) == tf.cast(labels, tf.int32)
     return slopes, forward.statistics, {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 

@@ -178,6 +178,24 @@ def test_loss_falls_on_digits(data):
     assert max(told[2]["rate"] for told in steps) == pytest.approx(0.1)
 
 
+def test_each_epoch_has_an_order_and_each_step_a_seed_of_its_own(data, monkeypatch):
+    orders, seeds = [], []
+    original = type(data).batches
+
+    def batches(self, split, batch, **settings):
+        if split == "train":
+            orders.append((settings["seed"], settings["epoch"]))
+        return original(self, split, batch, **settings)
+
+    training = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), seed=3)
+    step = training._step
+    monkeypatch.setattr(type(data), "batches", batches)
+    monkeypatch.setattr(training, "_step", lambda *args: (seeds.append(args[2].numpy().tolist()), step(*args))[1])
+    training.fit(data)
+    assert orders == [(3, 0), (3, 1)]
+    assert seeds == [[3, i] for i in range(8)]
+
+
 class Stopped(Exception):
     """What a test raises to stop a run."""
 
