@@ -24,8 +24,8 @@ IMAGES = [
 ]
 
 
-def case(shape, dtype="float32", channels=5):
-    return oracles.random(shape, 1, dtype), oracles.random((3, 3, shape[-1], channels), 2, dtype)
+def case(shape, dtype="float32", channels=5, low=None):
+    return oracles.random(shape, 1, dtype, low), oracles.random((3, 3, shape[-1], channels), 2, dtype, low)
 
 
 def wide(*tensors):
@@ -144,7 +144,7 @@ def test_any_size(size, channels, margins):
     top, bottom, left, right = margins
     height, width = max(size[0], 3 - top - bottom), max(size[1], 3 - left - right)
     padding = (top, bottom), (left, right)
-    x, w = case((1, height, width, channels[0]), "float64", channels[1])
+    x, w = case((1, height, width, channels[0]), "float64", channels[1], low=0.1)  # no output cancels to nearly 0
     expected = kernels.conv2d_reference(*wide(x, w), 1, padding)
     for form in TRANSFORMS:
         oracles.close(kernels.conv2d(x, w, 1, padding, algorithm=form), expected)

@@ -17,12 +17,14 @@ from rawcnn import models, network
 from tests import oracles
 from tests.rawcnn.conformance import TABLE, Case
 
-CASES = [pytest.param(case, id=case.id, marks=[pytest.mark.slow] * case.slow) for case in TABLE]
+CASES = [
+    pytest.param(case, id=case.id, marks=[pytest.mark.slow] * case.slow) for case in TABLE if not case.only_counted
+]
 FAMILIES = [pytest.param(case, id=case.id) for case in TABLE if case.representative]
 
 
 def test_every_model_is_in_the_table():
-    assert {case.name for case in TABLE} == set(rawcnn.MODELS)
+    assert {case.name for case in TABLE if not case.only_counted} == set(rawcnn.MODELS)
 
 
 def test_every_model_file_is_reached():
@@ -192,9 +194,12 @@ def test_xla_agrees(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FAMILIES)
 def test_training_pass_is_the_same_everywhere(case):
-    """The masks of dropout and the moments of the batch too."""
+    """The masks of dropout and the moments of the batch too.
+
+    Eight images, for the last maps may be 1×1: batch norm over two numbers makes a sign of their difference.
+    """
     net = case.create(seed=3)
-    images = oracles.random((2, net.input_size, net.input_size, 3), 1, low=0.0)
+    images = oracles.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
 
     def walk(images):
         forward = net.forward(images, train=True, seed=5)
