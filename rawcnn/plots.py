@@ -16,7 +16,7 @@ from rawcnn.attacks import AttackResult
 from rawcnn.measure import Measurement
 from rawcnn.profiler import Profile
 
-COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555")
+COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
 STYLE: Any = {
     "figure.dpi": 120,
     "font.size": 10,
@@ -51,7 +51,7 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
         axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
         axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
         axes.annotate(
-            f"{machine.bytes_per_second / 1e9:.0f} GB/s copy", (low, machine.attainable(low) / 1e9), va="bottom"
+            f"{machine.bytes_per_second / 1e9:.0f} GB/s memory", (low, machine.attainable(low) / 1e9), va="bottom"
         )
         axes.annotate(
             f"{machine.flops_per_second / 1e9:.0f} GFLOP/s matmul",

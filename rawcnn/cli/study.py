@@ -94,7 +94,7 @@ def profile(
         machine = measurement.machine
         screen.say(
             f"this machine: {machine.flops_per_second / 1e9:.0f} GFLOP/s matmul, "
-            f"{machine.bytes_per_second / 1e9:.1f} GB/s copy; layers run as {measurement.choice.mode}: "
+            f"{machine.bytes_per_second / 1e9:.1f} GB/s memory; layers run as {measurement.choice.mode}: "
             f"{measurement.choice.reason}"
         )
         slowest = ", ".join(f"{x.name} {x.share:.0%} ({x.limit} {x.reached:.0%})" for x in measurement.slowest())
