@@ -142,7 +142,7 @@ def alexnet() -> Comparison:
 
 _ALEXNET = "Krizhevsky, Sutskever, Hinton, NIPS 2012, abstract and figure 2"
 _CONV1 = (
-    "55·55·96 = 290,400; the printed number is 55·48·96, one side of the map confused with the 48 filters of a GPU. "
+    "55·55·96 = 290,400; the printed number is 55·48·96, as if a side of the map were the 48 filters of a GPU (our guess). "
     "Only with 290,400 do the layers add up to the abstract's 650,000"
 )
 

@@ -224,7 +224,8 @@ def benchmark(
         screen.table(f"{race.model}, {race.job}, batch {race.batch}", columns, rows, text=("contestant",))
         if race.ratio:
             low, high = min(race.ratios), max(race.ratios)
-            screen.say(f"Keras's best takes {race.ratio:.2f} times as long ({low:.2f} to {high:.2f} over the rounds)")
+            best = "best" if race.complete else "fastest of these"
+            screen.say(f"Keras's {best} takes {race.ratio:.2f} times as long ({low:.2f} to {high:.2f} over the rounds)")
     for form in forms:
         speeds = [(t.name, f"{t.median * 1e3:.3f}", f"{form.gflops(t):.1f}") for t in form.timings]
         screen.table(f"{form.case}, {form.job}", ("form", "median ms", "GFLOP/s"), speeds, text=("form",))

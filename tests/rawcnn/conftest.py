@@ -1,4 +1,4 @@
-"""A network that the tests of this folder share."""
+"""A network, and a way to run the command line, that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kernels
+from rawcnn.cli import main
 from rawcnn.network import Network
 from tests.rawcnn.attacked import small
 
@@ -27,3 +28,16 @@ def trained(digits):
     for _ in range(40):
         step()
     return network, *(array[:64] for array in digits.arrays("test"))
+
+
+@pytest.fixture
+def rawcnn_command(capsys):
+    """Run the command line in this process → (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run

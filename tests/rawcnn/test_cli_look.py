@@ -9,20 +9,6 @@ import pytest
 from PIL import Image
 
 import rawcnn
-from rawcnn.cli import main
-
-
-@pytest.fixture
-def rawcnn_command(capsys):
-    """Run the command line in this process → (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")
