@@ -59,7 +59,11 @@ class Field:
         return max(self.rows.stride, self.columns.stride)
 
     def box(self, position: tuple[int, int], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of the pixels that `position` (row, column) sees, clipped to the image."""
+        """(top, left, bottom, right) of the pixels that `position` (row, column) sees, clipped to the image.
+
+        The box is what the windows cover. Where a stride leaves the last pixels of a map unread, a position at that
+        edge may see a little less of them than its box says.
+        """
         top, bottom = self.rows.pixels(position[0], image_size[0])
         left, right = self.columns.pixels(position[1], image_size[1])
         return top, left, bottom, right

@@ -226,6 +226,7 @@ class Network:
             raise ValueError(f"preprocessing is {preprocessing!r}; expected one of {', '.join(PREPROCESSING)}")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        check_devices(devices)
         self.name, self.model, self.input_size, self.classes = name, model, size, classes
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
         self.settings = dict(settings or {})  # what `rawcnn.create` was told, for files that describe the network
@@ -294,6 +295,14 @@ def check_images(images) -> tf.Tensor:
     if not images.dtype.is_floating:
         raise ValueError(f"images are {images.dtype.name}; expected float RGB in [0,1]: divide bytes by 255")
     return tf.cast(images, tf.float32)
+
+
+def check_devices(devices: Sequence[str]) -> None:
+    """ValueError where a device, such as "GPU:0", is not one of this machine's."""
+    present = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()] if devices else []
+    absent = [name for name in devices if name.upper().removeprefix("/").removeprefix("DEVICE:") not in present]
+    if absent:
+        raise ValueError(f"this machine has no device {', '.join(absent)}; it has {', '.join(present)}")
 
 
 def find_operation(ledger: Sequence[Operation], name: str) -> Operation:

@@ -213,7 +213,7 @@ GOOGLENET = Recipe(
 BN_INCEPTION = Recipe(
     name="bn_inception2015",
     source="Ioffe, Szegedy, Batch Normalization, 2015: the network BN-x30",
-    batch=32,  # section 4.2.1
+    batch=32,  # section 4.2
     epochs=150,  # section 4.2.2: 6·10⁶ steps
     rate=0.045,  # section 4.2.2: 30 times Inception's .0015 (BN-x5: .0075)
     schedule=Exponential(0.96, every=8 / 6),  # section 4.2.1: decays 6 times faster than Inception

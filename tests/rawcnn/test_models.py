@@ -280,3 +280,8 @@ def test_alexnet_runs_on_both_devices():
 def test_devices_that_cannot_share_a_layer():
     with pytest.raises(ValueError, match="devices"):
         rawcnn.create("alexnet", classes=10, size=67, devices=("CPU:0", "CPU:1", "CPU:0"))
+
+
+def test_devices_that_are_not_there():
+    with pytest.raises(ValueError, match=r"no device GPU:7; it has CPU:0, CPU:1"):
+        rawcnn.create("alexnet", classes=10, size=67, devices=("GPU:7", "cpu:0", "/device:CPU:1", "/CPU:0"))
