@@ -132,12 +132,13 @@ def race(
     precision: str = "float32",
     rounds: int = 10,
     contestants: Sequence[str] | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> RaceResult:
     """Race `job` ("inference", or "training": one step) on a model by name, or on a network.
 
     A network brings its own size, classes and precision. `contestants` are some of `benchmarks.contestants.NAMES`, by
-    default all. Raises ValueError for an unknown job or contestant and Disagreement where results differ.
+    default all. `seed` draws the weights and images. Raises ValueError for an unknown job or contestant and Disagreement where results differ.
     """
     names = _entered(contestants)
     if job not in JOBS:
@@ -145,11 +146,11 @@ def race(
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1")
     if isinstance(model, str):
-        model = rawcnn.create(model, classes=classes, size=size, precision=precision)
+        model = rawcnn.create(model, classes=classes, seed=seed, size=size, precision=precision)
     network = model
     start = {path: v.numpy() for path, v in network.variables.items()}
     try:
-        return _race(network, job, batch, rounds, names, start, progress or (lambda what, done, total: None))
+        return _race(network, job, batch, rounds, names, start, seed, progress or (lambda what, done, total: None))
     finally:
         for path, value in start.items():
             network.variables[path].assign(value)
@@ -165,8 +166,8 @@ def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(sorted(names, key=NAMES.index))  # rawcnn's first: it is the reference
 
 
-def _race(network, job, batch, rounds, names, start, progress) -> RaceResult:
-    generator = np.random.default_rng(0)
+def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResult:
+    generator = np.random.default_rng(seed)
     images = generator.random((batch, network.input_size, network.input_size, 3), np.float32)
     labels = generator.integers(0, network.classes, batch).astype(np.int32)
     setup = Setup(network, keras_twin(network, network.precision), tf.constant(images), tf.constant(labels))

@@ -1,6 +1,6 @@
 """What was measured, on what: result files, and the README's table that is made from them.
 
-A result file, benchmarks/results/NAME.json-lines, holds one record a line: date, device, versions, commit, command,
+A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, device, versions, commit, command,
 settings and figures. `python -m benchmarks.results README.md` writes the table between the two comment lines
 
     <!-- race table -->
@@ -118,7 +118,7 @@ def append(results: Sequence[Result], command: str, path: Path) -> list[Record]:
 def read(folder: Path = FOLDER) -> list[Record]:
     """All records of all result files, file by file. ValueError for a line that is no record."""
     records = []
-    for path in sorted(folder.glob("*.json-lines")):
+    for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 records.append(json.loads(line))

@@ -26,6 +26,7 @@ def run(
     precision: str = "float32",
     rounds: int = 10,
     contestants: Sequence[str] | None = None,
+    seed: int = 0,
     file: Path | None = None,
     command: str = "benchmarks.run",
     progress: Progress | None = None,
@@ -51,6 +52,7 @@ def run(
                 precision=precision,
                 rounds=rounds,
                 contestants=contestants,
+                seed=seed,
                 progress=told,
             )
             results.append(result)

@@ -205,6 +205,7 @@ def benchmark(
             precision=precision,
             rounds=rounds,
             contestants=contestant,
+            seed=seed,
             file=output,
             command=command,
             progress=progress,

@@ -149,13 +149,13 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
         batch=2,
         rounds=1,
         contestants=QUICK,
-        file=tmp_path / "new" / "races.json-lines",
+        file=tmp_path / "new" / "races.jsonl",
         command="a test",
         progress=lambda what, done, total: told.append(what),
     )
     assert [r.job for r in results] == ["inference"]
     assert told[0].startswith("small inference: ")
-    (line,) = (tmp_path / "new" / "races.json-lines").read_text().splitlines()
+    (line,) = (tmp_path / "new" / "races.jsonl").read_text().splitlines()
     assert json.loads(line)["command"] == "a test"
 
 

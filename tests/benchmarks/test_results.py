@@ -28,7 +28,7 @@ def race_result(model="resnet50", job="training", seconds=0.5, batch=8, precisio
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    return tmp_path / "results" / "here.json-lines"
+    return tmp_path / "results" / "here.jsonl"
 
 
 def test_records_come_back(file):
@@ -46,7 +46,7 @@ def test_a_broken_line_is_named(file):
     results.append([race_result()], "c", file)
     with file.open("a") as stream:
         stream.write("{\n")
-    with pytest.raises(ValueError, match=r"here\.json-lines, line 2, is not JSON"):
+    with pytest.raises(ValueError, match=r"here\.jsonl, line 2, is not JSON"):
         results.read(file.parent)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import rawcnn
+from benchmarks import results
+from rawcnn.cli import look
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,13 @@ def test_benchmark(rawcnn_command, tmp_path):
     code, out, err = rawcnn_command(*words)
     assert code == 0, err
     assert json.loads(out)["races"][0]["figures"]["ratio"] > 0
-    assert len(file.read_text().splitlines()) == 1
+    (record,) = results.read(tmp_path)
+    assert record["settings"]["model"] == "cifar_resnet20" and record["command"].startswith("rawcnn ")
+
+
+def test_benchmark_appends_where_the_tables_are_made_from():
+    default = inspect.signature(look.benchmark).parameters["output"].default
+    assert Path(results.__file__).parents[1] / default.parent == results.FOLDER and default.suffix == ".jsonl"
 
 
 WRONG = {
