@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import kernels
 from benchmarks.agreement import Disagreement
-from benchmarks.timing import Progress, Timing, interleaved, memory_of, timed
+from benchmarks.timing import Timing, interleaved, memory_of, timed
 
 MODES = ("graph", "xla")
 # Largest difference from the first form, relative to the largest value: F(4×4)'s own error is 1e-5, in bfloat16 its
@@ -246,22 +246,3 @@ def compare(case: Case, name: str, precision: str, expected: list[np.ndarray], a
     if not error <= LOSSY.get((name.split()[0], precision), TOLERANCE[precision]):
         raise Disagreement(f"{name} of {case} differs by {error:.2g} of the largest value")
     return error
-
-
-def race_kernels(
-    cases: Sequence[Case] = CASES,
-    jobs: Sequence[str] = JOBS,
-    *,
-    precision: str = "float32",
-    rounds: int = 10,
-    progress: Progress | None = None,
-) -> list[KernelResult]:
-    """All cases, one after another."""
-    results = []
-    races = [(case, job) for case in cases for job in jobs]
-    for number, (case, job) in enumerate(races, start=1):
-        results.append(race_kernel(case, job, precision=precision, rounds=rounds))
-        if progress:
-            best = results[-1].best
-            progress(f"{case} {job}: {best.name} {results[-1].gflops(best):.0f} GFLOP/s", number, len(races))
-    return results

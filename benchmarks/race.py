@@ -137,8 +137,9 @@ def race(
 ) -> RaceResult:
     """Race `job` ("inference", or "training": one step) on a model by name, or on a network.
 
-    A network brings its own size, classes and precision. `contestants` are some of `benchmarks.contestants.NAMES`, by
-    default all. `seed` draws the weights and images. Raises ValueError for an unknown job or contestant and Disagreement where results differ.
+    A network brings its own size, classes and precision; `seed` draws the weights of one by name, and the images.
+    `contestants` are some of `benchmarks.contestants.NAMES`, by default all. Raises ValueError for an unknown job or
+    contestant and Disagreement where results differ.
     """
     names = _entered(contestants)
     if job not in JOBS:

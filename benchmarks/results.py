@@ -1,12 +1,13 @@
-"""What was measured, on what: result files, and the README's table that is made from them.
+"""What was measured, on what: result files, and the documents' tables that are made from them.
 
 A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, device, versions, commit, command,
-settings and figures. `python -m benchmarks.results README.md` writes the table between the two comment lines
+settings and figures. `python -m benchmarks.results README.md docs/kernels.md` writes what stands in those files between
+the comment lines
 
-    <!-- race table -->
-    <!-- end of race table -->
+    <!-- race table -->                 <!-- kernel table -->
+    <!-- end of race table -->          <!-- end of kernel table -->
 
-of that file anew; a test compares them.
+anew; a test compares them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 FOLDER = Path(__file__).resolve().parent / "results"
-START, END = "<!-- race table -->", "<!-- end of race table -->"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 VERSIONS = ("tensorflow", "keras", "numpy", "rawcnn")
 Record = dict[str, Any]
@@ -131,43 +131,64 @@ def read(folder: Path = FOLDER) -> list[Record]:
 # Tables ----------------------------------------------------------------------------------------------------------
 
 
-def races(records: Sequence[Record]) -> list[Record]:
-    """The newest record of each race (device, model, job, precision, batch, size) that all contestants ran."""
-    newest: dict[tuple, Record] = {}
+def newest(records: Sequence[Record], settings: Sequence[str]) -> list[Record]:
+    """The last record of each device and each combination of these settings."""
+    found: dict[tuple, Record] = {}
     for r in records:
-        if "model" in r["settings"] and r["figures"]["complete"]:
-            s = r["settings"]
-            key = (_device_words(r["device"]), *(s[k] for k in ("model", "job", "precision", "batch", "size")))
-            if key not in newest or r["date"] >= newest[key]["date"]:
-                newest[key] = r
-    return [newest[key] for key in sorted(newest, key=lambda k: (k[0], k[1], k[2], k[3] != "float32", k[4], k[5]))]
+        key = (_device_words(r["device"]), *(r["settings"][name] for name in settings))
+        if key not in found or r["date"] >= found[key]["date"]:
+            found[key] = r
+    return list(found.values())
 
 
-def table(records: Sequence[Record]) -> str:
+def races(records: Sequence[Record]) -> list[Record]:
+    """The newest record of each race that all contestants ran, by device, model, job, precision and size."""
+
+    def order(r: Record) -> tuple:
+        s = r["settings"]
+        return _device_words(r["device"]), s["model"], s["job"], s["precision"] != "float32", s["batch"], s["size"]
+
+    complete = [r for r in records if "model" in r["settings"] and r["figures"]["complete"]]
+    return sorted(newest(complete, ("model", "job", "precision", "batch", "size")), key=order)
+
+
+def race_table(records: Sequence[Record]) -> str:
     """The races as Markdown tables, one a device, with what it was measured on under it; "" where there are none."""
-    chosen = races(records)
+    header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's |"
+    told = "Median of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
+    return _tables(races(records), header, _race_row, told)
+
+
+def kernel_table(records: Sequence[Record]) -> str:
+    """The races of kernels in the same way: GFLOP/s of each form, the fastest first."""
+    chosen = newest([r for r in records if "case" in r["settings"]], ("case", "job", "precision"))
+    header = "| kernel | job | precision | GFLOP/s of each form |"
+    return _tables(chosen, header, _kernel_row, "By the median of {rounds} interleaved rounds.")
+
+
+def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequence[str]], told: str) -> str:
     lines: list[str] = []
-    for where in dict.fromkeys(_device_words(r["device"]) for r in chosen):
-        here = [r for r in chosen if _device_words(r["device"]) == where]
+    for where in dict.fromkeys(_device_words(r["device"]) for r in records):
+        here = [r for r in records if _device_words(r["device"]) == where]
+        rounds = _joined(str(r["settings"]["rounds"]) for r in here)
+        packages = _joined(_version_words(r["versions"]) for r in here)
         lines += [
-            "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's |",
-            "|---|---|---|---|---|---|---|",
-            *(_row(r) for r in here),
+            header,
+            "|---" * (header.count("|") - 1) + "|",
+            *(f"| {' | '.join(row(r))} |" for r in here),
             "",
-            f"Measured on {where}; {_joined(_version_words(r['versions']) for r in here)}. Median of "
-            f"{_joined(str(r['settings']['rounds']) for r in here)} interleaved rounds; in brackets the middle half of "
-            "the rounds' ratios.",
+            f"Measured on {where}; {packages}. {told.format(rounds=rounds)}",
             "",
         ]
     return "\n".join(lines)
 
 
-def _row(r: Record) -> str:
+def _race_row(r: Record) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
     times = {c["name"]: c["median"] for c in f["contestants"]}
     low, high = f["ratio_quartiles"]
     job = "training step" if s["job"] == "training" else s["job"]
-    cells = [
+    return (
         s["model"],
         f"{job}, {s['size']} px",
         s["precision"],
@@ -175,23 +196,14 @@ def _row(r: Record) -> str:
         f"{milliseconds(times[f['chosen']])} ({f['chosen'].removeprefix('rawcnn ')})",
         f"{milliseconds(times[f['keras_best']])} ({f['keras_best'].removeprefix('keras ')})",
         f"**{f['ratio']:.2f}** ({low:.2f}–{high:.2f})",
-    ]
-    return f"| {' | '.join(cells)} |"
+    )
 
 
-def kernel_table(records: Sequence[Record]) -> str:
-    """The races of kernels as a Markdown table: GFLOP/s of each form, the fastest in bold."""
-    lines = ["| kernel | job | precision | GFLOP/s of each form |", "|---|---|---|---|"]
-    for r in records:
-        if "case" not in r["settings"]:
-            continue
-        s, f = r["settings"], r["figures"]
-        forms = [
-            f"**{c['name']} {c['gflops']:.1f}**" if c["name"] == f["best"] else f"{c['name']} {c['gflops']:.1f}"
-            for c in sorted(f["contestants"], key=lambda c: -c["gflops"])
-        ]
-        lines.append(f"| {s['case']} | {s['job']} | {s['precision']} | {', '.join(forms)} |")
-    return "\n".join(lines) + "\n"
+def _kernel_row(r: Record) -> Sequence[str]:
+    s, f = r["settings"], r["figures"]
+    fastest, *others = sorted(f["contestants"], key=lambda c: -c["gflops"])
+    forms = [f"**{fastest['name']} {fastest['gflops']:.1f}**", *(f"{c['name']} {c['gflops']:.1f}" for c in others)]
+    return s["case"], s["job"], s["precision"], ", ".join(forms)
 
 
 def milliseconds(seconds: float) -> str:
@@ -216,36 +228,50 @@ def _joined(words) -> str:
     return " or ".join(dict.fromkeys(words))
 
 
-# README ----------------------------------------------------------------------------------------------------------
+# Documents -------------------------------------------------------------------------------------------------------
+
+TABLES = {"race table": race_table, "kernel table": kernel_table}
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The two comment lines that a table stands between."""
+    return f"<!-- {name} -->", f"<!-- end of {name} -->"
 
 
 def rewrite(text: str, records: Sequence[Record]) -> str:
-    """`text` with the table between its two marks made anew. ValueError if it does not have both, once, in order."""
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"expected the lines {START} and {END}, each once and in this order")
-    before, rest = text.split(START)
-    after = rest.split(END)[1]
-    tables = table(records)
-    return f"{before}{START}\n" + (f"\n{tables}\n" if tables else "") + f"{END}{after}"
+    """`text` with the tables between their marks made anew. ValueError if it has none, or one of a pair is missing."""
+    present = [name for name in TABLES if any(mark in text for mark in marks(name))]
+    if not present:
+        raise ValueError(f"there is no table to write; expected lines such as {' and '.join(marks('race table'))}")
+    for name in present:
+        start, end = marks(name)
+        if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+            raise ValueError(f"expected the lines {start} and {end}, each once and in this order")
+        before, rest = text.split(start)
+        table, after = TABLES[name](records), rest.split(end)[1]
+        text = f"{before}{start}\n" + (f"\n{table}\n" if table else "") + f"{end}{after}"
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the table into a file; with --check only tell whether it is as the result files give it."""
+    """Write the tables into files; with --check only tell whether they are as the result files give them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=main.__doc__)
-    parser.add_argument("file", type=Path, help="the file with the two comment lines, such as README.md")
+    parser.add_argument("files", type=Path, nargs="+", help="files with the comment lines, such as README.md")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the result files")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the table is old")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is old")
     options = parser.parse_args(arguments)
-    try:
-        old = options.file.read_text(encoding="utf-8")
-        new = rewrite(old, read(options.folder))
-    except (OSError, ValueError) as error:
-        print(f"{options.file}: {error}", file=sys.stderr)
-        return 2
-    if options.check:
-        return int(new != old)
-    options.file.write_text(new, encoding="utf-8")
-    return 0
+    old_tables = False
+    for file in options.files:
+        try:
+            old = file.read_text(encoding="utf-8")
+            new = rewrite(old, read(options.folder))
+        except (OSError, ValueError) as error:
+            print(f"{file}: {error}", file=sys.stderr)
+            return 2
+        old_tables |= new != old
+        if not options.check:
+            file.write_text(new, encoding="utf-8")
+    return int(options.check and old_tables)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.contestants import JOBS
-from benchmarks.kernels_race import CASES, Case, KernelResult, race_kernels
+from benchmarks.kernels_race import CASES, Case, KernelResult, race_kernel
 from benchmarks.kernels_race import JOBS as KERNEL_JOBS
 from benchmarks.race import RaceResult, race
 from benchmarks.results import append
@@ -71,10 +71,16 @@ def run_kernels(
     command: str = "benchmarks.run_kernels",
     progress: Progress | None = None,
 ) -> list[KernelResult]:
-    """Race the kernels' forms; the results are appended to `file`, if one is named."""
-    results = race_kernels(cases, jobs, precision=precision, rounds=rounds, progress=progress)
-    if file:
-        append(results, command, file)
+    """Race the forms of each case; each result is appended to `file`, if one is named, as soon as it is there."""
+    results = []
+    races = [(case, job) for case in cases for job in jobs]
+    for number, (case, job) in enumerate(races, start=1):
+        result = race_kernel(case, job, precision=precision, rounds=rounds)
+        results.append(result)
+        if file:
+            append([result], command, file)
+        if progress:
+            progress(f"{case} {job}: {result.best.name} {result.gflops(result.best):.0f} GFLOP/s", number, len(races))
     return results
 
 

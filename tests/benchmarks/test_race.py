@@ -13,7 +13,7 @@ import tensorflow as tf
 from benchmarks import contestants, race, run
 from benchmarks.agreement import Disagreement
 from benchmarks.contestants import NAMES
-from benchmarks.kernels_race import SMALL_CASES, Case, compare, forms, race_kernel, race_kernels
+from benchmarks.kernels_race import SMALL_CASES, Case, compare, forms, race_kernel
 from benchmarks.race import RaceResult
 from benchmarks.timing import Timing, interleaved, memory_of
 from tests.benchmarks.toys import dropping, small, toy
@@ -170,7 +170,7 @@ def test_kernel_forms_race(case):
 
 def test_kernel_gradients_cost_more():
     case, told = Case("lrn", 2, 5, 8), []
-    forward, gradient = race_kernels([case], rounds=1, progress=lambda *counts: told.append(counts))
+    forward, gradient = run.run_kernels([case], rounds=1, progress=lambda *counts: told.append(counts))
     assert gradient.flops > forward.flops
     assert [counts[1:] for counts in told] == [(1, 2), (2, 2)]
 

@@ -10,11 +10,13 @@ import pytest
 
 from benchmarks import results
 from benchmarks.contestants import NAMES
+from benchmarks.kernels_race import Case, KernelResult
 from benchmarks.race import RaceResult
-from benchmarks.results import END, START
 from benchmarks.timing import Timing
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ("README.md", "docs/kernels.md")
+START, END = results.marks("race table")
 
 
 def race_result(model="resnet50", job="training", seconds=0.5, batch=8, precision="float32") -> RaceResult:
@@ -54,7 +56,7 @@ def test_table_tells_the_newest_of_each_race(file):
     records = results.append(
         [race_result(seconds=0.25), race_result(seconds=0.5), race_result("alexnet", "inference", 2.0, 32)], "c", file
     )
-    text = results.table(records)
+    text = results.race_table(records)
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows == [
         "| alexnet | inference, 224 px | float32 | 32 | 2,000 ms (graph) | 1,000 ms (jit) | **0.50** (0.50–0.50) |",
@@ -68,7 +70,7 @@ def test_devices_have_tables_of_their_own(file):
     records = results.append([race_result(), race_result("vgg16")], "c", file)
     other = json.loads(json.dumps(records[1]))
     other["device"] |= {"cpu": "Another", "gpus": ["A GPU"]}
-    text = results.table([*records, other])
+    text = results.race_table([*records, other])
     assert text.count("| network |") == 2
     assert "Measured on A GPU, " in text and text.count("vgg16") == 2
 
@@ -78,18 +80,21 @@ def test_races_that_not_all_ran_are_left_out(file):
     some = [replace(whole, timings=whole.timings[:count]) for count in (1, 2, len(NAMES) - 1)]
     records = results.append(some, "c", file)
     assert results.races(records) == []
-    assert results.table(records) == ""
+    assert results.race_table(records) == ""
     assert results.rewrite(f"{START}\n{END}\n", records) == f"{START}\n{END}\n"
 
 
-def test_kernel_table():
-    forms = [{"name": "nn graph", "gflops": 10.0}, {"name": "winograd xla", "gflops": 20.26}]
-    kernel = {
-        "settings": {"case": "conv2d 8×14×14×256", "job": "forward", "precision": "float32"},
-        "figures": {"best": "winograd xla", "contestants": forms},
-    }
-    last = results.kernel_table([kernel]).splitlines()[-1]
-    assert last == "| conv2d 8×14×14×256 | forward | float32 | **winograd xla 20.3**, nn graph 10.0 |"
+def test_kernel_table(file):
+    def raced(graph_seconds):
+        timings = (
+            Timing("nn graph", 3.0, (graph_seconds,), None, 0.0),
+            Timing("winograd xla", 9.0, (0.125,), None, 0.0),
+        )
+        return KernelResult(Case("conv2d", 8, 14, 256, 256, 3), "forward", "float32", 2_000_000_000, timings)
+
+    records = results.append([raced(1.0), race_result(), raced(0.1)], "c", file)
+    rows = [line for line in results.kernel_table(records).splitlines() if line.startswith("| ")][1:]
+    assert rows == ["| conv2d 8×14×14×256 → 256 3×3/1 | forward | float32 | **nn graph 20.0**, winograd xla 16.0 |"]
 
 
 @pytest.mark.parametrize(
@@ -108,17 +113,27 @@ def test_a_file_is_rewritten_between_its_marks(file, tmp_path, capsys):
     assert results.main([*arguments, "--check"]) == 1
     assert results.main(arguments) == 0
     assert results.main([*arguments, "--check"]) == 0
-    assert readme.read_text() == f"# Title\n\n{START}\n\n{results.table(records)}\n{END}\n\nafter\n"
+    assert readme.read_text() == f"# Title\n\n{START}\n\n{results.race_table(records)}\n{END}\n\nafter\n"
     readme.write_text("no marks")
     assert results.main(arguments) == 2
-    assert "each once and in this order" in capsys.readouterr().err
+    assert "there is no table to write" in capsys.readouterr().err
     assert readme.read_text() == "no marks"
+    readme.write_text(f"{END} {START}")
+    assert results.main(arguments) == 2
+    assert "each once and in this order" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not README.is_file(), reason="README.md is not beside the tests: an installed package has none")
-def test_readme_has_the_table_that_the_result_files_give():
-    text = README.read_text(encoding="utf-8")
-    assert results.rewrite(text, results.read()) == text, "run: python -m benchmarks.results README.md"
+def test_a_file_may_have_both_tables(file):
+    records = results.append([race_result()], "c", file)
+    kernels = "\n".join(results.marks("kernel table"))
+    text = results.rewrite(f"{START}\n{END}\n{kernels}\n", records)
+    assert text == f"{START}\n\n{results.race_table(records)}\n{END}\n{kernels}\n"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_have_the_tables_that_the_result_files_give(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert results.rewrite(text, results.read()) == text, f"run: python -m benchmarks.results {' '.join(DOCUMENTS)}"
 
 
 def test_commit_is_that_of_a_checkout(tmp_path):
