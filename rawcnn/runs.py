@@ -69,7 +69,7 @@ def prepare(
     data: str,
     recipe: str | None = None,
     *,
-    epochs: float | None = None,
+    epochs: int | None = None,
     batch: int | None = None,
     rate: float | None = None,
     size: int | None = None,
