@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.attacks.result import AttackResult, summarize
-from rawcnn.attacks.task import Model
+from rawcnn.attacks.task import Model, logits_of, run
 from rawcnn.augment import center_crop
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Progress
@@ -68,7 +68,7 @@ def sweep(
 
 
 def examples_of(
-    network: Model, data: DataSet, count: int = 8, *, split: str = "test", sample_seed: int = 0, among: int = 256
+    network: Model, data: DataSet, count: int = 8, *, split: str = "test", sample_seed: int = 0, among: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """(images, labels) of `count` images to show an attack on: predicted rightly, of as many classes as there are.
 
@@ -76,7 +76,7 @@ def examples_of(
     """
     total = min(among, data.count(split))
     images, labels = next(_batches(network, data, split, total, total, sample_seed))
-    right = np.argmax(network(tf.constant(images)), axis=1) == labels
+    right = np.argmax(run(network, logits_of, tf.constant(images)), axis=1) == labels
     seen = np.array([np.sum((labels == label)[:place] & right[:place]) for place, label in enumerate(labels)])
     best = np.lexsort([seen, ~right])[:count]  # the first of each class, then the second of each, …
     return images[best], labels[best]
