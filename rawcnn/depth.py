@@ -11,7 +11,7 @@ from rawcnn.models import create
 from rawcnn.recipes import RECIPES, Recipe
 from rawcnn.train import Training
 
-MARGIN = 1.0  # percentage points of training error: about what another seed changes
+MARGIN = 1.0  # percentage points of training error that one run of each cannot tell apart
 Summaries = list[dict[str, float]]
 
 
