@@ -44,7 +44,8 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
     """Each layer's FLOP/s against its intensity, under the two limits of this machine; areas are shares of the time."""
     machine = measurement.machine
     intensities = {row["name"]: row["intensity"] for row in profile.rows}
-    shown = [t for t in measurement.timings if t.flops_per_second > 0 and t.resolved] or measurement.timings
+    working = [t for t in measurement.timings if t.flops_per_second > 0]
+    shown = [t for t in working if t.resolved] or working
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 5))
         low = min(intensities[t.name] for t in shown) / 2

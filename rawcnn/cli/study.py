@@ -135,7 +135,7 @@ def paper(
     data: Data = "digits",
     epochs: Annotated[int | None, typer.Option(help="Epochs of each run; the recipe's otherwise.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    recipe: Recipe = "resnet2015_cifar",
+    recipe: Recipe = None,
     size: Size = None,
     output: Annotated[Path, typer.Option(help="Folder of the runs and the plot.")] = Path("runs/depth"),
     compile: Compile = "auto",

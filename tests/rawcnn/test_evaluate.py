@@ -112,7 +112,7 @@ def test_larger_images_are_cropped_in_the_middle(network, data):
 def test_wrong_number_of_classes(network, data):
     wrong = Network("other", mirror, size=2, classes=10)
     with pytest.raises(
-        ValueError, match="a few has 12 classes, but other was built for 10; give it --classes 12, in Python"
+        ValueError, match="a few has 12 classes, but other was built for 10; give it --classes 12, in Python classes=12"
     ):
         evaluate(wrong, data)
     with pytest.raises(ValueError, match=r"split is .*valid"):
