@@ -53,11 +53,13 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
         knee = machine.flops_per_second / machine.bytes_per_second
         axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
         axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
+        middle = (low * knee) ** 0.5  # on the logarithmic axis
         axes.annotate(
             f"{machine.bytes_per_second / 1e9:.0f} GB/s memory",
-            (low, machine.attainable(low) / 1e9),
-            xytext=(0, 14),
+            (middle, machine.attainable(middle) / 1e9),
+            xytext=(-6, 4),
             textcoords="offset points",
+            ha="right",
             va="bottom",
         )
         axes.annotate(
