@@ -48,9 +48,9 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
     shown = [t for t in working if t.resolved] or working
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 5))
-        low = min(intensities[t.name] for t in shown) / 2
-        high = max(*(intensities[t.name] for t in shown), machine.flops_per_second / machine.bytes_per_second) * 2
         knee = machine.flops_per_second / machine.bytes_per_second
+        low = min(*(intensities[t.name] / 2 for t in shown), knee / 10)  # both limits are seen
+        high = max(*(intensities[t.name] * 2 for t in shown), knee * 10)
         axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
         axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
         middle = (low * knee) ** 0.5  # on the logarithmic axis
