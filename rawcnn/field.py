@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kernels.geometry import Padding, Pair, pair, window_padding
+from kernels.geometry import Padding, Pads, Pair, pair, window_padding
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,17 @@ class Window:
             field.rows.window(taps[0], strides[0], top, gaps[0]),
             field.columns.window(taps[1], strides[1], left, gaps[1]),
         )
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Pixels put around a map, ((top, bottom), (left, right)), or taken off where negative."""
+
+    pixels: Pads
+
+    def over(self, field: Field, input_size: Sequence[int]) -> Field:
+        (top, _), (left, _) = self.pixels
+        return Field(field.rows.window(1, 1, top), field.columns.window(1, 1, left))
 
 
 def union(fields: Sequence[Field]) -> Field:
