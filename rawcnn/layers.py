@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.geometry import Padding, Pads, Pair, crop_or_pad, pair
-from rawcnn.field import Margins, Window
+from rawcnn.field import Everywhere, Margins, Window
 from rawcnn.initial import Initial, he_normal, ones, zeros
 from rawcnn.network import Pass
 
@@ -234,7 +234,8 @@ def squeeze_excite(net: Pass, name: str, x: tf.Tensor, reduction: int = 16) -> t
     s = relu(net, dense(net, f"{name}/fc1", s, x.shape[-1] // reduction))  # [B,C/reduction]
     s = dense(net, f"{name}/fc2", s, x.shape[-1])  # [B,C]
     s = net.apply(f"{name}/gate", "sigmoid", kernels.sigmoid, [s], cost=kernels.sigmoid_cost)
-    return net.apply(name, "scale_channels", kernels.scale_channels, [x, s], cost=kernels.scale_channels_cost)
+    cost = kernels.scale_channels_cost
+    return net.apply(name, "scale_channels", kernels.scale_channels, [x, s], window=Everywhere(), cost=cost)
 
 
 def zero_padded_shortcut(net: Pass, name: str, x: tf.Tensor, channels: int, stride: int, *, zeros="end") -> tf.Tensor:

@@ -112,5 +112,7 @@ def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tenso
     """Figure 8, on the last 17×17 map: [B,17,17,768] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,5,5,768]
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1)
-    x = conv_bn_relu(net, f"{name}/conv2", x, 768, 5, padding="VALID")  # [B,1,1,768]
+    height, width = x.shape[1:3]
+    x = conv_bn_relu(net, f"{name}/conv2", x, 768, (min(height, 5), min(width, 5)), padding="VALID")  # [B,1,1,768]
+    x = global_average_pool(net, f"{name}/pool2", x)  # [B,768], of larger images too
     return dense(net, f"{name}/fc", x, classes)

@@ -2,7 +2,8 @@
 
 Parameters: SE-ResNet-50 28,088,024, -101 49,326,872, -152 66,821,848; SE-ResNeXt-50 27,559,896, -101 48,955,416;
 SENet-154 115,088,984. MACs: 3.86, 7.57, 11.29; 4.23, 7.98; 20.69 G. The last 1×1 of every bottleneck is followed by
-squeeze, excitation and scaling, before the sum. SE-ResNets stride the first 1×1, the others the 3×3.
+squeeze, excitation and scaling, before the sum, so that from the first block on every position sees the whole image.
+SE-ResNets stride the first 1×1, the others the 3×3.
 """
 
 from __future__ import annotations
