@@ -1,8 +1,9 @@
 """A race of one job on one network, rawcnn against Keras, by one protocol.
 
 The same weights, precision, batch, loss and optimiser; data resident; results compared first, and no time is told
-unless they agree; then rounds A B C A B C …; median and spread of each. The headline is the median of Keras's best
-contestant over that of the one that `rawcnn.compile.choose` takes on this machine: above 1, rawcnn is faster.
+unless they agree; then rounds A B C A B C …; median and spread of each. The headline is the time of Keras's best
+contestant (by median) over that of the one that `rawcnn.compile.choose` takes on this machine, round by round, and of
+these ratios the median: above 1, rawcnn is faster.
 
 Batch normalisation normalises alike in both; for its running average rawcnn takes the unbiased variance of the batch,
 Keras the biased one, which a training step's gradients do not see. Networks with dropout draw their masks differently:
@@ -75,13 +76,12 @@ class RaceResult:
 
     @property
     def ratio(self) -> float | None:
-        """Keras's best median over the chosen one's."""
-        best = self.keras_best
-        return best.median / self.timing(self.chosen).median if best and self.chosen else None
+        """Keras's best time over the chosen one's: the median over the rounds, in each of which both ran."""
+        return float(np.median(self.ratios)) if self.ratios else None
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """The same of each round: what the spread of the ratio is told from."""
+        """The same of each round."""
         best = self.keras_best
         if not best or not self.chosen:
             return ()

@@ -25,6 +25,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from numpy import percentile
+
 FOLDER = Path(__file__).resolve().parent / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 VERSIONS = ("tensorflow", "keras", "numpy", "rawcnn")
@@ -155,7 +157,7 @@ def races(records: Sequence[Record]) -> list[Record]:
 def race_table(records: Sequence[Record]) -> str:
     """The races as Markdown tables, one a device, with what it was measured on under it; "" where there are none."""
     header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's |"
-    told = "Median of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
+    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
     return _tables(races(records), header, _race_row, told)
 
 
@@ -170,7 +172,8 @@ def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequ
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in records):
         here = [r for r in records if _device_words(r["device"]) == where]
-        rounds = _joined(str(r["settings"]["rounds"]) for r in here)
+        fewest, most = (limit(r["settings"]["rounds"] for r in here) for limit in (min, max))
+        rounds = str(most) if fewest == most else f"{fewest} to {most}"
         packages = _joined(_version_words(r["versions"]) for r in here)
         lines += [
             header,
@@ -186,7 +189,9 @@ def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequ
 def _race_row(r: Record) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
     times = {c["name"]: c["median"] for c in f["contestants"]}
-    low, high = f["ratio_quartiles"]
+    seconds = {c["name"]: c["seconds"] for c in f["contestants"]}
+    ratios = [k / r for k, r in zip(seconds[f["keras_best"]], seconds[f["chosen"]], strict=True)]
+    low, middle, high = (percentile(ratios, share) for share in (25, 50, 75))
     job = "training step" if s["job"] == "training" else s["job"]
     return (
         s["model"],
@@ -195,7 +200,7 @@ def _race_row(r: Record) -> Sequence[str]:
         str(s["batch"]),
         f"{milliseconds(times[f['chosen']])} ({f['chosen'].removeprefix('rawcnn ')})",
         f"{milliseconds(times[f['keras_best']])} ({f['keras_best'].removeprefix('keras ')})",
-        f"**{f['ratio']:.2f}** ({low:.2f}–{high:.2f})",
+        f"**{middle:.2f}** ({low:.2f}–{high:.2f})",
     )
 
 

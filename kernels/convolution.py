@@ -78,7 +78,7 @@ def conv2d(
     """Convolve x [B,H,W,C] with filters [kh,kw,C/groups,Cout] → [B,H',W',Cout].
 
     `algorithm`: "nn" (tf.nn.conv2d), "im2col" (patches, then one matmul), "shifted" (one matmul a filter tap),
-    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), or "auto". All agree; only rounding and speed differ.
+    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), or "auto", today "nn". All agree; only rounding and speed differ.
     Raises ValueError for shapes or settings that do not fit together.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")

@@ -1,8 +1,8 @@
 """The one place that decides how a step runs: compiled by XLA, as a TensorFlow graph, or eagerly.
 
-On a CPU with AVX-512 a ResNet-50 training step took XLA about twice the time of the plain graph, whose convolutions are
-oneDNN's. Other CPUs may differ: `rawcnn benchmark` measures it. On GPUs, where XLA fuses the elementwise chains between
-convolutions, nothing has been measured yet.
+On a CPU a ResNet-50 training step takes XLA half as long again as the plain graph, whose convolutions are oneDNN's; in
+inference the two are close (README's table, measured with AVX-512). Other CPUs may differ: `rawcnn benchmark` measures
+it. On GPUs, where XLA fuses the elementwise chains between convolutions, nothing has been measured yet.
 """
 
 from __future__ import annotations

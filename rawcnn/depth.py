@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rawcnn.models import create
 from rawcnn.recipes import RECIPES, Recipe
 from rawcnn.train import Training
 
+MARGIN = 1.0  # percentage points of training error that one run of each cannot tell apart
 Summaries = list[dict[str, float]]
 
 
@@ -25,7 +25,6 @@ def compare_depths(
     *,
     depths: Sequence[int] = (20, 56),
     recipe: Recipe = RECIPES["resnet2015_cifar"],
-    epochs: float | None = None,
     seed: int = 0,
     folder: Path | None = None,
     compile: str = "auto",
@@ -36,7 +35,6 @@ def compare_depths(
 
     With `folder`, each run keeps its checkpoints there and goes on from them when it is called again.
     """
-    recipe = replace(recipe, epochs=epochs) if epochs else recipe
     histories = {}
     for name in networks(depths):
         network = create(name, classes=len(data.labels), seed=seed, size=data.size[0])
@@ -52,13 +50,13 @@ def compare_depths(
 
 
 def verdict(histories: dict[str, Summaries], depths: Sequence[int] = (20, 56)) -> str:
-    """What the last epochs say, in a sentence a kind."""
+    """What the last epochs' training errors say, in a sentence a kind; differences below MARGIN say nothing."""
     shallow, deep = min(depths), max(depths)
     sentences = []
     for kind in ("plain", "resnet"):
-        errors = [100 * (1 - histories[f"cifar_{kind}{depth}"][-1]["train_accuracy"]) for depth in (shallow, deep)]
-        word = "hurts" if errors[1] > errors[0] else "does not hurt"
+        few, many = (100 * (1 - histories[f"cifar_{kind}{depth}"][-1]["train_accuracy"]) for depth in (shallow, deep))
+        word = "makes no difference" if abs(many - few) < MARGIN else "hurts" if many > few else "helps"
         sentences.append(
-            f"{kind}: depth {word}, training error {errors[1]:.1f} % at {deep} layers, {errors[0]:.1f} % at {shallow}"
+            f"{kind}: depth {word}, training error {many:.1f} % at {deep} layers, {few:.1f} % at {shallow}"
         )
     return "; ".join(sentences)

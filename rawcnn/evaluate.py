@@ -77,7 +77,7 @@ def evaluate(
     if len(data.labels) != network.classes:
         raise ValueError(
             f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
-            f"create it with classes={len(data.labels)}"
+            f"give it --classes {len(data.labels)}, in Python classes={len(data.labels)}"
         )
     step = step or counting_step(network, network.variables, compile)
     total = data.count(split)

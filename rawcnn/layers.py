@@ -196,8 +196,10 @@ def global_average_pool(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
 
 def dropout(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero each unit with probability `rate` and scale the rest by 1/(1 − rate); the identity after."""
-    kernel = partial(kernels.dropout, rate=rate, seed=net.seed_of(name)) if net.train else tf.identity
-    return net.apply(name, "dropout", kernel, [x], rate=rate)
+    if not net.train:
+        return net.apply(name, "dropout", tf.identity, [x], rate=rate)
+    kernel = partial(kernels.dropout, rate=rate, seed=net.seed_of(name))
+    return net.apply(name, "dropout", kernel, [x], cost=kernels.dropout_cost, rate=rate)
 
 
 def drop_path(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:

@@ -20,6 +20,7 @@ from rawcnn.profiler import Profile, bytes_moved
 
 MATMUL_SIDE = 2048
 COPY_BYTES = 128 * 2**20
+NOTHING = 1e-7  # seconds: the least that a layer is said to take
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Timing:
     bytes_per_second: float
     limit: str  # "arithmetic" or "memory": which of the two bounds this layer
     reached: float  # fraction of that bound
+    resolved: bool  # False where the layer takes less than a call costs: its time is then that of noise
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -56,6 +58,7 @@ class Measurement:
     """All layers of a profile on this machine."""
 
     machine: Machine
+    call: float  # seconds that calling a compiled function costs by itself, taken off each layer's time
     choice: Choice  # how the layers ran, and why
     timings: list[Timing]
 
@@ -65,20 +68,30 @@ class Measurement:
     def to_dict(self) -> dict[str, object]:
         return {
             "machine": asdict(self.machine),
+            "seconds_of_a_call": self.call,
             "compile": asdict(self.choice),
             "layers": [timing.to_dict() for timing in self.timings],
         }
 
 
-def seconds_of(call: Callable[[], object], repeats: int = 5) -> float:
-    """Median time of `call`, whose tensors are waited for; one call before, not counted."""
-    times = []
-    for _ in range(repeats + 1):
+def seconds_of(call: Callable[[], object], repeats: int = 5, least: float = 2e-3) -> float:
+    """Median seconds of `call`, whose tensors are waited for, after one call that is not counted.
+
+    A short call is made many times in a row, so that one measurement takes `least` seconds and the clock and the wait
+    do not count.
+    """
+
+    def run(count: int) -> float:
         start = time.perf_counter()
-        for tensor in tf.nest.flatten(call()):
-            tf.reduce_sum(tf.reshape(tensor, (-1,))[:1]).numpy()  # waits for the device without moving the whole
-        times.append(time.perf_counter() - start)
-    return median(times[1:])
+        for _ in range(count):
+            results = call()
+        for tensor in tf.nest.flatten(results):
+            tf.reshape(tensor, (-1,))[:1].numpy()  # waits for the device without moving the whole
+        return time.perf_counter() - start
+
+    run(1)
+    count = max(1, min(100, round(least / max(run(1), 1e-6))))
+    return median(run(count) / count for _ in range(repeats))
 
 
 def machine_limits(dtype: tf.DType = tf.float32) -> Machine:
@@ -102,18 +115,20 @@ def measure(
     choice = choose(compile)
     dtype = PRECISIONS[profile.precision]
     machine = machine_limits(dtype)
+    nothing, little = compiled(tf.identity, choice), tf.zeros((1, 1))
+    call = seconds_of(lambda: nothing(little), repeats)
     known: dict[str, float] = {}
     seconds = []
     for done, operation in enumerate(profile.ledger, start=1):
         key = repr((operation.kind, operation.input_shapes, operation.output_shape, operation.settings))
         if key not in known:
-            known[key] = _time(operation, choice, dtype, repeats)
+            known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING)
         seconds.append(known[key])
         if progress:
             progress(done, len(profile.ledger))
     total = sum(seconds)
-    timings = [_timing(o, s, s / total, machine, dtype) for o, s in zip(profile.ledger, seconds, strict=True)]
-    return Measurement(machine, choice, timings)
+    timings = [_timing(o, s, s / total, machine, dtype, call) for o, s in zip(profile.ledger, seconds, strict=True)]
+    return Measurement(machine, call, choice, timings)
 
 
 def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -> float:
@@ -126,11 +141,13 @@ def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -
     return seconds_of(lambda: run(*tensors), repeats)
 
 
-def _timing(operation: Operation, seconds: float, share: float, machine: Machine, dtype: tf.DType) -> Timing:
+def _timing(
+    operation: Operation, seconds: float, share: float, machine: Machine, dtype: tf.DType, call: float
+) -> Timing:
     moved, flops = bytes_moved(operation, dtype.size), operation.cost.flops
     intensity = flops / moved
     arithmetic = intensity * machine.bytes_per_second > machine.flops_per_second
     rate, bandwidth = flops / seconds, moved / seconds
     reached = rate / machine.flops_per_second if arithmetic else bandwidth / machine.bytes_per_second
     limit = "arithmetic" if arithmetic else "memory"
-    return Timing(operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached)
+    return Timing(operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached, seconds > call)

@@ -33,7 +33,6 @@ class Forward(NamedTuple):
     logits: tf.Tensor  # [B,classes], float32
     activations: dict[str, tf.Tensor]  # by the operation's name
     statistics: dict[str, tf.Tensor]  # path → new value of a batch-norm average, for the train step to assign
-    auxiliary: tuple[tf.Tensor, ...] = ()  # logits of auxiliary classifiers, in training
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Pass:
         self.train, self.seed, self.relu, self.dtype, self.devices = train, seed, relu, dtype, tuple(devices)
         self.activations: dict[str, tf.Tensor] = {}
         self.statistics: dict[str, tf.Tensor] = {}
-        self.auxiliary: list[tf.Tensor] = []
+        self.auxiliary: list[tf.Tensor] = []  # logits of auxiliary classifiers, in training
 
     def variable(
         self, path: str, shape: Sequence[int], initial: Initial, *, trained: bool = True, dtype: tf.DType | None = None
@@ -234,6 +233,7 @@ class Network:
         blueprint = draw(model, (1, size, size, 3), train=True, devices=devices)
         self.ledger = tuple(draw(model, (1, size, size, 3)).ledger)
         self.variables = {path: p.create(seed) for path, p in blueprint.parameters.items()}
+        self.auxiliary = tuple(blueprint.name_of(logits) for logits in blueprint.auxiliary)  # activations, in training
 
     @property
     def trained_variables(self) -> dict[str, tf.Variable]:
@@ -266,8 +266,7 @@ class Network:
         inputs = tf.cast(PREPROCESSING[self.preprocessing](images), dtype)
         net = Pass(variables, inputs, train=train, seed=seed, relu=relu, dtype=dtype, devices=self.devices)
         logits = self.model(net, inputs)
-        auxiliary = tuple(tf.cast(a, tf.float32) for a in net.auxiliary)
-        return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics, auxiliary)
+        return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics)
 
     def forward(self, images, train: bool = False, seed=None, relu=kernels.relu) -> Forward:
         """Walk the network over images [B,H,W,3], float RGB in [0,1].

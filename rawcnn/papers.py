@@ -6,13 +6,14 @@ A line agrees when the count, rounded as the paper rounds, is the printed number
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 
 from rawcnn.models.googlenet import INCEPTION
 from rawcnn.profiler import Profile, profile
 
+SMALL = 0.015  # of a number: what rounding the widths of a row may do
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -41,6 +42,14 @@ class Line:
         digits = self.printed.rstrip("KMG")
         decimals = len(digits.split(".")[1]) if "." in digits else 0
         return round(self.counted / self.unit, decimals) == self.number
+
+    @property
+    def kind_of_difference(self) -> str:
+        """Cut instead of rounded, a little off, or more than that, in words."""
+        if int(self.counted / self.unit) == self.number:
+            return "cut off, not rounded"
+        words = f"the printed number is {abs(self.difference):.1%} {'higher' if self.difference > 0 else 'lower'}"
+        return words if abs(self.difference) < SMALL else f"{words}, which nothing in the table explains"
 
     @property
     def difference(self) -> float:
@@ -203,15 +212,15 @@ def googlenet() -> Comparison:
     lines, printed_kilo = [], 0.0
     for row, (parameters, operations) in GOOGLENET_TABLE.items():
         weights, macs = _weights(model, row), _sum(model, "macs", row)
-        own = (
-            stem
-            if row == "conv1"
-            else f"the row's own widths multiply out to {weights:,} weights, {weights / 1024:.1f}K"
-        )
-        cost = stem if row == "conv1" else f"{weights:,} weights at {macs // weights:,} positions are {macs / 1e6:.1f}M"
-        printed_kilo += float(parameters.rstrip("K"))
-        lines.append(_explained(Line(row, "weights", parameters, weights, own, {"K": 1024, "": 1})))
-        lines.append(_explained(Line(row, "MACs", operations, macs, cost)))
+        own = Line(row, "weights", parameters, weights, units={"K": 1024, "": 1})
+        cost = Line(row, "MACs", operations, macs)
+        printed_kilo += own.number
+        for line, counted in (
+            (own, f"the row's own widths make {weights:,} weights, {weights / 1024:.1f}K"),
+            (cost, f"{weights:,} weights at {macs // weights:,} positions make {macs / 1e6:.1f}M"),
+        ):
+            explanation = stem if row == "conv1" else f"{counted}: {line.kind_of_difference}{_GUESS.get(row, '')}"
+            lines.append(_explained(replace(line, explanation=explanation)))
     total, macs = model.totals["parameters"], model.totals["macs"]
     as_printed = macs - _sum(model, "macs", "conv1") + stem_macs
     lines.append(
@@ -244,15 +253,15 @@ def googlenet() -> Comparison:
     return Comparison("googlenet", "GoogLeNet: 22 layers, 6.8 million parameters", _GOOGLENET, lines, notes)
 
 
+# 16 more channels read 832 and are read by 128 filters of 5×5: 1,042,432 + 16·832 + 25·16·128 weights at 49 positions.
+_GUESS = {"inception_5a": "; with a 5×5 reduce of 48, as 5b has, it would be 1,081K and 54.2M (our guess)"}
 _GOOGLENET = "Szegedy et al., CVPR 2015, table 1"
 assert [f"inception_{name}" for name in INCEPTION] == [row for row in GOOGLENET_TABLE if "inception" in row]
 
 
 def _explained(line: Line) -> Line:
     """The line without its explanation where it agrees."""
-    return Line(
-        line.row, line.quantity, line.printed, line.counted, "" if line.agrees else line.explanation, line.units
-    )
+    return replace(line, explanation="") if line.agrees else line
 
 
 def resnet() -> Comparison:
@@ -268,9 +277,7 @@ def resnet() -> Comparison:
             "resnet50": f"{models['resnet50'].totals['macs'] / 1e9:.3f}G: cut to 3.8, not rounded; striding the 3×3 (v1.5) "
             "would take 4.09",
         }.get(name, "")
-        lines.append(
-            _explained(Line(name, "MACs (printed as FLOPs)", printed, models[name].totals["macs"], explanation))
-        )
+        lines.append(_explained(Line(name, "MACs", printed, models[name].totals["macs"], explanation)))
     for stage, printed in (("conv1", "112"), ("conv2_1", "56"), ("conv3_1", "28"), ("conv4_1", "14"), ("conv5_1", "7")):
         row = next(row for row in models["resnet50"].rows if row["name"] == stage)
         lines.append(Line(stage.replace("_1", "_x"), "side of the map", printed, row["output_shape"][1]))
@@ -280,7 +287,7 @@ def resnet() -> Comparison:
         lines.append(Line(f"CIFAR-10, {depth} layers", "parameters", printed, counted))
     fifty, classifier = models["resnet50"].totals["parameters"], _sum(models["resnet50"], "parameters", "classifier")
     notes = [
-        "What table 1 calls FLOPs are multiply-adds (its caption says so): as FLOPs each number doubles, and the elementwise "
+        "What table 1 calls FLOPs are multiply-adds (section 3.3 says so): as FLOPs each number doubles, and the elementwise "
         f"operations come on top: ResNet-50 takes {models['resnet50'].totals['flops_forward'] / 1e9:.2f} GFLOPs.",
         f"The lecture's 23M for ResNet-50 counts no classifier: {fifty:,} parameters − {classifier:,} = {fifty - classifier:,}.",
         f"VGG19 takes {profile('vgg19').totals['macs'] / models['resnet34'].totals['macs']:.1f} times the MACs of ResNet-34.",

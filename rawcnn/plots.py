@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rawcnn.attacks import AttackResult
 from rawcnn.measure import Measurement
@@ -33,7 +34,8 @@ def save(figure: Figure, path: str | Path) -> None:
     try:
         figure.savefig(path, bbox_inches="tight")
     except (ValueError, OSError) as error:
-        raise ValueError(f"the plot {path} cannot be written: {error}; give a path that ends in .png") from error
+        advice = "give a path that ends in .png" if isinstance(error, ValueError) else "name another path"
+        raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
     finally:
         plt.close(figure)
 
@@ -42,7 +44,7 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
     """Each layer's FLOP/s against its intensity, under the two limits of this machine; areas are shares of the time."""
     machine = measurement.machine
     intensities = {row["name"]: row["intensity"] for row in profile.rows}
-    shown = [t for t in measurement.timings if t.flops_per_second > 0]
+    shown = [t for t in measurement.timings if t.flops_per_second > 0 and t.resolved] or measurement.timings
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 5))
         low = min(intensities[t.name] for t in shown) / 2
@@ -51,7 +53,11 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
         axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
         axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
         axes.annotate(
-            f"{machine.bytes_per_second / 1e9:.0f} GB/s memory", (low, machine.attainable(low) / 1e9), va="bottom"
+            f"{machine.bytes_per_second / 1e9:.0f} GB/s memory",
+            (low, machine.attainable(low) / 1e9),
+            xytext=(0, 14),
+            textcoords="offset points",
+            va="bottom",
         )
         axes.annotate(
             f"{machine.flops_per_second / 1e9:.0f} GFLOP/s matmul",
@@ -78,19 +84,25 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
     return figure
 
 
-def training_curves(
-    histories: Mapping[str, Sequence[Mapping[str, float]]], title: str, *, key: str = "accuracy"
-) -> Figure:
-    """Error by epoch, training dashed and test solid, a colour a run (`histories`: name → summaries of the epochs)."""
+def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Figure 6 of the ResNet paper: error by epoch, plain networks left, residual ones right; training dashed.
+
+    `histories` is what `rawcnn.depth.compare_depths` gives: name → summaries of the epochs.
+    """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8, 5))
-        for colour, (name, history) in zip(COLOURS * 3, histories.items(), strict=False):
-            epochs = [summary["epoch"] for summary in history]
-            for split, line in (("train", "--"), ("test", "-")):
-                errors = [100 * (1 - summary[f"{split}_{key}"]) for summary in history]
-                axes.plot(epochs, errors, line, color=colour, label=f"{name}, {split}")
-        axes.set(xlabel="epoch", ylabel="error, %", title=title, ylim=(0, None))
-        axes.legend(fontsize=8)
+        figure, panels = plt.subplots(1, 2, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
+        for axes, kind, title in zip(panels, ("plain", "resnet"), ("plain networks", "residual networks"), strict=True):
+            runs = {name: history for name, history in histories.items() if kind in name}
+            for colour, (name, history) in zip(COLOURS, runs.items(), strict=False):
+                epochs = [summary["epoch"] for summary in history]
+                layers = name.removeprefix(f"cifar_{kind}")
+                for split, line in (("train", "--"), ("test", "-")):
+                    errors = [100 * (1 - summary[f"{split}_accuracy"]) for summary in history]
+                    axes.plot(epochs, errors, line, color=colour, label=f"{layers} layers, {split}")
+            axes.set(xlabel="epoch", title=title, ylim=(0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(fontsize=9)
+        panels[0].set_ylabel("error, %")
     return figure
 
 

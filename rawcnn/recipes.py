@@ -4,6 +4,8 @@ A recipe is data: `learning_rate(recipe, epoch, drops)` turns its schedule into 
 what the rest says. Each number carries its section; a number that the paper does not print is marked "ours",
 or with the place it was taken from. `dataclasses.replace` makes a variant.
 
+Dropout is not here: it belongs to the network, whose file has it where the paper's table has it.
+
 Rates belong to losses that are means over the batch, with weight decay λ as λ/2·Σw² beside them.
 """
 
@@ -131,7 +133,7 @@ class Recipe:
     name: str
     source: str
     batch: int
-    epochs: float
+    epochs: int
     rate: float  # the largest; the schedule's factor multiplies it
     schedule: Schedule = Constant()
     optimizer: str = "momentum"  # one of rawcnn.optimizers.RULES
@@ -143,13 +145,12 @@ class Recipe:
     clip: float | None = None  # the largest global norm of the gradients
     average: float | None = None  # decay of the moving average of the variables that evaluation uses
     auxiliary_weight: float = 0.0  # of each auxiliary head's loss
-    dropout: float = 0.0  # before the classifier, as printed: a fact of the network, written here to be read
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
             ("batch", self.batch == int(self.batch) and self.batch >= 1, "a whole number, at least 1"),
-            ("epochs", 0 < self.epochs < math.inf, "a positive number"),
+            ("epochs", self.epochs == int(self.epochs) and self.epochs >= 1, "a whole number, at least 1"),
             ("rate", 0 < self.rate < math.inf, "a positive number"),
             ("optimizer", self.optimizer in RULES, f"one of {', '.join(RULES)}"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
@@ -160,7 +161,6 @@ class Recipe:
             ("clip", self.clip is None or self.clip > 0, "None or a positive number"),
             ("average", self.average is None or 0 < self.average < 1, "None or between 0 and 1"),
             ("auxiliary_weight", 0 <= self.auxiliary_weight < math.inf, "0 or more"),
-            ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
         ):
             if not holds:
                 value = getattr(self, name)
@@ -180,7 +180,6 @@ ALEXNET = Recipe(
     rate=0.01,  # section 5
     schedule=OnPlateau(0.1, most=3),  # section 5: ÷10, "reduced three times prior to termination"
     weight_decay=5e-4,  # section 5
-    dropout=0.5,  # section 4.2
     augmentation=Augmentation(flip=True, crop=224, lighting=0.1),  # section 4.1, out of images of 256
 )
 
@@ -192,7 +191,6 @@ VGG = Recipe(
     rate=0.01,
     schedule=OnPlateau(0.1, most=3),
     weight_decay=5e-4,
-    dropout=0.5,
     augmentation=Augmentation(flip=True, crop=224, jitter=(256, 512), lighting=0.1),
 )
 
@@ -206,7 +204,6 @@ GOOGLENET = Recipe(
     weight_decay=2e-4,  # bvlc_googlenet
     average=0.9999,  # section 6: "Polyak averaging"; the decay is Inception V3's in TF-slim
     auxiliary_weight=0.3,  # section 5
-    dropout=0.4,  # section 5; the auxiliary heads have .7
     augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0)),  # section 6
 )
 
@@ -235,7 +232,6 @@ INCEPTION_V3 = Recipe(
     clip=2.0,  # section 8
     average=0.9999,  # section 8: "a running average of the parameters"; the decay is TF-slim's
     auxiliary_weight=0.4,  # TF-slim
-    dropout=0.2,  # TF-slim
     augmentation=Augmentation(flip=True, crop=299, area=(0.08, 1.0)),  # GoogLeNet's
 )
 
@@ -291,7 +287,6 @@ NASNET = replace(
     name="nasnet2017",
     source="Zoph et al., Learning Transferable Architectures, 2017; where it is silent, Inception V3's",
     # Appendix A: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
-    dropout=0.5,  # appendix A; NASNet-A large also drops whole paths, and keeps .7 of them
     augmentation=Augmentation(flip=True, crop=331, area=(0.08, 1.0)),  # NASNet-A large; mobile: 224
 )
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from textwrap import shorten
 
 import tensorflow as tf
 
@@ -52,7 +53,8 @@ def gradients(
         forward = network.walk({**variables, **trained}, images, train=True, seed=seed)
         loss = tf.reduce_mean(kernels.cross_entropy(forward.logits, labels, recipe.label_smoothing))
         objective = loss
-        for logits in forward.auxiliary:
+        for name in network.auxiliary:
+            logits = tf.cast(forward.activations[name], tf.float32)
             objective += recipe.auxiliary_weight * tf.reduce_mean(kernels.cross_entropy(logits, labels))
     slopes = tape.gradient(objective, trained)
     if recipe.weight_decay:
@@ -94,6 +96,11 @@ def update(
     return new, new_slots, new_averages, metrics
 
 
+def _reason(error: tf.errors.OpError) -> str:
+    """The first line of TensorFlow's message, without its own function's name in front."""
+    return error.message.splitlines()[0].split("}} ")[-1]
+
+
 class Training:
     """A run: the network, its optimiser's slots, and where it stands. `fit` trains; checkpoints make it resumable."""
 
@@ -116,6 +123,8 @@ class Training:
         )
         self.epoch, self.plateau = 0, Plateau()
         self.history: list[dict[str, float]] = []
+        self.damaged: list[str] = []  # checkpoints that `restore` had to leave out
+        self._data: dict[str, str] | None = None  # what the run has trained on
         self._note = tf.Variable("", dtype=tf.string)  # the numbers above as JSON, so that one file holds all
         self._step = compiled(self._assign, self.choice)
         self._count = counting_step(network, self.evaluation_variables, self.choice.mode)
@@ -143,46 +152,75 @@ class Training:
         return metrics
 
     def restore(self) -> bool:
-        """Go on from the newest checkpoint in the folder; False where there is none.
+        """Go on from the newest checkpoint in the folder that is whole; False where there is none.
 
-        ValueError if it is another run's; everything then stays as it was.
+        ValueError if it is another run's, or all are damaged; everything then stays as it was.
         """
-        if self._manager is None or not self._manager.latest_checkpoint:
-            return False
-        newest = self._manager.latest_checkpoint
+        checkpoints = list(self._manager.checkpoints) if self._manager else []
+        self.damaged = []
+        for path in reversed(checkpoints):
+            try:
+                note = self._read(path)
+            except OtherRun:
+                raise
+            except Exception:  # over a damaged file TensorFlow's readers raise many kinds
+                self.damaged.append(path)
+                continue
+            self.epoch, self.history, self.plateau = note["epoch"], note["history"], Plateau(**note["plateau"])
+            self._data = note["data"]
+            return True
+        if self.damaged:
+            raise ValueError(
+                f"the checkpoints {', '.join(self.damaged)} are damaged; name another output folder, or start anew "
+                "with --fresh"
+            )
+        return False
+
+    def _read(self, path: str) -> dict:
+        """Assign what the checkpoint holds and return its note; where anything is wrong with it, assign nothing."""
+        assert self._manager
+        note = json.loads(tf.train.load_checkpoint(path).get_tensor("note/.ATTRIBUTES/VARIABLE_VALUE").decode())
+        self._check("started with", note["settings"], self._settings)
         owned = [v for group in (self.network.variables, self.slots, self.averages) for v in group.values()]
         before = [v.numpy() for v in owned]  # TensorFlow assigns first and looks whether all fits then
         try:
-            self._manager.checkpoint.restore(newest).expect_partial().assert_consumed()
-            note = json.loads(self._note.numpy().decode())
-            self._check_settings(note["settings"])
-        except Exception as error:  # over a damaged file its readers raise many kinds
+            self._manager.checkpoint.restore(path).expect_partial().assert_consumed()
+        except Exception:
             for variable, value in zip(owned, before, strict=True):
                 variable.assign(value)
-            if isinstance(error, OtherRun):
-                raise
-            raise ValueError(
-                f"the checkpoint {newest} is damaged, or does not fit this network and recipe; "
-                "name another output folder, or give the settings that it was made with"
-            ) from error
-        self.epoch, self.history, self.plateau = note["epoch"], note["history"], Plateau(**note["plateau"])
-        return True
+            raise
+        return note
 
     @property
     def _settings(self) -> dict[str, str]:
         """What must not change when a run goes on. It may become longer."""
-        free = ("name", "source", "epochs")
-        recipe = {f.name: repr(getattr(self.recipe, f.name)) for f in fields(self.recipe) if f.name not in free}
-        return {"seed": repr(self.seed), **recipe}
+        network, free = self.network, ("name", "source", "epochs")
+        recipe = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name not in free}
+        about = {"model": network.name, "parameters": network.parameter_count, "classes": network.classes}
+        about |= {"size": network.input_size, "precision": network.precision, "seed": self.seed}
+        return {name: repr(value) for name, value in {**about, **network.settings, **recipe}.items()}
 
-    def _check_settings(self, made_with: Mapping[str, str]) -> None:
-        changed = {key: value for key, value in self._settings.items() if made_with[key] != value}
-        if changed:
-            differences = ", ".join(f"{key} {made_with[key]}, not {value}" for key, value in changed.items())
+    def _check(self, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """OtherRun where the run in the folder was made with something else."""
+        both = {name: (then.get(name, "unset"), now.get(name, "unset")) for name in {**then, **now}}
+        differences = [f"{name} {shorten(a, 60)}, not {shorten(b, 60)}" for name, (a, b) in both.items() if a != b]
+        if differences:
             raise OtherRun(
-                f"the run in {self.folder} was started with {differences}; go on with its settings, or start anew "
+                f"the run in {self.folder} was {verb} {', '.join(differences)}; go on with its settings, or start anew "
                 "in another folder"
             )
+
+    def _take(self, data: DataSet) -> None:
+        """Remember what the run trains on. OtherRun if it began on other images."""
+        about = {
+            "classes": ", ".join(data.labels),
+            "training images": str(data.count("train")),
+            "test images": str(data.count("test")),
+            "size": str(data.size),
+        }
+        if self._data is not None:
+            self._check("trained on", self._data, about)
+        self._data = about
 
     def save(self) -> None:
         """Write a checkpoint: beside the old one, then renamed."""
@@ -192,6 +230,7 @@ class Training:
         note = {
             "epoch": self.epoch,
             "settings": self._settings,
+            "data": self._data,
             "history": self.history,
             "plateau": asdict(replace(self.plateau, best=best)),
         }
@@ -200,7 +239,7 @@ class Training:
             self._manager.save(checkpoint_number=self.epoch)
         except tf.errors.OpError as error:
             raise TrainingFailed(
-                f"the checkpoint of epoch {self.epoch} could not be written ({error.message.splitlines()[0]}); "
+                f"the checkpoint of epoch {self.epoch} could not be written ({_reason(error)}); "
                 f"{self._last_good()}. Free some space and run the same command again"
             ) from error
 
@@ -250,16 +289,17 @@ class Training:
 
         `on_step(step of the epoch, steps, metrics)` and `on_epoch(summary)` are told how it goes.
         """
-        epochs = math.ceil(self.recipe.epochs)
+        self._take(data)
         steps = self.steps(data)
         result = None
-        while self.epoch < epochs:
+        while self.epoch < self.recipe.epochs:
             start, losses, right = time.perf_counter(), 0.0, 0.0
             for index, metrics in enumerate(self.run_epoch(data)):
                 losses, right = losses + metrics["loss"], right + metrics["accuracy"]
                 if on_step:
                     on_step(index + 1, steps, metrics)
             seconds = time.perf_counter() - start
+            self._check_finite()
             result = self.evaluate(data)
             self.epoch += 1
             self.plateau = self.plateau.observe(1 - result.accuracy)
@@ -277,6 +317,15 @@ class Training:
             if on_epoch:
                 on_epoch(summary)
         return result or self.evaluate(data)
+
+    def _check_finite(self) -> None:
+        """No checkpoint of a broken network. Its loss does not always tell: a fused ReLU may turn NaN into 0."""
+        for path, variable in self.network.variables.items():
+            if not tf.reduce_all(tf.math.is_finite(variable)):
+                raise TrainingFailed(
+                    f"{path} holds numbers that are not finite after epoch {self.epoch + 1}; {self._last_good()}. "
+                    "A lower --rate may help"
+                )
 
     def evaluate(self, data: DataSet) -> Evaluation:
         """Evaluate on the test images, with the averaged variables where the recipe keeps them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from rawcnn.network import Network
 
@@ -73,22 +73,29 @@ def load_weights(network: Network, path: str | Path) -> None:
 
 
 def save_weights(network: Network, path: str | Path, variables=None) -> None:
-    """Write the variables (or `variables`, a dict by path) to a `.safetensors` or `.npz` file, beside and renamed."""
+    """Write the variables (or `variables`, a dict by path) to a `.safetensors` or `.npz` file, beside and renamed.
+
+    Raises ValueError for another ending, and where the file cannot be written: what was there before then stays.
+    """
     path = Path(path)
+    if path.suffix not in (".safetensors", ".npz"):
+        raise ValueError(f"{path} has the ending {path.suffix!r}; expected .safetensors or .npz")
     about = {"network": network.name, "settings": network.settings, "labels": network.labels}
     arrays = {name: v.numpy() for name, v in (variables or network.variables).items()}
     beside = path.with_name(f".{path.name}.part")
     try:
-        if path.suffix == ".safetensors":
-            save_file(arrays, beside, metadata={"rawcnn": json.dumps(about)})
-        elif path.suffix == ".npz":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             with open(beside, "wb") as file:
-                np.savez(file, **arrays)
-        else:
-            raise ValueError(f"{path} has the ending {path.suffix!r}; expected .safetensors or .npz")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+                if path.suffix == ".safetensors":
+                    file.write(save(arrays, metadata={"rawcnn": json.dumps(about)}))
+                else:
+                    np.savez(file, **arrays)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(f"the weights {path} cannot be written: {error.strerror or error}") from error
 
 
 def describe(path: str | Path) -> dict:
@@ -112,10 +119,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"there is no weights file {path}")
     try:
         return readers[path.suffix](path)
-    except (SafetensorError, OSError, ValueError, EOFError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
-    except Exception as error:  # zipfile raises its own kinds for damaged archives
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # over a damaged file the readers raise many kinds, and give advice of their own
+        raise ValueError(
+            f"{path} is damaged, or no {path.suffix[1:]} file: it cannot be read as one ({type(error).__name__})"
+        ) from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

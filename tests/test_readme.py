@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -43,3 +44,11 @@ def test_every_verb_is_named():
 def test_links_lead_somewhere():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_depth_page_has_the_figures_of_its_file():
+    page, histories = (ROOT / "docs" / "depth.md").read_text(), json.loads((ROOT / "docs" / "depth.json").read_text())
+    assert len(histories) == 4
+    for name, history in histories.items():
+        train, test = (100 * (1 - history[-1][f"{split}_accuracy"]) for split in ("train", "test"))
+        assert f"| {name} | {train:.1f} % | {test:.1f} % |" in page

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from rawcnn.attacks.gradient import fgsm, pgd
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.sweep import accuracy_against_epsilon, sweep
+from rawcnn.attacks.sweep import accuracy_against_epsilon, examples_of, sweep
 
 ATTACKS: dict[str, Callable[..., AttackResult]] = {"fgsm": fgsm, "pgd": pgd}
 
-__all__ = ["ATTACKS", "AttackResult", "accuracy_against_epsilon", "fgsm", "pgd", "sweep"]
+__all__ = ["ATTACKS", "AttackResult", "accuracy_against_epsilon", "examples_of", "fgsm", "pgd", "sweep"]

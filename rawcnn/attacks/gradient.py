@@ -66,7 +66,7 @@ def pgd(
         raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
     if not random_start and restarts != 1:
         raise ValueError(f"{restarts} restarts from one point are one run {restarts} times; set random_start=True")
-    lengths = distance("epsilon", epsilon), distance("step", step)
+    lengths = distance("epsilon", epsilon, norm), distance("step", step, norm)
     counts = whole("steps", steps, 1), whole("restarts", restarts, 1), whole("seed", seed, 0), whole("first", first, 0)
     task = prepare(network, images, labels, target, compile)
     attacked, taken = task.run(_pgd, *lengths, *counts, norm=norm, random_start=random_start)

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from rawcnn.attacks.result import AttackResult, summarize
-from rawcnn.attacks.task import Model
+from rawcnn.attacks.task import Model, logits_of, run
 from rawcnn.augment import center_crop
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Progress
@@ -48,25 +49,43 @@ def sweep(
     *,
     split: str = "test",
     limit: int | None = None,
+    sample_seed: int = 0,
     batch: int = 128,
     progress: Progress | None = None,
     **settings,
 ) -> list[dict]:
-    """Attack the first `limit` images of a split at each ε: [{"epsilon": ε, **AttackResult.summary()}].
+    """Attack a split at each ε: [{"epsilon": ε, **AttackResult.summary()}].
 
+    With `limit`, only that many of its images, drawn from all of them by `sample_seed`: data sets lie class by class.
     Images pass in batches and are not kept. Settings, `progress` and the random starts are as those of
     `accuracy_against_epsilon`: the batch size changes none. Images larger than the network's are cropped.
     """
     total = data.count(split) if limit is None else min(limit, data.count(split))
     if total < 1:
         raise ValueError(f"limit is {limit}; expected 1 or more images")
-    rows = _over(attack, network, _batches(network, data, split, batch, total), epsilons, total, progress, settings)
-    return rows
+    batches = _batches(network, data, split, batch, total, sample_seed)
+    return _over(attack, network, batches, epsilons, total, progress, settings)
 
 
-def _batches(network, data, split, batch, total):
-    """The first `total` images of a split in their order, in batches."""
-    for images, labels in data.batches(split, batch, shuffle=False).take(-(-total // batch)):
+def examples_of(
+    network: Model, data: DataSet, count: int = 8, *, split: str = "test", sample_seed: int = 0, among: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """(images, labels) of `count` images to show an attack on: predicted rightly, of as many classes as there are.
+
+    They are looked for `among` so many of the split. Where the network knows too few, others fill up.
+    """
+    total = min(among, data.count(split))
+    images, labels = next(_batches(network, data, split, total, total, sample_seed))
+    right = np.argmax(run(network, logits_of, tf.constant(images)), axis=1) == labels
+    seen = np.array([np.sum((labels == label)[:place] & right[:place]) for place, label in enumerate(labels)])
+    best = np.lexsort([seen, ~right])[:count]  # the first of each class, then the second of each, …
+    return images[best], labels[best]
+
+
+def _batches(network, data, split, batch, total, seed):
+    """`total` images of a split in batches: all in their order, or some drawn from all."""
+    some = total < data.count(split)
+    for images, labels in data.batches(split, batch, seed=seed, shuffle=some).take(-(-total // batch)):
         keep = min(batch, total)
         total -= keep
         size = getattr(network, "input_size", None)

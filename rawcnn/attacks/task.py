@@ -163,10 +163,11 @@ def _classes(what: str, numbers, count: int, classes: int) -> np.ndarray:
     return numbers.astype(np.int32)
 
 
-def distance(what: str, value: float) -> tf.Tensor:
-    """A distance in pixel values as a float32 tensor; ValueError unless finite and not negative."""
-    if not (isfinite(value) and value >= 0):
-        raise ValueError(f"{what} is {value!r}; expected a distance in [0,1] pixel values, such as 8/255")
+def distance(what: str, value: float, norm: str = "linf") -> tf.Tensor:
+    """A distance in pixel values as a float32 tensor; ValueError unless finite, not negative, and in L∞ at most 1."""
+    if not (isfinite(value) and value >= 0 and (value <= 1 or norm == "l2")):
+        expected = "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"
+        raise ValueError(f"{what} is {value!r}; expected {expected if norm == 'linf' else '0 or more'}")
     return tf.constant(value, tf.float32)
 
 

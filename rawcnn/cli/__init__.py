@@ -15,6 +15,8 @@ import typer
 from rawcnn.cli import files, learn, look, study
 from rawcnn.console import fail
 
+INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped
+
 app = typer.Typer(
     help="The convolutional network with the lid off.",
     no_args_is_help=True,
@@ -60,13 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if words and not {"-h", "--help"} & set(words):
             with _quiet_stderr():
                 import tensorflow  # noqa: F401
-        sys.exit(app(words, standalone_mode=False))
+        code = app(words, standalone_mode=False)
+        if code == INTERRUPTED:  # Typer catches Ctrl-C itself
+            raise KeyboardInterrupt
+        sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
         fail("stopped; a training run goes on from its last epoch when the same command is given again")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
         if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, ValueError | OSError | RuntimeError)):
             raise
-        fail(f"{usage()} (see rawcnn --help)" if usage else error)
+        fail(f"{usage()} (see rawcnn --help)" if usage else _plainly(error))
         sys.exit(2)
+
+
+def _plainly(error: Exception) -> object:
+    """What the system says about a file, in words instead of an error number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}; name another path"
+    return error

@@ -9,12 +9,14 @@ import typer
 
 from rawcnn.cli.options import (
     Batch,
+    Classes,
     Compile,
     Data,
     Json,
     Model,
     Options,
     Precision,
+    Recipe,
     Seed,
     Size,
     SkipUnreadable,
@@ -30,8 +32,8 @@ from rawcnn.console import Screen
 def train(
     model: Model,
     data: Data = "digits",
-    recipe: Annotated[str | None, typer.Option(help="A paper's recipe, or onecycle; by model otherwise.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    recipe: Recipe = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(help="Largest learning rate, instead of the recipe's.")] = None,
     precision: Precision = "float32",
@@ -56,6 +58,8 @@ def train(
     r = training.recipe
     screen.settings(model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=seed)
     screen.settings(size=training.network.input_size, precision=precision, compile=training.choice.mode, output=folder)
+    for damaged in training.damaged:
+        screen.err.print(f"left out the damaged checkpoint {damaged}", markup=False)
     if training.epoch:
         screen.say(f"going on after epoch {training.epoch}")
     with screen.bar(f"training {model}") as told:
@@ -81,6 +85,7 @@ def evaluate(
     batch: Batch = 256,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     size: Size = None,
+    classes: Classes = None,
     option: Options = None,
     precision: Precision = "float32",
     compile: Compile = "auto",
@@ -92,8 +97,9 @@ def evaluate(
     from rawcnn.evaluate import evaluate as evaluate_network
 
     screen = Screen(as_json)
-    network = network_for(model, weights, size=size, seed=seed, precision=precision, options=option)
-    screen.settings(model=model, data=data, weights=weights or "random", batch=batch, seed=seed)
+    network = network_for(model, weights, classes=classes, size=size, seed=seed, precision=precision, options=option)
+    screen.settings(model=model, data=data, weights=weights or "random", split=split, batch=batch, seed=seed)
+    screen.settings(size=network.input_size, classes=network.classes, precision=precision, compile=compile)
     images = load_data(screen, data, network.input_size, skip_unreadable)
     with screen.bar("evaluating") as told:
         result = evaluate_network(network, images, split, batch=batch, compile=compile, progress=told)
@@ -111,6 +117,8 @@ def predict(
     weights: Weights = None,
     labels: Annotated[Path | None, typer.Option(help="A file with a class name a line.")] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.", min=1)] = 5,
+    size: Size = None,
+    classes: Classes = None,
     option: Options = None,
     as_json: Json = False,
     seed: Seed = 0,
@@ -119,8 +127,9 @@ def predict(
     from rawcnn.predict import predict as predict_images
 
     screen = Screen(as_json)
-    network = network_for(model, weights, seed=seed, options=option)
-    screen.settings(model=model, weights=weights or "random", size=network.input_size, seed=seed)
+    network = network_for(model, weights, classes=classes, size=size, seed=seed, options=option)
+    shown = {"size": network.input_size, "classes": network.classes, "seed": seed}
+    screen.settings(model=model, weights=weights or "random", labels=labels, **shown)
     if labels:
         network.labels = tuple(labels.read_text().splitlines())
     with screen.bar("predicting") as told:

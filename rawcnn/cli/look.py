@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from rawcnn.cli.options import (
     Batch,
+    Classes,
     Compile,
     Data,
     Json,
@@ -22,6 +24,7 @@ from rawcnn.cli.options import (
     Weights,
     load_data,
     network_for,
+    writable,
 )
 from rawcnn.console import Screen
 
@@ -44,8 +47,9 @@ def filters(
     from rawcnn.visualize import filter_grid, save_png
 
     screen = Screen(as_json)
+    writable(output, ".png")
     network = network_for(model, weights, seed=seed, options=option)
-    screen.settings(model=model, weights=weights or "random", layer=layer, seed=seed)
+    screen.settings(model=model, weights=weights or "random", layer=layer, scale=scale, seed=seed)
     save_png(output, filter_grid(network, layer), scale)
     screen.say(f"wrote {output}")
     screen.emit({"layer": layer, "filters": network.operation(layer).output_shape[-1], "output": str(output)})
@@ -72,8 +76,10 @@ def top_inputs(
     from rawcnn.visualize import top_inputs as find_top_inputs
 
     screen = Screen(as_json)
+    writable(output, ".png")
     network = network_for(model, weights, seed=seed, options=option)
     screen.settings(model=model, layer=layer, data=data, weights=weights or "random", count=count, seed=seed)
+    screen.settings(channels=channel or "all", split=split, compile=compile)
     network.operation(layer)  # a wrong name is told before the data is read
     images = load_data(screen, data, network.input_size, skip_unreadable)
     with screen.bar("searching") as told:
@@ -100,8 +106,9 @@ def attack(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of PGD.", min=1)] = None,
     target: Annotated[int | None, typer.Option(help="A class to be mistaken for.", min=0)] = None,
-    count: Annotated[int | None, typer.Option(help="How many test images; all otherwise.", min=1)] = None,
+    count: Annotated[int | None, typer.Option(help="How many test images, drawn at random; or all.", min=1)] = None,
     batch: Batch = 128,
+    classes: Classes = None,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("attack"),
     option: Options = None,
     compile: Compile = "auto",
@@ -112,7 +119,7 @@ def attack(
     """Fool a network: accuracy against epsilon, and a sheet of examples."""
     import numpy as np
 
-    from rawcnn.attacks import ATTACKS, sweep
+    from rawcnn.attacks import ATTACKS, examples_of, sweep
     from rawcnn.plots import examples, save
 
     screen = Screen(as_json)
@@ -121,20 +128,34 @@ def attack(
     settings: dict = {"compile": compile} | ({"target": target} if target is not None else {})
     if name == "pgd":
         settings |= {"seed": seed, "steps": steps or 10, "step": lambda epsilon: epsilon / 4}
-    network = network_for(model, weights, seed=seed, options=option)
+    writable(output / "attack.json")
+    network = network_for(model, weights, classes=classes, seed=seed, options=option)
     epsilons = list(epsilon or (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255))
     screen.settings(attack=name, model=model, data=data, weights=weights or "random", epsilons=epsilons, seed=seed)
+    if name == "pgd":
+        screen.settings(steps=settings["steps"], step="epsilon/4")
+    screen.settings(target=target, images=count or "all", batch=batch, compile=compile, output=output)
     images = load_data(screen, data, network.input_size, skip_unreadable)
     with screen.bar("attacking") as told:
-        rows = sweep(ATTACKS[name], network, images, epsilons, limit=count, batch=batch, progress=told, **settings)
-    shown, truth = next(iter(images.batches("test", min(8, images.count("test")), shuffle=False)))
+        attacked = partial(sweep, ATTACKS[name], network, images, epsilons, limit=count, sample_seed=seed, batch=batch)
+        rows = attacked(progress=told, **settings)
+    shown, truth = examples_of(network, images, sample_seed=seed)
     here = {key: value(epsilons[-1]) if callable(value) else value for key, value in settings.items()}
-    result = ATTACKS[name](network, shown.numpy(), truth.numpy(), epsilon=epsilons[-1], **here)
-    output.mkdir(parents=True, exist_ok=True)
+    result = ATTACKS[name](network, shown, truth, epsilon=epsilons[-1], **here)
     labels = network.labels or images.labels
     save(examples(result, labels), output / "examples.png")
     np.savez(output / "examples.npz", images=result.images, originals=result.originals, labels=result.labels)
-    record = {"attack": name, "model": model, "data": data, "seed": seed, "accuracy_against_epsilon": rows}
+    record = {
+        "attack": name,
+        "model": model,
+        "data": data,
+        "seed": seed,
+        "target": target,
+        "steps": settings.get("steps", 1),
+        "images": rows[0]["images"],
+        "images_drawn": count is not None,
+        "accuracy_against_epsilon": rows,
+    }
     (output / "attack.json").write_text(json.dumps(record, indent=1))
     cells = [(f"{r['epsilon']:.4f}", f"{r['accuracy_after']:.2%}", r["images"], f"{r['mean_l2']:.3f}") for r in rows]
     screen.table(name, ("epsilon", "accuracy", "images", "mean L2"), cells)
@@ -166,7 +187,7 @@ def benchmark(
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
     batch: Batch = 8,
     size: Size = None,
-    classes: Annotated[int | None, typer.Option(help="Number of classes.", min=1)] = None,
+    classes: Classes = None,
     precision: Precision = "float32",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 10,
     contestant: Annotated[list[str] | None, typer.Option(help="Some of the contestants; all otherwise.")] = None,
@@ -180,12 +201,16 @@ def benchmark(
     import sys
 
     from benchmarks.run import MODELS, run, run_kernels
+    from rawcnn.models import find
 
     screen = Screen(as_json)
     names = models or list(MODELS)
+    for name in names:
+        if name != "kernels":
+            find(name)
     command = "rawcnn " + " ".join(sys.argv[1:])
     screen.settings(models=",".join(names), batch=batch, size=size, precision=precision, rounds=rounds, seed=seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    writable(output)
     with screen.bar("racing") as told:
 
         def progress(what: str, done: int, total: int) -> None:

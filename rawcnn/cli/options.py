@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +19,36 @@ Data = Annotated[str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, 
 Weights = Annotated[Path | None, typer.Option(help="A .safetensors or .npz file.")]
 Compile = Annotated[str, typer.Option(help="xla, graph, eager, or auto: by device.")]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="How to train, by the model's own paper otherwise: alexnet2012, vgg2014, googlenet2014, "
+        "bn_inception2015, inception_v3_2015, resnet2015, resnet2015_cifar, resnet2015_cifar110, resnext2016, "
+        "senet2017, nasnet2017, onecycle or digits."
+    ),
+]
 Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", min=1)]
 Classes = Annotated[int | None, typer.Option(help="Number of classes.", min=1)]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A model's own setting, as shortcut=A.")]
 SkipUnreadable = Annotated[bool, typer.Option(help="Leave out image files that cannot be read.")]
 Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
+
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def writable(path: Path | None, *endings: str) -> None:
+    """Told before the work: ValueError where `path` has none of these endings, or its folder cannot be made."""
+    if path is None:
+        return
+    if endings and path.suffix not in endings:
+        raise ValueError(f"{path} has the ending {path.suffix!r}; expected {' or '.join(endings)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder of {path} cannot be made: {error.strerror}; name another path") from error
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: it is a folder, or not ours to write; name another path")
 
 
 def settings_of(options: Sequence[str] | None) -> dict[str, Any]:

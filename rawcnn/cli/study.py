@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rawcnn.cli.options import (
+    PICTURES,
     Batch,
     Classes,
     Compile,
@@ -17,12 +19,14 @@ from rawcnn.cli.options import (
     Model,
     Options,
     Precision,
+    Recipe,
     Seed,
     Size,
     SkipUnreadable,
     epoch_line,
     load_data,
     settings_of,
+    writable,
 )
 from rawcnn.console import Screen, number
 
@@ -65,8 +69,12 @@ def profile(
     from rawcnn.profiler import profile as profile_model
 
     screen = Screen(as_json)
+    writable(plot, *PICTURES)
+    writable(csv)
     result = profile_model(model, batch, size, classes=classes, precision=precision, **settings_of(option))
-    screen.settings(model=model, size=result.size, batch=batch, precision=precision, **settings_of(option))
+    screen.settings(
+        model=model, size=result.size, batch=batch, classes=classes, precision=precision, **settings_of(option)
+    )
     timings, measurement = {}, None
     if measure or plot:
         from rawcnn.measure import measure as measure_layers
@@ -83,11 +91,13 @@ def profile(
         cell = [row["name"], row["kind"], shape, row["parameters"], *flops, memory]
         cell += [row["receptive_field"] or "image", row["stride"], f"{row['intensity']:.1f}"]
         if timing := timings.get(row["name"]):
-            cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", timing.limit, f"{timing.reached:.0%}"]
+            reached = f"{timing.reached:.0%}" if timing.resolved else "–"
+            cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", timing.limit, reached]
         cells.append(cell)
     screen.table(model, columns, cells, text=("layer", "kind", "output"))
     t = result.totals
     field = f"{t['receptive_field']} px" if t["receptive_field"] else "the whole image"
+    screen.say("MACs are multiply-adds of convolutions and dense layers; FLOPs are two a MAC, and all elementwise work")
     screen.say(
         f"total: {t['parameters']:,} parameters ({t['non_trainable']:,} more not trained), {t['macs']:,} MACs, "
         f"{number(t['flops_forward'])}FLOP forward, {number(t['flops_backward'])}FLOP backward, activations "
@@ -98,8 +108,12 @@ def profile(
         machine = measurement.machine
         screen.say(
             f"this machine: {machine.flops_per_second / 1e9:.0f} GFLOP/s matmul, "
-            f"{machine.bytes_per_second / 1e9:.1f} GB/s memory; layers run as {measurement.choice.mode}: "
-            f"{measurement.choice.reason}"
+            f"{machine.bytes_per_second / 1e9:.1f} GB/s memory; a call costs "
+            f"{measurement.call * 1e6:.0f} µs, which is taken off; a layer that takes less has no rate (–)"
+        )
+        screen.say(f"layers run as {measurement.choice.mode}: {measurement.choice.reason}")
+        screen.say(
+            "each layer was timed alone with its inputs in memory: what the whole network fuses or overlaps is not seen"
         )
         slowest = ", ".join(f"{x.name} {x.share:.0%} ({x.limit} {x.reached:.0%})" for x in measurement.slowest())
         screen.say(f"slowest: {slowest}")
@@ -114,8 +128,8 @@ def profile(
 
 
 _PROFILE_COLUMNS = (
-    *("layer", "kind", "output", "parameters", "MACs", "forward", "backward", "memory", "field", "stride"),
-    "FLOP/B",
+    *("layer", "kind", "output", "parameters", "MACs", "forward FLOPs", "backward FLOPs", "memory", "field", "stride"),
+    "FLOP/byte",
 )
 
 
@@ -123,8 +137,9 @@ def paper(
     name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet or resnet.")],
     train: Annotated[bool, typer.Option(help="ResNet: train plain and residual networks and compare them.")] = False,
     data: Data = "digits",
-    epochs: Annotated[float | None, typer.Option(help="Epochs of each run; the recipe's otherwise.")] = None,
-    recipe: Annotated[str, typer.Option(help="How to train.")] = "resnet2015_cifar",
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each run; the recipe's otherwise.", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    recipe: Recipe = "resnet2015_cifar",
     size: Size = None,
     output: Annotated[Path, typer.Option(help="Folder of the runs and the plot.")] = Path("runs/depth"),
     compile: Compile = "auto",
@@ -148,24 +163,27 @@ def paper(
             f"--train repeats the ResNet paper's experiment, {name} has none; use rawcnn paper resnet --train"
         )
     from rawcnn.depth import compare_depths, verdict
-    from rawcnn.plots import save, training_curves
+    from rawcnn.plots import depth_curves, save
     from rawcnn.recipes import find
 
+    chosen = find(recipe or "resnet2015_cifar")
+    changes: dict[str, Any] = {"epochs": epochs, "batch": batch}
+    chosen = replace(chosen, **{key: value for key, value in changes.items() if value is not None})
+    writable(output / "depth.png")
     images = load_data(screen, data, size, skip_unreadable)
-    screen.settings(data=data, recipe=recipe, epochs=epochs, size=images.size, seed=seed, output=output)
-    output.mkdir(parents=True, exist_ok=True)
+    screen.settings(data=data, recipe=recipe, epochs=chosen.epochs, batch=chosen.batch, size=images.size[0], seed=seed)
+    screen.settings(compile=compile, output=output)
     with screen.bar("training") as told:
         histories = compare_depths(
             images,
-            recipe=find(recipe),
-            epochs=epochs,
+            recipe=chosen,
             seed=seed,
             folder=output,
             compile=compile,
             on_step=lambda network, done, steps, m: told(done, steps, f"{network}  loss {m['loss']:.3f}"),
             on_epoch=lambda network, summary: screen.err.print(epoch_line(network, summary), markup=False),
         )
-    save(training_curves(histories, f"Plain and residual networks on {data}"), output / "depth.png")
+    save(depth_curves(histories), output / "depth.png")
     (output / "depth.json").write_text(json.dumps(histories, indent=1))
     rows = [
         (n, f"{100 * (1 - h[-1]['train_accuracy']):.2f} %", f"{100 * (1 - h[-1]['test_accuracy']):.2f} %")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 
 from rawcnn.models import (
     alexnet,
@@ -130,10 +131,12 @@ def create(
     model = find(name)
     classes = model.classes if classes is None else classes
     size = model.size if size is None else size
-    if classes < 1 or size < 1:
-        raise ValueError(f"classes is {classes} and size is {size}; expected positive numbers")
+    if not all(isinstance(number, Integral) for number in (classes, size, seed)) or min(classes, size) < 1 or seed < 0:
+        raise ValueError(
+            f"classes is {classes!r}, size {size!r} and seed {seed!r}; expected whole positive numbers, the seed also 0"
+        )
     preprocessing = model.preprocessing if preprocessing is None else preprocessing
-    settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **options}
+    settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **model.options, **options}
     return Network(
         name,
         model.configured(classes, **options),

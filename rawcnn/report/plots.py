@@ -237,8 +237,12 @@ def time_bars(names: Sequence[str], times: Sequence[float], second: Sequence[boo
         axes = figure.subplots()
         axes.barh(names, times, color=[look.series[int(other)] for other in second], height=0.65)
         for row, time in enumerate(times):
-            axes.text(time, row, f" {time:.2f}", va="center", fontsize=8.5, color=look.ink)
-        axes.axvline(1, color=look.ink, linewidth=0.8)
+            paper = {"facecolor": look.paper, "edgecolor": "none", "pad": 1}  # over the line at 1
+            axes.annotate(
+                f"{time:.2f}", (time, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5,
+                color=look.ink, bbox=paper,
+            )  # fmt: skip
+        axes.axvline(1, color=look.ink, linewidth=0.8, zorder=1)
         axes.set_xlim(0, max(times) * 1.12)
         axes.set_xlabel(label)
         axes.tick_params(axis="y", colors=look.ink)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from rawcnn.attacks import accuracy_against_epsilon, fgsm, pgd, sweep
+from rawcnn.attacks import accuracy_against_epsilon, examples_of, fgsm, pgd, sweep
+from rawcnn.data import DataSet, Split
 from tests.rawcnn.attacked import SHAPE, Linear, middling
 
 # Many images -----------------------------------------------------------------------------------------------
@@ -34,13 +36,39 @@ def test_accuracy_falls_with_epsilon(trained):
 def test_sweep_equals_one_large_batch(trained, digits):
     network, images, labels = trained
     seen = []
-    (row,) = sweep(
-        pgd, network, digits, [0.05], limit=64, batch=24, restarts=2, progress=lambda *done: seen.append(done)
-    )
+    test = digits.splits["test"]
+    few = dataclasses.replace(digits, splits={"test": Split(test.labels[:64], test.images[:64])})
+    (row,) = sweep(pgd, network, few, [0.05], batch=24, restarts=2, progress=lambda *done: seen.append(done))
     whole = pgd(network, images, labels, epsilon=0.05, restarts=2).summary()
     assert row == pytest.approx({"epsilon": 0.05, **whole}, rel=1e-5)
     assert seen == [(24, 64), (48, 64), (64, 64)]
     json.dumps(row)
+
+
+def test_some_images_are_drawn_from_all():
+    """A data set lies class by class; the first 40 of it would all be of class 0."""
+    labels = np.repeat(np.arange(3, dtype=np.int32), 50)
+    images = tf.constant(np.repeat(labels[:, None] * 20, 20 * 3, axis=1).reshape(-1, *SHAPE).astype(np.uint8))
+    data = DataSet("sorted", ("a", "b", "c"), SHAPE[:2], {"test": Split(labels, images)})
+    asked = []
+
+    def record(network, images, labels, *, epsilon):
+        asked.append(labels)
+        return fgsm(network, images, labels, epsilon=epsilon)
+
+    for seed in (0, 0, 1):
+        sweep(record, Linear(), data, [0.1], limit=40, batch=16, sample_seed=seed)
+    first, again, other = (np.concatenate(asked[i : i + 3]) for i in (0, 3, 6))
+    assert [len(x) for x in (first, other)] == [40, 40] and set(first) == {0, 1, 2}
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_examples_are_known_and_of_all_classes(trained, digits):
+    network, *_ = trained
+    images, labels = examples_of(network, digits, 10)
+    assert sorted(labels) == list(range(10))
+    np.testing.assert_array_equal(np.argmax(network(tf.constant(images)), axis=1), labels)
 
 
 def test_the_summary_counts_who_could_be_fooled():
@@ -64,6 +92,8 @@ def test_the_summary_counts_who_could_be_fooled():
 IMAGES, LABELS = middling(2)
 WRONG = [
     ({"epsilon": -0.1}, "epsilon is -0.1"),
+    ({"epsilon": 8}, "epsilon is 8; expected 0 to 1, .* 8/255"),
+    ({"epsilon": -1, "norm": "l2"}, "epsilon is -1; expected 0 or more"),
     ({"epsilon": float("nan")}, "epsilon is nan"),
     ({"step": float("inf")}, "step is inf"),
     ({"steps": 0}, "steps is 0"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from rawcnn.recipes import RECIPES
 
 
 @pytest.fixture
@@ -118,6 +121,11 @@ WRONG = {
     "unknown paper": (("paper", "lenet"), "alexnet, vgg, googlenet, resnet"),
     "nothing to train": (("paper", "vgg", "--train"), "rawcnn paper resnet --train"),
     "no folder": (("train", "cifar_resnet20", "--data", "folder:no/such/folder"), "no/such/folder"),
+    "no epochs": (("paper", "resnet", "--train", "--epochs", "0"), "--epochs"),
+    "half an epoch": (("train", "cifar_resnet20", "--epochs", "0.5"), "--epochs"),
+    "no such folder": (("profile", "alexnet", "--csv", "/proc/none/rows.csv"), "the folder of /proc/none/rows.csv"),
+    "unknown picture": (("profile", "alexnet", "--plot", "roofline.foo"), "expected .png or .svg or .pdf"),
+    "a folder in the way": (("profile", "alexnet", "--csv", "."), "cannot be written"),
     "wrong classes": (("evaluate", "resnet18", "--data", "digits", "--size", "32"), "10 classes"),
 }
 
@@ -131,6 +139,37 @@ def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_
     assert last.startswith("rawcnn: ") and message in last
     assert "Traceback" not in err
     assert not (tmp_path / "runs" / "weights.safetensors").exists()
+
+
+def test_every_recipe_is_in_the_help(rawcnn_command):
+    _, out, _ = rawcnn_command("train", "--help")
+    words = out.replace(",", " ").replace(".", " ").split()
+    assert [name for name in RECIPES if name not in words] == []
+
+
+def test_interrupted_training_says_how_to_go_on(tmp_path):
+    """Ctrl-C in a process of its own, as soon as the first epoch is told."""
+    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", "train", "cifar_resnet20", "--size", "8"]
+    command += ["--output", str(tmp_path / "run"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130 and "goes on from its last epoch" in err and "Traceback" not in err
+    assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+
+
+@pytest.mark.slow
+def test_depth_is_compared(rawcnn_command, tmp_path):
+    words = ("paper", "resnet", "--train", "--data", "digits", "--epochs", 1, "--batch", 512, "--output", tmp_path)
+    code, out, err = rawcnn_command(*words, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert list(result["histories"]) == ["cifar_plain20", "cifar_plain56", "cifar_resnet20", "cifar_resnet56"]
+    assert "plain: depth" in result["verdict"] and "resnet: depth" in result["verdict"]
+    assert json.loads((tmp_path / "depth.json").read_text()) == result["histories"]
+    with Image.open(tmp_path / "depth.png") as picture:
+        assert picture.size > (900, 400)
 
 
 def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):

@@ -113,13 +113,13 @@ def step(built):
         original = network.Pass.variable
         patch.setattr(network.Pass, "variable", variable)
         forward = built.network.forward(built.images, train=True, seed=4)
-        heads = [forward.logits, *forward.auxiliary]
+        heads = [forward.logits, *(forward.activations[name] for name in built.network.auxiliary)]
         loss = tf.add_n([tf.reduce_mean(kernels.cross_entropy(logits, tf.constant([0, 1]))) for logits in heads])
     return Step(asked, forward, tape.gradient(loss, built.network.trained_variables))
 
 
 def test_gradients_reach_every_trained_parameter(built, step):
-    assert len(step.forward.auxiliary) == built.case.heads
+    assert len(built.network.auxiliary) == built.case.heads
     trained = built.network.trained_variables
     assert list(step.gradients) == list(trained)
     assert [path for path, g in step.gradients.items() if g is None] == []
@@ -221,9 +221,11 @@ def test_unknown_model_and_option_list_the_known():
         rawcnn.create("resnet50", version="v2", size=32)
 
 
-@pytest.mark.parametrize("settings", [{"classes": 0}, {"classes": -3}, {"size": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"classes": 0}, {"classes": -3}, {"classes": "ten"}, {"size": 0}, {"size": 2.5}, {"seed": -1}]
+)
 def test_numbers_that_cannot_be(settings):
-    with pytest.raises(ValueError, match="expected positive numbers"):
+    with pytest.raises(ValueError, match="expected whole positive numbers"):
         rawcnn.create("cifar_resnet20", **settings)
 
 
@@ -245,14 +247,15 @@ def test_googlenet_has_its_heads_only_in_training():
     net = rawcnn.create("googlenet", classes=5, size=80, auxiliary=True)
     images = oracles.random((1, 80, 80, 3), 0, low=0.0)
     inference, training = net.forward(images), net.forward(images, train=True, seed=0)
-    assert inference.auxiliary == () and not any("auxiliary" in name for name in inference.activations)
-    assert [logits.shape.as_list() for logits in training.auxiliary] == [[1, 5], [1, 5]]
+    assert not any("auxiliary" in name for name in inference.activations)
+    assert net.auxiliary == ("auxiliary_4a/fc2", "auxiliary_4d/fc2")
+    assert [training.activations[name].shape.as_list() for name in net.auxiliary] == [[1, 5], [1, 5]]
     assert {path.split("/")[0] for path in net.variables if path.startswith("auxiliary")} == {
         "auxiliary_4a",
         "auxiliary_4d",
     }
     without = rawcnn.create("googlenet", classes=5, size=80)
-    assert without.forward(images, train=True, seed=0).auxiliary == ()
+    assert without.auxiliary == ()
     oracles.close(without(images), inference.logits)  # seeds go by path: heads do not change the rest
 
 

@@ -32,7 +32,7 @@ def test_forward_has_every_operation_of_the_ledger_by_name(net):
     np.testing.assert_array_equal(forward.activations["classifier"], forward.logits)
     np.testing.assert_array_equal(net(IMAGES), forward.logits)
     assert forward.logits.dtype == tf.float32 and forward.logits.shape == (4, 10)
-    assert forward.statistics == {} and forward.auxiliary == ()
+    assert forward.statistics == {} and net.auxiliary == ()
 
 
 def test_ledger_connects_the_operations(net):

@@ -21,6 +21,28 @@ def test_comparison_as_cells_and_as_json(name):
     assert comparison.notes
 
 
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ("inception_3a", "cut off, not rounded"),
+        ("inception_4a", "0.7% lower"),
+        ("inception_4c", "6.9% lower, which nothing in the table explains"),
+        ("inception_5a", "5.3% higher, which nothing in the table explains"),
+        ("conv1", "separable stem"),
+    ],
+)
+def test_a_difference_is_named_for_what_it_is(row, words):
+    (line,) = [x for x in compare("googlenet").lines if x.row == row and x.quantity == "weights"]
+    assert words in line.explanation
+
+
+def test_the_guess_at_row_5a():
+    """GoogLeNet's 5a with a 5×5 reduce of 48 in place of 32."""
+    weights = 1_042_432 + 16 * 832 + 25 * 16 * 128
+    (line,) = [x for x in compare("googlenet").lines if x.row == "inception_5a" and x.quantity == "MACs"]
+    assert f"{weights / 1024:,.0f}K and {49 * weights / 1e6:.1f}M" in line.explanation
+
+
 def test_line_rounds_as_its_paper():
     assert Line("a", "parameters", "138M", 138_357_544).agrees
     assert not Line("a", "parameters", "139M", 138_357_544).agrees

@@ -95,6 +95,7 @@ def test_measure_times_every_layer_and_names_its_limit():
     assert np.isclose(sum(t.share for t in measured.timings), 1)
     assert {t.limit for t in measured.timings} <= {"arithmetic", "memory"}
     assert all(t.seconds > 0 for t in measured.timings)
+    assert all(t.resolved == (t.seconds > measured.call) for t in measured.timings) and 0 < measured.call < 0.01
     assert len(measured.slowest()) == 5
     machine = measured.machine
     assert machine.attainable(1e-9) < machine.flops_per_second == machine.attainable(1e9)

@@ -135,7 +135,7 @@ def _strips(seen: Seen, layer: str, network: Network, data: DataSet, labels: np.
             [_framed(t) for t in inputs],
             alt=f"The {len(inputs)} images that activate channel {channel} of {layer} most: {', '.join(names)}",
         )
-        strips.append(Strip(f"channel {channel}", f"{times} of {len(inputs)} are a {common}", tile))
+        strips.append(Strip(f"channel {channel}", f"{times} of {len(inputs)} are of class {common}", tile))
     whole = field >= max(data.size)
     view = f"A unit sees {field}×{field} pixels{', the whole image and its padding' if whole else ''}."
     return Strips(tuple(strips), f"`{layer}`, the best input on the left. {view}")
