@@ -149,8 +149,11 @@ def test_every_recipe_is_in_the_help(rawcnn_command):
 
 def test_interrupted_training_says_how_to_go_on(tmp_path):
     """Ctrl-C in a process of its own, as soon as the first epoch is told."""
-    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", "train", "cifar_resnet20", "--size", "8"]
-    command += ["--output", str(tmp_path / "run"), "--json"]
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in the background
+    )
+    script += "from rawcnn.cli import main; main()"
+    command = [sys.executable, "-c", script, "train", "cifar_resnet20", "--output", str(tmp_path / "run"), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
         process.send_signal(signal.SIGINT)

@@ -111,7 +111,9 @@ def test_larger_images_are_cropped_in_the_middle(network, data):
 
 def test_wrong_number_of_classes(network, data):
     wrong = Network("other", mirror, size=2, classes=10)
-    with pytest.raises(ValueError, match="a few has 12 classes, but other was built for 10; create it with classes=12"):
+    with pytest.raises(
+        ValueError, match="a few has 12 classes, but other was built for 10; give it --classes 12, in Python"
+    ):
         evaluate(wrong, data)
     with pytest.raises(ValueError, match=r"split is .*valid"):
         evaluate(network, data, "valid")
