@@ -31,6 +31,10 @@ from kernels.combine import (
     residual_sum_cost,
     residual_sum_gradient,
     residual_sum_reference,
+    scaled_residual_sum,
+    scaled_residual_sum_cost,
+    scaled_residual_sum_gradient,
+    scaled_residual_sum_reference,
     zero_padded_shortcut,
     zero_padded_shortcut_cost,
     zero_padded_shortcut_gradient,
@@ -46,6 +50,10 @@ from kernels.convolution import (
 )
 from kernels.cost import Cost, elementwise_cost
 from kernels.dropout import (
+    drop_path,
+    drop_path_cost,
+    drop_path_gradient,
+    drop_path_reference,
     dropout,
     dropout_cost,
     dropout_gradient,
@@ -53,6 +61,16 @@ from kernels.dropout import (
     dropout_reference,
     philox_reference,
     random_words_reference,
+)
+from kernels.excitation import (
+    scale_channels,
+    scale_channels_cost,
+    scale_channels_gradient,
+    scale_channels_reference,
+    sigmoid,
+    sigmoid_cost,
+    sigmoid_gradient,
+    sigmoid_reference,
 )
 from kernels.linear import dense, dense_cost, dense_gradient, dense_reference
 from kernels.loss import (
@@ -144,6 +162,10 @@ __all__ = [
     "dense_cost",
     "dense_gradient",
     "dense_reference",
+    "drop_path",
+    "drop_path_cost",
+    "drop_path_gradient",
+    "drop_path_reference",
     "dropout",
     "dropout_cost",
     "dropout_gradient",
@@ -184,6 +206,18 @@ __all__ = [
     "residual_sum_gradient",
     "residual_sum_reference",
     "rotation_translation",
+    "scale_channels",
+    "scale_channels_cost",
+    "scale_channels_gradient",
+    "scale_channels_reference",
+    "scaled_residual_sum",
+    "scaled_residual_sum_cost",
+    "scaled_residual_sum_gradient",
+    "scaled_residual_sum_reference",
+    "sigmoid",
+    "sigmoid_cost",
+    "sigmoid_gradient",
+    "sigmoid_reference",
     "smoothed_targets",
     "softmax",
     "softmax_cost",

@@ -1,7 +1,7 @@
 """Where branches meet: Inception's concatenation, ResNet's sum, and the shortcut that has no parameters.
 
 Concatenation: Szegedy et al. 2014, figure 2. Sum and zero-padded shortcut ("option A"): He et al. 2015,
-sections 3.2 and 3.3.
+sections 3.2 and 3.3. Scaled sum: Szegedy et al. 2016 (Inception-ResNet), section 3.3.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Zeros = Literal["end", "both"]
 #
 #   concatenate(x₁ … xₙ)   every branch's channels, one after another;   each branch gets its slice back
 #   residual_sum(x, s)     y = x + s;                                    both get the whole gradient
+#   scaled_residual_sum    y = x + a·r for a number a;               x gets all of the gradient, r gets a times it
 #   zero_padded_shortcut   y[b,i,j,c + front] = x[b,i·sh,j·sw,c], else 0; the gradient goes the same way back
 #
 #   front = 0 (zeros="end", the paper's "extra zero entries padded") or half of the extra channels
@@ -46,6 +47,14 @@ def residual_sum_reference(x: np.ndarray, shortcut: np.ndarray) -> np.ndarray:
     y = np.zeros(x.shape)
     for place in np.ndindex(x.shape):
         y[place] = float(x[place]) + float(shortcut[place])
+    return y
+
+
+def scaled_residual_sum_reference(x: np.ndarray, residual: np.ndarray, scale: float) -> np.ndarray:
+    """x + scale·residual, one number at a time."""
+    y = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        y[place] = float(x[place]) + scale * float(residual[place])
     return y
 
 
@@ -82,6 +91,11 @@ def residual_sum(x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
             "give the shortcut the same stride and channels"
         )
     return x + shortcut
+
+
+def scaled_residual_sum(x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.Tensor:
+    """x + scale·residual, of one shape. Raises ValueError as `residual_sum` does."""
+    return residual_sum(scale * residual, x)
 
 
 def extra_channels(channels_in: int, channels: int, zeros: Zeros) -> tuple[int, int]:
@@ -128,6 +142,11 @@ def residual_sum_gradient(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return gradient, gradient
 
 
+def scaled_residual_sum_gradient(gradient: tf.Tensor, scale: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """To x and to the residual branch."""
+    return gradient, scale * gradient
+
+
 def zero_padded_shortcut_gradient(
     gradient: tf.Tensor, input_shape: Sequence[int], stride: Pair, zeros: Zeros = "end"
 ) -> tf.Tensor:
@@ -148,6 +167,11 @@ def concatenate_cost(output_shape: Sequence[int]) -> Cost:
 def residual_sum_cost(input_shape: Sequence[int]) -> Cost:
     """An addition an element; its gradient is a copy."""
     return elementwise_cost(input_shape, forward=1, backward=0)
+
+
+def scaled_residual_sum_cost(input_shape: Sequence[int]) -> Cost:
+    """A product and an addition an element; backward a product."""
+    return elementwise_cost(input_shape, forward=2, backward=1)
 
 
 def zero_padded_shortcut_cost(input_shape: Sequence[int], output_shape: Sequence[int]) -> Cost:

@@ -1,8 +1,9 @@
-"""Dropout with a mask that is a function of its seed.
+"""Dropout of units, and of whole paths, with a mask that is a function of its seed.
 
-Srivastava et al. 2014, in the inverted form (section 10): what survives is scaled up in training, so that
-evaluation does nothing. The mask comes from the generator Philox 4×32-10 (Salmon et al. 2011), so that eager,
-graph and XLA draw the same one, in every dtype.
+Dropout: Srivastava et al. 2014, in the inverted form (section 10): what survives is scaled up in training, so that
+evaluation does nothing. Drop-path drops a branch for an image as a whole (Larsson et al., "FractalNet", 2016).
+The mask comes from the generator Philox 4×32-10 (Salmon et al. 2011), so that eager, graph and XLA draw the same
+one, in every dtype.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from kernels.cost import Cost, elementwise_cost
 #   r ~ uniform on 0 … 2³² − 1 from the seed,   mask = [r ≥ rate · 2³²] / (1 − rate),   y = mask · x
 #
 #   E[mask] = 1, so E[y] = x.   ∂L/∂x = mask · ∂L/∂y, with the same mask.
+#
+#   dropout draws a number of the mask for every number of x, drop_path one for every image of the batch.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -56,6 +59,14 @@ def dropout_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.nda
     return y
 
 
+def drop_path_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.ndarray:
+    """Drop-path over [B,…], one number at a time."""
+    y, words = np.zeros(np.shape(x)), random_words_reference(len(x), seed)
+    for place in np.ndindex(y.shape):
+        y[place] = float(x[place]) / (1 - rate) if words[place[0]] >= rate * 2**32 else 0.0
+    return y
+
+
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
@@ -86,6 +97,16 @@ def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     return x * dropout_mask(tf.shape(x), rate, seed, x.dtype)
 
 
+def drop_path(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """Zero each image's part of `x` [B,…] with probability `rate` and scale the rest by 1/(1 − rate).
+
+    The same seed gives the same mask. Raises ValueError as `dropout_mask` does.
+    """
+    batch = tf.shape(x)[:1]
+    shape = tf.concat([batch, tf.ones(x.shape.rank - 1, tf.int32)], axis=0)
+    return x * dropout_mask(shape, rate, seed, x.dtype)
+
+
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
@@ -94,9 +115,19 @@ def dropout_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Te
     return dropout(gradient, rate, seed)
 
 
+def drop_path_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """To the input: the same mask on the gradient."""
+    return drop_path(gradient, rate, seed)
+
+
 # 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def dropout_cost(input_shape: Sequence[int]) -> Cost:
     """Forward a comparison and a product an element, backward a product; random bits are integer work."""
     return elementwise_cost(input_shape, forward=2)
+
+
+def drop_path_cost(input_shape: Sequence[int]) -> Cost:
+    """A product an element, forward and backward."""
+    return elementwise_cost(input_shape)

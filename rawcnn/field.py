@@ -9,18 +9,19 @@ Neural Networks", Distill 2019.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kernels.geometry import Padding, Pair, pair, window_padding
+from kernels.geometry import Padding, Pads, Pair, pair, window_padding
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The receptive field along one axis, in pixels of the image."""
+    """The receptive field along one axis, in pixels of the image; `whole`: every position sees all of it."""
 
     start: int = 0
     size: int = 1
     stride: int = 1
+    whole: bool = False
 
     def window(self, taps: int, stride: int, padding: int, dilation: int = 1) -> Axis:
         """The field after a window of `taps` over this layer."""
@@ -28,17 +29,20 @@ class Axis:
             self.start - padding * self.stride,
             self.size + (taps - 1) * dilation * self.stride,
             self.stride * stride,
+            self.whole,
         )
 
     def union(self, other: Axis) -> Axis:
         start = min(self.start, other.start)
         end = max(self.start + self.size, other.start + other.size)
-        return Axis(start, end - start, max(self.stride, other.stride))
+        return Axis(start, end - start, max(self.stride, other.stride), self.whole or other.whole)
 
     def pixels(self, position: int, length: int) -> tuple[int, int]:
         """First and one-past-last pixel that `position` sees, clipped to an image of `length` pixels."""
+        if self.whole:
+            return 0, length
         first = self.start + position * self.stride
-        return max(first, 0), min(first + self.size, length)
+        return min(max(first, 0), length), min(max(first + self.size, 0), length)
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ class Field:
     columns: Axis = Axis()
 
     @property
-    def size(self) -> int:
-        """The longer side, in pixels."""
-        return max(self.rows.size, self.columns.size)
+    def size(self) -> int | None:
+        """The longer side, in pixels; None where it is the whole image, however large."""
+        return None if self.rows.whole or self.columns.whole else max(self.rows.size, self.columns.size)
 
     @property
     def stride(self) -> int:
@@ -86,6 +90,24 @@ class Window:
             field.rows.window(taps[0], strides[0], top, gaps[0]),
             field.columns.window(taps[1], strides[1], left, gaps[1]),
         )
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Pixels put around a map, ((top, bottom), (left, right)), or taken off where negative."""
+
+    pixels: Pads
+
+    def over(self, field: Field, input_size: Sequence[int]) -> Field:
+        (top, _), (left, _) = self.pixels
+        return Field(field.rows.window(1, 1, top), field.columns.window(1, 1, left))
+
+
+class Everywhere:
+    """What each position sees of a map that was scaled by what the whole map told (squeeze and excitation)."""
+
+    def over(self, field: Field, input_size: Sequence[int]) -> Field:
+        return Field(replace(field.rows, whole=True), replace(field.columns, whole=True))
 
 
 def union(fields: Sequence[Field]) -> Field:

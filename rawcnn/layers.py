@@ -13,8 +13,8 @@ from typing import Any
 import tensorflow as tf
 
 import kernels
-from kernels.geometry import Padding, Pair, pair
-from rawcnn.field import Window
+from kernels.geometry import Padding, Pads, Pair, crop_or_pad, pair
+from rawcnn.field import Everywhere, Margins, Window
 from rawcnn.initial import Initial, he_normal, ones, zeros
 from rawcnn.network import Pass
 
@@ -137,6 +137,14 @@ def batch_norm(
     return y
 
 
+def conv_bn_relu(
+    net: Pass, name: str, x: tf.Tensor, channels: int, size: Pair, *, epsilon: float = 1e-3, momentum=0.9, **settings
+) -> tf.Tensor:
+    """Convolution without bias, batch norm `name/bn`, ReLU: the unit of every Inception after the first."""
+    x = conv(net, name, x, channels, size, bias=False, **settings)
+    return relu(net, batch_norm(net, f"{name}/bn", x, epsilon=epsilon, momentum=momentum))
+
+
 def lrn(net: Pass, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, beta=0.75) -> tf.Tensor:
     """Local response normalisation over 2·radius + 1 neighbouring channels (AlexNet §3.3)."""
     settings: dict[str, Any] = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
@@ -194,6 +202,18 @@ def dropout(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     return net.apply(name, "dropout", kernel, [x], cost=kernels.dropout_cost, rate=rate)
 
 
+def drop_path(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
+    """In training, zero all of an image's x with probability `rate` and scale the rest by 1/(1 − rate)."""
+    kernel = partial(kernels.drop_path, rate=rate, seed=net.seed_of(name)) if net.train else tf.identity
+    return net.apply(name, "drop_path", kernel, [x], rate=rate)
+
+
+def pad(net: Pass, name: str, x: tf.Tensor, margins: Pads) -> tf.Tensor:
+    """Put ((top, bottom), (left, right)) zeros around a map, or take pixels off where a number is negative."""
+    kernel = partial(crop_or_pad, margins=margins)
+    return net.apply(name, "pad", kernel, [x], window=Margins(margins), margins=margins)
+
+
 def concatenate(net: Pass, name: str, branches: list[tf.Tensor]) -> tf.Tensor:
     """Set branches [B,H,W,Cᵢ] side by side: [B,H,W,ΣCᵢ] (GoogLeNet's inception module)."""
     return net.apply(name, "concatenate", lambda *xs: kernels.concatenate(xs), branches)
@@ -202,6 +222,22 @@ def concatenate(net: Pass, name: str, branches: list[tf.Tensor]) -> tf.Tensor:
 def residual_sum(net: Pass, name: str, x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
     """x + shortcut (ResNet, equation 1)."""
     return net.apply(name, "residual_sum", kernels.residual_sum, [x, shortcut], cost=kernels.residual_sum_cost)
+
+
+def scaled_residual_sum(net: Pass, name: str, x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.Tensor:
+    """x + scale·residual (Inception-ResNet, §3.3)."""
+    kernel = partial(kernels.scaled_residual_sum, scale=scale)
+    return net.apply(name, "residual_sum", kernel, [x, residual], cost=kernels.scaled_residual_sum_cost, scale=scale)
+
+
+def squeeze_excite(net: Pass, name: str, x: tf.Tensor, reduction: int = 16) -> tf.Tensor:
+    """Weigh each channel by what all of them see in the whole image (SENet, equations 2 to 4): [B,H,W,C] → the same."""
+    s = global_average_pool(net, f"{name}/squeeze", x)  # [B,C]
+    s = relu(net, dense(net, f"{name}/fc1", s, x.shape[-1] // reduction))  # [B,C/reduction]
+    s = dense(net, f"{name}/fc2", s, x.shape[-1])  # [B,C]
+    s = net.apply(f"{name}/gate", "sigmoid", kernels.sigmoid, [s], cost=kernels.sigmoid_cost)
+    cost = kernels.scale_channels_cost
+    return net.apply(name, "scale_channels", kernels.scale_channels, [x, s], window=Everywhere(), cost=cost)
 
 
 def zero_padded_shortcut(net: Pass, name: str, x: tf.Tensor, channels: int, stride: int, *, zeros="end") -> tf.Tensor:

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.cost import Cost
-from rawcnn.field import Field, Window, union
+from rawcnn.field import Everywhere, Field, Margins, Window, union
 from rawcnn.initial import Initial
 from rawcnn.preprocessing import PREPROCESSING
 
@@ -119,7 +119,7 @@ class Pass:
         inputs: Sequence[tf.Tensor],
         parameters: Sequence[tf.Tensor] = (),
         *,
-        window: Window | None = None,
+        window: Window | Margins | Everywhere | None = None,
         cost: Callable[[tuple[int, ...]], Cost] = lambda output_shape: Cost(),
         **settings: Any,
     ) -> tf.Tensor:

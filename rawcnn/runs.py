@@ -33,6 +33,12 @@ OWN_RECIPE = {
     "resnet": "resnet2015",
     "plain": "resnet2015",
     "cifar_": "onecycle",
+    "inception_v2": "bn_inception2015",
+    "inception_": "inception_v3_2015",
+    "resnext": "resnext2016",
+    "se_": "senet2017",
+    "senet": "senet2017",
+    "nasnet": "nasnet2017",
 }
 STORED = 256 / 224  # images are kept this much larger than the crops that are cut from them (AlexNet, §4.1)
 

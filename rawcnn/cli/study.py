@@ -43,7 +43,10 @@ def models(as_json: Json = False) -> None:
             rows.append({"name": name, "size": model.size, "paper": model.paper, "options": model.options, **totals})
             told(done, len(MODELS), name)
     columns = ("model", "image", "parameters", "MACs", "receptive field", "paper")
-    cells = [(r["name"], r["size"], r["parameters"], number(r["macs"]), r["receptive_field"], r["paper"]) for r in rows]
+    cells = [
+        (r["name"], r["size"], r["parameters"], number(r["macs"]), r["receptive_field"] or "image", r["paper"])
+        for r in rows
+    ]
     screen.table("", columns, cells, text=("model", "paper"))
     screen.emit(rows)
 
@@ -86,19 +89,20 @@ def profile(
         flops = [number(row[key]) for key in ("macs", "flops_forward", "flops_backward")]
         memory = f"{row['activation_bytes'] / 2**20:.2f} MiB"
         cell = [row["name"], row["kind"], shape, row["parameters"], *flops, memory]
-        cell += [row["receptive_field"], row["stride"], f"{row['intensity']:.1f}"]
+        cell += [row["receptive_field"] or "image", row["stride"], f"{row['intensity']:.1f}"]
         if timing := timings.get(row["name"]):
             reached = f"{timing.reached:.0%}" if timing.resolved else "–"
             cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", timing.limit, reached]
         cells.append(cell)
     screen.table(model, columns, cells, text=("layer", "kind", "output"))
     t = result.totals
+    field = f"{t['receptive_field']} px" if t["receptive_field"] else "the whole image"
     screen.say("MACs are multiply-adds of convolutions and dense layers; FLOPs are two a MAC, and all elementwise work")
     screen.say(
         f"total: {t['parameters']:,} parameters ({t['non_trainable']:,} more not trained), {t['macs']:,} MACs, "
         f"{number(t['flops_forward'])}FLOP forward, {number(t['flops_backward'])}FLOP backward, activations "
         f"{t['activation_bytes'] / 2**20:.1f} MiB, variables {t['parameter_bytes'] / 2**20:.1f} MiB, receptive field "
-        f"{t['receptive_field']} px, stride {t['stride']}"
+        f"{field}, stride {t['stride']}"
     )
     if measurement:
         machine = measurement.machine

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 
-from rawcnn.models import alexnet, googlenet, resnet, vgg
+from rawcnn.models import (
+    alexnet,
+    googlenet,
+    inception_v2,
+    inception_v3,
+    inception_v4,
+    nasnet,
+    resnet,
+    resnext,
+    senet,
+    vgg,
+)
 from rawcnn.network import Network
 
 
@@ -45,7 +56,15 @@ _ALEXNET = "Krizhevsky et al. 2012"
 _VGG = "Simonyan & Zisserman 2015"
 _GOOGLENET = "Szegedy et al. 2015"
 _RESNET = "He et al. 2016"
+_RESNEXT = "Xie et al. 2017"
+_SENET = "Hu et al. 2018"
+_INCEPTION_V2 = "Ioffe & Szegedy 2015"
+_INCEPTION_V3 = "Szegedy et al. 2016"
+_INCEPTION_V4 = "Szegedy et al. 2017"
+_NASNET = "Zoph et al. 2018"
 _caffe = partial(Model, preprocessing="caffe")
+_torch = partial(Model, preprocessing="torch")
+_centered = partial(Model, preprocessing="centered")
 _cifar = partial(Model, paper=_RESNET, size=32, classes=10, preprocessing="torch")
 
 MODELS: dict[str, Model] = {
@@ -68,6 +87,20 @@ MODELS: dict[str, Model] = {
     "plain34": _caffe(resnet.plain34, _RESNET),
     **{f"cifar_resnet{n}": _cifar(partial(resnet.cifar_resnet, depth=n)) for n in (20, 32, 44, 56, 110)},
     **{f"cifar_plain{n}": _cifar(partial(resnet.cifar_resnet, depth=n, residual=False)) for n in (20, 32, 44, 56)},
+    "inception_v2": _centered(inception_v2.inception_v2, _INCEPTION_V2),
+    "inception_v3": _centered(inception_v3.inception_v3, _INCEPTION_V3, 299),
+    "inception_v4": _centered(inception_v4.inception_v4, _INCEPTION_V4, 299),
+    "inception_resnet_v2": _centered(inception_v4.inception_resnet_v2, _INCEPTION_V4, 299),
+    "resnext50": _torch(resnext.resnext50, _RESNEXT),
+    "resnext101": _torch(resnext.resnext101, _RESNEXT),
+    "se_resnet50": _torch(senet.se_resnet50, _SENET),
+    "se_resnet101": _torch(senet.se_resnet101, _SENET),
+    "se_resnet152": _torch(senet.se_resnet152, _SENET),
+    "se_resnext50": _torch(senet.se_resnext50, _SENET),
+    "se_resnext101": _torch(senet.se_resnext101, _SENET),
+    "senet154": _torch(senet.senet154, _SENET),
+    "nasnet_mobile": _centered(nasnet.nasnet_mobile, _NASNET),
+    "nasnet_large": _centered(nasnet.nasnet_large, _NASNET, 331),
 }
 
 

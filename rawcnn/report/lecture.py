@@ -49,7 +49,7 @@ def stack(sizes: Sequence[int], channels: int = 64) -> Stack:
     return Stack(
         tuple(sizes),
         channels,
-        ledger[-1].field.size,
+        ledger[-1].field.rows.size,
         sum(p.count for operation in ledger for p in operation.parameters),
         sum(operation.cost.macs for operation in ledger) // 16**2,
     )

@@ -73,6 +73,28 @@ def test_residual_sum_gradient_is_the_slope():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [0.17, 1.0, -2.0])
+def test_scaled_residual_sum_and_its_gradient(scale, dtype):
+    x, residual, gradient = (oracles.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
+    y = combine.scaled_residual_sum(x, residual, scale)
+    assert y.dtype == x.dtype
+    oracles.close(y, combine.scaled_residual_sum_reference(*wide(x, residual), scale))
+    tape = oracles.tape_gradient(lambda x, r: combine.scaled_residual_sum(x, r, scale), [x, residual], gradient)
+    for by_hand, theirs in zip(combine.scaled_residual_sum_gradient(gradient, scale), tape, strict=True):
+        oracles.close(by_hand, theirs, "gradient")
+
+
+def test_scaled_residual_sum_gradient_is_the_slope():
+    x, residual, weights = (oracles.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
+    oracles.central_difference(
+        lambda x, residual: tf.reduce_sum(weights * combine.scaled_residual_sum(x, residual, 0.17)),
+        combine.scaled_residual_sum_gradient(weights, 0.17),
+        *(x, residual),
+    )
+    assert combine.scaled_residual_sum_cost((2, 3)) == Cost(flops=12, backward_flops=6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", SHORTCUTS, ids=str)
 def test_zero_padded_shortcut_and_its_gradient(case, dtype):
     height, width, channels_in, channels, stride, zeros = case

@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from kernels.cost import Cost
 from kernels.dropout import (
+    drop_path,
+    drop_path_cost,
+    drop_path_gradient,
+    drop_path_reference,
     dropout,
     dropout_cost,
     dropout_gradient,
@@ -110,3 +114,40 @@ def test_bad_input_says_what_was_wrong():
 
 def test_cost():
     assert dropout_cost((2, 10)) == Cost(0, 40, 20)
+
+
+# Drop-path ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(9,), (9, 4), (9, 2, 3, 2)])
+def test_drop_path_drops_whole_images(shape, dtype):
+    x = oracles.random(shape, 1, dtype)
+    y = drop_path(x, 0.4, SEED)
+    assert y.dtype == x.dtype
+    expected = drop_path_reference(tf.cast(x, "float64").numpy(), 0.4, SEED)
+    oracles.close(y, expected)
+    dropped = (expected.reshape(9, -1) == 0).all(axis=1)
+    assert 0 < dropped.sum() < 9 and (expected.reshape(9, -1)[~dropped] != 0).all()
+
+
+def test_drop_path_gradient():
+    x, g = oracles.random((6, 2, 2, 3), 2, "float64"), oracles.random((6, 2, 2, 3), 3, "float64")
+    (tape,) = oracles.tape_gradient(lambda x: drop_path(x, 0.4, SEED), [x], g)
+    by_hand = drop_path_gradient(g, 0.4, SEED)
+    np.testing.assert_array_equal(by_hand, tape)
+    oracles.central_difference(lambda x: tf.reduce_sum(g * drop_path(x, 0.4, SEED)), [by_hand], x)
+
+
+def test_drop_path_is_the_same_everywhere():
+    oracles.same_everywhere(lambda x: drop_path(x, 0.5, SEED), oracles.random((5, 2, 2, 3), 1))
+
+
+def test_drop_path_of_an_unknown_batch():
+    compiled = tf.function(lambda x: drop_path(x, 0.5, SEED), input_signature=[tf.TensorSpec([None, 6])])
+    x = oracles.random((4, 6))
+    np.testing.assert_array_equal(compiled(x), drop_path(x, 0.5, SEED))
+
+
+def test_drop_path_cost():
+    assert drop_path_cost((2, 3)) == Cost(flops=6, backward_flops=6)

@@ -21,7 +21,7 @@ class Case:
     name: str
     parameters: int
     macs: int
-    field: int  # pixels
+    field: int | None  # pixels; None: the whole image
     stride: int
     small: int = 32  # pixels: a size at which every layer still has a map
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -81,4 +81,26 @@ TABLE = (
     Case("cifar_plain32", 464_154, 68_862_592, 137, 4, small=8, slow=True),
     Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8, slow=True),
     Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8, slow=True),
+    # Ioffe & Szegedy 2015; Szegedy et al. 2016 and 2017
+    Case("inception_v2", 11_194_984, 2_018_851_840, 699, 32, representative=True),
+    Case("inception_v3", 23_834_568, 5_713_216_096, 1311, 32, small=75, representative=True),
+    Case("inception_v3", 27_161_264, 5_713_216_096, 1311, 32, small=107, options={"auxiliary": True}, heads=1),
+    Case("inception_v3", 23_834_568, 5_713_216_096, 1311, 32, options={"count_padding": True}, only_counted=True),
+    Case("inception_v4", 42_679_816, 12_253_974_624, 2071, 32, small=75, representative=True, slow=True),
+    Case("inception_resnet_v2", 55_843_464, 13_155_794_016, 3039, 32, small=75, slow=True),
+    # Xie et al. 2017
+    Case("resnext50", 25_028_904, 4_230_479_872, 427, 32, representative=True),
+    Case("resnext101", 44_177_704, 7_969_996_800, 971, 32, slow=True),
+    Case("resnext101", 83_455_272, 15_460_270_080, 971, 32, options={"cardinality": 64}, only_counted=True),
+    # Hu et al. 2018: the gates see the whole image
+    Case("se_resnet50", 28_088_024, 3_860_488_192, None, 32, representative=True),
+    Case("se_resnet101", 49_326_872, 7_574_937_600, None, 32, slow=True),
+    Case("se_resnet152", 66_821_848, 11_288_993_792, None, 32, slow=True),
+    Case("se_resnext50", 27_559_896, 4_232_994_816, None, 32),
+    Case("se_resnext101", 48_955_416, 7_974_739_968, None, 32, slow=True),
+    Case("senet154", 115_088_984, 20_688_363_520, None, 32, slow=True),
+    # Zoph et al. 2018; 79 pixels leave the auxiliary head's pool a map of 5×5
+    Case("nasnet_mobile", 5_289_978, 563_638_816, 2407, 32, representative=True),
+    Case("nasnet_mobile", 7_701_218, 563_638_816, 2407, 32, small=79, options={"auxiliary": True}, heads=1, slow=True),
+    Case("nasnet_large", 88_753_150, 23_783_414_658, 3303, 32, slow=True),
 )

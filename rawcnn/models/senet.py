@@ -1,0 +1,112 @@
+"""Squeeze-and-excitation networks. Hu, Shen, Albanie, Sun, Wu, CVPR 2018 and TPAMI 2019, table 1 and the appendix.
+
+Parameters: SE-ResNet-50 28,088,024, -101 49,326,872, -152 66,821,848; SE-ResNeXt-50 27,559,896, -101 48,955,416;
+SENet-154 115,088,984. MACs: 3.86, 7.57, 11.29; 4.23, 7.98; 20.69 G. The last 1×1 of every bottleneck is followed by
+squeeze, excitation and scaling, before the sum, so that from the first block on every position sees the whole image.
+SE-ResNets stride the first 1×1, the others the 3×3.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import tensorflow as tf
+
+from rawcnn.layers import (
+    batch_norm,
+    conv,
+    conv_bn_relu,
+    dense,
+    dropout,
+    global_average_pool,
+    max_pool,
+    relu,
+    residual_sum,
+    squeeze_excite,
+)
+from rawcnn.network import Pass
+
+ONE_AROUND = ((1, 1), (1, 1))
+THREE_AROUND = ((3, 3), (3, 3))
+
+
+def se_resnet(net: Pass, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
+    """Table 1, SE-ResNet: images [B,224,224,3] → logits [B,classes]."""
+    x = _stem(net, images)  # [B,56,56,64]
+    for stage, count in enumerate(blocks):
+        for index in range(count):
+            name, width, stride = f"conv{stage + 2}_{index + 1}", 64 * 2**stage, _stride(stage, index)
+            x = se_bottleneck(net, name, x, (width, width, 4 * width), strides=(stride, 1))
+    x = global_average_pool(net, "pool5", x)  # [B,2048]
+    return dense(net, "classifier", x, classes)
+
+
+def se_resnext(net: Pass, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
+    """Table 1, SE-ResNeXt 32×4d: images [B,224,224,3] → logits [B,classes]."""
+    x = _stem(net, images)  # [B,56,56,64]
+    for stage, count in enumerate(blocks):
+        for index in range(count):
+            name, width, stride = f"conv{stage + 2}_{index + 1}", 128 * 2**stage, _stride(stage, index)
+            x = se_bottleneck(net, name, x, (width, width, 2 * width), strides=(1, stride), groups=32)
+    x = global_average_pool(net, "pool5", x)  # [B,2048]
+    return dense(net, "classifier", x, classes)
+
+
+def senet154(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
+    """The appendix: SE-ResNeXt-152 64×4d with a stem of three 3×3, halved first 1×1s, 3×3 projections and dropout."""
+    x = conv_bn_relu(net, "conv1_1", images, 64, 3, stride=2, padding=ONE_AROUND, epsilon=1e-5)  # [B,112,112,64]
+    x = conv_bn_relu(net, "conv1_2", x, 64, 3, epsilon=1e-5)
+    x = conv_bn_relu(net, "conv1_3", x, 128, 3, epsilon=1e-5)  # [B,112,112,128]
+    x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,128]
+    for stage, count in enumerate((3, 8, 36, 3)):
+        for index in range(count):
+            name, width, stride = f"conv{stage + 2}_{index + 1}", 256 * 2**stage, _stride(stage, index)
+            widths = (width // 2, width, width)
+            projection = 3 if stage > 0 else 1
+            x = se_bottleneck(net, name, x, widths, strides=(1, stride), groups=64, projection=projection)
+    x = global_average_pool(net, "pool5", x)  # [B,2048]
+    x = dropout(net, "drop", x, 0.2)
+    return dense(net, "classifier", x, classes)
+
+
+def se_bottleneck(
+    net: Pass,
+    name: str,
+    x: tf.Tensor,
+    widths: tuple[int, int, int],
+    *,
+    strides: tuple[int, int],
+    groups: int = 1,
+    projection: int = 1,
+) -> tf.Tensor:
+    """1×1, 3×3, 1×1 of these `widths`, squeeze and excitation, and the sum (figure 3).
+
+    `strides` are those of the first 1×1 and of the 3×3; `projection` is the size of the shortcut's convolution.
+    """
+    y = conv(net, f"{name}/conv1", x, widths[0], 1, stride=strides[0], bias=False)
+    y = relu(net, batch_norm(net, f"{name}/bn1", y))
+    y = conv(net, f"{name}/conv2", y, widths[1], 3, stride=strides[1], padding=ONE_AROUND, groups=groups, bias=False)
+    y = relu(net, batch_norm(net, f"{name}/bn2", y))
+    y = conv(net, f"{name}/conv3", y, widths[2], 1, bias=False)
+    y = squeeze_excite(net, f"{name}/se", batch_norm(net, f"{name}/bn3", y))
+    if max(strides) != 1 or x.shape[-1] != widths[2]:
+        padding = ONE_AROUND if projection == 3 else "VALID"
+        x = conv(net, f"{name}/shortcut", x, widths[2], projection, stride=max(strides), padding=padding, bias=False)
+        x = batch_norm(net, f"{name}/shortcut/bn", x)
+    return relu(net, residual_sum(net, name, y, x))
+
+
+def _stem(net, images):
+    x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, epsilon=1e-5)  # [B,112,112,64]
+    return max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
+
+
+def _stride(stage: int, index: int) -> int:
+    return 2 if stage > 0 and index == 0 else 1  # 56 → 28 → 14 → 7
+
+
+se_resnet50 = partial(se_resnet, blocks=(3, 4, 6, 3))
+se_resnet101 = partial(se_resnet, blocks=(3, 4, 23, 3))
+se_resnet152 = partial(se_resnet, blocks=(3, 8, 36, 3))
+se_resnext50 = partial(se_resnext, blocks=(3, 4, 6, 3))
+se_resnext101 = partial(se_resnext, blocks=(3, 4, 23, 3))
