@@ -82,14 +82,14 @@ TABLE = (
     Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8, slow=True),
     Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8, slow=True),
     # Ioffe & Szegedy 2015; Szegedy et al. 2016 and 2017
-    Case("inception_v2", 11_194_984, 2_018_851_840, 699, 32, representative=True),
+    Case("inception_v2", 11_194_984, 2_018_851_840, 699, 32, small=64, representative=True),
     Case("inception_v3", 23_834_568, 5_713_216_096, 1311, 32, small=75, representative=True),
     Case("inception_v3", 27_161_264, 5_713_216_096, 1311, 32, small=107, options={"auxiliary": True}, heads=1),
     Case("inception_v3", 23_834_568, 5_713_216_096, 1311, 32, options={"count_padding": True}, only_counted=True),
     Case("inception_v4", 42_679_816, 12_253_974_624, 2071, 32, small=75, representative=True, slow=True),
     Case("inception_resnet_v2", 55_843_464, 13_155_794_016, 3039, 32, small=75, slow=True),
     # Xie et al. 2017
-    Case("resnext50", 25_028_904, 4_230_479_872, 427, 32, representative=True),
+    Case("resnext50", 25_028_904, 4_230_479_872, 427, 32, small=64, representative=True),
     Case("resnext101", 44_177_704, 7_969_996_800, 971, 32, slow=True),
     Case("resnext101", 83_455_272, 15_460_270_080, 971, 32, options={"cardinality": 64}, only_counted=True),
     # Hu et al. 2018: the gates see the whole image
