@@ -15,7 +15,7 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Padding, Pads, Pair, crop_or_pad, pair
 from rawcnn.field import Everywhere, Margins, Window
-from rawcnn.initial import Initial, he_normal, ones, zeros
+from rawcnn.initial import Initial, glorot_uniform, he_normal, ones, zeros
 from rawcnn.network import Pass
 
 
@@ -234,7 +234,7 @@ def squeeze_excite(net: Pass, name: str, x: tf.Tensor, reduction: int = 16) -> t
     """Weigh each channel by what all of them see in the whole image (SENet, equations 2 to 4): [B,H,W,C] → the same."""
     s = global_average_pool(net, f"{name}/squeeze", x)  # [B,C]
     s = relu(net, dense(net, f"{name}/fc1", s, x.shape[-1] // reduction))  # [B,C/reduction]
-    s = dense(net, f"{name}/fc2", s, x.shape[-1])  # [B,C]
+    s = dense(net, f"{name}/fc2", s, x.shape[-1], initial=glorot_uniform)  # [B,C]  small, for gates to begin half open
     s = net.apply(f"{name}/gate", "sigmoid", kernels.sigmoid, [s], cost=kernels.sigmoid_cost)
     cost = kernels.scale_channels_cost
     return net.apply(name, "scale_channels", kernels.scale_channels, [x, s], window=Everywhere(), cost=cost)

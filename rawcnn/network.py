@@ -231,6 +231,8 @@ class Network:
         self.settings = dict(settings or {})  # what `rawcnn.create` was told, for files that describe the network
         self.labels: tuple[str, ...] | None = None  # names of the classes, where known
         blueprint = draw(model, (1, size, size, 3), train=True, devices=devices)
+        self.parameters = blueprint.parameters  # what each variable was made from, by path
+        self.training_ledger = tuple(blueprint.ledger)  # with the auxiliary heads
         self.ledger = tuple(draw(model, (1, size, size, 3)).ledger)
         self.variables = {path: p.create(seed) for path, p in blueprint.parameters.items()}
         self.auxiliary = tuple(blueprint.name_of(logits) for logits in blueprint.auxiliary)  # activations, in training

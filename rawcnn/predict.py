@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.decode import Item, read
+from rawcnn.labels import check_labels
 from rawcnn.network import Network
 
 
@@ -22,8 +23,7 @@ def predict(
     class names that are not as many as the classes.
     """
     labels = network.labels or tuple(str(n) for n in range(network.classes))
-    if len(labels) != network.classes:
-        raise ValueError(f"there are {len(labels)} class names for {network.classes} classes; expected one a class")
+    check_labels(network)
     results = []
     for done, file in enumerate(files, start=1):
         image = _read(file, network.input_size)

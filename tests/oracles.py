@@ -20,6 +20,7 @@ TOLERANCE = {
     ("float32", "forward"): 3e-6,
     ("float32", "gradient"): 1e-5,
     ("float32", "network"): 1e-4,  # a hundred layers deep, summed in another order
+    ("float32", "gated network"): 1e-3,  # a gate multiplies a whole map, and its rounding, in each of fifty blocks
     ("bfloat16", "forward"): 3e-2,
     ("bfloat16", "gradient"): 5e-2,
 }
@@ -32,25 +33,33 @@ def random(shape, seed: int = 0, dtype="float32", low: float | None = None) -> t
     return tf.cast(tf.constant(values), dtype)
 
 
-def close(actual, expected, kind: str = "forward", dtype: str | None = None) -> None:
-    """Assert equal shapes, then values equal within the tolerance of `dtype` (of `actual`, unless named)."""
-    dtype = dtype or tf.as_dtype(getattr(actual, "dtype", "float64")).name
+def error(actual, expected) -> float:
+    """The largest difference, relative to the largest value expected; both finite and of one shape."""
     actual, expected = (np.asarray(v).astype(np.float64) for v in (actual, expected))
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
-    scale = max(float(np.max(np.abs(expected), initial=0.0)), 1e-30)
-    error = float(np.max(np.abs(actual - expected), initial=0.0)) / scale
     assert np.isfinite(actual).all(), "not finite"
-    assert error <= TOLERANCE[dtype, kind], f"{dtype} {kind} error {error:.2e} of the largest value"
+    scale = max(float(np.max(np.abs(expected), initial=0.0)), 1e-30)
+    return float(np.max(np.abs(actual - expected), initial=0.0)) / scale
 
 
-def same_everywhere(function: Callable, *tensors, kind: str = "forward") -> None:
-    """Eager, graph and XLA give the same values."""
+def close(actual, expected, kind: str = "forward", dtype: str | None = None, wobble: float = 0.0) -> None:
+    """Assert equal shapes, then values equal within the tolerance of `dtype` (of `actual`, unless named).
+
+    `wobble` is an error that the computation cannot but have, where that was measured to be more.
+    """
+    dtype = dtype or tf.as_dtype(getattr(actual, "dtype", "float64")).name
+    found = error(actual, expected)
+    assert found <= max(TOLERANCE[dtype, kind], wobble), f"{dtype} {kind} error {found:.2e} of the largest value"
+
+
+def same_everywhere(function: Callable, *tensors, kind: str = "forward", wobble: float = 0.0) -> None:
+    """Eager, graph and XLA give the same values, as `close` compares them."""
     eager = tf.nest.flatten(function(*tensors))
     for jit in (False, True):
         compiled = tf.function(function, jit_compile=jit, autograph=False)
         for a, b in zip(tf.nest.flatten(compiled(*tensors)), eager, strict=True):
             assert a.dtype == b.dtype
-            close(a, b, kind=kind)
+            close(a, b, kind=kind, wobble=wobble)
 
 
 def tape_gradient(function: Callable, tensors, upstream) -> list[tf.Tensor]:

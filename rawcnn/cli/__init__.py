@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import files, learn, look, study
+from rawcnn.cli import files, learn, look, ship, study
 from rawcnn.console import fail
 
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped
@@ -33,6 +33,7 @@ for verb in (
     learn.train,
     learn.evaluate,
     learn.predict,
+    ship.export,
     look.attack,
     look.benchmark,
 ):

@@ -7,41 +7,86 @@ from typing import Annotated
 
 import typer
 
-from rawcnn.cli.options import Classes, Json, Model, Options, Size, network_for
+from rawcnn.cli.options import WEIGHTS, Classes, Json, Labels, Model, Options, Size, network_for, writable
 from rawcnn.console import Screen
 
 app = typer.Typer(help="Weights in files.", no_args_is_help=True, rich_markup_mode=None)
-File = Annotated[Path, typer.Argument(help="A .safetensors or .npz file.")]
+File = Annotated[Path, typer.Argument(help=f"A file of weights: {WEIGHTS}.")]
+ENDINGS = (".safetensors", ".npz")
 
 
 @app.command("import")
 def import_weights(
     model: Model,
     file: File,
-    output: Annotated[Path, typer.Option(help="Where to write them: .safetensors or .npz.")],
+    output: Annotated[Path | None, typer.Option(help="Write them under our names: .safetensors or .npz.")] = None,
+    labels: Labels = None,
     classes: Classes = None,
     size: Size = None,
     option: Options = None,
     as_json: Json = False,
 ) -> None:
     """Read published weights, check that every tensor fits, and write them under rawcnn's names."""
-    from rawcnn.weights import save_weights
+    screen = Screen(as_json)
+    writable(output, *ENDINGS)
+    _convert(screen, model, file, output, labels, classes=classes, size=size, option=option)
+
+
+@app.command("fetch")
+def fetch_weights(
+    model: Model,
+    source: Annotated[str, typer.Option("--from", help="Who publishes them: keras.")] = "keras",
+    output: Annotated[Path | None, typer.Option(help="Write them under our names: .safetensors or .npz.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Download published weights into Keras's cache, with the names of ImageNet's classes."""
+    from rawcnn.models import find
+    from rawcnn.weights.fetch import fetch, fetch_labels
 
     screen = Screen(as_json)
+    if source != "keras":
+        raise ValueError(f"--from is {source!r}; expected keras")
+    find(model)
+    writable(output, *ENDINGS)
+    file = fetch(model)
+    _convert(screen, model, file, output, fetch_labels() if output else None)
+
+
+def _convert(
+    screen: Screen, model: str, file: Path, output: Path | None, labels, *, classes=None, size=None, option=()
+):
+    """Load, and write where an output is named; `labels` is a file of names, or the names."""
+    from rawcnn.labels import check_labels, read_labels
+    from rawcnn.weights import save_weights
+
     network = network_for(model, file, classes=classes, size=size, options=option)
-    save_weights(network, output)
-    screen.say(f"all {len(network.variables)} variables of {model} found in {file}; wrote {output}")
-    screen.emit({"model": model, "variables": len(network.variables), "output": str(output)})
+    if labels:
+        network.labels = read_labels(labels) if isinstance(labels, Path) else labels
+        check_labels(network)
+    if output:
+        save_weights(network, output)
+    wrote = f"; wrote {output}" if output else ""
+    screen.settings(**network.settings)
+    screen.say(f"all {len(network.variables)} variables of {model} found in {file}{wrote}")
+    told = {"model": model, "file": str(file), "variables": len(network.variables), "settings": network.settings}
+    screen.emit(told | {"output": str(output) if output else None})
 
 
 @app.command("show")
 def show_weights(file: File, as_json: Json = False) -> None:
     """List the tensors of a file and what it says about its network."""
-    from rawcnn.weights import describe, read
+    from math import prod
+
+    from rawcnn.weights import describe
+    from rawcnn.weights.files import opened
+    from rawcnn.weights.schemes import form
 
     screen = Screen(as_json)
-    about, tensors = describe(file), read(file)
-    rows = [(name, "×".join(map(str, t.shape)), str(t.dtype), t.size) for name, t in tensors.items()]
+    about = describe(file)
+    with opened(file) as tensors:
+        rows = [(name, "×".join(map(str, t.shape)), t.dtype, prod(t.shape)) for name, t in tensors.items()]
+        listed = {name: {"shape": t.shape, "dtype": t.dtype} for name, t in tensors.items()}
+        names = form(tensors) or "unknown"
     screen.table(str(file), ("tensor", "shape", "type", "values"), rows, text=("tensor", "shape", "type"))
-    screen.say(f"{len(tensors)} tensors, {sum(t.size for t in tensors.values()):,} values")
-    screen.emit({"about": about, "tensors": {n: {"shape": t.shape, "dtype": str(t.dtype)} for n, t in tensors.items()}})
+    screen.say(f"{len(rows)} tensors, {sum(row[3] for row in rows):,} values; names: {names}")
+    screen.emit({"about": about, "names": names, "tensors": listed})

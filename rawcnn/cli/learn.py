@@ -13,6 +13,7 @@ from rawcnn.cli.options import (
     Compile,
     Data,
     Json,
+    Labels,
     Model,
     Options,
     Precision,
@@ -115,7 +116,7 @@ def predict(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     weights: Weights = None,
-    labels: Annotated[Path | None, typer.Option(help="A file with a class name a line.")] = None,
+    labels: Labels = None,
     top: Annotated[int, typer.Option(help="How many classes to show.", min=1)] = 5,
     size: Size = None,
     classes: Classes = None,
@@ -124,6 +125,7 @@ def predict(
     seed: Seed = 0,
 ) -> None:
     """The classes that a network sees in image files."""
+    from rawcnn.labels import read_labels
     from rawcnn.predict import predict as predict_images
 
     screen = Screen(as_json)
@@ -131,7 +133,7 @@ def predict(
     shown = {"size": network.input_size, "classes": network.classes, "seed": seed}
     screen.settings(model=model, weights=weights or "random", labels=labels, **shown)
     if labels:
-        network.labels = tuple(labels.read_text().splitlines())
+        network.labels = read_labels(labels)
     with screen.bar("predicting") as told:
         results = predict_images(network, images, top=top, progress=told)
     for result in results:

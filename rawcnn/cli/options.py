@@ -16,7 +16,11 @@ Model = Annotated[str, typer.Argument(help="A model's name: `rawcnn models` list
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, progress on stderr.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", min=0, max=2**31 - 1)]
 Data = Annotated[str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")]
-Weights = Annotated[Path | None, typer.Option(help="A .safetensors or .npz file.")]
+WEIGHTS = ".safetensors, .npz, Keras's .h5 or .weights.h5, PyTorch's .pth"
+Weights = Annotated[Path | None, typer.Option(help=f"A file of weights: {WEIGHTS}.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="A file of class names: one a line, or JSON as imagenet_class_index.json.")
+]
 Compile = Annotated[str, typer.Option(help="xla, graph, eager, or auto: by device.")]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 Recipe = Annotated[
@@ -66,14 +70,18 @@ def settings_of(options: Sequence[str] | None) -> dict[str, Any]:
 
 
 def network_for(model: str, weights: Path | None, *, classes=None, size=None, seed=0, precision="float32", options=()):
-    """A network with the weights of a file; a file that rawcnn wrote says its classes, size and settings itself."""
+    """A network with the weights of a file, in the form that they are for.
+
+    A file that rawcnn wrote says its classes, size and settings itself; those of a published one its names tell.
+    """
     import rawcnn
-    from rawcnn.weights import describe, load_weights
+    from rawcnn.weights import describe, load_weights, published_settings
 
     told = describe(weights) if weights else {}
     if told.get("network") not in (None, model):
         raise ValueError(f"{weights} holds the weights of {told['network']}, not of {model}")
-    settings = {**told.get("settings", {}), **settings_of(options)}
+    known = told.get("settings") or (published_settings(model, weights) if weights else {})
+    settings = {**known, **settings_of(options)}
     settings |= {key: value for key, value in (("classes", classes), ("size", size)) if value is not None}
     network = rawcnn.create(model, seed=seed, precision=precision, **settings)
     if weights:

@@ -3,13 +3,27 @@
 6,998,552 parameters (table 1 sums to 6.8 million), 13,378,280 with both auxiliary heads; 1.58 G MACs.
 The paper's form: biases and local response normalisation, no batch norm. Table 1's first row counts another stem than
 its figure shows; `rawcnn paper googlenet` explains that and its other sums.
+
+`torchvision=True` is the form of the weights that people have: 6,624,904 parameters, 13,004,888 with its heads; batch
+norm and no biases, 3×3 filters where the paper has 5×5, a last pool of 2×2.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from rawcnn.layers import average_pool, concatenate, conv, dense, dropout, global_average_pool, lrn, max_pool, relu
+from rawcnn.layers import (
+    average_pool,
+    concatenate,
+    conv,
+    conv_bn_relu,
+    dense,
+    dropout,
+    global_average_pool,
+    lrn,
+    max_pool,
+    relu,
+)
 from rawcnn.network import Pass
 
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool projection
@@ -26,8 +40,12 @@ INCEPTION = {
 }
 
 
-def googlenet(net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False) -> tf.Tensor:
+def googlenet(
+    net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, torchvision: bool = False
+) -> tf.Tensor:
     """Images [B,224,224,3] → logits [B,classes]; `auxiliary` adds the two heads that help training (§5)."""
+    if torchvision:
+        return _torchvision(net, images, classes, auxiliary)
     return _googlenet(net, images, classes, inception, auxiliary)
 
 
@@ -86,6 +104,48 @@ def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tenso
     """A small classifier on a middle layer (§5); its loss counts .3 in training: [B,14,14,C] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
     x = _conv(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
+    x = relu(net, dense(net, f"{name}/fc1", x, 1024))
+    x = dropout(net, f"{name}/drop", x, 0.7)
+    return dense(net, f"{name}/fc2", x, classes)
+
+
+def _torchvision(net, images, classes, auxiliary):
+    """The same table with batch norm in place of biases and normalisation, as torchvision has it."""
+    x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=((3, 3), (3, 3)))  # [B,112,112,64]
+    x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
+    x = conv_bn_relu(net, "conv2_reduce", x, 64, 1)
+    x = conv_bn_relu(net, "conv2", x, 192, 3)  # [B,56,56,192]
+    x = max_pool(net, "pool2", x, 3, 2, padding="SAME")  # [B,28,28,192]
+    for name, widths in INCEPTION.items():
+        x = torchvision_inception(net, f"inception_{name}", x, widths)
+        if name == "3b":
+            x = max_pool(net, "pool3", x, 3, 2, padding="SAME")  # [B,14,14,480]
+        if name == "4e":
+            x = max_pool(net, "pool4", x, 2, 2, padding="SAME")  # [B,7,7,832]
+        if auxiliary and net.train and name in ("4a", "4d"):
+            net.auxiliary.append(torchvision_head(net, f"auxiliary_{name}", x, classes))
+    x = global_average_pool(net, "pool5", x)  # [B,1024]
+    x = dropout(net, "drop5", x, 0.2)
+    return dense(net, "classifier", x, classes)
+
+
+def torchvision_inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
+    """The module of figure 2b; its 5×5 is a 3×3, as in the code that the weights come from."""
+    one, three_reduce, three, five_reduce, five, projection = widths
+    a = conv_bn_relu(net, f"{name}/1x1", x, one, 1)
+    b = conv_bn_relu(net, f"{name}/3x3_reduce", x, three_reduce, 1)
+    b = conv_bn_relu(net, f"{name}/3x3", b, three, 3)
+    c = conv_bn_relu(net, f"{name}/5x5_reduce", x, five_reduce, 1)
+    c = conv_bn_relu(net, f"{name}/5x5", c, five, 3)
+    d = max_pool(net, f"{name}/pool", x, 3, 1, padding="SAME")
+    d = conv_bn_relu(net, f"{name}/pool_projection", d, projection, 1)
+    return concatenate(net, name, [a, b, c, d])  # [B,H,W, one + three + five + projection]
+
+
+def torchvision_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
+    """The auxiliary classifier with batch norm. Its pool is the paper's, its windows not torchvision's."""
+    x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
+    x = conv_bn_relu(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
     x = relu(net, dense(net, f"{name}/fc1", x, 1024))
     x = dropout(net, f"{name}/drop", x, 0.7)
     return dense(net, f"{name}/fc2", x, classes)

@@ -36,6 +36,7 @@ def test_help_does_not_load_tensorflow():
         "train",
         "evaluate",
         "predict",
+        "export",
         "attack",
         "visualize",
         "benchmark",

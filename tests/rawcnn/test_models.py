@@ -80,15 +80,15 @@ def built(request):
     size = net.input_size
     signature = [tf.TensorSpec((None, size, size, 3), tf.float32)]
     compiled = tf.function(net.__call__, input_signature=signature, autograph=False)
-    return Built(request.param, net, oracles.random((2, size, size, 3), 1, low=0.0), compiled)
+    return Built(request.param, net, oracles.random((request.param.images, size, size, 3), 1, low=0.0), compiled)
 
 
 def test_eager_and_graph_agree_for_any_batch(built):
     eager = built.network(built.images)
-    assert eager.shape == (2, 5) and eager.dtype == tf.float32
+    assert eager.shape == (len(built.images), 5) and eager.dtype == tf.float32
     assert np.ptp(eager.numpy(), axis=0).max() > 0, "the logits do not depend on the image"
     for batch in (1, 2):
-        oracles.close(built.compiled(built.images[:batch]), eager[:batch], "network")
+        oracles.close(built.compiled(built.images[:batch]), eager[:batch], built.case.comparison)
     assert built.compiled.experimental_get_tracing_count() == 1
 
 
@@ -113,8 +113,9 @@ def step(built):
         original = network.Pass.variable
         patch.setattr(network.Pass, "variable", variable)
         forward = built.network.forward(built.images, train=True, seed=4)
+        labels = tf.range(len(built.images)) % 5
         heads = [forward.logits, *(forward.activations[name] for name in built.network.auxiliary)]
-        loss = tf.add_n([tf.reduce_mean(kernels.cross_entropy(logits, tf.constant([0, 1]))) for logits in heads])
+        loss = tf.add_n([tf.reduce_mean(kernels.cross_entropy(logits, labels)) for logits in heads])
     return Step(asked, forward, tape.gradient(loss, built.network.trained_variables))
 
 
@@ -172,7 +173,7 @@ def test_saved_model_agrees(built, folder):
     size = built.network.input_size
     assert spec.shape.as_list() == [None, size, size, 3]
     (logits,) = served(built.images).values()
-    oracles.close(logits, built.network(built.images), "network")
+    oracles.close(logits, built.network(built.images), built.case.comparison)
 
 
 @pytest.mark.parametrize("case", FAMILIES)
@@ -188,7 +189,7 @@ def test_xla_agrees(case):
     net = case.create(seed=3)
     images = oracles.random((1, net.input_size, net.input_size, 3), 1, low=0.0)
     compiled = tf.function(net.__call__, jit_compile=True, autograph=False)
-    oracles.close(compiled(images), net(images), "network")
+    oracles.close(compiled(images), net(images), case.comparison)
 
 
 @pytest.mark.slow
@@ -196,16 +197,20 @@ def test_xla_agrees(case):
 def test_training_pass_is_the_same_everywhere(case):
     """The masks of dropout and the moments of the batch too.
 
-    Eight images, for the last maps may be 1×1: batch norm over two numbers makes a sign of their difference.
+    Eight images, for the last maps may be 1×1: batch norm over two numbers makes a sign of their difference. Where one
+    rounding of the images moves the result, a hundred fresh layers of batch norm being so, the forms may differ as the
+    sum of a few dozen roundings.
     """
     net = case.create(seed=3)
     images = oracles.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
+    rounded = images * (1 + 2**-23 * oracles.random(images.shape, 6))
 
     def walk(images):
         forward = net.forward(images, train=True, seed=5)
         return forward.logits, forward.statistics
 
-    oracles.same_everywhere(walk, images, kind="network")
+    wobble = max(oracles.error(a, b) for a, b in zip(*map(tf.nest.flatten, (walk(rounded), walk(images))), strict=True))
+    oracles.same_everywhere(walk, images, kind=case.comparison, wobble=30 * wobble)
 
 
 def test_unknown_model_and_option_list_the_known():

@@ -1,0 +1,140 @@
+"""Weights in files: our own, or published ones of Keras and PyTorch, into raw variables and back.
+
+Nothing is half loaded: every name and shape is checked before a tensor is read, every tensor is read before the first
+variable changes, and everything that does not fit is listed at once.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from rawcnn.network import Network
+from rawcnn.weights.files import Tensors, metadata, opened
+from rawcnn.weights.schemes import Scheme, form, recognise, settings_of
+
+__all__ = ["Misfit", "describe", "load_weights", "published_settings", "save_weights"]
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+SHOWN = 20  # problems in the message about a file of another network
+
+
+class Misfit(ValueError):
+    """A file that does not fit its network. Its message lists all `problems`, a sentence a tensor, or where a file has
+    little of the network, which is then another one, the first of them."""
+
+    def __init__(self, path: Path, network: Network, problems: list[str]):
+        self.problems = tuple(problems)
+        shown = self.problems
+        if len(shown) > max(SHOWN, len(network.variables) // 4):
+            shown = (*shown[:SHOWN], f"and {len(shown) - SHOWN} more")
+        super().__init__(f"{path} does not fit {network.name}, nothing was loaded: {'; '.join(shown)}")
+
+
+def load_weights(network: Network, path: str | Path) -> None:
+    """Load a file into `network`: .safetensors, .npz, .h5, .weights.h5, .pth or .pt; its form is found from the names.
+
+    Raises ValueError where the file cannot be read, and Misfit with everything in it that does not fit; the network is
+    then as it was. Warns where the network was created otherwise than the published one, whose outputs it would not
+    give: with other preprocessing, or another form of its blocks.
+    """
+    path = Path(path)
+    with opened(path) as tensors:
+        scheme = _recognised(network, path, tensors)
+        problems = _problems(network, scheme, tensors)
+        if problems:
+            raise Misfit(path, network, problems)
+        values = {}
+        for variable, source in scheme.sources.items():
+            read = [tensors[name].read().astype(np.float32, copy=False) for name in source.names]
+            values[variable] = source.convert(*read)
+        published = settings_of(scheme.form, network.name, tensors)
+    _warn(network, path, scheme.form, published)
+    for variable, value in values.items():
+        network.variables[variable].assign(value)
+
+
+def published_settings(model: str, path: str | Path) -> dict[str, object]:
+    """The settings of `rawcnn.create` with which the model of a file was published; {} where its names do not tell."""
+    with opened(path) as tensors:
+        return settings_of(form(tensors), model, tensors)
+
+
+def _recognised(network: Network, path: Path, tensors: Tensors) -> Scheme:
+    try:
+        return recognise(network, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit {network.name}, nothing was loaded: {error}") from error
+
+
+def _problems(network: Network, scheme: Scheme, tensors: Tensors) -> list[str]:
+    """All that is missing, of another shape or kind, or left over: by the headers, nothing is read."""
+    problems = []
+    for variable, parameter in network.parameters.items():
+        source = scheme.sources.get(variable)
+        if source is None:
+            problems.append(f"nothing in the file is {variable} {parameter.shape}")
+            continue
+        for name, shape in zip(source.names, source.shapes, strict=True):
+            if name not in tensors:
+                problems.append(f"missing {name} for {variable} {parameter.shape}")
+            elif tensors[name].shape != shape:
+                problems.append(f"{name} is {tensors[name].shape}, expected {shape} for {variable}")
+            elif tensors[name].dtype not in FLOATS:
+                problems.append(f"{name} holds {tensors[name].dtype}, expected floating point numbers")
+    used = {name for source in scheme.sources.values() for name in source.names}
+    left = [name for name in tensors if name not in used and not name.endswith(scheme.unused)]
+    return problems + [f"unexpected {name} {tensors[name].shape}" for name in left]
+
+
+def _warn(network: Network, path: Path, form: str, published: dict[str, object]) -> None:
+    differing = {k: v for k, v in published.items() if network.settings.get(k, v) != v}
+    if network.settings.get("preprocessing") == "none":  # somebody else does it
+        differing.pop("preprocessing", None)
+    if differing:
+        wanted = ", ".join(f"{key}={value!r}" for key, value in differing.items())
+        have = ", ".join(f"{key}={network.settings[key]!r}" for key in differing)
+        warnings.warn(
+            f"{path.name} holds {form}'s weights, published with {wanted}; this {network.name} has {have} and will "
+            "give other outputs: create it with theirs",
+            stacklevel=3,
+        )
+
+
+def save_weights(network: Network, path: str | Path, variables=None) -> None:
+    """Write the variables (or `variables`, a dict by path) to a `.safetensors` or `.npz` file, beside and renamed.
+
+    Raises ValueError for another ending, and where the file cannot be written: what was there before then stays.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".npz"):
+        raise ValueError(f"{path} has the ending {path.suffix!r}; expected .safetensors or .npz")
+    about = {"network": network.name, "settings": network.settings, "labels": network.labels}
+    arrays = {name: v.numpy() for name, v in (variables or network.variables).items()}
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(beside, "wb") as file:
+                if path.suffix == ".safetensors":
+                    file.write(save(arrays, metadata={"rawcnn": json.dumps(about)}))
+                else:
+                    np.savez(file, **arrays)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(f"the weights {path} cannot be written: {error.strerror or error}") from error
+
+
+def describe(path: str | Path) -> dict:
+    """What `save_weights` wrote about the network: its name, settings and class names; {} for files of others."""
+    told = metadata(Path(path)).get("rawcnn", "{}")
+    try:
+        return json.loads(told)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} says about its network what is no JSON: {error}") from error
