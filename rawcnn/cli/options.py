@@ -17,6 +17,10 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on s
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", min=0, max=2**31 - 1)]
 Data = Annotated[str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")]
 Weights = Annotated[Path | None, typer.Option(help="A .safetensors or .npz file.")]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option("--weights", help="A .safetensors or .npz file; several, each with --weights, are an ensemble."),
+]
 Compile = Annotated[str, typer.Option(help="xla, graph, eager, or auto: by device.")]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 Recipe = Annotated[
@@ -63,6 +67,14 @@ def settings_of(options: Sequence[str] | None) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             settings[name] = value
     return settings
+
+
+def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """The numbers of an option such as 256,384; None where it was left out."""
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}; expected whole numbers, such as 256,384") from None
 
 
 def network_for(model: str, weights: Path | None, *, classes=None, size=None, seed=0, precision="float32", options=()):
