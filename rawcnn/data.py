@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # split → images uint8 [N,H
 
 @dataclass(frozen=True)
 class Split:
-    """The labels, and either the decoded images or the items to decode."""
+    """The labels, the images where they are held in memory, and the items that they are decoded from, if any."""
 
     labels: np.ndarray  # int32 [N]
     images: tf.Tensor | None = None  # uint8 [N,H,W,3]
@@ -117,6 +117,16 @@ class DataSet:
         if data.images is None:
             raise ValueError(f"{self.name} at {self.size} is too large to be held in memory; use batches")
         return data.images.numpy().astype(np.float32) / np.float32(self.white), data.labels
+
+    def originals(self, split: str) -> Iterator[np.ndarray]:
+        """Each image in the split's fixed order at its own size, uint8 [H,W,3]: neither scaled nor cropped.
+
+        They are decoded as they are asked for, a few ahead. Raises ValueError for an unknown split.
+        """
+        data = self._split(split)
+        if data.images is not None and not data.items:
+            return iter(data.images.numpy())
+        return (image for _, image in each(read, data.items, ahead=16))
 
     def _split(self, split: str) -> Split:
         if split not in self.splits:
@@ -335,7 +345,7 @@ def _from_items(
             raise ValueError(f"{name} has no readable {split} image of {lost}; repair some or remove the folder")
         if in_memory:
             with tf.device("CPU:0"):
-                splits[split] = Split(numbers, tf.constant(images[start : start + len(part)]))
+                splits[split] = Split(numbers, tf.constant(images[start : start + len(part)]), part)
         else:
             splits[split] = Split(numbers, items=part)
         start += len(part)

@@ -46,11 +46,11 @@ def check(item: Item) -> None:
         image.load()
 
 
-def read(item: Item, size: tuple[int, int]) -> np.ndarray:
-    """Decode to uint8 [H,W,3], scaled to cover `size` and cropped in the middle."""
+def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode to uint8 [H,W,3], scaled to cover `size` and cropped in the middle; without one, as it is."""
     with _open(item) as image:
         rgb = _to_rgb(image)
-    if rgb.size != size[::-1]:  # Pillow's is (width, height)
+    if size and rgb.size != size[::-1]:  # Pillow's is (width, height)
         rgb = ImageOps.fit(rgb, size[::-1], Image.Resampling.BILINEAR)  # shrinking, it averages
     return np.asarray(rgb)
 
@@ -60,9 +60,11 @@ def each(
     items: Sequence[Item],
     skipped: list[str] | None = None,
     progress: Progress | None = None,
+    ahead: int = 256,
 ) -> Iterator[tuple[Item, Any]]:
     """(item, function(item)) in order, by a pool of threads: decoders let go of the interpreter lock.
 
+    Up to `ahead` results wait to be taken: a bounded queue, however long the list.
     The first unreadable image raises ValueError; given a list `skipped`, its name goes there instead.
     """
 
@@ -73,8 +75,8 @@ def each(
             return None, error
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(items), 256):  # a bounded queue, however long the list
-            some = items[start : start + 256]
+        for start in range(0, len(items), ahead):
+            some = items[start : start + ahead]
             results = zip(some, pool.map(attempt, some), strict=True)
             for done, (item, (result, error)) in enumerate(results, start + 1):
                 if error is None:

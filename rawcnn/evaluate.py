@@ -39,24 +39,46 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy (Wilson 1927)."""
-        n, p, z = self.count, self.accuracy, 1.959964
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(middle - half, 0.0), min(middle + half, 1.0)
+        """Wilson's 95 % interval of the accuracy."""
+        return wilson(self.accuracy, self.count)
+
+    @property
+    def interval5(self) -> tuple[float, float]:
+        """The same of the top-5 accuracy."""
+        return wilson(self.accuracy5, self.count)
 
     def summary(self) -> dict[str, object]:
         """Plain numbers, for JSON."""
-        low, high = self.interval
+        (low, high), (low5, high5) = self.interval, self.interval5
         return {
             "images": self.count,
             "top1_accuracy": self.accuracy,
             "top1_interval": [low, high],
             "top5_accuracy": self.accuracy5,
+            "top5_interval": [low5, high5],
             "top1_error": 1 - self.accuracy,
+            "top1_error_interval": [1 - high, 1 - low],
             "top5_error": 1 - self.accuracy5,
+            "top5_error_interval": [1 - high5, 1 - low5],
             "loss": self.loss,
         }
+
+    def sentence(self) -> str:
+        """The errors, as the papers print them."""
+        (low, high), (low5, high5) = self.interval, self.interval5
+        return (
+            f"top-1 error {1 - self.accuracy:.2%} (95 % interval {1 - high:.2%} to {1 - low:.2%}), "
+            f"top-5 error {1 - self.accuracy5:.2%} ({1 - high5:.2%} to {1 - low5:.2%}), "
+            f"loss {self.loss:.4f}, {self.count} images"
+        )
+
+
+def wilson(p: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a probability, of which n trials came out as the fraction p (Wilson 1927)."""
+    z = 1.959964
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def evaluate(
@@ -74,11 +96,7 @@ def evaluate(
     Images larger than the network's are cropped at the centre. `step` is a `counting_step` made before, for those who
     evaluate often.
     """
-    if len(data.labels) != network.classes:
-        raise ValueError(
-            f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
-            f"give it --classes {len(data.labels)}, in Python classes={len(data.labels)}"
-        )
+    check_classes(network, data)
     step = step or counting_step(network, network.variables, compile)
     total = data.count(split)
     done, correct, correct5, loss = 0, 0, 0, 0.0
@@ -94,6 +112,15 @@ def evaluate(
     return Evaluation(done, correct, correct5, loss / done, np.concatenate(predictions), np.concatenate(labels))
 
 
+def check_classes(network: Network, data: DataSet) -> None:
+    """ValueError unless the network has as many classes as the data set."""
+    if len(data.labels) != network.classes:
+        raise ValueError(
+            f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
+            f"give it --classes {len(data.labels)}, in Python classes={len(data.labels)}"
+        )
+
+
 def counting_step(network: Network, variables: Mapping[str, tf.Variable], compile: str = "auto") -> Callable:
     """The compiled step (images, labels) → (predictions [B], number right, number right in five, summed loss).
 
@@ -104,12 +131,17 @@ def counting_step(network: Network, variables: Mapping[str, tf.Variable], compil
         if min(images.shape[1:3]) > network.input_size:
             images = center_crop(images, network.input_size)
         logits = network.walk(variables, images).logits
-        own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]  # [B,1]
-        later = tf.range(network.classes) >= tf.cast(labels, tf.int32)[:, None]  # of equals the first class wins
-        below = (logits < own) | ((logits == own) & later)
-        rank = tf.reduce_sum(tf.cast(~below, tf.int32), axis=1)  # [B]  NaN is below nothing: the label comes last
         predictions = tf.argmax(logits, axis=1, output_type=tf.int32)
+        rank = ranks(logits, labels)
         right, right5 = (tf.reduce_sum(tf.cast(rank < n, tf.int32)) for n in (1, 5))
         return predictions, right, right5, tf.reduce_sum(kernels.cross_entropy(logits, labels))
 
     return compiled(count, choose(compile, network.devices))
+
+
+def ranks(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """How many classes are before the label: [B,classes], [B] → [B]. Of equal scores the first class wins."""
+    own = tf.gather(scores, labels, axis=1, batch_dims=1)[:, None]  # [B,1]
+    later = tf.range(scores.shape[1]) >= tf.cast(labels, tf.int32)[:, None]
+    below = (scores < own) | ((scores == own) & later)
+    return tf.reduce_sum(tf.cast(~below, tf.int32), axis=1)  # NaN is below nothing: the label comes last

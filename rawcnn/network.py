@@ -259,14 +259,15 @@ class Network:
         train: bool = False,
         seed: int | tf.Tensor | None = None,
         relu: Callable[[tf.Tensor], tf.Tensor] = kernels.relu,
+        kind: Callable[..., Pass] = Pass,
     ) -> Forward:
-        """`forward` as a pure function of (variables, images)."""
+        """`forward` as a pure function of (variables, images); `kind` makes another kind of walk than a Pass."""
         images = check_images(images)
         if seed is not None and len(tf.convert_to_tensor(seed).shape) == 0:
             seed = tf.stack([tf.cast(seed, tf.int32), 0])
         dtype = PRECISIONS[self.precision]
         inputs = tf.cast(PREPROCESSING[self.preprocessing](images), dtype)
-        net = Pass(variables, inputs, train=train, seed=seed, relu=relu, dtype=dtype, devices=self.devices)
+        net = kind(variables, inputs, train=train, seed=seed, relu=relu, dtype=dtype, devices=self.devices)
         logits = self.model(net, inputs)
         return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics)
 

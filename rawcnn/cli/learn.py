@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rawcnn.cli.options import (
     Classes,
     Compile,
     Data,
+    Ensemble,
     Json,
     Labels,
     Model,
@@ -26,6 +28,7 @@ from rawcnn.cli.options import (
     load_data,
     network_for,
     settings_of,
+    whole_numbers,
 )
 from rawcnn.console import Screen
 
@@ -82,7 +85,11 @@ def train(
 def evaluate(
     model: Model,
     data: Data,
-    weights: Weights = None,
+    weights: Ensemble = None,
+    protocol: Annotated[
+        str, typer.Option(help="Where to look: whole, center, 10crop, dense, multiscale or 144crop.")
+    ] = "whole",
+    scales: Annotated[str | None, typer.Option(help="Shorter sides, as 256,384; the paper's otherwise.")] = None,
     batch: Batch = 256,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     size: Size = None,
@@ -94,22 +101,28 @@ def evaluate(
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Top-1 and top-5 accuracy of a network on a data set."""
+    """Top-1 and top-5 error of a network, or of an ensemble, on a data set."""
     from rawcnn.evaluate import evaluate as evaluate_network
+    from rawcnn.protocols import evaluate_views, scales_for
 
     screen = Screen(as_json)
-    network = network_for(model, weights, classes=classes, size=size, seed=seed, precision=precision, options=option)
-    screen.settings(model=model, data=data, weights=weights or "random", split=split, batch=batch, seed=seed)
-    screen.settings(size=network.input_size, classes=network.classes, precision=precision, compile=compile)
-    images = load_data(screen, data, network.input_size, skip_unreadable)
+    build = partial(network_for, model, classes=classes, size=size, seed=seed, precision=precision, options=option)
+    networks = [build(file) for file in weights] if weights else [build(None)]
+    first, sides = networks[0], whole_numbers("--scales", scales)
+    shown = ",".join(map(str, scales_for(first, protocol, sides)))
+    files = ", ".join(map(str, weights)) if weights else "random"
+    screen.settings(model=model, data=data, weights=files, split=split, batch=batch, seed=seed)
+    screen.settings(size=first.input_size, classes=first.classes, precision=precision, compile=compile)
+    screen.settings(protocol=protocol, scales=shown or None)
+    images = load_data(screen, data, first.input_size, skip_unreadable)
     with screen.bar("evaluating") as told:
-        result = evaluate_network(network, images, split, batch=batch, compile=compile, progress=told)
-    low, high = result.interval
-    screen.say(
-        f"top-1 accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), top-5 {result.accuracy5:.2%}, "
-        f"loss {result.loss:.4f}, {result.count} images"
-    )
-    screen.emit(result.summary())
+        if protocol == "whole" and len(networks) == 1:
+            result = evaluate_network(first, images, split, batch=batch, compile=compile, progress=told)
+        else:
+            look = partial(evaluate_views, protocol=protocol, scales=sides, batch=batch, compile=compile)
+            result = look(networks, images, split, progress=told)
+    screen.say(result.sentence())
+    screen.emit({"protocol": protocol, "networks": len(networks), **result.summary()})
 
 
 def predict(

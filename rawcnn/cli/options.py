@@ -18,6 +18,10 @@ Seed = Annotated[int, typer.Option(help="Seed of every random number.", min=0, m
 Data = Annotated[str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")]
 WEIGHTS = ".safetensors, .npz, Keras's .h5 or .weights.h5, PyTorch's .pth"
 Weights = Annotated[Path | None, typer.Option(help=f"A file of weights: {WEIGHTS}.")]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option("--weights", help=f"A file of weights: {WEIGHTS}; several, each with --weights, are an ensemble."),
+]
 Labels = Annotated[
     Path | None, typer.Option(help="A file of class names: one a line, or JSON as imagenet_class_index.json.")
 ]
@@ -67,6 +71,14 @@ def settings_of(options: Sequence[str] | None) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             settings[name] = value
     return settings
+
+
+def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """The numbers of an option such as 256,384; None where it was left out."""
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}; expected whole numbers, such as 256,384") from None
 
 
 def network_for(model: str, weights: Path | None, *, classes=None, size=None, seed=0, precision="float32", options=()):

@@ -117,6 +117,31 @@ def test_first_goes_on_in_the_middle_of_an_epoch():
         np.testing.assert_array_equal(y, v)
 
 
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded anew"])
+def test_originals_keep_their_sizes(tmp_path, monkeypatch, memory):
+    shapes = [(8, 8), (5, 9), (30, 10)]
+    for split in ("train", "test"):
+        for label in "ab":
+            for k, shape in enumerate(shapes):
+                save(tmp_path / split / label / f"{k}.png", (10 * k, 0, ord(label)), shape)
+    monkeypatch.setattr(data, "MEMORY", memory)
+    folder = data.load(f"folder:{tmp_path}", 8)
+    assert (folder.splits["test"].images is None) == (memory == 0)
+    images = list(folder.originals("test"))
+    assert [image.shape for image in images] == [(*shape, 3) for shape in shapes * 2]
+    assert [(image[0, 0, 0], chr(image[0, 0, 2])) for image in images] == [(10 * k, c) for c in "ab" for k in range(3)]
+    assert {image.dtype.name for image in images} == {"uint8"}
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        folder.originals("valid")
+
+
+def test_originals_of_arrays_whatever_the_size():
+    as_they_are, enlarged = data.load("digits"), data.load("digits", 16)
+    expected = as_they_are.arrays("test")[0]
+    for digits in (as_they_are, enlarged):
+        np.testing.assert_array_equal(np.stack([*digits.originals("test")]).astype(np.float32) / 240, expected)
+
+
 def test_batches_that_cannot_be():
     digits = data.load("digits")
     with pytest.raises(ValueError, match="batch is 0; expected 1 to 1442"):

@@ -70,6 +70,19 @@ def test_interval_stays_within_0_and_1():
         assert 0 <= low <= correct / 5 + 1e-15 and correct / 5 <= high <= 1
 
 
+def test_top_5_has_its_own_interval():
+    """Its ends are where (p̂ − p)² = z²·p(1 − p)/n."""
+    nothing = np.zeros(148, np.int32)
+    result = Evaluation(148, 15, 70, 1.0, nothing, nothing)
+    n, p, z = 148, 70 / 148, 1.959964
+    ends = sorted(np.roots([n + z * z, -(2 * n * p + z * z), n * p * p]))
+    assert result.interval5 == pytest.approx(ends) and result.interval5 != result.interval
+    assert result.summary()["top5_interval"] == pytest.approx(ends)
+    assert result.summary()["top5_error_interval"] == pytest.approx([1 - ends[1], 1 - ends[0]])
+    assert result.summary()["top1_error_interval"] == pytest.approx([1 - 0.1605, 1 - 0.0624], abs=5e-5)
+    assert "top-5 error 52.70%" in result.sentence() and "top-1 error 89.86%" in result.sentence()
+
+
 def test_summary():
     summary = result_of(15, 148).summary()
     assert summary["images"] == 148
