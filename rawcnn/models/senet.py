@@ -12,6 +12,7 @@ from functools import partial
 
 import tensorflow as tf
 
+from kernels.geometry import Padding
 from rawcnn.layers import (
     batch_norm,
     conv,
@@ -90,7 +91,7 @@ def se_bottleneck(
     y = conv(net, f"{name}/conv3", y, widths[2], 1, bias=False)
     y = squeeze_excite(net, f"{name}/se", batch_norm(net, f"{name}/bn3", y))
     if max(strides) != 1 or x.shape[-1] != widths[2]:
-        padding = ONE_AROUND if projection == 3 else "VALID"
+        padding: Padding = ONE_AROUND if projection == 3 else "VALID"
         x = conv(net, f"{name}/shortcut", x, widths[2], projection, stride=max(strides), padding=padding, bias=False)
         x = batch_norm(net, f"{name}/shortcut/bn", x)
     return relu(net, residual_sum(net, name, y, x))
