@@ -1,7 +1,7 @@
 """The tour: the lecture's three chapters in a few minutes on two cores, as one page that works offline.
 
-It profiles the four families against their papers' tables, trains a small residual network on scikit-learn's digits,
-evaluates it, looks into it, fools it, and races a network against Keras. Nothing is downloaded.
+It profiles the networks against their papers' tables, draws them, trains a small residual network on scikit-learn's
+digits, evaluates it, looks into it, fools it, and races a network against Keras. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -11,32 +11,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import rawcnn
 from rawcnn import data
 from rawcnn.evaluate import evaluate
-from rawcnn.papers import PAPERS, Comparison, compare
-from rawcnn.profiler import Profile, profile
+from rawcnn.papers import PAPERS, Comparison, compare, profiled
+from rawcnn.papers.errors import ERRORS
+from rawcnn.profiler import Profile
 from rawcnn.recipes import RECIPES
 from rawcnn.report import lecture
 from rawcnn.report.album import Album
 from rawcnn.report.folder import written_whole
-from rawcnn.report.page import Chapter, Facts, Page, Section
+from rawcnn.report.page import Chapter, Facts, Page
 from rawcnn.report.progress import Report, silent
-from rawcnn.report.sections import adversarial, architectures, made, race, training, visualization
+from rawcnn.report.sections import adversarial, made, papers, race, training, visualization, zoo
 from rawcnn.train import Training
 
 EPOCHS = 24  # of the digits, about a minute on two cores
 NETWORK = "cifar_resnet20"
-BATCH = 8  # maps for the inception modules that are timed
-FAMILIES = {
-    "AlexNet": ("alexnet",),
-    "VGG": ("vgg_a", "vgg16", "vgg19"),
-    "GoogLeNet": ("googlenet", "googlenet_naive"),
-    "ResNet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-}
 
 
 @dataclass
@@ -92,7 +85,7 @@ def take(
     comparisons, profiles = count(clock)
     stacks = [lecture.stack(sizes) for sizes in ((7,), (3, 3, 3), (5,), (3, 3))]
     with clock.step("Time naive and reduced inception modules") as report:
-        modules = lecture.race_inception(batch=BATCH, progress=report)
+        modules = lecture.race_inception(batch=papers.BATCH, progress=report)
     trained = train(clock, seed, epochs)
     images, labels = trained.data.arrays("test")
     with clock.step("Look into the network") as report:
@@ -103,16 +96,24 @@ def take(
     races = race_keras(clock) if with_race else []
 
     names = trained.data.labels
-    with clock.step("Draw the page", 3) as report:
+    with clock.step("Draw the page", 4) as report:
         chapters = [
             Chapter(
                 "Architectures",
-                (*classics(comparisons, profiles, stacks, modules, album), training.digits(trained, album)),
+                (*papers.sections(comparisons, profiles, stacks, modules, album), training.digits(trained, album)),
                 "Each network is one function that reads like its paper's table. What it costs is counted from that "
                 "function as it runs, and compared with what its paper printed.",
             )
         ]
-        report(1, 3)
+        report(1, 4)
+        chapters.append(
+            Chapter(
+                "The family",
+                tuple(zoo.sections(profiles, album)),
+                "What came from what, what it costs, and how it is built.",
+            )
+        )
+        report(2, 4)
         chapters.append(
             Chapter(
                 "Feature visualization",
@@ -120,7 +121,7 @@ def take(
                 "What the parts of the digits network look for.",
             )
         )
-        report(2, 3)
+        report(3, 4)
         chapters.append(
             Chapter(
                 "Adversarial examples",
@@ -152,8 +153,8 @@ def take(
     }
     return Page(
         "The convolutional network with the lid off",
-        "AlexNet, VGG, GoogLeNet and ResNet as plain tensor code: counted against their papers, trained, looked into, "
-        "fooled and raced. Everything on this page was computed by the command that wrote it.",
+        "The networks from AlexNet to NASNet as plain tensor code: counted against their papers and drawn; a small one "
+        "trained, looked into and fooled. Everything on this page was computed by the command that wrote it.",
         tuple(chapters),
         headline(comparisons, trained, attacks, races),
         f"Made by rawcnn {rawcnn.__version__} with `{command}`, seed {seed}, on {circumstances['made']}.",
@@ -161,8 +162,9 @@ def take(
 
 
 def count(clock: Clock) -> tuple[dict[str, Comparison], dict[str, Profile]]:
-    """The papers' tables, and the profile of each network of the first plot."""
-    names = [name for family in FAMILIES.values() for name in family]
+    """The papers' tables, and the profiles of the networks that are shown."""
+    shown = [name for family in papers.FAMILIES.values() for name in family] + [row.model for row in ERRORS]
+    names = list(dict.fromkeys(shown))
     with clock.step("Count what the papers count", len(PAPERS) + len(names)) as report:
         total = len(PAPERS) + len(names)
         comparisons, profiles = {}, {}
@@ -170,7 +172,7 @@ def count(clock: Clock) -> tuple[dict[str, Comparison], dict[str, Profile]]:
             comparisons[paper] = compare(paper)
             report(number + 1, total)
         for number, name in enumerate(names):
-            profiles[name] = profile(name)
+            profiles[name] = profiled(name)
             report(len(PAPERS) + number + 1, total)
     return comparisons, profiles
 
@@ -206,45 +208,6 @@ def race_keras(clock: Clock) -> list[dict[str, object]]:
         return [result.to_json() for result in tour_race(told)]
 
 
-def classics(comparisons, profiles, stacks, modules, album: Album) -> Iterator[Section]:
-    """The first chapter's sections on the four papers."""
-    yield architectures.landscape(
-        [(family, profiles[name]) for family, names in FAMILIES.items() for name in names], album
-    )
-    compared = partial(architectures.comparison, album=album)
-    yield compared(
-        "AlexNet",
-        "Eight layers on two GPUs: each GPU held half of the channels, and three of the five convolutions read only "
-        "their own half. ReLU, dropout, overlapping pooling, local response normalisation and weight decay are all "
-        "here.",
-        comparisons["alexnet"],
-        profiles["alexnet"],
-    )
-    yield compared(
-        "VGG",
-        "Nothing but 3×3 convolutions and 2×2 pools, in columns of 11 to 19 layers. The lecture's VGG16 is column D, "
-        "its VGG19 column E.",
-        comparisons["vgg"],
-        profiles["vgg16"],
-    )
-    yield architectures.small_kernels(stacks, album)
-    yield compared(
-        "GoogLeNet",
-        "Nine inception modules, 22 layers deep, and no dense layer but the classifier. Its table is the most cited "
-        "and the least exact of the four.",
-        comparisons["googlenet"],
-        profiles["googlenet"],
-    )
-    yield architectures.inception(profiles["googlenet_naive"], profiles["googlenet"], modules, BATCH, album)
-    yield compared(
-        "ResNet",
-        "Blocks that add their input to their output, so that a block that has nothing to add can learn to be the "
-        "identity. That made 152 layers trainable, where plain networks get worse from about 20 on.",
-        comparisons["resnet"],
-        profiles["resnet50"],
-    )
-
-
 def headline(comparisons, trained: training.Trained, attacks, races) -> Facts:
     """The numbers to read first."""
     lines = [line for comparison in comparisons.values() for line in comparison.lines]
@@ -252,7 +215,7 @@ def headline(comparisons, trained: training.Trained, attacks, races) -> Facts:
     items = [
         (
             f"{sum(line.agrees for line in lines)} of {len(lines)}",
-            "printed numbers agree with our counts; the others are explained",
+            "printed numbers agree with our counts; the others are explained, or said to be unexplained",
         ),
         (f"{trained.evaluation.accuracy:.1%}", f"of {trained.evaluation.count} test digits read correctly"),
         (f"{fooled:g}" if fooled != float("inf") else "> 0.24", "is the ε at which PGD fools half of them"),

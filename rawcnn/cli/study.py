@@ -134,7 +134,7 @@ _PROFILE_COLUMNS = (
 
 
 def paper(
-    name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet or resnet.")],
+    name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet, resnet, inception, resnext, senet or nasnet.")],
     train: Annotated[bool, typer.Option(help="ResNet: train plain and residual networks and compare them.")] = False,
     data: Data = "digits",
     epochs: Annotated[int | None, typer.Option(help="Epochs of each run; the recipe's otherwise.", min=1)] = None,

@@ -143,7 +143,24 @@ class Strips:
     caption: str = ""
 
 
-Block = Text | Notes | Code | Table | Facts | Figure | Gallery | Sums | Strips
+@dataclass(frozen=True)
+class Card:
+    """A thing, its facts and a drawing of it: SVG that is safe as it is, such as `rawcnn.report.diagram` gives."""
+
+    title: str
+    subtitle: str
+    facts: tuple[tuple[str, str], ...]  # (what it is, value)
+    drawing: Markup
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Cards in columns, read downward."""
+
+    cards: tuple[Card, ...]
+
+
+Block = Text | Notes | Code | Table | Facts | Figure | Gallery | Sums | Strips | Cards
 
 
 @dataclass(frozen=True)
@@ -238,3 +255,11 @@ def shown(cell: Cell) -> str:
     if isinstance(cell, str):
         return cell
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.4g}"
+
+
+def si(number: float) -> str:
+    """1,582,671,872 as "1.58 G"."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"

@@ -63,7 +63,7 @@ def test_profile_measures_and_draws(rawcnn_command, tmp_path):
         assert picture.size > (400, 300)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg"])
+@pytest.mark.parametrize("name", ["alexnet", "vgg", "resnext"])
 def test_paper(rawcnn_command, name):
     code, out, _ = rawcnn_command("paper", name)
     assert code == 0 and "printed" in out and "counted" in out

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rawcnn.papers import PAPERS, Line, compare, separable_stem
+from rawcnn.models import MODELS
+from rawcnn.papers import PAPERS, Line, compare
+from rawcnn.papers.errors import ERRORS
+from rawcnn.papers.googlenet import separable_stem
+from rawcnn.papers.resnext import TEMPLATES, template
+from rawcnn.papers.senet import added_weights
+from rawcnn.papers.table import explained, profiled
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -50,6 +56,77 @@ def test_line_rounds_as_its_paper():
     assert Line("a", "weights", "112K", 114_688, units={"K": 1024}).agrees
     assert not Line("a", "weights", "112K", 114_688).agrees
     assert Line("a", "neurons", "253,440", 253_440).agrees
+
+
+def test_a_number_cut_off_is_told_from_one_rounded():
+    assert Line("a", "parameters", "25.5M", 25_557_032).is_cut_off
+    assert Line("a", "parameters", "44M", 44_549_160).kind_of_difference == "cut off, not rounded"
+    assert not Line("a", "parameters", "25.6M", 25_557_032).is_cut_off
+    assert explained(Line("a", "parameters", "25.6M", 25_557_032), "why").explanation == ""
+    assert explained(Line("a", "parameters", "30M", 25_557_032), "why").explanation == "why"
+    assert "17.4% higher" in explained(Line("a", "parameters", "30M", 25_557_032)).explanation
+
+
+def counts(paper: str) -> dict[tuple[str, str], float]:
+    return {(line.row, line.quantity): line.counted for line in compare(paper).lines}
+
+
+def test_inception_costs_and_maps():
+    counted = counts("inception")
+    assert counted["Inception V2", "parameters"] == 11_194_984
+    assert counted["Inception V2", "MACs"] == 2_018_851_840
+    assert counted["Inception V3", "parameters"] == 23_834_568
+    assert counted["Inception V3", "MACs"] == 5_713_216_096
+    assert counted["V4, reduction_b", "channels"] == 1536 and counted["V3, mixed_6e", "side of the map"] == 17
+    assert counted["Inception-ResNet V2, block17", "blocks"] == 20
+    (line,) = [x for x in compare("inception").lines if x.printed == "13.6M"]
+    assert "nothing in the paper explains" in line.explanation
+
+
+def test_resnext_and_its_templates():
+    counted = counts("resnext")
+    assert counted["ResNet-50", "MACs"] == 4_089_184_256
+    assert counted["ResNeXt-50 (32×4d)", "parameters"] == 25_028_904
+    assert counted["ResNeXt-101 (32×4d)", "parameters"] == 44_177_704
+    assert counted["ResNeXt-101 (64×4d)", "MACs"] == 15_460_270_080
+    for cardinality, width in TEMPLATES.items():  # equation 4 of the paper, with 3·3·d² and 2·256·d
+        weights = cardinality * (256 * width + 9 * width**2 + width * 256)
+        assert template(cardinality, width) == (weights, weights * 56 * 56)
+
+
+def test_senet_adds_what_equation_5_says():
+    lines = {(line.row, line.quantity): line for line in compare("senet").lines}
+    assert lines["SE-ResNet-50", "parameters more than ResNet-50"].counted == 2_530_992
+    assert added_weights() == 2_514_944 == 2_530_992 - sum(n * (c + c // 16) for n, c in _SE_STAGES)
+    assert lines["ResNet-50", "MACs"].agrees and lines["SE-ResNet-101", "MACs"].counted == 7_574_937_600
+    assert lines["SE-ResNet-152", "MACs"].explanation.endswith("the printed number")
+    assert lines["SE-ResNet-101", "MACs"].explanation.endswith("unexplained")
+
+
+_SE_STAGES = ((3, 256), (4, 512), (6, 1024), (3, 2048))
+
+
+def test_nasnet_and_the_networks_of_its_table():
+    counted = counts("nasnet")
+    assert counted["NASNet-A (4 @ 1056)", "parameters"] == 5_289_978
+    assert counted["NASNet-A (6 @ 4032)", "MACs"] == 23_783_414_658
+    assert counted["Inception-ResNet V2", "parameters"] == 55_843_464
+    assert counted["ResNeXt-101 (64×4d)", "MACs"] == 31_549_440_000
+    lines = {(line.row, line.quantity): line for line in compare("nasnet").lines}
+    assert "88,949,818" in lines["NASNet-A (6 @ 4032)", "parameters"].explanation
+    assert "nothing in the table explains" in lines["SENet", "parameters"].explanation
+
+
+def test_a_network_is_walked_once():
+    assert profiled("alexnet") is profiled("alexnet")
+
+
+def test_published_errors_are_of_networks_that_are_here():
+    names = [row.model for row in ERRORS]
+    assert len(set(names)) == len(names) and set(names) <= set(MODELS)
+    for row in ERRORS:
+        assert set(row.parents) <= set(names) - {row.model}, row
+        assert 0 < (row.top5 or 1) < row.top1 < 50 and row.protocol in ("1 crop", "10 crops", "dense"), row
 
 
 def test_googlenet_stem_and_modules():

@@ -12,8 +12,11 @@ from PIL import Image
 
 from rawcnn.report import lecture, plots
 from rawcnn.report.album import Album
+from rawcnn.report.diagram import diagram
 from rawcnn.report.folder import written_whole
 from rawcnn.report.page import (
+    Card,
+    Cards,
     Chapter,
     Code,
     Facts,
@@ -95,6 +98,7 @@ def full_page(folder: Path, text: str) -> Page:
         Gallery(tuple(tiles), text),
         Sums((Sum(tiles[0], text, tiles[1], tiles[2]),), text),
         Strips((Strip(text, text, album.strip("strip", [pixels, pixels], alt=text)),), text),
+        Cards((Card(text, text, ((text, text),), diagram(text, ())),)),
     )
     section = Section(text, blocks)
     return Page(text, text, (Chapter(text, (section, Section(text, ())), text),), Facts(((text, text),)), text)

@@ -10,6 +10,7 @@ import pytest
 from rawcnn import tour
 from rawcnn.attacks import AttackResult
 from rawcnn.papers import compare
+from rawcnn.papers.errors import ERRORS
 from rawcnn.profiler import profile
 from rawcnn.report import plots
 from rawcnn.report.album import Album
@@ -26,10 +27,11 @@ def test_the_whole_tour(tmp_path):
     html = (folder / "index.html").read_text(encoding="utf-8")
     check_offline(html, folder)
     page = Reader(html)
-    order = ["Architectures", "Feature visualization", "Adversarial examples", "How this page was made"]
+    order = ["Architectures", "The family", "Feature visualization", "Adversarial examples", "How this page was made"]
     places = [page.text.index(title, page.text.index("is the ε at which")) for title in order]
     assert places == sorted(places)
     assert all(f"“{name}”" in page.text for name in ("0", "9")) and "138,357,544" in page.text
+    assert len(page.all("svg")) == len(ERRORS) and all(row.model in results["profiles"] for row in ERRORS)
     assert json.loads((folder / "tour.json").read_text(encoding="utf-8")) == results
     shown = {a["src"] for a in page.all("img")} | {a["srcset"] for a in page.all("source")}
     assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json"}
@@ -64,7 +66,7 @@ def test_a_tour_that_fails_leaves_the_last_one(tmp_path, monkeypatch):
     assert (tmp_path / "index.html").read_text() == "the last one"
 
 
-@pytest.mark.parametrize("paper", ["alexnet", "vgg", "googlenet"])
+@pytest.mark.parametrize("paper", ["alexnet", "vgg", "googlenet", "resnext"])
 def test_a_papers_table_has_every_line_and_every_reason(paper):
     comparison = compare(paper)
     table = architectures.comparison_table(comparison)

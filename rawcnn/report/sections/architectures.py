@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from rawcnn.papers import Comparison
@@ -10,7 +9,8 @@ from rawcnn.profiler import Profile
 from rawcnn.report import plots
 from rawcnn.report.album import Album
 from rawcnn.report.lecture import Module, Stack
-from rawcnn.report.page import Block, Cell, Figure, Notes, Section, Table, Text
+from rawcnn.report.page import Block, Cell, Figure, Notes, Section, Table, Text, si
+from rawcnn.report.stages import block_of
 
 
 def landscape(profiles: Sequence[tuple[str, Profile]], album: Album) -> Section:
@@ -88,18 +88,10 @@ def by_block(profile: Profile) -> dict[str, tuple[int, int]]:
     """{block: (MACs, parameters)}: layers by the first part of their name, `inception_3a` or `conv2_1`."""
     blocks: dict[str, tuple[int, int]] = {}
     for row in profile.rows:
-        name = re.sub(r"_reduce$", "", row["name"].split("/")[0])
+        name = block_of(row["name"])
         macs, parameters = blocks.get(name, (0, 0))
         blocks[name] = (macs + row["macs"], parameters + row["parameters"])
     return {name: cost for name, cost in blocks.items() if any(cost)}
-
-
-def si(number: float) -> str:
-    """1,582,671,872 as "1.58 G"."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.3g}"
 
 
 def small_kernels(stacks: Sequence[Stack], album: Album) -> Section:

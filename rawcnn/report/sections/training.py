@@ -61,8 +61,8 @@ def digits(trained: Trained, album: Album) -> Section:
             f"The CIFAR ResNet of 20 layers (He et al. 2016, section 4.2) with {network.parameter_count:,} "
             f"parameters, on scikit-learn's handwritten digits: {data.count('train'):,} images of {pixels} pixels to "
             f"train with, {data.count('test')} to test with, a class's every fifth. The training step is one "
-            "function: forward, cross-entropy, `tf.GradientTape`, momentum and weight decay written out. The next "
-            "two chapters look into this network and then fool it."
+            "function: forward, cross-entropy, `tf.GradientTape`, momentum and weight decay written out. Two "
+            "of the chapters below look into this network and then fool it."
         ),
         Facts(
             (

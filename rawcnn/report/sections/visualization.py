@@ -136,10 +136,10 @@ def _strips(seen: Seen, layer: str, network: Network, data: DataSet, labels: np.
             alt=f"The {len(inputs)} images that activate channel {channel} of {layer} most: {', '.join(names)}",
         )
         strips.append(Strip(f"channel {channel}", f"{times} of {len(inputs)} are of class {common}", tile))
-    if field is None or field >= max(data.size):
-        view = f"A unit sees {f'{field}×{field} pixels, ' if field else ''}the whole image and its padding."
-    else:
-        view = f"A unit sees {field}×{field} pixels."
+    view = "A unit sees the whole image."
+    if field is not None:
+        whole = ", the whole image and its padding" if field >= max(data.size) else ""
+        view = f"A unit sees {field}×{field} pixels{whole}."
     return Strips(tuple(strips), f"`{layer}`, the best input on the left. {view}")
 
 
