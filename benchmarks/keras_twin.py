@@ -2,8 +2,9 @@
 
 The twin is what a Keras user would write: Conv2D, BatchNormalization, MaxPooling2D … in a functional model, with
 `mixed_bfloat16` for a bfloat16 network. Keras has no layer for local response normalisation, nor for the zero-padded
-shortcut; those are Lambda layers around the same TensorFlow operation. Preprocessing is inside the twin, its first
-layer, in float32 as in the network, so that both take the same images in [0,1].
+shortcut; those are Lambda layers around the same TensorFlow operation. Drop-path, which is of training alone, is left
+out. Preprocessing is inside the twin, its first layer, in float32 as in the network, so that both take the same images
+in [0,1].
 """
 
 from __future__ import annotations
@@ -134,8 +135,28 @@ def _concatenate(op: Operation, name: str, *branches, after_relu):
     return keras.layers.Concatenate(name=name)(list(branches))
 
 
-def _residual_sum(op: Operation, name: str, x, shortcut, after_relu):
-    return keras.layers.Add(name=name)([x, shortcut])
+def _residual_sum(op: Operation, name: str, x, y, after_relu):
+    """The sum of a map and a shortcut, or of a map and a residual that is scaled first."""
+    if scale := op.settings.get("scale"):
+        y = keras.layers.Rescaling(scale, name=f"{name}.scaled")(y)
+    return keras.layers.Add(name=name)([x, y])
+
+
+def _pad_layer(op: Operation, name: str, x, after_relu):
+    """Zeros around a map; pixels off it where a margin is negative."""
+    margins: Any = op.settings["margins"]
+    added, taken = ([tuple(max(sign * side, 0) for side in axis) for axis in margins] for sign in (1, -1))
+    x = keras.layers.ZeroPadding2D(added, name=f"{name}.added")(x)
+    return keras.layers.Cropping2D(taken, name=name)(x)
+
+
+def _sigmoid(op: Operation, name: str, x, after_relu):
+    return keras.layers.Activation("sigmoid", name=name)(x)
+
+
+def _scale_channels(op: Operation, name: str, x, scales, after_relu):
+    scales = keras.layers.Reshape((1, 1, x.shape[-1]), name=f"{name}.scales")(scales)
+    return keras.layers.Multiply(name=name)([x, scales])
 
 
 def _zero_padded_shortcut(op: Operation, name: str, x, after_relu):
@@ -158,6 +179,9 @@ LAYERS: dict[str, Callable] = {
     "dropout": _dropout,
     "concatenate": _concatenate,
     "residual_sum": _residual_sum,
+    "pad": _pad_layer,
+    "sigmoid": _sigmoid,
+    "scale_channels": _scale_channels,
     "zero_padded_shortcut": _zero_padded_shortcut,
 }
 

@@ -1,13 +1,13 @@
 """What was measured, on what: result files, and the documents' tables that are made from them.
 
 A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, device, versions, commit, command,
-settings and figures. `python -m benchmarks.results README.md docs/kernels.md` writes what stands in those files between
-the comment lines
+settings and figures. `python -m benchmarks.results README.md docs/kernels.md docs/networks.md` writes anew what stands
+between the comment lines
 
-    <!-- race table -->                 <!-- kernel table -->
-    <!-- end of race table -->          <!-- end of kernel table -->
+    <!-- race table -->                 <!-- kernel table -->                 <!-- build table -->
+    <!-- end of race table -->          <!-- end of kernel table -->          <!-- end of build table -->
 
-anew; a test compares them.
+there; a test compares them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 class Result(Protocol):
-    """A RaceResult or a KernelResult."""
+    """A RaceResult, a KernelResult or a BuildResult."""
 
     def to_json(self) -> dict[str, object]: ...
 
@@ -168,11 +168,19 @@ def kernel_table(records: Sequence[Record]) -> str:
     return _tables(chosen, header, _kernel_row, "By the median of {rounds} interleaved rounds.")
 
 
+def build_table(records: Sequence[Record]) -> str:
+    """How long each network takes to be ready, in the order in which they were measured first."""
+    chosen = newest([r for r in records if "build" in r["settings"]], ("build", "size", "batch"))
+    header = "| network | image | layers | profile | create | first answer: graph | XLA | next answer |"
+    told = "One image, each network in a process of its own, once: seconds of a shared machine, not ratios."
+    return _tables(chosen, header, _build_row, told)
+
+
 def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequence[str]], told: str) -> str:
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in records):
         here = [r for r in records if _device_words(r["device"]) == where]
-        fewest, most = (limit(r["settings"]["rounds"] for r in here) for limit in (min, max))
+        fewest, most = (limit(r["settings"].get("rounds", 1) for r in here) for limit in (min, max))
         rounds = str(most) if fewest == most else f"{fewest} to {most}"
         packages = _joined(_version_words(r["versions"]) for r in here)
         lines += [
@@ -211,6 +219,12 @@ def _kernel_row(r: Record) -> Sequence[str]:
     return s["case"], s["job"], s["precision"], ", ".join(forms)
 
 
+def _build_row(r: Record) -> Sequence[str]:
+    s, f = r["settings"], r["figures"]
+    seconds = [f"{f[step]:.1f} s" for step in ("profile", "create", "graph", "xla")]
+    return s["build"], str(s["size"]), str(f["operations"]), *seconds, milliseconds(f["answer"])
+
+
 def milliseconds(seconds: float) -> str:
     """Three digits: 1.23 ms, 12.3 ms, 123 ms, 1,230 ms."""
     value = seconds * 1e3
@@ -235,7 +249,7 @@ def _joined(words) -> str:
 
 # Documents -------------------------------------------------------------------------------------------------------
 
-TABLES = {"race table": race_table, "kernel table": kernel_table}
+TABLES = {"race table": race_table, "kernel table": kernel_table, "build table": build_table}
 
 
 def marks(name: str) -> tuple[str, str]:

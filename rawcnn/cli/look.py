@@ -182,8 +182,31 @@ def tour(
     screen.emit(results)
 
 
+def _build(screen: Screen, names: list[str], output: Path, command: str) -> None:
+    """How long each network, or all of them, takes to be profiled, created, traced and compiled."""
+    from benchmarks.build import run_builds
+    from rawcnn.models import MODELS
+
+    if "kernels" in names:
+        raise ValueError("kernels are raced, not built; give build and kernels in two commands")
+    writable(output)
+    with screen.bar("building") as told:
+
+        def progress(what: str, done: int, total: int) -> None:
+            told(done, total, what)
+
+        results = run_builds(names or list(MODELS), file=output, command=command, progress=progress)
+    steps = ("profile", "create", "graph", "xla")
+    rows = [(r.model, r.operations, *(f"{getattr(r, step):.1f}" for step in steps)) for r in results]
+    columns = ("network", "layers", "profile s", "create s", "graph s", "XLA s")
+    screen.table("to the first answer, one image", columns, rows, text=("network",))
+    screen.emit([r.to_json() for r in results])
+
+
 def benchmark(
-    models: Annotated[list[str] | None, typer.Argument(help="Networks to race, or `kernels`.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Networks to race, or `kernels`, or `build` and networks.")
+    ] = None,
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
     batch: Batch = 8,
     size: Size = None,
@@ -206,9 +229,12 @@ def benchmark(
     screen = Screen(as_json)
     names = models or list(MODELS)
     for name in names:
-        if name != "kernels":
+        if name not in ("kernels", "build"):
             find(name)
     command = "rawcnn " + " ".join(sys.argv[1:])
+    if "build" in names:
+        _build(screen, [name for name in names if name != "build"], output, command)
+        return
     screen.settings(models=",".join(names), batch=batch, size=size, precision=precision, rounds=rounds, seed=seed)
     writable(output)
     with screen.bar("racing") as told:

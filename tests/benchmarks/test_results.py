@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+import rawcnn
 from benchmarks import results
+from benchmarks.build import BuildResult, run_builds
 from benchmarks.contestants import NAMES
 from benchmarks.kernels_race import Case, KernelResult
 from benchmarks.race import RaceResult
 from benchmarks.timing import Timing
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/kernels.md")
+DOCUMENTS = ("README.md", "docs/kernels.md", "docs/networks.md")
 START, END = results.marks("race table")
 
 
@@ -138,3 +140,22 @@ def test_documents_have_the_tables_that_the_result_files_give(name):
 
 def test_commit_is_that_of_a_checkout(tmp_path):
     assert results.commit(tmp_path) is None
+
+
+def test_build_table(file):
+    network = BuildResult("cifar_resnet20", 32, 70, 0.1, 0.3, 0.31, 0.84, 0.0042)
+    records = results.append([replace(network, xla=2.0), network, replace(network, model="vgg16")], "c", file)
+    rows = [line for line in results.build_table(records).splitlines() if line.startswith("| ")][1:]
+    assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.1 s | 0.3 s | 0.3 s | 0.8 s | 4.20 ms |"
+    assert len(rows) == 2
+
+
+def test_a_network_is_built_in_a_process_of_its_own(file):
+    told = []
+    (result,) = run_builds(["cifar_resnet20"], file=file, progress=lambda *words: told.append(words))
+    assert result.operations == len(rawcnn.create("cifar_resnet20").ledger)
+    assert 0 < result.profile < result.create and 0 < result.answer < result.graph
+    assert results.read(file.parent)[0]["figures"]["xla"] == result.xla > 0
+    assert [words[1:] for words in told] == [(0, 1), (1, 1)]
+    with pytest.raises(RuntimeError, match=r"lenet could not be built: ValueError: there is no model 'lenet'"):
+        run_builds(["lenet"])

@@ -15,8 +15,11 @@ from rawcnn.layers import (
     global_average_pool,
     lrn,
     max_pool,
+    pad,
     relu,
     residual_sum,
+    scaled_residual_sum,
+    squeeze_excite,
     zero_padded_shortcut,
 )
 from rawcnn.network import Network
@@ -53,6 +56,8 @@ def everything(net, images):
     x = concatenate(net, "concatenate", [x, d])
     y = conv(net, "last", x, 36, 3, stride=2)
     x = residual_sum(net, "sum3", y, zero_padded_shortcut(net, "shortcut", x, 36, 2, zeros="both"))
+    x = scaled_residual_sum(net, "sum4", x, conv(net, "residual", x, 36, 1), 0.3)
+    x = squeeze_excite(net, "excited", pad(net, "pad", x, ((-1, 1), (1, 0))), reduction=9)
     x = dropout(net, "drop", x, 0.5)
     return dense(net, "classifier", average_pool(net, "average5", x, (2, 1), 1), 5)
 

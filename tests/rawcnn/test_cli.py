@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from rawcnn.recipes import RECIPES
+from rawcnn.weights import describe
 
 
 @pytest.fixture
@@ -99,7 +100,13 @@ def test_weights_import_and_show(rawcnn_command, data_folder, tmp_path):
     code, out, err = rawcnn_command("weights", "import", "cifar_resnet20", source, "--output", ours)
     assert code == 0 and ours.is_file(), err
     code, out, _ = rawcnn_command("weights", "show", ours, "--json")
-    assert code == 0 and "conv1/filters" in json.loads(out)["tensors"]
+    assert code == 0 and "conv1/filters" in json.loads(out)["tensors"] and json.loads(out)["names"] == "rawcnn"
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {n}" for n in range(10)))
+    code, _, err = rawcnn_command("weights", "import", "cifar_resnet20", source, "--output", ours, "--labels", names)
+    assert code == 0 and describe(ours)["labels"][3] == "class 3", err
+    code, out, err = rawcnn_command("weights", "import", "cifar_resnet20", source, "--json")  # only checked
+    assert code == 0 and json.loads(out)["output"] is None, err
     code, _, err = rawcnn_command("weights", "import", "cifar_resnet32", source, "--output", ours)
     assert code == 2 and "nothing was loaded" in err and err.count("\n") <= 2
 
