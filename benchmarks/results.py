@@ -221,7 +221,7 @@ def _kernel_row(r: Record) -> Sequence[str]:
 
 def _build_row(r: Record) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
-    seconds = [f"{f[step]:.1f} s" for step in ("profile", "create", "graph", "xla")]
+    seconds = [f"{f[step]:.2f} s" for step in ("profile", "create", "graph", "xla")]
     return s["build"], str(s["size"]), str(f["operations"]), *seconds, milliseconds(f["answer"])
 
 

@@ -197,7 +197,7 @@ def _build(screen: Screen, names: list[str], output: Path, command: str) -> None
 
         results = run_builds(names or list(MODELS), file=output, command=command, progress=progress)
     steps = ("profile", "create", "graph", "xla")
-    rows = [(r.model, r.operations, *(f"{getattr(r, step):.1f}" for step in steps)) for r in results]
+    rows = [(r.model, r.operations, *(f"{getattr(r, step):.2f}" for step in steps)) for r in results]
     columns = ("network", "layers", "profile s", "create s", "graph s", "XLA s")
     screen.table("to the first answer, one image", columns, rows, text=("network",))
     screen.emit([r.to_json() for r in results])

@@ -146,7 +146,7 @@ def test_build_table(file):
     network = BuildResult("cifar_resnet20", 32, 70, 0.1, 0.3, 0.31, 0.84, 0.0042)
     records = results.append([replace(network, xla=2.0), network, replace(network, model="vgg16")], "c", file)
     rows = [line for line in results.build_table(records).splitlines() if line.startswith("| ")][1:]
-    assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.1 s | 0.3 s | 0.3 s | 0.8 s | 4.20 ms |"
+    assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.10 s | 0.30 s | 0.31 s | 0.84 s | 4.20 ms |"
     assert len(rows) == 2
 
 
@@ -159,3 +159,7 @@ def test_a_network_is_built_in_a_process_of_its_own(file):
     assert [words[1:] for words in told] == [(0, 1), (1, 1)]
     with pytest.raises(RuntimeError, match=r"lenet could not be built: ValueError: there is no model 'lenet'"):
         run_builds(["lenet"])
+
+
+def test_every_network_was_built():
+    assert {r["settings"]["build"] for r in results.read() if "build" in r["settings"]} == set(rawcnn.MODELS)

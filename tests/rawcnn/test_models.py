@@ -18,7 +18,9 @@ from tests import oracles
 from tests.rawcnn.conformance import TABLE, Case
 
 CASES = [
-    pytest.param(case, id=case.id, marks=[pytest.mark.slow] * case.slow) for case in TABLE if not case.only_counted
+    pytest.param(case, id=case.id, marks=[pytest.mark.xdist_group(case.id), *[pytest.mark.slow] * case.slow])
+    for case in TABLE
+    if not case.only_counted
 ]
 FAMILIES = [pytest.param(case, id=case.id) for case in TABLE if case.representative]
 
