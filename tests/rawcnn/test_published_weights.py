@@ -79,7 +79,7 @@ def photographs(size: int) -> tf.Tensor:
 def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
     with tf.GradientTape() as tape:
         tape.watch(images)
-        loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(function(images), tf.float32), tf.constant([3, 7])))
+        loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(function(images), tf.float32), tf.constant([3])))
     return tape.gradient(loss, images)
 
 
@@ -107,6 +107,7 @@ def test_keras_applications(name, tmp_path, monkeypatch):
         np.testing.assert_array_equal(network.variables[path], value, path)
 
     values = model.get_weights()
+    del model, before  # they are large
     wide = keras_network(name, "float64")
     wide.set_weights(values)
     monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
@@ -115,7 +116,8 @@ def test_keras_applications(name, tmp_path, monkeypatch):
     def keras_logits(images):
         return wide(tf.cast(preprocess(images), tf.float64), training=False)
 
-    assert oracles.error(gradient_of_loss(network, images), gradient_of_loss(keras_logits, images)) <= 1e-3
+    gradient, expected = (gradient_of_loss(function, images[:1]) for function in (network, keras_logits))
+    assert oracles.error(gradient, expected) <= 1e-3
 
 
 def test_keras_1_names(tmp_path):
