@@ -128,6 +128,11 @@ class DataSet:
             return iter(data.images.numpy())
         return (image for _, image in each(read, data.items, ahead=16))
 
+    def is_uniform(self, split: str) -> bool:
+        """Have the originals one size, as far as is known without opening files?"""
+        data = self._split(split)
+        return not data.items or all(isinstance(item.source, np.ndarray) for item in data.items)
+
     def _split(self, split: str) -> Split:
         if split not in self.splits:
             raise ValueError(f'split is {split!r}; expected "train" or "test"')

@@ -172,7 +172,9 @@ class Blueprint(Pass):
         try:
             result = super().apply(name, kind, kernel, inputs, parameters)
         except ValueError as error:
-            raise ValueError(f"{name} on {' and '.join(str(tuple(x.shape)) for x in inputs)}: {error}") from error
+            shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
+            height, width = self.images.shape[1:3]
+            raise ValueError(f"{name} on {shapes}: {error} (the images are {height}×{width})") from error
         output_shape = tuple(self.activations[name].shape)
         sources = tuple(self.name_of(x) for x in inputs)
         seen = union([self._fields[source] for source in sources])

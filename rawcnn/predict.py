@@ -15,26 +15,40 @@ from rawcnn.network import Network
 
 
 def predict(
-    network: Network, files: Sequence[Path], *, top: int = 5, progress: Callable[[int, int], None] | None = None
+    network: Network,
+    files: Sequence[Path],
+    *,
+    top: int = 5,
+    unreadable: list[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict]:
     """The `top` classes of each file: {"file", "guesses": [{"class", "label", "probability"}, …]}.
 
-    Images are scaled to cover the network's size and cropped at the centre. ValueError for a file that is no image, or
-    class names that are not as many as the classes.
+    Images are scaled to cover the network's size and cropped at the centre. ValueError for class names that are not as
+    many as the classes, and for a file that is no image: given a list `unreadable`, what is wrong with it goes there.
     """
     labels = network.labels or tuple(str(n) for n in range(network.classes))
     check_labels(network)
     results = []
     for done, file in enumerate(files, start=1):
-        image = _read(file, network.input_size)
-        logits = network(tf.constant(image[None] / np.float32(255)))
-        probabilities = kernels.softmax(logits)[0].numpy()
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        guesses = [{"class": int(c), "label": labels[c], "probability": float(probabilities[c])} for c in best]
-        results.append({"file": str(file), "guesses": guesses})
+        try:
+            results.append(
+                {"file": str(file), "guesses": _guesses(network, _read(file, network.input_size), labels, top)}
+            )
+        except ValueError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
         if progress:
             progress(done, len(files))
     return results
+
+
+def _guesses(network: Network, image: np.ndarray, labels: Sequence[str], top: int) -> list[dict]:
+    logits = network(tf.constant(image[None] / np.float32(255)))
+    probabilities = kernels.softmax(logits)[0].numpy()
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"class": int(c), "label": labels[c], "probability": float(probabilities[c])} for c in best]
 
 
 def _read(file: Path, size: int) -> np.ndarray:

@@ -211,13 +211,13 @@ def log_probabilities(
 ) -> Iterator[np.ndarray]:
     """For each image of `split` in order, log of its mean softmax over the views: float64 [classes].
 
-    `batch` views of one shape run at a time. Uncropped views run eagerly, an image with its mirror at a time, unless
-    `compile` says otherwise: photographs have hundreds of shapes, each of which would be traced anew, and an eager
-    walk keeps its activations. Where all images are of one size, compile="graph" is faster.
+    `batch` views of one shape run at a time. Uncropped views of files run eagerly, an image with its mirror at a time,
+    unless `compile` says otherwise: photographs have hundreds of shapes, each of which would be traced anew, and an
+    eager walk keeps its activations.
     """
     cut, _ = PROTOCOLS[protocol]
     sides = scales_for(network, protocol, scales)
-    if cut is uncropped and compile == "auto":
+    if cut is uncropped and compile == "auto" and not data.is_uniform(split):
         batch, compile = 2, "eager"
 
     def log_softmax(views):

@@ -15,6 +15,7 @@ import typer
 from rawcnn.cli import files, learn, look, ship, study
 from rawcnn.console import fail
 
+EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped
 
 app = typer.Typer(
@@ -72,14 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
-        if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, ValueError | OSError | RuntimeError)):
+        if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED)):
             raise
         fail(f"{usage()} (see rawcnn --help)" if usage else _plainly(error))
         sys.exit(2)
 
 
 def _plainly(error: Exception) -> object:
-    """What the system says about a file, in words instead of an error number."""
+    """What the system says about a file, in words instead of an error number, and about too little memory."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {error or 'take a smaller network or batch'}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}; name another path"
     return error

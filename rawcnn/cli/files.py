@@ -39,7 +39,7 @@ def fetch_weights(
     output: Annotated[Path | None, typer.Option(help="Write them under our names: .safetensors or .npz.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Download published weights into Keras's cache, with the names of ImageNet's classes."""
+    """Download published weights into Keras's cache; --output writes them with the names of ImageNet's classes."""
     from rawcnn.models import find
     from rawcnn.weights.fetch import fetch, fetch_labels
 
@@ -57,9 +57,14 @@ def _convert(
 ):
     """Load, and write where an output is named; `labels` is a file of names, or the names."""
     from rawcnn.labels import check_labels, read_labels
-    from rawcnn.weights import save_weights
+    from rawcnn.weights import Misfit, save_weights
 
-    network = network_for(model, file, classes=classes, size=size, options=option)
+    with screen.err.status(f"reading {file}"):
+        try:
+            network = network_for(model, file, classes=classes, size=size, options=option)
+        except Misfit as error:
+            screen.emit({"model": model, "file": str(file), "problems": error.problems})
+            raise
     if labels:
         network.labels = read_labels(labels) if isinstance(labels, Path) else labels
         check_labels(network)
@@ -79,14 +84,14 @@ def show_weights(file: File, as_json: Json = False) -> None:
 
     from rawcnn.weights import describe
     from rawcnn.weights.files import opened
-    from rawcnn.weights.schemes import form
+    from rawcnn.weights.schemes import form_of
 
     screen = Screen(as_json)
     about = describe(file)
     with opened(file) as tensors:
         rows = [(name, "×".join(map(str, t.shape)), t.dtype, prod(t.shape)) for name, t in tensors.items()]
         listed = {name: {"shape": t.shape, "dtype": t.dtype} for name, t in tensors.items()}
-        names = form(tensors) or "unknown"
+        names = form_of(tensors) or "unknown"
     screen.table(str(file), ("tensor", "shape", "type", "values"), rows, text=("tensor", "shape", "type"))
     screen.say(f"{len(rows)} tensors, {sum(row[3] for row in rows):,} values; names: {names}")
     screen.emit({"about": about, "names": names, "tensors": listed})

@@ -147,9 +147,12 @@ def predict(
     screen.settings(model=model, weights=weights or "random", labels=labels, **shown)
     if labels:
         network.labels = read_labels(labels)
+    unreadable: list[str] = []
     with screen.bar("predicting") as told:
-        results = predict_images(network, images, top=top, progress=told)
+        results = predict_images(network, images, top=top, unreadable=unreadable, progress=told)
     for result in results:
         rows = [(g["label"], f"{g['probability']:.2%}") for g in result["guesses"]]
         screen.table(result["file"], ("class", "probability"), rows, text=("class",))
     screen.emit(results)
+    if unreadable:
+        raise ValueError("; ".join(unreadable))

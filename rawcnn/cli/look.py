@@ -36,7 +36,7 @@ Picture = Annotated[Path, typer.Option(help="The PNG file to write.")]
 def filters(
     model: Model,
     weights: Weights = None,
-    layer: Annotated[str, typer.Option(help="A convolution that reads the image.")] = "conv1",
+    layer: Annotated[str | None, typer.Option(help="A convolution that reads the image; the first otherwise.")] = None,
     scale: Annotated[int, typer.Option(help="Screen pixels a weight.", min=1)] = 16,
     output: Picture = Path("filters.png"),
     option: Options = None,
@@ -44,11 +44,12 @@ def filters(
     seed: Seed = 0,
 ) -> None:
     """The filters of the first layer, as colours."""
-    from rawcnn.visualize import filter_grid, save_png
+    from rawcnn.visualize import filter_grid, first_layers, save_png
 
     screen = Screen(as_json)
     writable(output, ".png")
     network = network_for(model, weights, seed=seed, options=option)
+    layer = layer or first_layers(network)[0]
     screen.settings(model=model, weights=weights or "random", layer=layer, scale=scale, seed=seed)
     save_png(output, filter_grid(network, layer), scale)
     screen.say(f"wrote {output}")

@@ -44,12 +44,21 @@ class Model:
         }
 
     def configured(self, classes: int, **options) -> Callable:
-        """The function with its settings; ValueError for one that it does not have."""
+        """The function with its settings; ValueError for one that it does not have, or of another type than its own."""
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             known = ", ".join(f"{name}={value!r}" for name, value in self.options.items()) or "none"
             raise ValueError(f"this model has no option {', '.join(unknown)}; its options are {known}")
+        for name, value in options.items():
+            own = self.options[name]
+            if isinstance(value, bool) is not isinstance(own, bool) or not isinstance(value, _like(own)):
+                raise ValueError(f"{name} is {value!r}; expected a value like {own!r}")
         return partial(self.function, classes=classes, **options)
+
+
+def _like(value: object) -> tuple[type, ...]:
+    """The types that an option of this value takes."""
+    return (float, Integral) if isinstance(value, float) else (Integral,) if isinstance(value, int) else (type(value),)
 
 
 _ALEXNET = "Krizhevsky et al. 2012"

@@ -33,6 +33,22 @@ from rawcnn.network import Pass
 ONE_FURTHER = ((-1, 1), (-1, 1))  # a map moved up and left by a pixel
 
 
+def nasnet_mobile(
+    net: Pass, images: tf.Tensor, *, path_dropout: float = 0.0, auxiliary: bool = False, classes: int = 1000
+) -> tf.Tensor:
+    """NASNet-A (4 @ 1056): images [B,224,224,3] → logits [B,classes]."""
+    published = partial(nasnet, repeats=4, width=44, stem_width=32, skip_reduction=False)
+    return published(net, images, path_dropout=path_dropout, auxiliary=auxiliary, classes=classes)
+
+
+def nasnet_large(
+    net: Pass, images: tf.Tensor, *, path_dropout: float = 0.3, auxiliary: bool = False, classes: int = 1000
+) -> tf.Tensor:
+    """NASNet-A (6 @ 4032): images [B,331,331,3] → logits [B,classes]."""
+    published = partial(nasnet, repeats=6, width=168, stem_width=96, skip_reduction=True)
+    return published(net, images, path_dropout=path_dropout, auxiliary=auxiliary, classes=classes)
+
+
 def nasnet(
     net: Pass,
     images: tf.Tensor,
@@ -41,35 +57,33 @@ def nasnet(
     width: int,
     stem_width: int,
     skip_reduction: bool,
-    path_dropout: float = 0.0,
-    auxiliary: bool = False,
-    classes: int = 1000,
+    path_dropout: float,
+    auxiliary: bool,
+    classes: int,
 ) -> tf.Tensor:
     """Figure 2, ImageNet: images [B,H,W,3] → logits [B,classes].
 
     `repeats` normal cells (N) of `width` channels (F), the same of twice and of four times as many, and reduction cells
     between. With `skip_reduction` a cell behind a reduction reads the map before it. `path_dropout` is the share of
-    paths dropped in the last cell in training; it grows linearly from the first. `auxiliary` adds the head at 2/3.
+    paths dropped in the last cell in training; it grows linearly from the first cell on, but not, as in the paper's
+    appendix, over the steps of the training too. `auxiliary` adds the head at 2/3. ValueError for an impossible share.
     """
+    if not 0 <= path_dropout < 1:
+        raise ValueError(f"path_dropout is {path_dropout}; expected a share of 0 or more, below 1")
     x = conv(net, "stem", images, stem_width, 3, stride=2, padding="VALID", bias=False)
-    x, before = _norm(net, "stem/bn", x), None
+    x = _norm(net, "stem/bn", x)
     cells = 3 * repeats + 4
-    done = 0
-
-    def cell(kind, name, x, before, width):
-        nonlocal done
-        done += 1
-        return kind(net, name, x, before, width, path_dropout * done / cells), x
-
-    x, before = cell(reduction_cell, "stem_1", x, before, width // 4)
-    x, before = cell(reduction_cell, "stem_2", x, before, width // 2)
+    dropped = iter(path_dropout * number / cells for number in range(1, cells + 1))  # cell by cell
+    x, before = reduction_cell(net, "stem_1", x, None, width // 4, next(dropped)), x
+    x, before = reduction_cell(net, "stem_2", x, before, width // 2, next(dropped)), x
     for stage in range(3):
+        channels = width * 2**stage
         if stage > 0:
             skipped = before
-            x, before = cell(reduction_cell, f"reduction_{stage}", x, before, width * 2**stage)
+            x, before = reduction_cell(net, f"reduction_{stage}", x, before, channels, next(dropped)), x
             before = skipped if skip_reduction else before
-        for index in range(repeats):
-            x, before = cell(normal_cell, f"normal_{stage * repeats + index + 1}", x, before, width * 2**stage)
+        for number in range(stage * repeats + 1, (stage + 1) * repeats + 1):
+            x, before = normal_cell(net, f"normal_{number}", x, before, channels, next(dropped)), x
         if stage == 1 and auxiliary and net.train:
             net.auxiliary.append(auxiliary_head(net, "auxiliary", x, classes))
     x = global_average_pool(net, "pool", relu(net, x))  # [B,6·4·width]
@@ -173,7 +187,3 @@ def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tenso
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1, momentum=0.9997)
     x = conv_bn_relu(net, f"{name}/conv2", x, 768, tuple(x.shape[1:3]), padding="VALID", momentum=0.9997)
     return dense(net, f"{name}/fc", x, classes)
-
-
-nasnet_mobile = partial(nasnet, repeats=4, width=44, stem_width=32, skip_reduction=False)
-nasnet_large = partial(nasnet, repeats=6, width=168, stem_width=96, skip_reduction=True, path_dropout=0.3)

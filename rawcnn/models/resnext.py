@@ -28,6 +28,8 @@ def resnext(
     classes: int = 1000,
 ) -> tf.Tensor:
     """Table 1: images [B,224,224,3] → logits [B,classes]; `cardinality` groups, each `width` channels wide in conv2."""
+    if min(cardinality, width) < 1:
+        raise ValueError(f"cardinality is {cardinality}, width {width}; expected 1 or more")
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, epsilon=1e-5)  # [B,112,112,64]
     x = max_pool(net, "pool1", x, 3, 2, padding=ONE_AROUND)  # [B,56,56,64]
     for stage, count in enumerate(blocks):  # conv2 … conv5

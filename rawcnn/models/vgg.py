@@ -37,10 +37,10 @@ def vgg(net: Pass, images: tf.Tensor, *, column, classes: int = 1000) -> tf.Tens
             size, width = entry if isinstance(entry, tuple) else (3, entry)
             x = relu(net, conv(net, f"conv{stage}_{number}", x, width, size, initial=glorot_uniform))
         x = max_pool(net, f"pool{stage}", x, 2, 2)  # 224 → 112 → 56 → 28 → 14 → 7
-    x = dropout(
-        net, "drop6", relu(net, dense(net, "fc6", x, 4096, initial=glorot_uniform)), 0.5
-    )  # [B,25088] → [B,4096]
-    x = dropout(net, "drop7", relu(net, dense(net, "fc7", x, 4096, initial=glorot_uniform)), 0.5)
+    x = relu(net, dense(net, "fc6", x, 4096, initial=glorot_uniform))  # [B,25088] → [B,4096]
+    x = dropout(net, "drop6", x, 0.5)
+    x = relu(net, dense(net, "fc7", x, 4096, initial=glorot_uniform))  # [B,4096]
+    x = dropout(net, "drop7", x, 0.5)
     return dense(net, "fc8", x, classes, initial=glorot_uniform)
 
 

@@ -16,22 +16,28 @@ from rawcnn.preprocessing import PREPROCESSING
 from rawcnn.visualize.picture import grid, normalize
 
 
-def filter_grid(network: Network, layer: str = "conv1", *, columns: int | None = None, gap: int = 1) -> np.ndarray:
+def filter_grid(network: Network, layer: str | None = None, *, columns: int | None = None, gap: int = 1) -> np.ndarray:
     """The filters of a convolution that reads the image, as RGB tiles: float [rows·.., columns·.., 3] in [0,1].
 
-    Each filter is stretched to [0,1] by itself, so zero is another grey in each. It is shown as it weighs the pixels
-    of the image, with the network's preprocessing multiplied in. ValueError for a layer that does not read the image.
+    Without a `layer`, those of the first. Each filter is stretched to [0,1] by itself, so zero is another grey in each.
+    It is shown as it weighs the pixels of the image, with the network's preprocessing multiplied in. ValueError for a
+    layer that does not read the image.
     """
+    layer = layer or first_layers(network)[0]
     operation = network.operation(layer)
     if operation.kind != "conv" or operation.inputs != ("images",):
-        possible = [o.name for o in network.ledger if o.kind == "conv" and o.inputs == ("images",)]
         raise ValueError(
             f"{layer} is a {operation.kind} layer that reads {operation.input_shapes[0][-1]} channels of "
-            f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of {', '.join(possible) or 'none'}"
+            f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of {', '.join(first_layers(network))}"
         )
     filters = network.variables[f"{layer}/filters"].numpy()  # [kh,kw,3,C]
     seen = np.einsum("rc,hwco->ohwr", _pixel_weights(network.preprocessing), filters)  # [C,kh,kw,3]
     return grid([normalize(f) for f in seen], columns, gap)
+
+
+def first_layers(network: Network) -> list[str]:
+    """Names of the convolutions that read the image."""
+    return [o.name for o in network.ledger if o.kind == "conv" and o.inputs == ("images",)]
 
 
 def _pixel_weights(preprocessing: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.numpy import save
 
 from rawcnn.network import Network
 from rawcnn.weights.files import Tensors, metadata, opened
-from rawcnn.weights.schemes import Scheme, form, recognise, settings_of
+from rawcnn.weights.schemes import Scheme, form_of, recognise, settings_of
 
 __all__ = ["Misfit", "describe", "load_weights", "published_settings", "save_weights"]
 
@@ -24,15 +25,17 @@ SHOWN = 20  # problems in the message about a file of another network
 
 
 class Misfit(ValueError):
-    """A file that does not fit its network. Its message lists all `problems`, a sentence a tensor, or where a file has
-    little of the network, which is then another one, the first of them."""
+    """A file that does not fit its network: `problems` has a sentence for each tensor.
 
-    def __init__(self, path: Path, network: Network, problems: list[str]):
+    So has the message; but where little fits, the file being another network's, it has the first of them.
+    """
+
+    def __init__(self, path: Path, network: Network, problems: Sequence[str], hint: str = ""):
         self.problems = tuple(problems)
-        shown = self.problems
-        if len(shown) > max(SHOWN, len(network.variables) // 4):
-            shown = (*shown[:SHOWN], f"and {len(shown) - SHOWN} more")
-        super().__init__(f"{path} does not fit {network.name}, nothing was loaded: {'; '.join(shown)}")
+        told, more = "; ".join(problems), len(problems) - SHOWN
+        if len(problems) > max(SHOWN, len(network.variables) // 4):
+            told = f"it may be of another network: {'; '.join(problems[:SHOWN])}; and {more} more"
+        super().__init__(f"{path} does not fit {network.name}, nothing was loaded: {told}{hint}")
 
 
 def load_weights(network: Network, path: str | Path) -> None:
@@ -45,15 +48,23 @@ def load_weights(network: Network, path: str | Path) -> None:
     path = Path(path)
     with opened(path) as tensors:
         scheme = _recognised(network, path, tensors)
-        problems = _problems(network, scheme, tensors)
-        if problems:
-            raise Misfit(path, network, problems)
+        differing = _differing(network, settings_of(scheme.form, network.name, tensors))
+        hint = f"; published with {_words(differing)}: create it so" if differing else ""
+        if problems := _problems(network, scheme, tensors):
+            raise Misfit(path, network, problems, hint)
         values = {}
         for variable, source in scheme.sources.items():
             read = [tensors[name].read().astype(np.float32, copy=False) for name in source.names]
             values[variable] = source.convert(*read)
-        published = settings_of(scheme.form, network.name, tensors)
-    _warn(network, path, scheme.form, published)
+    if problems := [f"{variable} has values that are no numbers" for variable in values if _broken(values[variable])]:
+        raise Misfit(path, network, problems)
+    if differing:
+        have = _words({key: network.settings[key] for key in differing})
+        warnings.warn(
+            f"{path.name} holds {scheme.form}'s weights, published with {_words(differing)}; this {network.name} has "
+            f"{have} and will give other outputs: create it with theirs",
+            stacklevel=2,
+        )
     for variable, value in values.items():
         network.variables[variable].assign(value)
 
@@ -61,7 +72,7 @@ def load_weights(network: Network, path: str | Path) -> None:
 def published_settings(model: str, path: str | Path) -> dict[str, object]:
     """The settings of `rawcnn.create` with which the model of a file was published; {} where its names do not tell."""
     with opened(path) as tensors:
-        return settings_of(form(tensors), model, tensors)
+        return settings_of(form_of(tensors), model, tensors)
 
 
 def _recognised(network: Network, path: Path, tensors: Tensors) -> Scheme:
@@ -91,18 +102,21 @@ def _problems(network: Network, scheme: Scheme, tensors: Tensors) -> list[str]:
     return problems + [f"unexpected {name} {tensors[name].shape}" for name in left]
 
 
-def _warn(network: Network, path: Path, form: str, published: dict[str, object]) -> None:
+def _broken(value: np.ndarray) -> bool:
+    """Is there an infinity or a NaN in it?"""
+    return not np.isfinite(value.sum(dtype=np.float64))
+
+
+def _differing(network: Network, published: dict[str, object]) -> dict[str, object]:
+    """The settings with which the published network was made otherwise than this one."""
     differing = {k: v for k, v in published.items() if network.settings.get(k, v) != v}
     if network.settings.get("preprocessing") == "none":  # somebody else does it
         differing.pop("preprocessing", None)
-    if differing:
-        wanted = ", ".join(f"{key}={value!r}" for key, value in differing.items())
-        have = ", ".join(f"{key}={network.settings[key]!r}" for key in differing)
-        warnings.warn(
-            f"{path.name} holds {form}'s weights, published with {wanted}; this {network.name} has {have} and will "
-            "give other outputs: create it with theirs",
-            stacklevel=3,
-        )
+    return differing
+
+
+def _words(settings: dict[str, object]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in settings.items())
 
 
 def save_weights(network: Network, path: str | Path, variables=None) -> None:
@@ -133,8 +147,11 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
 
 def describe(path: str | Path) -> dict:
     """What `save_weights` wrote about the network: its name, settings and class names; {} for files of others."""
-    told = metadata(Path(path)).get("rawcnn", "{}")
     try:
-        return json.loads(told)
+        about = json.loads(metadata(Path(path)).get("rawcnn", "{}"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} says about its network what is no JSON: {error}") from error
+    kinds: dict[str, tuple[type, ...]] = {"network": (str,), "settings": (dict,), "labels": (list, type(None))}
+    if not isinstance(about, dict) or any(k in about and not isinstance(about[k], kinds[k]) for k in kinds):
+        raise ValueError(f"{path} says about its network what rawcnn never writes: {str(about)[:80]}")
+    return about

@@ -58,6 +58,6 @@ def _get(address: str, md5: str) -> Path:
             return Path(keras.utils.get_file(origin=address, file_hash=md5, cache_subdir="models"))
     except Exception as error:  # Keras raises a bare Exception where it cannot download
         raise ValueError(
-            f"{address} could not be downloaded ({one_line(error)}); go online once, or bring the file and give it to "
-            "rawcnn weights import"
+            f"Keras's file could not be downloaded ({one_line(error)}); go online once, or bring the file and give it "
+            "to rawcnn weights import"
         ) from error

@@ -12,12 +12,14 @@ restricted reader alone, and files that point into other files are refused.
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,11 @@ def opened(path: str | Path) -> Iterator[Tensors]:
     if kind not in READERS:
         raise ValueError(f"{path} has the ending {path.suffix!r}; expected {', '.join(READERS)}")
     if not path.is_file():
-        raise ValueError(f"there is no weights file {path}")
+        raise ValueError(
+            f"{path} is a folder, no weights file" if path.is_dir() else f"there is no weights file {path}"
+        )
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; expected a weights file")
     with ExitStack() as stack:
         with _readable(path):
             tensors = READERS[kind](path, stack)
@@ -101,23 +107,33 @@ def _safetensors(path: Path, stack: ExitStack) -> dict[str, Stored]:
 SAFETENSORS_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}  # and the bits
 
 
+NPY_HEADER = 2**14  # bytes: more than any header that NumPy reads
+NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
 def _npz(path: Path, stack: ExitStack) -> dict[str, Stored]:
     """Each member begins with a header that says its shape: that much is unpacked, and nothing else."""
     archive = stack.enter_context(zipfile.ZipFile(path))
     tensors = {}
-    for member in archive.namelist():
+    for member in archive.infolist():
         with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, _, dtype = read_header[version](file)
+            start = io.BytesIO(file.read(NPY_HEADER))
+        version = np.lib.format.read_magic(start)
+        shape, _, dtype = NPY_HEADERS[version](start)
         if dtype.hasobject:
-            raise Refused(f"holds pickled Python objects in {member}; only plain arrays are read")
+            raise Refused(f"holds pickled Python objects in {member.filename}; only plain arrays are read")
+        claimed = start.tell() + prod(shape) * dtype.itemsize
+        if member.file_size != claimed:
+            raise Refused(
+                f"would unpack {member.filename} to {member.file_size:,} bytes; its header claims {claimed:,}"
+            )
 
-        tensors[member.removesuffix(".npy")] = Stored(tuple(shape), dtype.name, partial(_npz_member, archive, member))
+        name = member.filename.removesuffix(".npy")
+        tensors[name] = Stored(tuple(shape), dtype.name, partial(_npz_member, archive, member))
     return tensors
 
 
-def _npz_member(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+def _npz_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

@@ -76,25 +76,25 @@ def _nasnet(repeats: int) -> Rules:
     )
 
 
-def sources(network: Network, file: str, names: Iterable[str]) -> dict[str, Source] | None:
+def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
     """Each variable's place in a file of `names`, but for auxiliary heads; None for a network that Keras has not.
 
-    `file` is the file of the model's function: vgg, resnet, …
+    `family` is the file that the model is written in: vgg, resnet, …
     """
     names = set(names)
-    if file == "nasnet":
+    if family == "nasnet":
         rules = _nasnet(repeats=sum(bool(re.fullmatch(r"normal_\d+", o.name)) for o in network.ledger) // 3)
     elif network.name in ("inception_v3", "inception_resnet_v2"):
         rules = INCEPTION
-    elif file in ("vgg", "resnet"):
-        rules = {"vgg": VGG, "resnet": RESNET}[file]
+    elif family in ("vgg", "resnet"):
+        rules = {"vgg": VGG, "resnet": RESNET}[family]
     else:
         return None
     called = {o.name: layer for o in network.ledger if o.parameters and (layer := renamed(o.name, rules))}
     if rules is INCEPTION:
         called |= _counted(network, called, names)
     found = {path: p for path, p in network.parameters.items() if p.operation in called}
-    return {path: _source(p, called[p.operation], names, file) for path, p in found.items()}
+    return {path: _source(p, called[p.operation], names, family) for path, p in found.items()}
 
 
 def _counted(network: Network, named: Iterable[str], names: set[str]) -> dict[str, str]:
@@ -109,28 +109,28 @@ def _counted(network: Network, named: Iterable[str], names: set[str]) -> dict[st
     return called
 
 
-def _source(parameter: Parameter, layer: str, names: set[str], file: str) -> Source:
+def _source(parameter: Parameter, layer: str, names: set[str], family: str) -> Source:
     operation, leaf = parameter.path.rsplit("/", 1)
     name, shape = f"{layer}/{LEAVES[leaf]}", parameter.shape
     if re.search(r"/depthwise\d$", operation):
         return transposed(f"{layer}/depthwise_kernel", shape, (0, 1, 3, 2))
     if re.search(r"/pointwise\d$", operation):
         return plain(f"{layer}/pointwise_kernel", shape)
-    if leaf == "scale" and file.startswith("inception") and name not in names:
+    if leaf == "scale" and family.startswith("inception") and name not in names:
         return constant(1.0, shape)
     bias = f"{layer.removesuffix('_bn')}_conv/bias"
-    if leaf == "mean" and file == "resnet" and bias in names:
+    if leaf == "mean" and family == "resnet" and bias in names:
         return Source((name, bias), (shape, shape), lambda mean, bias: mean - bias)
-    if leaf == "variance" and file == "resnet":
+    if leaf == "variance" and family == "resnet":
         return replace(plain(name, shape), convert=lambda variance: variance + np.float32(RESNET_EPSILON - EPSILON))
     return plain(name, shape)
 
 
-def published(model: str, file: str, names: Iterable[str]) -> dict[str, object]:
+def published(model: str, family: str, names: Iterable[str]) -> dict[str, object]:
     """The settings of `rawcnn.create` with which keras.applications publishes these networks."""
-    settings: dict[str, object] = {"preprocessing": "caffe" if file in ("vgg", "resnet") else "centered"}
+    settings: dict[str, object] = {"preprocessing": "caffe" if family in ("vgg", "resnet") else "centered"}
     if model in ("resnet50", "resnet101", "resnet152"):
         settings["version"] = "v1"
     if model == "inception_v3":
-        settings["count_padding"] = False
+        settings |= {"count_padding": False, "auxiliary": False}
     return settings

@@ -24,7 +24,7 @@ class Scheme:
     unused: tuple[str, ...] = ()  # endings of tensors that nothing here needs
 
 
-def form(names: Iterable[str]) -> str:
+def form_of(names: Iterable[str]) -> str:
     """ "rawcnn", "Keras" or "PyTorch"; "" for names that are none of theirs."""
     names = tuple(names)
     if any(name.endswith(OWN_LEAVES) for name in names):
@@ -37,27 +37,27 @@ def form(names: Iterable[str]) -> str:
 def recognise(network: Network, names: Iterable[str]) -> Scheme:
     """The network in a file with these names. ValueError for names of no known form, or of none of this network."""
     names = tuple(names)
-    found = form(names)
+    found = form_of(names)
     if found == "rawcnn":
         return Scheme(found, {path: plain(path, p.shape) for path, p in network.parameters.items()})
     if found == "":
         some = ", ".join(names[:3]) or "none at all"
         raise ValueError(f"its names are of no known form ({some}); expected rawcnn's, Keras's or PyTorch's")
-    sources = OTHERS[found].sources(network, file_of(network.name), names)
+    sources = OTHERS[found].sources(network, family_of(network.name), names)
     if sources is None:
         published = settings_of(found, network.name, names)
-        form_of = {k: v for k, v in published.items() if k != "preprocessing" and network.settings.get(k, v) != v}
-        hint = f"; create it with {', '.join(f'{k}={v!r}' for k, v in form_of.items())}" if form_of else ""
+        other = {k: v for k, v in published.items() if k != "preprocessing" and network.settings.get(k, v) != v}
+        hint = f"; create it with {', '.join(f'{k}={v!r}' for k, v in other.items())}" if other else ""
         raise ValueError(f"its names are {found}'s, such as {names[0]}, and {network.name} has no such form{hint}")
     return Scheme(found, sources, torch.UNUSED if found == "PyTorch" else ())
 
 
 def settings_of(form: str, model: str, names: Iterable[str]) -> dict[str, object]:
     """The settings of `rawcnn.create` with which `model` was published in this form."""
-    return OTHERS[form].published(model, file_of(model), names) if form in OTHERS else {}
+    return OTHERS[form].published(model, family_of(model), names) if form in OTHERS else {}
 
 
-def file_of(model: str) -> str:
+def family_of(model: str) -> str:
     """The file that a model is written in: resnet for resnet50; "" for one that is not in MODELS."""
     try:
         function = find(model).function

@@ -43,17 +43,17 @@ SENET: Rules = (
 )
 
 
-def sources(network: Network, file: str, names: Iterable[str]) -> dict[str, Source] | None:
+def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
     """Each variable's place in a state dict of `names`; None for a network that has no such form.
 
-    `file` is the file of the model's function: alexnet, vgg, …
+    `family` is the file that the model is written in: alexnet, vgg, …
     """
     if network.name in INCEPTIONS and network.settings.get("torchvision", True):
         rules = INCEPTIONS[network.name]
-    elif network.name == "alexnet_one_tower" or (file == "vgg" and network.name != "vgg_a_lrn"):
+    elif network.name == "alexnet_one_tower" or (family == "vgg" and network.name != "vgg_a_lrn"):
         rules = _sequential(network)
-    elif file in ("resnet", "resnext", "senet"):
-        rules = SENET if file == "senet" else RESNET
+    elif family in ("resnet", "resnext", "senet"):
+        rules = SENET if family == "senet" else RESNET
     else:
         return None
     called = {p.operation: renamed(p.operation, rules) for p in network.parameters.values()}
@@ -93,7 +93,7 @@ def _sequential(network: Network) -> Rules:
     return ((r"(\w+)", lambda name: places[name]),)
 
 
-def published(model: str, file: str, names: Iterable[str]) -> dict[str, object]:
+def published(model: str, family: str, names: Iterable[str]) -> dict[str, object]:
     """The settings of `rawcnn.create` with which the networks of these names were published."""
     if model == "googlenet":
         heads = any(name.startswith("aux") for name in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -295,3 +296,28 @@ def test_devices_that_cannot_share_a_layer():
 def test_devices_that_are_not_there():
     with pytest.raises(ValueError, match=r"no device GPU:7; it has CPU:0, CPU:1"):
         rawcnn.create("alexnet", classes=10, size=67, devices=("GPU:7", "cpu:0", "/device:CPU:1", "/CPU:0"))
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("resnext50", {"cardinality": 0}, "cardinality is 0, width 4; expected 1 or more"),
+        ("resnext50", {"cardinality": "x"}, "cardinality is 'x'; expected a value like 32"),
+        ("resnext50", {"width": 2.5}, "width is 2.5; expected a value like 4"),
+        ("inception_v3", {"auxiliary": 1}, "auxiliary is 1; expected a value like False"),
+        ("nasnet_large", {"path_dropout": 1.5}, "path_dropout is 1.5; expected a share of 0 or more, below 1"),
+        ("nasnet_mobile", {"path_dropout": "much"}, "path_dropout is 'much'; expected a value like 0.0"),
+    ],
+)
+def test_options_that_cannot_be(name, options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        rawcnn.create(name, size=75, **options)
+
+
+def test_drop_path_grows_from_cell_to_cell():
+    """NASNet's last cell drops the share that is named, the first of k cells the k-th part of it."""
+    blueprint = network.draw(models.find("nasnet_mobile").configured(5, path_dropout=0.16), (1, 64, 64, 3), train=True)
+    rates = {o.name.split("/")[0]: o.settings["rate"] for o in blueprint.ledger if o.kind == "drop_path"}
+    assert [rates[name] for name in ("stem_1", "stem_2", "normal_1", "normal_12")] == pytest.approx(
+        [0.01, 0.02, 0.03, 0.16]
+    )
