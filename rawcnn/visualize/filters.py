@@ -24,11 +24,11 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
     layer that does not read the image.
     """
     layer = layer or first_layers(network)[0]
-    operation = network.operation(layer)
+    operation, able = network.operation(layer), ", ".join(first_layers(network))
     if operation.kind != "conv" or operation.inputs != ("images",):
         raise ValueError(
             f"{layer} is a {operation.kind} layer that reads {operation.input_shapes[0][-1]} channels of "
-            f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of {', '.join(first_layers(network))}"
+            f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of {able}"
         )
     filters = network.variables[f"{layer}/filters"].numpy()  # [kh,kw,3,C]
     seen = np.einsum("rc,hwco->ohwr", _pixel_weights(network.preprocessing), filters)  # [C,kh,kw,3]
