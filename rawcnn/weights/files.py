@@ -127,7 +127,6 @@ def _npz(path: Path, stack: ExitStack) -> dict[str, Stored]:
             raise Refused(
                 f"would unpack {member.filename} to {member.file_size:,} bytes; its header claims {claimed:,}"
             )
-
         name = member.filename.removesuffix(".npy")
         tensors[name] = Stored(tuple(shape), dtype.name, partial(_npz_member, archive, member))
     return tensors
@@ -141,7 +140,7 @@ def _npz_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
 def _h5(path: Path, stack: ExitStack) -> dict[str, Stored]:
     """A layer's variables are where `weight_names` of its group says: `conv1_conv/kernel:0`."""
     file = stack.enter_context(h5py.File(path, "r"))
-    root: Any = file.get("model_weights", file)  # the former in the file of a whole model
+    root: Any = _inside(file, "model_weights") if "model_weights" in file else file  # of a whole model
     if "layer_names" not in root.attrs:
         raise Refused("is not in Keras's legacy form (it names no layers); expected what Keras publishes or saves")
     tensors = {}

@@ -94,6 +94,23 @@ def test_train_evaluate_predict_and_resume(rawcnn_command, small_run, tmp_path):
     assert len(json.loads((small_run / "history.json").read_text())) == 2
 
 
+def test_a_bad_image_loses_no_prediction(rawcnn_command, tmp_path):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "image.png")
+    (tmp_path / "text.png").write_text("no image")
+    files = (tmp_path / "text.png", tmp_path / "image.png")
+    code, out, err = rawcnn_command("predict", "cifar_resnet20", *files, "--json")
+    assert code == 2 and "text.png cannot be read as an image" in err and "Traceback" not in err
+    assert [result["file"] for result in json.loads(out)] == [str(files[1])]
+
+
+def test_all_that_does_not_fit_is_listed(rawcnn_command, data_folder):
+    source = data_folder / "cifar-resnet20-torch.safetensors"
+    code, out, err = rawcnn_command("weights", "import", "cifar_resnet44", source, "--json")
+    assert code == 2 and "it may be of another network" in err and "; and " in err
+    problems = json.loads(out)["problems"]
+    assert len(problems) > 100 and all(problem.startswith("missing ") for problem in problems)
+
+
 def test_weights_import_and_show(rawcnn_command, data_folder, tmp_path):
     source = data_folder / "cifar-resnet20-torch.safetensors"
     ours = tmp_path / "ours.safetensors"
