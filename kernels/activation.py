@@ -1,11 +1,13 @@
 """Rectifiers and softmax.
 
-Three rectifiers share one forward pass and differ only in what they send back, which is all that tells the
+Four rectifiers share one forward pass and differ only in what they send back, which is all that tells the
 gradient, the deconvnet and guided backpropagation apart (Springenberg et al. 2014, figure 1):
 
   relu             the gradient: passes where the input was positive (Nair & Hinton 2010)
   deconvnet_relu   rectifies what comes back instead (Zeiler & Fergus 2013, section 2.1)
   guided_relu      both at once (Springenberg et al. 2014, section 3.4)
+  redirected_relu  the gradient, and where the input was not positive, what would raise it: a unit that nothing
+                   excites can still be climbed towards (lucid's redirected_relu_grad)
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from kernels.cost import Cost, elementwise_cost
 #                                    relu            g · [x > 0]
 #                                    deconvnet_relu  max(g, 0)
 #                                    guided_relu     max(g, 0) · [x > 0]
+#                                    redirected_relu g · [x > 0] + max(g, 0) · [x ≤ 0]
 #
 #   softmax(z)ᵢ = exp(zᵢ − max z) / Σⱼ exp(zⱼ − max z)          over the last axis; the maximum cancels, and
 #   log_softmax(z)ᵢ = zᵢ − max z − log Σⱼ exp(zⱼ − max z)       keeps exp from overflowing
@@ -41,14 +44,14 @@ def relu_reference(x: np.ndarray) -> np.ndarray:
 
 
 def relu_gradient_reference(
-    x: np.ndarray, gradient: np.ndarray, rule: Literal["relu", "deconvnet", "guided"] = "relu"
+    x: np.ndarray, gradient: np.ndarray, rule: Literal["relu", "deconvnet", "guided", "redirected"] = "relu"
 ) -> np.ndarray:
     """What the rectifier `rule` sends back, one number at a time."""
     back = np.zeros(np.shape(x))
     for place in np.ndindex(back.shape):
-        blocked = rule != "deconvnet" and x[place] <= 0
-        negative = rule != "relu" and gradient[place] < 0
-        back[place] = 0.0 if blocked or negative else float(gradient[place])
+        shut, lowers = x[place] <= 0, gradient[place] < 0
+        stopped = {"relu": shut, "deconvnet": lowers, "guided": shut or lowers, "redirected": shut and lowers}[rule]
+        back[place] = 0.0 if stopped else float(gradient[place])
     return back
 
 
@@ -89,6 +92,12 @@ def guided_relu(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     return tf.nn.relu(x), lambda gradient: guided_relu_gradient(x, gradient)
 
 
+@tf.custom_gradient
+def redirected_relu(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """max(x, 0), any shape; backward, where x was not positive, what would raise it passes. For gradient ascent."""
+    return tf.nn.relu(x), lambda gradient: redirected_relu_gradient(x, gradient)
+
+
 def widened(x: tf.Tensor) -> tf.Tensor:
     """bfloat16 → float32, in which sums over many classes keep their digits; other types as they are."""
     return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
@@ -124,6 +133,11 @@ def deconvnet_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 def guided_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """max(g, 0) · [x > 0]."""
     return tf.where(x > 0, tf.nn.relu(gradient), 0)
+
+
+def redirected_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """g where x > 0, max(g, 0) elsewhere."""
+    return tf.where(x > 0, gradient, tf.nn.relu(gradient))
 
 
 def softmax_gradient(probabilities: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:

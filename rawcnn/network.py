@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, NamedTuple
@@ -77,6 +78,10 @@ class Operation:
     kernel: Callable[..., tf.Tensor] = dataclass_field(repr=False)  # (*inputs, *parameters) → output
 
 
+class Ended(Exception):
+    """A walk has all that was wanted of it."""
+
+
 class Pass:
     """One walk through a model: hands out the variables, keeps the activations and the new statistics."""
 
@@ -98,6 +103,7 @@ class Pass:
         self.activations: dict[str, tf.Tensor] = {}
         self.statistics: dict[str, tf.Tensor] = {}
         self.auxiliary: list[tf.Tensor] = []  # logits of auxiliary classifiers, in training
+        self.wanted: frozenset[str] = frozenset()  # the walk ends when it has these activations; when empty, at its end
 
     def variable(
         self, path: str, shape: Sequence[int], initial: Initial, *, trained: bool = True, dtype: tf.DType | None = None
@@ -128,6 +134,11 @@ class Pass:
         A kernel may return (output, *more), as batch normalisation does with its moments: all of it is returned.
         `window`, `cost` (of the output's shape) and `settings` are for the ledger: this walk does not read them.
         """
+        result = self._run(name, kernel, inputs, parameters)
+        self._end_if_complete()
+        return result
+
+    def _run(self, name: str, kernel: Callable, inputs: Sequence[tf.Tensor], parameters: Sequence[tf.Tensor]):
         result = kernel(*inputs, *parameters)
         if name in self.activations:
             raise ValueError(f"two operations are named {name!r}; every name in a model must differ")
@@ -135,6 +146,10 @@ class Pass:
         self.activations[name] = output
         self._names[id(output)] = name  # `activations` keeps the tensor alive, so the id stays its own
         return result
+
+    def _end_if_complete(self) -> None:
+        if self.wanted and self.wanted <= self.activations.keys():
+            raise Ended
 
     def name_of(self, x: tf.Tensor) -> str:
         """Name of the operation that made x; "images" for the input."""
@@ -170,7 +185,7 @@ class Blueprint(Pass):
         self, name, kind, kernel, inputs, parameters=(), *, window=None, cost=lambda output_shape: Cost(), **settings
     ):
         try:
-            result = super().apply(name, kind, kernel, inputs, parameters)
+            result = self._run(name, kernel, inputs, parameters)
         except ValueError as error:
             shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
             height, width = self.images.shape[1:3]
@@ -193,16 +208,27 @@ class Blueprint(Pass):
                 kernel,
             )
         )
+        self._end_if_complete()
         return result
 
 
 def draw(
-    model: Callable, image_shape: Sequence[int], *, train: bool = False, dtype=tf.float32, devices: Sequence[str] = ()
+    model: Callable,
+    image_shape: Sequence[int],
+    *,
+    train: bool = False,
+    dtype=tf.float32,
+    devices: Sequence[str] = (),
+    layers: Sequence[str] = (),
 ) -> Blueprint:
-    """Walk `model` over symbolic images of `image_shape` [B,H,W,3]: no arithmetic, no variables."""
-    with tf.Graph().as_default():
+    """Walk `model` over symbolic images of `image_shape` [B,H,W,3]: no arithmetic, no variables.
+
+    With `layers` the drawing ends with the last of them: what comes after need not fit the images.
+    """
+    with tf.Graph().as_default(), suppress(Ended):
         images = tf.raw_ops.Placeholder(dtype=dtype, shape=image_shape)
         blueprint = Blueprint(images, train=train, dtype=dtype, devices=devices)
+        blueprint.wanted = frozenset(layers)
         model(blueprint, images)
     return blueprint
 
@@ -249,6 +275,11 @@ class Network:
         """Trained parameters, as the papers count."""
         return sum(int(np.prod(v.shape)) for v in self.trained_variables.values())
 
+    @property
+    def head(self) -> str:
+        """Name of the layer whose activations are the logits."""
+        return self.ledger[-1].name
+
     def operation(self, name: str) -> Operation:
         """The ledger's entry for `name`. Raises ValueError with the names that are near."""
         return find_operation(self.ledger, name)
@@ -264,14 +295,36 @@ class Network:
         kind: Callable[..., Pass] = Pass,
     ) -> Forward:
         """`forward` as a pure function of (variables, images); `kind` makes another kind of walk than a Pass."""
-        images = check_images(images)
+        net = self._begin(kind, variables, images, train=train, seed=seed, relu=relu)
+        logits = self.model(net, net.images)
+        return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics)
+
+    def activations(
+        self,
+        images,
+        layers: Sequence[str],
+        *,
+        relu: Callable[[tf.Tensor], tf.Tensor] = kernels.relu,
+        kind: Callable[..., Pass] = Pass,
+    ) -> dict[str, tf.Tensor]:
+        """The activations of some layers for images [B,H,W,3] in [0,1], by a walk that ends with the last of them.
+
+        What comes after them is not computed, not even traced, and need not fit the images: a convolution of AlexNet
+        takes images of any size, though its classifier does not. ValueError for an unknown layer.
+        """
+        net = self._begin(kind, self.variables, images, relu=relu)
+        net.wanted = frozenset(self.operation(layer).name for layer in layers)
+        with suppress(Ended):
+            self.model(net, net.images)
+        return {layer: net.activations[layer] for layer in layers}
+
+    def _begin(self, kind: Callable[..., Pass], variables, images, *, seed=None, **options) -> Pass:
+        """A walk of this kind, at its start: over preprocessed images, in the network's precision."""
         if seed is not None and len(tf.convert_to_tensor(seed).shape) == 0:
             seed = tf.stack([tf.cast(seed, tf.int32), 0])
         dtype = PRECISIONS[self.precision]
-        inputs = tf.cast(PREPROCESSING[self.preprocessing](images), dtype)
-        net = kind(variables, inputs, train=train, seed=seed, relu=relu, dtype=dtype, devices=self.devices)
-        logits = self.model(net, inputs)
-        return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics)
+        inputs = tf.cast(PREPROCESSING[self.preprocessing](check_images(images)), dtype)
+        return kind(variables, inputs, seed=seed, dtype=dtype, devices=self.devices, **options)
 
     def forward(self, images, train: bool = False, seed=None, relu=kernels.relu) -> Forward:
         """Walk the network over images [B,H,W,3], float RGB in [0,1].

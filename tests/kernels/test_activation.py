@@ -16,6 +16,7 @@ RECTIFIERS = {
     "relu": (activation.relu, activation.relu_gradient),
     "deconvnet": (activation.deconvnet_relu, activation.deconvnet_relu_gradient),
     "guided": (activation.guided_relu, activation.guided_relu_gradient),
+    "redirected": (activation.redirected_relu, activation.redirected_relu_gradient),
 }
 SOFTMAXES = [
     (activation.softmax, activation.softmax_gradient, activation.softmax_reference, tf.nn.softmax),
@@ -49,6 +50,7 @@ def test_rectifier_is_its_reference_exactly(rule, dtype):
         ("relu", [0, 0, 0, 0, 5, -5]),
         ("deconvnet", [5, 0, 5, 0, 5, 0]),
         ("guided", [0, 0, 0, 0, 5, 0]),
+        ("redirected", [5, 0, 5, 0, 5, -5]),
     ],
 )
 def test_what_each_rectifier_sends_back_for_negative_zero_and_positive_input(rule, expected):

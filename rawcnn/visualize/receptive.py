@@ -1,0 +1,18 @@
+"""Which pixels of an image the positions of a layer see, in images of any size."""
+
+from __future__ import annotations
+
+from rawcnn.field import Field
+from rawcnn.network import Network, draw, find_operation
+
+
+def seen_at(network: Network, layer: str, size: tuple[int, int]) -> tuple[tuple[int, ...], Field]:
+    """Output shape [1,h,w,C] or [1,C], and receptive field, of a layer over images of `size` (height, width).
+
+    The field depends on the size, as "SAME" padding does. The layers after need not fit the images. ValueError for an
+    unknown layer, and for images too small for it.
+    """
+    operation = network.operation(layer)
+    if size != (network.input_size, network.input_size):
+        operation = find_operation(draw(network.model, (1, *size, 3), layers=[layer]).ledger, layer)
+    return operation.output_shape, operation.field
