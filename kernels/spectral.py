@@ -184,7 +184,20 @@ def gaussian_blur(images: tf.Tensor, sigma: float) -> tf.Tensor:
     """
     planes = _planes(images, "blur")  # [B,C,H,W]
     down, across = (blur_matrix(length, sigma, planes.dtype.as_numpy_dtype) for length in planes.shape[2:])
-    return _pixels(tf.matmul(tf.matmul(down, planes), across, transpose_b=True), images.dtype)
+    return _pixels(_along_both(planes, down, across), images.dtype)
+
+
+def _along_both(planes: tf.Tensor, down: np.ndarray, across: np.ndarray) -> tf.Tensor:
+    """down · X · acrossᵀ for each X [H,W] of planes [B,C,H,W].
+
+    As products of two matrices: batched ones, of one channel, made oneDNN write beyond its memory (TensorFlow 2.21).
+    """
+    height, width = planes.shape[2:]
+    channels = planes.shape[1]
+    rows = tf.matmul(tf.reshape(planes, (-1, width)), across, transpose_b=True)  # [B·C·H,W]
+    columns = tf.transpose(tf.reshape(rows, (-1, channels, height, width)), (0, 1, 3, 2))  # [B,C,W,H]
+    both = tf.matmul(tf.reshape(columns, (-1, height)), down, transpose_b=True)
+    return tf.transpose(tf.reshape(both, (-1, channels, width, height)), (0, 1, 3, 2))
 
 
 def _slopes(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -118,6 +118,27 @@ class DataSet:
             raise ValueError(f"{self.name} at {self.size} is too large to be held in memory; use batches")
         return data.images.numpy().astype(np.float32) / np.float32(self.white), data.labels
 
+    def take(self, split: str, indices: Sequence[int]) -> np.ndarray:
+        """The images of these numbers in the split's fixed order: float32 [N,H,W,3] in [0,1].
+
+        They are decoded where they are not held in memory. ValueError for an unknown split, and for a number that it
+        has not.
+        """
+        data, count = self._split(split), self.count(split)
+        numbers = [int(index) for index in indices]
+        if wrong := [number for number in numbers if not 0 <= number < count]:
+            raise ValueError(f"{self.name} has no {split} images {wrong[:5]}; expected numbers from 0 to {count - 1}")
+        images = np.empty((len(numbers), *self.size, 3), np.float32)
+        if data.images is None:
+            decoded = each(partial(read, size=self.size), [data.items[number] for number in numbers])
+            for place, (_, image) in enumerate(decoded):
+                images[place] = image
+        else:
+            with tf.device("CPU:0"):  # where they lie: only what is taken is copied
+                images[:] = tf.gather(data.images, tf.constant(numbers, tf.int64)).numpy()
+        images /= self.white
+        return images
+
     def originals(self, split: str) -> Iterator[np.ndarray]:
         """Each image in the split's fixed order at its own size, uint8 [H,W,3]: neither scaled nor cropped.
 

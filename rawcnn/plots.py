@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -128,4 +129,22 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
                 panel.set_axis_off()
                 panel.set_title(title.replace("$", r"\$"), fontsize=9)
         figure.tight_layout()
+    return figure
+
+
+def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequence[str]]) -> Figure:
+    """Rows of pictures [H,W,3] in [0,1], each with a name at its left and a title above each picture."""
+    columns = max(len(pictures) for pictures in rows.values())
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, panels = plt.subplots(
+            len(rows), columns, figsize=(1.2 + 1.7 * columns, 2.0 * len(rows)), squeeze=False, layout="constrained"
+        )
+        for line, (name, pictures), above in zip(panels, rows.items(), titles, strict=True):
+            for panel in line:
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set_visible(False)
+            for panel, pixels, title in zip(line, pictures, above, strict=False):
+                panel.imshow(pixels.clip(0, 1), interpolation="nearest")
+                panel.set_title(title.replace("$", r"\$"), fontsize=8)
+            line[0].set_ylabel(name.replace("$", r"\$"), fontsize=9)
     return figure

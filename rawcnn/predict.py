@@ -25,33 +25,44 @@ def predict(
     """The `top` classes of each file: {"file", "guesses": [{"class", "label", "probability"}, …]}.
 
     Images are scaled to cover the network's size and cropped at the centre. ValueError for class names that are not as
-    many as the classes, and for a file that is no image: given a list `unreadable`, what is wrong with it goes there.
+    many as the classes, for probabilities that are no numbers, and for a file that is no image: given a list
+    `unreadable`, what is wrong with that goes there.
     """
     labels = network.labels or tuple(str(n) for n in range(network.classes))
     check_labels(network)
     results = []
     for done, file in enumerate(files, start=1):
         try:
-            results.append(
-                {"file": str(file), "guesses": _guesses(network, _read(file, network.input_size), labels, top)}
-            )
+            image = read_image(file, network.input_size)
         except ValueError as error:
             if unreadable is None:
                 raise
             unreadable.append(str(error))
+        else:
+            probabilities = _probabilities(network, image)
+            if not np.isfinite(probabilities).all():
+                raise ValueError(
+                    f"{network.name} answers {file} with what is no number; its weights are broken, or too large for "
+                    f"its arithmetic: load others"
+                )
+            results.append({"file": str(file), "guesses": _guesses(probabilities, labels, top)})
         if progress:
             progress(done, len(files))
     return results
 
 
-def _guesses(network: Network, image: np.ndarray, labels: Sequence[str], top: int) -> list[dict]:
+def _probabilities(network: Network, image: np.ndarray) -> np.ndarray:
     logits = network(tf.constant(image[None] / np.float32(255)))
-    probabilities = kernels.softmax(logits)[0].numpy()
+    return kernels.softmax(logits)[0].numpy()
+
+
+def _guesses(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list[dict]:
     best = np.argsort(-probabilities, kind="stable")[:top]
     return [{"class": int(c), "label": labels[c], "probability": float(probabilities[c])} for c in best]
 
 
-def _read(file: Path, size: int) -> np.ndarray:
+def read_image(file: Path, size: int) -> np.ndarray:
+    """An image file as uint8 [size,size,3], scaled to cover the square and cropped. ValueError for what is no image."""
     try:
         return read(Item("test", str(file), 0, file), (size, size))
     except Exception as error:  # Pillow raises many kinds for what is no image

@@ -286,7 +286,7 @@ NASNET = replace(
     INCEPTION_V3,
     name="nasnet2017",
     source="Zoph et al., Learning Transferable Architectures, 2017; where it is silent, Inception V3's",
-    # Appendix A: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
+    # Appendix A.7: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
     augmentation=Augmentation(flip=True, crop=331, area=(0.08, 1.0)),  # NASNet-A large; mobile: 224
 )
 

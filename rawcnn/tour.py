@@ -15,7 +15,9 @@ from pathlib import Path
 
 import rawcnn
 from rawcnn import data
+from rawcnn.data import DataSet
 from rawcnn.evaluate import evaluate
+from rawcnn.network import Network
 from rawcnn.papers import PAPERS, Comparison, compare, profiled
 from rawcnn.papers.errors import ERRORS
 from rawcnn.profiler import Profile
@@ -23,9 +25,9 @@ from rawcnn.recipes import RECIPES
 from rawcnn.report import lecture
 from rawcnn.report.album import Album
 from rawcnn.report.folder import written_whole
-from rawcnn.report.page import Chapter, Facts, Page
+from rawcnn.report.page import Chapter, Facts, Page, Section
 from rawcnn.report.progress import Report, silent
-from rawcnn.report.sections import adversarial, made, papers, race, training, visualization, zoo
+from rawcnn.report.sections import adversarial, inside, made, papers, race, training, visualization, zoo
 from rawcnn.train import Training
 
 EPOCHS = 24  # of the digits, about a minute on two cores
@@ -56,6 +58,53 @@ class Clock:
         self.seconds[title] = time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Given:
+    """A network of the user's, and images that it knows."""
+
+    network: Network
+    data: DataSet
+    weights: str  # the file's name
+
+    @property
+    def words(self) -> str:
+        """How the command line asks for it."""
+        return f"--weights {self.weights} --model {self.network.name} --data {self.data.name}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a network looks for: real images, and everything else about its last maps."""
+
+    network: Network
+    data: DataSet
+    seen: visualization.Seen
+    inside: inside.Inside
+
+    @classmethod
+    def into(cls, network: Network, data: DataSet, clock: Clock, seed: int, whose: str = "") -> Look:
+        with clock.step(f"Find what excites the network{whose}") as report:
+            seen = visualization.look(network, data, report)
+        layer = list(seen.layers)[-1]
+        with clock.step(f"Look inside the network{whose}") as report:
+            found = inside.look_inside(network, data, seen.shown(layer), layer, seed=seed, progress=report)
+        return cls(network, data, seen, found)
+
+    def sections(self, album: Album) -> tuple[Section, ...]:
+        return (
+            visualization.most_activating(self.seen, self.network, self.data, album),
+            *inside.sections(self.inside, self.data.labels, album),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "network": self.network.name,
+            "data": self.data.name,
+            "top_inputs": self.seen.to_dict(),
+            "inside": self.inside.to_dict(),
+        }
+
+
 def run(
     folder: str | Path = "tour",
     *,
@@ -63,15 +112,19 @@ def run(
     progress: Report | None = None,
     epochs: int = EPOCHS,
     race: bool = True,
+    given: Given | None = None,
 ) -> dict[str, object]:
     """Take the tour and write `folder`/index.html, its pictures and tour.json; gives what is in tour.json.
+
+    The network that is trained on the way is looked into; a `given` one is, too, in a chapter of its own.
 
     `progress(step, done, total)` is told how it goes (`rawcnn.report.progress.bars` shows it). The folder changes only
     when all is done. Raises ValueError where it cannot be written, and TrainingFailed where the loss is no number.
     """
     command = f"rawcnn tour --seed {seed} --epochs {epochs} --{'race' if race else 'no-race'}"
+    command += f" {given.words}" if given else ""
     with written_whole(folder) as beside:
-        page, results = take(Album(beside), Clock(progress or silent), seed, epochs, race, command)
+        page, results = take(Album(beside), Clock(progress or silent), seed, epochs, race, command, given)
         text = json.dumps(results, indent=1, allow_nan=False)
         (beside / "tour.json").write_text(text, encoding="utf-8")
         (beside / "index.html").write_text(page.render(), encoding="utf-8")
@@ -79,7 +132,7 @@ def run(
 
 
 def take(
-    album: Album, clock: Clock, seed: int, epochs: int, with_race: bool, command: str
+    album: Album, clock: Clock, seed: int, epochs: int, with_race: bool, command: str, given: Given | None = None
 ) -> tuple[Page, dict[str, object]]:
     """Every step of the tour: the page, whose pictures are in the album, and the results as plain values."""
     comparisons, profiles = count(clock)
@@ -88,8 +141,9 @@ def take(
         modules = lecture.race_inception(batch=papers.BATCH, progress=report)
     trained = train(clock, seed, epochs)
     images, labels = trained.data.arrays("test")
-    with clock.step("Look into the network") as report:
-        seen = visualization.look(trained.network, trained.data, report)
+    looks = [Look.into(trained.network, trained.data, clock, seed)]
+    if given:
+        looks.append(Look.into(given.network, given.data, clock, seed, f", {given.network.name} of the given weights"))
     with clock.step("Fool the network") as report:
         attacks = adversarial.attack_series(trained.network, images, labels, seed=seed, progress=report)
         chosen = adversarial.choose(attacks)
@@ -117,10 +171,13 @@ def take(
         chapters.append(
             Chapter(
                 "Feature visualization",
-                visualization.sections(seen, trained.network, trained.data, album),
+                (visualization.first_filters(trained.network, trained.data, album), *looks[0].sections(album)),
                 "What the parts of the digits network look for.",
             )
         )
+        if given:
+            sections = looks[1].sections(Album(album.folder, "given-"))
+            chapters.append(Chapter(f"Inside {given.network.name}", sections, f"What {given.weights} look for."))
         report(3, 4)
         chapters.append(
             Chapter(
@@ -146,7 +203,7 @@ def take(
         "kernels": [vars(s) for s in stacks],
         "inception": [m.to_dict() for m in modules],
         "training": trained.to_dict(),
-        "visualization": seen.to_dict(),
+        "visualization": [look.to_dict() for look in looks],
         "attacks": [series.to_dict() for series in attacks],
         "races": races,
         "seconds": clock.seconds,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import files, learn, look, ship, study
+from rawcnn.cli import files, learn, look, optimized, pages, pictures, ship, study
 from rawcnn.console import fail
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
@@ -39,7 +39,20 @@ for verb in (
     look.benchmark,
 ):
     app.command()(verb)
-app.add_typer(look.visualize, name="visualize")
+visualize = typer.Typer(help="Pictures of what a network looks for.", no_args_is_help=True, rich_markup_mode=None)
+PICTURES: dict[str, Callable[..., None]] = {
+    "filters": pictures.filters,
+    "top-inputs": pictures.top_inputs,
+    "deconv": pictures.deconv,
+    "saliency": pictures.saliency,
+    "optimize": optimized.optimize,
+    "building-blocks": pages.building_blocks,
+    "atlas": pages.atlas,
+    "page": pages.page,
+}
+for name, picture in PICTURES.items():
+    visualize.command(name)(picture)
+app.add_typer(visualize, name="visualize")
 app.add_typer(files.app, name="weights")
 
 
@@ -63,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if words and not {"-h", "--help"} & set(words):
             with _quiet_stderr():
-                import tensorflow  # noqa: F401
+                import tensorflow as tf
+            tf.get_logger().setLevel("ERROR")  # a network that is compiled for another picture is no cause for warning
         code = app(words, standalone_mode=False)
         if code == INTERRUPTED:  # Typer catches Ctrl-C itself
             raise KeyboardInterrupt

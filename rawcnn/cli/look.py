@@ -28,74 +28,6 @@ from rawcnn.cli.options import (
 )
 from rawcnn.console import Screen
 
-visualize = typer.Typer(help="Pictures of what a network looks for.", no_args_is_help=True, rich_markup_mode=None)
-Picture = Annotated[Path, typer.Option(help="The PNG file to write.")]
-
-
-@visualize.command("filters")
-def filters(
-    model: Model,
-    weights: Weights = None,
-    layer: Annotated[str | None, typer.Option(help="A convolution that reads the image; the first otherwise.")] = None,
-    scale: Annotated[int, typer.Option(help="Screen pixels a weight.", min=1)] = 16,
-    output: Picture = Path("filters.png"),
-    option: Options = None,
-    as_json: Json = False,
-    seed: Seed = 0,
-) -> None:
-    """The filters of the first layer, as colours."""
-    from rawcnn.visualize import filter_grid, first_layers, save_png
-
-    screen = Screen(as_json)
-    writable(output, ".png")
-    network = network_for(model, weights, seed=seed, options=option)
-    layer = layer or first_layers(network)[0]
-    screen.settings(model=model, weights=weights or "random", layer=layer, scale=scale, seed=seed)
-    save_png(output, filter_grid(network, layer), scale)
-    screen.say(f"wrote {output}")
-    screen.emit({"layer": layer, "filters": network.operation(layer).output_shape[-1], "output": str(output)})
-
-
-@visualize.command("top-inputs")
-def top_inputs(
-    model: Model,
-    layer: Annotated[str, typer.Option(help="A layer's name: `rawcnn profile MODEL` lists them.")],
-    data: Data = "digits",
-    weights: Weights = None,
-    channel: Annotated[list[int] | None, typer.Option(help="May be repeated; all channels otherwise.")] = None,
-    count: Annotated[int, typer.Option(help="Images a channel.", min=1)] = 9,
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
-    output: Picture = Path("top-inputs.png"),
-    option: Options = None,
-    compile: Compile = "auto",
-    skip_unreadable: SkipUnreadable = False,
-    as_json: Json = False,
-    seed: Seed = 0,
-) -> None:
-    """The images that excite each channel most, cropped to what its unit sees: a row a channel."""
-    from rawcnn.visualize import contact_sheet, save_png
-    from rawcnn.visualize import top_inputs as find_top_inputs
-
-    screen = Screen(as_json)
-    writable(output, ".png")
-    network = network_for(model, weights, seed=seed, options=option)
-    screen.settings(model=model, layer=layer, data=data, weights=weights or "random", count=count, seed=seed)
-    screen.settings(channels=channel or "all", split=split, compile=compile)
-    network.operation(layer)  # a wrong name is told before the data is read
-    images = load_data(screen, data, network.input_size, skip_unreadable)
-    with screen.bar("searching") as told:
-        tops = find_top_inputs(
-            network, images, layer, channel or None, count, split=split, compile=compile, progress=told
-        )
-    sheet = [top for row in tops.values() for top in row]
-    save_png(output, contact_sheet(sheet, columns=count))
-    screen.say(f"wrote {output}: {len(tops)} channels of {layer}, {count} images each, strongest first")
-    found = {
-        str(number): [{"index": t.index, "activation": t.activation, "position": t.position, "box": t.box} for t in row]
-        for number, row in tops.items()
-    }
-    screen.emit({"layer": layer, "channels": found, "output": str(output)})
-
 
 def attack(
     name: Annotated[str, typer.Argument(help="fgsm or pgd.")],
@@ -168,17 +100,29 @@ def tour(
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("tour"),
     epochs: Annotated[int | None, typer.Option(help="Of the digits' training.", min=1)] = None,
     race: Annotated[bool, typer.Option(help="Race a network against Keras.")] = True,
+    weights: Weights = None,
+    model: Annotated[str, typer.Option(help="The network that the given weights are for.")] = "cifar_resnet20",
+    data: Annotated[str | None, typer.Option(help="Images that the given weights know, as folder:PATH.")] = None,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
     """The lecture in a few minutes, as one page: architectures, feature visualization, adversarial examples."""
     from rawcnn.report.progress import bars
-    from rawcnn.tour import EPOCHS, run
+    from rawcnn.tour import EPOCHS, Given, run
 
     screen = Screen(as_json)
-    screen.settings(output=output, epochs=epochs or EPOCHS, race=race, seed=seed)
+    screen.settings(output=output, epochs=epochs or EPOCHS, race=race, weights=weights, data=data, seed=seed)
+    if (weights is None) != (data is None):
+        raise ValueError("--weights and --data go together: a network, and the images to look into it with")
+    given = None
+    if weights and data:
+        network = network_for(model, weights, seed=seed)
+        images = load_data(screen, data, network.input_size, False)
+        if len(images.labels) != network.classes:
+            raise ValueError(f"{data} has {len(images.labels)} classes; expected the {network.classes} of {weights}")
+        given = Given(network, images, weights.name)
     with bars() as report:
-        results = run(output, seed=seed, progress=report, epochs=epochs or EPOCHS, race=race)
+        results = run(output, seed=seed, progress=report, epochs=epochs or EPOCHS, race=race, given=given)
     screen.say(f"wrote {output / 'index.html'}: open it in a browser")
     screen.emit(results)
 

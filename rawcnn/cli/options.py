@@ -40,6 +40,10 @@ Classes = Annotated[int | None, typer.Option(help="Number of classes.", min=1)]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="A model's own setting, as shortcut=A.")]
 SkipUnreadable = Annotated[bool, typer.Option(help="Leave out image files that cannot be read.")]
 Batch = Annotated[int, typer.Option(help="Images at a time.", min=1)]
+Layer = Annotated[str, typer.Option(help="A layer's name: `rawcnn profile MODEL` lists them.")]
+Images = Annotated[list[Path], typer.Argument(help="Image files.")]
+Picture = Annotated[Path, typer.Option(help="The picture to write; figures and arrays go beside it.")]
+Position = Annotated[str | None, typer.Option(help="ROW,COLUMN in the layer's map: one unit of the channel.")]
 
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -59,13 +63,13 @@ def writable(path: Path | None, *endings: str) -> None:
         raise ValueError(f"{path} cannot be written: it is a folder, or not ours to write; name another path")
 
 
-def settings_of(options: Sequence[str] | None) -> dict[str, Any]:
+def settings_of(options: Sequence[str] | None, what: str = "--option", such_as: str = "shortcut=A") -> dict[str, Any]:
     """["shortcut=A", "groups=1"] → {"shortcut": "A", "groups": 1}."""
     settings: dict[str, Any] = {}
     for option in options or ():
         name, equals, value = option.partition("=")
         if not equals or not name:
-            raise ValueError(f"--option is {option!r}; expected NAME=VALUE, such as shortcut=A")
+            raise ValueError(f"{what} is {option!r}; expected NAME=VALUE, such as {such_as}")
         try:
             settings[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -79,6 +83,23 @@ def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{option} is {text!r}; expected whole numbers, such as 256,384") from None
+
+
+def position_of(text: str | None) -> tuple[int, int] | None:
+    """(row, column) of --position; None where it was left out."""
+    numbers = whole_numbers("--position", text)
+    if numbers is not None and len(numbers) != 2:
+        raise ValueError(f"--position is {text!r}; expected ROW,COLUMN, such as 3,4")
+    return None if numbers is None else (numbers[0], numbers[1])
+
+
+def load_images(files: Sequence[Path], size: int):
+    """Image files as float32 [B,size,size,3] in [0,1], scaled to cover the square and cropped."""
+    import numpy as np
+
+    from rawcnn.predict import read_image
+
+    return np.stack([read_image(file, size) for file in files]).astype(np.float32) / np.float32(255)
 
 
 def network_for(model: str, weights: Path | None, *, classes=None, size=None, seed=0, precision="float32", options=()):

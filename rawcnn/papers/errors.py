@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CLASSIC, INCEPTION, RESIDUAL, EXCITED, SEARCHED = "AlexNet, VGG", "Inception", "ResNet, ResNeXt", "SENet", "NASNet"
-_ALEXNET = "Krizhevsky et al. 2012, section 6.1"
+_ALEXNET = "Krizhevsky et al. 2012, section 6, table 1"
 _VGG = "Simonyan & Zisserman 2015, table 3"
 _INCEPTION = "Szegedy et al. 2016, table 3"
 _INCEPTION_V4 = "Szegedy et al. 2017, tables of section 5"

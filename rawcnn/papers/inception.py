@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from rawcnn.papers.table import Comparison, Line, explained, profiled, shape_of
+from rawcnn.profiler import Profile
 
-# Inception V3, table 1: the layer that gives each map, its side and, where the stages end, its channels.
-V3_SIDES = {"conv1": 149, "conv3": 147, "pool1": 73, "conv5": 71, "mixed_5d": 35, "mixed_6e": 17, "mixed_7c": 8}
-V3_CHANNELS = {"mixed_5d": 288, "mixed_6e": 768, "mixed_7a": 1280, "mixed_7c": 2048}
+# Inception V3, table 1: the layer that gives each map, its side and its channels, and the modules on the maps of a side.
+V3_SIDES = {"conv1": 149, "conv3": 147, "pool1": 73, "conv5": 71, "pool2": 35}
+V3_SIDES |= {"mixed_5d": 35, "mixed_6e": 17, "mixed_7c": 8}
+V3_CHANNELS = {"conv1": 32, "conv3": 64, "conv5": 80, "pool2": 192}
+V3_CHANNELS |= {"mixed_5d": 288, "mixed_6e": 768, "mixed_7a": 1280, "mixed_7c": 2048}
+V3_MODULES = {35: 3, 17: 5, 8: 2}
 # Inception V4, figure 9: the layer, the side and the channels of its map.
 V4_MAPS = {
     "stem3": (35, 384),
@@ -32,8 +36,7 @@ def comparison() -> Comparison:
         ),
         explained(Line("Inception V3", "MACs", "4.8G", v3.totals["macs"]), _V3),
     ]
-    lines += [Line(f"V3, {n}", "side of the map", f"{side}", shape_of(v3, n)[1]) for n, side in V3_SIDES.items()]
-    lines += [Line(f"V3, {n}", "channels", f"{c:,}", shape_of(v3, n)[-1]) for n, c in V3_CHANNELS.items()]
+    lines += _table_1(v3)
     for name, (side, channels) in V4_MAPS.items():
         _, height, _, depth = shape_of(v4, name)
         lines.append(Line(f"V4, {name}", "side of the map", f"{side}", height))
@@ -53,6 +56,19 @@ def comparison() -> Comparison:
     return Comparison("inception", "Inception V2 to V4 and Inception-ResNet V2", _INCEPTION, lines, notes)
 
 
+def _table_1(v3: Profile) -> list[Line]:
+    """Inception V3's rows; a module, but for those that halve the map, has one pool with a projection behind it."""
+    lines = [Line(f"V3, {n}", "side of the map", f"{side}", shape_of(v3, n)[1]) for n, side in V3_SIDES.items()]
+    for name, channels in V3_CHANNELS.items():
+        lines.append(explained(Line(f"V3, {name}", "channels", f"{channels:,}", shape_of(v3, name)[-1]), _STEM))
+    (first,) = [o.input_shapes[0][-1] for o in v3.ledger if o.name == "mixed_5b/1x1"]
+    lines.append(explained(Line("V3, mixed_5b", "channels that it reads", "288", first), _FIRST))
+    sides = [row["output_shape"][1] for row in v3.rows if row["name"].endswith("/pool_projection")]
+    for side, count in V3_MODULES.items():
+        lines.append(explained(Line(f"V3, {side}×{side}", "modules", f"{count}", sides.count(side)), _MODULES))
+    return lines
+
+
 _INCEPTION = (
     "Ioffe & Szegedy, ICML 2015, section 4.2; Szegedy et al., CVPR 2016, abstract, tables 1 and 3; "
     "Szegedy et al., AAAI 2017, figures 9 and 15"
@@ -64,5 +80,17 @@ _V2 = (
 _V3 = (
     "counted with the widths of the authors' published code, which NASNet's table 2 prints as 5.72; table 1 leaves the "
     "widths inside the modules open, so the difference is unexplained"
+)
+_STEM = (
+    "table 1 has a 3×3 make 80 channels of side 71, and a 3×3 of stride 2 make 192 of them; in the authors' published "
+    "code a 1×1 makes the 80, at side 73, a 3×3 the 192, and a max pool halves their map"
+)
+_FIRST = (
+    "table 1 has a 3×3 widen 192 channels to 288 before the modules; the published code has none: its first module reads "
+    "the 192 and gives 256, the further two give 288"
+)
+_MODULES = (
+    "the published code has four, mixed_6b to 6e; with mixed_6a, which halves the map, there are five, but so counted "
+    "the 8×8 maps would have three: unexplained"
 )
 _BLOCKS = "figure 15 is drawn for Inception-ResNet V1 and V2; the published V2 has twice as many of each"

@@ -16,10 +16,10 @@ TILE = 144  # pixels that the longer side of a small picture is enlarged to, by 
 
 
 class Album:
-    """Pictures in `folder`. Two of one name are a ValueError."""
+    """Pictures in `folder`, their names behind `prefix`. Two of one name are a ValueError."""
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, prefix: str = ""):
+        self.folder, self.prefix = Path(folder), prefix
         self._taken: set[str] = set()
 
     def plot(self, name: str, draw: plots.Draw, size: tuple[float, float], *, alt: str, caption: str = "") -> Figure:
@@ -39,6 +39,12 @@ class Album:
         )
         return Tile(file, alt, label, detail)
 
+    def picture(self, name: str, pixels: np.ndarray) -> str:
+        """RGB [H,W,3] in [0,1] as it is; gives the file's name, for a Figure."""
+        file = self._name(f"{name}.png")
+        Image.fromarray(_bytes(pixels)).save(self.folder / file, optimize=True)
+        return file
+
     def strip(self, name: str, images: Sequence[np.ndarray], *, alt: str, gap: int = 8) -> Tile:
         """Pictures [H,W,3] in [0,1] of one size in a row, with `gap` transparent pixels between them."""
         file = self._name(f"{name}.png")
@@ -52,6 +58,7 @@ class Album:
         return Tile(file, alt)
 
     def _name(self, file: str) -> str:
+        file = self.prefix + file
         if file in self._taken:
             raise ValueError(f"two pictures of the report are called {file}; every name must differ")
         self._taken.add(file)

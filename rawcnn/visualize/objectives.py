@@ -127,22 +127,28 @@ def direction(
         maps = as_map(activations[layer])
         if position is not None:
             maps = _at(maps, None if position == "middle" else position, layer)[:, None, None]  # type: ignore[arg-type]
-        dot = tf.reduce_sum(maps * vectors[:, None, None], axis=-1)  # [B,h,w]
-        lengths = tf.norm(maps, axis=-1) * tf.norm(vectors, axis=-1)[:, None, None]
-        cosine = tf.maximum(dot / (lengths + 1e-6), COSINE_FLOOR)
-        return tf.reduce_mean(dot * cosine**cosine_power, axis=(1, 2))
+        return _along(maps, vectors, cosine_power)
 
     return Objective(f"a direction of {layer}", (layer,), value, (vectors,))
 
 
-def weighted_units(network: Network, layer: str, weights: Mapping[int, float], **options) -> Objective:
-    """A direction made of a few channels: {5: 2, 16: 1} excites the fifth map twice as much as the sixteenth."""
-    vector = np.zeros(network.operation(layer).output_shape[-1], np.float32)
-    for unit in check_channels(list(weights), layer, len(vector)):
-        vector[unit] = weights[unit]
+def weighted_units(
+    network: Network, layer: str, weights: Mapping[int, float], *, cosine_power: float = 4.0
+) -> Objective:
+    """{5: 2, 16: 1}: the fifth map is to be excited twice as much as the sixteenth, at every position.
+
+    A direction in the space of these channels alone; the others may do as they like. The cosine keeps the proportion.
+    """
+    units = check_channels(list(weights), layer, network.operation(layer).output_shape[-1])
+    vector = np.array([list(weights.values())], np.float32)  # [1,n]
+    if not np.isfinite(vector).all() or not vector.any():
+        raise ValueError(f"the weights are {list(weights.values())}; expected finite numbers, not all zero")
+
+    def value(activations: Activations, vector: tf.Tensor) -> tf.Tensor:
+        return _along(tf.gather(as_map(activations[layer]), units, axis=-1), vector, cosine_power)
+
     words = " + ".join(f"{weight:g}·{unit}" for unit, weight in weights.items())
-    made = direction(network, layer, vector, **options)
-    return Objective(f"{layer} channels {words}", made.layers, made.value, made.given)
+    return Objective(f"{layer} channels {words}", (layer,), value, (vector,))
 
 
 def interpolation(first: Objective, second: Objective, count: int) -> Objective:
@@ -181,6 +187,14 @@ def diversity(network: Network, layer: str, group: int) -> Objective:
         return -tf.reshape(others, (-1,)) / group
 
     return Objective(f"diversity of {layer}", (layer,), value)
+
+
+def _along(maps: tf.Tensor, vectors: tf.Tensor, power: float) -> tf.Tensor:
+    """Maps [B,h,w,C] along vectors [B,C]: mean over the map of dot · max(.1, cos)^power, [B]."""
+    dot = tf.reduce_sum(maps * vectors[:, None, None], axis=-1)  # [B,h,w]
+    lengths = tf.norm(maps, axis=-1) * tf.norm(vectors, axis=-1)[:, None, None]
+    cosine = tf.maximum(dot / (lengths + 1e-6), COSINE_FLOOR)
+    return tf.reduce_mean(dot * cosine**power, axis=(1, 2))
 
 
 def as_map(activations: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +35,7 @@ from rawcnn.visualize.regularization import (
     penalty_gradient,
 )
 
-RESCUE = 16  # first steps in which rectifiers that nothing passes let through what would wake them
+RESCUE = 16  # steps in which the rectifiers of an image that nothing passes let through what would wake them
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own (Kingma & Ba 2015)
 Progress = Callable[[int, int], None]
 
@@ -157,13 +158,23 @@ def _diverse(network: Network, objective: Objective, weight: float, group: int) 
     return Objective(f"{objective.name}, diverse", objective.layers, value, objective.given)
 
 
+def _redirected(asleep: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A rectifier that is redirected for the images [B] that are asleep, and the usual one for the others."""
+
+    def relu(x: tf.Tensor) -> tf.Tensor:
+        images = tf.reshape(asleep, (-1, *(1,) * (len(x.shape) - 1)))
+        return tf.where(images, kernels.redirected_relu(x), kernels.relu(x))
+
+    return relu
+
+
 class _Climb:
     """The compiled functions of one optimization: its step, the image of some numbers, the objective of an image."""
 
     def __init__(self, network: Network, objective: Objective, settings: Regularization, size: int, rate, choice):
         self.network, self.objective, self.settings, self.size, self.rate = network, objective, settings, size, rate
         self.step = compiled(lambda *state: self._step(kernels.relu, *state), choice)
-        self.rescue = compiled(lambda *state: self._step(kernels.redirected_relu, *state), choice)
+        self.rescue = compiled(lambda asleep, *state: self._step(_redirected(asleep), *state), choice)
         self.render = compiled(lambda z: image_of(z, settings, size), choice)
         self.value = compiled(lambda images, given: self._value(images, given, kernels.relu), choice)
 
@@ -173,13 +184,12 @@ class _Climb:
         moves = tf.constant(draw_moves(self.settings, self.size, steps, seeds))  # [steps,B,2,3]
         given = [tf.constant(rows) for rows in given]
         state = z, tf.zeros_like(z), tf.zeros_like(z)
-        history, frames, step = [], [], self.step
+        history, frames, rescued = [], [], np.zeros(len(seeds), int)  # steps that an image is still rescued for
         for number in range(1, steps + 1):
+            asleep = tf.constant(rescued > 0)
+            step = partial(self.rescue, asleep) if rescued.any() else self.step
             *state, values, awake = step(*state, tf.constant(number, tf.float32), moves[number - 1], given)
-            if number == 1 and not bool(tf.reduce_all(awake)):
-                step = self.rescue
-            elif number == RESCUE:
-                step = self.step
+            rescued = np.where(awake.numpy(), np.maximum(rescued - 1, 0), RESCUE)
             history.append(values)
             if number in kept:
                 frames.append(self.render(state[0]).numpy())

@@ -39,6 +39,7 @@ class Regularization:
 
     image: str = "fourier"  # or "pixel"
     decorrelate: bool = True  # colours
+    grey: bool = False  # no colours: for networks that have seen grey images alone
     decay: float = 1.0  # exponent of the frequency that Fourier coefficients are scaled by
     blur: float = 0.0  # σ of the blur after each step, pixels
     total_variation: float = 0.0
@@ -71,8 +72,8 @@ NOTHING = replace(STILL, image="pixel", decorrelate=False)
 # The lecture's slide: each remedy alone beside none, and lucid's choice of them all.
 COMPARED = {
     "none": NOTHING,
-    "blur": replace(NOTHING, blur=0.4),
-    "penalty": replace(NOTHING, total_variation=0.25, blur_penalty=1.0, l1=0.05),
+    "blur": replace(NOTHING, blur=0.35),
+    "penalty": replace(NOTHING, total_variation=0.15),
     "robustness": replace(ROBUST, image="pixel", decorrelate=False),
     "Fourier": STILL,
     "Fourier + robustness": ROBUST,
@@ -83,8 +84,12 @@ COMPARED = {
 
 
 def first_values(settings: Regularization, size: int, seeds: list[list[int]]) -> np.ndarray:
-    """Numbers to begin with, an image for each seed: [B,size,size,3], or coefficients [B,2,size,size//2+1,3]."""
-    shape = (size, size, 3) if settings.image == "pixel" else (2, size, size // 2 + 1, 3)
+    """Numbers to begin with, an image for each seed: [B,size,size,3], or coefficients [B,2,size,size//2+1,3].
+
+    Grey images have one number where others have three.
+    """
+    colors = 1 if settings.grey else 3
+    shape = (size, size, colors) if settings.image == "pixel" else (2, size, size // 2 + 1, colors)
     generators = (np.random.Generator(np.random.PCG64(seed)) for seed in seeds)
     return np.stack([SPREAD * generator.standard_normal(shape, np.float32) for generator in generators])
 
@@ -93,7 +98,9 @@ def image_of(values: tf.Tensor, settings: Regularization, size: int) -> tf.Tenso
     """The images [B,size,size,3] in (0,1) that the numbers stand for."""
     if settings.image == "fourier":
         values = kernels.fourier_image(tf.transpose(values, (1, 0, 2, 3, 4)), size, settings.decay)  # [B,size,size,3]
-    if settings.decorrelate:
+    if settings.grey:
+        values = tf.repeat(values, 3, axis=-1)
+    elif settings.decorrelate:
         values = tf.einsum("bhwd,cd->bhwc", values, COLORS)
     return tf.sigmoid(values)
 

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from rawcnn.compile import choose, compiled
 from rawcnn.network import Network, check_images
-from rawcnn.visualize.filters import check_channels
 from rawcnn.visualize.picture import diverging, picture
 
 ROWS = 64  # images in one step, where each image comes in many forms: what bounds the memory
@@ -132,12 +131,13 @@ def _first_step(
     """
     images = check_images(images)
     batch = len(images)
-    wanted = [-1] * batch  # the predicted ones
+    wanted = np.full(batch, -1)
     if classes is not None:
-        given = np.full(batch, classes) if np.ndim(classes) == 0 else np.asarray(classes)
-        if given.shape != (batch,):
-            raise ValueError(f"there are {len(given)} classes for {batch} images; expected one, or one for each image")
-        wanted = check_channels(given.tolist(), network.head, network.classes)
+        wanted = np.full(batch, classes) if np.ndim(classes) == 0 else np.asarray(classes)
+        if wanted.shape != (batch,):
+            raise ValueError(f"there are {len(wanted)} classes for {batch} images; expected one, or one for each image")
+        if np.any(wanted < 0) or np.any(wanted >= network.classes):
+            raise ValueError(f"classes are {classes}; {network.name} has classes 0 to {network.classes - 1}")
 
     def step(images, classes):
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from rawcnn.network import Network
-from rawcnn.weights.files import Tensors, metadata, opened
+from rawcnn.weights.files import DESCRIPTION, Tensors, metadata, opened
 from rawcnn.weights.schemes import Scheme, form_of, recognise, settings_of
 
 __all__ = ["Misfit", "describe", "load_weights", "published_settings", "save_weights"]
@@ -56,8 +56,10 @@ def load_weights(network: Network, path: str | Path) -> None:
         for variable, source in scheme.sources.items():
             read = [tensors[name].read().astype(np.float32, copy=False) for name in source.names]
             values[variable] = source.convert(*read)
-    if problems := [f"{variable} has values that are no numbers" for variable in values if _broken(values[variable])]:
-        raise Misfit(path, network, problems)
+    broken = {variable: words for variable, value in values.items() if (words := _broken(variable, value))}
+    if broken:
+        named = {variable: " with ".join(scheme.sources[variable].names) for variable in broken}
+        raise Misfit(path, network, [f"{named[variable]} {words}" for variable, words in broken.items()])
     if differing:
         have = _words({key: network.settings[key] for key in differing})
         warnings.warn(
@@ -102,9 +104,12 @@ def _problems(network: Network, scheme: Scheme, tensors: Tensors) -> list[str]:
     return problems + [f"unexpected {name} {tensors[name].shape}" for name in left]
 
 
-def _broken(value: np.ndarray) -> bool:
-    """Is there an infinity or a NaN in it?"""
-    return not np.isfinite(value.sum(dtype=np.float64))
+def _broken(variable: str, value: np.ndarray) -> str:
+    """What no network computes with: an infinity, a NaN, a variance below zero; "" without any."""
+    if not np.isfinite(value.sum(dtype=np.float64)):
+        return "has values that are no numbers"
+    negative = value < 0 if variable.endswith("/variance") else np.zeros(0, bool)
+    return f"has {negative.sum()} of {value.size} variances below zero, expected none" if negative.any() else ""
 
 
 def _differing(network: Network, published: dict[str, object]) -> dict[str, object]:
@@ -127,7 +132,7 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):
         raise ValueError(f"{path} has the ending {path.suffix!r}; expected .safetensors or .npz")
-    about = {"network": network.name, "settings": network.settings, "labels": network.labels}
+    about = json.dumps({"network": network.name, "settings": network.settings, "labels": network.labels})
     arrays = {name: v.numpy() for name, v in (variables or network.variables).items()}
     beside = path.with_name(f".{path.name}.part")
     try:
@@ -135,8 +140,9 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
         try:
             with open(beside, "wb") as file:
                 if path.suffix == ".safetensors":
-                    file.write(save(arrays, metadata={"rawcnn": json.dumps(about)}))
+                    file.write(save(arrays, metadata={"rawcnn": about}))
                 else:
+                    arrays[DESCRIPTION] = np.frombuffer(about.encode(), np.uint8)
                     np.savez(file, **arrays)
             beside.replace(path)
         finally:
@@ -147,9 +153,10 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
 
 def describe(path: str | Path) -> dict:
     """What `save_weights` wrote about the network: its name, settings and class names; {} for files of others."""
+    told = metadata(Path(path)).get("rawcnn", "{}")
     try:
-        about = json.loads(metadata(Path(path)).get("rawcnn", "{}"))
-    except json.JSONDecodeError as error:
+        about = json.loads(told)
+    except (ValueError, RecursionError) as error:  # Python's limits on digits and depth are no JSONDecodeError
         raise ValueError(f"{path} says about its network what is no JSON: {error}") from error
     kinds: dict[str, tuple[type, ...]] = {"network": (str,), "settings": (dict,), "labels": (list, type(None))}
     if not isinstance(about, dict) or any(k in about and not isinstance(about[k], kinds[k]) for k in kinds):

@@ -6,6 +6,7 @@ keras.applications hides the file behind a model that it builds; here the file a
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -50,11 +51,32 @@ def fetch_labels() -> tuple[str, ...]:
     return tuple(index[str(n)][1].replace("_", " ") for n in range(len(index)))
 
 
+class _Progress(io.TextIOBase):
+    """Stderr for a progress bar: the lines before it are held back, and lost where no download begins."""
+
+    def __init__(self):
+        self.held: list[str] | None = []
+
+    def write(self, text: str) -> int:
+        if self.held is not None and text.endswith("\n"):
+            self.held.append(text)
+            return len(text)
+        sys.stderr.write("".join(self.held or ()) + text)
+        self.held = None
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
 def _get(address: str, md5: str) -> Path:
     import keras
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # its progress bar
+        with contextlib.redirect_stdout(_Progress()):
             return Path(keras.utils.get_file(origin=address, file_hash=md5, cache_subdir="models"))
     except Exception as error:  # Keras raises a bare Exception where it cannot download
         raise ValueError(

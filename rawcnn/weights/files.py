@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -109,27 +110,33 @@ SAFETENSORS_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}  # a
 
 NPY_HEADER = 2**14  # bytes: more than any header that NumPy reads
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+DESCRIPTION = "rawcnn.json"  # in an .npz, what rawcnn says of the network, in bytes; a variable's path has a "/"
+DESCRIPTION_BYTES = 2**24  # a million class names
 
 
 def _npz(path: Path, stack: ExitStack) -> dict[str, Stored]:
-    """Each member begins with a header that says its shape: that much is unpacked, and nothing else."""
+    """All members but the description, which is no tensor."""
     archive = stack.enter_context(zipfile.ZipFile(path))
     tensors = {}
     for member in archive.infolist():
-        with archive.open(member) as file:
-            start = io.BytesIO(file.read(NPY_HEADER))
-        version = np.lib.format.read_magic(start)
-        shape, _, dtype = NPY_HEADERS[version](start)
-        if dtype.hasobject:
-            raise Refused(f"holds pickled Python objects in {member.filename}; only plain arrays are read")
-        claimed = start.tell() + prod(shape) * dtype.itemsize
-        if member.file_size != claimed:
-            raise Refused(
-                f"would unpack {member.filename} to {member.file_size:,} bytes; its header claims {claimed:,}"
-            )
-        name = member.filename.removesuffix(".npy")
-        tensors[name] = Stored(tuple(shape), dtype.name, partial(_npz_member, archive, member))
+        if (name := member.filename.removesuffix(".npy")) != DESCRIPTION:
+            shape, dtype = _npy_header(archive, member)
+            tensors[name] = Stored(shape, dtype.name, partial(_npz_member, archive, member))
     return tensors
+
+
+def _npy_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
+    """Each member begins with a header that says its shape: that much is unpacked, and nothing else."""
+    with archive.open(member) as file:
+        start = io.BytesIO(file.read(NPY_HEADER))
+    version = np.lib.format.read_magic(start)
+    shape, _, dtype = NPY_HEADERS[version](start)
+    if dtype.hasobject:
+        raise Refused(f"holds pickled Python objects in {member.filename}; only plain arrays are read")
+    claimed = start.tell() + prod(shape) * dtype.itemsize
+    if member.file_size != claimed:
+        raise Refused(f"would unpack {member.filename} to {member.file_size:,} bytes; its header claims {claimed:,}")
+    return tuple(shape), dtype
 
 
 def _npz_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -211,11 +218,16 @@ def _pth(path: Path, stack: ExitStack) -> dict[str, Stored]:
         raise Refused(
             "needs PyTorch to be read: pip install torch, or convert it once with safetensors.torch.save_file"
         ) from error
-    state = torch.load(path, map_location="cpu", weights_only=True)  # no code of the file is run
+    with warnings.catch_warnings():  # of kinds of tensors that are refused below
+        warnings.simplefilter("ignore")
+        state = torch.load(path, map_location="cpu", weights_only=True)  # no code of the file is run
     while isinstance(state, dict) and len(nested := [k for k in ("state_dict", "model") if k in state]) > 0:
         state = state[nested[0]]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise Refused("holds no state dict; expected one, as torch.save(model.state_dict(), …) writes")
+    if strange := [f"{name!r:.80} {what}" for name, t in state.items() if (what := _strangeness(torch, name, t))]:
+        more = f", and {len(strange) - 1} more of such" if len(strange) > 1 else ""
+        raise Refused(f"has {strange[0]}{more}; expected dense floating point tensors by name")
 
     def read(tensor) -> np.ndarray:
         return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().numpy()
@@ -224,6 +236,19 @@ def _pth(path: Path, stack: ExitStack) -> dict[str, Stored]:
         name.removeprefix("module."): Stored(tuple(t.shape), str(t.dtype).removeprefix("torch."), partial(read, t))
         for name, t in state.items()
     }
+
+
+def _strangeness(torch, name: object, tensor) -> str:
+    """What an entry of a state dict is instead of an array under a name; "" for what it should be."""
+    if not isinstance(name, str):
+        return f"of {type(name).__name__} for a tensor's name"
+    if tensor.is_meta:
+        return "as a meta tensor, which has a shape and no values"
+    if tensor.is_quantized:
+        return f"as a quantized tensor ({tensor.dtype})"
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return f"as a {'nested' if tensor.is_nested else 'sparse'} tensor ({tensor.layout})"
+    return ""
 
 
 READERS: dict[str, Callable[[Path, ExitStack], dict[str, Stored]]] = {
@@ -237,8 +262,28 @@ READERS: dict[str, Callable[[Path, ExitStack], dict[str, Stored]]] = {
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The words that a .safetensors file carries beside its tensors; {} for other kinds."""
-    if path.suffix != ".safetensors" or not path.is_file():
+    """The words that a .safetensors or .npz file carries beside its tensors; {} for other kinds and without any.
+
+    ValueError for a damaged file.
+    """
+    if path.suffix not in (".safetensors", ".npz") or not path.is_file() or path.stat().st_size == 0:
         return {}
-    with _readable(path), safe_open(path, "numpy") as file:
-        return dict(file.metadata() or {})
+    with _readable(path):
+        if path.suffix == ".npz":
+            return _npz_metadata(path)
+        with safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+
+
+def _npz_metadata(path: Path) -> dict[str, str]:
+    with zipfile.ZipFile(path) as archive:
+        member = archive.NameToInfo.get(f"{DESCRIPTION}.npy")
+        if member is None:
+            return {}
+        shape, dtype = _npy_header(archive, member)
+        if dtype != np.uint8 or len(shape) != 1 or shape[0] > DESCRIPTION_BYTES:
+            raise Refused(
+                f"has in {DESCRIPTION}, kept for what it says of its network, {dtype} {shape}; "
+                f"expected a text of at most {DESCRIPTION_BYTES:,} bytes"
+            )
+        return {"rawcnn": _npz_member(archive, member).tobytes().decode()}

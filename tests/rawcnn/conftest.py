@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kernels
+import rawcnn
 from rawcnn.cli import main
 from rawcnn.network import Network
 from tests.rawcnn.attacked import small
@@ -28,6 +29,16 @@ def trained(digits):
     for _ in range(40):
         step()
     return network, *(array[:64] for array in digits.arrays("test"))
+
+
+@pytest.fixture(scope="session")
+def digits_weights(tmp_path_factory):
+    """A file of an untrained digits network, which says its own size and class names."""
+    network = rawcnn.create("cifar_resnet20", size=8)
+    network.labels = tuple("0123456789")
+    path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
+    rawcnn.save_weights(network, path)
+    return path
 
 
 @pytest.fixture

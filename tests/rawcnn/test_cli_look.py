@@ -10,19 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import rawcnn
 from benchmarks import results
 from rawcnn.cli import look
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A file of an untrained digits network, which says its own size and class names."""
-    network = rawcnn.create("cifar_resnet20", size=8)
-    network.labels = tuple("0123456789")
-    path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
-    rawcnn.save_weights(network, path)
-    return path
 
 
 def picture_size(path) -> tuple[int, int]:
@@ -30,30 +19,9 @@ def picture_size(path) -> tuple[int, int]:
         return image.size
 
 
-def test_filters(rawcnn_command, weights, tmp_path):
-    picture = tmp_path / "filters.png"
-    words = ("visualize", "filters", "cifar_resnet20", "--weights", weights, "--output", picture, "--json")
-    code, out, err = rawcnn_command(*words)
-    assert code == 0, err
-    assert json.loads(out)["filters"] == 16 and min(picture_size(picture)) > 100
-
-
-def test_top_inputs(rawcnn_command, weights, tmp_path):
-    picture = tmp_path / "top.png"
-    words = ("visualize", "top-inputs", "cifar_resnet20", "--layer", "conv2_1/relu", "--weights", weights)
-    words += ("--channel", 3, "--channel", 5, "--count", 4, "--split", "test", "--output", picture, "--json")
-    code, out, err = rawcnn_command(*words)
-    assert code == 0, err
-    channels = json.loads(out)["channels"]
-    assert list(channels) == ["3", "5"] and all(len(row) == 4 for row in channels.values())
-    activations = [top["activation"] for top in channels["3"]]
-    assert activations == sorted(activations, reverse=True)
-    assert picture_size(picture)[0] > picture_size(picture)[1]
-
-
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
-def test_attack(rawcnn_command, weights, tmp_path, name):
-    words = ("attack", name, "cifar_resnet20", "--data", "digits", "--weights", weights, "--count", 16)
+def test_attack(rawcnn_command, digits_weights, tmp_path, name):
+    words = ("attack", name, "cifar_resnet20", "--data", "digits", "--weights", digits_weights, "--count", 16)
     words += ("--epsilon", 0, "--epsilon", 0.1, "--output", tmp_path / "out", "--json")
     code, out, err = rawcnn_command(*words)
     assert code == 0, err
@@ -83,8 +51,6 @@ def test_benchmark_appends_where_the_tables_are_made_from():
 
 WRONG = {
     "unknown attack": (("attack", "magic", "cifar_resnet20", "--data", "digits"), "the attacks are fgsm, pgd"),
-    "unknown layer": (("visualize", "top-inputs", "cifar_resnet20", "--layer", "conv9"), "names near it"),
-    "no colours": (("visualize", "filters", "cifar_resnet20", "--layer", "conv2_1/conv1"), "conv1"),
     "unknown contestant": (("benchmark", "cifar_resnet20", "--contestant", "torch"), "torch"),
     "unknown network": (("benchmark", "lenet"), "there is no model 'lenet'"),
 }

@@ -142,6 +142,29 @@ def test_originals_of_arrays_whatever_the_size():
         np.testing.assert_array_equal(np.stack([*digits.originals("test")]).astype(np.float32) / 240, expected)
 
 
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded anew"])
+def test_images_are_taken_by_number(tmp_path, monkeypatch, memory):
+    root = make_folder(tmp_path, (7, 5))
+    expected = data.load(f"folder:{root}", size=6).arrays("test")[0]
+    monkeypatch.setattr(data, "MEMORY", memory)
+    folder = data.load(f"folder:{root}", size=6)
+    assert (folder.splits["test"].images is None) == (memory == 0)
+    for numbers in ([3, 11, 0, 3], range(12), np.array([6]), []):
+        taken = folder.take("test", numbers)
+        assert taken.dtype == np.float32 and taken.shape == (len(numbers), 6, 6, 3)
+        np.testing.assert_array_equal(taken, expected[np.array(numbers, int)])
+    for numbers, wrong in (([0, 12], "12"), ([-1], "-1")):
+        with pytest.raises(ValueError, match=rf"has no test images \[{wrong}\]; expected numbers from 0 to 11"):
+            folder.take("test", numbers)
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        folder.take("valid", [0])
+
+
+def test_white_is_one_in_what_is_taken():
+    digits = data.load("digits")
+    np.testing.assert_array_equal(digits.take("train", [5, 1]), digits.arrays("train")[0][[5, 1]])
+
+
 def test_batches_that_cannot_be():
     digits = data.load("digits")
     with pytest.raises(ValueError, match="batch is 0; expected 1 to 1442"):

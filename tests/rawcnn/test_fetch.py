@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
 import re
+import socket
 
 import keras
 import pytest
 
+from rawcnn.weights import fetch as module
 from rawcnn.weights.fetch import CLASSES, KERAS, fetch, fetch_labels
 
 
@@ -62,6 +65,43 @@ def test_offline_is_one_line(rawcnn_command, monkeypatch):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.fixture
+def keras_cache(monkeypatch, tmp_path):
+    """An empty one, in place of the user's."""
+    monkeypatch.setattr(importlib.import_module("keras.src.backend.config"), "_KERAS_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache" / "models"
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_refused_connection_is_one_line(rawcnn_command, monkeypatch, keras_cache, stale):
+    """Keras's own downloader, whose words about what it is going to do are not shown where it cannot."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]  # nobody listens there
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setitem(module.KERAS, "resnet50", (f"http://127.0.0.1:{port}/r.h5", "0" * 32))
+    if stale:  # Keras has a line about that too
+        keras_cache.mkdir()
+        (keras_cache / "r.h5").write_bytes(b"half")
+    code, out, err = rawcnn_command("weights", "fetch", "resnet50")
+    assert (code, out) == (2, "")
+    assert "could not be downloaded (URL fetch failure" in err and "refused" in err
+    assert len(err.strip().splitlines()) == 1 and "Downloading" not in err
+
+
+def test_a_download_shows_its_progress(capsys, monkeypatch, keras_cache, tmp_path):
+    content = bytes(10**5)
+    (tmp_path / "r.h5").write_bytes(content)
+    address = (tmp_path / "r.h5").as_uri()
+    monkeypatch.setitem(module.KERAS, "resnet50", (address, hashlib.md5(content).hexdigest()))
+    assert fetch("resnet50").read_bytes() == content
+    out, err = capsys.readouterr()
+    assert out == "" and f"Downloading data from {address}" in err and "100000/100000" in err
+    assert fetch("resnet50") == keras_cache / "r.h5"  # the second time there is nothing to tell
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -81,7 +121,6 @@ def test_fetched_weights_bring_their_classes(rawcnn_command, monkeypatch, tmp_pa
     from PIL import Image
 
     from rawcnn import models
-    from rawcnn.weights import fetch as module
     from tests.rawcnn.test_published_weights import keras_network, write_legacy
 
     monkeypatch.setitem(models.MODELS, "vgg16", models.Model(models.vgg.vgg16, "small", 32, 3, "caffe"))

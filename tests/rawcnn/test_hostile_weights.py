@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 import rawcnn
 from rawcnn.weights import Misfit, describe, load_weights, save_weights
-from rawcnn.weights.files import opened
+from rawcnn.weights.files import DESCRIPTION, DESCRIPTION_BYTES, opened
+from rawcnn.weights.torch import sources
 from tests.rawcnn import small
 from tests.rawcnn.test_weights import assert_equal, values
 
@@ -70,11 +73,52 @@ def test_a_bomb_in_the_header(tmp_path):
     assert peak() < 2**26
 
 
-@pytest.mark.parametrize("about", ["[1, 2]", '{"settings": [1]}', '{"labels": 3}', '{"network": 5}', "{"])
-def test_crafted_words_about_the_network(tmp_path, about):
-    save_file(values(small.network()), tmp_path / "w.safetensors", metadata={"rawcnn": about})
-    with pytest.raises(ValueError, match=r"says about its network what (rawcnn never writes|is no JSON)"):
-        describe(tmp_path / "w.safetensors")
+@pytest.mark.parametrize("ending", ["safetensors", "npz"])
+@pytest.mark.parametrize(
+    "about",
+    ["[1, 2]", '{"settings": [1]}', '{"labels": 3}', '{"network": 5}', "{", "[" * 10**5, "1" * 10**4],
+    ids=lambda about: about[:20],
+)
+def test_crafted_words_about_the_network(tmp_path, about, ending):
+    path = tmp_path / f"w.{ending}"
+    if ending == "npz":
+        np.savez(path, **{DESCRIPTION: np.frombuffer(about.encode(), np.uint8)})
+    else:
+        save_file(values(small.network()), path, metadata={"rawcnn": about})
+    with pytest.raises(ValueError, match=r"says about its network what (rawcnn never writes|is no JSON)") as error:
+        describe(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "about, message",
+    [
+        (np.array('{"network": "small"}'), r"has in rawcnn\.json, kept for .*, <U20 \(\); expected a text of at most"),
+        (np.zeros((2, 2), np.uint8), r"uint8 \(2, 2\); expected a text"),
+        (np.array([{}], dtype=object), r"holds pickled Python objects in rawcnn\.json\.npy"),
+        (np.array([0xFF, 0xFE], np.uint8), r"is damaged, or no npz file"),
+    ],
+    ids=["text", "square", "pickle", "no UTF-8"],
+)
+def test_a_damaged_description_in_an_npz(tmp_path, about, message):
+    arrays: dict = {**values(small.network()), DESCRIPTION: about}
+    np.savez(tmp_path / "w.npz", **arrays)
+    with pytest.raises(ValueError, match=message) as error:
+        describe(tmp_path / "w.npz")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_bomb_for_a_description(tmp_path):
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open(f"{DESCRIPTION}.npy", "w") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (2**28,)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for _ in range(16):
+                file.write(b" " * 2**24)
+    with measured_memory() as peak, pytest.raises(ValueError, match=f"expected a text of at most {DESCRIPTION_BYTES:,}"):
+        describe(path)
+    assert peak() < 2**26
 
 
 def test_values_that_are_no_numbers(tmp_path):
@@ -85,6 +129,40 @@ def test_values_that_are_no_numbers(tmp_path):
     refused(
         tmp_path / "w.safetensors", "conv2/filters has values that are no numbers; conv2/bias has values that are no"
     )
+
+
+def test_negative_variances(tmp_path):
+    """The tensor is called what its file calls it."""
+    arrays = values(small.network(seed=2))
+    arrays["conv1/bn/variance"][[2, 5]] = -1e-3
+    save_file(arrays, tmp_path / "w.safetensors")
+    refused(tmp_path / "w.safetensors", "conv1/bn/variance has 2 of 8 variances below zero, expected none$")
+    network = rawcnn.create("cifar_resnet20", classes=3, size=8)
+    state = {}
+    for source in sources(network, "resnet", ()).values():
+        (name,), (shape,) = source.names, source.shapes
+        state[name] = np.zeros(shape, np.float32)
+    save_file(state, tmp_path / "sound.safetensors")  # zero is a variance
+    load_weights(network, tmp_path / "sound.safetensors")
+    state["layer2.0.bn1.running_var"] -= 1
+    save_file(state, tmp_path / "torch.safetensors")
+    message = r"nothing was loaded: layer2\.0\.bn1\.running_var has 32 of 32 variances below zero, expected none$"
+    refused(tmp_path / "torch.safetensors", message, network)
+
+
+def test_answers_that_are_no_numbers(tmp_path, rawcnn_command):
+    """Finite weights whose sums are not: one line for all images, and no prediction."""
+    network = rawcnn.create("cifar_resnet20", classes=3, size=8)
+    network.variables["classifier/weights"].assign(np.full((64, 3), 3e38, np.float32))
+    network.variables["classifier/bias"].assign(np.full(3, 3e38, np.float32))
+    save_weights(network, tmp_path / "w.npz")
+    for name in ("a", "b"):
+        Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(tmp_path / f"{name}.png")
+    images = (tmp_path / "a.png", tmp_path / "b.png")
+    code, out, err = rawcnn_command("predict", "cifar_resnet20", *images, "--weights", tmp_path / "w.npz", "--json")
+    assert code == 2 and out == ""
+    said = " ".join(err.split())
+    assert said.count("is no number") == 1 and "its weights are broken, or too large for its arithmetic" in said
 
 
 def test_an_empty_file_and_a_folder(tmp_path):
@@ -216,6 +294,40 @@ def test_pth_runs_no_code(tmp_path):
     torch.save([torch.ones(3)], tmp_path / "list.pth")
     refused(tmp_path / "list.pth", "holds no state dict")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("sparse", r"has 'fc\.weight' as a sparse tensor \(torch\.sparse_coo\); expected dense floating point tensors"),
+        ("rows", r"has 'fc\.weight' as a sparse tensor \(torch\.sparse_csr\); expected dense"),
+        ("meta", r"has 'fc\.weight' as a meta tensor, which has a shape and no values; expected dense"),
+        ("quantized", r"has 'fc\.weight' as a quantized tensor \(torch\.qint8\); expected dense"),
+        ("nested", r"has 'fc\.weight' as a nested tensor \(torch\.strided\); expected dense"),
+        ("integer", r"has 0 of int for a tensor's name, and 1 more of such; expected .* tensors by name$"),
+    ],
+)
+def test_sound_pth_files_that_hold_no_arrays(tmp_path, kind, message):
+    """Not damaged: the file is whole, and what is in it is named; PyTorch's warnings about such kinds are not shown."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    square = torch.eye(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        states = {
+            "sparse": lambda: {"fc.weight": square.to_sparse()},
+            "rows": lambda: {"fc.weight": square.to_sparse_csr()},
+            "meta": lambda: {"fc.weight": square.to("meta")},
+            "quantized": lambda: {"fc.weight": torch.quantize_per_tensor(square, 0.1, 0, torch.qint8)},
+            "nested": lambda: {"fc.weight": torch.nested.nested_tensor([square, square[:2]])},
+            "integer": lambda: {0: square, 1: square},
+        }
+        torch.save({"fc.bias": torch.ones(3)} | states[kind](), tmp_path / "w.pth")
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        refused(tmp_path / "w.pth", message)  # warnings are errors here
+    finally:
+        torch.set_warn_always(before)
 
 
 def test_opened_reads_nothing_before_it_is_asked(tmp_path):

@@ -70,6 +70,10 @@ def test_fifth_twice_as_much_as_the_third(network):
     objective = objectives.weighted_units(network, "conv1", {5: 2, 3: 1}, cosine_power=0)
     oracles.close(value(objective), (2 * MAPS[..., 5] + MAPS[..., 3]).mean((1, 2)), dtype="float32")
     assert objective.name == "conv1 channels 2·5 + 1·3"
+    whole = np.stack([MAPS[..., 5], MAPS[..., 3]], axis=-1)
+    cosine = whole @ [2, 1] / (np.linalg.norm(whole, axis=-1) * np.sqrt(5))
+    expected = (whole @ [2, 1] * np.maximum(cosine, 0.1) ** 4).mean((1, 2))
+    oracles.close(value(objectives.weighted_units(network, "conv1", {5: 2, 3: 1})), expected, dtype="float32")
 
 
 def test_interpolation(network):

@@ -206,6 +206,12 @@ def test_moves():
     np.testing.assert_allclose(still, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
 
 
+def test_a_grey_image_is_grey(network):
+    for regularization in (replace(NOTHING, grey=True), replace(ROBUST, grey=True)):
+        (image,) = optimize(network, "conv2", 3, regularization=regularization, **QUICK).images
+        assert np.ptp(image, axis=-1).max() == 0 and np.ptp(image) > 0
+
+
 def test_colours_and_frequencies_make_an_image():
     for regularization in (NOTHING, STILL):
         values = tf.constant(first_values(regularization, 9, [[3]]))

@@ -83,6 +83,22 @@ def test_inception_costs_and_maps():
     assert "nothing in the paper explains" in line.explanation
 
 
+def test_rows_of_inception_v3_that_the_published_code_does_not_follow():
+    """Table 1's stem and its count of modules, beside what is here."""
+    differing = {(x.row, x.quantity): (x.printed, x.counted) for x in compare("inception").lines if not x.agrees}
+    table = {key: value for key, value in differing.items() if key[0].startswith("V3, ")}
+    assert table == {
+        ("V3, conv5", "channels"): ("80", 192),
+        ("V3, mixed_5b", "channels that it reads"): ("288", 192),
+        ("V3, 17×17", "modules"): ("5", 4),
+    }
+    counted = counts("inception")
+    assert (counted["V3, 35×35", "modules"], counted["V3, 8×8", "modules"]) == (3, 2)
+    assert counted["V3, pool2", "channels"] == 192 and counted["V3, pool2", "side of the map"] == 35
+    (line,) = [x for x in compare("inception").lines if x.row == "V3, 17×17"]
+    assert line.explanation.endswith("unexplained")
+
+
 def test_resnext_and_its_templates():
     counted = counts("resnext")
     assert counted["ResNet-50", "MACs"] == 4_089_184_256

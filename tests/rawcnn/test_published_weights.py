@@ -18,6 +18,7 @@ import rawcnn
 from rawcnn.network import PRECISIONS
 from rawcnn.preprocessing import PREPROCESSING
 from rawcnn.weights import Misfit, load_weights, published_settings
+from rawcnn.weights.schemes import settings_of
 from tests import oracles
 
 # Keras ------------------------------------------------------------------------------------------------------------
@@ -230,6 +231,25 @@ def test_a_network_created_otherwise_is_warned_of(name, other, tmp_path):
     with pytest.warns(UserWarning, match=", ".join(f"{k}={wanted[k]!r}" for k in differing)):
         load_weights(rawcnn.create(name, **other), path)
     load_weights(rawcnn.create(name, **{**wanted, "preprocessing": "none"}), path)  # normalised by somebody else
+
+
+@pytest.mark.parametrize("form, divisor", [("Keras", "pixels"), ("PyTorch", "window")])
+def test_the_pools_of_inception_v3_at_the_border(form, divisor):
+    """All nine against NumPy: Keras's means are of the pixels under a window, torchvision's of its nine places."""
+    network = rawcnn.create("inception_v3", classes=5, size=75, **settings_of(form, "inception_v3", ()))
+    pools = [o for o in network.ledger if o.kind == "average_pool"]
+    assert len(pools) == 9
+    maps = [name for pool in pools for name in (pool.inputs[0], pool.name)]
+    activations = network.activations(oracles.random((1, 75, 75, 3), low=0.0), maps)
+    for pool in pools:
+        read = activations[pool.inputs[0]].numpy().astype(np.float64)
+        side = read.shape[1]
+        padded = np.pad(read, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        total = sum(padded[:, i : i + side, j : j + side] for i in range(3) for j in range(3))
+        there = np.convolve(np.ones(side), np.ones(3), "same") if side > 1 else np.ones(1)  # of each row, then of both
+        count = np.outer(there, there)[None, :, :, None] if divisor == "pixels" else 9
+        assert np.abs(total[0, 0, 0]).max() > 0
+        oracles.close(activations[pool.name], total / count)
 
 
 def test_what_a_published_file_says_of_its_network(tmp_path):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import rawcnn
+from rawcnn import models
 from rawcnn.data import load
 from rawcnn.evaluate import evaluate
-from rawcnn.weights import load_weights, save_weights
+from rawcnn.weights import describe, load_weights, save_weights
+from rawcnn.weights.files import DESCRIPTION, opened
 from rawcnn.weights.torch import sources
 from tests import oracles
 from tests.rawcnn import small
@@ -49,6 +54,63 @@ def test_round_trip(tmp_path, ending):
     load_weights(other, str(path))
     assert_equal(other, values(net))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]  # no half-written file beside it
+
+
+@pytest.fixture
+def short_resnet50(monkeypatch):
+    """ResNet-50 of one block in each of two stages, as PyTorch names it: small, and of two versions all the same."""
+    function = partial(models.resnet.resnet, blocks=(1, 1), bottleneck=True, residual=True)
+    monkeypatch.setitem(models.MODELS, "resnet50", models.Model(function, "small", 32, 3, "caffe"))
+    network = rawcnn.create("resnet50", version="v1.5", preprocessing="torch", shortcut="C", classes=4)
+    state = {}
+    for number, source in enumerate(sources(network, "resnet", ()).values()):
+        (name,), (shape,) = source.names, source.shapes
+        norm = name.endswith(("running_var", "running_mean")) or len(shape) == 1
+        state[name] = oracles.random(shape, number, low=0.5).numpy() if norm else oracles.random(shape, number).numpy()
+        state[name] *= np.float32(1 if norm else np.prod(shape[1:]) ** -0.5)
+    return state
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz"])
+def test_a_written_file_keeps_the_form_of_its_network(short_resnet50, tmp_path, rawcnn_command, ending):
+    """Imported from PyTorch's names, then used without a word about its form: the same answers, with class names."""
+    published, ours = tmp_path / "tv.safetensors", tmp_path / f"ours.{ending}"
+    save_file(short_resnet50, published)
+    (tmp_path / "names.txt").write_text("cat\ndög\nnewt\nowl\n", encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+
+    def predicted(*words):
+        code, out, err = rawcnn_command("predict", "resnet50", tmp_path / "noise.png", "--json", *words)
+        assert code == 0, err
+        return {guess["label"]: guess["probability"] for guess in json.loads(out)[0]["guesses"]}
+
+    form = ("--labels", tmp_path / "names.txt", "--classes", 4, "--option", "shortcut=C")
+    code, _, err = rawcnn_command("weights", "import", "resnet50", published, "--output", ours, *form)
+    assert code == 0, err
+    expected = predicted("--weights", published, *form)
+    assert set(expected) == {"cat", "dög", "newt", "owl"}
+    assert predicted("--weights", ours) == expected
+    settings = {"classes": 4, "preprocessing": "torch", "shortcut": "C", "version": "v1.5"}
+    assert settings.items() <= describe(ours)["settings"].items()
+    for other in ("preprocessing=caffe", "version=v1"):  # an image whose answer the form decides
+        with pytest.warns(UserWarning, match="will give other outputs"):
+            assert predicted("--weights", published, *form, "--option", other) != pytest.approx(expected, rel=1e-3)
+
+
+def test_the_description_in_an_npz_is_no_tensor(tmp_path):
+    """Beside the variables, where NumPy reads it without pickles; a plain file of others has none."""
+    net = small.network(seed=1)
+    net.labels = tuple(f"class {n}" for n in range(10))
+    save_weights(net, tmp_path / "w.npz")
+    with opened(tmp_path / "w.npz") as tensors:
+        assert set(tensors) == set(net.variables)
+    with np.load(tmp_path / "w.npz", allow_pickle=False) as archive:
+        assert json.loads(archive[DESCRIPTION].tobytes()) == describe(tmp_path / "w.npz")
+    assert describe(tmp_path / "w.npz")["labels"] == list(net.labels)
+    np.savez(tmp_path / "plain.npz", **values(net))
+    assert describe(tmp_path / "plain.npz") == {}
+    load_weights(small.network(seed=2), tmp_path / "plain.npz")
 
 
 def test_other_variables_can_be_saved(tmp_path):

@@ -15,7 +15,6 @@ from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Text
 from rawcnn.visualize import TopInput, activation_grid, diverging, draw_box, enlarge, filter_grid, top_inputs
 
-LAYERS = ("conv1/bn/relu", "conv3_1/relu", "conv4_3/relu")
 COUNT = 8  # inputs a channel
 CHANNELS = 4  # channels a layer that are shown
 ENLARGED = 12  # times, before a box is drawn around the receptive field
@@ -43,18 +42,19 @@ class Seen:
         }
 
 
+def layers_of(network: Network) -> list[str]:
+    """The first rectified map of a network, one in the middle, and the last."""
+    maps = [o.name for o in network.ledger if o.kind == "relu" and len(o.output_shape) == 4]
+    return list(dict.fromkeys(maps[place] for place in (0, len(maps) // 2, -1)))
+
+
 def look(network: Network, data: DataSet, progress: Callable[[int, int], None]) -> Seen:
-    """Find the most activating training images of every channel of LAYERS."""
-    layers = {}
-    for number, layer in enumerate(LAYERS):
-        layers[layer] = top_inputs(network, data, layer, count=COUNT)
-        progress(number + 1, len(LAYERS))
-    return Seen(layers)
-
-
-def sections(seen: Seen, network: Network, data: DataSet, album: Album) -> tuple[Section, ...]:
-    """The chapter's sections."""
-    return first_filters(network, data, album), most_activating(seen, network, data, album)
+    """Find the most activating training images of every channel of three layers."""
+    layers, found = layers_of(network), {}
+    for number, layer in enumerate(layers):
+        found[layer] = top_inputs(network, data, layer, count=COUNT)
+        progress(number + 1, len(layers))
+    return Seen(found)
 
 
 def first_filters(network: Network, data: DataSet, album: Album) -> Section:
@@ -115,9 +115,9 @@ def most_activating(seen: Seen, network: Network, data: DataSet, album: Album) -
             Text(
                 "A simple way to learn what a unit looks for: run all training images and keep those that excite it "
                 "most (Zeiler & Fergus 2014). A frame marks the unit's receptive field, cut off at the border, where "
-                "that is less than the whole image. Early channels answer to strokes at any place, the last ones to "
-                "digits. But this only partly reveals a unit's preference: it does not tell what in the image "
-                "excited it."
+                "that is less than the whole image. Early channels answer to simple things at any place, the last "
+                "ones to whole objects. But this only partly reveals a unit's preference: it does not tell what in the "
+                "image excited it."
             ),
             *blocks,
         ),

@@ -1,0 +1,145 @@
+"""An activation atlas as a page: one HTML file, icons, numbers and script in it, that loads nothing.
+
+The icons of a grid are one picture, a sheet. That of the coarsest grid has them where they lie in the atlas, and is
+what is seen on paper and where scripts are not run. The page's own policy lets no script run but the one it comes with.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from math import ceil, sqrt
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from rawcnn.visualize.atlas import Atlas, Level
+
+HERE = Path(__file__).parent
+PAPER = (252, 251, 249)  # of style.css, where a sheet has no transparency
+PNG_PIXELS = 400_000  # sheets that are larger are JPEG
+QUALITY = 90
+BLOCK = 8  # pixels of JPEG's blocks: an icon begins with one, so that none bleeds into the next
+FULL = 0.9  # quantile of the counts from which on an icon fills its cell
+SMALLEST = 0.35  # of a cell's side
+
+
+def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "", lead: str = "") -> str:
+    """The page as HTML. `labels` names the network's classes in their order; without, they are numbered.
+
+    ValueError where there are fewer labels than the number of a class asks for.
+    """
+    last = max(int(level.classes.max()) for level in atlas.levels)
+    if labels is not None and len(labels) <= last:
+        raise ValueError(f"there are {len(labels)} labels, and class {last} is shown; expected one a class")
+    ranked = ranked_classes(atlas.levels)
+    names = [f"class {number}" if labels is None else str(labels[number]) for number, _ in ranked]
+    ranks = {number: rank for rank, (number, _) in enumerate(ranked)}
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    places = [_places(level, first=number == 0) for number, level in enumerate(atlas.levels)]
+    levels = [_level(level, at, ranks) for level, at in zip(atlas.levels, places, strict=True)]
+    script = _read("atlas.js")
+    settings = atlas.settings
+    return environment.get_template("atlas.html").render(
+        title=title or f"What {atlas.layer} of {settings['network']} sees: an activation atlas",
+        lead=lead or _lead(atlas),
+        style=Markup(_read("style.css") + _read("atlas.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        levels=[
+            {"grid": level.grid, "sheet": sheet_uri(level.icons, at)}
+            for level, at in zip(atlas.levels, places, strict=True)
+        ],
+        classes=[{"name": name, "images": images} for name, (_, images) in zip(names, ranked, strict=True)],
+        data={"levels": levels, "classes": names},
+        minimum=settings["minimum"],
+        settings={name: str(value) for name, value in settings.items()},
+    )
+
+
+def ranked_classes(levels: Sequence[Level]) -> list[tuple[int, int]]:
+    """(class, images in its cells) of every class that a cell is named after, the most images first.
+
+    The images are those of the finest grid in which the class has a cell.
+    """
+    images: dict[int, int] = {}
+    for level in levels:
+        sums = np.bincount(level.classes, level.counts)
+        images |= {int(number): int(sums[number]) for number in np.unique(level.classes)}
+    return sorted(images.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def sheet_uri(icons: np.ndarray, at: np.ndarray) -> str:
+    """Icons [M,H,W,3] in [0,1] at the places [M,2] (column, row) of one picture, a PNG or, if large, a JPEG."""
+    side, pitch = icons.shape[1], pitch_of(icons)
+    columns, rows = at.max(axis=0) + 1
+    sheet = np.zeros((rows * pitch, columns * pitch, 4), np.uint8)
+    tiles = np.pad(icons, ((0, 0), (0, pitch - side), (0, pitch - side), (0, 0)), mode="edge")
+    for tile, (column, row) in zip(np.rint(np.clip(tiles, 0, 1) * 255).astype(np.uint8), at, strict=True):
+        place = sheet[row * pitch : (row + 1) * pitch, column * pitch : (column + 1) * pitch]
+        place[..., :3], place[..., 3] = tile, 255
+    picture, file = Image.fromarray(sheet), io.BytesIO()
+    if sheet.shape[0] * sheet.shape[1] <= PNG_PIXELS:
+        picture.save(file, "PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    flat = Image.new("RGB", picture.size, PAPER)
+    flat.paste(picture, mask=picture)
+    flat.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def pitch_of(icons: np.ndarray) -> int:
+    """Pixels from one icon of a sheet to the next."""
+    return BLOCK * ceil(icons.shape[1] / BLOCK)
+
+
+def sizes_of(counts: np.ndarray) -> np.ndarray:
+    """Sides of the icons, of their cell: the area is as the number of images, up to what a tenth of the cells have."""
+    return np.clip(np.sqrt(counts / np.quantile(counts, FULL)), SMALLEST, 1)
+
+
+def _places(level: Level, *, first: bool) -> np.ndarray:
+    """[M,2] (column, row) of each icon in its sheet: its cell in the coarsest grid, packed in the others."""
+    if first:
+        return level.cells
+    number, columns = np.arange(len(level.cells)), ceil(sqrt(len(level.cells)))
+    return np.stack([number % columns, number // columns], axis=1)
+
+
+def _level(level: Level, at: np.ndarray, ranks: dict[int, int]) -> dict[str, object]:
+    """What the script reads of a level."""
+    cells = [
+        {
+            "x": int(level.cells[i, 0]),
+            "y": int(level.cells[i, 1]),
+            "at": at[i].tolist(),
+            "size": round(float(size), 3),
+            "rank": ranks[int(level.classes[i])],
+            "lines": [
+                f"{level.counts[i]:,} images",
+                f"raise its logit by {level.attributions[i]:.2f}, by a linear estimate".replace("-", "−"),
+                f"{100 * level.shares[i]:.0f} % of them raise no other more",
+            ],
+        }
+        for i, size in enumerate(sizes_of(level.counts))
+    ]
+    return {"grid": level.grid, "side": level.icons.shape[1], "pitch": pitch_of(level.icons), "cells": cells}
+
+
+def _lead(atlas: Atlas) -> str:
+    settings, icons = atlas.settings, sum(len(level.cells) for level in atlas.levels)
+    return (
+        f"{settings['images']:,} images of {settings['data']}, laid out by how they excite {atlas.layer}, and "
+        f"{icons:,} icons that show what the layer sees in each neighbourhood."
+    )
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")

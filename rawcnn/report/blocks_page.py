@@ -1,0 +1,138 @@
+"""The building blocks of one image as a page: one HTML file that loads nothing, pictures and all, and runs no script.
+
+Every position of the semantic dictionary is a radio button, so that mouse, keyboard and finger all choose one, and its
+channels stand beside the map. An icon is in the file once, as an SVG symbol, however often it is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
+from rawcnn.visualize.attribution import ranked_channels
+from rawcnn.visualize.building_blocks import BuildingBlocks
+from rawcnn.visualize.picture import picture
+
+HERE = Path(__file__).parent
+SIDE = 28  # positions along a side of the map that the page shows; of a larger map the most active of each part
+
+
+def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, title: str = "") -> str:
+    """The page as HTML. `labels` names the network's classes in their order; without, they are numbered.
+
+    ValueError where there are fewer labels than the number of a class asks for.
+    """
+    classes = blocks.attribution.classes.tolist()
+    if labels is not None and len(labels) <= max(classes):
+        raise ValueError(f"there are {len(labels)} labels, and class {max(classes)} is shown; expected one a class")
+    names = [f"class {k}" if labels is None else str(labels[k]) for k in classes]
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters.update(signed=signed, percent=percent, side=side, uri=png_uri)
+    environment.filters.update(named=lambda values: list(zip(names, values, strict=True)))
+    return environment.get_template("blocks.html").render(
+        title=title or f"One image through {blocks.layer} of {blocks.network}",
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        blocks=blocks,
+        names=names,
+        icons=set(blocks.channel_icons),
+        cells=list(_cells(blocks)),
+        shown=_parts(blocks.dictionary.map_shape),
+        spatial=_spatial(blocks, names),
+        ranks=list(zip(names, blocks.attribution.channels, ranked_channels(blocks.attribution), strict=True)),
+        groups=_groups(blocks, names),
+        together=group_overlay(blocks.image, blocks.groups.maps, group_colours(blocks.groups.count)),
+    )
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """A picture [H,W,3] as a PNG in a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(picture(pixels) * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def signed(number: float) -> str:
+    """Three digits with a sign, which zero has not."""
+    return f"{number:+.3g}".replace("-", "−") if number else "0"
+
+
+def side(effect: float) -> str:
+    """The page's class of an effect."""
+    return "for" if effect > 0 else "against" if effect < 0 else "neither"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%" if share >= 0.0005 else "<\u00a00.1\u00a0%"
+
+
+def _parts(map_shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns that the page shows."""
+    step = -(-max(map_shape) // SIDE)
+    return -(-map_shape[0] // step), -(-map_shape[1] // step)
+
+
+def _cells(blocks: BuildingBlocks) -> Iterator[dict]:
+    """What the page says of each position that it shows, row by row."""
+    dictionary, told = blocks.dictionary, blocks.attribution
+    effects, spatial = told.effects, told.spatial
+    strongest = dictionary.activations[..., 0]
+    largest = max(float(strongest.max()), np.finfo(np.float32).tiny)
+    chosen = np.unravel_index(strongest.argmax(), strongest.shape)
+    step = -(-max(dictionary.map_shape) // SIDE)
+    image_size, width = blocks.image.shape[:2], blocks.image.shape[1]
+    for i, j in np.ndindex(_parts(dictionary.map_shape)):
+        part = strongest[i * step : (i + 1) * step, j * step : (j + 1) * step]
+        down, across = np.unravel_index(part.argmax(), part.shape)
+        row, column = i * step + int(down), j * step + int(across)
+        top, left, bottom, right = (int(edge) for edge in dictionary.boxes[row, column])
+        yield {
+            "row": row,
+            "column": column,
+            "chosen": (row, column) == tuple(chosen),
+            "side": round(100 * sqrt(max(0.0, float(strongest[row, column])) / largest)),  # its area tells how active
+            "entries": [
+                {"channel": int(c), "activation": float(a), "effects": effects[:, row, column, c].tolist()}
+                for c, a in zip(dictionary.channels[row, column], dictionary.activations[row, column], strict=True)
+            ],
+            "effects": spatial[:, row, column].tolist(),
+            "whole": (top, left, bottom, right) == (0, 0, *image_size),
+            "box": [f"{edge / width:.4g}" for edge in (left, top, right - left, bottom - top)],  # of the image's width
+        }
+
+
+def _spatial(blocks: BuildingBlocks, names: Sequence[str]) -> list[dict]:
+    told = blocks.attribution
+    largest = float(np.abs(told.spatial).max())
+    return [
+        {"name": name, "picture": effect_overlay(blocks.image, effects, largest), "sum": float(effects.sum())}
+        for name, effects in zip(names, told.spatial, strict=True)
+    ]
+
+
+def _groups(blocks: BuildingBlocks, names: Sequence[str]) -> list[dict]:
+    """Each group with its colour, its place in the image, and a bar for each class."""
+    colours = group_colours(blocks.groups.count)
+    largest = max(float(np.abs(blocks.group_effects).max()), np.finfo(np.float32).tiny)
+    return [
+        {
+            "colour": "#" + bytes(np.rint(255 * colours[g]).astype(np.uint8)).hex(),
+            "picture": group_overlay(blocks.image, blocks.groups.maps[..., [g]], colours[[g]]),
+            "bars": [
+                {"name": name, "effect": float(effect), "length": f"{50 * abs(effect) / largest:.4g}"}
+                for name, effect in zip(names, blocks.group_effects[:, g], strict=True)
+            ],
+            "channels": np.argsort(-direction, kind="stable")[:3].tolist(),
+        }
+        for g, direction in enumerate(blocks.groups.directions)
+    ]

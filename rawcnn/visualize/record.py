@@ -1,0 +1,43 @@
+"""What stands beside a picture: every setting, seed and figure as JSON, the arrays as .npz. Written whole or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+
+def write_record(
+    output: str | Path, settings: Mapping[str, object], figures: Mapping[str, object], **arrays: np.ndarray
+) -> dict[str, object]:
+    """Write OUTPUT.json and, where there are arrays, OUTPUT.npz beside the picture or page `output`; gives the JSON."""
+    output = Path(output)
+    record: dict[str, object] = {"settings": dict(settings), **figures, "output": str(output)}
+    if arrays:
+        packed = BytesIO()
+        np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+        write_whole(output.with_suffix(".npz"), packed.getvalue())
+        record["arrays"] = str(output.with_suffix(".npz"))
+    text = json.dumps(record, indent=1, default=_plain, allow_nan=False)
+    write_whole(output.with_suffix(".json"), text.encode())
+    return json.loads(text)
+
+
+def write_whole(path: str | Path, content: bytes) -> Path:
+    """Write a file beside its place and move it there; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    return path
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "tolist"):
+        return value.tolist()  # NumPy arrays and scalars
+    return str(value)

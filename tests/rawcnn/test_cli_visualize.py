@@ -1,0 +1,159 @@
+"""`rawcnn visualize`, as a user meets it: every verb's picture or page, with its figures and arrays beside it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rawcnn.visualize import save_png
+
+LAST = "conv4_3/relu"
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    return save_png(tmp_path_factory.mktemp("photo") / "<b>&.png", np.random.default_rng(0).uniform(0, 1, (9, 12, 3)))
+
+
+@pytest.fixture
+def run(rawcnn_command, digits_weights, tmp_path):
+    """Run a verb on the digits network, writing tmp_path/ENDING; gives the JSON, which must lie beside it too."""
+
+    def run_verb(verb: str, *words: object, ending: str = "out.png") -> dict:
+        output = tmp_path / ending
+        given = ("visualize", verb, "cifar_resnet20", *words, "--weights", digits_weights, "--output", output, "--json")
+        code, out, err = rawcnn_command(*given)
+        assert code == 0, err
+        record = json.loads(out)
+        assert record == json.loads(output.with_suffix(".json").read_text())
+        assert record["settings"]["seed"] == 0 and record["output"] == str(output) and output.is_file()
+        return record
+
+    return run_verb
+
+
+def size_of(path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def check_offline_alone(html: str) -> None:
+    """A page that names no address but of what is in it."""
+    assert "<html" in html and "data:image/" in html
+    assert "https://" not in html and "http://" not in html.replace("http://www.w3.org", "")
+
+
+def arrays_of(record: dict) -> dict[str, np.ndarray]:
+    with np.load(record["arrays"]) as file:
+        return dict(file)
+
+
+def test_filters(run, tmp_path):
+    assert run("filters")["filters"] == 16 and min(size_of(tmp_path / "out.png")) > 100
+
+
+def test_top_inputs(run, tmp_path):
+    words = ("--layer", "conv2_1/relu", "--channel", 3, "--channel", 5, "--count", 4, "--split", "test")
+    channels = run("top-inputs", *words)["channels"]
+    assert list(channels) == ["3", "5"] and all(len(found["top"]) == 4 for found in channels.values())
+    activations = [top["activation"] for top in channels["3"]["top"]]
+    assert activations == sorted(activations, reverse=True)
+    lowest = [bottom["activation"] for bottom in channels["3"]["bottom"]]
+    assert lowest == sorted(lowest) and lowest[0] <= activations[-1]
+    assert sum(channels["3"]["histogram"]["counts"]) == channels["3"]["images"] == 355
+    assert [q["quantile"] for q in channels["3"]["quantiles"]] == [0.1, 0.25, 0.5, 0.75, 0.9]
+    assert size_of(tmp_path / "out.png")[0] > size_of(tmp_path / "out.png")[1]
+    assert size_of(tmp_path / "out-5.png")[0] > 500
+
+
+def test_top_inputs_of_classes_and_units(run):
+    record = run("top-inputs", "--count", 2, "--split", "test", "--no-histograms")
+    assert len(record["channels"]) == 10 and record["layer"] == "classifier"
+    unit = run("top-inputs", "--layer", "conv2_1/relu", "--channel", 3, "--position", "2,5", "--split", "test")
+    assert {tuple(top["position"]) for top in unit["channels"]["3"]["top"]} == {(2, 5)}
+
+
+def test_deconv(run, photo):
+    record = run("deconv", photo, "--layer", "conv2_1/relu", "--channel", 4, "--start", "one")
+    (unit,) = record["units"]
+    arrays = arrays_of(record)
+    assert unit["channel"] == 4 and {"deconvnet_0_4", "guided_0_4", "gradient_0_4"} <= set(arrays)
+    assert arrays["deconvnet_0_4"].shape == (8, 8, 3) and np.any(arrays["deconvnet_0_4"])
+
+
+def test_saliency(run, photo):
+    record = run("saliency", photo, photo, "--samples", 3, "--steps", 4, "--class", 7)
+    assert record["classes"] == [7, 7] and len(record["integrated_gradients_miss_the_logits_by"]) == 2
+    assert arrays_of(record)["smooth"].shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "words, objective, images",
+    [
+        (("--channel", 3, "--channel", 5), "classifier channel 3, 5", 2),
+        (("--layer", LAST), f"{LAST}, all channels", 1),
+        (("--layer", LAST, "--unit", "5:2", "--unit", "16:1"), f"{LAST} channels 2·5 + 1·16", 1),
+        (("--layer", LAST, "--between", "5,16", "--count", 3), f"from {LAST} channel 5 to {LAST} channel 16", 3),
+        (("--layer", LAST, "--channel", 5, "--negative"), f"−({LAST} channel 5)", 1),
+        (("--layer", LAST, "--channel", 5, "--position", "1,0"), f"{LAST} channel 5 at (1, 0)", 1),
+        (("--layer", LAST, "--channel", 5, "--count", 2, "--diversity", 1), f"{LAST} channel 5, diverse", 2),
+    ],
+    ids=["logits", "layer", "direction", "interpolation", "negative", "neuron", "diverse"],
+)
+def test_optimize(run, words, objective, images):
+    record = run("optimize", *words, "--steps", 2, "-r", "image=pixel", "-r", "blur=0.3", "--frames", 2)
+    made, arrays = record["made_with"], arrays_of(record)
+    assert made["objective"] == objective and made["image"] == "pixel" and made["blur"] == 0.3
+    assert arrays["images"].shape == (images, 8, 8, 3) and arrays["step_2"].shape == (images, 8, 8, 3)
+    assert len(record["activation"]) == len(record["high_frequency_energy"]) == images
+
+
+def test_compare(run, tmp_path):
+    record = run("optimize", "--layer", LAST, "--channel", 3, "--channel", 4, "--compare", "--steps", 2)
+    ratios = record["high_frequency_energy_against_none"]
+    assert (
+        list(ratios)[0] == "none" and ratios["none"] == 1 and {"blur", "penalty", "robustness", "Fourier"} < {*ratios}
+    )
+    width, height = size_of(tmp_path / "out.png")
+    assert height > width
+
+
+def test_building_blocks(run, photo, tmp_path):
+    record = run("building-blocks", photo, "--layer", LAST, "--steps", 2, "--limit", 4, ending="blocks.html")
+    check_offline_alone((tmp_path / "blocks.html").read_text())
+    assert len(record["classes"]) == 2 and size_of(tmp_path / "blocks.png")[0] > 300
+
+
+def test_atlas(run, tmp_path):
+    words = ("--layer", LAST, "--grid", "3,5", "--steps", 2, "--layout", "tsne", "--split", "test")
+    record = run("atlas", *words, ending="atlas.html")
+    check_offline_alone((tmp_path / "atlas.html").read_text())
+    assert record["images"] <= 355 and record["levels"][0]["grid"] == 3 and record["levels"][0]["cells"] > 2
+
+
+WRONG = {
+    "unknown layer": (("top-inputs", "cifar_resnet20", "--layer", "conv9"), "names near it are conv"),
+    "no colours": (("filters", "cifar_resnet20", "--layer", "conv2_1/conv1"), "conv1"),
+    "no channel": (("optimize", "cifar_resnet20", "--layer", "conv1", "--channel", 16), "channels 0 to 15"),
+    "no position": (("optimize", "cifar_resnet20", "--layer", "conv1", "--channel", 1, "--position", "x"), "numbers"),
+    "two targets": (("optimize", "cifar_resnet20", "--channel", 1, "--unit", "1:2"), "exclude each other"),
+    "no weight": (("optimize", "cifar_resnet20", "--unit", "a:2"), "CHANNEL:WEIGHT"),
+    "no setting": (("optimize", "cifar_resnet20", "-r", "sharp=1"), "its names are image, decorrelate"),
+    "compare what": (("optimize", "cifar_resnet20", "--compare"), "give --channel"),
+    "no picture": (("optimize", "cifar_resnet20", "--output", "a.gif"), "expected .png"),
+    "no page": (("atlas", "cifar_resnet20", "--layer", "conv1", "--output", "a.png"), "expected .html"),
+    "no image": (("deconv", "cifar_resnet20", __file__, "--layer", "conv1"), "cannot be read as an image"),
+    "few images": (("atlas", "cifar_resnet20", "--layer", LAST, "--data", "digits", "--images", "50"), "images"),
+}
+
+
+@pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = rawcnn_command("visualize", *words)
+    last = err.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("rawcnn: ") and message in last, err
+    assert not [*tmp_path.iterdir()]

@@ -1,0 +1,62 @@
+"""What visualization by optimization claims, on real images: it beats the best of them, and remedies remove noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rawcnn
+from rawcnn.data import load
+from rawcnn.visualize import objectives, top_inputs
+from rawcnn.visualize.optimization import optimize
+from rawcnn.visualize.regularization import COMPARED, STILL
+
+UNITS, LAYERS = 64, 4
+
+
+def share_that_beats(network, data, layers, steps: int) -> float:
+    """Of UNITS units, drawn by seed from these layers, those whose image reaches the best real one, anywhere in it."""
+    generator = np.random.default_rng(0)
+    beaten = []
+    for layer in layers:
+        width = network.operation(layer).output_shape[-1]
+        channels = sorted(generator.choice(width, UNITS // len(layers), replace=False).tolist())
+        objective = objectives.neuron(network, layer, channels)
+        found = optimize(network, objective, steps=steps, regularization=STILL)
+        best = top_inputs(network, data, layer, channels, 1, split="test")
+        beaten += [value >= best[c][0].activation for value, c in zip(found.values, channels, strict=True)]
+    assert len(beaten) == UNITS
+    return float(np.mean(beaten))
+
+
+def test_digits(trained, digits):
+    """A small network that was trained here, all 355 test images; its two hidden layers and its logits."""
+    assert share_that_beats(trained[0], digits, ["conv1", "bn1/relu", "conv2", "conv2/relu"], steps=128) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cifar10")
+def test_cifar(data_folder, cifar10_folder):
+    """A published ResNet-20 and the 10,000 test images."""
+    network = rawcnn.create("cifar_resnet20")
+    rawcnn.load_weights(network, data_folder / "cifar-resnet20-torch.safetensors")
+    data = load(f"folder:{cifar10_folder}")
+    assert data.count("test") == 10_000
+    rectified = [o.name for o in network.ledger if o.kind == "relu"]
+    layers = sorted(np.random.default_rng(0).choice(rectified, LAYERS, replace=False), key=rectified.index)
+    assert share_that_beats(network, data, layers, steps=128) >= 0.9
+
+    images = {
+        name: optimize(network, "conv4_1/relu", list(range(0, 64, 8)), steps=128, regularization=COMPARED[name])
+        for name in ("none", "blur", "Fourier + robustness")
+    }
+    noise = images["none"].high_frequency
+    for name in ("blur", "Fourier + robustness"):
+        assert np.median(images[name].high_frequency / noise) < 0.25, name
+
+    pair = objectives.weighted_units(network, "conv4_1/relu", {5: 2, 16: 1})
+    (image,) = optimize(network, pair, steps=128, regularization=STILL).images
+    fifth, sixteenth = (
+        network.activations(image[None], ["conv4_1/relu"])["conv4_1/relu"].numpy().mean((0, 1, 2))[[5, 16]]
+    )
+    assert fifth / sixteenth == pytest.approx(2, abs=0.4)  # a plain weighted sum ends near 1
