@@ -129,9 +129,7 @@ def building_blocks(
         "compile": compile,
     }
     with screen.bar("icons") as told:
-        blocks = look(
-            network, pixels, layer, top=top, classes=classes, groups=groups, limit=limit, progress=told, **made
-        )
+        blocks = look(network, pixels, layer, top=top, classes=classes, groups=groups, progress=told, **made)
     html = blocks_page(blocks, network.labels, f"{model}, {layer}: {image.name}")
     write_whole(output, html.encode())
     save_png(output.with_suffix(".png"), blocks_sheet(blocks))

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.compile import choose, compiled
-from rawcnn.network import Network
+from rawcnn.network import Network, Pass
 from rawcnn.visualize import objectives
 from rawcnn.visualize.objectives import Objective
 from rawcnn.visualize.regularization import (
@@ -35,7 +35,7 @@ from rawcnn.visualize.regularization import (
     penalty_gradient,
 )
 
-RESCUE = 16  # steps in which the rectifiers of an image that nothing passes let through what would wake them
+RESCUE = 16  # steps in which the last rectifiers of an image that excites nothing let through what would wake them
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own (Kingma & Ba 2015)
 Progress = Callable[[int, int], None]
 
@@ -158,14 +158,22 @@ def _diverse(network: Network, objective: Objective, weight: float, group: int) 
     return Objective(f"{objective.name}, diverse", objective.layers, value, objective.given)
 
 
-def _redirected(asleep: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A rectifier that is redirected for the images [B] that are asleep, and the usual one for the others."""
+def _waking(network: Network, layers: Sequence[str], asleep: tf.Tensor) -> type[Pass]:
+    """A walk in which the last rectifiers are redirected for the images [B] that are asleep.
 
-    def relu(x: tf.Tensor) -> tf.Tensor:
-        images = tf.reshape(asleep, (-1, *(1,) * (len(x.shape) - 1)))
-        return tf.where(images, kernels.redirected_relu(x), kernels.relu(x))
+    Only the last: a redirected rectifier says nothing of what the ones before it should do, and they pass enough.
+    """
+    last = {*layers, *(name for layer in layers for name in network.operation(layer).inputs)}
 
-    return relu
+    class Waking(Pass):
+        def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
+            if kind == "relu" and name in last:
+                (x,) = inputs
+                images = tf.reshape(asleep, (-1, *(1,) * (len(x.shape) - 1)))
+                kernel = lambda x: tf.where(images, kernels.redirected_relu(x), kernels.relu(x))  # noqa: E731
+            return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+
+    return Waking
 
 
 class _Climb:
@@ -173,10 +181,12 @@ class _Climb:
 
     def __init__(self, network: Network, objective: Objective, settings: Regularization, size: int, rate, choice):
         self.network, self.objective, self.settings, self.size, self.rate = network, objective, settings, size, rate
-        self.step = compiled(lambda *state: self._step(kernels.relu, *state), choice)
-        self.rescue = compiled(lambda asleep, *state: self._step(_redirected(asleep), *state), choice)
+        self.step = compiled(lambda *state: self._step(Pass, *state), choice)
+        self.rescue = compiled(
+            lambda asleep, *state: self._step(_waking(network, objective.layers, asleep), *state), choice
+        )
         self.render = compiled(lambda z: image_of(z, settings, size), choice)
-        self.value = compiled(lambda images, given: self._value(images, given, kernels.relu), choice)
+        self.value = compiled(lambda images, given: self._value(images, given, Pass), choice)
 
     def run(self, given, seeds, steps, kept, told) -> tuple[np.ndarray, ...]:
         """(images [B,…], values [B], history [steps,B], frames [kept,B,…]) from the noise of these seeds."""
@@ -198,7 +208,7 @@ class _Climb:
         films = np.array(frames) if frames else np.empty((0, *images.shape), np.float32)
         return images.numpy(), self.value(images, given).numpy(), tf.stack(history).numpy(), films
 
-    def _step(self, relu, z, first, second, number, moves, given):
+    def _step(self, walk, z, first, second, number, moves, given):
         """Adam's step up the hill → (z, its two moments, values [B], whether the unit told a direction [B])."""
         with tf.GradientTape() as drawing:
             drawing.watch(z)
@@ -206,7 +216,7 @@ class _Climb:
         with tf.GradientTape() as seeing:
             seeing.watch(images)
             seen = kernels.affine_resample(images, moves, GREY) if self.settings.moves else images
-            values = self._value(seen, given, relu)
+            values = self._value(seen, given, walk)
         gradient = seeing.gradient(values, images)
         length = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True))
         ascent = tf.math.divide_no_nan(gradient, length) - penalty_gradient(images, self.settings)
@@ -217,5 +227,5 @@ class _Climb:
         z = blurred(z + self.rate * mean / (tf.sqrt(square) + EPSILON), self.settings, self.size)
         return z, first, second, values, length[:, 0, 0, 0] > 0
 
-    def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], relu) -> tf.Tensor:
-        return self.objective.value(self.network.activations(images, self.objective.layers, relu=relu), *given)
+    def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Pass]) -> tf.Tensor:
+        return self.objective.value(self.network.activations(images, self.objective.layers, kind=walk), *given)

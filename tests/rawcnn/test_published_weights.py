@@ -176,7 +176,7 @@ def state_dict(name: str, classes: int = 1000) -> dict[str, np.ndarray]:
             state[f"{module}.bias"] = random(shape[0])
             continue
         for leaf in ("weight", "bias", "running_mean", "running_var"):
-            state[f"{norm}.{leaf}"] = random(shape[0])
+            state[f"{norm}.{leaf}"] = abs(random(shape[0])) if leaf == "running_var" else random(shape[0])
         state[f"{norm}.num_batches_tracked"] = np.array(7)
     return state
 
