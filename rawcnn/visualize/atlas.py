@@ -106,7 +106,8 @@ def activation_atlas(
     """
     grids = _check(network, layer, grids, minimum, ridge)
     _check_enough(data.count(split) if images is None else min(images, data.count(split)), grids[0], minimum)
-    check_method(layout)
+    if points is None:
+        check_method(layout)
     found = sample(
         network, data, layer, images=images, split=split, batch=batch, seed=seed, compile=compile, progress=progress
     )

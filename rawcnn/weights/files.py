@@ -241,7 +241,7 @@ def _pth(path: Path, stack: ExitStack) -> dict[str, Stored]:
 def _strangeness(torch, name: object, tensor) -> str:
     """What an entry of a state dict is instead of an array under a name; "" for what it should be."""
     if not isinstance(name, str):
-        return f"of {type(name).__name__} for a tensor's name"
+        return f"({type(name).__name__}) for a tensor's name"
     if tensor.is_meta:
         return "as a meta tensor, which has a shape and no values"
     if tensor.is_quantized:

@@ -16,7 +16,7 @@ from kernels import Cost
 from rawcnn.field import Field, Window
 
 MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "linear", "loss", "normalization"]
-MODULES += ["pooling", "warp", "winograd"]
+MODULES += ["pooling", "spectral", "warp", "winograd"]
 HELPERS = {"extra_channels", "widened", "winograd2", "winograd4"}  # of other kernels, or forms behind `algorithm`
 
 

@@ -18,6 +18,8 @@ from rawcnn.visualize.atlas_sample import Sample, _positions, sample
 from tests.oracles import close
 from tests.rawcnn import small
 
+QUICK = {"grids": (4, 5), "minimum": 5, "layout": "tsne", "steps": 24, "batch": 128, "icon_batch": 8}
+
 
 @pytest.fixture(scope="module")
 def few(digits):
@@ -31,9 +33,6 @@ def made(trained, few):
     return activation_atlas(trained[0], few, "conv2", **QUICK)
 
 
-QUICK = {"grids": (4, 5), "minimum": 5, "layout": "tsne", "steps": 24, "batch": 128, "icon_batch": 8}
-
-
 # The sample ----------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +41,6 @@ QUICK = {"grids": (4, 5), "minimum": 5, "layout": "tsne", "steps": 24, "batch": 
 )
 def test_activations_are_those_of_a_forward_pass(few, layer, side):
     network = small.network()
-    layer = network.head if layer == "head" else layer
     found = sample(network, few, layer, batch=128)
     maps = network.forward(few.arrays("train")[0]).activations[layer].numpy()
     assert np.array_equal(found.indices, np.arange(300))

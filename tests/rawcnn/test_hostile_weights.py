@@ -303,7 +303,7 @@ def test_pth_runs_no_code(tmp_path):
         ("meta", r"has 'fc\.weight' as a meta tensor, which has a shape and no values; expected dense"),
         ("quantized", r"has 'fc\.weight' as a quantized tensor \(torch\.qint8\); expected dense"),
         ("nested", r"has 'fc\.weight' as a nested tensor \(torch\.strided\); expected dense"),
-        ("integer", r"has 0 of int for a tensor's name, and 1 more of such; expected .* tensors by name$"),
+        ("integer", r"has 0 \(int\) for a tensor's name, and 1 more of such; expected .* tensors by name$"),
     ],
 )
 def test_sound_pth_files_that_hold_no_arrays(tmp_path, kind, message):

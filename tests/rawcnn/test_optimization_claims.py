@@ -14,24 +14,29 @@ from rawcnn.visualize.regularization import COMPARED, STILL
 UNITS, LAYERS = 64, 4
 
 
-def share_that_beats(network, data, layers, steps: int) -> float:
-    """Of UNITS units, drawn by seed from these layers, those whose image reaches the best real one, anywhere in it."""
+def against_the_best(network, data, layers, steps: int) -> np.ndarray:
+    """Of UNITS units, drawn by seed from these layers: what their image reaches over what the best real one does.
+
+    The real one may excite the unit anywhere in it. A unit that no real image excites counts as infinitely better.
+    """
     generator = np.random.default_rng(0)
-    beaten = []
+    ratios: list[float] = []
     for layer in layers:
         width = network.operation(layer).output_shape[-1]
         channels = sorted(generator.choice(width, UNITS // len(layers), replace=False).tolist())
         objective = objectives.neuron(network, layer, channels)
         found = optimize(network, objective, steps=steps, regularization=STILL)
         best = top_inputs(network, data, layer, channels, 1, split="test")
-        beaten += [value >= best[c][0].activation for value, c in zip(found.values, channels, strict=True)]
-    assert len(beaten) == UNITS
-    return float(np.mean(beaten))
+        real = np.array([best[c][0].activation for c in channels])
+        ratios += np.where(real > 0, found.values / np.where(real > 0, real, 1), np.inf).tolist()
+    assert len(ratios) == UNITS
+    return np.array(ratios)
 
 
 def test_digits(trained, digits):
     """A small network that was trained here, all 355 test images; its two hidden layers and its logits."""
-    assert share_that_beats(trained[0], digits, ["conv1", "bn1/relu", "conv2", "conv2/relu"], steps=128) >= 0.9
+    layers = ["bn1/relu", "conv2/relu"] * 4  # of eight channels each
+    assert np.mean(against_the_best(trained[0], digits, layers, steps=128) >= 1) >= 0.9
 
 
 @pytest.mark.slow
@@ -44,7 +49,8 @@ def test_cifar(data_folder, cifar10_folder):
     assert data.count("test") == 10_000
     rectified = [o.name for o in network.ledger if o.kind == "relu"]
     layers = sorted(np.random.default_rng(0).choice(rectified, LAYERS, replace=False), key=rectified.index)
-    assert share_that_beats(network, data, layers, steps=128) >= 0.9
+    ratios = against_the_best(network, data, layers, steps=128)
+    assert np.mean(ratios >= 1) >= 0.9 and np.median(ratios) >= 2
 
     images = {
         name: optimize(network, "conv4_1/relu", list(range(0, 64, 8)), steps=128, regularization=COMPARED[name])

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import rawcnn
 from rawcnn import tour
 from rawcnn.attacks import AttackResult
 from rawcnn.papers import compare
@@ -14,20 +15,31 @@ from rawcnn.papers.errors import ERRORS
 from rawcnn.profiler import profile
 from rawcnn.report import plots
 from rawcnn.report.album import Album
-from rawcnn.report.sections import adversarial, architectures, race, visualization
+from rawcnn.report.sections import adversarial, architectures, inside, race, visualization
 from rawcnn.visualize import TopInput
+from tests.rawcnn import small
 from tests.rawcnn.test_report import Reader, check_offline
 
 
 @pytest.mark.slow
-def test_the_whole_tour(tmp_path):
-    """Three epochs, no race: the page, its pictures and tour.json, and that progress is told."""
+def test_the_whole_tour(tmp_path, digits, monkeypatch):
+    """Three epochs, no race, a given network: the page, its pictures and tour.json, and that progress is told."""
+    monkeypatch.setattr(inside, "STEPS", 12)
+    monkeypatch.setattr(inside, "COMPARED", {name: inside.COMPARED[name] for name in ("none", "blur")})
     folder, told = tmp_path / "tour", []
-    results = tour.run(folder, seed=1, epochs=3, race=False, progress=lambda *step: told.append(step))
+    given = tour.Given(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
+    results = tour.run(folder, seed=1, epochs=3, race=False, given=given, progress=lambda *step: told.append(step))
     html = (folder / "index.html").read_text(encoding="utf-8")
     check_offline(html, folder)
     page = Reader(html)
-    order = ["Architectures", "The family", "Feature visualization", "Adversarial examples", "How this page was made"]
+    order = ["Architectures", "The family", "Feature visualization", "Most activating inputs", "Deconvolution"]
+    order += [
+        "Visualization by optimization",
+        "Directions",
+        "Attribution and neuron groups",
+        "A small activation atlas",
+    ]
+    order += ["Inside cifar_resnet20", "Adversarial examples", "How this page was made"]
     places = [page.text.index(title, page.text.index("is the ε at which")) for title in order]
     assert places == sorted(places)
     assert all(f"“{name}”" in page.text for name in ("0", "9")) and "138,357,544" in page.text
@@ -36,6 +48,10 @@ def test_the_whole_tour(tmp_path):
     shown = {a["src"] for a in page.all("img")} | {a["srcset"] for a in page.all("source")}
     assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json"}
     assert results["training"]["test"]["top1_accuracy"] > 0.8 and len(results["training"]["history"]) == 3
+    own, other = results["visualization"]
+    assert own["inside"]["atlas_cells"] > 4 and other["data"] == given.data.name
+    assert own["inside"]["high_frequency_energy_against_none"]["blur"] < 1
+    assert "--weights mine.npz --model cifar_resnet20" in page.text
     accuracies = [row["accuracy_after"] for row in results["attacks"][1]["rows"]]
     assert accuracies[0] == results["training"]["test"]["top1_accuracy"] and accuracies[-1] < 0.2
     steps = dict.fromkeys(step for step, _, _ in told)
