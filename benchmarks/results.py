@@ -4,10 +4,10 @@ A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, dev
 settings and figures. `python -m benchmarks.results README.md docs/kernels.md docs/networks.md` writes anew what stands
 between the comment lines
 
-    <!-- race table -->                 <!-- kernel table -->                 <!-- build table -->
-    <!-- end of race table -->          <!-- end of kernel table -->          <!-- end of build table -->
+    <!-- race table -->
+    <!-- end of race table -->
 
-there; a test compares them.
+there, and likewise for "kernel table", "build table" and "visualize table"; a test compares them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 class Result(Protocol):
-    """A RaceResult, a KernelResult or a BuildResult."""
+    """A RaceResult, a KernelResult, a BuildResult or a VisualizeResult."""
 
     def to_json(self) -> dict[str, object]: ...
 
@@ -176,6 +176,19 @@ def build_table(records: Sequence[Record]) -> str:
     return _tables(chosen, header, _build_row, told)
 
 
+def visualize_table(records: Sequence[Record]) -> str:
+    """One step of feature visualization, for one image of the batch: rawcnn, Keras's users' ways, two libraries."""
+    complete = [r for r in records if "visualize" in r["settings"] and r["figures"]["complete"]]
+    chosen = newest(complete, ("visualize", "layer", "size", "batch"))
+    chosen.sort(key=lambda r: (_device_words(r["device"]), r["settings"]["visualize"], r["settings"]["batch"]))
+    libraries = _joined(f"{name} {found}" for r in chosen for name, found in r["figures"]["libraries"].items())
+    header = "| network | batch | rawcnn | by XLA | tape loop over Keras | its tf.function | tf-keras-vis | xplique "
+    header += "| Keras's best / rawcnn |"
+    told = "A step's time over the images of the batch. Medians of {rounds} interleaved rounds; in brackets the middle "
+    told += "half of the rounds' ratios." + (f" {libraries}: their own transformations." if libraries else "")
+    return _tables(chosen, header, _visualize_row, told)
+
+
 def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequence[str]], told: str) -> str:
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in records):
@@ -197,9 +210,6 @@ def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequ
 def _race_row(r: Record) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
     times = {c["name"]: c["median"] for c in f["contestants"]}
-    seconds = {c["name"]: c["seconds"] for c in f["contestants"]}
-    ratios = [k / r for k, r in zip(seconds[f["keras_best"]], seconds[f["chosen"]], strict=True)]
-    low, middle, high = (percentile(ratios, share) for share in (25, 50, 75))
     job = "training step" if s["job"] == "training" else s["job"]
     return (
         s["model"],
@@ -208,8 +218,16 @@ def _race_row(r: Record) -> Sequence[str]:
         str(s["batch"]),
         f"{milliseconds(times[f['chosen']])} ({f['chosen'].removeprefix('rawcnn ')})",
         f"{milliseconds(times[f['keras_best']])} ({f['keras_best'].removeprefix('keras ')})",
-        f"**{middle:.2f}** ({low:.2f}–{high:.2f})",
+        _ratio_words(f),
     )
+
+
+def _ratio_words(figures: Mapping[str, Any]) -> str:
+    """Keras's best time over the chosen one's: the median over the rounds, and their middle half."""
+    seconds = {c["name"]: c["seconds"] for c in figures["contestants"]}
+    ratios = [k / r for k, r in zip(seconds[figures["keras_best"]], seconds[figures["chosen"]], strict=True)]
+    low, middle, high = (percentile(ratios, share) for share in (25, 50, 75))
+    return f"**{middle:.2f}** ({low:.2f}–{high:.2f})"
 
 
 def _kernel_row(r: Record) -> Sequence[str]:
@@ -223,6 +241,23 @@ def _build_row(r: Record) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
     seconds = [f"{f[step]:.2f} s" for step in ("profile", "create", "graph", "xla")]
     return s["build"], str(s["size"]), str(f["operations"]), *seconds, milliseconds(f["answer"])
+
+
+def _visualize_row(r: Record) -> Sequence[str]:
+    s, f = r["settings"], r["figures"]
+    times = {c["name"]: c["per_image"] for c in f["contestants"]}
+    function = min(("keras function", "keras function xla"), key=lambda name: times[name])
+    libraries = [milliseconds(times[name]) if name in times else "" for name in ("tf-keras-vis", "xplique")]
+    return (
+        f"{s['visualize']} {s['layer']}, {s['size']} px",
+        str(s["batch"]),
+        f"{milliseconds(times[f['chosen']])} ({f['chosen'].removeprefix('rawcnn ')})",
+        milliseconds(times["rawcnn xla"]),
+        milliseconds(times["keras loop"]),
+        f"{milliseconds(times[function])} ({'xla' if function.endswith('xla') else 'graph'})",
+        *libraries,
+        _ratio_words(f),
+    )
 
 
 def milliseconds(seconds: float) -> str:
@@ -249,7 +284,12 @@ def _joined(words) -> str:
 
 # Documents -------------------------------------------------------------------------------------------------------
 
-TABLES = {"race table": race_table, "kernel table": kernel_table, "build table": build_table}
+TABLES = {
+    "race table": race_table,
+    "kernel table": kernel_table,
+    "build table": build_table,
+    "visualize table": visualize_table,
+}
 
 
 def marks(name: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.contestants import JOBS
@@ -11,6 +11,7 @@ from benchmarks.kernels_race import JOBS as KERNEL_JOBS
 from benchmarks.race import RaceResult, race
 from benchmarks.results import append
 from benchmarks.timing import Progress
+from benchmarks.visualize_race import BATCHES, LAYERS, SIZE, VisualizeResult, race_visualization
 from rawcnn.compile import choose
 
 MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "vgg16", "alexnet")  # a race a family
@@ -81,6 +82,43 @@ def run_kernels(
             append([result], command, file)
         if progress:
             progress(f"{case} {job}: {result.best.name} {result.gflops(result.best):.0f} GFLOP/s", number, len(races))
+    return results
+
+
+def run_visualizations(
+    layers: Mapping[str, str] = LAYERS,
+    batches: Sequence[int] = BATCHES,
+    *,
+    size: int = SIZE,
+    rounds: int = 5,
+    contestants: Sequence[str] | None = None,
+    seed: int = 0,
+    file: Path | None = None,
+    command: str = "benchmarks.run_visualizations",
+    progress: Progress | None = None,
+) -> list[VisualizeResult]:
+    """Race the step of feature visualization on a layer of each network, by batches; `file`, `progress` as in `run`."""
+    results = []
+    for model, layer in layers.items():
+        for batch in batches:
+
+            def told(what: str, done: int, total: int, race=f"{model} {layer}, batch {batch}") -> None:
+                if progress:
+                    progress(f"{race}: {what}", done, total)
+
+            result = race_visualization(
+                model,
+                layer,
+                batch=batch,
+                size=size,
+                rounds=rounds,
+                contestants=contestants,
+                seed=seed,
+                progress=told,
+            )
+            results.append(result)
+            if file:
+                append([result], command, file)
     return results
 
 

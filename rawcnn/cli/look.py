@@ -148,9 +148,29 @@ def _build(screen: Screen, names: list[str], output: Path, command: str) -> None
     screen.emit([r.to_json() for r in results])
 
 
+def _race_visualizations(screen: Screen, rounds: int, seed: int, output: Path, command: str) -> None:
+    """A step of feature visualization against Keras's users' ways, and libraries where they are installed."""
+    from benchmarks.run import run_visualizations
+
+    writable(output)
+    screen.settings(visualize="all", rounds=rounds, seed=seed, output=output)
+    with screen.bar("racing") as told:
+
+        def progress(what: str, done: int, total: int) -> None:
+            told(done, total, what)
+
+        results = run_visualizations(rounds=rounds, seed=seed, file=output, command=command, progress=progress)
+    for result in results:
+        rows = [(t.name, f"{t.median / result.batch * 1e3:.1f}", f"{t.first_call:.1f}") for t in result.timings]
+        title = f"{result.network}, {result.layer}, batch {result.batch}"
+        screen.table(title, ("contestant", "ms an image and step", "first call s"), rows, text=("contestant",))
+    screen.say(f"appended to {output}")
+    screen.emit([result.to_json() for result in results])
+
+
 def benchmark(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Networks to race, or `kernels`, or `build` and networks.")
+        list[str] | None, typer.Argument(help="Networks to race, `kernels`, `visualize`, or `build` and networks.")
     ] = None,
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
     batch: Batch = 8,
@@ -174,11 +194,16 @@ def benchmark(
     screen = Screen(as_json)
     names = models or list(MODELS)
     for name in names:
-        if name not in ("kernels", "build"):
+        if name not in ("kernels", "build", "visualize"):
             find(name)
     command = "rawcnn " + " ".join(sys.argv[1:])
     if "build" in names:
         _build(screen, [name for name in names if name != "build"], output, command)
+        return
+    if "visualize" in names:
+        if len(names) > 1:
+            raise ValueError("`benchmark visualize` races networks of its own; give the others in another command")
+        _race_visualizations(screen, rounds, seed, output, command)
         return
     screen.settings(models=",".join(names), batch=batch, size=size, precision=precision, rounds=rounds, seed=seed)
     writable(output)

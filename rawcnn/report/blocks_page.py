@@ -6,8 +6,6 @@ channels stand beside the map. An icon is in the file once, as an SVG symbol, ho
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from math import sqrt
 from pathlib import Path
@@ -15,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
+from rawcnn.report.embedded import data_uri
 from rawcnn.visualize.attribution import ranked_channels
 from rawcnn.visualize.building_blocks import BuildingBlocks
-from rawcnn.visualize.picture import picture
 
 HERE = Path(__file__).parent
 SIDE = 28  # positions along a side of the map that the page shows; of a larger map the most active of each part
@@ -38,7 +35,7 @@ def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, tit
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters.update(signed=signed, percent=percent, side=side, uri=png_uri)
+    environment.filters.update(signed=signed, percent=percent, side=side, uri=data_uri)
     environment.filters.update(named=lambda values: list(zip(names, values, strict=True)))
     return environment.get_template("blocks.html").render(
         title=title or f"One image through {blocks.layer} of {blocks.network}",
@@ -53,13 +50,6 @@ def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, tit
         groups=_groups(blocks, names),
         together=group_overlay(blocks.image, blocks.groups.maps, group_colours(blocks.groups.count)),
     )
-
-
-def png_uri(pixels: np.ndarray) -> str:
-    """A picture [H,W,3] as a PNG in a data URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(picture(pixels) * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def signed(number: float) -> str:

@@ -15,6 +15,7 @@ from benchmarks.contestants import NAMES
 from benchmarks.kernels_race import Case, KernelResult
 from benchmarks.race import RaceResult
 from benchmarks.timing import Timing
+from benchmarks.visualize_race import VisualizeResult
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "docs/kernels.md", "docs/networks.md")
@@ -97,6 +98,26 @@ def test_kernel_table(file):
     records = results.append([raced(1.0), race_result(), raced(0.1)], "c", file)
     rows = [line for line in results.kernel_table(records).splitlines() if line.startswith("| ")][1:]
     assert rows == ["| conv2d 8×14×14×256 → 256 3×3/1 | forward | float32 | **nn graph 20.0**, winograd xla 16.0 |"]
+
+
+def test_visualize_table(file):
+    def raced(batch, **seconds):
+        names = {"graph": "rawcnn graph", "xla": "rawcnn xla", "loop": "keras loop", "function": "keras function"}
+        names |= {"jit": "keras function xla", "vis": "tf-keras-vis", "xplique": "xplique"}
+        timings = tuple(Timing(names[key], 3.0, (s, s, 2 * s), None, None) for key, s in seconds.items())
+        return VisualizeResult("googlenet", "inception_4a", 5, batch, 128, 1, "Keras", timings, "rawcnn graph", "told")
+
+    ways = {"graph": 0.1, "xla": 0.2, "loop": 0.4, "function": 0.16, "jit": 0.12}
+    written = [raced(8, **ways | {"graph": 9.0}), raced(8, **ways), raced(1, **ways, vis=1.0, xplique=0.5)]
+    text = results.visualize_table(results.append([*written, raced(32, graph=0.1, loop=0.2)], "c", file))
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows == [
+        "| googlenet inception_4a, 128 px | 1 | 100 ms (graph) | 200 ms | 400 ms | 120 ms (xla) | 1,000 ms | 500 ms "
+        "| **1.20** (1.20–1.20) |",
+        "| googlenet inception_4a, 128 px | 8 | 12.5 ms (graph) | 25.0 ms | 50.0 ms | 15.0 ms (xla) |  |  "
+        "| **1.20** (1.20–1.20) |",
+    ]
+    assert "3 interleaved rounds" in text
 
 
 @pytest.mark.parametrize(
