@@ -4,12 +4,16 @@ One unit, the mean of a channel of a middle layer; images of 128 pixels made of 
 colours, moved, scaled and turned at random, climbed by Adam. Equal first: in a first step, whose moves are whole-pixel
 shifts, the values and the gradients to the coefficients; in a second, by moves of all kinds, the values again, which
 tells that the images moved alike. Then interleaved rounds of a few steps each. The libraries compute something else
-(`benchmarks.visualize_peers` says what), so of them only the time is told.
+(`benchmarks.visualize_peers` says what), so only their time and memory are told.
 """
 
 from __future__ import annotations
 
 import gc
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -137,7 +141,8 @@ def race_visualization(
     """Race the step on a model by name (`size` pixels, weights drawn from `seed`), or on a network with its own size.
 
     `contestants` are some of NAMES, by default all that are installed; `layer` must be named where LAYERS does not.
-    ValueError for unknown ones, for a library that is not installed; Disagreement where results differ.
+    ValueError for unknown ones, for a library that is not installed; Disagreement where results differ. Without a GPU
+    the memory is measured by another process, which makes the model by its name; of a network it is not told.
     """
     names = _entered(contestants)
     if batch < 1 or rounds < 1:
@@ -146,9 +151,11 @@ def race_visualization(
     if layer is None and name not in LAYERS:
         raise ValueError(f"no layer of {name} is named; name one, or take {' or '.join(LAYERS)}")
     network = rawcnn.create(model, size=size, seed=seed) if isinstance(model, str) else model
+    layer = layer or LAYERS[name]
+    network.operation(layer)
     try:
-        told = progress or (lambda what, done, total: None)
-        return _race(network, layer or LAYERS[name], batch, rounds, names, seed, told)
+        memory = memory_apart(name, layer, batch, size, seed, names) if isinstance(model, str) else {}
+        return _race(network, layer, batch, rounds, names, seed, memory, progress or (lambda what, done, total: None))
     finally:
         keras.backend.clear_session()
         gc.collect()
@@ -166,8 +173,8 @@ def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(sorted(contestants, key=NAMES.index))  # rawcnn's first: it is the reference
 
 
-def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: int, progress: Progress):
-    total = 1 + 2 * len(names) + rounds
+def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: int, memory, progress: Progress):
+    total = 1 + len(names) + rounds
     features, opponent = keras_features(network, layer)
     progress(f"{opponent} is built", 1, total)
     task = _task(network, layer, features, batch, seed)
@@ -175,7 +182,6 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     entered: list[Contestant] = []
     first_calls: dict[str, float] = {}
     differences: dict[str, float | None] = {}
-    memory: dict[str, int | None] = {}
     for number, name in enumerate(names):
         contestant = _contestant(task, name)
         if contestant.step and contestant.slope:
@@ -185,10 +191,10 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
         else:
             first_calls[name], _ = timed(contestant.run)
             differences[name] = None
-        progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + 2 * number, total)
-        memory[name] = memory_of(contestant.run)
-        progress(f"{name}: memory", 3 + 2 * number, total)
         entered.append(contestant)
+        progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + number, total)
+    if tf.config.list_logical_devices("GPU"):
+        memory = {contestant.name: memory_of(contestant.run) for contestant in entered}
     taken: dict[str, list[float]] = {name: [] for name in names}
 
     def take(contestant: Contestant) -> None:
@@ -197,7 +203,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     interleaved(
         {contestant.name: partial(take, contestant) for contestant in entered},
         rounds,
-        lambda n: progress(f"round {n + 1} of {rounds}", 1 + 2 * len(names) + n + 1, total),
+        lambda n: progress(f"round {n + 1} of {rounds}", 1 + len(names) + n + 1, total),
     )
     choice = choose()
     chosen = f"rawcnn {choice.mode}"
@@ -209,7 +215,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
         network.input_size,
         task.steps,
         opponent,
-        tuple(Timing(n, first_calls[n], tuple(taken[n][1:]), memory[n], differences[n]) for n in names),
+        tuple(Timing(n, first_calls[n], tuple(taken[n][1:]), memory.get(n), differences[n]) for n in names),
         chosen if chosen in names else None,
         choice.reason,
     )
@@ -265,3 +271,39 @@ def compare(name: str, results: Sequence[np.ndarray], reference: str, expected: 
         if not errors[what] <= TOLERANCE[what]:  # so that NaN fails too
             raise Disagreement(f"the {what} of {name} differ from those of {reference} by {errors[what]:.2g}")
     return errors["slope"]
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def memory_apart(model: str, layer: str, batch: int, size: int, seed: int, names: Sequence[str]) -> dict[str, int]:
+    """Bytes that a run of each takes, told by a process of its own; {} with a GPU, whose memory TensorFlow tells.
+
+    With oneDNN TensorFlow keeps on a CPU what a step has freed, and the next one takes nothing above it. Where the
+    system's allocator is used instead, which costs time, memory is given back, and can be measured.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        return {}
+    words = [sys.executable, "-m", "benchmarks.visualize_race", model, layer, str(batch), str(size), str(seed), *names]
+    environment = {**os.environ, "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
+    run = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if run.returncode:
+        raise RuntimeError(f"the memory of {model} could not be measured: {run.stderr.strip().splitlines()[-1]}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def memory_here(network: Network, layer: str, batch: int, seed: int, names: Sequence[str]) -> dict[str, int | None]:
+    """The same in this process, of each contestant's second run: the first one's traces and compiles."""
+    task = _task(network, layer, keras_features(network, layer)[0], batch, seed)
+    memory = {}
+    for name in names:
+        contestant = _contestant(task, name)
+        contestant.run()
+        memory[name] = memory_of(contestant.run)
+    return memory
+
+
+if __name__ == "__main__":
+    model, layer, batch, size, seed, *names = sys.argv[1:]
+    network = rawcnn.create(model, size=int(size), seed=int(seed))
+    print(json.dumps(memory_here(network, layer, int(batch), int(seed), names)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import keras
@@ -16,7 +17,7 @@ from benchmarks import results, run, visualize_peers
 from benchmarks.agreement import Disagreement
 from benchmarks.timing import Timing
 from benchmarks.visualize_peers import KERAS, PEERS, Clock, installed, keras_features, lucid_image
-from benchmarks.visualize_race import RAW, VisualizeResult, compare, race_visualization
+from benchmarks.visualize_race import RAW, VisualizeResult, compare, memory_apart, race_visualization
 from rawcnn.visualize.regularization import GREY, ROBUST, draw_moves, first_values, image_of
 from tests.benchmarks.toys import small, toy
 from tests.oracles import random
@@ -122,6 +123,13 @@ def test_a_library(name):
     result = race_visualization(network, layer_of(network), batch=2, rounds=1, contestants=["rawcnn graph", name])
     assert result.by_name[name].difference is None and result.by_name[name].median > 0
     assert result.to_json()["figures"]["libraries"] == {name: installed(name)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
+def test_memory_is_that_of_a_step_though_tensorflow_keeps_it():
+    """A step of 64 images of 32 pixels has at least the activations of the stem, 4 MiB, forward and backward."""
+    memory = memory_apart("cifar_resnet20", "conv1", 64, 32, 0, ["rawcnn graph"])
+    assert 8 <= memory["rawcnn graph"] / 2**20 <= 200
 
 
 def test_refusals():
