@@ -181,7 +181,8 @@ def visualize_table(records: Sequence[Record]) -> str:
     complete = [r for r in records if "visualize" in r["settings"] and r["figures"]["complete"]]
     chosen = newest(complete, ("visualize", "layer", "size", "batch"))
     chosen.sort(key=lambda r: (_device_words(r["device"]), r["settings"]["visualize"], r["settings"]["batch"]))
-    libraries = _joined(f"{name} {found}" for r in chosen for name, found in r["figures"]["libraries"].items())
+    used = (f"{name} {found}" for r in chosen for name, found in r["figures"]["libraries"].items())
+    libraries = " and ".join(dict.fromkeys(used))
     header = "| network | batch | rawcnn | by XLA | tape loop over Keras | its tf.function | tf-keras-vis | xplique "
     header += "| Keras's best / rawcnn |"
     told = "A step's time over the images of the batch. Medians of {rounds} interleaved rounds; in brackets the middle "

@@ -74,6 +74,15 @@ from kernels.excitation import (
     sigmoid_gradient,
     sigmoid_reference,
 )
+from kernels.levels import (
+    CODES,
+    encode_levels,
+    encode_levels_cost,
+    encode_levels_reference,
+    join_codes,
+    join_codes_gradient,
+    level_of,
+)
 from kernels.linear import dense, dense_cost, dense_gradient, dense_reference
 from kernels.loss import (
     cross_entropy,
@@ -149,6 +158,7 @@ from kernels.warp import (
 from kernels.winograd import winograd_multiplications, winograd_tile_reference
 
 __all__ = [
+    "CODES",
     "Cost",
     "affine_resample",
     "affine_resample_cost",
@@ -196,6 +206,9 @@ __all__ = [
     "dropout_mask",
     "dropout_reference",
     "elementwise_cost",
+    "encode_levels",
+    "encode_levels_cost",
+    "encode_levels_reference",
     "fold_batch_normalization",
     "fourier_frequencies",
     "fourier_image",
@@ -216,6 +229,9 @@ __all__ = [
     "high_frequency_energy_cost",
     "high_frequency_energy_gradient",
     "high_frequency_energy_reference",
+    "join_codes",
+    "join_codes_gradient",
+    "level_of",
     "local_response_normalization",
     "local_response_normalization_cost",
     "local_response_normalization_input_gradient",

@@ -21,6 +21,7 @@ from kernels.geometry import (
     crop_or_pad,
     output_size,
     pad_image,
+    padding_word,
     pair,
     spread,
     window_padding,
@@ -112,11 +113,17 @@ def _check_groups(groups: int, channels: int, out_channels: int) -> None:
 
 
 def _nn(x, filters, stride, padding, dilation, groups):
-    """tf.nn.conv2d; TensorFlow's CPU kernels lack gradients for groups and dilation, so those take the hand's."""
+    """tf.nn.conv2d; TensorFlow's CPU kernels lack gradients for groups and dilation, so those take the hand's.
+
+    They also leave to slow loops the gradients of padding in pixels, so that is said in words, or done before.
+    """
     kernel, channels = tuple(filters.shape[:2]), x.shape[-1]
-    words: Any = padding
-    if padding not in ("SAME", "VALID"):
-        words = ((0, 0), *window_padding(padding, x.shape[1:3], kernel, stride, dilation), (0, 0))
+    words: Any = padding_word(padding, x.shape[1:3], kernel, stride, dilation)
+    if words is None:
+        pads = window_padding(padding, x.shape[1:3], kernel, stride, dilation)
+        if groups == 1 and dilation == (1, 1):
+            return tf.nn.conv2d(pad_image(x, pads), filters, stride, "VALID")
+        words = ((0, 0), *pads, (0, 0))
     if groups == channels > 1 and stride[0] == stride[1] and dilation == (1, 1):
         depthwise = tf.reshape(filters, (*kernel, channels, filters.shape[-1] // channels))
         return tf.nn.depthwise_conv2d(x, depthwise, (1, *stride, 1), words)

@@ -59,6 +59,20 @@ def window_padding(
     return (top, bottom), (left, right)
 
 
+def padding_word(
+    padding: Padding, size: Sequence[int | None], window: Pair, stride: Pair, dilation: Pair = 1
+) -> Literal["SAME", "VALID"] | None:
+    """ "SAME" or "VALID" where that is what `padding` comes to, else None."""
+    if padding == "SAME" or padding == "VALID":
+        return padding
+    pads = window_padding(padding, size, window, stride, dilation)
+    if pads == ((0, 0), (0, 0)):
+        return "VALID"
+    known = size if None not in size else (1, 1)  # at stride 1 "SAME" is the same for all sizes
+    same = pads == window_padding("SAME", known, window, stride, dilation)
+    return "SAME" if same and (None not in size or pair(stride) == (1, 1)) else None
+
+
 def output_size(
     padding: Padding, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair = 1
 ) -> tuple[int, int]:

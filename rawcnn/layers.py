@@ -42,10 +42,10 @@ def conv(
 
     def convolution(x, filters, bias=None, groups=groups):
         y = kernels.conv2d(x, filters, stride, padding, dilation, groups)
-        return y if bias is None else y + bias
+        return y if bias is None else tf.nn.bias_add(y, bias)
 
     def cost(output_shape):
-        cost = kernels.conv2d_cost(filter_shape, output_shape, input_gradient=x is not net.images)
+        cost = kernels.conv2d_cost(filter_shape, output_shape, input_gradient=all(x is not d for d in net.data))
         return cost + kernels.elementwise_cost(output_shape) if bias else cost
 
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
@@ -212,6 +212,17 @@ def pad(net: Pass, name: str, x: tf.Tensor, margins: Pads) -> tf.Tensor:
     """Put ((top, bottom), (left, right)) zeros around a map, or take pixels off where a number is negative."""
     kernel = partial(crop_or_pad, margins=margins)
     return net.apply(name, "pad", kernel, [x], window=Margins(margins), margins=margins)
+
+
+def discretize(net: Pass, name: str, x: tf.Tensor, code: str, levels: int) -> tf.Tensor:
+    """Pixels in [0,1] as codes of their levels, "onehot" or "thermometer": [B,H,W,C] → [B,H,W,C·levels].
+
+    No gradient flows back (Buckman et al. 2018): for the ledger, what reads the codes reads data.
+    """
+    kernel = partial(kernels.encode_levels, levels=levels, code=code)
+    y = net.apply(name, "discretize", kernel, [x], cost=kernels.encode_levels_cost, code=code, levels=levels)
+    net.data.append(y)
+    return y
 
 
 def concatenate(net: Pass, name: str, branches: list[tf.Tensor]) -> tf.Tensor:

@@ -98,6 +98,7 @@ class Pass:
     ):
         self._variables = variables
         self.images = images
+        self.data = [images]  # what gradients to parameters need no gradient of: the images, and their codes
         self._names = {id(images): "images"}
         self.train, self.seed, self.relu, self.dtype, self.devices = train, seed, relu, dtype, tuple(devices)
         self.activations: dict[str, tf.Tensor] = {}

@@ -144,7 +144,8 @@ def create(
         raise ValueError(
             f"classes is {classes!r}, size {size!r} and seed {seed!r}; expected whole positive numbers, the seed also 0"
         )
-    preprocessing = model.preprocessing if preprocessing is None else preprocessing
+    reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels are those of [0,1]
+    preprocessing = reads if preprocessing is None else preprocessing
     settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **model.options, **options}
     return Network(
         name,

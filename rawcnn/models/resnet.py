@@ -14,6 +14,7 @@ from functools import partial
 
 import tensorflow as tf
 
+import kernels
 from rawcnn.layers import (
     batch_norm,
     conv,
@@ -24,6 +25,7 @@ from rawcnn.layers import (
     residual_sum,
     zero_padded_shortcut,
 )
+from rawcnn.layers import discretize as codes
 from rawcnn.network import Pass
 
 ONE_AROUND = ((1, 1), (1, 1))  # the padding of a 3×3: the same on both sides at stride 2 too
@@ -68,14 +70,19 @@ def cifar_resnet(
     residual: bool = True,
     shortcut: str = "A",
     zeros: str = "both",
+    discretize: str = "none",
+    levels: int = 16,
     classes: int = 10,
 ) -> tf.Tensor:
     """§4.2: 6n + 2 layers of 16, 32 and 64 channels, images [B,32,32,3] → logits [B,classes].
 
     The paper does not say where option A's zero channels go; "both" puts half on each side, as published weights do.
+    `discretize`, "onehot" or "thermometer", reads images in [0,1] as codes of `levels` (Buckman et al. 2018).
     """
     _choose("shortcut", shortcut, ("A", "B", "C"))
-    x = conv(net, "conv1", images, 16, 3, bias=False)  # [B,32,32,16]
+    _choose("discretize", discretize, ("none", *kernels.CODES))
+    x = images if discretize == "none" else codes(net, "codes", images, discretize, levels)  # [B,32,32,3·levels]
+    x = conv(net, "conv1", x, 16, 3, bias=False)  # [B,32,32,16]
     x = relu(net, batch_norm(net, "conv1/bn", x))
     for stage, width in enumerate((16, 32, 64)):
         for index in range((depth - 2) // 6):

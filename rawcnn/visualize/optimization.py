@@ -21,7 +21,8 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.compile import choose, compiled
-from rawcnn.network import Network, Pass
+from rawcnn.folded import Folded, fold
+from rawcnn.network import Network
 from rawcnn.visualize import objectives
 from rawcnn.visualize.objectives import Objective
 from rawcnn.visualize.regularization import (
@@ -158,14 +159,14 @@ def _diverse(network: Network, objective: Objective, weight: float, group: int) 
     return Objective(f"{objective.name}, diverse", objective.layers, value, objective.given)
 
 
-def _waking(network: Network, layers: Sequence[str], asleep: tf.Tensor) -> type[Pass]:
+def _waking(network: Network, layers: Sequence[str], asleep: tf.Tensor) -> type[Folded]:
     """A walk in which the last rectifiers are redirected for the images [B] that are asleep.
 
     Only the last: a redirected rectifier says nothing of what the ones before it should do, and they pass enough.
     """
     last = {*layers, *(name for layer in layers for name in network.operation(layer).inputs)}
 
-    class Waking(Pass):
+    class Waking(Folded):
         def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
             if kind == "relu" and name in last:
                 (x,) = inputs
@@ -181,12 +182,13 @@ class _Climb:
 
     def __init__(self, network: Network, objective: Objective, settings: Regularization, size: int, rate, choice):
         self.network, self.objective, self.settings, self.size, self.rate = network, objective, settings, size, rate
-        self.step = compiled(lambda *state: self._step(Pass, *state), choice)
+        self.fold = fold(network, spare=objective.layers)  # the weights are fixed
+        self.step = compiled(lambda *state: self._step(Folded, *state), choice)
         self.rescue = compiled(
             lambda asleep, *state: self._step(_waking(network, objective.layers, asleep), *state), choice
         )
         self.render = compiled(lambda z: image_of(z, settings, size), choice)
-        self.value = compiled(lambda images, given: self._value(images, given, Pass), choice)
+        self.value = compiled(lambda images, given: self._value(images, given, Folded), choice)
 
     def run(self, given, seeds, steps, kept, told) -> tuple[np.ndarray, ...]:
         """(images [B,…], values [B], history [steps,B], frames [kept,B,…]) from the noise of these seeds."""
@@ -227,5 +229,6 @@ class _Climb:
         z = blurred(z + self.rate * mean / (tf.sqrt(square) + EPSILON), self.settings, self.size)
         return z, first, second, values, length[:, 0, 0, 0] > 0
 
-    def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Pass]) -> tf.Tensor:
-        return self.objective.value(self.network.activations(images, self.objective.layers, kind=walk), *given)
+    def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Folded]) -> tf.Tensor:
+        kind = partial(walk, fold=self.fold)
+        return self.objective.value(self.network.activations(images, self.objective.layers, kind=kind), *given)
