@@ -75,7 +75,6 @@ from kernels.excitation import (
     sigmoid_reference,
 )
 from kernels.levels import (
-    CODES,
     encode_levels,
     encode_levels_cost,
     encode_levels_reference,
@@ -158,7 +157,6 @@ from kernels.warp import (
 from kernels.winograd import winograd_multiplications, winograd_tile_reference
 
 __all__ = [
-    "CODES",
     "Cost",
     "affine_resample",
     "affine_resample_cost",

@@ -15,7 +15,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,13 @@ class DataSet:
                 images[:] = tf.gather(data.images, tf.constant(numbers, tf.int64)).numpy()
         images /= self.white
         return images
+
+    def only(self, split: str, indices: Sequence[int]) -> DataSet:
+        """The same data set with these images of a split alone, in this order."""
+        data, rows = self._split(split), np.asarray(indices)
+        images = None if data.images is None else tf.gather(data.images, tf.constant(rows, tf.int64))
+        items = tuple(data.items[row] for row in rows) if data.items else ()
+        return replace(self, splits={**self.splits, split: Split(data.labels[rows], images, items)})
 
     def originals(self, split: str) -> Iterator[np.ndarray]:
         """Each image in the split's fixed order at its own size, uint8 [H,W,3]: neither scaled nor cropped.

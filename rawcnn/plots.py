@@ -12,9 +12,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rawcnn.attacks import AttackResult
+from rawcnn.attacks import AttackResult, FoolingImages
 from rawcnn.measure import Measurement
 from rawcnn.profiler import Profile
 
@@ -128,6 +128,36 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
                 panel.imshow(image.clip(0, 1), interpolation="nearest")
                 panel.set_axis_off()
                 panel.set_title(title.replace("$", r"\$"), fontsize=9)
+        figure.tight_layout()
+    return figure
+
+
+def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> Figure:
+    """Accuracy against ε, and the share of the images that could be fooled and were."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6, 3.6))
+        epsilons = [row["epsilon"] for row in rows]
+        axes.plot(epsilons, [row["accuracy_after"] for row in rows], "o-", color=COLOURS[0], label="accuracy")
+        success = [np.nan if row["success_rate"] is None else row["success_rate"] for row in rows]
+        axes.plot(epsilons, success, "o--", color=COLOURS[1], label="success of the attack")
+        axes.set(title=name, xlabel=f"ε: {unit}", ylim=(-0.03, 1.03))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend()
+    return figure
+
+
+def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) -> Figure:
+    """The image made for each class, and how sure the network is of it; of many classes the surest."""
+    shown = np.sort(np.argsort(-found.confidences)[:most])
+    columns = min(5, len(shown))
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        rows = -(-len(shown) // columns)
+        figure, panels = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False)
+        for panel in panels.flat:
+            panel.set_axis_off()
+        for panel, number in zip(panels.flat, shown, strict=False):
+            panel.imshow(found.images[number], interpolation="nearest")
+            panel.set_title(f"“{labels[number]}”  {found.confidences[number]:.1%}".replace("$", r"\$"), fontsize=8)
         figure.tight_layout()
     return figure
 

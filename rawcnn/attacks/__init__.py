@@ -6,10 +6,56 @@ AttackResult. One file a family.
 
 from collections.abc import Callable
 
-from rawcnn.attacks.gradient import fgsm, pgd
+from rawcnn.attacks.adversary import Adversary
+from rawcnn.attacks.ascent import ascend
+from rawcnn.attacks.deepfool import deepfool
+from rawcnn.attacks.evolve import FoolingImages, evolve
+from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
+from rawcnn.attacks.logit_pga import logit_pga
+from rawcnn.attacks.patch import Patch, make_patch, patch
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.sweep import accuracy_against_epsilon, examples_of, sweep
+from rawcnn.attacks.smallest import smallest
+from rawcnn.attacks.spatial import SpatialResult, spatial
+from rawcnn.attacks.study import Study, study
+from rawcnn.attacks.substitute import Substitute, make_substitute, substitute
+from rawcnn.attacks.sweep import accuracy_against_epsilon, columns_of, examples_of, sweep
 
-ATTACKS: dict[str, Callable[..., AttackResult]] = {"fgsm": fgsm, "pgd": pgd}
+# Those that need nothing made before, and no special network.
+ATTACKS: dict[str, Callable[..., AttackResult]] = {
+    "fgsm": fgsm,
+    "bim": bim,
+    "mi_fgsm": mi_fgsm,
+    "pgd": pgd,
+    "deepfool": deepfool,
+    "spatial": spatial,
+}
 
-__all__ = ["ATTACKS", "AttackResult", "accuracy_against_epsilon", "examples_of", "fgsm", "pgd", "sweep"]
+__all__ = [
+    "ATTACKS",
+    "Adversary",
+    "AttackResult",
+    "FoolingImages",
+    "Patch",
+    "SpatialResult",
+    "Study",
+    "Substitute",
+    "accuracy_against_epsilon",
+    "ascend",
+    "bim",
+    "columns_of",
+    "deepfool",
+    "evolve",
+    "examples_of",
+    "fgsm",
+    "logit_pga",
+    "make_patch",
+    "make_substitute",
+    "mi_fgsm",
+    "patch",
+    "pgd",
+    "smallest",
+    "spatial",
+    "study",
+    "substitute",
+    "sweep",
+]

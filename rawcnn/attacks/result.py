@@ -27,6 +27,7 @@ class AttackResult:
     confidences_before: np.ndarray  # float32 [B]
     confidences: np.ndarray  # float32 [B]
     iterations: np.ndarray  # int32 [B], gradient steps spent on the image
+    queries: np.ndarray  # int32 [B], forward passes of the network that the attack spent on the image
 
     @property
     def success(self) -> np.ndarray:
@@ -56,6 +57,7 @@ class AttackResult:
             "already_wrong": self.already_wrong,
             "attempted": ~self.already_wrong & (True if self.target is None else self.labels != self.target),
             "iterations": self.iterations,
+            "queries": self.queries,
             "l2": np.sqrt(np.sum(noise**2, axis=1)),
             "linf": np.max(noise, axis=1),
         }
@@ -81,6 +83,7 @@ def summarize(columns: Columns) -> dict[str, object]:
         "confidence_before": float(np.mean(columns["confidence_before"])),
         "confidence_after": float(np.mean(columns["confidence"])),
         "iterations": float(np.mean(columns["iterations"])),
+        "queries": float(np.mean(columns["queries"])),
         **{f"mean_{norm}": float(np.mean(columns[norm])) for norm in ("l2", "linf")},
         **{f"max_{norm}": float(np.max(columns[norm])) for norm in ("l2", "linf")},
     }

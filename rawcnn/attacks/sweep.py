@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.attacks.result import AttackResult, summarize
+from rawcnn.attacks.result import AttackResult, Columns, summarize
 from rawcnn.attacks.task import Model, logits_of, run
 from rawcnn.augment import center_crop
 from rawcnn.data import DataSet
@@ -67,6 +67,25 @@ def sweep(
     return _over(attack, network, batches, epsilons, total, progress, settings)
 
 
+def columns_of(
+    attack: Attack,
+    network: Model,
+    data: DataSet,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    sample_seed: int = 0,
+    batch: int = 128,
+    progress: Progress | None = None,
+    **settings,
+) -> Columns:
+    """Attack a split once, by an attack that needs no ε: its `AttackResult.columns`, joined. The rest as `sweep`."""
+    total = data.count(split) if limit is None else min(limit, data.count(split))
+    batches = _batches(network, data, split, batch, total, sample_seed)
+    (columns,) = _tables(attack, network, batches, [None], total, progress, settings)
+    return columns
+
+
 def examples_of(
     network: Model, data: DataSet, count: int = 8, *, split: str = "test", sample_seed: int = 0, among: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -95,23 +114,28 @@ def _batches(network, data, split, batch, total, seed):
 
 
 def _over(attack, network, batches, epsilons, total, progress, settings) -> list[dict]:
-    """The rows of `sweep`: every batch at every ε, so that a batch is decoded once."""
+    """The rows of `sweep`."""
     if len(epsilons) == 0:
         raise ValueError("there are no epsilons; expected one or more, such as [0, 2/255, 4/255]")
+    tables = _tables(attack, network, batches, epsilons, total, progress, settings)
+    return [{"epsilon": float(e), **summarize(table)} for e, table in zip(epsilons, tables, strict=True)]
+
+
+def _tables(attack, network, batches, epsilons, total, progress, settings) -> list[Columns]:
+    """For every ε, which is not given where it is None, the joined columns of all batches: each is decoded once."""
     counts_images = "first" in inspect.signature(attack).parameters  # the attack draws by the number of the image
-    tables: list[list[dict]] = [[] for _ in epsilons]
+    tables: list[list[Columns]] = [[] for _ in epsilons]
     done = 0
     for images, labels in batches:
         for number, epsilon in enumerate(epsilons):
             here = {name: value(epsilon) if callable(value) else value for name, value in settings.items()}
             if counts_images:
                 here["first"] = done
-            result = attack(network, images, labels, epsilon=epsilon, **here)
+            if epsilon is not None:
+                here["epsilon"] = epsilon
+            result = attack(network, images, labels, **here)
             tables[number].append(result.columns())
             if progress:
                 progress(done * len(epsilons) + len(images) * (number + 1), total * len(epsilons))
         done += len(images)
-    return [
-        {"epsilon": float(epsilon), **summarize({name: np.concatenate([t[name] for t in table]) for name in table[0]})}
-        for epsilon, table in zip(epsilons, tables, strict=True)
-    ]
+    return [{name: np.concatenate([part[name] for part in table]) for name in table[0]} for table in tables]

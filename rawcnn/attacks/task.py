@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,8 @@ import tensorflow as tf
 import kernels
 from rawcnn.attacks.result import AttackResult
 from rawcnn.compile import choose, compiled
-from rawcnn.network import check_images
+from rawcnn.folded import folded
+from rawcnn.network import Network, check_images
 
 Model = Callable[[tf.Tensor], tf.Tensor]
 
@@ -56,6 +58,14 @@ def logits_of(network: Model, images: tf.Tensor) -> tf.Tensor:
     return tf.cast(logits, tf.float32)
 
 
+def prepared(network: Model, precision: str = "float32") -> Model:
+    """The same function for a loop: a Network's batch norms are folded into its convolutions before the loop begins.
+
+    So its logits may differ by rounding: what is told of an image in the end, `Task.result` asks the network itself.
+    """
+    return folded(network, precision) if isinstance(network, Network) else network
+
+
 def gain(logits: tf.Tensor, goals: tf.Tensor, targeted: bool) -> tf.Tensor:
     """What an attack makes large, [B]: the loss of the label; targeted, minus the loss of the target."""
     loss = kernels.cross_entropy(logits, goals)
@@ -84,6 +94,22 @@ def ascent(network: Model, images: tf.Tensor, goals: tf.Tensor, targeted: bool) 
     return gradient, logits
 
 
+def judged(network: Model, images, compile: str = "auto") -> tuple[np.ndarray, np.ndarray]:
+    """What the network says of images [B,H,W,3] in [0,1]: predictions int32 [B], confidences float32 [B]."""
+    predictions, confidences, _ = run(network, _classify, check_range(check_images(images)), compile=compile)
+    return predictions.numpy(), confidences.numpy()
+
+
+def check_range(images: tf.Tensor) -> tf.Tensor:
+    """The images; ValueError unless there are some, in [0,1]."""
+    if images.shape[0] == 0:
+        raise ValueError("images are an empty batch; expected one image or more")
+    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images have values from {low:g} to {high:g}; expected RGB in [0,1]: the network normalises")
+    return images
+
+
 def _classify(network: Model, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Predictions [B], their softmax probabilities [B], the number of classes."""
     logits = logits_of(network, images)
@@ -101,11 +127,21 @@ class Task:
     target: np.ndarray | None  # int32 [B]
     predictions: np.ndarray  # int32 [B]
     confidences: np.ndarray  # float32 [B]
+    classes: int
     compile: str
 
     @property
     def targeted(self) -> bool:
         return self.target is not None
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
+
+    @property
+    def gathers(self) -> bool:
+        """Can loops leave out the images that are finished? XLA wants shapes that it knows."""
+        return choose(self.compile, getattr(self.network, "devices", ())).mode != "xla"
 
     @property
     def goals(self) -> tf.Tensor:
@@ -117,10 +153,17 @@ class Task:
         given = (self.images, self.goals, *tensors)
         return run(self.network, attack, *given, compile=self.compile, targeted=self.targeted, **settings)
 
-    def result(self, images: tf.Tensor, iterations: np.ndarray) -> AttackResult:
-        """Judge the images [B,H,W,3] that an attack made, in `iterations` [B] gradient steps each."""
+    def result(
+        self, images: tf.Tensor, iterations, queries=None, kind: type[AttackResult] = AttackResult, **more
+    ) -> Any:
+        """Judge the images [B,H,W,3] that an attack made, in `iterations` gradient steps, one number or [B].
+
+        `queries` are its forward passes, as many as gradients by default; `more` are further fields of the `kind`.
+        """
         predictions, confidences, _ = run(self.network, _classify, images, compile=self.compile)
-        return AttackResult(
+        iterations = np.broadcast_to(np.asarray(iterations, np.int32), self.labels.shape)
+        queries = iterations if queries is None else np.broadcast_to(np.asarray(queries, np.int32), self.labels.shape)
+        return kind(
             images=images.numpy(),
             originals=self.images.numpy(),
             labels=self.labels,
@@ -129,7 +172,9 @@ class Task:
             predictions=predictions.numpy(),
             confidences_before=self.confidences,
             confidences=confidences.numpy(),
-            iterations=np.asarray(iterations, np.int32),
+            iterations=iterations,
+            queries=queries,
+            **more,
         )
 
 
@@ -138,18 +183,13 @@ def prepare(network: Model, images, labels, target=None, compile: str = "auto") 
 
     images [B,H,W,3] are RGB in [0,1], labels int [B], target None, one class or an int [B].
     """
-    images = check_images(images)
-    if images.shape[0] == 0:
-        raise ValueError("images are an empty batch; expected one image or more")
-    low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"images have values from {low:g} to {high:g}; expected RGB in [0,1]: the network normalises")
+    images = check_range(check_images(images))
     predictions, confidences, classes = run(network, _classify, images, compile=compile)
     labels = _classes("labels", labels, images.shape[0], int(classes))
     if target is not None:
         target = np.broadcast_to(target, labels.shape) if np.ndim(target) == 0 else target
         target = _classes("target", target, images.shape[0], int(classes))
-    return Task(network, images, labels, target, predictions.numpy(), confidences.numpy(), compile)
+    return Task(network, images, labels, target, predictions.numpy(), confidences.numpy(), int(classes), compile)
 
 
 def _classes(what: str, numbers, count: int, classes: int) -> np.ndarray:
@@ -163,11 +203,26 @@ def _classes(what: str, numbers, count: int, classes: int) -> np.ndarray:
     return numbers.astype(np.int32)
 
 
-def distance(what: str, value: float, norm: str = "linf") -> tf.Tensor:
-    """A distance in pixel values as a float32 tensor; ValueError unless finite, not negative, and in L∞ at most 1."""
-    if not (isfinite(value) and value >= 0 and (value <= 1 or norm == "l2")):
+def distance(what: str, value, count: int, norm: str = "linf") -> tf.Tensor:
+    """Distances in pixel values, one or [count], as float32 [count].
+
+    ValueError unless they are finite, not negative, and in L∞ at most 1.
+    """
+    values = np.asarray(value, np.float64)
+    if values.shape not in ((), (count,)):
+        raise ValueError(f"{what} has shape {values.shape}; expected one number, or one for each of {count} images")
+    good = np.isfinite(values) & (values >= 0) & ((values <= 1) | (norm == "l2"))
+    if not good.all():
         expected = "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"
-        raise ValueError(f"{what} is {value!r}; expected {expected if norm == 'linf' else '0 or more'}")
+        wrong = float(values[~good].flat[0])
+        raise ValueError(f"{what} is {wrong:g}; expected {expected if norm == 'linf' else '0 or more'}")
+    return tf.constant(np.broadcast_to(values, (count,)), tf.float32)
+
+
+def share(what: str, value: float, most: float = inf) -> tf.Tensor:
+    """A number as a float32 tensor; ValueError unless it lies in 0 … `most` and is finite."""
+    if not (isfinite(value) and 0 <= value <= most):
+        raise ValueError(f"{what} is {value!r}; expected a number, 0 {f'to {most:g}' if most < inf else 'or more'}")
     return tf.constant(value, tf.float32)
 
 

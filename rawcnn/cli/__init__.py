@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import files, learn, look, optimized, pages, pictures, ship, study
+from rawcnn.cli import attack, files, learn, look, optimized, pages, pictures, ship, study
 from rawcnn.console import fail
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
@@ -35,7 +35,7 @@ for verb in (
     learn.evaluate,
     learn.predict,
     ship.export,
-    look.attack,
+    attack.attack,
     look.benchmark,
 ):
     app.command()(verb)

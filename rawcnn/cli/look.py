@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,88 +10,16 @@ import typer
 from rawcnn.cli.options import (
     Batch,
     Classes,
-    Compile,
-    Data,
     Json,
-    Model,
-    Options,
     Precision,
     Seed,
     Size,
-    SkipUnreadable,
     Weights,
     load_data,
     network_for,
     writable,
 )
 from rawcnn.console import Screen
-
-
-def attack(
-    name: Annotated[str, typer.Argument(help="fgsm or pgd.")],
-    model: Model,
-    data: Data,
-    weights: Weights = None,
-    epsilon: Annotated[
-        list[float] | None, typer.Option(help="Largest change of a pixel, of 1; may be repeated.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of PGD.", min=1)] = None,
-    target: Annotated[int | None, typer.Option(help="A class to be mistaken for.", min=0)] = None,
-    count: Annotated[int | None, typer.Option(help="How many test images, drawn at random; or all.", min=1)] = None,
-    batch: Batch = 128,
-    classes: Classes = None,
-    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("attack"),
-    option: Options = None,
-    compile: Compile = "auto",
-    skip_unreadable: SkipUnreadable = False,
-    as_json: Json = False,
-    seed: Seed = 0,
-) -> None:
-    """Fool a network: accuracy against epsilon, and a sheet of examples."""
-    import numpy as np
-
-    from rawcnn.attacks import ATTACKS, examples_of, sweep
-    from rawcnn.plots import examples, save
-
-    screen = Screen(as_json)
-    if name not in ATTACKS:
-        raise ValueError(f"there is no attack {name!r}; the attacks are {', '.join(ATTACKS)}")
-    settings: dict = {"compile": compile} | ({"target": target} if target is not None else {})
-    if name == "pgd":
-        settings |= {"seed": seed, "steps": steps or 10, "step": lambda epsilon: epsilon / 4}
-    writable(output / "attack.json")
-    network = network_for(model, weights, classes=classes, seed=seed, options=option)
-    epsilons = list(epsilon or (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255))
-    screen.settings(attack=name, model=model, data=data, weights=weights or "random", epsilons=epsilons, seed=seed)
-    if name == "pgd":
-        screen.settings(steps=settings["steps"], step="epsilon/4")
-    screen.settings(target=target, images=count or "all", batch=batch, compile=compile, output=output)
-    images = load_data(screen, data, network.input_size, skip_unreadable)
-    with screen.bar("attacking") as told:
-        attacked = partial(sweep, ATTACKS[name], network, images, epsilons, limit=count, sample_seed=seed, batch=batch)
-        rows = attacked(progress=told, **settings)
-    shown, truth = examples_of(network, images, sample_seed=seed)
-    here = {key: value(epsilons[-1]) if callable(value) else value for key, value in settings.items()}
-    result = ATTACKS[name](network, shown, truth, epsilon=epsilons[-1], **here)
-    labels = network.labels or images.labels
-    save(examples(result, labels), output / "examples.png")
-    np.savez(output / "examples.npz", images=result.images, originals=result.originals, labels=result.labels)
-    record = {
-        "attack": name,
-        "model": model,
-        "data": data,
-        "seed": seed,
-        "target": target,
-        "steps": settings.get("steps", 1),
-        "images": rows[0]["images"],
-        "images_drawn": count is not None,
-        "accuracy_against_epsilon": rows,
-    }
-    (output / "attack.json").write_text(json.dumps(record, indent=1))
-    cells = [(f"{r['epsilon']:.4f}", f"{r['accuracy_after']:.2%}", r["images"], f"{r['mean_l2']:.3f}") for r in rows]
-    screen.table(name, ("epsilon", "accuracy", "images", "mean L2"), cells)
-    screen.say(f"wrote {output / 'examples.png'}, {output / 'examples.npz'} and {output / 'attack.json'}")
-    screen.emit(record)
 
 
 def tour(

@@ -14,7 +14,7 @@ from functools import partial
 
 import tensorflow as tf
 
-import kernels
+from kernels.levels import CODES
 from rawcnn.layers import (
     batch_norm,
     conv,
@@ -80,7 +80,7 @@ def cifar_resnet(
     `discretize`, "onehot" or "thermometer", reads images in [0,1] as codes of `levels` (Buckman et al. 2018).
     """
     _choose("shortcut", shortcut, ("A", "B", "C"))
-    _choose("discretize", discretize, ("none", *kernels.CODES))
+    _choose("discretize", discretize, ("none", *CODES))
     x = images if discretize == "none" else codes(net, "codes", images, discretize, levels)  # [B,32,32,3·levels]
     x = conv(net, "conv1", x, 16, 3, bias=False)  # [B,32,32,16]
     x = relu(net, batch_norm(net, "conv1/bn", x))

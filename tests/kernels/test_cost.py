@@ -15,8 +15,8 @@ import kernels
 from kernels import Cost
 from rawcnn.field import Field, Window
 
-MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "linear", "loss", "normalization"]
-MODULES += ["pooling", "spectral", "warp", "winograd"]
+MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "levels", "linear", "loss"]
+MODULES += ["normalization", "pooling", "spectral", "warp", "winograd"]
 HELPERS = {"extra_channels", "widened", "winograd2", "winograd4"}  # of other kernels, or forms behind `algorithm`
 
 

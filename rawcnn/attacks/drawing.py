@@ -1,0 +1,37 @@
+"""Random numbers of an image: the same whatever batch it comes in, and by TensorFlow's kernels and XLA alike."""
+
+from __future__ import annotations
+
+from math import pi
+
+import tensorflow as tf
+
+
+def uniform(count: int, images: tf.Tensor, seed: tf.Tensor, stream: tf.Tensor | int) -> tf.Tensor:
+    """[B,count] in [0, 1 − 2⁻²⁴], a row for each number in `images` [B].
+
+    A row depends on (seed, stream, number) alone: streams are restarts, trials, steps. Made from 32-bit words, for of
+    a word XLA keeps the first 23 bits in a float, TensorFlow's kernels the last.
+    """
+
+    def draw(shape, seed, dtype):
+        return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=dtype, alg="philox")
+
+    key = draw((), tf.stack([seed, stream]), tf.int32)
+    words = tf.map_fn(
+        lambda number: draw((count,), tf.stack([key, number]), tf.uint32),
+        images,
+        fn_output_signature=tf.TensorSpec((count,), tf.uint32),
+    )
+    return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
+
+
+def normal(count: int, images: tf.Tensor, seed: tf.Tensor, stream: tf.Tensor | int) -> tf.Tensor:
+    """[B,count], standard normal, as `uniform` (Box & Muller 1958)."""
+    u, v = tf.split(uniform(2 * count, images, seed, stream), 2, axis=1)
+    return tf.sqrt(-2 * tf.math.log(1 - u)) * tf.cos(2 * pi * v)
+
+
+def numbers(images: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """[B]: the numbers of a batch's images, where `first` came before it."""
+    return first + tf.range(tf.shape(images)[0])

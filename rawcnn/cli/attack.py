@@ -1,0 +1,172 @@
+"""`rawcnn attack`: fool a network by each attack of the lecture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rawcnn.cli.options import (
+    Batch,
+    Classes,
+    Compile,
+    Json,
+    Model,
+    Options,
+    Seed,
+    SkipUnreadable,
+    Weights,
+    load_data,
+    network_for,
+    settings_of,
+    writable,
+)
+from rawcnn.console import Screen
+
+NAMES = "fgsm, bim, mi_fgsm, pgd, smallest, deepfool, logit_pga, spatial, patch, substitute or evolve"
+
+
+def attack(
+    name: Annotated[str, typer.Argument(help=f"{NAMES}.")],
+    model: Model,
+    data: Annotated[
+        str | None, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")
+    ] = None,
+    weights: Weights = None,
+    epsilon: Annotated[
+        list[float] | None,
+        typer.Option(help="How much may change: of a pixel, of 1; of spatial, patch: a share. May be repeated."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the attacks that take some.", min=1)] = None,
+    target: Annotated[int | None, typer.Option(help="A class to be mistaken for.", min=0)] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting of the attack: norm=l2; a wrong one lists them."),
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="How many test images, drawn at random; or all.", min=1)] = None,
+    batch: Batch = 128,
+    classes: Classes = None,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("attack"),
+    option: Options = None,
+    compile: Compile = "auto",
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
+    from rawcnn.attacks.study import checked, find, study
+
+    screen = Screen(as_json)
+    settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
+    writable(output / "attack.json")
+    if name == "evolve":
+        return _evolve(screen, model, weights, classes, option, settings, output, compile, seed)
+    kind = find(name)
+    checked(name, settings)
+    if data is None:
+        raise ValueError(f"{name} attacks images; give --data, such as digits or folder:PATH")
+    network = network_for(model, weights, classes=classes, seed=seed, options=option)
+    epsilons = list(epsilon or kind.epsilons)
+    screen.settings(attack=name, model=model, data=data, weights=weights or "random", epsilons=epsilons, seed=seed)
+    screen.settings(**settings, target=target, images=count or "all", batch=batch, compile=compile, output=output)
+    images = load_data(screen, data, network.input_size, skip_unreadable)
+    with screen.bar("attacking") as told:
+        found = study(
+            name, network, images, epsilons, target=target, count=count, batch=batch, seed=seed, compile=compile,
+            progress=told, settings=settings,
+        )  # fmt: skip
+    record = {
+        "attack": name,
+        "model": model,
+        "data": data,
+        "seed": seed,
+        **found.settings,
+        "epsilon_is": found.unit,
+        "images": found.rows[0]["images"],
+        "images_drawn": count is not None,
+        "accuracy_against_epsilon": found.rows,
+    }
+    written = _write(found, network.labels or images.labels, output, record)
+    cells = [
+        (
+            f"{r['epsilon']:.4f}",
+            f"{r['accuracy_after']:.2%}",
+            _share(r["success_rate"]),
+            r["images"],
+            f"{r['mean_l2']:.3f}",
+        )
+        for r in found.rows
+    ]
+    screen.table(f"{name}; epsilon is the {found.unit}", ("epsilon", "accuracy", "success", "images", "mean L2"), cells)
+    screen.say(f"wrote {', '.join(map(str, written))}")
+    screen.emit(record)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+def _write(found, labels, output: Path, record: dict[str, Any]) -> list[Path]:
+    """The files of a study; what is made besides is added to the record."""
+    import numpy as np
+    from PIL import Image
+
+    from rawcnn.attacks import Patch, Substitute
+    from rawcnn.plots import accuracy_curve, examples, save
+    from rawcnn.weights import save_weights
+
+    files = [output / name for name in ("curve.png", "examples.png", "examples.npz", "attack.json")]
+    save(accuracy_curve(found.rows, found.name, found.unit), files[0])
+    save(examples(found.examples, labels), files[1])
+    result = found.examples
+    np.savez(files[2], images=result.images, originals=result.originals, labels=result.labels)
+    if isinstance(found.made, Patch):
+        files.append(output / "patch.png")
+        Image.fromarray(found.made.printable).resize((1024, 1024), Image.Resampling.NEAREST).save(
+            files[-1], dpi=(300, 300)
+        )
+        record["log_probability"] = [float(v) for v in found.made.history]
+    if isinstance(found.made, Substitute):
+        files.append(output / "substitute.safetensors")
+        save_weights(found.made.network, files[-1])
+        record |= {"label_queries": found.made.queries, "rounds": found.made.rounds}
+    files[3].write_text(json.dumps(record, indent=1, allow_nan=False))
+    return files
+
+
+def _evolve(
+    screen: Screen, model, weights, classes, option, settings: dict, output: Path, compile: str, seed: int
+) -> None:
+    """Images for no image: evolved, or with encoding=gradient climbed."""
+    import numpy as np
+
+    from rawcnn.attacks import ascend, evolve
+    from rawcnn.attacks.study import keywords
+    from rawcnn.plots import fooling_images, save
+
+    encoding = settings.get("encoding", "direct")
+    make = ascend if encoding == "gradient" else evolve
+    given = {key: value for key, value in settings.items() if (key, value) != ("encoding", "gradient")}
+    known = keywords(make)
+    if unknown := [key for key in given if key not in known]:
+        some = ", ".join(f"{key}={value!r}" for key, value in known.items())
+        raise ValueError(f"evolve has no setting {', '.join(unknown)}; with encoding={encoding} they are {some}")
+    network = network_for(model, weights, classes=classes, seed=seed, options=option)
+    screen.settings(attack="evolve", model=model, weights=weights or "random", seed=seed, **settings, output=output)
+    with screen.bar("evolving") as told:
+        if make is evolve:
+            given |= {"checkpoint": output / "evolution.npz", "progress": told}
+        found = make(network, seed=seed, compile=compile, **given)
+    labels = network.labels or tuple(map(str, range(network.classes)))
+    save(fooling_images(found, labels), output / "fooling.png")
+    np.savez(output / "fooling.npz", images=found.images, confidences=found.confidences, history=found.history)
+    record = {"attack": "evolve", "model": model, **found.settings, **found.summary()}
+    record["confidences"] = {label: float(value) for label, value in zip(labels, found.confidences, strict=True)}
+    (output / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
+    rows = [(label, f"{value:.2%}") for label, value in record["confidences"].items()]
+    screen.table(f"evolved images, {found.encoding}", ("class", "confidence"), rows, text=("class",))
+    screen.say(f"median confidence {record['median_confidence']:.2%}")
+    screen.say(f"wrote {', '.join(str(output / name) for name in ('fooling.png', 'fooling.npz', 'attack.json'))}")
+    screen.emit(record)
