@@ -7,7 +7,7 @@ between the comment lines
     <!-- race table -->
     <!-- end of race table -->
 
-there, and likewise for "kernel table", "build table" and "visualize table"; a test compares them.
+there, and likewise for "kernel table", "build table", "visualize table" and "attack table"; a test compares them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 class Result(Protocol):
-    """A RaceResult, a KernelResult, a BuildResult or a VisualizeResult."""
+    """A RaceResult, a KernelResult, a BuildResult, a VisualizeResult or an AttackRace."""
 
     def to_json(self) -> dict[str, object]: ...
 
@@ -190,6 +190,21 @@ def visualize_table(records: Sequence[Record]) -> str:
     return _tables(chosen, header, _visualize_row, told)
 
 
+def attack_table(records: Sequence[Record]) -> str:
+    """Whole attacks on a batch: rawcnn in float32 and bfloat16, a loop around Keras, the libraries."""
+    complete = [r for r in records if "attack" in r["settings"] and r["figures"]["complete"]]
+    chosen = newest(complete, ("attack", "network", "weights", "data", "batch"))  # in the order of measuring
+    used = (f"{name} {found}" for r in chosen for name, found in r["figures"]["libraries"].items())
+    libraries = ", ".join(dict.fromkeys(used))
+    header = "| attack | images | rawcnn | its bfloat16 | Keras, tf.function | foolbox | ART | cleverhans "
+    header += "| fooled by rawcnn (most by others) | fastest other / rawcnn | / its bfloat16 |"
+    told = (
+        "Of a library the faster of its two ways. Medians of {rounds} interleaved rounds; in brackets the middle half "
+    )
+    told += "of the rounds' ratios; ¹ called once, for it takes more than five times as long as the fastest. "
+    return _tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
+
+
 def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequence[str]], told: str) -> str:
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in records):
@@ -261,6 +276,34 @@ def _visualize_row(r: Record) -> Sequence[str]:
     )
 
 
+def _attack_row(r: Record) -> Sequence[str]:
+    s, f = r["settings"], r["figures"]
+    found = {c["name"]: c for c in f["contestants"]}
+
+    def time(name: str) -> str:
+        ways = [found[n] for n in (name, f"{name} function") if n in found]
+        if not ways:
+            return ""
+        best = min(ways, key=lambda c: c["median"])
+        return milliseconds(best["median"]) + ("¹" if len(best["seconds"]) < s["rounds"] else "")
+
+    def ratio(name: str) -> str:
+        if name not in f["ratios"]:
+            return ""
+        low, high = f["ratio_quartiles"][name]
+        return f"**{f['ratios'][name]:.1f}** ({low:.1f}–{high:.1f})"
+
+    others = max(c["success"] for name, c in found.items() if not name.startswith("rawcnn"))
+    return (
+        s["attack"],
+        str(s["batch"]),
+        *(time(name) for name in ("rawcnn", "rawcnn bfloat16", "keras", "foolbox", "art", "cleverhans")),
+        f"{found['rawcnn']['success']:.1%} ({others:.1%})",
+        ratio("rawcnn"),
+        ratio("rawcnn bfloat16"),
+    )
+
+
 def milliseconds(seconds: float) -> str:
     """Three digits: 1.23 ms, 12.3 ms, 123 ms, 1,230 ms."""
     value = seconds * 1e3
@@ -290,6 +333,7 @@ TABLES = {
     "kernel table": kernel_table,
     "build table": build_table,
     "visualize table": visualize_table,
+    "attack table": attack_table,
 }
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.attack_race import ATTACKS, AttackRace, race_attack
 from benchmarks.contestants import JOBS
 from benchmarks.kernels_race import CASES, Case, KernelResult, race_kernel
 from benchmarks.kernels_race import JOBS as KERNEL_JOBS
@@ -13,6 +16,7 @@ from benchmarks.results import append
 from benchmarks.timing import Progress
 from benchmarks.visualize_race import BATCHES, LAYERS, SIZE, VisualizeResult, race_visualization
 from rawcnn.compile import choose
+from rawcnn.network import Network
 
 MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "vgg16", "alexnet")  # a race a family
 
@@ -119,6 +123,47 @@ def run_visualizations(
             results.append(result)
             if file:
                 append([result], command, file)
+    return results
+
+
+def run_attacks(
+    attacks: Sequence[str] = tuple(ATTACKS),
+    network: Network | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    *,
+    batch: int | None = None,
+    rounds: int = 3,
+    contestants: Sequence[str] | None = None,
+    seed: int = 0,
+    named: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    command: str = "benchmarks.run_attacks",
+    progress: Progress | None = None,
+) -> list[AttackRace]:
+    """Race each attack on the network and images, as `race_attack` takes them; `file`, `progress` as in `run`."""
+    results = []
+    for attack in attacks:
+
+        def told(what: str, done: int, total: int, attack=attack) -> None:
+            if progress:
+                progress(f"{attack}: {what}", done, total)
+
+        result = race_attack(
+            attack,
+            network,
+            images,
+            labels,
+            batch=batch,
+            rounds=rounds,
+            contestants=contestants,
+            seed=seed,
+            named=named,
+            progress=told,
+        )
+        results.append(result)
+        if file:
+            append([result], command, file)
     return results
 
 

@@ -54,8 +54,8 @@ def fold(network: Network, spare: Sequence[str] = ()) -> Fold:
 def folded(network: Network, precision: str | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function images [B,H,W,3] → logits [B,classes], float32, of the network as its variables are now.
 
-    Gradients flow through it to the images, none to variables. `precision` is that of the arithmetic, by default the
-    network's. Call `folded` itself outside of loops: the function only uses what it has computed.
+    `precision` is that of the arithmetic, by default the network's. Call `folded` itself outside of loops: the function
+    only uses what it has computed.
     """
     kind = partial(Folded, fold=fold(network), precision=precision)
     values = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}

@@ -121,7 +121,7 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
             pictures = (result.originals[index], 0.5 + times * noise, result.images[index])
             titles = (
                 f"“{labels[result.predictions_before[index]]}”  {result.confidences_before[index]:.1%}",
-                f"+ noise, shown ×{times:.0f}",
+                f"+ difference, shown ×{times:.2g}",
                 f"= “{labels[result.predictions[index]]}”  {result.confidences[index]:.1%}",
             )
             for panel, image, title in zip(axes, pictures, titles, strict=True):

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rawcnn.attacks import Adversary
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Evaluation
 from rawcnn.models import create, find
@@ -52,6 +53,7 @@ class Plan:
     size: int | None  # of the network; None: as large as the images are
     data_size: int | None  # to which the data set is brought; None: as it is
     options: Mapping[str, Any]
+    adversary: Adversary | None = None
 
     def training(
         self, data: DataSet, folder: Path, *, seed: int, precision: str, compile: str, fresh: bool = False
@@ -65,7 +67,7 @@ class Plan:
             self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
         )
         network.labels = tuple(data.labels)
-        training = Training(network, self.recipe, seed=seed, folder=folder, compile=compile)
+        training = Training(network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary)
         training.restore()
         return training
 
@@ -80,6 +82,7 @@ def prepare(
     rate: float | None = None,
     size: int | None = None,
     options: Mapping[str, Any] | None = None,
+    adversary: Adversary | None = None,
 ) -> Plan:
     """Resolve what was left open: the recipe by model and data, the sizes by recipe. ValueError for wrong names."""
     entry = find(model)
@@ -99,7 +102,7 @@ def prepare(
             raise ValueError(f"the recipe {recipe} crops its images, so {model} needs a --size")
         chosen = replace(chosen, augmentation=replace(chosen.augmentation, **_scaled(chosen, size)))
         data_size = round(size * STORED)
-    return Plan(model, chosen, size, data_size, options)
+    return Plan(model, chosen, size, data_size, options, adversary)
 
 
 def _scaled(recipe: Recipe, size: int) -> dict:

@@ -27,6 +27,8 @@ from rawcnn.optimizers import clip_by_global_norm, global_norm, moving_average, 
 from rawcnn.recipes import Plateau, Recipe, learning_rate
 
 Tensors = dict[str, tf.Tensor]
+# (model, images [B,H,W,3], labels [B], seed [2]) → images that the step trains on instead: `rawcnn.attacks.Adversary`.
+Adversary = Callable[[Callable, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
 
 
@@ -73,6 +75,7 @@ def update(
     labels: tf.Tensor,
     seed: tf.Tensor,
     rate: tf.Tensor,
+    adversary: Adversary | None = None,
 ) -> tuple[Tensors, Tensors, Tensors, Tensors]:
     """One step as a pure function: (new variables, new slots, new averages, metrics).
 
@@ -80,6 +83,8 @@ def update(
     """
     rule = optimizer(recipe.optimizer, recipe.momentum, recipe.decay, recipe.epsilon)
     images = augment(images, seed, recipe.augmentation)
+    if adversary:
+        images = adversary(lambda x: network.walk(variables, x).logits, images, labels, seed)
     slopes, new, metrics = gradients(network, recipe, variables, images, labels, seed)
     new = dict(new)
     metrics["gradient_norm"] = global_norm(list(slopes.values()))
@@ -105,9 +110,16 @@ class Training:
     """A run: the network, its optimiser's slots, and where it stands. `fit` trains; checkpoints make it resumable."""
 
     def __init__(
-        self, network: Network, recipe: Recipe, *, seed: int = 0, folder: Path | None = None, compile: str = "auto"
+        self,
+        network: Network,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        compile: str = "auto",
+        adversary: Adversary | None = None,
     ):
-        self.network, self.recipe, self.seed = network, recipe, seed
+        self.network, self.recipe, self.seed, self.adversary = network, recipe, seed, adversary
         self.folder = Path(folder) if folder else None
         self.choice = choose(compile, network.devices)
         rule = optimizer(recipe.optimizer)
@@ -145,7 +157,8 @@ class Training:
         variables = {path: tf.convert_to_tensor(v) for path, v in self.network.variables.items()}
         slots = {path: tf.convert_to_tensor(v) for path, v in self.slots.items()}
         averages = {path: tf.convert_to_tensor(v) for path, v in self.averages.items()}
-        *new, metrics = update(self.network, self.recipe, variables, slots, averages, images, labels, seed, rate)
+        state = variables, slots, averages
+        *new, metrics = update(self.network, self.recipe, *state, images, labels, seed, rate, self.adversary)
         for owned, values in zip((self.network.variables, self.slots, self.averages), new, strict=True):
             for path, value in values.items():
                 owned[path].assign(value)
@@ -198,6 +211,7 @@ class Training:
         recipe = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name not in free}
         about = {"model": network.name, "parameters": network.parameter_count, "classes": network.classes}
         about |= {"size": network.input_size, "precision": network.precision, "seed": self.seed}
+        about |= {"adversary": self.adversary} if self.adversary else {}
         return {name: repr(value) for name, value in {**about, **network.settings, **recipe}.items()}
 
     def _check(self, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -25,7 +25,9 @@ class Adversary:
     steps: int = 7
 
     def __post_init__(self) -> None:
-        share("epsilon", self.epsilon, 1.0), share("step", self.step, 1.0), whole("steps", self.steps, 1)
+        share("epsilon", self.epsilon, 1.0)
+        share("step", self.step, 1.0)
+        whole("steps", self.steps, 1)
 
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Attacked images [B,H,W,3], by `seed` [2]: as a pure function of the variables that `model` reads."""

@@ -80,10 +80,15 @@ def summarize(columns: Columns) -> dict[str, object]:
         "accuracy_after": float(np.mean(columns["prediction"] == columns["label"])),
         "attempted": int(np.sum(attempted)),
         "success_rate": float(np.mean(columns["success"][attempted])) if attempted.any() else None,
-        "confidence_before": float(np.mean(columns["confidence_before"])),
-        "confidence_after": float(np.mean(columns["confidence"])),
+        "confidence_before": _known(columns["confidence_before"]),
+        "confidence_after": _known(columns["confidence"]),
         "iterations": float(np.mean(columns["iterations"])),
         "queries": float(np.mean(columns["queries"])),
         **{f"mean_{norm}": float(np.mean(columns[norm])) for norm in ("l2", "linf")},
         **{f"max_{norm}": float(np.max(columns[norm])) for norm in ("l2", "linf")},
     }
+
+
+def _known(confidences: np.ndarray) -> float | None:
+    """Their mean; None of an oracle that tells labels alone."""
+    return None if np.isnan(confidences).any() else float(np.mean(confidences))

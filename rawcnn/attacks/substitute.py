@@ -70,7 +70,7 @@ class Counted:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         self.count += len(images)
-        return checked_labels(self.oracle, images, self.classes)
+        return checked_labels(self.oracle, images, self.classes) if len(images) else np.empty(0, np.int32)
 
 
 def labels_of(network: Network) -> Oracle:

@@ -40,6 +40,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(help="Largest learning rate, instead of the recipe's.")] = None,
+    adversarial: Annotated[
+        float | None, typer.Option(help="Train on images that PGD attacks within this epsilon, of 1: 8/255 is 0.0314.")
+    ] = None,
+    adversarial_steps: Annotated[int, typer.Option(help="Its steps.", min=1)] = 7,
+    adversarial_step: Annotated[float | None, typer.Option(help="Their size; a quarter of epsilon otherwise.")] = None,
     precision: Precision = "float32",
     size: Size = None,
     option: Options = None,
@@ -52,16 +57,26 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train a model; a run that was stopped goes on from its last epoch."""
+    from rawcnn.attacks import Adversary
     from rawcnn.runs import prepare, run
 
     screen = Screen(as_json)
-    plan = prepare(model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option))
+    adversary = None
+    if adversarial is not None:
+        step = adversarial / 4 if adversarial_step is None else adversarial_step
+        adversary = Adversary(adversarial, step, adversarial_steps)
+    plan = prepare(
+        model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
+        adversary=adversary,
+    )  # fmt: skip
     images = load_data(screen, data, plan.data_size, skip_unreadable)
     folder = output or Path("runs") / model
     training = plan.training(images, folder, seed=seed, precision=precision, compile=compile, fresh=fresh)
     r = training.recipe
     screen.settings(model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=seed)
     screen.settings(size=training.network.input_size, precision=precision, compile=training.choice.mode, output=folder)
+    if adversary:
+        screen.settings(adversarial=adversary.epsilon, step=adversary.step, steps=adversary.steps)
     for damaged in training.damaged:
         screen.err.print(f"left out the damaged checkpoint {damaged}", markup=False)
     if training.epoch:

@@ -94,9 +94,50 @@ def _race_visualizations(screen: Screen, rounds: int, seed: int, output: Path, c
     screen.emit([result.to_json() for result in results])
 
 
+def _race_attacks(
+    screen: Screen, weights: Path | None, data: str | None, rounds: int, seed: int, output: Path, command: str
+) -> None:
+    """PGD, DeepFool and the spatial grid against other libraries' on a CIFAR ResNet-20."""
+    from benchmarks.attack_race import MODEL
+    from benchmarks.run import run_attacks
+
+    writable(output)
+    network = network_for(MODEL, weights, seed=seed)
+    screen.settings(attacks="all", network=MODEL, weights=weights or "random", data=data or "noise")
+    screen.settings(rounds=rounds, seed=seed, output=output)
+    images = labels = None
+    if data:
+        found = load_data(screen, data, network.input_size, False)
+        if len(found.labels) != network.classes:
+            raise ValueError(f"{data} has {len(found.labels)} classes; expected the {network.classes} of the network")
+        images, labels = found.arrays("test")
+    named = {"weights": weights.name if weights else f"drawn, seed {seed}", "data": data or f"noise, seed {seed}"}
+    with screen.bar("racing") as told:
+
+        def progress(what: str, done: int, total: int) -> None:
+            told(done, total, what)
+
+        results = run_attacks(
+            network=network, images=images, labels=labels, rounds=rounds, seed=seed, named=named, file=output,
+            command=command, progress=progress,
+        )  # fmt: skip
+    for result in results:
+        rows = [
+            (t.name, f"{t.median:.2f}", f"{result.success[t.name]:.2%}", f"{result.l2[t.name][0]:.3f}")
+            for t in result.timings
+        ]
+        columns = ("contestant", "seconds", "fooled", "mean L2")
+        screen.table(f"{result.attack}, {result.batch} images", columns, rows, text=("contestant",))
+        if (best := result.fastest_peer) and (ratio := result.ratio()):
+            screen.say(f"{best.name}, the fastest of the others, takes {ratio:.1f} times as long as rawcnn")
+    screen.say(f"appended to {output}")
+    screen.emit([result.to_json() for result in results])
+
+
 def benchmark(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Networks to race, `kernels`, `visualize`, or `build` and networks.")
+        list[str] | None,
+        typer.Argument(help="Networks to race, `kernels`, `visualize`, `attacks`, or `build` and networks."),
     ] = None,
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
     batch: Batch = 8,
@@ -105,6 +146,8 @@ def benchmark(
     precision: Precision = "float32",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 10,
     contestant: Annotated[list[str] | None, typer.Option(help="Some of the contestants; all otherwise.")] = None,
+    weights: Weights = None,
+    data: Annotated[str | None, typer.Option(help="Images to attack, as folder:PATH; noise otherwise.")] = None,
     output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
         "benchmarks/results/races.jsonl"
     ),
@@ -120,15 +163,21 @@ def benchmark(
     screen = Screen(as_json)
     names = models or list(MODELS)
     for name in names:
-        if name not in ("kernels", "build", "visualize"):
+        if name not in ("kernels", "build", "visualize", "attacks"):
             find(name)
     command = "rawcnn " + " ".join(sys.argv[1:])
     if "build" in names:
         _build(screen, [name for name in names if name != "build"], output, command)
         return
+    for alone in ("visualize", "attacks"):
+        if alone in names and len(names) > 1:
+            raise ValueError(f"`benchmark {alone}` races networks of its own; give the others in another command")
+    if "attacks" in names:
+        _race_attacks(screen, weights, data, rounds, seed, output, command)
+        return
+    if weights or data:
+        raise ValueError("--weights and --data are for `benchmark attacks`; leave them out, the others draw weights")
     if "visualize" in names:
-        if len(names) > 1:
-            raise ValueError("`benchmark visualize` races networks of its own; give the others in another command")
         _race_visualizations(screen, rounds, seed, output, command)
         return
     screen.settings(models=",".join(names), batch=batch, size=size, precision=precision, rounds=rounds, seed=seed)

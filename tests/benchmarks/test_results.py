@@ -18,7 +18,7 @@ from benchmarks.timing import Timing
 from benchmarks.visualize_race import VisualizeResult
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/kernels.md", "docs/networks.md", "docs/visualization.md")
+DOCUMENTS = ("README.md", "docs/attacks.md", "docs/kernels.md", "docs/networks.md", "docs/visualization.md")
 START, END = results.marks("race table")
 
 

@@ -1,0 +1,55 @@
+"""Codes of levels: the reference's loops, the relaxed code's gradient, and the ends of the range."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+from kernels.levels import CODES
+from tests import oracles
+
+LEVELS = (2, 10, 16)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("code", CODES)
+def test_the_reference_agrees(code, levels):
+    x = np.concatenate([np.random.default_rng(0).uniform(0, 1, 40), [0.0, 1.0], np.arange(6) / 8]).reshape(2, 3, 4, 2)
+    x = tf.constant(x, tf.float32)
+    y = kernels.encode_levels(x, levels, code)
+    np.testing.assert_array_equal(y, kernels.encode_levels_reference(x.numpy(), levels, code))
+    assert y.shape == (2, 3, 4, 2 * levels) and y.dtype == tf.float32
+    oracles.same_everywhere(lambda x: kernels.encode_levels(x, levels, code), x)
+
+
+def test_a_thermometer_rises_with_the_level():
+    x = tf.reshape(tf.constant([0.0, 0.3, 0.99]), (1, 1, 3, 1))
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(kernels.encode_levels(x, 4, "thermometer")[0, 0], expected)
+    np.testing.assert_array_equal(kernels.encode_levels(x, 4, "onehot")[0, 0], np.eye(4)[[0, 1, 3]])
+    np.testing.assert_array_equal(kernels.level_of(tf.constant([-0.1, 1.0, 1.2]), 4), [0, 3, 3])
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_gradient_by_hand(code):
+    p, upstream = oracles.random((2, 3, 2, 3, 5), 1, "float64"), oracles.random((2, 3, 2, 15), 2, "float64")
+    (taped,) = oracles.tape_gradient(lambda p: kernels.join_codes(p, code), [p], upstream)
+    by_hand = kernels.join_codes_gradient(upstream, 5, code)
+    oracles.close(by_hand, taped, "gradient")
+    oracles.central_difference(lambda p: tf.reduce_sum(kernels.join_codes(p, code) * upstream), [by_hand], p)
+
+
+def test_no_gradient_flows_back_through_levels():
+    x = oracles.random((1, 2, 2, 3), low=0.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = kernels.encode_levels(x, 8, "onehot")
+    assert tape.gradient(y, x) is None
+
+
+def test_an_unknown_code_and_the_cost():
+    with pytest.raises(ValueError, match="code is 'binary'; expected one of onehot, thermometer"):
+        kernels.encode_levels(tf.zeros((1, 1, 1, 3)), 4, "binary")
+    assert kernels.encode_levels_cost((2, 4, 4, 48)).flops == 2 * 4 * 4 * 48
