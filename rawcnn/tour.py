@@ -27,7 +27,7 @@ from rawcnn.report.album import Album
 from rawcnn.report.folder import written_whole
 from rawcnn.report.page import Chapter, Facts, Page, Section
 from rawcnn.report.progress import Report, silent
-from rawcnn.report.sections import adversarial, inside, made, papers, race, training, visualization, zoo
+from rawcnn.report.sections import adversarial, fooling, inside, made, papers, race, training, visualization, zoo
 from rawcnn.train import Training
 
 EPOCHS = 24  # of the digits, about a minute on two cores
@@ -147,6 +147,9 @@ def take(
     with clock.step("Fool the network") as report:
         attacks = adversarial.attack_series(trained.network, images, labels, seed=seed, progress=report)
         chosen = adversarial.choose(attacks)
+    with clock.step("Fool it in every other way") as report:
+        training_images, _ = trained.data.arrays("train")
+        fooled = fooling.fool(trained.network, training_images, images, labels, seed=seed, progress=report)
     races = race_keras(clock) if with_race else []
 
     names = trained.data.labels
@@ -183,11 +186,16 @@ def take(
             Chapter(
                 "Adversarial examples",
                 (
+                    fooling.unrecognizable(fooled, names, album),
                     adversarial.fast_gradient_sign(attacks[0], chosen, names, album),
+                    fooling.nearest_boundary(fooled, chosen[:2], names, album),
                     adversarial.projected_gradient(attacks[1], chosen[:2], names, album),
-                    adversarial.strength(attacks, album),
+                    adversarial.strength([*attacks, *fooled.lines], album),
+                    fooling.black_box(fooled),
+                    fooling.sticker(fooled, names, album),
+                    fooling.turned(fooled, names, album),
                 ),
-                "Noise that makes the same network wrong.",
+                "Images, noise, a sticker and turns that make the same network wrong.",
             )
         )
         if races:
@@ -205,6 +213,7 @@ def take(
         "training": trained.to_dict(),
         "visualization": [look.to_dict() for look in looks],
         "attacks": [series.to_dict() for series in attacks],
+        "fooled": fooled.to_dict(),
         "races": races,
         "seconds": clock.seconds,
     }

@@ -15,7 +15,7 @@ from rawcnn.papers.errors import ERRORS
 from rawcnn.profiler import profile
 from rawcnn.report import plots
 from rawcnn.report.album import Album
-from rawcnn.report.sections import adversarial, architectures, inside, race, visualization
+from rawcnn.report.sections import adversarial, architectures, fooling, inside, race, visualization
 from rawcnn.visualize import TopInput
 from tests.rawcnn import small
 from tests.rawcnn.test_report import Reader, check_offline
@@ -26,6 +26,9 @@ def test_the_whole_tour(tmp_path, digits, monkeypatch):
     """Three epochs, no race, a given network: the page, its pictures and tour.json, and that progress is told."""
     monkeypatch.setattr(inside, "STEPS", 12)
     monkeypatch.setattr(inside, "COMPARED", {name: inside.COMPARED[name] for name in ("none", "blur")})
+    monkeypatch.setattr(fooling, "GENERATIONS", {"direct": 4, "cppn": 3})
+    monkeypatch.setattr(fooling, "PATCH_STEPS", 20)
+    monkeypatch.setattr(fooling, "SEEDS", 20)
     folder, told = tmp_path / "tour", []
     given = tour.Given(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
     results = tour.run(folder, seed=1, epochs=3, race=False, given=given, progress=lambda *step: told.append(step))
@@ -54,6 +57,12 @@ def test_the_whole_tour(tmp_path, digits, monkeypatch):
     assert "--weights mine.npz --model cifar_resnet20" in page.text
     accuracies = [row["accuracy_after"] for row in results["attacks"][1]["rows"]]
     assert accuracies[0] == results["training"]["test"]["top1_accuracy"] and accuracies[-1] < 0.2
+    others = ["Unrecognizable images", "DeepFool", "A black box", "An adversarial patch", "Rotations and translations"]
+    assert all(title in page.text for title in others)
+    fooled = results["fooled"]
+    assert set(fooled["lines"]) == {"MI-FGSM", "DeepFool, L∞", "black box"}
+    assert fooled["spatial"]["worst of 10"]["accuracy_after"] <= fooled["spatial"]["one at random"]["accuracy_after"]
+    assert fooled["substitute"]["label_queries"] == 20 * 2**6
     steps = dict.fromkeys(step for step, _, _ in told)
     assert list(steps) == list(results["seconds"])
     for step in steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Protocol
 
 import numpy as np
 
@@ -45,6 +46,22 @@ class Series:
     def to_dict(self) -> dict[str, object]:
         rows = [{"epsilon": e, **r.summary()} for e, r in zip(self.epsilons, self.results, strict=True)]
         return {"attack": self.name, "median_smallest_epsilon": _finite(self.median_smallest), "rows": rows}
+
+
+class Line(Protocol):
+    """Accuracy against ε."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def epsilons(self) -> Sequence[float]: ...
+
+    @property
+    def accuracies(self) -> list[float]: ...
+
+    @property
+    def median_smallest(self) -> float: ...
 
 
 def attack_series(
@@ -107,16 +124,15 @@ def projected_gradient(series: Series, chosen: Sequence[int], labels: Sequence[s
     )
 
 
-def strength(series: Sequence[Series], album: Album) -> Section:
+def strength(series: Sequence[Line], album: Album) -> Section:
     """Accuracy against ε for all attacks."""
-    count = len(series[0].results[0].labels)
     plot = album.plot(
         "epsilon",
         plots.accuracy_against_epsilon([(s.name, s.epsilons, s.accuracies) for s in series]),
         (5.3, 2.9),
         alt="Accuracy falls with ε for each attack; "
         + ", ".join(f"{s.name} ends at {s.accuracies[-1]:.0%}" for s in series),
-        caption=f"Accuracy on {count} test images under attack; ε = 0 is the accuracy without one.",
+        caption="Accuracy on test images under attack; ε = 0 is the accuracy without one.",
     )
     shown = [number for number, epsilon in enumerate(series[0].epsilons) if number % 3 == 0]
     rows = tuple(
@@ -130,8 +146,8 @@ def strength(series: Sequence[Series], album: Album) -> Section:
     columns = ("accuracy at ε =", *(f"{series[0].epsilons[number]:g}" for number in shown), "median smallest ε")
     blocks: tuple[Block, ...] = (
         Text(
-            "How far accuracy falls as the attack may change more. Both are white-box attacks: they use the "
-            "network's own gradients. An ε of 0.1 is a change of at most 25 of 255 grey levels; on images of 8×8 "
+            "How far accuracy falls as the attack may change more. All but the black box use the network's own "
+            "gradients. An ε of 0.1 is a change of at most 25 of 255 grey levels; on images of 8×8 "
             "pixels one sees it. The panda of the lecture, with 784 times as many pixels, took 0.007."
         ),
         plot,

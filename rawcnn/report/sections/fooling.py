@@ -1,0 +1,292 @@
+"""The rest of the lecture's last chapter: evolved images, DeepFool, a black box, a patch, rotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from rawcnn.attacks import (
+    AttackResult,
+    FoolingImages,
+    Patch,
+    SpatialResult,
+    Substitute,
+    deepfool,
+    evolve,
+    make_patch,
+    make_substitute,
+    mi_fgsm,
+    patch,
+    spatial,
+    substitute,
+)
+from rawcnn.network import Network
+from rawcnn.report.album import Album
+from rawcnn.report.page import Gallery, Section, Strip, Strips, Sum, Sums, Table, Text
+from rawcnn.report.sections.adversarial import EPSILONS, Series
+
+GENERATIONS = {"direct": 200, "cppn": 150}
+SEEDS = 100  # test images that the substitute begins with; it is judged on the others
+PATCH_STEPS = 300
+AREAS = (0.05, 0.1, 0.2, 0.3)  # of the image, under the patch
+TARGET = 3  # the class that the patch wants
+ROTATION, TRANSLATION = 30.0, 1.0  # degrees and pixels: an eighth of an 8×8 image
+GRID_IMAGES = 64
+SHOWN = 6  # images of a row
+SIDE = 96  # pixels that pictures in a strip are enlarged to
+
+
+@dataclass(frozen=True)
+class Distances:
+    """An attack that finds its own ε, as a line of accuracies beside the Series of others."""
+
+    name: str
+    epsilons: Sequence[float]
+    result: AttackResult
+
+    @property
+    def needed(self) -> np.ndarray:
+        """[B]: the largest change of a pixel that each image took; 0 where it was wrong before, ∞ where none did."""
+        found = np.where(self.result.success, self.result.columns()["linf"], np.inf)
+        return np.where(self.result.already_wrong, 0.0, found)
+
+    @property
+    def accuracies(self) -> list[float]:
+        return [float(np.mean(self.needed > epsilon)) for epsilon in self.epsilons]
+
+    @property
+    def median_smallest(self) -> float:
+        return round(float(np.median(self.needed)), 3)
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """What was found besides FGSM and PGD."""
+
+    evolved: dict[str, FoolingImages]
+    near: AttackResult  # DeepFool's, L2
+    lines: tuple[Distances | Series, ...]  # accuracy against ε
+    substitute: Substitute
+    transferred: Series
+    patch: Patch
+    patched: dict[float, AttackResult]
+    turned: dict[str, SpatialResult]
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "evolved": {name: found.summary() for name, found in self.evolved.items()},
+            "deepfool": self.near.summary(),
+            "lines": {line.name: line.accuracies for line in self.lines},
+            "substitute": {"label_queries": self.substitute.queries, "rounds": self.substitute.rounds},
+            "transfer": self.transferred.to_dict(),
+            "patch": {str(area): result.summary()["success_rate"] for area, result in self.patched.items()},
+            "spatial": {name: result.summary() for name, result in self.turned.items()},
+        }
+
+
+def fool(
+    network: Network, training: np.ndarray, images: np.ndarray, labels: np.ndarray, *, seed: int,
+    progress: Callable[[int, int], None],
+) -> Fooled:  # fmt: skip
+    """Every other attack of the lecture on the test images [N,H,W,3], whose pixels are grey."""
+    work = len(GENERATIONS) + 6
+
+    def done(number: int) -> None:
+        progress(number, work)
+
+    evolved = {}
+    for number, (encoding, generations) in enumerate(GENERATIONS.items()):
+        evolved[encoding] = evolve(network, encoding=encoding, generations=generations, grey=True, seed=seed)
+        done(number + 1)
+    near, flat = (deepfool(network, images, labels, norm=norm) for norm in ("l2", "linf"))
+    done(3)
+    momentum = Series("MI-FGSM", EPSILONS, [mi_fgsm(network, images, labels, epsilon=e) for e in EPSILONS])
+    done(4)
+    made = make_substitute(network, images[:SEEDS], classes=network.classes, seed=seed)
+    done(5)
+    others = images[SEEDS:], labels[SEEDS:]
+    through = partial(substitute, network, *others, substitute=made)
+    transferred = Series("black box", EPSILONS, [through(epsilon=epsilon) for epsilon in EPSILONS])
+    done(6)
+    sticker = make_patch(network, training, target=TARGET, steps=PATCH_STEPS, scale=(0.3, 0.8), seed=seed)
+    patched = {area: patch(network, images, labels, patch=sticker, epsilon=area, seed=seed) for area in AREAS}
+    done(7)
+    turned = {}
+    turn = partial(spatial, network, rotation=ROTATION, translation=TRANSLATION, seed=seed)
+    for name, trials in {"one at random": 1, "worst of 10": 10}.items():
+        turned[name] = turn(images, labels, method="worst", trials=trials)
+    turned["worst of the grid"] = turn(images[:GRID_IMAGES], labels[:GRID_IMAGES])
+    done(8)
+    lines = momentum, Distances("DeepFool, L∞", EPSILONS, flat), transferred
+    return Fooled(evolved, near, lines, made, transferred, sticker, patched, turned)
+
+
+def unrecognizable(found: Fooled, labels: Sequence[str], album: Album) -> Section:
+    """Nguyen et al.'s images."""
+    strips = []
+    words = {"direct": "a number for each pixel", "cppn": "drawn by small graphs of sines, Gaussians and lines"}
+    for encoding, images in found.evolved.items():
+        pictures = [_larger(image) for image in images.images]
+        tile = album.strip(f"evolved-{encoding}", pictures, alt=f"Ten evolved images, {words[encoding]}")
+        sure = f"median confidence {np.median(images.confidences):.1%}"
+        strips.append(Strip(f"{encoding}: {words[encoding]}", f"{len(images.history)} generations, {sure}", tile))
+    names = ", ".join(f"“{label}”" for label in labels)
+    return Section(
+        "Unrecognizable images",
+        (
+            Text(
+                "Evolution with a niche for each class: children of the champions, changed a little, take a niche "
+                "where the network is surer of them than of the champion (Nguyen et al. 2015, MAP-Elites). What "
+                f"comes out is {names} for the network, from left to right, and nothing of the kind for us."
+            ),
+            Strips(tuple(strips)),
+        ),
+    )
+
+
+def nearest_boundary(found: Fooled, chosen: Sequence[int], labels: Sequence[str], album: Album) -> Section:
+    """DeepFool's small noise on the same images."""
+    result, sums = found.near, []
+    norms = result.columns()["l2"]
+    for image in chosen:
+        is_, reads = labels[result.predictions_before[image]], labels[result.predictions[image]]
+        times = 0.5 / max(float(np.abs(result.noise[image]).max()), 1e-9)
+        sums.append(
+            Sum(
+                album.tile(f"deepfool-{image}-image", result.originals[image], alt=f"A {is_}", label=f"“{is_}”"),
+                f"1/{times:.1f}",
+                album.tile(
+                    f"deepfool-{image}-noise", 0.5 + times * result.noise[image], alt="The noise", label="noise",
+                    detail=f"L2 norm {norms[image]:.2f}",
+                ),
+                album.tile(
+                    f"deepfool-{image}-result", result.images[image], alt=f"The {is_}, read as {reads}",
+                    label=f"“{reads}”", detail=f"{result.confidences[image]:.1%} confidence",
+                ),
+            )
+        )  # fmt: skip
+    known = ~result.already_wrong
+    lengths = np.linalg.norm(result.originals.reshape(len(norms), -1), axis=1)
+    share = np.mean(norms[known] / lengths[known])  # ρ_adv
+    return Section(
+        "DeepFool",
+        (
+            Text(
+                "To the nearest decision boundary, as if the network were linear, and again until the answer changes "
+                f"(Moosavi-Dezfooli et al. 2016): {np.mean(result.iterations[known]):.1f} steps in the mean. The noise "
+                f"is {share:.3f} of an image's length in the mean."
+            ),
+            Sums(tuple(sums), "The smallest noise that this attack finds, times what is written before it."),
+        ),
+    )
+
+
+def black_box(found: Fooled) -> Section:
+    """How the substitute learnt, and what carried over."""
+    series, made = found.transferred, found.substitute
+    rows = tuple(
+        (f"{epsilon:g}", f"{accuracy:.1%}", f"{1 - accuracy:.1%}")
+        for number, (epsilon, accuracy) in enumerate(zip(series.epsilons, series.accuracies, strict=True))
+        if number % 3 == 0
+    )
+    return Section(
+        "A black box",
+        (
+            Text(
+                "The attacker has no gradient and no confidence, only labels. A small network of its own learns them. "
+                f"It begins with {SEEDS} images, and doubles them {len(made.rounds)} times by steps along which its "
+                f"answer changes most, asking each time (Papernot et al. 2017): {made.queries:,} labels in all. FGSM "
+                "on that substitute then fools the network that was never opened."
+            ),
+            Table(
+                ("ε", "accuracy of the black box", "misread"),
+                rows,
+                f"{len(series.results[0].labels)} test images that neither network was asked about before.",
+            ),
+        ),
+    )
+
+
+def sticker(found: Fooled, labels: Sequence[str], album: Album) -> Section:
+    """The patch, on images, and its success against its area."""
+    area = AREAS[-1]
+    result = found.patched[area]
+    fooled = np.flatnonzero(result.success & (result.labels != TARGET))[:SHOWN]
+    pixels = found.patch.printable.astype(np.float32) / 255
+    tiles = [
+        album.tile("patch", pixels[..., :3] * pixels[..., 3:] + 1 - pixels[..., 3:], alt="The patch", label="the patch")
+    ]
+    tiles += [
+        album.tile(
+            f"patched-{k}", result.images[k], alt=f"A {labels[result.labels[k]]} under the patch",
+            label=f"“{labels[result.predictions[k]]}”", detail=f"{result.confidences[k]:.1%} confidence",
+        )
+        for k in fooled
+    ]  # fmt: skip
+    rates = [result.summary()["success_rate"] for result in found.patched.values()]
+    row = ("success", *("—" if rate is None else f"{rate:.1%}" for rate in rates))
+    return Section(
+        "An adversarial patch",
+        (
+            Text(
+                f"One round patch that makes any digit a “{labels[TARGET]}”, wherever it lies (Brown et al. 2017): the "
+                "target's log-probability is climbed in expectation over images, places, sizes and angles. On 8×8 "
+                "pixels it has little room."
+            ),
+            Gallery(
+                tuple(tiles), f"Images that were not a “{labels[TARGET]}”, under a patch of {area:.0%} of their area."
+            ),
+            Table(
+                ("area", *(f"{area:.0%}" for area in found.patched)),
+                (row,),
+                "Test images of other classes, read rightly.",
+            ),
+        ),
+    )
+
+
+def turned(found: Fooled, labels: Sequence[str], album: Album) -> Section:
+    """Rotations and translations that suffice."""
+    worst = found.turned["worst of 10"]
+    places = np.flatnonzero(worst.success & ~worst.already_wrong)[:SHOWN]
+    tiles = []
+    for k in places:
+        angle, right, down = worst.transformations[k]
+        tiles += [
+            album.tile(
+                f"turned-{k}", worst.images[k], alt=f"A {labels[worst.labels[k]]}, turned and moved",
+                label=f"“{labels[worst.labels[k]]}” read “{labels[worst.predictions[k]]}”",
+                detail=f"{angle:+.0f}°, {right:+.1f}, {down:+.1f} px",
+            )
+        ]  # fmt: skip
+    before = np.mean(worst.predictions_before == worst.labels)
+    rows = [("as they are", f"{before:.1%}", len(worst.labels))]
+    rows += [
+        (name, f"{result.summary()['accuracy_after']:.1%}", len(result.labels)) for name, result in found.turned.items()
+    ]
+    return Section(
+        "Rotations and translations",
+        (
+            Text(
+                f"No noise at all: turned by up to {ROTATION:g}° and moved by up to {TRANSLATION:g} pixel, an eighth "
+                "of the image (Engstrom et al. 2019). The grid tries 31 angles and 5 × 5 places and keeps the worst."
+            ),
+            Gallery(
+                tuple(tiles), "The worst of ten drawn at random: degrees counter-clockwise, pixels right and down."
+            ),
+            Table(
+                ("transformation", "accuracy", "images"),
+                tuple(rows),
+                "The network has learnt from moved, not from turned digits.",
+            ),
+        ),
+    )
+
+
+def _larger(image: np.ndarray) -> np.ndarray:
+    """[H,W,3] with each pixel repeated, to about SIDE."""
+    times = max(1, SIDE // max(image.shape[:2]))
+    return image.repeat(times, axis=0).repeat(times, axis=1)
