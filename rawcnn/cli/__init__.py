@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        fail("stopped; a training run goes on from its last epoch when the same command is given again")
+        goes_on = words[:1] == ["train"] or words[:2] == ["attack", "evolve"]
+        fail("stopped; " + ("the same command goes on from its last epoch" if goes_on else "nothing was written"))
         sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take

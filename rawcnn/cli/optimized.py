@@ -28,6 +28,10 @@ from rawcnn.cli.pictures import Steps
 from rawcnn.console import Screen
 
 ACROSS = 8  # pictures in a row of a sheet
+DEFAULTS = (
+    "By default image=fourier decorrelate=True grey=False decay=1.0 blur=0 total_variation=0 blur_penalty=0 l1=0 "
+    "jitter=0.0625 scale=0.1 rotation=10 last_jitter=0.03125"
+)
 
 
 def optimize(
@@ -37,16 +41,18 @@ def optimize(
     unit: Annotated[
         list[str] | None, typer.Option(help="CHANNEL:WEIGHT, repeated: a direction, as 5:2 and 16:1.")
     ] = None,
-    between: Annotated[str | None, typer.Option(help="CHANNEL,CHANNEL: --count images from one to the other.")] = None,
+    between: Annotated[
+        str | None, typer.Option(help="CHANNEL,CHANNEL: images from one to the other, --count of them, or five.")
+    ] = None,
     negative: Annotated[bool, typer.Option(help="What inhibits it most, instead.")] = False,
     position: Position = None,
     compare: Annotated[bool, typer.Option(help="None, blur, penalty, robustness, Fourier side by side.")] = False,
-    count: Annotated[int, typer.Option(help="Images of each.", min=1)] = 1,
+    count: Annotated[int | None, typer.Option(help="Images of each; one otherwise.", min=1)] = None,
     diversity: Annotated[float, typer.Option(help="How much the images of one unit must differ.", min=0)] = 0.0,
     steps: Steps = 512,
     rate: Annotated[float, typer.Option(help="Of Adam.", min=0)] = 0.05,
     regularization: Annotated[
-        list[str] | None, typer.Option("--regularization", "-r", help="NAME=VALUE, as image=pixel or blur=0.5.")
+        list[str] | None, typer.Option("--regularization", "-r", help=f"NAME=VALUE. {DEFAULTS}.")
     ] = None,
     frames: Annotated[int, typer.Option(help="Images on the way: a filmstrip.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 32,
@@ -63,21 +69,35 @@ def optimize(
     from rawcnn.visualize import compare as compare_regularizations
     from rawcnn.visualize import optimize as optimize_images
     from rawcnn.visualize.record import write_record
+    from rawcnn.visualize.units import rectified
 
     screen = Screen(as_json)
     writable(output, *PICTURES)
     network = network_for(model, weights, seed=seed, options=option)
     layer = layer or network.head
+    if negative and (below := rectified(network, layer)) != layer:
+        screen.say(f"{layer} is never below zero; {below}, which it rectifies, is inhibited instead")
+        layer = below
+    count = count or (5 if between else 1)
+    size = size or network.input_size
+    if frames > steps:
+        raise ValueError(f"--frames is {frames}, and there are {steps} steps; expected no more frames than steps")
     made: dict = {"size": size, "steps": steps, "rate": rate, "seed": seed, "batch": batch, "compile": compile}
-    asked = {"channel": channel, "unit": unit, "between": between, "position": position, "negative": negative or None}
-    given = {"model": model, "weights": weights or "random", "layer": layer, **asked, **made}
-    screen.settings(**given, count=count, diversity=diversity, frames=frames)
+    asked: dict = {"channel": channel, "unit": unit, "between": between, "position": position, "negative": negative}
+    asked |= {"count": count, "diversity": diversity, "frames": frames}
+    asked |= {"regularization": ",".join(regularization or ()) or "the default"}
+    given = {"model": model, "weights": weights or "random", "layer": layer, **asked, **made, "compare": compare}
+    screen.settings(**given)
     if compare:
-        if not channel or unit or between or position or negative or frames or regularization:
-            raise ValueError("--compare takes channels: give --channel, once or more, and nothing else to be excited")
+        others: dict = {"unit": unit, "between": between, "position": position, "negative": negative, "frames": frames}
+        others |= {"regularization": regularization, "diversity": diversity, "count": count > 1}
+        if wrong := [f"--{name}" for name, value in others.items() if value]:
+            raise ValueError(f"--compare has settings of its own; leave out {', '.join(wrong)}")
+        if not channel:
+            raise ValueError("--compare takes channels; give --channel, once or more")
         with screen.bar("optimising") as told:
             found = compare_regularizations(network, layer, channel, progress=told, **made)
-        sheet, figures, arrays = _compared(found)
+        sheet, figures, arrays = _compared(found, channel)
     else:
         target, labels = _target(network, layer, channel, unit, between, negative, position, count)
         count = 1 if between else count
@@ -97,20 +117,25 @@ def optimize(
         sheet = _filmstrips(one, names) if frames else _tiles(one, names)
         figures, arrays = _figures(one), {"images": one.images, "history": one.history}
         arrays |= {f"step_{step}": images for step, images in one.frames}
+        if dead := [name for name, value in zip(names, one.values, strict=True) if value == 0]:
+            screen.say(f"nothing woke {', '.join(dead)}: these images excite it not at all")
     save(picture_rows(*sheet), output)
     screen.say(f"wrote {output}")
     screen.emit(write_record(output, given, figures, **arrays))
 
 
-def _compared(found):
-    """Of `visualize.compare`: (rows and titles of the sheet, figures, arrays)."""
+def _compared(found, channels: Sequence[int]):
+    """Of `visualize.compare`: (rows and titles of the sheet, figures, arrays).
+
+    A row a channel, a column a remedy; "high" is the high-frequency energy, of that without a remedy.
+    """
     from rawcnn.visualize import noise_ratios
 
-    rows = {name: list(o.images) for name, o in found.items()}
-    energies = {name: o.high_frequency for name, o in found.items()}
+    none = found["none"].high_frequency
+    rows = {f"channel {c}": [o.images[n] for o in found.values()] for n, c in enumerate(channels)}
     titles = [
-        [f"{value:.3g}, high {energy:.1e}" for value, energy in zip(o.values, energies[name], strict=True)]
-        for name, o in found.items()
+        [f"{name}\n{o.values[n]:.3g} · {o.high_frequency[n] / none[n]:.0%} high" for name, o in found.items()]
+        for n in range(len(channels))
     ]
     figures = {
         "high_frequency_energy_against_none": noise_ratios(found),
@@ -174,7 +199,8 @@ def _target(
         objective = objectives.interpolation(first, second, max(count, 2))
         labels = [f"{share:.0%}" for share in objective.given[0]]
     elif channels:
-        labels = [f"channel {c}" for c in channels]
+        classes = network.labels or [f"class {c}" for c in range(network.classes)]
+        labels = [classes[c] if layer == network.head else f"channel {c}" for c in channels]
         objective = (
             objectives.neuron(network, layer, channels, place)
             if place

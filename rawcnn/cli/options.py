@@ -77,12 +77,18 @@ def settings_of(options: Sequence[str] | None, what: str = "--option", such_as: 
     return settings
 
 
+def check_split(split: str) -> None:
+    """Told before the data is read: ValueError for what is no split."""
+    if split not in ("train", "test"):
+        raise ValueError(f"--split is {split!r}; expected train or test")
+
+
 def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     """The numbers of an option such as 256,384; None where it was left out."""
     try:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{option} is {text!r}; expected whole numbers, such as 256,384") from None
+        raise ValueError(f"{option} is {text!r}; expected whole numbers with commas between them") from None
 
 
 def position_of(text: str | None) -> tuple[int, int] | None:

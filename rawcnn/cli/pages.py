@@ -18,6 +18,7 @@ from rawcnn.cli.options import (
     Size,
     SkipUnreadable,
     Weights,
+    check_split,
     load_data,
     load_images,
     network_for,
@@ -55,8 +56,9 @@ def page(
     import numpy as np
 
     from rawcnn.report.units_page import units_page
+    from rawcnn.visualize.filters import check_channels
     from rawcnn.visualize.record import write_record, write_whole
-    from rawcnn.visualize.units import units
+    from rawcnn.visualize.units import rectified, units
 
     screen = Screen(as_json)
     writable(output, ".html")
@@ -64,15 +66,19 @@ def page(
     settings: dict = {"model": model, "layer": layer, "data": data, "weights": weights or "random", "split": split}
     settings |= {"channel": channel or "all", "count": count, "steps": steps, "size": icon_size, "seed": seed}
     screen.settings(**settings, batch=batch, compile=compile)
-    network.operation(layer)
+    check_channels(channel or None, layer, network.operation(layer).output_shape[-1])  # before the data is read
+    check_split(split)
     images = load_data(screen, data, network.input_size, skip_unreadable)
     made: dict = {"size": icon_size, "steps": steps, "batch": batch, "seed": seed, "compile": compile}
     with screen.bar("looking") as told:
         rows = units(network, images, layer, channel, count=count, split=split, progress=told, **made)
     lead = (
         f"What the units of {layer} look for: images optimised from noise, and of {images.count(split):,} real ones "
-        "those that excite and inhibit each most, framed where the unit sees a part of them only."
+        "those that excite and inhibit each most, framed where the unit sees a part of them only. An optimised image "
+        "is told by the mean over its map, a real one by its best position."
     )
+    if rectified(network, layer) != layer:
+        lead += f" What inhibits is looked for in {rectified(network, layer)}, before the rectifier."
     html = units_page(rows, title=f"{model}, {layer}", lead=lead, settings=settings)
     write_whole(output, html.encode())
     figures = {"layer": layer, "units": [row.to_dict() for row in rows]}
@@ -160,6 +166,7 @@ def atlas(
     """An activation atlas: all that a layer tells apart, as a map of optimised icons to zoom into."""
     from rawcnn.report.atlas_page import atlas_page
     from rawcnn.visualize import activation_atlas
+    from rawcnn.visualize.layout import check_method
     from rawcnn.visualize.record import write_record, write_whole
 
     screen = Screen(as_json)
@@ -170,6 +177,9 @@ def atlas(
     settings |= {"seed": seed, "size": icon_size}
     screen.settings(**settings, batch=batch, compile=compile)
     network.operation(layer)
+    check_split(split)
+    sides = whole_numbers("--grid", grids) or ()
+    check_method(layout)
     shown = load_data(screen, data, network.input_size, skip_unreadable)
     with screen.bar("atlas") as told:
         made = activation_atlas(
@@ -178,7 +188,7 @@ def atlas(
             layer,
             images=images,
             split=split,
-            grids=whole_numbers("--grid", grids) or (),
+            grids=sides,
             minimum=minimum,
             layout=layout,
             steps=steps,

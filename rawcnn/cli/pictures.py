@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from rawcnn.cli.options import (
     Size,
     SkipUnreadable,
     Weights,
+    check_split,
     load_data,
     load_images,
     network_for,
@@ -31,6 +33,7 @@ from rawcnn.cli.options import (
 from rawcnn.console import Screen
 
 Channels = Annotated[list[int] | None, typer.Option("--channel", help="May be repeated; all channels otherwise.")]
+FRAMED = 320  # pixels that an image with a frame is enlarged to
 Steps = Annotated[int, typer.Option(help="Steps of the optimisation.", min=1)]
 
 
@@ -79,9 +82,12 @@ def top_inputs(
     seed: Seed = 0,
 ) -> None:
     """The images that excite each channel, unit or class most, cropped to what it sees: a row a channel."""
+    import numpy as np
+
     from rawcnn.report.excitation import histogram_sheet, sheet_size
     from rawcnn.report.plots import LIGHT, save
     from rawcnn.visualize import contact_sheet, excitations, save_png
+    from rawcnn.visualize.filters import check_channels
     from rawcnn.visualize.record import write_record
 
     screen = Screen(as_json)
@@ -91,7 +97,8 @@ def top_inputs(
     settings: dict = {"model": model, "layer": layer, "data": data, "weights": weights or "random", "count": count}
     settings |= {"channel": channel or "all", "position": position or "anywhere", "split": split, "seed": seed}
     screen.settings(**settings, compile=compile)
-    network.operation(layer)  # a wrong name is told before the data is read
+    check_channels(channel or None, layer, network.operation(layer).output_shape[-1])  # before the data is read
+    check_split(split)
     images = load_data(screen, data, network.input_size, skip_unreadable)
     with screen.bar("searching") as told:
         found = excitations(
@@ -106,29 +113,36 @@ def top_inputs(
             compile=compile,
             progress=told,
         )
+    item = partial(_input, data=images, split=split)
     sheet = [top for excitation in found.values() for top in excitation.top]
-    labels = [f"{top.channel}: {top.activation:.3g}" for top in sheet]
+    labels = [f"channel {top.channel}: {top.activation:.3g}" for top in sheet]
     save_png(output, contact_sheet(sheet, labels=labels, columns=len(sheet) // len(found)))
     if histograms:
         for number, excitation in found.items():
             plot = output.with_name(f"{output.stem}-{number}.png")
             save(histogram_sheet(excitation, f"{layer}, channel {number}"), plot, LIGHT, sheet_size())
-    screen.say(f"wrote {output}: {len(found)} channels of {layer}, {count} images each, strongest first")
+    beside = f"; how all images excite a channel is in {output.stem}-CHANNEL.png" if histograms else ""
+    screen.say(f"wrote {output}: channels {', '.join(map(str, found))} of {layer}, strongest first{beside}")
     told_inputs = {
         str(number): {
-            "top": [_input(t) for t in e.top],
-            "bottom": [_input(t) for t in e.bottom],
-            "quantiles": [{"quantile": q, **_input(t)} for q, t in e.quantiles],
+            "top": [item(t) for t in e.top],
+            "bottom": [item(t) for t in e.bottom],
+            "quantiles": [{"quantile": q, **item(t)} for q, t in e.quantiles],
             "histogram": {"counts": e.counts.tolist(), "edges": e.edges.tolist(), "images": e.sampled},
             "images": e.images,
         }
         for number, e in found.items()
     }
-    screen.emit(write_record(output, settings, {"layer": layer, "channels": told_inputs}))
+    arrays = {f"channel_{number}": np.stack([top.image for top in e.top]) for number, e in found.items()}
+    screen.emit(write_record(output, settings, {"layer": layer, "channels": told_inputs}, **arrays))
 
 
-def _input(top) -> dict[str, object]:
-    return {"index": top.index, "activation": top.activation, "position": top.position, "box": top.box}
+def _input(top, data, split: str) -> dict[str, object]:
+    """Which image it is, and what of it excites."""
+    part = data.splits[split]
+    which = {"index": top.index, "class": data.labels[part.labels[top.index]]}
+    which |= {"file": part.items[top.index].name} if part.items else {}
+    return {**which, "activation": top.activation, "position": top.position, "box": top.box}
 
 
 def deconv(
@@ -152,20 +166,23 @@ def deconv(
     import numpy as np
 
     from rawcnn.plots import picture_rows, save
-    from rawcnn.visualize import deconvolve, diverging
-    from rawcnn.visualize.deconvolution import METHODS
+    from rawcnn.visualize import deconvolve, diverging, draw_box, enlarge
+    from rawcnn.visualize.deconvolution import METHODS, SEEDS
     from rawcnn.visualize.objectives import as_map
     from rawcnn.visualize.record import write_record
 
     screen = Screen(as_json)
     writable(output, *PICTURES)
+    if value not in SEEDS:
+        raise ValueError(f"--start is {value!r}; expected one of {', '.join(SEEDS)}")
     network = network_for(model, weights, size=size, seed=seed, options=option)
     settings: dict = {"model": model, "layer": layer, "weights": weights or "random", "start": value, "seed": seed}
     settings |= {"channel": channel or "the most active", "position": position or "the most active"}
     screen.settings(images=",".join(map(str, images)), **settings, compile=compile)
     network.operation(layer)
     pixels = load_images(images, network.input_size)
-    rows, titles, figures, arrays = {}, [], [], {"images": pixels}
+    rows: dict[str, list] = {}
+    titles, figures, arrays = [], [], {"images": pixels}
     for number, (file, image) in enumerate(zip(images, pixels, strict=True)):
         means = as_map(network.activations(image[None], [layer])[layer])[0].numpy().max((0, 1))
         for unit in channel or np.argsort(-means)[:3].tolist():
@@ -184,7 +201,10 @@ def deconv(
             }
             first = next(iter(found.values()))
             place = tuple(int(n) for n in first.positions[0])
-            rows[f"{file.name[:24]}\nchannel {unit}"] = [image, *(diverging(f.pictures[0]) for f in found.values())]
+            times = max(1, FRAMED // max(image.shape[:2]))  # for a thin frame
+            framed = draw_box(enlarge(image, times), tuple(times * int(side) for side in first.boxes[0]), width=2)
+            name = f"{len(rows) + 1}. {file.name[:24]}\n{layer}\nchannel {unit}"  # files may have one name
+            rows[name] = [framed, *(diverging(f.pictures[0]) for f in found.values())]
             titles.append([f"at {place}: {first.activations[0]:.3g}", *found])
             arrays |= {f"{method}_{number}_{unit}": f.pictures[0] for method, f in found.items()}
             figures.append({"file": str(file), "channel": unit, "position": place, "box": first.boxes[0]})

@@ -69,6 +69,30 @@ def test_top_inputs(run, tmp_path):
     assert size_of(tmp_path / "out-5.png")[0] > 500
 
 
+def test_two_files_of_one_name(run, photo, tmp_path):
+    (tmp_path / "other").mkdir()
+    again = tmp_path / "other" / photo.name
+    again.write_bytes(photo.read_bytes())
+    record = run("deconv", photo, again, "--layer", LAST, "--channel", 3)
+    assert [unit["file"] for unit in record["units"]] == [str(photo), str(again)]
+
+
+def test_top_inputs_say_which_images_they_are(rawcnn_command, tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        for number in range(5):
+            path = tmp_path / "data" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 255, (32, 32, 3), np.uint8)).save(path)
+    words = ("cifar_resnet20", "--data", f"folder:{tmp_path / 'data'}", "--channel", 3, "--count", 2, "--no-histograms")
+    code, out, err = rawcnn_command("visualize", "top-inputs", *words, "--output", tmp_path / "out.png", "--json")
+    assert code == 0, err
+    for top in json.loads(out)["channels"]["3"]["top"]:
+        assert top["file"].startswith(top["class"] + "/") and top["file"].endswith(".png")
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert arrays["channel_3"].shape == (2, 32, 32, 3)
+
+
 def test_top_inputs_of_classes_and_units(run):
     record = run("top-inputs", "--count", 2, "--split", "test", "--no-histograms")
     assert len(record["channels"]) == 10 and record["layer"] == "classifier"
@@ -97,7 +121,7 @@ def test_saliency(run, photo):
         (("--layer", LAST), f"{LAST}, all channels", 1),
         (("--layer", LAST, "--unit", "5:2", "--unit", "16:1"), f"{LAST} channels 2·5 + 1·16", 1),
         (("--layer", LAST, "--between", "5,16", "--count", 3), f"from {LAST} channel 5 to {LAST} channel 16", 3),
-        (("--layer", LAST, "--channel", 5, "--negative"), f"−({LAST} channel 5)", 1),
+        (("--layer", LAST, "--channel", 5, "--negative"), f"−({LAST.removesuffix('/relu')} channel 5)", 1),
         (("--layer", LAST, "--channel", 5, "--position", "1,0"), f"{LAST} channel 5 at (1, 0)", 1),
         (("--layer", LAST, "--channel", 5, "--count", 2, "--diversity", 1), f"{LAST} channel 5, diverse", 2),
     ],
@@ -117,7 +141,7 @@ def test_compare(run, tmp_path):
     assert next(iter(ratios)) == "none" and ratios["none"] == 1
     assert {"blur", "penalty", "robustness", "Fourier"} < {*ratios}
     width, height = size_of(tmp_path / "out.png")
-    assert height > width
+    assert width > 2 * height  # a column a remedy, a row a channel
 
 
 def test_building_blocks(run, photo, tmp_path):
@@ -142,6 +166,13 @@ WRONG = {
     "no weight": (("optimize", "cifar_resnet20", "--unit", "a:2"), "CHANNEL:WEIGHT"),
     "no setting": (("optimize", "cifar_resnet20", "-r", "sharp=1"), "its names are image, decorrelate"),
     "compare what": (("optimize", "cifar_resnet20", "--compare"), "give --channel"),
+    "compare how": (("optimize", "cifar_resnet20", "--compare", "--channel", 1, "--count", 2), "leave out --count"),
+    "many frames": (("optimize", "cifar_resnet20", "--frames", 9, "--steps", 2), "no more frames than steps"),
+    "no start": (("deconv", "cifar_resnet20", __file__, "--layer", "conv1", "--start", "two"), "--start is 'two'"),
+    "no split": (("page", "cifar_resnet20", "--layer", "conv1", "--split", "val"), "expected train or test"),
+    "no unit": (("page", "cifar_resnet20", "--layer", "conv1", "--channel", 16), "channels 0 to 15"),
+    "no grid": (("atlas", "cifar_resnet20", "--layer", "conv1", "--grid", "4,x"), "whole numbers with commas"),
+    "no layout": (("atlas", "cifar_resnet20", "--layer", "conv1", "--layout", "mds"), "layout is 'mds'"),
     "no picture": (("optimize", "cifar_resnet20", "--output", "a.gif"), "expected .png"),
     "no page": (("atlas", "cifar_resnet20", "--layer", "conv1", "--output", "a.png"), "expected .html"),
     "no image": (("deconv", "cifar_resnet20", __file__, "--layer", "conv1"), "cannot be read as an image"),
