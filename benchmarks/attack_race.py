@@ -24,6 +24,7 @@ from benchmarks.agreement import Disagreement
 from benchmarks.attack_peers import WAYS, Run, Task, library_of
 from benchmarks.timing import Progress, Timing, interleaved, timed
 from benchmarks.visualize_peers import installed
+from rawcnn.attacks import deepfool, pgd, spatial
 from rawcnn.attacks.task import judged
 from rawcnn.network import Network
 
@@ -31,7 +32,7 @@ MODEL = "cifar_resnet20"
 OURS = ("rawcnn", "rawcnn bfloat16")  # the first is the reference
 LOOK = 256  # images that are looked at together, in search of such as the network gets right
 NOTHING = 1e-6  # an ε that fools nobody: a four-thousandth of a level of 255
-SLOW = 5  # who takes so many times as long as the fastest opponent is called once, and not in rounds
+SLOW = 2  # who takes so many times as long as the fastest opponent is called once, and not in rounds
 FLIPPED = 5e-3  # share of the pixels that may step the other way: gradients within rounding of zero
 LONGER = 1.05  # times an opponent's distance, the mean and the median, that DeepFool's may be
 # Share of the images of which an opponent may fool more: foolbox's grid turns the frame that it moves in, and ART
@@ -178,12 +179,9 @@ def right_images(
 
 def ours(task: Task, kind: str, name: str) -> Run:
     """rawcnn's attack, as called."""
-    if kind == "pgd":
-        extra = {"random_start": False, "precision": "bfloat16" if name.endswith("bfloat16") else "float32"}
-    else:
-        extra = {}
-    attack = {"pgd": rawcnn.attacks.pgd, "deepfool": rawcnn.attacks.deepfool, "grid": rawcnn.attacks.spatial}[kind]
-    return lambda: attack(task.network, task.images, task.labels, **task.settings, **extra).images
+    extra = {"random_start": False, "precision": "bfloat16" if name == OURS[1] else "float32"} if kind == "pgd" else {}
+    attacks: dict[str, Callable[..., Any]] = {"pgd": pgd, "deepfool": deepfool, "grid": spatial}
+    return lambda: attacks[kind](task.network, task.images, task.labels, **task.settings, **extra).images
 
 
 def way(task: Task, kind: str, name: str) -> Run:

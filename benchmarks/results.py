@@ -201,7 +201,7 @@ def attack_table(records: Sequence[Record]) -> str:
     told = (
         "Of a library the faster of its two ways. Medians of {rounds} interleaved rounds; in brackets the middle half "
     )
-    told += "of the rounds' ratios; ¹ called once, for it takes more than five times as long as the fastest. "
+    told += "of the rounds' ratios; ¹ called once, for it takes more than twice as long as the fastest other. "
     return _tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
 
 

@@ -63,7 +63,8 @@ def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candi
                 logits = logits_of(model, x)
                 chosen = tf.gather(logits, likeliest, batch_dims=1)  # [n,K]
                 behind = chosen[:, 1:] - chosen[:, :1]  # f' [n,K−1]
-            slopes = tape.batch_jacobian(behind, x)  # w' [n,K−1,H,W,3]
+                sums = [tf.reduce_sum(column) for column in tf.unstack(behind, num=candidates - 1, axis=1)]
+            slopes = tf.stack([tape.gradient(of_k, x) for of_k in sums], axis=1)  # w' [n,K−1,H,W,3]
             done = tf.argmax(logits, axis=1, output_type=tf.int32) != goals
             total += nearest(behind, slopes, norm)
             moved = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)

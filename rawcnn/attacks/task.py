@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite
 from typing import Any
@@ -153,6 +153,17 @@ class Task:
         given = (self.images, self.goals, *tensors)
         return run(self.network, attack, *given, compile=self.compile, targeted=self.targeted, **settings)
 
+    def only(self, rows: np.ndarray) -> Task:
+        """The task of some of the images, bool [B]."""
+        of = {name: getattr(self, name)[rows] for name in ("labels", "predictions", "confidences")}
+        target = None if self.target is None else self.target[rows]
+        return replace(self, images=tf.boolean_mask(self.images, rows), target=target, **of)
+
+    def fooled_by(self, images: np.ndarray) -> np.ndarray:
+        """Which of the images [B,H,W,3] of an attack fool the network: bool [B]."""
+        predictions, _ = judged(self.network, images, self.compile)
+        return predictions == self.target if self.targeted else predictions != self.labels
+
     def result(
         self, images: tf.Tensor, iterations, queries=None, kind: type[AttackResult] = AttackResult, **more
     ) -> Any:
@@ -160,11 +171,11 @@ class Task:
 
         `queries` are its forward passes, as many as gradients by default; `more` are further fields of the `kind`.
         """
-        predictions, confidences, _ = run(self.network, _classify, images, compile=self.compile)
+        predictions, confidences, _ = run(self.network, _classify, tf.convert_to_tensor(images), compile=self.compile)
         iterations = np.broadcast_to(np.asarray(iterations, np.int32), self.labels.shape)
         queries = iterations if queries is None else np.broadcast_to(np.asarray(queries, np.int32), self.labels.shape)
         return kind(
-            images=images.numpy(),
+            images=np.asarray(images),
             originals=self.images.numpy(),
             labels=self.labels,
             target=self.target,

@@ -15,6 +15,7 @@ from benchmarks.attack_peers import WAYS, Task, library_of
 from benchmarks.attack_race import ATTACKS, OURS, AttackRace, Judge, growth, names_of, race_attack, right_images
 from benchmarks.timing import Timing
 from benchmarks.visualize_peers import installed
+from rawcnn.cli import main
 from tests.benchmarks.toys import batch, small, toy
 
 QUICK = {  # by kind
@@ -51,13 +52,14 @@ def test_without_libraries(attack):
 
 
 @pytest.mark.parametrize("name", [f"{kind} {name}" for kind in WAYS for name in WAYS[kind] if library_of(name)])
-def test_a_library(name):
+def test_a_library(name, monkeypatch):
     kind, name = name.split(" ", 1)
     attack = next(attack for attack in ATTACKS if ATTACKS[attack].kind == kind)
     if not installed(library_of(name)):
         with pytest.raises(ValueError, match=f"{library_of(name)} must be installed"):
             race_attack(attack, toy(), contestants=["rawcnn", name])
         pytest.skip(f"{library_of(name)} is not installed")
+    monkeypatch.setitem(attack_race.FEWER, "grid", 1.0)  # of few images one is more than the grids' difference
     found = race_attack(attack, toy(), batch=4, rounds=1, contestants=["rawcnn", name], **QUICK[kind])
     assert found.fastest_peer.name == name and found.ratio() > 0
     assert found.to_json()["figures"]["libraries"] == {library_of(name): installed(library_of(name))}
@@ -155,18 +157,12 @@ def test_growth_has_what_fits_it(monkeypatch):
 def test_a_slow_opponent_is_called_once(monkeypatch):
     calls = []
 
-    def doing_nothing(task, name):
-        def attack():
-            calls.append(name)
-            return task.images
-
-        return attack
-
-    def slow(task, name):
-        return doing_nothing(task, name)
+    def counted(task, name):
+        attack = attack_race.ours(task, "deepfool", "rawcnn")
+        return lambda: (calls.append(name), attack())[1]
 
     seconds = iter((1.0, 2.0, 2.1 * attack_race.SLOW))
-    monkeypatch.setattr(attack_race, "WAYS", {"deepfool": {"quick": doing_nothing, "slow": slow}})
+    monkeypatch.setattr(attack_race, "WAYS", {"deepfool": {"quick": counted, "slow": counted}})
     monkeypatch.setattr(attack_race, "timed", lambda call: (next(seconds), call()))
     found = race_attack("deepfool", toy(), batch=2, rounds=2, steps=2, candidates=2)
     assert (calls.count("quick"), calls.count("slow")) == (4, 1)  # first, settling, two rounds
@@ -217,3 +213,21 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     records = results.read(file.parent)
     assert [r["settings"] for r in records] == [r.to_json()["settings"] for r in raced]
     assert records[0]["settings"]["weights"] == "w" and records[0]["command"] == "a test"
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    def quick(*, network, images, labels, rounds, named, file, **settings):
+        assert (network.name, images, labels, rounds) == ("cifar_resnet20", None, None, 2)
+        timings = (Timing("rawcnn", 1.0, (0.5, 0.5), None, None), Timing("keras function", 1.0, (1.5, 1.5), None, None))
+        equal = dict.fromkeys(("rawcnn", "keras function"), 1.0)
+        return [AttackRace("pgd", "n", 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)]
+
+    monkeypatch.setattr(run, "run_attacks", quick)
+    where = ["--rounds", "2", "--output", str(tmp_path / "a.jsonl")]
+    for words, code in ((["attacks"], 0), (["attacks", "vgg16"], 2), (["vgg16", "--data", "digits"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            main(["benchmark", *words, *where])
+        assert (stop.value.code or 0) == code
+    out, err = capsys.readouterr()
+    assert "keras function, the fastest of the others, takes 3.0 times as long as rawcnn" in out
+    assert "`benchmark attacks` races networks of its own" in err and "are for `benchmark attacks`" in err

@@ -10,6 +10,7 @@ import pytest
 
 import rawcnn
 from benchmarks import results
+from benchmarks.attack_race import OURS, AttackRace, names_of
 from benchmarks.build import BuildResult, run_builds
 from benchmarks.contestants import NAMES
 from benchmarks.kernels_race import Case, KernelResult
@@ -118,6 +119,27 @@ def test_visualize_table(file):
         "| **1.20** (1.20–1.20) |",
     ]
     assert "3 interleaved rounds" in text
+
+
+def test_attack_table(file):
+    def raced(**seconds):
+        names = {"f32": "rawcnn", "bf16": "rawcnn bfloat16", "function": "cleverhans function"}
+        taken = {names.get(key, key): (s,) if key == "art" else (s, s) for key, s in seconds.items()}
+        taken |= {name: (9.0, 9.0) for name in names_of("pgd") if name not in taken}
+        timings = tuple(Timing(name, 3.0, s, None, None) for name, s in taken.items())
+        success = {name: 1.0 if name in OURS else 0.5 for name in taken}
+        return AttackRace("pgd", "n", 32, 128, {}, timings, success, dict.fromkeys(taken, (0.5, 0.5)))
+
+    some = raced(f32=1.0)
+    some = replace(some, timings=some.timings[:3])
+    text = results.attack_table(
+        results.append([raced(f32=2.0), raced(f32=1, bf16=0.5, function=3, art=8), some], "c", file)
+    )
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows == [
+        "| pgd | 128 | 1,000 ms | 500 ms | 9,000 ms | 9,000 ms | 8,000 ms¹ | 3,000 ms | 100.0% (50.0%) "
+        "| **3.0** (3.0–3.0) | **6.0** (6.0–6.0) |"
+    ]
 
 
 @pytest.mark.parametrize(

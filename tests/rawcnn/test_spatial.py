@@ -73,6 +73,16 @@ def test_the_grid_finds_the_worst_by_brute_force(trained, mode):
     assert np.all(result.queries == 27)
 
 
+def test_a_grid_in_bfloat16_fools_no_fewer(trained):
+    network, images, labels = trained
+    settings = {"angles": 5, "shifts": 3, "translation": 0.2, "rotation": 8.0}
+    wide, narrow = (spatial(network, images, labels, precision=p, **settings) for p in ("float32", "bfloat16"))
+    assert np.all(narrow.success[wide.success]) and 0 < narrow.success.sum() < 64
+    np.testing.assert_array_equal(np.unique(narrow.queries), [45, 90])
+    np.testing.assert_allclose(narrow.images[~narrow.success], wide.images[~narrow.success], atol=1e-6)
+    np.testing.assert_array_equal(narrow.predictions, np.argmax(network(narrow.images), 1))
+
+
 def test_worst_of_more_trials_only_adds(trained):
     network, images, labels = trained
     results = [spatial(network, images, labels, method="worst", trials=k) for k in (1, 3, 10)]
@@ -110,6 +120,7 @@ def test_targeted_wants_the_class(trained):
         ({"translation": -1.0}, "translation is -1"),
         ({"epsilon": 1.5}, "epsilon is 1.5"),
         ({"trials": 0}, "trials is 0"),
+        ({"precision": "float16"}, "expected one of float32, bfloat16"),
         ({"angles": 2.5}, "angles is 2.5"),
     ],
 )
