@@ -88,10 +88,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
+        if type(error).__name__ == "NoArgsIsHelpError" and usage:
+            print(usage())
+            sys.exit(0)
         if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED)):
             raise
-        fail(f"{usage()} (see rawcnn --help)" if usage else _plainly(error))
+        fail(f"{usage()} (see {_verb(error)} --help)" if usage else _plainly(error))
         sys.exit(2)
+
+
+def _verb(error: Exception) -> str:
+    """The command whose words were wrong, such as `rawcnn visualize optimize`."""
+    context, names = getattr(error, "ctx", None), list[str]()
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    return " ".join(["rawcnn", *names])
 
 
 def _plainly(error: Exception) -> object:

@@ -85,7 +85,7 @@ def optimize(
     """
     objective = _objective(network, target, channel, position)
     size = network.input_size if size is None else size
-    if min(count, size, steps, batch) < 1 or rate <= 0 or frames < 0 or diversity < 0:
+    if min(count, size, steps, batch) < 1 or not 0 < rate < float("inf") or frames < 0 or diversity < 0:
         raise ValueError(
             f"count is {count}, size {size}, steps {steps}, batch {batch}, rate {rate}, frames {frames}, diversity "
             f"{diversity}; expected positive numbers, no frames and no diversity at the least"
@@ -135,6 +135,8 @@ def _first(axis: int, number: int) -> tuple[slice, ...]:
 
 
 def _objective(network: Network, target: str | Objective, channel, position) -> Objective:
+    if isinstance(channel, str):
+        raise ValueError(f"channel is {channel!r}; expected a whole number, or some")
     if isinstance(target, Objective):
         if channel is not None or position is not None:
             raise ValueError("an objective says itself what it excites; give no channel or position beside it")

@@ -144,6 +144,8 @@ def excitations(
 
 def _units(network, data: DataSet, split: str, layer: str, channels, position: tuple[int, int] | None) -> Units:
     """What is looked for, checked. A position must be one that the map has."""
+    if not isinstance(data, DataSet):
+        raise ValueError(f"data is {type(data).__name__}; expected a data set, such as rawcnn.data.load gives")
     chosen = check_channels(channels, layer, network.operation(layer).output_shape[-1])
     if not data.count(split):
         raise ValueError(f"{data.name} has no {split} images; expected one or more")

@@ -6,7 +6,7 @@ As the appendix of Olah et al., "Feature Visualization", Distill 2017, has it, w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def units(
 
 def _with_bottom(excitation: Excitation, other: Excitation) -> Excitation:
     """With the bottom inputs of the other layer."""
-    return Excitation(**{**vars(excitation), "bottom": other.bottom})
+    return replace(excitation, bottom=other.bottom)
 
 
 def _deconvolved(network: Network, layer: str, excitation: Excitation, compile: str) -> np.ndarray:

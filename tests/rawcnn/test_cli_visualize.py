@@ -187,3 +187,13 @@ def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_
     last = err.strip().splitlines()[-1]
     assert code == 2 and last.startswith("rawcnn: ") and message in last, err
     assert not [*tmp_path.iterdir()]
+
+
+def test_without_a_verb_the_help_is_printed(rawcnn_command):
+    code, out, _ = rawcnn_command("visualize")
+    assert code == 0 and all(verb in out for verb in ("optimize", "atlas", "top-inputs")) and out.count("\n") > 8
+
+
+def test_words_that_cannot_be_taken_name_the_verb(rawcnn_command):
+    code, _, err = rawcnn_command("visualize", "optimize", "cifar_resnet20", "--channel", "x")
+    assert code == 2 and "(see rawcnn visualize optimize --help)" in err.strip().splitlines()[-1]

@@ -248,3 +248,11 @@ def test_an_objective_says_itself_what_it_excites(network):
 def test_regularization_checks_itself(setting, value):
     with pytest.raises(ValueError, match=setting):
         Regularization(**{setting: value})
+
+
+def test_numbers_that_are_none(trained):
+    network, *_ = trained
+    with pytest.raises(ValueError, match="rate nan"):
+        optimize(network, "conv1", 1, rate=float("nan"))
+    with pytest.raises(ValueError, match="channel is '11'; expected a whole number"):
+        optimize(network, "conv1", "11")

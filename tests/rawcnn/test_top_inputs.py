@@ -185,6 +185,7 @@ def not_finite(network, data):
 WRONG = {
     r"channels are \[4\]; conv2 has channels 0 to 3": lambda n, d: V.top_inputs(n, d, "conv2", [0, 4]),
     "channels are none": lambda n, d: V.top_inputs(n, d, "conv2", []),
+    "data is ndarray; expected a data set": lambda n, d: V.top_inputs(n, d.arrays("test")[0], "conv2"),
     "count is 0": lambda n, d: V.top_inputs(n, d, "conv2", count=0),
     "split is 'x'": lambda n, d: V.top_inputs(n, d, "conv2", split="x"),
     "no layer 'c'.* conv1": lambda n, d: V.top_inputs(n, d, "c"),
