@@ -150,8 +150,7 @@ def names_of(attack: str) -> tuple[str, ...]:
     """The contestants of an attack, ours first. ValueError for an unknown one."""
     if attack not in ATTACKS:
         raise ValueError(f"there is no race of {attack!r}; expected one of {', '.join(ATTACKS)}")
-    kind = ATTACKS[attack].kind
-    return (*(OURS if kind == "pgd" else OURS[:1]), *WAYS[kind])
+    return (*OURS, *WAYS[ATTACKS[attack].kind])
 
 
 def right_images(
@@ -179,7 +178,8 @@ def right_images(
 
 def ours(task: Task, kind: str, name: str) -> Run:
     """rawcnn's attack, as called."""
-    extra = {"random_start": False, "precision": "bfloat16" if name == OURS[1] else "float32"} if kind == "pgd" else {}
+    extra: dict[str, Any] = {"precision": "bfloat16" if name == OURS[1] else "float32"}
+    extra |= {"random_start": False} if kind == "pgd" else {}
     attacks: dict[str, Callable[..., Any]] = {"pgd": pgd, "deepfool": deepfool, "grid": spatial}
     return lambda: attacks[kind](task.network, task.images, task.labels, **task.settings, **extra).images
 

@@ -20,6 +20,7 @@ from rawcnn.attacks.gradient import NORMS
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import Model, logits_of, prepare, prepared, share, whole
 from rawcnn.attacks.unfinished import advance, each
+from rawcnn.network import PRECISIONS
 
 REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it
 
@@ -33,13 +34,17 @@ def deepfool(
     steps: int = 50,
     candidates: int = 10,
     overshoot: float = 0.02,
+    precision: str = "float32",
     compile: str = "auto",
 ) -> AttackResult:
     """The smallest change that makes the network predict another class than it does: no ε, untargeted.
 
     The class to leave is the prediction, not the label: of an image that is wrong before, nothing is changed.
-    `candidates` classes are tried, the prediction among them. The rest as `fgsm`. `iterations` counts linearisations.
+    `candidates` classes are tried, the prediction among them. With the `precision` "bfloat16" a Network's slopes are
+    taken so; its values, and who is fooled, are float32's. The rest as `fgsm`. `iterations` counts linearisations.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
     count, limit = whole("steps", steps, 1), share("overshoot", overshoot)
@@ -47,24 +52,32 @@ def deepfool(
     task = prepare(network, images, labels, None, compile)
     start = task.predictions != task.labels
     settings = {"norm": norm, "candidates": min(int(candidates), task.classes), "gather": task.gathers}
-    attacked, taken, asked = task.run(_deepfool, tf.constant(start), count, limit, **settings)
+    attacked, taken, asked = task.run(_deepfool, tf.constant(start), count, limit, precision=precision, **settings)
     return task.result(attacked, taken.numpy(), asked.numpy())
 
 
-def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candidates, gather, targeted):
+def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candidates, precision, gather, targeted):
     """(attacked images [B,H,W,3]; linearisations and forward passes of each, [B])."""
     model = prepared(network)
+    rough = model if precision == "float32" else prepared(network, precision)
+
+    def linearised(model, x, likeliest):
+        """(logits [n,classes]; f' [n,K−1])."""
+        logits = logits_of(model, x)
+        chosen = tf.gather(logits, likeliest, batch_dims=1)  # [n,K]
+        return logits, chosen[:, 1:] - chosen[:, :1]
+
     likeliest = tf.math.top_k(logits_of(model, images), candidates).indices  # [B,K], the prediction first
 
     def climb(k, finished, taken, asked, x, total):
         def move(x, total, done, images, goals, likeliest):
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(x)
-                logits = logits_of(model, x)
-                chosen = tf.gather(logits, likeliest, batch_dims=1)  # [n,K]
-                behind = chosen[:, 1:] - chosen[:, :1]  # f' [n,K−1]
+                logits, behind = linearised(rough, x, likeliest)
                 sums = [tf.reduce_sum(column) for column in tf.unstack(behind, num=candidates - 1, axis=1)]
             slopes = tf.stack([tape.gradient(of_k, x) for of_k in sums], axis=1)  # w' [n,K−1,H,W,3]
+            if rough is not model:
+                logits, behind = linearised(model, x, likeliest)
             done = tf.argmax(logits, axis=1, output_type=tf.int32) != goals
             total += nearest(behind, slopes, norm)
             moved = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)

@@ -161,7 +161,7 @@ def test_a_slow_opponent_is_called_once(monkeypatch):
         attack = attack_race.ours(task, "deepfool", "rawcnn")
         return lambda: (calls.append(name), attack())[1]
 
-    seconds = iter((1.0, 2.0, 2.1 * attack_race.SLOW))
+    seconds = iter((1.0, 1.0, 2.0, 2.1 * attack_race.SLOW))
     monkeypatch.setattr(attack_race, "WAYS", {"deepfool": {"quick": counted, "slow": counted}})
     monkeypatch.setattr(attack_race, "timed", lambda call: (next(seconds), call()))
     found = race_attack("deepfool", toy(), batch=2, rounds=2, steps=2, candidates=2)

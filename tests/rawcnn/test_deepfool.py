@@ -75,6 +75,15 @@ def test_what_deepfool_promises(trained):
     np.testing.assert_array_equal(short.images[done], result.images[done])  # who is fooled stays, bit for bit
 
 
+def test_slopes_in_bfloat16_lead_as_near(trained):
+    network, images, labels = trained
+    wide, narrow = (deepfool(network, images, labels, precision=p) for p in ("float32", "bfloat16"))
+    assert narrow.success.all()
+    assert np.mean(narrow.columns()["l2"]) == pytest.approx(np.mean(wide.columns()["l2"]), rel=0.02)
+    with pytest.raises(ValueError, match="precision is 'half'; expected one of float32, bfloat16"):
+        deepfool(network, images, labels, precision="half")
+
+
 def test_deepfool_goes_less_far_than_fgsm(trained):
     network, images, labels = trained
     epsilon, found = smallest(network, images, labels)
