@@ -119,7 +119,7 @@ def result(labels, predictions, noise=0.0) -> AttackResult:
     labels, predictions = np.array(labels, np.int32), np.array(predictions, np.int32)
     images = np.full((len(labels), 4, 4, 3), 0.5, np.float32)
     sure = np.full(len(labels), 0.9, np.float32)
-    return AttackResult(images + noise, images, labels, None, labels, predictions, sure, sure, labels)
+    return AttackResult(images + noise, images, labels, None, labels, predictions, sure, sure, labels, labels)
 
 
 def test_the_smallest_epsilon_of_each_image():
