@@ -68,9 +68,11 @@ def padding_word(
     pads = window_padding(padding, size, window, stride, dilation)
     if pads == ((0, 0), (0, 0)):
         return "VALID"
-    known = size if None not in size else (1, 1)  # at stride 1 "SAME" is the same for all sizes
-    same = pads == window_padding("SAME", known, window, stride, dilation)
-    return "SAME" if same and (None not in size or pair(stride) == (1, 1)) else None
+    if None in size:
+        if pair(stride) != (1, 1):
+            return None
+        size = (1, 1)  # at stride 1 "SAME" is the same for all sizes
+    return "SAME" if pads == window_padding("SAME", size, window, stride, dilation) else None
 
 
 def output_size(

@@ -47,7 +47,9 @@ def level_of(x: tf.Tensor, levels: int) -> tf.Tensor:
 
 
 def encode_levels(x: tf.Tensor, levels: int, code: str) -> tf.Tensor:
-    """Numbers in [0,1], [B,H,W,C] → codes [B,H,W,C·levels] of x's dtype. ValueError for an unknown code."""
+    """Numbers in [0,1], [B,H,W,C] → codes [B,H,W,C·levels] of x's dtype. ValueError for no levels, an unknown code."""
+    if levels < 2:
+        raise ValueError(f"levels is {levels!r}; expected 2 or more")
     return join_codes(tf.one_hot(level_of(x, levels), levels, dtype=x.dtype), code)
 
 

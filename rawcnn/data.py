@@ -142,7 +142,8 @@ class DataSet:
     def only(self, split: str, indices: Sequence[int]) -> DataSet:
         """The same data set with these images of a split alone, in this order."""
         data, rows = self._split(split), np.asarray(indices)
-        images = None if data.images is None else tf.gather(data.images, tf.constant(rows, tf.int64))
+        with tf.device("CPU:0"):
+            images = None if data.images is None else tf.gather(data.images, tf.constant(rows, tf.int64))
         items = tuple(data.items[row] for row in rows) if data.items else ()
         return replace(self, splits={**self.splits, split: Split(data.labels[rows], images, items)})
 

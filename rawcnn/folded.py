@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+import kernels
 from rawcnn.network import PRECISIONS, Network, Operation, Pass
 
 
@@ -79,5 +80,6 @@ def _parameters(conv: Operation, norm: Operation, variables: Mapping[str, tf.Var
     """Filters and bias of the convolution that does both."""
     paths = [parameter.path for parameter in (*conv.parameters, *norm.parameters)]
     of = {path.rsplit("/", 1)[1]: tf.convert_to_tensor(variables[path]) for path in paths}
-    scale = of.get("scale", 1.0) * tf.math.rsqrt(of["variance"] + float(norm.settings["epsilon"]))  # type: ignore[arg-type]
-    return [scale * of["filters"], scale * (of.get("bias", 0.0) - of["mean"]) + of.get("offset", 0.0)]
+    moments, learned = (of["mean"], of["variance"]), (of.get("scale"), of.get("offset"))
+    epsilon: Any = norm.settings["epsilon"]
+    return list(kernels.fold_batch_normalization(of["filters"], of.get("bias"), *moments, *learned, epsilon))

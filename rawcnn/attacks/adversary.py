@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from rawcnn.attacks.drawing import numbers, uniform
+from rawcnn.attacks.drawing import numbers
+from rawcnn.attacks.gradient import direction, project, random_point
 from rawcnn.attacks.task import ascent, share, whole
 
 
@@ -32,13 +33,12 @@ class Adversary:
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Attacked images [B,H,W,3], by `seed` [2]: as a pure function of the variables that `model` reads."""
         labels = tf.cast(labels, tf.int32)
-        size = images.shape[1] * images.shape[2] * images.shape[3]
-        start = tf.reshape(2 * uniform(size, numbers(images, 0), seed[0], seed[1]) - 1, tf.shape(images))
+        start = random_point(images.shape[1:], numbers(images, 0), seed[0], seed[1], "linf")
         x = tf.ensure_shape(tf.clip_by_value(images + self.epsilon * start, 0.0, 1.0), images.shape)
 
         def climb(k, x):
             gradient, _ = ascent(model, x, labels, targeted=False)
-            x = tf.clip_by_value(x + self.step * tf.sign(gradient), images - self.epsilon, images + self.epsilon)
+            x = project(x + self.step * direction(gradient, "linf"), images, self.epsilon, "linf")
             return k + 1, tf.clip_by_value(x, 0.0, 1.0)
 
         _, x = tf.while_loop(lambda k, x: k < self.steps, climb, (0, x))

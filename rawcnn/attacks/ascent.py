@@ -19,7 +19,7 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair
 from rawcnn.attacks.evolve import FoolingImages, log_probabilities, size_of
-from rawcnn.attacks.task import Model, logits_of, run, whole
+from rawcnn.attacks.task import Model, logits_of, prepared, run, whole
 
 GREY, NOISE = 0.5, 1 / 255
 
@@ -64,8 +64,10 @@ def ascend(
 def _ascend(network, start, goals, rate, decay, *, steps):
     """(best images [classes,H,W,3], probabilities [steps,classes]). The length of a loop's record is fixed: `steps`."""
 
+    model = prepared(network)
+
     def value_of(x):
-        return tf.gather(kernels.log_softmax(logits_of(network, x)), goals, batch_dims=1)
+        return tf.gather(kernels.log_softmax(logits_of(model, x)), goals, batch_dims=1)
 
     def climb(k, x, best, highest, history):
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -83,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        goes_on = words[:1] == ["train"] or words[:2] == ["attack", "evolve"]
-        fail("stopped; " + ("the same command goes on from its last epoch" if goes_on else "nothing was written"))
+        last = {"train": "epoch", "attack evolve": "checkpoint"}
+        saved = next((what for verb, what in last.items() if " ".join(words).startswith(verb)), None)
+        fail(f"stopped; the same command goes on from its last {saved}" if saved else "stopped")
         sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take

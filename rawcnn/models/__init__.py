@@ -146,6 +146,8 @@ def create(
         )
     reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels are those of [0,1]
     preprocessing = reads if preprocessing is None else preprocessing
+    if options.get("discretize", "none") != "none" and preprocessing != "none":
+        raise ValueError(f'preprocessing is {preprocessing!r}; expected "none": levels are those of pixels in [0,1]')
     settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **model.options, **options}
     return Network(
         name,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+import kernels
+from rawcnn.data import DataSet
 from rawcnn.layers import batch_norm, conv, dense, relu
+from rawcnn.network import Network
 from tests import oracles
 
 SHAPE = (4, 5, 3)
@@ -27,6 +30,22 @@ def middling(batch: int, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Images in [.3, .7], which an ε up to .3 does not clip, and labels."""
     generator = np.random.default_rng(seed)
     return generator.uniform(0.3, 0.7, (batch, *SHAPE)).astype(np.float32), generator.integers(0, 3, batch)
+
+
+def learn(network: Network, data: DataSet, rate: float, steps: int) -> None:
+    """Plain gradient descent on all training images at once."""
+    images, labels = (tf.constant(array) for array in data.arrays("train"))
+    variables = list(network.trained_variables.values())
+
+    @tf.function(autograph=False)
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(kernels.cross_entropy(network(images), labels))
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            variable.assign_sub(rate * gradient)
+
+    for _ in range(steps):
+        step()
 
 
 def small(net, images):

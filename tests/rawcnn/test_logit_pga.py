@@ -13,6 +13,7 @@ from rawcnn.attacks.logit_pga import nearest_pixels, reachable
 from rawcnn.layers import conv, dense, discretize, relu
 from rawcnn.network import Network
 from tests import oracles
+from tests.rawcnn.attacked import learn
 
 CODES = ("onehot", "thermometer")
 
@@ -26,18 +27,7 @@ def reads_levels(net, images, *, code="thermometer", levels=8):
 def discretized(digits):
     """A network that reads levels of digits."""
     network = Network("levels", reads_levels, size=8, classes=10)
-    images, labels = (tf.constant(array) for array in digits.arrays("train"))
-    variables = list(network.trained_variables.values())
-
-    @tf.function(autograph=False)
-    def step():
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(kernels.cross_entropy(network(images), labels))
-        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
-            variable.assign_sub(0.1 * gradient)
-
-    for _ in range(80):
-        step()
+    learn(network, digits, 0.1, 80)
     images, labels = digits.arrays("test")
     return network, np.clip(images[:64] + 0.02, 0, 1), labels[:64]  # between levels, not on their edges
 
@@ -129,5 +119,9 @@ def test_the_library_has_such_networks():
     assert network.operation("conv1").cost.backward_flops == network.operation("conv1").cost.flops  # filters alone
     with pytest.raises(ValueError, match="discretize is 'binary'; expected one of none, onehot, thermometer"):
         rawcnn.create("cifar_resnet20", discretize="binary")
+    with pytest.raises(ValueError, match="preprocessing is 'torch'; expected \"none\""):
+        rawcnn.create("cifar_resnet20", discretize="onehot", preprocessing="torch")
+    with pytest.raises(ValueError, match="levels is 1; expected 2 or more"):
+        rawcnn.create("cifar_resnet20", discretize="onehot", levels=1)
     with pytest.raises(ValueError, match="reads pixels, not levels"):
         logit_pga(plain, np.zeros((1, 8, 8, 3), np.float32), [0])
