@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from benchmarks.kernels_race import JOBS as KERNEL_JOBS
 from benchmarks.race import RaceResult, race
 from benchmarks.results import append
 from benchmarks.timing import Progress
-from benchmarks.visualize_race import BATCHES, LAYERS, SIZE, VisualizeResult, race_visualization
+from benchmarks.visualize_race import BATCHES, LAYERS, VisualizeResult, race_visualization
 from rawcnn.compile import choose
 from rawcnn.network import Network
 
@@ -22,65 +24,27 @@ MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "vgg16", "alexn
 
 
 def run(
-    models: Sequence[str] = MODELS,
-    jobs: Sequence[str] = tuple(JOBS),
-    *,
-    batch: int = 8,
-    size: int | None = None,
-    classes: int | None = None,
-    precision: str = "float32",
-    rounds: int = 10,
-    contestants: Sequence[str] | None = None,
-    seed: int = 0,
-    file: Path | None = None,
-    command: str = "benchmarks.run",
-    progress: Progress | None = None,
-) -> list[RaceResult]:
-    """Race each job on each model; each result is appended to `file`, if one is named, as soon as it is there.
+    models: Sequence[str] = MODELS, jobs: Sequence[str] = tuple(JOBS), *, file: Path | None = None,
+    command: str = "benchmarks.run", progress: Progress | None = None, **settings: Any,
+) -> list[RaceResult]:  # fmt: skip
+    """Race each job on each model, with the settings that `race` takes.
 
-    `progress(what, done, total)` counts the steps of one race, and starts anew with the next.
+    A result is appended to `file`, if one is named, as soon as it is there. `progress(what, done, total)` counts the
+    steps of one race, and starts anew with the next.
     """
-    results = []
-    for model in models:
-        for job in jobs:
-
-            def told(what: str, done: int, total: int, race=f"{model} {job}") -> None:
-                if progress:
-                    progress(f"{race}: {what}", done, total)
-
-            result = race(
-                model,
-                job,
-                batch=batch,
-                size=size,
-                classes=classes,
-                precision=precision,
-                rounds=rounds,
-                contestants=contestants,
-                seed=seed,
-                progress=told,
-            )
-            results.append(result)
-            if file:
-                append([result], command, file)
-    return results
+    races = {f"{model} {job}": partial(race, model, job, **settings) for model in models for job in jobs}
+    return _one_by_one(races, file, command, progress)
 
 
 def run_kernels(
-    cases: Sequence[Case] = CASES,
-    jobs: Sequence[str] = KERNEL_JOBS,
-    *,
-    precision: str = "float32",
-    rounds: int = 10,
-    file: Path | None = None,
-    command: str = "benchmarks.run_kernels",
-    progress: Progress | None = None,
-) -> list[KernelResult]:
-    """Race the forms of each case; each result is appended to `file`, if one is named, as soon as it is there."""
+    cases: Sequence[Case] = CASES, jobs: Sequence[str] = KERNEL_JOBS, *, file: Path | None = None,
+    command: str = "benchmarks.run_kernels", progress: Progress | None = None, **settings: Any,
+) -> list[KernelResult]:  # fmt: skip
+    """Race the forms of each case; the rest as in `run`."""
     results = []
     races = [(case, job) for case in cases for job in jobs]
     for number, (case, job) in enumerate(races, start=1):
-        result = race_kernel(case, job, precision=precision, rounds=rounds)
+        result = race_kernel(case, job, **settings)
         results.append(result)
         if file:
             append([result], command, file)
@@ -90,80 +54,42 @@ def run_kernels(
 
 
 def run_visualizations(
-    layers: Mapping[str, str] = LAYERS,
-    batches: Sequence[int] = BATCHES,
-    *,
-    size: int = SIZE,
-    rounds: int = 5,
-    contestants: Sequence[str] | None = None,
-    seed: int = 0,
-    file: Path | None = None,
-    command: str = "benchmarks.run_visualizations",
-    progress: Progress | None = None,
-) -> list[VisualizeResult]:
-    """Race the step of feature visualization on a layer of each network, by batches; `file`, `progress` as in `run`."""
-    results = []
-    for model, layer in layers.items():
-        for batch in batches:
-
-            def told(what: str, done: int, total: int, race=f"{model} {layer}, batch {batch}") -> None:
-                if progress:
-                    progress(f"{race}: {what}", done, total)
-
-            result = race_visualization(
-                model,
-                layer,
-                batch=batch,
-                size=size,
-                rounds=rounds,
-                contestants=contestants,
-                seed=seed,
-                progress=told,
-            )
-            results.append(result)
-            if file:
-                append([result], command, file)
-    return results
+    layers: Mapping[str, str] = LAYERS, batches: Sequence[int] = BATCHES, *, file: Path | None = None,
+    command: str = "benchmarks.run_visualizations", progress: Progress | None = None, **settings: Any,
+) -> list[VisualizeResult]:  # fmt: skip
+    """Race the step of feature visualization on a layer of each network, by batches; the rest as in `run`."""
+    races = {
+        f"{model} {layer}, batch {batch}": partial(race_visualization, model, layer, batch=batch, **settings)
+        for model, layer in layers.items()
+        for batch in batches
+    }
+    return _one_by_one(races, file, command, progress)
 
 
 def run_attacks(
-    attacks: Sequence[str] = tuple(ATTACKS),
-    network: Network | None = None,
-    images: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
-    *,
-    batch: int | None = None,
-    rounds: int = 3,
-    contestants: Sequence[str] | None = None,
-    seed: int = 0,
-    named: Mapping[str, str] | None = None,
-    file: Path | None = None,
-    command: str = "benchmarks.run_attacks",
-    progress: Progress | None = None,
-) -> list[AttackRace]:
-    """Race each attack on the network and images, as `race_attack` takes them; `file`, `progress` as in `run`."""
+    attacks: Sequence[str] = tuple(ATTACKS), network: Network | None = None, images: np.ndarray | None = None,
+    labels: np.ndarray | None = None, *, file: Path | None = None, command: str = "benchmarks.run_attacks",
+    progress: Progress | None = None, **settings: Any,
+) -> list[AttackRace]:  # fmt: skip
+    """Race each attack, on the network and images that `race_attack` takes; the rest as in `run`."""
+    races = {attack: partial(race_attack, attack, network, images, labels, **settings) for attack in attacks}
+    return _one_by_one(races, file, command, progress)
+
+
+def _one_by_one(
+    races: Mapping[str, Callable[..., Any]], file: Path | None, command: str, progress: Progress | None
+) -> list[Any]:
+    """The results of the races, by name, in this order."""
     results = []
-    for attack in attacks:
+    for name, run_it in races.items():
 
-        def told(what: str, done: int, total: int, attack=attack) -> None:
+        def told(what: str, done: int, total: int, name=name) -> None:
             if progress:
-                progress(f"{attack}: {what}", done, total)
+                progress(f"{name}: {what}", done, total)
 
-        result = race_attack(
-            attack,
-            network,
-            images,
-            labels,
-            batch=batch,
-            rounds=rounds,
-            contestants=contestants,
-            seed=seed,
-            named=named,
-            progress=told,
-        )
-        results.append(result)
+        results.append(run_it(progress=told))
         if file:
-            append([result], command, file)
+            append(results[-1:], command, file)
     return results
 
 

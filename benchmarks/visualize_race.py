@@ -39,8 +39,9 @@ from benchmarks.visualize_peers import (
 )
 from rawcnn.compile import choose
 from rawcnn.network import Network
+from rawcnn.optimizers import ADAM_DECAYS
 from rawcnn.visualize import objectives
-from rawcnn.visualize.optimization import BETA1, _Climb
+from rawcnn.visualize.optimization import _Climb
 from rawcnn.visualize.regularization import ROBUST, draw_moves, first_values, image_of
 
 LAYERS = {"googlenet": "inception_4a", "inception_v3": "mixed_6b"}  # the middle layer of each network that is raced
@@ -254,7 +255,7 @@ def raw_way(task: Task, name: str) -> Contestant:
         state[:] = [*new, state[-1] + 1]
         return values.numpy()
 
-    return paced(name, task, step, lambda: state[1].numpy() / (1 - BETA1))
+    return paced(name, task, step, lambda: -state[1].numpy() / (1 - ADAM_DECAYS[0]))
 
 
 def two_steps(step, slope, batch: int, moves: tf.Tensor) -> tuple[float, list[np.ndarray]]:

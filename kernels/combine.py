@@ -124,9 +124,10 @@ def zero_padded_shortcut(x: tf.Tensor, channels: int, stride: Pair, zeros: Zeros
     `zeros` says where they go: all at the "end", or half in front and half behind ("both"). Raises ValueError
     if x has more than `channels`, or "both" would have to halve an odd number.
     """
-    sh, sw = pair(stride, "stride")
     padding = extra_channels(x.shape[-1], channels, zeros)
-    return tf.pad(x[:, ::sh, ::sw], ((0, 0), (0, 0), (0, 0), padding))
+    # A mean over one pixel is x[:, ::sh, ::sw], and TensorFlow's CPU takes half the time for it and its gradient.
+    pixels = tf.nn.avg_pool2d(x, 1, pair(stride, "stride"), "VALID")
+    return tf.pad(pixels, ((0, 0), (0, 0), (0, 0), padding))
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ w the variable, g its gradient (weight decay included), η the rate, v the veloc
     momentum          v ← m·v + η·g     w ← w − v         Krizhevsky et al. 2012, section 5
     momentum_outside  v ← m·v + g       w ← w − η·v       torch.optim.SGD, tf.raw_ops.ResourceApplyMomentum
     rmsprop           s ← d·s + (1 − d)·g²   v ← m·v + η·g/√(s + ε)   w ← w − v   Tieleman & Hinton 2012
+    adam              a ← c·a + (1 − c)·g    s ← d·s + (1 − d)·g²   w ← w − η·â/(√ŝ + ε)   Kingma & Ba 2015
 
 With a constant rate the first two are one rule (the velocities differ by the factor η); when the rate drops,
 the first one still takes large steps until its old velocity has died away, the second slows down at once.
@@ -17,10 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import log
 
 import tensorflow as tf
 
 Slots = dict[str, tf.Tensor]
+ADAM_DECAYS = 0.9, 0.999  # of the mean and of the mean square: the paper's
 
 
 def momentum(
@@ -74,6 +77,29 @@ def rmsprop(
     step = tf.cast(rate, variable.dtype) * gradient * tf.math.rsqrt(mean_square + epsilon)
     velocity = momentum * velocity + step
     return variable - velocity, mean_square, velocity
+
+
+def adam(
+    variable: tf.Tensor,
+    gradient: tf.Tensor,
+    mean: tf.Tensor,
+    mean_square: tf.Tensor,
+    rate: tf.Tensor | float,
+    number: tf.Tensor | int,
+    decays: tuple[float, float] = ADAM_DECAYS,
+    epsilon: float = 1e-8,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Algorithm 1 of Adam's paper, its constants → (variable, mean, mean_square).
+
+    Both averages start at zero, so they are divided by what of them is no zero yet after `number` steps, this one
+    included. No recipe trains with it: it moves images and patches.
+    """
+    c, d = decays
+    mean, mean_square = c * mean + (1 - c) * gradient, d * mean_square + (1 - d) * tf.square(gradient)
+    # 1 − cⁿ and 1 − dⁿ, of which float32 would lose four digits at first
+    begun, squares_begun = (-tf.math.expm1(tf.cast(number, variable.dtype) * log(decay)) for decay in decays)
+    direction, length = mean / begun, tf.sqrt(mean_square / squares_begun) + epsilon
+    return variable - tf.cast(rate, variable.dtype) * direction / length, mean, mean_square
 
 
 def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

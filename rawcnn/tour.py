@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import rawcnn
 from rawcnn import data
@@ -27,7 +28,18 @@ from rawcnn.report.album import Album
 from rawcnn.report.folder import written_whole
 from rawcnn.report.page import Chapter, Facts, Page, Section
 from rawcnn.report.progress import Report, silent
-from rawcnn.report.sections import adversarial, fooling, inside, made, papers, race, training, visualization, zoo
+from rawcnn.report.sections import (
+    adversarial,
+    fooling,
+    inside,
+    levels,
+    made,
+    papers,
+    race,
+    training,
+    visualization,
+    zoo,
+)
 from rawcnn.train import Training
 
 EPOCHS = 24  # of the digits, about a minute on two cores
@@ -150,6 +162,7 @@ def take(
     with clock.step("Fool it in every other way") as report:
         training_images, _ = trained.data.arrays("train")
         fooled = fooling.fool(trained.network, training_images, images, labels, seed=seed, progress=report)
+    levelled = fool_levels(clock, seed, epochs)
     races = race_keras(clock) if with_race else []
 
     names = trained.data.labels
@@ -190,6 +203,7 @@ def take(
                     adversarial.fast_gradient_sign(attacks[0], chosen, names, album),
                     fooling.nearest_boundary(fooled, chosen[:2], names, album),
                     adversarial.projected_gradient(attacks[1], chosen[:2], names, album),
+                    levels.section(levelled, names, album),
                     adversarial.strength([*attacks, *fooled.lines], album),
                     fooling.black_box(fooled),
                     fooling.sticker(fooled, names, album),
@@ -214,6 +228,7 @@ def take(
         "visualization": [look.to_dict() for look in looks],
         "attacks": [series.to_dict() for series in attacks],
         "fooled": fooled.to_dict(),
+        "levels": levelled.to_dict(),
         "races": races,
         "seconds": clock.seconds,
     }
@@ -243,20 +258,28 @@ def count(clock: Clock) -> tuple[dict[str, Comparison], dict[str, Profile]]:
     return comparisons, profiles
 
 
-def train(clock: Clock, seed: int, epochs: int) -> training.Trained:
-    """A residual network, trained on the digits and evaluated."""
-    digits = data.load("digits")
-    network = rawcnn.create(NETWORK, classes=len(digits.labels), seed=seed, size=digits.size[0])
+def train(clock: Clock, seed: int, epochs: int, reading: str = "", **options: Any) -> training.Trained:
+    """A residual network, with a model's own `options`, trained on the digits and evaluated."""
+    digits, title = data.load("digits"), f"Train {NETWORK} on the digits{reading}"
+    network = rawcnn.create(NETWORK, classes=len(digits.labels), seed=seed, size=digits.size[0], **options)
     network.labels = digits.labels
     recipe = replace(RECIPES["digits"], epochs=epochs)
     run = Training(network, recipe, seed=seed)
     steps = run.steps(digits)
-    with clock.step(f"Train {NETWORK} on the digits", epochs * steps) as report:
+    with clock.step(title, epochs * steps) as report:
         run.fit(digits, on_step=lambda step, _, metrics: report(run.epoch * steps + step, epochs * steps))
-    seconds = clock.seconds[f"Train {NETWORK} on the digits"]
-    with clock.step("Evaluate it") as report:
+    with clock.step(f"Evaluate it{reading}") as report:
         evaluation = evaluate(network, digits, progress=report)
-    return training.Trained(network, digits, recipe, run.history, evaluation, seconds)
+    return training.Trained(network, digits, recipe, run.history, evaluation, clock.seconds[title])
+
+
+def fool_levels(clock: Clock, seed: int, epochs: int) -> levels.Levelled:
+    """A network that reads levels, trained for no longer than its twin of pixels, and fooled."""
+    trained = train(
+        clock, seed, min(epochs, levels.EPOCHS), " as levels", discretize="thermometer", levels=levels.LEVELS
+    )
+    with clock.step("Fool the network of levels") as report:
+        return levels.fool(trained.network, *trained.data.arrays("test"), seed=seed, progress=report)
 
 
 def race_keras(clock: Clock) -> list[dict[str, object]]:

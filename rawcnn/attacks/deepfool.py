@@ -60,41 +60,42 @@ def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candi
     """(attacked images [B,H,W,3]; linearisations and forward passes of each, [B])."""
     model = prepared(network)
     rough = model if precision == "float32" else prepared(network, precision)
+    logits = logits_of(model, images)
+    likeliest = tf.math.top_k(logits, candidates).indices  # [B,K], the prediction first
 
-    def linearised(model, x, likeliest):
-        """(logits [n,classes]; f' [n,K−1])."""
-        logits = logits_of(model, x)
-        chosen = tf.gather(logits, likeliest, batch_dims=1)  # [n,K]
-        return logits, chosen[:, 1:] - chosen[:, :1]
+    def climb(k, finished, taken, logits, x, total):
+        def move(logits, x, total, done, images, goals, likeliest):
+            total += nearest(differences(logits, likeliest), slopes_of(rough, x, likeliest), norm)
+            x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
+            logits = logits_of(model, x)  # told at once: who is done by this step needs no further slopes
+            return logits, x, total, tf.argmax(logits, axis=1, output_type=tf.int32) != goals
 
-    likeliest = tf.math.top_k(logits_of(model, images), candidates).indices  # [B,K], the prediction first
-
-    def climb(k, finished, taken, asked, x, total):
-        def move(x, total, done, images, goals, likeliest):
-            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-                tape.watch(x)
-                logits, behind = linearised(rough, x, likeliest)
-                sums = [tf.reduce_sum(column) for column in tf.unstack(behind, num=candidates - 1, axis=1)]
-            slopes = tf.stack([tape.gradient(of_k, x) for of_k in sums], axis=1)  # w' [n,K−1,H,W,3]
-            if rough is not model:
-                logits, behind = linearised(model, x, likeliest)
-            done = tf.argmax(logits, axis=1, output_type=tf.int32) != goals
-            total += nearest(behind, slopes, norm)
-            moved = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
-            return tf.where(each(done, x), x, moved), total, done
-
-        asked += tf.cast(~finished, tf.int32)
+        taken += tf.cast(~finished, tf.int32)
         given = images, goals, likeliest
-        x, total, finished = advance(move, finished, (x, total, finished), given, gather=gather)
-        return k + 1, finished, taken + tf.cast(~finished, tf.int32), asked, x, total
+        logits, x, total, finished = advance(move, finished, (logits, x, total, finished), given, gather=gather)
+        return k + 1, finished, taken, logits, x, total
 
-    none = tf.zeros_like(goals)
-    _, _, taken, asked, x, _ = tf.while_loop(
+    _, _, taken, _, x, _ = tf.while_loop(
         lambda k, finished, *rest: (k < steps) & ~tf.reduce_all(finished),
         climb,
-        (0, finished, none, none + 1, images, tf.zeros_like(images)),
+        (0, finished, tf.zeros_like(goals), logits, images, tf.zeros_like(images)),
     )
-    return x, taken, asked
+    return x, taken, 2 * taken + 1
+
+
+def differences(logits: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
+    """f' [n,K−1] of logits [n,classes]: of each of the `likeliest` [n,K] against the first."""
+    chosen = tf.gather(logits, likeliest, batch_dims=1)
+    return chosen[:, 1:] - chosen[:, :1]
+
+
+def slopes_of(model: Model, x: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
+    """w' [n,K−1,H,W,3], the gradients of f' to images [n,H,W,3]: K − 1 of one forward pass."""
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        columns = tf.unstack(differences(logits_of(model, x), likeliest), num=likeliest.shape[1] - 1, axis=1)
+        sums = [tf.reduce_sum(column) for column in columns]
+    return tf.stack([tape.gradient(of_k, x) for of_k in sums], axis=1)
 
 
 def nearest(behind: tf.Tensor, slopes: tf.Tensor, norm: str) -> tf.Tensor:

@@ -25,8 +25,8 @@ from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import Model, logits_of, prepare, prepared, share, whole
 from rawcnn.compile import choose, compiled
 from rawcnn.network import check_images
+from rawcnn.optimizers import adam
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own (Kingma & Ba 2015)
 Progress = Callable[[int, int], None]
 
 
@@ -124,21 +124,17 @@ def _patched(network, images, goals, form, seed, first, pixels, *, targeted):
     return laid(pixels[0], images, places(which, (form[0], form[0]), form[1], seed, tf.constant(0), images.shape))
 
 
-def _step(models, target, scale, rotation, pixels, first, second, images, number, seed, rate):
-    """Adam's step up the mean log-probability → (pixels, its two moments, the log-probability)."""
+def _step(models, target, scale, rotation, pixels, mean, mean_square, images, number, seed, rate):
+    """Adam's step up the mean log-probability → (pixels, its two averages, the log-probability)."""
     which = numbers(images, 0)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(pixels)
         seen = laid(pixels, images, places(which, scale, rotation * pi / 180, seed, number, images.shape))
         goals = tf.fill(tf.shape(which), target)
         losses = [tf.reduce_mean(kernels.cross_entropy(logits_of(model, seen), goals)) for model in models]
-        value = -tf.add_n(losses) / len(losses)
-    slope = tape.gradient(value, pixels)
-    first = BETA1 * first + (1 - BETA1) * slope
-    second = BETA2 * second + (1 - BETA2) * tf.square(slope)
-    power = tf.cast(number, tf.float32)
-    mean, square = first / (1 - BETA1**power), second / (1 - BETA2**power)
-    return tf.clip_by_value(pixels + rate * mean / (tf.sqrt(square) + EPSILON), 0.0, 1.0), first, second, value
+        loss = tf.add_n(losses) / len(losses)
+    pixels, mean, mean_square = adam(pixels, tape.gradient(loss, pixels), mean, mean_square, rate, number)
+    return tf.clip_by_value(pixels, 0.0, 1.0), mean, mean_square, -loss
 
 
 def places(which, scale, angle, seed, stream, shape) -> tf.Tensor:

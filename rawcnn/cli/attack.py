@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,7 @@ def attack(
 ) -> None:
     """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
     from rawcnn.attacks.study import checked, find, study
+    from rawcnn.visualize.record import together
 
     screen = Screen(as_json)
     settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
@@ -88,7 +90,9 @@ def attack(
         "images_drawn": count is not None,
         "accuracy_against_epsilon": found.rows,
     }
-    written = _write(found, network.labels or images.labels, output, record)
+    with together(output) as folder:
+        _write(found, network.labels or images.labels, folder, record)
+        files = os.listdir(folder)
     cells = [
         (
             f"{r['epsilon']:.4f}",
@@ -100,7 +104,7 @@ def attack(
         for r in found.rows
     ]
     screen.table(f"{name}; epsilon is the {found.unit}", ("epsilon", "accuracy", "success", "images", "mean L2"), cells)
-    screen.say(f"wrote {', '.join(map(str, written))}")
+    screen.say(_wrote(output, files))
     screen.emit(record)
 
 
@@ -108,7 +112,7 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
-def _write(found, labels, output: Path, record: dict[str, Any]) -> list[Path]:
+def _write(found, labels, output: Path, record: dict[str, Any]) -> None:
     """The files of a study; what is made besides is added to the record."""
     import numpy as np
     from PIL import Image
@@ -117,23 +121,22 @@ def _write(found, labels, output: Path, record: dict[str, Any]) -> list[Path]:
     from rawcnn.plots import accuracy_curve, examples, save
     from rawcnn.weights import save_weights
 
-    files = [output / name for name in ("curve.png", "examples.png", "examples.npz", "attack.json")]
-    save(accuracy_curve(found.rows, found.name, found.unit), files[0])
-    save(examples(found.examples, labels), files[1])
     result = found.examples
-    np.savez(files[2], images=result.images, originals=result.originals, labels=result.labels)
+    save(accuracy_curve(found.rows, found.name, found.unit), output / "curve.png")
+    save(examples(result, labels), output / "examples.png")
+    np.savez(output / "examples.npz", images=result.images, originals=result.originals, labels=result.labels)
     if isinstance(found.made, Patch):
-        files.append(output / "patch.png")
-        Image.fromarray(found.made.printable).resize((1024, 1024), Image.Resampling.NEAREST).save(
-            files[-1], dpi=(300, 300)
-        )
+        printed = Image.fromarray(found.made.printable).resize((1024, 1024), Image.Resampling.NEAREST)
+        printed.save(output / "patch.png", dpi=(300, 300))
         record["log_probability"] = [float(v) for v in found.made.history]
     if isinstance(found.made, Substitute):
-        files.append(output / "substitute.safetensors")
-        save_weights(found.made.network, files[-1])
+        save_weights(found.made.network, output / "substitute.safetensors")
         record |= {"label_queries": found.made.queries, "rounds": found.made.rounds}
-    files[3].write_text(json.dumps(record, indent=1, allow_nan=False))
-    return files
+    (output / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
+
+
+def _wrote(output: Path, files: list[str]) -> str:
+    return f"wrote {', '.join(str(output / name) for name in sorted(files))}"
 
 
 def _evolve(
@@ -145,6 +148,7 @@ def _evolve(
     from rawcnn.attacks import ascend, evolve
     from rawcnn.attacks.study import keywords
     from rawcnn.plots import fooling_images, save
+    from rawcnn.visualize.record import together
 
     encoding = settings.get("encoding", "direct")
     make = ascend if encoding == "gradient" else evolve
@@ -160,13 +164,16 @@ def _evolve(
             given |= {"checkpoint": output / "evolution.npz", "progress": told}
         found = make(network, seed=seed, compile=compile, **given)
     labels = network.labels or tuple(map(str, range(network.classes)))
-    save(fooling_images(found, labels), output / "fooling.png")
-    np.savez(output / "fooling.npz", images=found.images, confidences=found.confidences, history=found.history)
     record = {"attack": "evolve", "model": model, **found.settings, **found.summary()}
     record["confidences"] = {label: float(value) for label, value in zip(labels, found.confidences, strict=True)}
-    (output / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
+    with together(output) as folder:
+        save(fooling_images(found, labels), folder / "fooling.png")
+        file = folder / "fooling.npz"
+        np.savez(file, images=found.images, confidences=found.confidences, history=found.history)
+        (folder / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
+        files = os.listdir(folder)
     rows = [(label, f"{value:.2%}") for label, value in record["confidences"].items()]
     screen.table(f"evolved images, {found.encoding}", ("class", "confidence"), rows, text=("class",))
     screen.say(f"median confidence {record['median_confidence']:.2%}")
-    screen.say(f"wrote {', '.join(str(output / name) for name in ('fooling.png', 'fooling.npz', 'attack.json'))}")
+    screen.say(_wrote(output, files))
     screen.emit(record)

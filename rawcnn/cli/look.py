@@ -95,15 +95,20 @@ def _race_visualizations(screen: Screen, rounds: int, seed: int, output: Path, c
 
 
 def _race_attacks(
-    screen: Screen, weights: Path | None, data: str | None, rounds: int, seed: int, output: Path, command: str
-) -> None:
-    """PGD, DeepFool and the spatial grid against other libraries' on a CIFAR ResNet-20."""
-    from benchmarks.attack_race import MODEL
+    screen: Screen, names: list[str], weights: Path | None, data: str | None, rounds: int, seed: int, output: Path,
+    command: str,
+) -> None:  # fmt: skip
+    """PGD, DeepFool and the spatial grid, or some of them, against other libraries' on a CIFAR ResNet-20."""
+    from benchmarks.attack_race import ATTACKS, MODEL
     from benchmarks.run import run_attacks
 
+    if unknown := [name for name in names if name not in ATTACKS]:
+        raise ValueError(f"there is no race of {unknown[0]!r}; expected {', '.join(map(repr, ATTACKS))}")
     writable(output)
     network = network_for(MODEL, weights, seed=seed)
-    screen.settings(attacks="all", network=MODEL, weights=weights or "random", data=data or "noise")
+    screen.settings(
+        attacks=", ".join(names or ATTACKS), network=MODEL, weights=weights or "random", data=data or "noise"
+    )
     screen.settings(rounds=rounds, seed=seed, output=output)
     images = labels = None
     if data:
@@ -118,7 +123,7 @@ def _race_attacks(
             told(done, total, what)
 
         results = run_attacks(
-            network=network, images=images, labels=labels, rounds=rounds, seed=seed, named=named, file=output,
+            names or tuple(ATTACKS), network, images, labels, rounds=rounds, seed=seed, named=named, file=output,
             command=command, progress=progress,
         )  # fmt: skip
     for result in results:
@@ -137,7 +142,9 @@ def _race_attacks(
 def benchmark(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Networks to race, `kernels`, `visualize`, `attacks`, or `build` and networks."),
+        typer.Argument(
+            help="Networks to race, `kernels`, `visualize`, `attacks` (and some), or `build` (and networks)."
+        ),
     ] = None,
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
     batch: Batch = 8,
@@ -162,19 +169,18 @@ def benchmark(
 
     screen = Screen(as_json)
     names = models or list(MODELS)
-    for name in names:
-        if name not in ("kernels", "build", "visualize", "attacks"):
-            find(name)
     command = "rawcnn " + " ".join(sys.argv[1:])
+    if names[0] == "attacks":
+        _race_attacks(screen, names[1:], weights, data, rounds, seed, output, command)
+        return
+    for name in names:
+        if name not in ("kernels", "build", "visualize"):
+            find(name)
     if "build" in names:
         _build(screen, [name for name in names if name != "build"], output, command)
         return
-    for alone in ("visualize", "attacks"):
-        if alone in names and len(names) > 1:
-            raise ValueError(f"`benchmark {alone}` races networks of its own; give the others in another command")
-    if "attacks" in names:
-        _race_attacks(screen, weights, data, rounds, seed, output, command)
-        return
+    if "visualize" in names and len(names) > 1:
+        raise ValueError("`benchmark visualize` races networks of its own; give the others in another command")
     if weights or data:
         raise ValueError("--weights and --data are for `benchmark attacks`; leave them out, the others draw weights")
     if "visualize" in names:

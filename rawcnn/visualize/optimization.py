@@ -7,7 +7,7 @@ training does, but the weights are fixed and the image is what changes. One comp
     seen    = image, moved, scaled and turned at random
     value   = objective(activations(seen))
     g       = ∂value/∂image, its length made one, less the penalties' gradient
-    z      += Adam((∂image/∂z)ᵀ·g);  z = blur(z)
+    z       = blur(adam(z, −(∂image/∂z)ᵀ·g))
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import kernels
 from rawcnn.compile import choose, compiled
 from rawcnn.folded import Folded, fold
 from rawcnn.network import Network
+from rawcnn.optimizers import adam
 from rawcnn.visualize import objectives
 from rawcnn.visualize.objectives import Objective
 from rawcnn.visualize.regularization import (
@@ -37,7 +38,6 @@ from rawcnn.visualize.regularization import (
 )
 
 RESCUE = 16  # steps in which the last rectifiers of an image that excites nothing let through what would wake them
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own (Kingma & Ba 2015)
 Progress = Callable[[int, int], None]
 
 
@@ -212,8 +212,8 @@ class _Climb:
         films = np.array(frames) if frames else np.empty((0, *images.shape), np.float32)
         return images.numpy(), self.value(images, given).numpy(), tf.stack(history).numpy(), films
 
-    def _step(self, walk, z, first, second, number, moves, given):
-        """Adam's step up the hill → (z, its two moments, values [B], whether the unit told a direction [B])."""
+    def _step(self, walk, z, mean, mean_square, number, moves, given):
+        """Adam's step up the hill → (z, its two averages, values [B], whether the unit told a direction [B])."""
         with tf.GradientTape() as drawing:
             drawing.watch(z)
             images = image_of(z, self.settings, self.size)  # [B,H,W,3]
@@ -225,11 +225,8 @@ class _Climb:
         length = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True))
         ascent = tf.math.divide_no_nan(gradient, length) - penalty_gradient(images, self.settings)
         slope = drawing.gradient(images, z, output_gradients=ascent)
-        first = BETA1 * first + (1 - BETA1) * slope
-        second = BETA2 * second + (1 - BETA2) * tf.square(slope)
-        mean, square = first / (1 - BETA1**number), second / (1 - BETA2**number)
-        z = blurred(z + self.rate * mean / (tf.sqrt(square) + EPSILON), self.settings, self.size)
-        return z, first, second, values, length[:, 0, 0, 0] > 0
+        z, mean, mean_square = adam(z, -slope, mean, mean_square, self.rate, number)
+        return blurred(z, self.settings, self.size), mean, mean_square, values, length[:, 0, 0, 0] > 0
 
     def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Folded]) -> tf.Tensor:
         kind = partial(walk, fold=self.fold)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -35,6 +37,17 @@ def write_whole(path: str | Path, content: bytes) -> Path:
     partial.write_bytes(content)
     os.replace(partial, path)
     return path
+
+
+@contextmanager
+def together(folder: str | Path) -> Iterator[Path]:
+    """A hidden folder to write files to, which are moved to `folder` when all are there; after an error, none is."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder) as hidden:
+        yield Path(hidden)
+        for file in Path(hidden).iterdir():
+            os.replace(file, folder / file.name)
 
 
 def _plain(value: object) -> object:

@@ -216,7 +216,10 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    def quick(*, network, images, labels, rounds, named, file, **settings):
+    asked = []
+
+    def quick(attacks, network, images, labels, *, rounds, named, file, **settings):
+        asked.append(attacks)
         assert (network.name, images, labels, rounds) == ("cifar_resnet20", None, None, 2)
         timings = (Timing("rawcnn", 1.0, (0.5, 0.5), None, None), Timing("keras function", 1.0, (1.5, 1.5), None, None))
         equal = dict.fromkeys(("rawcnn", "keras function"), 1.0)
@@ -224,10 +227,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(run, "run_attacks", quick)
     where = ["--rounds", "2", "--output", str(tmp_path / "a.jsonl")]
-    for words, code in ((["attacks"], 0), (["attacks", "vgg16"], 2), (["vgg16", "--data", "digits"], 2)):
+    calls = ((["attacks"], 0), (["attacks", "deepfool"], 0), (["attacks", "x"], 2), (["vgg16", "--data", "digits"], 2))
+    for words, code in calls:
         with pytest.raises(SystemExit) as stop:
             main(["benchmark", *words, *where])
         assert (stop.value.code or 0) == code
     out, err = capsys.readouterr()
     assert "keras function, the fastest of the others, takes 3.0 times as long as rawcnn" in out
-    assert "`benchmark attacks` races networks of its own" in err and "are for `benchmark attacks`" in err
+    assert asked == [tuple(attack_race.ATTACKS), ["deepfool"]]
+    assert "there is no race of 'x'; expected 'pgd', " in err and "are for `benchmark attacks`" in err

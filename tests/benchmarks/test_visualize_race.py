@@ -149,7 +149,7 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     def quick(model, layer, *, batch, rounds, progress, **settings):
         progress("raced", 1, 1)
         timings = tuple(Timing(name, 1.0, (0.5,) * rounds, None, 0.0) for name in (*RAW, *KERAS))
-        return VisualizeResult(model, layer, 0, batch, settings["size"], 1, "Keras", timings, "rawcnn xla", "told")
+        return VisualizeResult(model, layer, 0, batch, 64, 1, "Keras", timings, "rawcnn xla", "told")
 
     monkeypatch.setattr(run, "race_visualization", quick)
     told: list[str] = []

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import rawcnn
+from rawcnn.visualize.record import together
 
 EXTRA = {
     "fgsm": (),
@@ -69,6 +70,18 @@ def test_evolve_writes_its_files(rawcnn_command, digits_weights, tmp_path, encod
         assert code == 0 and json.loads(out)["rounds"] == 4
         code, _, err = rawcnn_command(*words, "--set", "generations=4", "--set", "population=13")
         assert code == 2 and "population" in err.splitlines()[-1]
+
+
+def test_files_are_written_all_or_none(tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    with pytest.raises(ZeroDivisionError), together(tmp_path) as folder:
+        (folder / "old.json").write_text("new")
+        raise ZeroDivisionError
+    assert [file.name for file in tmp_path.iterdir()] == ["old.json"] and (tmp_path / "old.json").read_text() == "old"
+    with together(tmp_path / "deeper") as folder:
+        (folder / "new.json").write_text("new")
+        assert not (tmp_path / "deeper" / "new.json").exists()
+    assert [file.name for file in (tmp_path / "deeper").iterdir()] == ["new.json"]
 
 
 DIGITS = ("cifar_resnet20", "--data", "digits")

@@ -101,6 +101,43 @@ def test_rmsprop_is_tensorflows():
         oracles.close(new, variable.numpy())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_adam_equals_loop_by_hand(dtype):
+    start = np.array([0.3, -1.2, 2.0, 0.0], dtype)
+    w, mean, square = (tf.constant(value) for value in (start, 0 * start, 0 * start))
+    by_hand, m, v = start.astype(np.float64), 0.0, 0.0
+    for number, rate in enumerate(RATES, start=1):
+        g = gradient(by_hand)
+        m, v = 0.8 * m + 0.2 * g, 0.99 * v + 0.01 * g * g
+        by_hand = by_hand - rate * (m / (1 - 0.8**number)) / (np.sqrt(v / (1 - 0.99**number)) + 0.1)
+        slope, rate = tf.sin(3 * w) + 0.5 * w, tf.constant(rate, dtype)
+        w, mean, square = optimizers.adam(w, slope, mean, square, rate, number, (0.8, 0.99), 0.1)
+    for ours, expected in ((w, by_hand), (mean, m), (square, v)):
+        oracles.close(ours, expected)
+
+
+def test_adam_is_tensorflows():
+    """Theirs adds ε before the square's correction, so here it is next to nothing."""
+    w, m, g = (tf.cast(oracles.random((5,), seed), tf.float64) for seed in range(3))
+    v = tf.cast(oracles.random((5,), 3, low=0.5), tf.float64)
+    variables = [tf.Variable(t) for t in (w, m, v)]
+    tf.raw_ops.ResourceApplyAdam(
+        var=variables[0].handle,
+        m=variables[1].handle,
+        v=variables[2].handle,
+        beta1_power=0.9**4,
+        beta2_power=0.999**4,
+        lr=0.045,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-20,
+        grad=g,
+    )
+    new = optimizers.adam(w, g, m, v, tf.constant(0.045, tf.float64), 4, epsilon=1e-20)
+    for ours, variable in zip(new, variables, strict=True):
+        oracles.close(ours, variable.numpy())
+
+
 def test_inside_and_outside_part_only_when_the_rate_changes():
     w, g, v = (tf.constant([x]) for x in (1.0, 2.0, 0.5))
 

@@ -63,6 +63,8 @@ def test_the_whole_tour(tmp_path, digits, monkeypatch):
     assert set(fooled["lines"]) == {"MI-FGSM", "DeepFool, L∞", "black box"}
     assert fooled["spatial"]["worst of 10"]["accuracy_after"] <= fooled["spatial"]["one at random"]["accuracy_after"]
     assert fooled["substitute"]["label_queries"] == 20 * 2**6
+    assert set(results["levels"]) == {"0.01", "0.1", "1.0"}
+    assert min(row["accuracy_after"] for s in results["levels"].values() for row in s["rows"]) < 0.5
     steps = dict.fromkeys(step for step, _, _ in told)
     assert list(steps) == list(results["seconds"])
     for step in steps:

@@ -97,7 +97,7 @@ def fast_gradient_sign(series: Series, chosen: Sequence[int], labels: Sequence[s
                 "misreads the image."
             ),
             Sums(
-                tuple(_sum(series, image, labels, album, "sign(∇ₓJ)") for image in chosen),
+                tuple(sum_of(series, image, labels, album, "sign(∇ₓJ)") for image in chosen),
                 "Of some classes, the first test image that is read correctly and that both attacks can fool. Noise is "
                 "shown from −1 (dark) to 1 (bright); a grey pixel does not change, be it that the gradient is zero or "
                 "that black cannot become darker. It is coloured because the network takes RGB images, of which these "
@@ -117,7 +117,7 @@ def projected_gradient(series: Series, chosen: Sequence[int], labels: Sequence[s
                 "after each (Madry et al. 2018). It follows the loss where FGSM takes only its first slope."
             ),
             Sums(
-                tuple(_sum(series, image, labels, album, "noise / ε") for image in chosen),
+                tuple(sum_of(series, image, labels, album, "noise / ε") for image in chosen),
                 "The same images, each at the smallest ε that suffices for this attack.",
             ),
         ),
@@ -156,11 +156,12 @@ def strength(series: Sequence[Line], album: Album) -> Section:
     return Section("Accuracy against ε", blocks)
 
 
-def _sum(series: Series, image: int, labels: Sequence[str], album: Album, noise: str) -> Sum:
+def sum_of(series: Series, image: int, labels: Sequence[str], album: Album, noise: str) -> Sum:
+    """The panda's slide of one image, at the smallest ε that suffices."""
     number = int(series.smallest[image])
     epsilon, result = series.epsilons[number], series.results[number]
     is_, reads = labels[result.predictions_before[image]], labels[result.predictions[image]]
-    name = f"{series.name.lower()}-{image}"
+    name = f"{series.name.split(',')[0].replace(' ', '-').lower()}-{image}"
     return Sum(
         album.tile(
             f"{name}-image",

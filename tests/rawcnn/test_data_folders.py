@@ -1,0 +1,215 @@
+"""Folders of images: what counts as a class and as an image of it, and what is said about what cannot be read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rawcnn import data, decode
+from tests.rawcnn.folders import epoch_labels, make_folder, save
+
+# Folders -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", ["test", "val", "validation"])
+def test_folder_with_splits(tmp_path, test):
+    folder = data.load(f"folder:{make_folder(tmp_path, (3, 2), ('train', test))}")
+    assert folder.labels == ("a", "b") and folder.size == (8, 8) and folder.skipped == ()
+    for split in ("train", "test"):
+        images, labels = folder.arrays(split)
+        assert labels.tolist() == [0, 0, 0, 1, 1]
+        np.testing.assert_allclose(
+            images[:, 0, 0] * 255, [[0, 0, 97], [10, 10, 97], [20, 20, 97], [0, 0, 98], [10, 10, 98]]
+        )
+
+
+def test_folder_without_splits_holds_out_a_fifth_of_each_class(tmp_path):
+    root = make_folder(tmp_path, (20, 10), ("",))
+    first, second = (data.load(f"folder:{root}") for _ in range(2))
+    assert (first.count("train"), first.count("test")) == (24, 6)
+    assert np.bincount(first.arrays("test")[1]).tolist() == [4, 2]
+    np.testing.assert_array_equal(first.arrays("test")[0], second.arrays("test")[0])
+    both = np.concatenate([first.arrays(split)[0][:, 0, 0] for split in ("train", "test")])
+    assert len(np.unique(both, axis=0)) == 30  # none twice, none lost
+    levels = first.arrays("test")[0][:4, 0, 0, 0] * 255
+    assert levels.tolist() != [0, 10, 20, 30]  # by hash, not the first ones
+
+
+def test_hash_split_does_not_depend_on_the_place(tmp_path):
+    roots = [make_folder(tmp_path / name, (20, 10), ("",)) for name in ("here", "there")]
+    tests = [data.load(f"folder:{root}").arrays("test")[0] for root in roots]
+    np.testing.assert_array_equal(*tests)
+
+
+def test_folder_with_train_only_is_split(tmp_path):
+    folder = data.load(f"folder:{make_folder(tmp_path, (10, 5), ('train',))}")
+    assert (folder.count("train"), folder.count("test")) == (12, 3)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for label in ("train", "test"):
+        for k in range(5):
+            save(tmp_path / label / f"{k}.png")
+    assert data.load(f"folder:{tmp_path}").labels == ("test", "train")
+
+
+def test_what_is_no_image_of_a_class_is_not_read(tmp_path):
+    make_folder(tmp_path, (2, 2))
+    for name in (".hidden/x.png", "__MACOSX/x.png", "a/._000.png", "a/notes.txt", "a/deeper/x.png"):
+        file = tmp_path / "train" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("no image")
+    folder = data.load(f"folder:{tmp_path}")
+    assert folder.labels == ("a", "b") and folder.count("train") == 4
+
+
+def test_names_of_classes_are_only_names(tmp_path):
+    for split in ("train", "test"):
+        for name in ("$(touch x)", "%s {0}", "a\nb"):
+            save(tmp_path / split / name / "0.PNG")
+    assert data.load(f"folder:{tmp_path}").labels == ("$(touch x)", "%s {0}", "a\nb")
+    assert sorted(os.listdir(tmp_path)) == ["test", "train"]
+
+
+def test_sizes(tmp_path):
+    make_folder(tmp_path, (2, 2))
+    assert data.load(f"folder:{tmp_path}", size=(4, 6)).arrays("train")[0].shape == (4, 4, 6, 3)
+    save(tmp_path / "train" / "a" / "large.png", size=(9, 8))
+    assert data.load(f"folder:{tmp_path}").size == (224, 224)
+
+
+def test_resizing_covers_then_crops_in_the_middle(tmp_path):
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 255  # the middle third
+    for split in ("train", "test"):
+        for label in "ab":
+            save(tmp_path / split / label / "0.png", size=(20, 60))
+            Image.fromarray(wide).save(tmp_path / split / label / "0.png")
+    images, _ = data.load(f"folder:{tmp_path}", size=10).arrays("train")
+    assert images[:, :, 1:-1].min() > 0.99  # without the black thirds, but for a blurred edge
+
+
+def test_shrinking_averages(tmp_path):
+    checkers = np.indices((64, 64)).sum(0) % 2 * np.uint8(255)
+    item = decode.Item("train", "checkers", 0, checkers.astype(np.uint8))
+    assert np.ptp(decode.read(item, (8, 8))[2:-2, 2:-2].astype(int)) <= 8  # grey all over: no aliasing
+
+
+@pytest.mark.parametrize(
+    "name, image, expected",
+    [
+        ("grey.png", Image.new("L", (4, 4), 100), (100, 100, 100)),
+        ("grey.jpg", Image.new("L", (4, 4), 100), (100, 100, 100)),
+        ("two.bmp", Image.new("1", (4, 4), 1), (255, 255, 255)),
+        ("deep.png", Image.fromarray(np.full((4, 4), 40_000, np.uint16)), (156, 156, 156)),
+        ("cmyk.jpg", Image.new("CMYK", (4, 4), (0, 255, 255, 0)), (254, 0, 0)),
+        ("opaque.png", Image.new("RGBA", (4, 4), (10, 20, 30, 255)), (10, 20, 30)),
+        ("clear.png", Image.new("RGBA", (4, 4), (10, 20, 30, 0)), (255, 255, 255)),
+        ("grey-alpha.png", Image.new("LA", (4, 4), (50, 255)), (50, 50, 50)),
+        ("palette.gif", Image.new("P", (4, 4), 0), (0, 0, 0)),
+        ("lossless.webp", Image.new("RGB", (4, 4), (128, 128, 128)), (128, 128, 128)),
+    ],
+)
+def test_every_kind_becomes_rgb(tmp_path, name, image, expected):
+    image.save(tmp_path / name)
+    pixels = decode.read(decode.Item("train", name, 0, tmp_path / name), (4, 4))
+    assert pixels.shape == (4, 4, 3) and pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels, np.broadcast_to(expected, (4, 4, 3)), atol=2)
+
+
+# Broken folders ------------------------------------------------------------------------------------------
+
+
+def break_file(file: Path, how: str) -> None:
+    if how == "empty":
+        file.write_bytes(b"")
+    elif how == "no image":
+        file.write_text("<html>404</html>")
+    else:
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(file)
+        file.write_bytes(file.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize("memory", [2**30, 0])
+@pytest.mark.parametrize("size", [None, 64])
+@pytest.mark.parametrize("name, how", [("003.png", "empty"), ("003.png", "no image"), ("x.jpg", "truncated")])
+def test_unreadable_file(tmp_path, monkeypatch, name, how, size, memory):
+    monkeypatch.setattr(data, "MEMORY", memory)
+    make_folder(tmp_path, (4, 4))
+    broken = tmp_path / "train" / "b" / name
+    break_file(broken, how)
+    with pytest.raises(ValueError, match=re.escape(str(broken))) as error:
+        data.load(f"folder:{tmp_path}", size)
+    assert "--skip-unreadable" in str(error.value) and "\n" not in str(error.value)
+    folder = data.load(f"folder:{tmp_path}", size, skip_unreadable=True)
+    assert folder.skipped == (f"train/b/{name}",)
+    assert folder.count("train") == 7 + (how == "truncated") and folder.count("test") == 8
+    assert len(epoch_labels(folder.batches("train", 3))) == folder.count("train")
+
+
+def test_a_file_is_judged_by_its_content(tmp_path):
+    make_folder(tmp_path, (2, 2))
+    (tmp_path / "train" / "a" / "000.png").rename(tmp_path / "train" / "a" / "000.jpg")
+    assert data.load(f"folder:{tmp_path}").count("train") == 4
+    script = tmp_path / "train" / "a" / "script.png"
+    script.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match=r"script\.png cannot be read as an image"):
+        data.load(f"folder:{tmp_path}")
+
+
+def test_nothing_readable_left(tmp_path):
+    make_folder(tmp_path, (2, 2))
+    for k in range(2):
+        (tmp_path / "test" / "b" / f"00{k}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="no readable test image of b;"):
+        data.load(f"folder:{tmp_path}", skip_unreadable=True)
+
+
+def remove(root: Path, *folders: str) -> None:
+    for folder in folders:
+        shutil.rmtree(root / folder)
+
+
+def empty(root: Path, *folders: str) -> None:
+    remove(root, *folders)
+    for folder in folders:
+        (root / folder).mkdir()
+
+
+@pytest.mark.parametrize(
+    "breaking, message",
+    [
+        (lambda r: empty(r, "train"), "train has no folders of images"),
+        (lambda r: empty(r, "test"), "test has no folders of images"),
+        (lambda r: empty(r, "train/b"), "train/b has no images"),
+        (lambda r: empty(r, "test/b"), "test/b has no images"),
+        (lambda r: remove(r, "train/b", "test/b"), "train has one class, 'a'"),
+        (lambda r: (r / "test" / "b").rename(r / "test" / "c"), "only one of .*train and .*test has b, c;"),
+        (lambda r: save(r / "test" / "c" / "0.png"), "only one of .*train and .*test has c;"),
+    ],
+)
+def test_folders_that_are_no_data_set(tmp_path, breaking, message):
+    breaking(make_folder(tmp_path, (2, 2)))
+    with pytest.raises(ValueError, match=message):
+        data.load(f"folder:{tmp_path}")
+
+
+def test_folders_that_are_not_there(tmp_path):
+    for name in ("nowhere", save(tmp_path / "file.png").name):
+        with pytest.raises(ValueError, match=f"{name} is not a folder"):
+            data.load(f"folder:{tmp_path / name}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty has no folders of images"):
+        data.load(f"folder:{tmp_path / 'empty'}")
+
+
+def test_one_image_cannot_be_split(tmp_path):
+    with pytest.raises(ValueError, match="b has one image"):
+        data.load(f"folder:{make_folder(tmp_path, (3, 1), ('',))}")
