@@ -121,8 +121,9 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
             pictures = (result.originals[index], 0.5 + times * noise, result.images[index])
             titles = (
                 f"“{labels[result.predictions_before[index]]}”  {result.confidences_before[index]:.1%}",
-                f"+ difference, shown ×{times:.2g}",
-                f"= “{labels[result.predictions[index]]}”  {result.confidences[index]:.1%}",
+                f"+ difference, shown ×{times:,.{0 if times >= 2 else 2}f}",
+                f"= “{labels[result.predictions[index]]}”  {result.confidences[index]:.1%}"
+                + ("" if result.success[index] else "  (not fooled)"),
             )
             for panel, image, title in zip(axes, pictures, titles, strict=True):
                 panel.imshow(image.clip(0, 1), interpolation="nearest")

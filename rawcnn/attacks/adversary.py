@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rawcnn.attacks.drawing import numbers
 from rawcnn.attacks.gradient import direction, project, random_point
-from rawcnn.attacks.task import ascent, share, whole
+from rawcnn.attacks.task import ascent, real, whole
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Adversary:
     steps: int = 7
 
     def __post_init__(self) -> None:
-        share("epsilon", self.epsilon, 1.0)
-        share("step", self.step, 1.0)
+        real("epsilon", self.epsilon, 1.0)
+        real("step", self.step, 1.0)
         whole("steps", self.steps, 1)
 
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from rawcnn.attacks.gradient import NORMS
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, logits_of, prepare, prepared, share, whole
+from rawcnn.attacks.task import Model, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.attacks.unfinished import advance, each
 from rawcnn.network import PRECISIONS
 
@@ -47,7 +47,7 @@ def deepfool(
         raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
-    count, limit = whole("steps", steps, 1), share("overshoot", overshoot)
+    count, limit = whole("steps", steps, 1), real("overshoot", overshoot)
     whole("candidates", candidates, 2)
     task = prepare(network, images, labels, None, compile)
     start = task.predictions != task.labels
@@ -95,7 +95,7 @@ def slopes_of(model: Model, x: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
         tape.watch(x)
         columns = tf.unstack(differences(logits_of(model, x), likeliest), num=likeliest.shape[1] - 1, axis=1)
         sums = [tf.reduce_sum(column) for column in columns]
-    return tf.stack([tape.gradient(of_k, x) for of_k in sums], axis=1)
+    return tf.stack([slope(tape, of_k, x) for of_k in sums], axis=1)
 
 
 def nearest(behind: tf.Tensor, slopes: tf.Tensor, norm: str) -> tf.Tensor:

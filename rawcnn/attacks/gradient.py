@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from rawcnn.attacks.drawing import normal, numbers, uniform
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, ascent, distance, fooled, gain, logits_of, prepare, prepared, share, whole
+from rawcnn.attacks.task import Model, ascent, distance, fooled, gain, logits_of, prepare, prepared, real, whole
 from rawcnn.attacks.unfinished import advance, each
 from rawcnn.network import PRECISIONS
 
@@ -53,7 +53,8 @@ def bim(
     compile: str = "auto",
 ) -> AttackResult:
     """The basic iterative method: `steps` of FGSM of one level of 255 each, by default min(255ε + 4, 1.25·255ε)."""
-    levels = 255 * float(epsilon)
+    largest = distance("epsilon", epsilon, len(labels))
+    levels = 255 * float(tf.reduce_max(largest)) if len(labels) else 0.0
     steps = max(1, ceil(min(levels + 4, 1.25 * levels) - 1e-6)) if steps is None else steps
     return pgd(
         network, images, labels, epsilon=epsilon, step=step, steps=steps, random_start=False, target=target,
@@ -116,7 +117,7 @@ def pgd(
     task = prepare(network, images, labels, target, compile)
     lengths = distance("epsilon", epsilon, task.count, norm), distance("step", step, task.count, norm)
     settings = {"norm": norm, "random_start": random_start, "precision": precision, "gather": task.gathers}
-    attacked, taken, asked = task.run(_pgd, *lengths, share("momentum", momentum), *counts, **settings)
+    attacked, taken, asked = task.run(_pgd, *lengths, real("momentum", momentum), *counts, **settings)
     return task.result(attacked, taken.numpy(), asked.numpy())
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 import kernels
 from rawcnn.attacks.drawing import normal, numbers
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import distance, gain, prepare, share, whole
+from rawcnn.attacks.task import distance, gain, prepare, real, whole
 from rawcnn.attacks.unfinished import each
 from rawcnn.folded import Fold, Folded, fold
 from rawcnn.network import Network, Operation
@@ -66,7 +66,7 @@ def logit_pga(
     operation = discretization(network)
     counts = whole("steps", steps, 1), whole("seed", seed, 0), whole("first", first, 0)
     task = prepare(network, images, labels, target, compile)
-    lengths = distance("epsilon", epsilon, task.count), share("xi", xi)
+    lengths = distance("epsilon", epsilon, task.count), real("xi", xi)
     settings = {"levels": operation.settings["levels"], "code": operation.settings["code"]}
     attacked = task.run(_logit_pga, *lengths, *counts, random_start=random_start, **settings)
     return task.result(attacked, steps)

@@ -22,7 +22,7 @@ import tensorflow as tf
 import kernels
 from rawcnn.attacks.drawing import numbers, uniform
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, logits_of, prepare, prepared, share, whole
+from rawcnn.attacks.task import Model, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.compile import choose, compiled
 from rawcnn.network import check_images
 from rawcnn.optimizers import adam
@@ -70,14 +70,15 @@ def make_patch(
     if not models or not len(images):
         raise ValueError(f"there are {len(models)} networks and {len(images)} images; expected one or more of each")
     whole("steps", steps, 1), whole("batch", batch, 1), whole("target", target, 0), whole("seed", seed, 0)
-    share("rate", rate), share("rotation", rotation, 180.0)
-    if not 0 < scale[0] <= scale[1] <= 1:
+    real("rate", rate), real("rotation", rotation, 180.0)
+    if np.shape(scale) != (2,) or not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale is {scale}; expected two shares of the image's side, the smaller first, as (0.1, 1)")
+    side = images.shape[1] if size is None else int(whole("size", size, 1))
     for model in models:
         prepare(model, images[:1], np.array([target]), None, compile)  # says if it has no such class, or images
     choice = choose(compile, [device for model in models for device in getattr(model, "devices", ())])
     step = compiled(partial(_step, [prepared(model) for model in models], target, scale, rotation), choice)
-    pixels = tf.fill((size or images.shape[1],) * 2 + (3,), 0.5)
+    pixels = tf.fill((side, side, 3), 0.5)
     state = [pixels, tf.zeros_like(pixels), tf.zeros_like(pixels)]
     generator, history = np.random.Generator(np.random.PCG64(seed)), []
     for number in range(1, steps + 1):
@@ -107,7 +108,7 @@ def patch(
 
     Place and angle of an image depend on (seed, first + its number) alone. The rest as `pgd`.
     """
-    share("epsilon", epsilon, pi / 4)
+    real("epsilon", epsilon, pi / 4)
     task = prepare(network, images, labels, patch.target, compile)
     height, width = task.images.shape[1:3]
     diameter = sqrt(4 * epsilon / pi * height * width) / min(height, width)  # of the shorter side
@@ -133,7 +134,7 @@ def _step(models, target, scale, rotation, pixels, mean, mean_square, images, nu
         goals = tf.fill(tf.shape(which), target)
         losses = [tf.reduce_mean(kernels.cross_entropy(logits_of(model, seen), goals)) for model in models]
         loss = tf.add_n(losses) / len(losses)
-    pixels, mean, mean_square = adam(pixels, tape.gradient(loss, pixels), mean, mean_square, rate, number)
+    pixels, mean, mean_square = adam(pixels, slope(tape, loss, pixels), mean, mean_square, rate, number)
     return tf.clip_by_value(pixels, 0.0, 1.0), mean, mean_square, -loss
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, share
+from rawcnn.attacks.task import Model, real
 
 Attack = Callable[..., AttackResult]
 Progress = Callable[[int, int], None]
@@ -36,7 +36,7 @@ def smallest(
     `step=lambda epsilon: epsilon / 4`. ε is 0 of an image that is wrong before, and ∞ of one that `largest` does not
     fool, which then is attacked with that.
     """
-    if not 0 < float(share("tolerance", tolerance)) <= float(share("largest", largest, 1.0)):
+    if not 0 < float(real("tolerance", tolerance)) <= float(real("largest", largest, 1.0)):
         raise ValueError(f"tolerance is {tolerance} and largest {largest}; expected 0 < tolerance ≤ largest ≤ 1")
 
     def fools(epsilon: np.ndarray) -> AttackResult:

@@ -23,7 +23,7 @@ import tensorflow as tf
 import kernels
 from rawcnn.attacks.drawing import numbers, uniform
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, Task, fooled, gain, logits_of, prepare, prepared, share, whole
+from rawcnn.attacks.task import Model, Task, fooled, gain, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.attacks.unfinished import each
 from rawcnn.network import PRECISIONS
 
@@ -73,13 +73,13 @@ def spatial(
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     for what, count in {"angles": angles, "shifts": shifts, "trials": trials, "steps": steps}.items():
         whole(what, count, 1)
-    share("rotation", rotation, 180.0), share("translation", translation), share("epsilon", epsilon, 1.0)
+    real("rotation", rotation, 180.0), real("translation", translation), real("epsilon", epsilon, 1.0)
     draw = whole("seed", seed, 0), whole("first", first, 0)
     reach = tf.constant([epsilon * rotation * pi / 180, epsilon * translation, epsilon * translation], tf.float32)
     task = prepare(network, images, labels, target, compile)
     queries: int | np.ndarray
     if method == "first-order":
-        attacked, chosen = task.run(_ascend, reach, whole("steps", steps, 1), share("step", step, 1.0), *draw)
+        attacked, chosen = task.run(_ascend, reach, whole("steps", steps, 1), real("step", step, 1.0), *draw)
         iterations, queries = steps, steps + 1
     elif method == "grid":
         attacked, chosen, queries = _look_through(task, reach, tf.constant(_grid(angles, shifts)), precision)
@@ -167,9 +167,9 @@ def _ascend(network, images, goals, reach, steps, step, seed, first, *, targeted
             tape.watch(place)
             logits = logits_of(model, moved(images, place))
             total = tf.reduce_sum(gain(logits, goals, targeted))
-        slope = tape.gradient(total, place)
+        way = slope(tape, total, place)
         worst, worst_score = _worse(place, _score(logits, goals, targeted), worst, worst_score)
-        return k + 1, tf.clip_by_value(place + step * reach * tf.sign(slope), -reach, reach), worst, worst_score
+        return k + 1, tf.clip_by_value(place + step * reach * tf.sign(way), -reach, reach), worst, worst_score
 
     start = _draw(images, reach, seed, tf.constant(0), first)
     state = tf.while_loop(lambda k, *rest: k <= steps, climb, (0, start, *_none(images)))  # the last looks where it is

@@ -1,14 +1,14 @@
 """One attack on one network over a data set, whole: accuracy against ε, examples, and what it makes besides.
 
-What ε is differs: the most that a pixel may change, of [0,1]; for `deepfool` in L2 the length of the change; for
-`spatial` the share of the largest rotation and translation; for `patch` the share of the image's area.
+What ε is differs: the most that a pixel may change, of [0,1]; in L2 the length of the change; for `spatial` the share
+of the largest rotation and translation; for `patch` the share of the image's area.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,17 @@ from rawcnn.attacks.patch import Patch, make_patch, patch
 from rawcnn.attacks.result import AttackResult, Columns, summarize
 from rawcnn.attacks.smallest import smallest
 from rawcnn.attacks.spatial import spatial
-from rawcnn.attacks.substitute import Substitute, make_substitute, substitute
+from rawcnn.attacks.substitute import Substitute, make_substitute
+from rawcnn.attacks.substitute import substitute as transferred
 from rawcnn.attacks.sweep import columns_of, examples_of, sweep
+from rawcnn.attacks.task import distance
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Progress
 from rawcnn.network import Network
 
 PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
+LENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # in L2
+PIXEL, LENGTH = "largest change of a pixel", "L2 norm of the change"
 MOST = 4000  # training images that a patch is made on
 SEEDS = 100  # test images that a substitute begins with, and which then are not attacked
 
@@ -42,19 +46,48 @@ class Kind:
     making: Callable[..., Any] | None = None  # what is made before, once for all ε, with settings of its own
 
 
+def at_smallest(
+    network, images, labels, *, attack: str = "fgsm", largest: float = 1.0, tolerance: float = 1 / 2550,
+    steps: int = 20, restarts: int = 1, seed: int = 0, first: int = 0, compile: str = "auto",
+) -> AttackResult:  # fmt: skip
+    """`smallest` by an attack's name; `steps`, of ε/4, and `restarts` are those of "pgd"."""
+    if attack not in ("fgsm", "pgd"):
+        raise ValueError(f"attack is {attack!r}; expected fgsm or pgd")
+    own: dict[str, Any] = {"step": _quarter, "steps": steps, "restarts": restarts, "seed": seed, "first": first}
+    settings = {"largest": largest, "tolerance": tolerance, "compile": compile, **(own if attack == "pgd" else {})}
+    return smallest(network, images, labels, attack=KINDS[attack].attack, **settings)[1]
+
+
+def carried_over(
+    oracle, images, labels, *, substitute: Substitute, epsilon: float, attack: str = "fgsm", steps: int | None = None,
+    compile: str = "auto",
+) -> AttackResult:  # fmt: skip
+    """`substitute` by the name of the attack on it; `steps` are those of all but "fgsm", by default their own."""
+    if attack not in (names := ("fgsm", "bim", "mi_fgsm", "pgd")):
+        raise ValueError(f"attack is {attack!r}; expected one of {', '.join(names)}")
+    settings: dict[str, Any] = {} if steps is None or attack == "fgsm" else {"steps": steps}
+    settings |= {"step": _quarter(epsilon)} if attack == "pgd" else {}
+    transfer = partial(transferred, attack=KINDS[attack].attack, substitute=substitute, epsilon=epsilon)
+    return transfer(oracle, images, labels, compile=compile, **settings)
+
+
+def _quarter(epsilon):
+    """PGD's step where none is given."""
+    return epsilon / 4
+
+
 KINDS: dict[str, Kind] = {
-    "fgsm": Kind(fgsm, PIXELS, "largest change of a pixel"),
-    "bim": Kind(bim, PIXELS, "largest change of a pixel"),
-    "mi_fgsm": Kind(mi_fgsm, PIXELS, "largest change of a pixel"),
-    "pgd": Kind(pgd, PIXELS, "largest change of a pixel, or L2 norm"),
-    "smallest": Kind(lambda *given, **settings: smallest(*given, **settings)[1], PIXELS, "largest change of a pixel",
-                     smallest),
-    "deepfool": Kind(deepfool, (0.0, 0.05, 0.1, 0.2, 0.3, 0.5), "L2 norm of the change, or the largest of a pixel"),
-    "logit_pga": Kind(logit_pga, PIXELS, "largest change of a pixel"),
+    "fgsm": Kind(fgsm, PIXELS, PIXEL),
+    "bim": Kind(bim, PIXELS, PIXEL),
+    "mi_fgsm": Kind(mi_fgsm, PIXELS, PIXEL),
+    "pgd": Kind(pgd, PIXELS, PIXEL),
+    "smallest": Kind(at_smallest, PIXELS, PIXEL),
+    "deepfool": Kind(deepfool, PIXELS, PIXEL),
+    "logit_pga": Kind(logit_pga, PIXELS, PIXEL),
     "spatial": Kind(spatial, (0.0, 0.25, 0.5, 0.75, 1.0), "share of the largest rotation and translation"),
     "patch": Kind(patch, (0.0, 0.02, 0.05, 0.1, 0.2), "share of the image that the patch covers", make_patch),
-    "substitute": Kind(substitute, (0.0, 0.1, 0.2, 0.3), "largest change of a pixel", make_substitute),
-}  # fmt: skip
+    "substitute": Kind(carried_over, (0.0, 0.1, 0.2, 0.3), PIXEL, make_substitute),
+}
 UNTARGETED = ("smallest", "deepfool", "substitute")
 
 
@@ -88,41 +121,45 @@ def study(
 
     ValueError for an unknown attack or setting, with those that there are.
     """
-    kind = find(name)
+    given = checked(name, settings or {}, target)
+    kind = find(name, given)
     epsilons = list(kind.epsilons if epsilons is None else epsilons)
-    given = checked(name, settings or {})
-    if target is not None and name in UNTARGETED:
-        raise ValueError(f"{name} has no target; leave it out")
-    if name == "pgd":
-        given = {"step": lambda epsilon: epsilon / 4, **given}
+    own = {key: given.get(key, default) for key, default in keywords(kind.attack).items()}
+    if name == "pgd" and "step" not in given:
+        given, own = {"step": _quarter, **given}, {**own, "step": "epsilon / 4"}
     common = {"compile": compile} | ({"seed": seed} if takes(kind.attack, "seed") else {})
     if target is not None and name != "patch":
         common["target"] = target
-    made, again = None, 1 if kind.making and name != "smallest" else 0
-    told = _halves(progress, again)
+    made, again = None, 1 if kind.making else 0
+    halves = _halves(progress, again)
     if name == "patch":
-        given, made = _patch(network, data, target, seed, compile, given, told(0))
+        given, made = _patch(network, data, target, seed, compile, given, halves(0))
     elif name == "substitute":
-        data, given, made = _substitute(network, data, seed, compile, given, told(0))
+        data, given, made = _substitute(network, data, seed, compile, given, halves(0))
     given |= common
-    over: dict[str, Any] = {"limit": count, "sample_seed": seed, "batch": batch, "progress": told(again)}
+    over: dict[str, Any] = {"limit": count, "sample_seed": seed, "batch": batch, "progress": halves(again)}
+    shown = examples_of(network, data, target=target, sample_seed=seed)
     if name in ("smallest", "deepfool"):
-        attack = _smallest(given) if name == "smallest" else partial(deepfool, **given)
-        rows = _by_distance(columns_of(attack, network, data, **over), epsilons, given.get("norm", ""), name)
-        examples = attack(network, *examples_of(network, data, sample_seed=seed))
+        norm = "l2" if kind.unit == LENGTH else "linf"
+        distance("epsilon", epsilons, len(epsilons), norm)
+        rows = _by_distance(columns_of(kind.attack, network, data, **over, **given), epsilons, norm)
+        examples = kind.attack(network, *shown, **given)
     else:
         rows = sweep(kind.attack, network, data, epsilons, **over, **given)
-        here = {key: value(epsilons[-1]) if callable(value) else value for key, value in given.items()}
-        examples = kind.attack(network, *examples_of(network, data, sample_seed=seed), epsilon=epsilons[-1], **here)
-    plain = {key: value for key, value in given.items() if isinstance(value, (int, float, str, bool))}
-    return Study(name, kind.unit, rows, examples, {"target": target, **plain, **(made.settings if made else {})}, made)
+        largest = max(epsilons)
+        here = {key: value(largest) if callable(value) else value for key, value in given.items()}
+        examples = kind.attack(network, *shown, epsilon=largest, **here)
+    told = {"target": target, "batch": batch, "compile": compile, **own, **({"made": made.settings} if made else {})}
+    return Study(name, kind.unit, rows, examples, told, made)
 
 
-def find(name: str) -> Kind:
-    """The attack called `name`; ValueError that lists them all."""
+def find(name: str, settings: Mapping[str, Any] | None = None) -> Kind:
+    """The attack called `name`, with what ε is by the norm in its `settings`; ValueError that lists them all."""
     if name not in KINDS:
         raise ValueError(f"there is no attack {name!r}; the attacks are {', '.join([*KINDS, 'evolve'])}")
-    return KINDS[name]
+    kind = KINDS[name]
+    norm = {**keywords(kind.attack), **(settings or {})}.get("norm")
+    return replace(kind, epsilons=LENGTHS, unit=LENGTH) if norm == "l2" else kind
 
 
 def keywords(function: Callable) -> dict[str, object]:
@@ -140,13 +177,15 @@ def takes(function: Callable, name: str) -> bool:
     return name in inspect.signature(function).parameters
 
 
-def checked(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings; ValueError for one that the attack does not have, with those that it has."""
+def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -> dict[str, Any]:
+    """The settings; ValueError for one that the attack does not have, with those that it has, or for a target."""
     kind = find(name)
     known = {**keywords(kind.attack), **(keywords(kind.making) if kind.making else {})}
     if unknown := [key for key in settings if key not in known]:
         some = ", ".join(f"{key}={value!r}" for key, value in known.items() if not callable(value)) or "none"
         raise ValueError(f"{name} has no setting {', '.join(unknown)}; its settings are {some}")
+    if target is not None and name in UNTARGETED:
+        raise ValueError(f"{name} has no target; leave it out")
     return dict(settings)
 
 
@@ -161,24 +200,9 @@ def _halves(progress: Progress | None, parts: int) -> Callable[[int], Progress |
     return told
 
 
-def _smallest(settings: Mapping[str, Any]) -> Callable[..., AttackResult]:
-    """`smallest` as an attack; `attack` may be a name."""
-    attack = settings.get("attack", "fgsm")
-    if attack not in ("fgsm", "pgd"):
-        raise ValueError(f"attack is {attack!r}; expected fgsm or pgd")
-    here = {**settings, "attack": KINDS[attack].attack}
-    if attack == "pgd":
-        here.setdefault("step", lambda epsilon: epsilon / 4)
-
-    def found(network, images, labels) -> AttackResult:
-        return smallest(network, images, labels, **here)[1]
-
-    return found
-
-
-def _by_distance(columns: Columns, epsilons: Sequence[float], norm: str, name: str) -> list[dict]:
+def _by_distance(columns: Columns, epsilons: Sequence[float], norm: str) -> list[dict]:
     """Rows as `sweep` gives them, of an attack that finds its own ε: who lies farther away stays right."""
-    distance = columns["linf" if name == "smallest" or norm == "linf" else "l2"]
+    distance = columns[norm]
     rows = []
     for epsilon in epsilons:
         far = distance > epsilon * (1 + 1e-6)
@@ -216,4 +240,5 @@ def _substitute(network, data, seed, compile, settings, progress):
         network, images, classes=classes, seed=seed, compile=compile, progress=progress, **making
     )  # fmt: skip
     others = np.setdiff1d(np.arange(data.count("test")), seeds)
-    return data.only("test", others), {"substitute": made}, made
+    carrying = {key: value for key, value in settings.items() if key not in making}
+    return data.only("test", others), {"substitute": made, **carrying}, made

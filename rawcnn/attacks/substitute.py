@@ -22,7 +22,7 @@ import tensorflow as tf
 import kernels
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import check_range, judged, run, share, whole
+from rawcnn.attacks.task import check_range, judged, real, run, whole
 from rawcnn.compile import choose, compiled
 from rawcnn.layers import conv, dense, max_pool, relu
 from rawcnn.network import Network, check_images
@@ -119,8 +119,12 @@ def make_substitute(
     """
     for what, value in {"rounds": rounds, "turn": turn, "limit": limit, "classes": classes}.items():
         whole(what, value, 1)
-    whole("seed", seed, 0), share("augmentation", augmentation, 1.0)
+    whole("seed", seed, 0), real("augmentation", augmentation, 1.0)
+    if reservoir is not None and np.shape(reservoir) != (2,):
+        raise ValueError(f"reservoir is {reservoir!r}; expected a round and a number of images, as (3, 400)")
     images = check_range(check_images(seeds)).numpy()
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(f"seeds are {images.shape[1]}×{images.shape[2]} pixels; expected square images")
     if not 0 < len(images) <= limit:
         raise ValueError(f"there are {len(images)} seeds for {limit} queries; expected 1 to {limit} seeds")
     asked = Counted(oracle, classes, limit)

@@ -46,6 +46,7 @@ def sweep(
     network: Model,
     data: DataSet,
     epsilons: Sequence[float],
+    /,
     *,
     split: str = "test",
     limit: int | None = None,
@@ -60,9 +61,7 @@ def sweep(
     Images pass in batches and are not kept. Settings, `progress` and the random starts are as those of
     `accuracy_against_epsilon`: the batch size changes none. Images larger than the network's are cropped.
     """
-    total = data.count(split) if limit is None else min(limit, data.count(split))
-    if total < 1:
-        raise ValueError(f"limit is {limit}; expected 1 or more images")
+    total = _total(data, split, limit)
     batches = _batches(network, data, split, batch, total, sample_seed)
     return _over(attack, network, batches, epsilons, total, progress, settings)
 
@@ -71,6 +70,7 @@ def columns_of(
     attack: Attack,
     network: Model,
     data: DataSet,
+    /,
     *,
     split: str = "test",
     limit: int | None = None,
@@ -80,25 +80,35 @@ def columns_of(
     **settings,
 ) -> Columns:
     """Attack a split once, by an attack that needs no ε: its `AttackResult.columns`, joined. The rest as `sweep`."""
-    total = data.count(split) if limit is None else min(limit, data.count(split))
+    total = _total(data, split, limit)
     batches = _batches(network, data, split, batch, total, sample_seed)
     (columns,) = _tables(attack, network, batches, [None], total, progress, settings)
     return columns
 
 
 def examples_of(
-    network: Model, data: DataSet, count: int = 8, *, split: str = "test", sample_seed: int = 0, among: int = 64
-) -> tuple[np.ndarray, np.ndarray]:
+    network: Model, data: DataSet, count: int = 8, *, target: int | None = None, split: str = "test",
+    sample_seed: int = 0, among: int = 64,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(images, labels) of `count` images to show an attack on: predicted rightly, of as many classes as there are.
 
-    They are looked for `among` so many of the split. Where the network knows too few, others fill up.
+    They are looked for `among` so many of the split. Where the network knows too few, others fill up; those that are
+    of the `target` already come last.
     """
     total = min(among, data.count(split))
     images, labels = next(_batches(network, data, split, total, total, sample_seed))
     right = np.argmax(run(network, logits_of, tf.constant(images)), axis=1) == labels
     seen = np.array([np.sum((labels == label)[:place] & right[:place]) for place, label in enumerate(labels)])
-    best = np.lexsort([seen, ~right])[:count]  # the first of each class, then the second of each, …
+    best = np.lexsort([seen, ~right, labels == target])[:count]  # the first of each class, then the second of each, …
     return images[best], labels[best]
+
+
+def _total(data: DataSet, split: str, limit: int | None) -> int:
+    """How many images there are, or fewer; ValueError for none."""
+    total = data.count(split) if limit is None else min(limit, data.count(split))
+    if total < 1:
+        raise ValueError(f"limit is {limit}; expected 1 or more images")
+    return total
 
 
 def _batches(network, data, split, batch, total, seed):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,18 @@ def ascent(network: Model, images: tf.Tensor, goals: tf.Tensor, targeted: bool) 
         tape.watch(images)
         logits = logits_of(network, images)
         total = tf.reduce_sum(gain(logits, goals, targeted))
-    gradient = tape.gradient(total, images)
+    return slope(tape, total, images), logits
+
+
+def slope(tape: tf.GradientTape, value: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
+    """The tape's gradient of a network's answer; ValueError where it has none."""
+    gradient = tape.gradient(value, source)
     if gradient is None:
-        raise ValueError("the network's logits have no gradient to its images; expected differentiable operations")
-    return gradient, logits
+        raise ValueError(
+            "the network's answer has no gradient to its images; expected differentiable operations "
+            "(one that reads levels, created with discretize, is attacked by logit_pga)"
+        )
+    return gradient
 
 
 def judged(network: Model, images, compile: str = "auto") -> tuple[np.ndarray, np.ndarray]:
@@ -207,10 +216,10 @@ def _classes(what: str, numbers, count: int, classes: int) -> np.ndarray:
     """Class numbers as int32 [count]."""
     numbers = np.asarray(numbers)
     if numbers.shape != (count,) or not np.issubdtype(numbers.dtype, np.integer):
-        raise ValueError(f"{what} are {numbers.dtype} {numbers.shape}; expected {count} class numbers, one an image")
+        raise ValueError(f"got {what} {numbers.dtype} {numbers.shape}; expected {count} class numbers, one an image")
     if numbers.min() < 0 or numbers.max() >= classes:
         wrong = numbers[(numbers < 0) | (numbers >= classes)][0]
-        raise ValueError(f"{what} hold the class {wrong}; expected 0 to {classes - 1}, the network's {classes} classes")
+        raise ValueError(f"got the class {wrong} in {what}; expected 0 to {classes - 1}: the network has {classes}")
     return numbers.astype(np.int32)
 
 
@@ -219,7 +228,10 @@ def distance(what: str, value, count: int, norm: str = "linf") -> tf.Tensor:
 
     ValueError unless they are finite, not negative, and in L∞ at most 1.
     """
-    values = np.asarray(value, np.float64)
+    try:
+        values = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} is {value!r}; expected a number, or one an image") from None
     if values.shape not in ((), (count,)):
         raise ValueError(f"{what} has shape {values.shape}; expected one number, or one for each of {count} images")
     good = np.isfinite(values) & (values >= 0) & ((values <= 1) | (norm == "l2"))
@@ -230,9 +242,9 @@ def distance(what: str, value, count: int, norm: str = "linf") -> tf.Tensor:
     return tf.constant(np.broadcast_to(values, (count,)), tf.float32)
 
 
-def share(what: str, value: float, most: float = inf) -> tf.Tensor:
+def real(what: str, value: float, most: float = inf) -> tf.Tensor:
     """A number as a float32 tensor; ValueError unless it lies in 0 … `most` and is finite."""
-    if not (isfinite(value) and 0 <= value <= most):
+    if not (isinstance(value, Real) and isfinite(value) and 0 <= value <= most):
         raise ValueError(f"{what} is {value!r}; expected a number, 0 {f'to {most:g}' if most < inf else 'or more'}")
     return tf.constant(value, tf.float32)
 

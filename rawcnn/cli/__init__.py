@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        last = {"train": "epoch", "attack evolve": "checkpoint"}
+        last = {"train": "epoch"} if "encoding=gradient" in words else {"train": "epoch", "attack evolve": "checkpoint"}
         saved = next((what for verb, what in last.items() if " ".join(words).startswith(verb)), None)
         fail(f"stopped; the same command goes on from its last {saved}" if saved else "stopped")
         sys.exit(INTERRUPTED)

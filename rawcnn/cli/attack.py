@@ -49,7 +49,7 @@ def attack(
     count: Annotated[int | None, typer.Option(help="How many test images, drawn at random; or all.", min=1)] = None,
     batch: Batch = 128,
     classes: Classes = None,
-    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("attack"),
+    output: Annotated[Path | None, typer.Option(help="Folder to write to; attack/NAME otherwise.")] = None,
     option: Options = None,
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
@@ -62,11 +62,15 @@ def attack(
 
     screen = Screen(as_json)
     settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
+    output = output or Path("attack") / name
     writable(output / "attack.json")
     if name == "evolve":
+        others = {"--data": data, "--epsilon": epsilon, "--target": target, "--count": count}
+        if wrong := [option for option, value in others.items() if value is not None]:
+            raise ValueError(f"evolve begins with no images, and seeks all classes; leave out {', '.join(wrong)}")
         return _evolve(screen, model, weights, classes, option, settings, output, compile, seed)
-    kind = find(name)
-    checked(name, settings)
+    checked(name, settings, target)
+    kind = find(name, settings)
     if data is None:
         raise ValueError(f"{name} attacks images; give --data, such as digits or folder:PATH")
     network = network_for(model, weights, classes=classes, seed=seed, options=option)
@@ -82,6 +86,8 @@ def attack(
     record = {
         "attack": name,
         "model": model,
+        "weights": weights.name if weights else None,
+        "options": list(option or ()),
         "data": data,
         "seed": seed,
         **found.settings,
@@ -146,11 +152,14 @@ def _evolve(
     import numpy as np
 
     from rawcnn.attacks import ascend, evolve
+    from rawcnn.attacks.evolve import ENCODINGS
     from rawcnn.attacks.study import keywords
     from rawcnn.plots import fooling_images, save
     from rawcnn.visualize.record import together
 
     encoding = settings.get("encoding", "direct")
+    if encoding not in (known_encodings := (*ENCODINGS, "gradient")):
+        raise ValueError(f"encoding is {encoding!r}; expected one of {', '.join(known_encodings)}")
     make = ascend if encoding == "gradient" else evolve
     given = {key: value for key, value in settings.items() if (key, value) != ("encoding", "gradient")}
     known = keywords(make)
@@ -160,19 +169,20 @@ def _evolve(
     network = network_for(model, weights, classes=classes, seed=seed, options=option)
     screen.settings(attack="evolve", model=model, weights=weights or "random", seed=seed, **settings, output=output)
     with screen.bar("evolving") as told:
-        if make is evolve:
-            given |= {"checkpoint": output / "evolution.npz", "progress": told}
-        found = make(network, seed=seed, compile=compile, **given)
+        given |= {"checkpoint": output / "evolution.npz"} if make is evolve else {}
+        found = make(network, seed=seed, compile=compile, progress=told, **given)
     labels = network.labels or tuple(map(str, range(network.classes)))
-    record = {"attack": "evolve", "model": model, **found.settings, **found.summary()}
-    record["confidences"] = {label: float(value) for label, value in zip(labels, found.confidences, strict=True)}
+    told_weights = weights.name if weights else None
+    record = {"attack": "evolve", "model": model, "weights": told_weights, **found.settings, **found.summary()}
+    pairs = list(zip(labels, map(float, found.confidences), strict=True))  # two classes may have one name
+    record["confidences"] = [{"class": label, "confidence": value} for label, value in pairs]
     with together(output) as folder:
         save(fooling_images(found, labels), folder / "fooling.png")
         file = folder / "fooling.npz"
         np.savez(file, images=found.images, confidences=found.confidences, history=found.history)
         (folder / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
         files = os.listdir(folder)
-    rows = [(label, f"{value:.2%}") for label, value in record["confidences"].items()]
+    rows = [(label, f"{value:.2%}") for label, value in pairs]
     screen.table(f"evolved images, {found.encoding}", ("class", "confidence"), rows, text=("class",))
     screen.say(f"median confidence {record['median_confidence']:.2%}")
     screen.say(_wrote(output, files))

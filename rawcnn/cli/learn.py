@@ -43,7 +43,7 @@ def train(
     adversarial: Annotated[
         float | None, typer.Option(help="Train on images that PGD attacks within this epsilon, of 1: 8/255 is 0.0314.")
     ] = None,
-    adversarial_steps: Annotated[int, typer.Option(help="Its steps.", min=1)] = 7,
+    adversarial_steps: Annotated[int | None, typer.Option(help="Its steps; 7 otherwise.", min=1)] = None,
     adversarial_step: Annotated[float | None, typer.Option(help="Their size; a quarter of epsilon otherwise.")] = None,
     precision: Precision = "float32",
     size: Size = None,
@@ -64,7 +64,9 @@ def train(
     adversary = None
     if adversarial is not None:
         step = adversarial / 4 if adversarial_step is None else adversarial_step
-        adversary = Adversary(adversarial, step, adversarial_steps)
+        adversary = Adversary(adversarial, step, adversarial_steps or 7)
+    elif adversarial_steps is not None or adversarial_step is not None:
+        raise ValueError("--adversarial-steps and --adversarial-step are those of --adversarial EPSILON; give it too")
     plan = prepare(
         model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
         adversary=adversary,

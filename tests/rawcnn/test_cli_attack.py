@@ -16,11 +16,11 @@ EXTRA = {
     "bim": (),
     "mi_fgsm": ("--steps", 3),
     "pgd": ("--steps", 3, "--set", "norm=l2", "--set", "restarts=2"),
-    "smallest": ("--set", "attack=pgd", "--set", "tolerance=0.05"),
+    "smallest": ("--steps", 3, "--set", "attack=pgd", "--set", "tolerance=0.05"),
     "deepfool": ("--set", "norm=linf"),
     "spatial": ("--set", "angles=3", "--set", "shifts=1"),
     "patch": ("--target", 3, "--steps", 5),
-    "substitute": ("--set", "rounds=1"),
+    "substitute": ("--set", "rounds=1", "--set", "attack=pgd", "--steps", 3),
 }
 
 
@@ -42,6 +42,8 @@ def test_every_attack_writes_its_files(rawcnn_command, digits_weights, levels_we
     record = json.loads(out)
     rows = record["accuracy_against_epsilon"]
     assert [row["epsilon"] for row in rows] == [0, 0.2] and record["images"] == rows[0]["images"] == 10
+    assert record["weights"] == weights.name and record["batch"] == 8
+    assert name != "pgd" or (record["restarts"], record["steps"], record["step"]) == (2, 3, "epsilon / 4")
     assert rows[1]["accuracy_after"] <= rows[0]["accuracy_after"] == rows[0]["accuracy_before"]
     assert json.loads((tmp_path / "out" / "attack.json").read_text()) == record
     made = {"patch": {"patch.png"}, "substitute": {"substitute.safetensors"}}.get(name, set())
@@ -97,13 +99,30 @@ WRONG = {
     "pixels, not levels": (("logit_pga", *DIGITS), "reads pixels, not levels"),
     "a method": (("spatial", *DIGITS, "--set", "method=best"), "expected one of grid, worst, first-order"),
     "another attack inside": (("smallest", *DIGITS, "--set", "attack=cw"), "expected fgsm or pgd"),
+    "another attack on a substitute": (
+        ("substitute", *DIGITS, "--set", "attack=cw", "--set", "rounds=1", "--epsilon", 0.1),
+        "expected one of fgsm, bim, mi_fgsm, pgd",
+    ),
+    "words for numbers": (("pgd", *DIGITS, "--set", "step=abc"), "step is 'abc'; expected a number"),
+    "a word for an angle": (("spatial", *DIGITS, "--set", "rotation=abc"), "rotation is 'abc'; expected a number"),
+    "one number for two": (("patch", *DIGITS, "--target", 3, "--set", "scale=0.5"), "scale is 0.5; expected two"),
+    "half a reservoir": (("substitute", *DIGITS, "--set", "reservoir=5"), "reservoir is 5; expected a round and"),
+    "a distance below zero": (("deepfool", *DIGITS, "--epsilon", -3), "epsilon is -3; expected"),
+    "a distance that is none": (("smallest", *DIGITS, "--epsilon", "nan"), "epsilon is nan; expected"),
     "evolve": (("evolve", "cifar_resnet20", "--set", "foo=1"), "evolve has no setting foo"),
+    "evolve from images": (("evolve", *DIGITS, "--target", 3), "leave out --data, --target"),
+    "evolve in another way": (("evolve", "cifar_resnet20", "--set", "encoding=foo"), "one of direct, cppn, gradient"),
+    "a rate that is none": (
+        ("evolve", "cifar_resnet20", "--set", "encoding=gradient", "--set", "rate=abc"),
+        "rate is 'abc'; expected a number",
+    ),
 }
 
 
 @pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
 def test_wrong_input_is_one_line_and_code_2(rawcnn_command, tmp_path, words, message):
-    code, out, err = rawcnn_command("attack", *words, "--count", 4, "--output", tmp_path / "out")
+    few = () if words[0] == "evolve" else ("--count", 4)
+    code, out, err = rawcnn_command("attack", *words, *few, "--output", tmp_path / "out")
     assert code == 2 and message in err.strip().splitlines()[-1] and "Traceback" not in err
     assert not out.strip() and not list((tmp_path / "out").glob("*"))
 
@@ -128,3 +147,5 @@ def test_adversarial_training(rawcnn_command, tmp_path):
     assert code == 2 and "adversary" in err.splitlines()[-1]  # another run is in the folder
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial", 8, "--output", tmp_path / "other")
     assert code == 2 and "epsilon is 8" in err.splitlines()[-1]
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial-steps", 3, "--output", tmp_path / "other")
+    assert code == 2 and "give it too" in err.splitlines()[-1]

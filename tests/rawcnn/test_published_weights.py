@@ -100,7 +100,7 @@ def photographs(size: int) -> tf.Tensor:
 
 
 def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:  # filters want no gradients
         tape.watch(images)
         loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(function(images), tf.float32), tf.constant([3])))
     return tape.gradient(loss, images)
