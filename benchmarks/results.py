@@ -1,8 +1,8 @@
 """What was measured, on what: result files, and the documents' tables that are made from them.
 
 A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, device, versions, commit, command,
-settings and figures. `python -m benchmarks.results README.md docs/kernels.md docs/networks.md` writes anew what stands
-between the comment lines
+settings and figures; of a path outside of the folder in which the command ran, the last name.
+`python -m benchmarks.results README.md docs/kernels.md docs/networks.md` writes anew what stands between the comments
 
     <!-- race table -->
     <!-- end of race table -->

@@ -17,6 +17,7 @@ from rawcnn.cli.options import (
     Weights,
     load_data,
     network_for,
+    without_folders,
     writable,
 )
 from rawcnn.console import Screen
@@ -116,7 +117,10 @@ def _race_attacks(
         if len(found.labels) != network.classes:
             raise ValueError(f"{data} has {len(found.labels)} classes; expected the {network.classes} of the network")
         images, labels = found.arrays("test")
-    named = {"weights": weights.name if weights else f"drawn, seed {seed}", "data": data or f"noise, seed {seed}"}
+    named = {
+        "weights": weights.name if weights else f"drawn, seed {seed}",
+        "data": without_folders(data) if data else f"noise, seed {seed}",
+    }
     with screen.bar("racing") as told:
 
         def progress(what: str, done: int, total: int) -> None:
@@ -169,7 +173,7 @@ def benchmark(
 
     screen = Screen(as_json)
     names = models or list(MODELS)
-    command = "rawcnn " + " ".join(sys.argv[1:])
+    command = " ".join(["rawcnn", *map(without_folders, sys.argv[1:])])
     if names[0] == "attacks":
         _race_attacks(screen, names[1:], weights, data, rounds, seed, output, command)
         return

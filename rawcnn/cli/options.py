@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +76,14 @@ def settings_of(options: Sequence[str] | None, what: str = "--option", such_as: 
         except (ValueError, SyntaxError):
             settings[name] = value
     return settings
+
+
+def without_folders(word: str) -> str:
+    """A word of a command as a record keeps it: of a path outside of this folder the last name, folder:/a/b → folder:b.
+
+    Where things lie on a machine is nobody else's.
+    """
+    return re.sub(r"(^|[:=])(?:~|\.\.|)/(?:.*/)?(?=[^/]+/?$)", r"\1", word)
 
 
 def check_split(split: str) -> None:

@@ -17,6 +17,7 @@ from benchmarks.kernels_race import Case, KernelResult
 from benchmarks.race import RaceResult
 from benchmarks.timing import Timing
 from benchmarks.visualize_race import VisualizeResult
+from rawcnn.cli.options import without_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "docs/attacks.md", "docs/kernels.md", "docs/networks.md", "docs/visualization.md")
@@ -206,3 +207,9 @@ def test_a_network_is_built_in_a_process_of_its_own(file):
 
 def test_every_network_was_built():
     assert {r["settings"]["build"] for r in results.read() if "build" in r["settings"]} == set(rawcnn.MODELS)
+
+
+def test_no_record_names_a_folder_of_a_machine():
+    for record in results.read(ROOT / "benchmarks" / "results"):
+        words = [*record["command"].split(), *(v for v in record["settings"].values() if isinstance(v, str))]
+        assert [word for word in words if without_folders(word) != word] == []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rawcnn.cli.options import without_folders
 from rawcnn.recipes import RECIPES
 from rawcnn.weights import describe
 
@@ -220,3 +221,20 @@ def test_loss_that_is_no_number_stops_with_a_line(rawcnn_command, tmp_path):
     code, _, err = rawcnn_command(*words)
     assert code == 2 and "the loss is" in err and "--rate" in err
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "word, kept",
+    [
+        ("/a/b c/w.npz", "w.npz"),
+        ("../a/w.npz", "w.npz"),
+        ("~/w.npz", "w.npz"),
+        ("folder:/a/cifar10/", "folder:cifar10/"),
+        ("--weights=/a/w.npz", "--weights=w.npz"),
+        ("benchmarks/results/races.jsonl", "benchmarks/results/races.jsonl"),
+        ("folder:cifar10", "folder:cifar10"),
+        ("--rounds", "--rounds"),
+    ],
+)
+def test_a_record_keeps_no_folders_of_this_machine(word, kept):
+    assert without_folders(word) == kept
