@@ -6,7 +6,9 @@ People read stdout; with `--json` it holds JSON alone. Settings, bars and errors
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +18,41 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Told = Callable[..., None]
+
+
+class Interrupts:
+    """Ctrl-C that is not lost: Python drops a KeyboardInterrupt that is raised within a destructor or a callback of C.
+
+    The signal raises at once, as ever, and is remembered; every progress bar asks at its next step.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """For the length of a command, where Python would raise at Ctrl-C at all."""
+        self.pressed = False
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signal.signal(signal.SIGINT, self._press)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def check(self) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+
+    def _press(self, *_: object) -> None:
+        self.pressed = True
+        raise KeyboardInterrupt
+
+
+interrupts = Interrupts()
 
 
 class Screen:
@@ -75,6 +112,7 @@ class Screen:
             task = progress.add_task(escape(description), total=None, text="")
 
             def told(done: int, total: int, text: str = "") -> None:
+                interrupts.check()
                 progress.update(task, completed=done, total=total, text=escape(text))
 
             yield told

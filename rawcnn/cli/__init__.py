@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import typer
 
 from rawcnn.cli import attack, files, learn, look, optimized, pages, pictures, ship, study
-from rawcnn.console import fail
+from rawcnn.console import fail, interrupts
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped
@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with _quiet_stderr():
                 import tensorflow as tf
             tf.get_logger().setLevel("ERROR")  # a network that is compiled for another picture is no cause for warning
-        code = app(words, standalone_mode=False)
+        with interrupts.remembered():
+            code = app(words, standalone_mode=False)
         if code == INTERRUPTED:  # Typer catches Ctrl-C itself
             raise KeyboardInterrupt
         sys.exit(code)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from rawcnn.cli.options import without_folders
+from rawcnn.console import Screen, interrupts
 from rawcnn.recipes import RECIPES
 from rawcnn.weights import describe
 
@@ -186,6 +187,23 @@ def test_interrupted_training_says_how_to_go_on(tmp_path):
         _, err = process.communicate()
     assert process.returncode == 130 and "goes on from its last epoch" in err and "Traceback" not in err
     assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_dropped_stops_at_the_next_step(monkeypatch):
+    """What a destructor raises is only printed by Python: a Ctrl-C at that moment was lost."""
+
+    class Doomed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+    with interrupts.remembered(), Screen(as_json=True).bar("work") as told:
+        told(1, 3)
+        Doomed()
+        with pytest.raises(KeyboardInterrupt):
+            told(2, 3)
+    interrupts.pressed = False
 
 
 @pytest.mark.slow

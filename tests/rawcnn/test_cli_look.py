@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +34,17 @@ def test_attack(rawcnn_command, digits_weights, tmp_path, name):
     assert min(picture_size(tmp_path / "out" / "examples.png")) > 300
 
 
-def test_benchmark(rawcnn_command, tmp_path):
+def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
     file = tmp_path / "races.jsonl"
     words = ("benchmark", "cifar_resnet20", "--size", 8, "--batch", 2, "--rounds", 2, "--job", "inference")
     words += ("--contestant", "rawcnn graph", "--contestant", "keras default", "--output", file, "--json")
+    monkeypatch.setattr(sys, "argv", ["/bin/rawcnn", *map(str, words)])
     code, out, err = rawcnn_command(*words)
     assert code == 0, err
     assert json.loads(out)["races"][0]["figures"]["ratio"] > 0
     (record,) = results.read(tmp_path)
-    assert record["settings"]["model"] == "cifar_resnet20" and record["command"].startswith("rawcnn ")
+    assert record["settings"]["model"] == "cifar_resnet20"
+    assert record["command"].startswith("rawcnn benchmark cifar_resnet20") and str(tmp_path) not in record["command"]
 
 
 def test_benchmark_appends_where_the_tables_are_made_from():
