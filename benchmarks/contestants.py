@@ -1,6 +1,6 @@
 """Who races: the same job done by rawcnn and by Keras, each in the ways that its users have.
 
-    rawcnn graph, xla              the plain function, compiled as a TensorFlow graph or by XLA
+    rawcnn graph, mixed, xla       the plain function, compiled as `rawcnn.compile` says
     keras default, jit, no jit     predict_on_batch or train_on_batch; jit_compile is "auto", True, False
     keras function, function xla   a tf.function written by hand around the Keras model; in training with its own tape
                                    and momentum, without Keras's trainer
@@ -24,10 +24,11 @@ from benchmarks.keras_twin import copy_weights, twin_variables
 from rawcnn.compile import choose, compiled
 from rawcnn.network import Network
 from rawcnn.recipes import Recipe
-from rawcnn.train import update
+from rawcnn.step import State, step_of
 
 NAMES = (
     "rawcnn graph",
+    "rawcnn mixed",
     "rawcnn xla",
     "keras default",
     "keras jit",
@@ -99,26 +100,13 @@ def _raw_step(setup: Setup, name: str, how: str) -> Contestant:
     """The step of `rawcnn train`, as the command runs it, without augmentation and weight decay."""
     network, images, labels = setup.network, setup.images, setup.labels
     recipe = Recipe("race", "ours", batch=len(images), epochs=1, rate=RATE, momentum=MOMENTUM)
-    slots = {
-        f"{path}/velocity": tf.Variable(tf.zeros(v.shape), trainable=False)
-        for path, v in network.trained_variables.items()
-    }
-
-    def step(images, labels, seed, rate):
-        variables = {path: tf.convert_to_tensor(v) for path, v in network.variables.items()}
-        velocities = {slot: tf.convert_to_tensor(v) for slot, v in slots.items()}
-        new, new_slots, _, metrics = update(network, recipe, variables, velocities, {}, images, labels, seed, rate)
-        for owned, changed in ((network.variables, new), (slots, new_slots)):
-            for key, value in changed.items():
-                owned[key].assign(value)
-        return metrics["loss"]
-
-    function = compiled(step, choose(how))
+    state = State.begin(network, recipe)
+    function = step_of(network, recipe, state, choose(how))
     seed, rate = tf.constant([0, 0]), tf.constant(RATE)
     return Contestant(
         name,
-        lambda: function(images, labels, seed, rate).numpy(),
-        lambda: {path: slots[f"{path}/velocity"].numpy() / RATE for path in network.trained_variables},
+        lambda: function(images, labels, seed, rate)["loss"].numpy(),
+        lambda: {path: -state.slots[f"{path}/velocity"].numpy() / RATE for path in network.trained_variables},
     )
 
 

@@ -96,16 +96,20 @@ def commit(folder: Path | None = None) -> str | None:
 # Files -----------------------------------------------------------------------------------------------------------
 
 
-def record(result: Result, command: str) -> Record:
-    """One result with all that one must know to repeat it."""
+def about(command: str) -> Record:
+    """All that one must know to repeat what is measured now."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(),
         "versions": versions(),
         "commit": commit(),
         "command": command,
-        **result.to_json(),
     }
+
+
+def record(result: Result, command: str) -> Record:
+    """One result with all that one must know to repeat it."""
+    return {**about(command), **result.to_json()}
 
 
 def append(results: Sequence[Result], command: str, path: Path) -> list[Record]:

@@ -24,6 +24,7 @@ from kernels.activation import (
     softmax_gradient,
     softmax_reference,
 )
+from kernels.choice import compiled_by
 from kernels.combine import (
     concatenate,
     concatenate_cost,
@@ -173,6 +174,7 @@ __all__ = [
     "batch_normalization_training",
     "batch_normalization_training_reference",
     "blur_matrix",
+    "compiled_by",
     "concatenate",
     "concatenate_cost",
     "concatenate_gradient",

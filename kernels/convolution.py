@@ -8,21 +8,25 @@ Lavin & Gray (2016) for Winograd's minimal filtering (`kernels.winograd`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from kernels.choice import measured, shape_name
 from kernels.cost import Cost
 from kernels.geometry import (
     Padding,
     Pair,
+    crop_image,
     crop_or_pad,
     output_size,
     pad_image,
     padding_word,
     pair,
+    place_view,
     spread,
     window_padding,
     window_views,
@@ -79,8 +83,9 @@ def conv2d(
     """Convolve x [B,H,W,C] with filters [kh,kw,C/groups,Cout] → [B,H',W',Cout].
 
     `algorithm`: "nn" (tf.nn.conv2d), "im2col" (patches, then one matmul), "shifted" (one matmul a filter tap),
-    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), or "auto", today "nn". All agree; only rounding and speed differ.
-    Raises ValueError for shapes or settings that do not fit together.
+    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), or "auto": for the output and for each gradient the form that was
+    the fastest on such a shape (`kernels.choice`). All agree; only rounding and speed differ. Raises ValueError for
+    shapes or settings that do not fit together.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     _check(x, filters, groups)
@@ -88,7 +93,7 @@ def conv2d(
         raise ValueError(f"algorithm is {algorithm!r}; expected one of {', '.join(ALGORITHMS)}")
     if None not in x.shape[1:3]:
         output_size(padding, x.shape[1:3], tuple(filters.shape[:2]), stride, dilation)  # says if it does not fit
-    elif ALGORITHMS[algorithm] is not _nn:
+    elif algorithm not in ("auto", "nn"):
         raise ValueError(f'x has shape {x.shape}; only algorithm "nn" takes images of unknown size')
     return ALGORITHMS[algorithm](x, filters, stride, padding, dilation, groups)
 
@@ -110,6 +115,34 @@ def _check_groups(groups: int, channels: int, out_channels: int) -> None:
             f"groups is {groups!r}; expected a divisor of the {channels} input channels and of the "
             f"{out_channels} output channels"
         )
+
+
+def _auto(x, filters, stride, padding, dilation, groups):
+    """The forms that were measured to be the fastest; where that is TensorFlow's for all three, its own gradient."""
+    kernel = tuple(filters.shape[:2])
+    if groups > 1 or dilation != (1, 1) or None in x.shape[1:3]:
+        return _nn(x, filters, stride, padding, dilation, groups)
+    sides = output_size(padding, x.shape[1:3], kernel, stride)
+    pixels = prod(sides) * x.shape[0] if x.shape[0] else None
+    forms = {job: measured(job, x.dtype, shape_name(filters.shape, stride), pixels, "nn") for job in JOBS}
+    if set(forms.values()) == {"nn"}:
+        return _nn(x, filters, stride, padding, dilation, groups)
+
+    @tf.custom_gradient
+    def convolution(x, filters):
+        y = ALGORITHMS[forms["conv2d"]](x, filters, stride, padding, dilation, groups)
+
+        def gradients(dy):
+            dy = tf.ensure_shape(dy, y.shape)  # which a graph may have lost on the way
+            settings = stride, padding, dilation, groups
+            return (
+                conv2d_input_gradient(dy, filters, x.shape[1:3], *settings, forms["conv2d input gradient"]),
+                conv2d_filter_gradient(x, dy, kernel, *settings, forms["conv2d filter gradient"]),
+            )
+
+        return y, gradients
+
+    return convolution(x, filters)
 
 
 def _nn(x, filters, stride, padding, dilation, groups):
@@ -154,17 +187,26 @@ def _views(x, kernel, stride, padding, dilation):
 
 
 def _grouped(matrix: tf.Tensor, groups: int) -> tf.Tensor:
-    """[N,K,G·D] → [G,N,K·D]: one matrix a group, its columns ordered (tap, channel)."""
+    """[N,K,G·D] → [G,N,K·D]: one matrix a group, its columns ordered (tap, channel). A single group is [N,K·D]."""
     _, taps, channels = matrix.shape
+    if groups == 1:
+        return tf.reshape(matrix, (-1, taps * channels))
     matrix = tf.reshape(matrix, (-1, taps, groups, channels // groups))
     return tf.reshape(tf.transpose(matrix, (2, 0, 1, 3)), (groups, -1, taps * channels // groups))
 
 
 def _grouped_filters(filters: tf.Tensor, groups: int) -> tf.Tensor:
-    """[kh,kw,C/G,Cout] → [G,kh·kw·C/G,Cout/G]."""
+    """[kh,kw,C/G,Cout] → [G,kh·kw·C/G,Cout/G], of a single group [kh·kw·C,Cout]."""
     kh, kw, depth, out = filters.shape
+    if groups == 1:
+        return tf.reshape(filters, (-1, out))
     filters = tf.reshape(filters, (kh * kw * depth, groups, out // groups))
     return tf.transpose(filters, (1, 0, 2))
+
+
+def _ungrouped(y: tf.Tensor) -> tf.Tensor:
+    """[G,N,Cout/G] → [N,G,Cout/G]; [N,Cout] stays."""
+    return y if y.shape.rank == 2 else tf.transpose(y, (1, 0, 2))
 
 
 def _im2col(x, filters, stride, padding, dilation, groups):
@@ -173,7 +215,7 @@ def _im2col(x, filters, stride, padding, dilation, groups):
     patches = tf.stack(views, axis=3)  # [B,H',W',kh·kw,C]
     patches = tf.reshape(patches, (-1, len(views), x.shape[-1]))  # [N,kh·kw,C], N = B·H'·W'
     y = tf.matmul(_grouped(patches, groups), _grouped_filters(filters, groups))  # [G,N,Cout/G]
-    return tf.reshape(tf.transpose(y, (1, 0, 2)), (-1, height, width, filters.shape[-1]))
+    return tf.reshape(_ungrouped(y), (-1, height, width, filters.shape[-1]))
 
 
 def _shifted(x, filters, stride, padding, dilation, groups):
@@ -186,11 +228,11 @@ def _shifted(x, filters, stride, padding, dilation, groups):
         weights = filters[tap // kw : tap // kw + 1, tap % kw : tap % kw + 1]
         term = tf.matmul(rows, _grouped_filters(weights, groups))  # [G,N,Cout/G]
         total = term if total is None else total + term
-    return tf.reshape(tf.transpose(total, (1, 0, 2)), (-1, height, width, out_channels))
+    return tf.reshape(_ungrouped(total), (-1, height, width, out_channels))
 
 
 ALGORITHMS = {
-    "auto": _nn,
+    "auto": _auto,
     "nn": _nn,
     "im2col": _im2col,
     "shifted": _shifted,
@@ -252,16 +294,28 @@ def conv2d_input_gradient(
     padding: Padding = "SAME",
     dilation: Pair = 1,
     groups: int = 1,
+    algorithm: str = "flipped",
 ) -> tf.Tensor:
     """∂L/∂x [B,H,W,C] from ∂L/∂y [B,H',W',Cout]; `input_size` is (H, W). Differentiable again.
 
-    Raises ValueError for shapes or settings that do not fit together, and for an unknown size.
+    `algorithm`: "flipped" (the convolution above), "shifted" (one matmul a tap, each put where the tap was), "nn"
+    (TensorFlow's own, of one group without dilation). Raises ValueError for shapes or settings that do not fit
+    together, and for an unknown size.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     kh, kw, depth, out = filters.shape
     _check_groups(groups, depth * groups, out)
     gradient = _fitting(gradient, out, input_size, (kh, kw), stride, padding, dilation)
     pads = window_padding(padding, input_size, (kh, kw), stride, dilation)
+    if _gradient_form(algorithm, INPUT_GRADIENTS, groups, dilation) == "shifted":
+        return _shifted_input_gradient(gradient, filters, input_size, stride, pads, dilation, groups)
+    if algorithm == "nn":
+        padded = [length + sum(pad) for length, pad in zip(input_size, pads, strict=True)]
+        whole = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=(tf.shape(gradient)[0], *padded, depth), filter=filters, out_backprop=gradient,
+            strides=(1, *stride, 1), padding="VALID",
+        )  # fmt: skip
+        return crop_image(tf.ensure_shape(whole, (gradient.shape[0], *padded, depth)), pads)
     dense = spread(gradient, stride)  # [B,(H'−1)s+1,(W'−1)s+1,Cout]
     rows, columns = (
         ((taps - 1) * gap - before, wanted + before - length)
@@ -275,6 +329,29 @@ def conv2d_input_gradient(
     return conv2d(dense, flipped, 1, "VALID", dilation, groups)
 
 
+def _gradient_form(algorithm: str, known: Sequence[str], groups: int, dilation: tuple[int, int]) -> str:
+    if algorithm not in known:
+        raise ValueError(f"algorithm is {algorithm!r}; expected one of {', '.join(known)}")
+    if algorithm == "nn" and (groups > 1 or dilation != (1, 1)):
+        raise ValueError('algorithm "nn" has gradients for one group without dilation only')
+    return algorithm
+
+
+def _shifted_input_gradient(gradient, filters, input_size, stride, pads, dilation, groups):
+    """The adjoint of `_shifted`."""
+    kh, kw, depth, _ = filters.shape
+    size = [length + sum(pad) for length, pad in zip(input_size, pads, strict=True)]
+    rows = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]
+    total = None
+    for tap in product(range(kh), range(kw)):
+        weights = _grouped_filters(filters[tap[0] : tap[0] + 1, tap[1] : tap[1] + 1], groups)
+        view = _ungrouped(tf.matmul(rows, weights, transpose_b=True))
+        view = tf.reshape(view, (-1, *gradient.shape[1:3], depth * groups))
+        placed = place_view(view, tap, stride, dilation, size)
+        total = placed if total is None else total + placed
+    return crop_image(total, pads)
+
+
 def conv2d_filter_gradient(
     x: tf.Tensor,
     gradient: tf.Tensor,
@@ -283,20 +360,28 @@ def conv2d_filter_gradient(
     padding: Padding = "SAME",
     dilation: Pair = 1,
     groups: int = 1,
+    algorithm: str = "shifted",
 ) -> tf.Tensor:
     """∂L/∂w [kh,kw,C/groups,Cout] from x [B,H,W,C] and ∂L/∂y [B,H',W',Cout]. Differentiable again.
 
-    Raises ValueError for shapes or settings that do not fit together, and for an unknown size.
+    `algorithm`: "shifted" (the matmuls above), "nn" (TensorFlow's own, of one group without dilation). Raises
+    ValueError for shapes or settings that do not fit together, and for an unknown size.
     """
     (kh, kw), stride, dilation = pair(filter_size, "filter_size"), pair(stride, "stride"), pair(dilation, "dilation")
     _check_groups(groups, x.shape[-1], gradient.shape[-1])
     gradient = _fitting(gradient, gradient.shape[-1], x.shape[1:3], (kh, kw), stride, padding, dilation)
+    if _gradient_form(algorithm, FILTER_GRADIENTS, groups, dilation) == "nn":
+        padded = pad_image(x, window_padding(padding, x.shape[1:3], (kh, kw), stride, dilation))
+        sizes = kh, kw, x.shape[-1], gradient.shape[-1]
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=padded, filter_sizes=sizes, out_backprop=gradient, strides=(1, *stride, 1), padding="VALID"
+        )
     views, _ = _views(x, (kh, kw), stride, padding, dilation)
     dy = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]
     taps = []
     for view in views:
         rows = _grouped(tf.reshape(view, (-1, 1, x.shape[-1])), groups)  # [G,N,C/G]
-        taps.append(tf.transpose(tf.matmul(rows, dy, transpose_a=True), (1, 0, 2)))  # [C/G,G,Cout/G]
+        taps.append(_ungrouped(tf.matmul(rows, dy, transpose_a=True)))  # [C/G,G,Cout/G]
     return tf.reshape(tf.stack(taps), (kh, kw, x.shape[-1] // groups, gradient.shape[-1]))
 
 
@@ -308,6 +393,16 @@ def _fitting(gradient, channels, input_size, kernel, stride, padding, dilation) 
             f"an image of {tuple(input_size)} convolves to {expected[1:]}; got {tuple(gradient.shape[1:])}"
         )
     return tf.ensure_shape(gradient, expected)
+
+
+INPUT_GRADIENTS = ("flipped", "shifted", "nn")
+FILTER_GRADIENTS = ("shifted", "nn")
+# What "auto" chooses a form for, among these.
+JOBS: dict[str, Sequence[str]] = {
+    "conv2d": tuple(name for name in ALGORITHMS if name != "auto"),
+    "conv2d input gradient": INPUT_GRADIENTS,
+    "conv2d filter gradient": FILTER_GRADIENTS,
+}
 
 
 # 5. Cost ----------------------------------------------------------------------------------------------------

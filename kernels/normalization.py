@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from kernels.choice import measured, pixels_of
 from kernels.cost import Cost, elementwise_cost
 
 # 1. Equation ------------------------------------------------------------------------------------------------
@@ -112,15 +113,17 @@ def batch_normalization_training(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """[B,H,W,C] → (y [B,H,W,C], mean [C], unbiased variance [C]).
 
-    Forms: "fused" (auto) is TensorFlow's, which has no float64; "explicit" (auto for float64) writes the
-    equation; "matmul" takes the sums as products with a vector of ones, forward and backward, which XLA
-    compiles to faster code for the CPU than reductions. On GPUs such products may round to TF32.
-    Raises ValueError for "fused" in float64, and for x that is not [B,H,W,C].
+    Forms, of which "auto" takes the one that was measured to be the fastest: "fused" is TensorFlow's, which has no
+    float64; "explicit" (auto for float64) writes the equation; "matmul" takes the sums as products with a vector of
+    ones, forward and backward, which XLA compiles to faster code for the CPU than reductions. On GPUs such products may
+    round to TF32. Raises ValueError for "fused" in float64, and for x that is not [B,H,W,C].
     """
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
     forms = ("explicit", "matmul") if x.dtype == tf.float64 else ("fused", "explicit", "matmul")
     form = _form(algorithm, x, *forms)
+    if algorithm == "auto":
+        form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), form)
     scale, offset = _parameters(x, scale=scale, offset=offset)[2:]
 
     if form == "fused":  # returns the unbiased variance, and has no gradient through the statistics

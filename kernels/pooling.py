@@ -18,6 +18,7 @@ from math import prod
 import numpy as np
 import tensorflow as tf
 
+from kernels.choice import measured, pixels_of, shape_name
 from kernels.cost import Cost, elementwise_cost
 from kernels.geometry import (
     Padding,
@@ -116,12 +117,14 @@ def global_average_pool_reference(x) -> np.ndarray:
 
 
 def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto") -> tf.Tensor:
-    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" (auto) is tf.nn's; "shifted" compares kh·kw views.
+    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" is tf.nn's; "shifted" compares kh·kw views; "auto" as measured.
 
     With its gradient, "nn" is faster in a plain graph on the CPU, "shifted" far faster under XLA.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
     form = _form(algorithm, "nn", "shifted")
+    if algorithm == "auto" and x.shape.rank == 4:
+        form = measured("max_pool", x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), form)
     if form == "nn" and padding == "SAME":
         return tf.nn.max_pool2d(x, window, stride, "SAME")
     pads = _pool_padding(_image_size(x), window, stride, padding)

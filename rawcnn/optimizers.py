@@ -2,15 +2,16 @@
 
 w the variable, g its gradient (weight decay included), η the rate, v the velocity, m the momentum:
 
-    momentum          v ← m·v + η·g     w ← w − v         Krizhevsky et al. 2012, section 5
+    momentum          v ← m·v − η·g     w ← w + v         Krizhevsky et al. 2012, section 5
     momentum_outside  v ← m·v + g       w ← w − η·v       torch.optim.SGD, tf.raw_ops.ResourceApplyMomentum
     rmsprop           s ← d·s + (1 − d)·g²   v ← m·v + η·g/√(s + ε)   w ← w − v   Tieleman & Hinton 2012
     adam              a ← c·a + (1 − c)·g    s ← d·s + (1 − d)·g²   w ← w − η·â/(√ŝ + ε)   Kingma & Ba 2015
 
-With a constant rate the first two are one rule (the velocities differ by the factor η); when the rate drops,
+With a constant rate the first two are one rule (the velocities differ by the factor −η); when the rate drops,
 the first one still takes large steps until its old velocity has died away, the second slows down at once.
 
-All functions are pure: tensors in, tensors out. The training step owns the variables and assigns.
+The rules are pure functions: tensors in, tensors out. Beside each stands TensorFlow's kernel of the same rule, which
+reads every number once and changes the variable in its place: what a training step takes outside of XLA.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def momentum(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The rate inside the velocity, as in AlexNet → (variable, velocity).
 
-    Nesterov steps from where the velocity is about to carry the variable: w ← w − (m·v + η·g) with the new v
+    Nesterov steps from where the velocity is about to carry the variable: w ← w + m·v − η·g with the new v
     (Sutskever et al. 2013, in the form of Bengio et al. 2012).
     """
     step = tf.cast(rate, variable.dtype) * gradient
-    velocity = momentum * velocity + step
-    return variable - (momentum * velocity + step if nesterov else velocity), velocity
+    velocity = momentum * velocity - step
+    return variable + (momentum * velocity - step if nesterov else velocity), velocity
 
 
 def momentum_outside(
@@ -135,6 +136,31 @@ def moving_average(
     return average - (1 - rate) * (average - value)
 
 
+def _momentum_in_place(variable, gradient, velocity, rate, momentum, nesterov=False) -> None:
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum, use_nesterov=nesterov
+    )
+
+
+def _momentum_outside_in_place(variable, gradient, velocity, rate, momentum) -> None:
+    tf.raw_ops.ResourceApplyMomentum(
+        var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum
+    )
+
+
+def _rmsprop_in_place(variable, gradient, mean_square, velocity, rate, momentum, decay, epsilon) -> None:
+    tf.raw_ops.ResourceApplyRMSProp(
+        var=variable.handle,
+        ms=mean_square.handle,
+        mom=velocity.handle,
+        lr=rate,
+        rho=decay,
+        momentum=momentum,
+        epsilon=epsilon,
+        grad=gradient,
+    )
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """An update rule and the slots it keeps beside each variable."""
@@ -143,14 +169,20 @@ class Optimizer:
     slots: Mapping[str, float]  # slot → the value all its elements start at; shape and dtype of the variable
     update: Callable[[tf.Tensor, tf.Tensor, Slots, tf.Tensor], tuple[tf.Tensor, Slots]]
     """update(variable, gradient, slots, rate) → (variable, slots)"""
+    update_in_place: Callable[[tf.Variable, tf.Tensor, Mapping[str, tf.Variable], tf.Tensor], None]
+    """The same on variables, by one kernel of TensorFlow's."""
 
 
-# name → (rule, the slots it takes and gives between the gradient and the rate, with their first value)
-RULES: dict[str, tuple[Callable, dict[str, float]]] = {
-    "momentum": (momentum, {"velocity": 0.0}),
-    "momentum_outside": (momentum_outside, {"velocity": 0.0}),
-    "nesterov": (partial(momentum, nesterov=True), {"velocity": 0.0}),
-    "rmsprop": (rmsprop, {"mean_square": 1.0, "velocity": 0.0}),
+# name → (rule, the same in place, the slots that both take between the gradient and the rate, with their first value)
+RULES: dict[str, tuple[Callable, Callable, dict[str, float]]] = {
+    "momentum": (momentum, _momentum_in_place, {"velocity": 0.0}),
+    "momentum_outside": (momentum_outside, _momentum_outside_in_place, {"velocity": 0.0}),
+    "nesterov": (
+        partial(momentum, nesterov=True),
+        partial(_momentum_in_place, nesterov=True),
+        {"velocity": 0.0},
+    ),
+    "rmsprop": (rmsprop, _rmsprop_in_place, {"mean_square": 1.0, "velocity": 0.0}),
 }
 
 
@@ -158,12 +190,14 @@ def optimizer(name: str, momentum: float = 0.9, decay: float = 0.9, epsilon: flo
     """The rule of this name; `decay` and `epsilon` are RMSProp's. Raises ValueError for an unknown name."""
     if name not in RULES:
         raise ValueError(f"optimizer is {name!r}; expected one of {', '.join(RULES)}")
-    rule, slots = RULES[name]
-    constants = {"decay": decay, "epsilon": epsilon} if name == "rmsprop" else {}
+    rule, in_place, slots = RULES[name]
+    constants = {"momentum": momentum} | ({"decay": decay, "epsilon": epsilon} if name == "rmsprop" else {})
 
     def update(variable, gradient, old, rate):
-        values = [old[slot] for slot in slots]
-        variable, *values = rule(variable, gradient, *values, rate, momentum=momentum, **constants)
+        variable, *values = rule(variable, gradient, *(old[slot] for slot in slots), rate, **constants)
         return variable, dict(zip(slots, values, strict=True))
 
-    return Optimizer(name, slots, update)
+    def update_in_place(variable, gradient, owned, rate):
+        in_place(variable, gradient, *(owned[slot] for slot in slots), rate, **constants)
+
+    return Optimizer(name, slots, update, update_in_place)

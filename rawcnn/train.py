@@ -1,8 +1,7 @@
-"""Training: one compiled step, written out, and the loop around it.
+"""Training: the loop around the step of `rawcnn.step`.
 
-The step is a pure function of tensors: (variables, slots, averages, batch) → their new values. `Training` owns the
-variables, assigns, and writes checkpoints from which a run goes on exactly: order of images, crops and dropout are
-functions of (seed, epoch, step) alone.
+`Training` owns the variables and writes checkpoints from which a run goes on exactly: order of images, crops and
+dropout are functions of (seed, epoch, step) alone.
 """
 
 from __future__ import annotations
@@ -17,18 +16,13 @@ from textwrap import shorten
 
 import tensorflow as tf
 
-import kernels
-from rawcnn.augment import augment
-from rawcnn.compile import choose, compiled
+from rawcnn.compile import choose
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Evaluation, counting_step, evaluate
 from rawcnn.network import Network
-from rawcnn.optimizers import clip_by_global_norm, global_norm, moving_average, optimizer
 from rawcnn.recipes import Plateau, Recipe, learning_rate
+from rawcnn.step import Adversary, State, Tensors, step_of
 
-Tensors = dict[str, tf.Tensor]
-# (model, images [B,H,W,3], labels [B], seed [2]) → images that the step trains on instead: `rawcnn.attacks.Adversary`.
-Adversary = Callable[[Callable, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
 
 
@@ -38,67 +32,6 @@ class TrainingFailed(RuntimeError):
 
 class OtherRun(ValueError):
     """A checkpoint was made with other settings."""
-
-
-def decays(path: str) -> bool:
-    """Weight decay holds filters and weights down; biases and batch norm's scale and offset stay free."""
-    return path.endswith(("/filters", "/weights"))
-
-
-def gradients(
-    network: Network, recipe: Recipe, variables: Mapping[str, tf.Tensor], images: tf.Tensor, labels: tf.Tensor, seed
-) -> tuple[Tensors, Tensors, Tensors]:
-    """(gradients by path, new batch-norm averages by path, metrics) of one batch."""
-    trained = {path: variables[path] for path in network.trained_variables}
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(trained)
-        forward = network.walk({**variables, **trained}, images, train=True, seed=seed)
-        loss = tf.reduce_mean(kernels.cross_entropy(forward.logits, labels, recipe.label_smoothing))
-        objective = loss
-        for name in network.auxiliary:
-            logits = tf.cast(forward.activations[name], tf.float32)
-            objective += recipe.auxiliary_weight * tf.reduce_mean(kernels.cross_entropy(logits, labels))
-    slopes = tape.gradient(objective, trained)
-    if recipe.weight_decay:
-        slopes = {path: g + recipe.weight_decay * trained[path] if decays(path) else g for path, g in slopes.items()}
-    right = tf.argmax(forward.logits, axis=1, output_type=tf.int32) == tf.cast(labels, tf.int32)
-    return slopes, forward.statistics, {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
-
-
-def update(
-    network: Network,
-    recipe: Recipe,
-    variables: Mapping[str, tf.Tensor],
-    slots: Mapping[str, tf.Tensor],
-    averages: Mapping[str, tf.Tensor],
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    seed: tf.Tensor,
-    rate: tf.Tensor,
-    adversary: Adversary | None = None,
-) -> tuple[Tensors, Tensors, Tensors, Tensors]:
-    """One step as a pure function: (new variables, new slots, new averages, metrics).
-
-    `seed` is an int tensor [2], (seed, step); images are as the data set gives them: the step augments.
-    """
-    rule = optimizer(recipe.optimizer, recipe.momentum, recipe.decay, recipe.epsilon)
-    images = augment(images, seed, recipe.augmentation)
-    if adversary:
-        images = adversary(lambda x: network.walk(variables, x).logits, images, labels, seed)
-    slopes, new, metrics = gradients(network, recipe, variables, images, labels, seed)
-    new = dict(new)
-    metrics["gradient_norm"] = global_norm(list(slopes.values()))
-    if recipe.clip is not None:
-        clipped, _ = clip_by_global_norm(list(slopes.values()), recipe.clip)
-        slopes = dict(zip(slopes, clipped, strict=True))
-    new_slots: Tensors = {}
-    for path, slope in slopes.items():
-        mine = {slot: slots[f"{path}/{slot}"] for slot in rule.slots}
-        new[path], changed = rule.update(variables[path], slope, mine, rate)
-        new_slots |= {f"{path}/{slot}": value for slot, value in changed.items()}
-    decay = recipe.average or 0.0
-    new_averages = {path: moving_average(a, new[path], decay, seed[1]) for path, a in averages.items()}
-    return new, new_slots, new_averages, metrics
 
 
 def _reason(error: tf.errors.OpError) -> str:
@@ -121,24 +54,15 @@ class Training:
     ):
         self.network, self.recipe, self.seed, self.adversary = network, recipe, seed, adversary
         self.folder = Path(folder) if folder else None
-        self.choice = choose(compile, network.devices)
-        rule = optimizer(recipe.optimizer)
-        self.slots = {
-            f"{path}/{slot}": tf.Variable(tf.fill(v.shape, first), trainable=False)
-            for path, v in network.trained_variables.items()
-            for slot, first in rule.slots.items()
-        }
-        self.averages = (
-            {path: tf.Variable(v, trainable=False) for path, v in network.trained_variables.items()}
-            if recipe.average
-            else {}
-        )
+        self.choice = choose(compile, network.devices, network.precision)
+        self.state = State.begin(network, recipe)
+        self.slots, self.averages = self.state.slots, self.state.averages
         self.epoch, self.plateau = 0, Plateau()
         self.history: list[dict[str, float]] = []
         self.damaged: list[str] = []  # checkpoints that `restore` had to leave out
         self._data: dict[str, str] | None = None  # what the run has trained on
         self._note = tf.Variable("", dtype=tf.string)  # the numbers above as JSON, so that one file holds all
-        self._step = compiled(self._assign, self.choice)
+        self._step = step_of(network, recipe, self.state, self.choice, adversary)
         self._count = counting_step(network, self.evaluation_variables, self.choice.mode)
         self._manager = None
         if self.folder:
@@ -151,18 +75,6 @@ class Training:
     def evaluation_variables(self) -> dict[str, tf.Variable]:
         """What to evaluate and to save: the moving averages where the recipe keeps them."""
         return {**self.network.variables, **self.averages}
-
-    def _assign(self, images, labels, seed, rate):
-        """One step, assigned."""
-        variables = {path: tf.convert_to_tensor(v) for path, v in self.network.variables.items()}
-        slots = {path: tf.convert_to_tensor(v) for path, v in self.slots.items()}
-        averages = {path: tf.convert_to_tensor(v) for path, v in self.averages.items()}
-        state = variables, slots, averages
-        *new, metrics = update(self.network, self.recipe, *state, images, labels, seed, rate, self.adversary)
-        for owned, values in zip((self.network.variables, self.slots, self.averages), new, strict=True):
-            for path, value in values.items():
-                owned[path].assign(value)
-        return metrics
 
     def restore(self) -> bool:
         """Go on from the newest checkpoint in the folder that is whole; False where there is none.

@@ -23,12 +23,11 @@ import kernels
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import check_range, judged, real, run, whole
-from rawcnn.compile import choose, compiled
+from rawcnn.compile import choose
 from rawcnn.layers import conv, dense, max_pool, relu
 from rawcnn.network import Network, check_images
-from rawcnn.optimizers import optimizer
 from rawcnn.recipes import ONECYCLE, Recipe
-from rawcnn.train import update
+from rawcnn.step import State, step_of
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
 Progress = Callable[[int, int], None]
@@ -157,23 +156,7 @@ def make_substitute(
 
 def _learner(network: Network, recipe: Recipe, compile: str) -> Callable:
     """A function that trains the network on (images, labels) for the recipe's epochs, going on from where it is."""
-    rule = optimizer(recipe.optimizer)
-    trained = network.trained_variables
-    slots = {
-        f"{p}/{s}": tf.Variable(tf.fill(v.shape, first)) for p, v in trained.items() for s, first in rule.slots.items()
-    }
-
-    def assign(images, labels, seed, rate):
-        variables = {path: tf.convert_to_tensor(v) for path, v in network.variables.items()}
-        velocities = {path: tf.convert_to_tensor(v) for path, v in slots.items()}
-        new, moved, _, metrics = update(network, recipe, variables, velocities, {}, images, labels, seed, rate)
-        for path, value in new.items():
-            network.variables[path].assign(value)
-        for path, value in moved.items():
-            slots[path].assign(value)
-        return metrics["loss"]
-
-    step = compiled(assign, choose(compile))
+    step = step_of(network, recipe, State.begin(network, recipe), choose(compile))
 
     def learn(images: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator) -> None:
         steps = -(-len(images) // recipe.batch)

@@ -143,6 +143,33 @@ def _race_attacks(
     screen.emit([result.to_json() for result in results])
 
 
+def _tune(screen: Screen, models: list[str], batch: int, size: int | None, rounds: int, command: str) -> None:
+    from benchmarks.tune import MODELS, tune
+    from kernels.choice import table_path
+
+    path = table_path()
+    screen.settings(models=",".join(models or MODELS), batch=batch, size=size, rounds=rounds, table=path)
+    writable(path)
+    with screen.bar("measuring") as told:
+
+        def progress(what: str, done: int, total: int) -> None:
+            told(done, total, what)
+
+        table = tune(
+            models or MODELS, path=path, batch=batch, size=size, rounds=rounds, command=command, progress=progress
+        )
+    rows = []
+    for name, shapes in table["forms"].items():
+        taken: dict[str, int] = {}
+        for sizes in shapes.values():
+            for entry in sizes.values():
+                taken[entry["form"]] = taken.get(entry["form"], 0) + 1
+        rows.append((name, ", ".join(f"{form} {count}" for form, count in sorted(taken.items()))))
+    screen.table("shapes by their fastest form", ("job", "forms"), rows, text=("job", "forms"))
+    screen.say(f"wrote {path}; delete it to use rawcnn's own table again")
+    screen.emit(table)
+
+
 def benchmark(
     models: Annotated[
         list[str] | None,
@@ -159,6 +186,9 @@ def benchmark(
     contestant: Annotated[list[str] | None, typer.Option(help="Some of the contestants; all otherwise.")] = None,
     weights: Weights = None,
     data: Annotated[str | None, typer.Option(help="Images to attack, as folder:PATH; noise otherwise.")] = None,
+    tune: Annotated[
+        bool, typer.Option(help="With `kernels` (and networks): measure the fastest forms, and use them from now on.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
         "benchmarks/results/races.jsonl"
     ),
@@ -182,6 +212,13 @@ def benchmark(
             find(name)
     if "build" in names:
         _build(screen, [name for name in names if name != "build"], output, command)
+        return
+    if tune:
+        if names[0] != "kernels":
+            raise ValueError(
+                "--tune goes with `benchmark kernels`; the networks whose layers to measure come after that"
+            )
+        _tune(screen, names[1:], batch, size, rounds, command)
         return
     if "visualize" in names and len(names) > 1:
         raise ValueError("`benchmark visualize` races networks of its own; give the others in another command")

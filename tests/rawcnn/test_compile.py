@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.compile import MODES, Choice, choose, compiled
+from tests import oracles
 
 
 def test_a_mode_asked_for_is_taken():
@@ -25,6 +26,11 @@ def test_on_a_gpu_auto_is_xla(monkeypatch):
     assert choose("auto").mode == "xla" and "GPU" in choose("auto").reason
 
 
+def test_on_a_cpu_bfloat16_is_mixed(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    assert choose("auto", (), "bfloat16").mode == "mixed" and "bfloat16" in choose("auto", (), "bfloat16").reason
+
+
 def test_several_devices_take_the_graph():
     devices = ("CPU:0", "CPU:1")
     assert choose("auto", devices).mode == "graph" and "several devices" in choose("auto", devices).reason
@@ -34,7 +40,7 @@ def test_several_devices_take_the_graph():
 
 
 def test_unknown_mode_lists_the_known():
-    with pytest.raises(ValueError, match="compile is 'jit'; expected one of auto, xla, graph, eager"):
+    with pytest.raises(ValueError, match="compile is 'jit'; expected one of auto, xla, graph, mixed, eager"):
         choose("jit")
 
 
@@ -51,6 +57,26 @@ def test_graph_keeps_one_trace_for_a_signature():
     for length in (1, 2, 3):
         assert graph(tf.ones(length)).numpy().tolist() == [2.0] * length
     assert graph.experimental_get_tracing_count() == 1
+
+
+def test_a_mixed_graph_compiles_the_elementwise_chains_of_bfloat16():
+    """Which operations XLA is to compile, and that the results are the graph's."""
+
+    def step(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = tf.nn.relu(tf.nn.conv2d(x, w, 1, "SAME") + x)
+            loss = tf.reduce_sum(tf.cast(y * y, tf.float32))
+        return y, *tape.gradient(loss, (x, w))
+
+    for dtype, expected in ((tf.bfloat16, {"Relu", "ReluGrad", "AddV2", "Mul"}), (tf.float32, set())):
+        x, w = (tf.cast(oracles.random(shape, 1), dtype) for shape in ((2, 6, 6, 4), (3, 3, 4, 4)))
+        mixed: Any = compiled(step, choose("mixed"))
+        nodes = mixed.get_concrete_function(x, w).graph.as_graph_def().node
+        marked = {node.op for node in nodes if node.attr["_XlaCompile"].b}
+        assert expected <= marked and "Conv2D" not in marked and bool(marked) == bool(expected)
+        for ours, theirs in zip(mixed(x, w), compiled(step, choose("graph"))(x, w), strict=True):
+            oracles.close(ours, theirs, "gradient")
 
 
 def test_only_xla_compiles_with_xla():

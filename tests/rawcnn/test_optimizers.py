@@ -71,6 +71,19 @@ def test_rule_equals_loop_by_hand(name, constants, by_hand, dtype):
     oracles.close(run(name, start, **constants)[0], expected)
 
 
+@pytest.mark.parametrize("name", optimizers.RULES)
+def test_the_rule_in_place_is_the_rule(name):
+    start, rule = oracles.random((3, 5), 0), optimizers.optimizer(name, momentum=0.8)
+    variable = tf.Variable(start)
+    slots = {slot: tf.Variable(tf.fill(start.shape, value)) for slot, value in rule.slots.items()}
+    for rate in RATES:
+        rule.update_in_place(variable, tf.sin(3 * variable) + 0.5 * variable, slots, tf.constant(rate))
+    expected, values = run(name, start, momentum=0.8)
+    oracles.close(variable, expected)
+    for slot, value in values.items():
+        oracles.close(slots[slot], value)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_outside_is_tensorflows(nesterov):
     w, g, v = (oracles.random((5,), seed) for seed in range(3))
@@ -142,7 +155,7 @@ def test_inside_and_outside_part_only_when_the_rate_changes():
     w, g, v = (tf.constant([x]) for x in (1.0, 2.0, 0.5))
 
     def difference(rate):  # of the rules, both after steps at the rate .1
-        inside, _ = optimizers.momentum(w, g, 0.1 * v, rate)
+        inside, _ = optimizers.momentum(w, g, -0.1 * v, rate)
         outside, _ = optimizers.momentum_outside(w, g, v, rate)
         return float(outside[0] - inside[0])
 

@@ -13,7 +13,8 @@ from rawcnn.augment import Augmentation
 from rawcnn.layers import dense
 from rawcnn.network import Network
 from rawcnn.recipes import Recipe
-from rawcnn.train import Training, TrainingFailed, decays, update
+from rawcnn.step import decays, update
+from rawcnn.train import Training, TrainingFailed
 from tests import oracles
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, state
@@ -56,8 +57,8 @@ def test_two_steps_of_softmax_regression_by_hand():
         p = powers / powers.sum(1, keepdims=True)
         loss, right = -np.log((p * y).sum(1)).mean(), (p.argmax(1) == LABELS.numpy()).mean()
         gw, gb = x.T @ (p - y) / 16 + 0.01 * w, (p - y).mean(0)
-        vw, vb = 0.9 * vw + rate * gw, 0.9 * vb + rate * gb
-        w, b = w - vw, b - vb
+        vw, vb = 0.9 * vw - rate * gw, 0.9 * vb - rate * gb
+        w, b = w + vw, b + vb
         metrics = training._step(IMAGES, LABELS, tf.constant([0, step]), tf.constant(rate))
         oracles.close(metrics["loss"], loss)
         oracles.close(metrics["accuracy"], right)
@@ -83,7 +84,7 @@ def test_a_step_of_a_network_by_a_tape(smoothing):
         w = net.variables[path]
         decay = 0.01 * w if path in ("conv1/filters", "conv2/filters", "classifier/weights") else 0.0
         oracles.close(new[path], w - 0.5 * (gradient + decay), "gradient")
-        oracles.close(slots[f"{path}/velocity"], 0.5 * (gradient + decay), "gradient")
+        oracles.close(slots[f"{path}/velocity"], -0.5 * (gradient + decay), "gradient")
     for path, value in forward.statistics.items():
         oracles.close(new[path], value)
 

@@ -1,0 +1,214 @@
+"""Which form of each kernel is the fastest on this machine: `kernels.choice`'s table, measured.
+
+The cases are the convolutions, batch norms and max-pools of some networks, as their ledgers list them, forward and each
+gradient, in a TensorFlow graph and under XLA. The forms of a case are compared before they are timed, and timed in
+turn; a form takes the default's place where its median is shorter by `MARGIN`, and its fastest round as well.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+import rawcnn
+from benchmarks.kernels_race import LOSSY, TOLERANCE
+from benchmarks.results import about
+from benchmarks.timing import Progress, timed
+from kernels.choice import section, shape_name
+from kernels.convolution import JOBS as CONVOLUTIONS
+from kernels.geometry import pair
+from rawcnn.network import Operation
+
+MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
+DEFAULTS = {"conv2d": "nn", "conv2d input gradient": "nn", "conv2d filter gradient": "nn"}
+DEFAULTS |= {"batch_norm": "fused", "max_pool": "nn"}
+MARGIN = 0.04
+LEAST = 0.01  # seconds that one measurement takes, of as many calls as that needs
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job on one shape."""
+
+    job: str  # a key of DEFAULTS
+    shape: str  # what a table calls it
+    pixels: int  # of a convolution's output or another's input, all images
+    forms: tuple[str, ...]
+    operation: Operation
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.shape} of {self.pixels:,} pixels"
+
+
+def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Case]:
+    """Of all convolutions without groups and dilation, batch norms and max-pools of these networks, each once."""
+    found: dict[str, Case] = {}
+    for name in models:
+        for operation in rawcnn.profile(name, batch=batch, size=size).ledger:
+            for case in _cases(operation):
+                found.setdefault(str(case), case)
+    return list(found.values())
+
+
+def _cases(operation: Operation) -> list[Case]:
+    s: Mapping[str, Any] = operation.settings
+    pixels = prod(operation.output_shape[:3])
+    if operation.kind == "conv" and (s["groups"], s["dilation"]) == (1, 1):
+        filters, stride = operation.parameters[0].shape, pair(s["stride"])
+        named = shape_name(filters, stride)
+        return [
+            Case(job, named, pixels, tuple(f for f in forms if _fits(f, job, filters, stride)), operation)
+            for job, forms in CONVOLUTIONS.items()
+            if not (job == "conv2d input gradient" and filters[2] == 3)  # an image's, which training never takes
+        ]
+    if operation.kind == "batch_norm":
+        return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, ("fused", "explicit", "matmul"), operation)]
+    if operation.kind == "max_pool":
+        (*image, channels), stride = operation.input_shapes[0], pair(s["stride"])
+        named = shape_name((*pair(s["size"]), channels), stride)
+        return [Case("max_pool", named, prod(image), ("nn", "shifted"), operation)]
+    return []
+
+
+def _fits(form: str, job: str, filters: Sequence[int], stride: tuple[int, int]) -> bool:
+    """Whether the form can do it, and is not known to be hopeless: many taps as many matmuls."""
+    taps = filters[0] * filters[1]
+    if form.startswith("winograd"):
+        return tuple(filters[:2]) == (3, 3) and stride == (1, 1)
+    if form == "flipped" and stride != (1, 1):
+        return taps > 1
+    return form == "nn" or taps <= 9
+
+
+def _call(case: Case, form: str, dtype: tf.DType) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
+    """(a function of tensors → its results, the tensors)."""
+    operation = case.operation
+    s: Mapping[str, Any] = operation.settings
+    x, dy = (_random(shape, n, dtype) for n, shape in enumerate((operation.input_shapes[0], operation.output_shape)))
+    if case.job == "max_pool":
+        pool = partial(kernels.max_pool, size=s["size"], stride=s["stride"], padding=s["padding"], algorithm=form)
+        return _with_gradient(pool), [x, dy]
+    if case.job == "batch_norm":
+        scale = tf.ones(x.shape[-1])
+        return _with_gradient(lambda x: kernels.batch_normalization_training(x, scale, scale, 1e-5, form)[0]), [x, dy]
+    filters = operation.parameters[0].shape
+    kernel = filters[0], filters[1]
+    w = _random(filters, 2, dtype) * tf.cast(prod(filters[:3]) ** -0.5, dtype)
+    settings: dict[str, Any] = {"stride": s["stride"], "padding": s["padding"], "algorithm": form}
+    if case.job == "conv2d":
+        return lambda x, w: [kernels.conv2d(x, w, **settings)], [x, w]
+    if case.job == "conv2d input gradient":
+        return lambda dy, w: [kernels.conv2d_input_gradient(dy, w, x.shape[1:3], **settings)], [dy, w]
+    return lambda x, dy: [kernels.conv2d_filter_gradient(x, dy, kernel, **settings)], [x, dy]
+
+
+def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
+    def both(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return [y, tape.gradient(y, x, output_gradients=dy)]
+
+    return both
+
+
+def _random(shape: Sequence[int], seed: int, dtype: tf.DType) -> tf.Tensor:
+    return tf.cast(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
+
+
+def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
+    """(the form to take, seconds a call of each form that agrees with the first)."""
+    calls, reference = {}, None
+    for form in case.forms:
+        function, tensors = _call(case, form, tf.as_dtype(precision))
+        run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
+        results = [tf.cast(t, tf.float32).numpy() for t in run()]
+        reference = reference or results
+        if _differ(reference, results) <= LOSSY.get((form, precision), TOLERANCE[precision]):
+            calls[form] = run
+    counts = {form: max(1, min(50, round(LEAST / timed(partial(_wait, run, 1))[0]))) for form, run in calls.items()}
+    seconds: dict[str, list[float]] = {form: [] for form in calls}
+    for _ in range(rounds):
+        for form, run in calls.items():
+            seconds[form].append(timed(partial(_wait, run, counts[form]))[0] / counts[form])
+    return _choose(seconds, DEFAULTS[case.job]), {form: float(np.median(s)) for form, s in seconds.items()}
+
+
+def _wait(run: Callable[[], list[tf.Tensor]], count: int) -> None:
+    for _ in range(count):
+        results = run()
+    for tensor in results:
+        tf.reshape(tensor, (-1,))[0].numpy()
+
+
+def _differ(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
+    return max(
+        float(np.max(np.abs(e - a)) / max(np.max(np.abs(e)), 1e-30)) for e, a in zip(expected, actual, strict=True)
+    )
+
+
+def _choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
+    best = min(seconds, key=lambda form: np.median(seconds[form]))
+    limit = 1 - MARGIN
+    median_wins = np.median(seconds[best]) < limit * np.median(seconds[default])
+    return best if median_wins and min(seconds[best]) < limit * min(seconds[default]) else default
+
+
+def tune(
+    models: Sequence[str] = MODELS,
+    compilers: Sequence[str] = ("graph", "xla"),
+    precisions: Sequence[str] = ("float32", "bfloat16"),
+    *,
+    path: Path,
+    batch: int = 8,
+    size: int | None = None,
+    rounds: int = 5,
+    command: str = "benchmarks.tune",
+    progress: Progress | None = None,
+) -> dict:
+    """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table."""
+    table = json.loads(path.read_text()) if path.is_file() else {"forms": {}}
+    found = cases(models, batch, size)
+    total = len(found) * len(compilers) * len(precisions)
+    done = 0
+    for compiler in compilers:
+        for precision in precisions:
+            for case in found:
+                form, seconds = fastest(case, compiler, precision, rounds)
+                sizes = table["forms"].setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
+                told = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}
+                sizes.setdefault(case.shape, {})[str(case.pixels)] = {"form": form, "microseconds": told}
+                done += 1
+                if progress:
+                    progress(f"{compiler} {precision}: {case} {form}", done, total)
+            table = {**about(command), "forms": table["forms"]}
+            _write(table, path)
+            gc.collect()
+    kernels.choice.forget()
+    return table
+
+
+def _write(table: Mapping, path: Path) -> None:
+    """A line a shape, beside the old file and then in its place."""
+    head = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in table.items() if key != "forms"]
+    sections = [
+        f"  {json.dumps(name)}: {{\n"
+        + ",\n".join(f"   {json.dumps(s, ensure_ascii=False)}: {json.dumps(sizes)}" for s, sizes in shapes.items())
+        + "\n  }"
+        for name, shapes in table["forms"].items()
+    ]
+    text = "{\n" + ",\n".join([*head, ' "forms": {\n' + ",\n".join(sections) + "\n }"]) + "\n}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

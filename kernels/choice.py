@@ -1,0 +1,88 @@
+"""Which form of a kernel runs where "auto" is asked for: the one that was the fastest when it was measured.
+
+`algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found on one machine; the same command
+writes the user's own table into the cache folder (`table_path`), which then takes its place. A form that was measured
+for a filter counts for all image sizes and batches, the nearest first; a shape that was never measured takes the
+kernel's default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from math import log
+from pathlib import Path
+
+import tensorflow as tf
+
+SHIPPED = Path(__file__).with_name("algorithms.json")
+_compiler: ContextVar[str] = ContextVar("compiler", default="graph")
+
+
+@contextmanager
+def compiled_by(compiler: str) -> Iterator[None]:
+    """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; the default), "xla" (on a CPU) or "gpu"."""
+    token = _compiler.set(compiler)
+    try:
+        yield
+    finally:
+        _compiler.reset(token)
+
+
+def table_path() -> Path:
+    """Where a user's own measurements lie: $XDG_CACHE_HOME/rawcnn/algorithms.json, or under ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rawcnn" / "algorithms.json"
+
+
+def section(compiler: str, job: str, dtype: tf.DType) -> str:
+    """The part of a table for one job, such as "graph conv2d float32"."""
+    return f"{compiler} {job} {dtype.name}"
+
+
+def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, default: str) -> str:
+    """The fastest form of `job` for tensors of this type; `shape` is what must be the same, as "1×1×64×256 /2".
+
+    `pixels` (batch times height times width of the output; None where unknown) picks the nearest of several sizes.
+    """
+    sizes = _forms().get(section(_compiler.get(), job, dtype), {}).get(shape)
+    if not sizes:
+        return default
+    nearest = min(sizes, key=lambda size: abs(log(int(size) / pixels)) if pixels else int(size))
+    return sizes[nearest]["form"]
+
+
+def shape_name(filter_shape: Sequence[int], stride: tuple[int, int]) -> str:
+    """How a table names a convolution: "3×3×64×128 /2", filters [kh,kw,Cin,Cout] and stride."""
+    steps = stride[0] if stride[0] == stride[1] else "×".join(map(str, stride))
+    return f"{'×'.join(map(str, filter_shape))} /{steps}"
+
+
+def pixels_of(x: tf.Tensor) -> int | None:
+    """Batch times height times width of x [B,H,W,C]; None where one is unknown."""
+    return None if None in x.shape[:3] else x.shape[:3].num_elements()
+
+
+def forget() -> None:
+    """Read the table anew at the next question: it was written."""
+    _forms.cache_clear()
+
+
+@cache
+def _forms() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, str]]]]:
+    """section → shape → pixels → {"form": …}. A user's table that cannot be read is told and left out."""
+    own = table_path()
+    if own.is_file():
+        try:
+            return json.loads(own.read_text(encoding="utf-8"))["forms"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tf.get_logger().warning(
+                "%s cannot be read (%s); using the table that came with rawcnn. `rawcnn benchmark kernels --tune` "
+                "writes it anew",
+                own,
+                error,
+            )
+    return json.loads(SHIPPED.read_text(encoding="utf-8"))["forms"] if SHIPPED.is_file() else {}
