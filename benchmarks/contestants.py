@@ -5,6 +5,8 @@
     keras function, function xla   a tf.function written by hand around the Keras model; in training with its own tape
                                    and momentum, without Keras's trainer
 
+    torch eager, compile           PyTorch's modules in channels_last, under autocast; only where they are asked for
+
 All share weights (training contestants of one side train the same variables, each with its own velocities), images and
 labels, which lie on the device. A call waits for its result: the logits, or the loss.
 """
@@ -21,7 +23,8 @@ import tensorflow as tf
 
 from benchmarks.agreement import Gradients
 from benchmarks.keras_twin import copy_weights, twin_variables
-from rawcnn.compile import choose, compiled
+from rawcnn.compile import choose
+from rawcnn.folded import program
 from rawcnn.network import Network
 from rawcnn.recipes import Recipe
 from rawcnn.step import State, step_of
@@ -36,6 +39,7 @@ NAMES = (
     "keras function",
     "keras function xla",
 )
+TORCH = ("torch eager", "torch compile")
 JIT: dict[str, Any] = {"default": "auto", "jit": True, "no jit": False, "function": False, "function xla": True}
 RATE, MOMENTUM = 1e-4, 0.9
 
@@ -61,24 +65,34 @@ class Setup:
     twin: keras.Model
     images: tf.Tensor  # [B,H,W,3]
     labels: tf.Tensor  # int32 [B]
+    torch: Any = None  # a `benchmarks.torch_twin.Twin`, where PyTorch races
 
     def reset(self, start: Mapping[str, np.ndarray]) -> None:
         """Both networks back to the weights `start`."""
         for path, value in start.items():
             self.network.variables[path].assign(value)
         copy_weights(start, twin_variables(self.network, self.twin))
+        if self.torch:
+            self.torch.load(start)
 
-    def side_variables(self, side: str) -> Mapping[str, tf.Variable]:
-        """The variables that the contestants of a side train, by the network's paths."""
-        return self.network.variables if side == "rawcnn" else twin_variables(self.network, self.twin)
+    def values(self, side: str) -> Mapping[str, np.ndarray]:
+        """What the variables that the contestants of a side train hold, by the network's paths."""
+        if side == "torch":
+            return self.torch.values()
+        variables = self.network.variables if side == "rawcnn" else twin_variables(self.network, self.twin)
+        return {path: variable.numpy() for path, variable in variables.items()}
 
 
 def inference(setup: Setup, name: str) -> Contestant:
     """Images → logits."""
     side, how = name.split(" ", 1)
     images = setup.images
+    if side == "torch":
+        from benchmarks import torch_contestants
+
+        return Contestant(name, torch_contestants.inference(setup, how))
     if side == "rawcnn":
-        function = compiled(setup.network, choose(how))
+        function = program(setup.network, how)
         return Contestant(name, lambda: function(images).numpy())
     if how.startswith("function"):
         function = tf.function(lambda x: setup.twin(x, training=False), jit_compile=JIT[how], autograph=False)
@@ -91,6 +105,10 @@ def inference(setup: Setup, name: str) -> Contestant:
 def training(setup: Setup, name: str) -> Contestant:
     """One step of SGD with momentum on the mean cross-entropy → the loss."""
     side, how = name.split(" ", 1)
+    if side == "torch":
+        from benchmarks import torch_contestants
+
+        return Contestant(name, *torch_contestants.training(setup, how, RATE, MOMENTUM))
     if side == "rawcnn":
         return _raw_step(setup, name, how)
     return _function_step(setup, name, how) if how.startswith("function") else _train_on_batch(setup, name, how)
@@ -116,7 +134,7 @@ def _train_on_batch(setup: Setup, name: str, how: str) -> Contestant:
     optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=optimizer, loss=loss, jit_compile=JIT[how])
-    paths = {id(v): path for path, v in setup.side_variables("keras").items()}
+    paths = {id(v): path for path, v in twin_variables(setup.network, setup.twin).items()}
 
     def gradients():
         pairs = zip(model.trainable_variables, optimizer.momentums, strict=True)
@@ -127,7 +145,7 @@ def _train_on_batch(setup: Setup, name: str, how: str) -> Contestant:
 
 def _function_step(setup: Setup, name: str, how: str) -> Contestant:
     """A tape around the Keras model, and momentum written out."""
-    variables = setup.side_variables("keras")
+    variables = twin_variables(setup.network, setup.twin)
     trained = {path: variables[path] for path in setup.network.trained_variables}
     velocities = {path: tf.Variable(tf.zeros(v.shape), trainable=False) for path, v in trained.items()}
 

@@ -16,6 +16,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -31,8 +32,9 @@ from benchmarks.agreement import (
     compare_logits,
     rounding_sensitivity,
 )
-from benchmarks.contestants import JOBS, NAMES, RATE, Contestant, Setup
+from benchmarks.contestants import JOBS, NAMES, RATE, TORCH, Contestant, Setup
 from benchmarks.keras_twin import keras_twin
+from benchmarks.layers import model_of
 from benchmarks.timing import Progress, Timing, interleaved, memory_of, timed
 from rawcnn.compile import choose
 from rawcnn.network import Network
@@ -72,7 +74,7 @@ class RaceResult:
     @property
     def complete(self) -> bool:
         """Whether all contestants ran: only then is Keras's best its best."""
-        return {t.name for t in self.timings} == set(NAMES)
+        return {t.name for t in self.timings} >= set(NAMES)
 
     @property
     def ratio(self) -> float | None:
@@ -161,17 +163,26 @@ def race(
 
 def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
     names = NAMES if contestants is None else tuple(contestants)
-    unknown = [name for name in names if name not in NAMES]
+    known = (*NAMES, *TORCH)
+    unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) < len(names):
-        raise ValueError(f"contestants are {', '.join(names) or 'none'}; expected some of {', '.join(NAMES)}")
-    return tuple(sorted(names, key=NAMES.index))  # rawcnn's first: it is the reference
+        raise ValueError(f"contestants are {', '.join(names) or 'none'}; expected some of {', '.join(known)}")
+    if set(names) & set(TORCH) and not find_spec("torch"):
+        raise ValueError("PyTorch is not installed; pip install torch, or leave the contestants torch … out")
+    return tuple(sorted(names, key=known.index))  # rawcnn's first: it is the reference
 
 
 def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResult:
     generator = np.random.default_rng(seed)
     images = generator.random((batch, network.input_size, network.input_size, 3), np.float32)
     labels = generator.integers(0, network.classes, batch).astype(np.int32)
-    setup = Setup(network, keras_twin(network, network.precision), tf.constant(images), tf.constant(labels))
+    twin_of_keras, torch = keras_twin(network, network.precision), None
+    if set(names) & set(TORCH):
+        from benchmarks.torch_twin import Twin
+
+        torch = Twin(model_of(network))
+        torch.load(start)
+    setup = Setup(network, twin_of_keras, tf.constant(images), tf.constant(labels), torch)
     drops = job == "training" and any(op.kind == "dropout" for op in network.ledger)
     total = 2 + 2 * len(names) + rounds
     progress("the Keras twin is built", 1, total)
@@ -210,7 +221,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
     )
     if not all(np.all(np.isfinite(contestant.run())) for contestant in entered):
         raise Disagreement(f"the {job} of {network.name} ended in numbers that are not finite; its times mean nothing")
-    choice = choose()
+    choice = choose("auto", network.devices, network.precision)
     chosen = f"rawcnn {choice.mode}"
     return RaceResult(
         network.name,
@@ -230,9 +241,9 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
 def _step_gradients(contestant: Contestant, setup: Setup, start) -> Gradients:
     """The gradients of the first step. Disagreement if the weights did not move by them."""
     assert contestant.gradients is not None
-    gradients, variables = contestant.gradients(), setup.side_variables(contestant.side)
+    gradients, values = contestant.gradients(), setup.values(contestant.side)
     for path, gradient in gradients.items():
-        now = variables[path].numpy().reshape(start[path].shape)
+        now = values[path].reshape(start[path].shape)
         wanted = start[path] - RATE * gradient.reshape(start[path].shape)
         if not np.allclose(now, wanted, rtol=1e-5, atol=1e-7):
             raise Disagreement(f"{contestant.name} did not move {path} by its velocity")

@@ -29,7 +29,7 @@ from numpy import percentile
 
 FOLDER = Path(__file__).resolve().parent / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
-VERSIONS = ("tensorflow", "keras", "numpy", "rawcnn")
+VERSIONS = ("tensorflow", "keras", "numpy", "rawcnn", "jax", "torch")
 Record = dict[str, Any]
 
 
@@ -42,26 +42,29 @@ class Result(Protocol):
 # Where it was measured -------------------------------------------------------------------------------------------
 
 
-def device() -> dict[str, object]:
-    """The processor, its cores and what it can multiply with; the GPU where there is one."""
-    import tensorflow as tf
-
+def device(gpus: Sequence[str] | None = None) -> dict[str, object]:
+    """The processor, its cores and what it can multiply with; the GPUs, by default those that TensorFlow sees."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     model = re.search(r"model name\s*:\s*(.+)", text)
     found = re.search(r"(?:flags|Features)\s*:\s*(.+)", text)
     flags = set(found[1].split()) if found else set()
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
     return {
         "cpu": model[1].strip() if model else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": [flag for flag in FLAGS if flag in flags],
-        "gpus": gpus,
+        "gpus": _gpus_of_tensorflow() if gpus is None else list(gpus),
         "system": platform.system(),
     }
+
+
+def _gpus_of_tensorflow() -> list[str]:
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
 
 
 def versions() -> dict[str, str | None]:

@@ -41,7 +41,7 @@ from rawcnn.compile import choose
 from rawcnn.network import Network
 from rawcnn.optimizers import ADAM_DECAYS
 from rawcnn.visualize import objectives
-from rawcnn.visualize.optimization import _Climb
+from rawcnn.visualize.optimization import Climb
 from rawcnn.visualize.regularization import ROBUST, draw_moves, first_values, image_of
 
 LAYERS = {"googlenet": "inception_4a", "inception_v3": "mixed_6b"}  # the middle layer of each network that is raced
@@ -245,7 +245,7 @@ def _contestant(task: Task, name: str) -> Contestant:
 def raw_way(task: Task, name: str) -> Contestant:
     """The step that `rawcnn.visualize.optimize` takes, with its state carried on."""
     objective = objectives.channel(task.network, task.layer, task.channel)
-    climb = _Climb(task.network, objective, ROBUST, task.size, RATE, choose(name.removeprefix("rawcnn ")))
+    climb = Climb(task.network, objective, ROBUST, task.size, RATE, choose(name.removeprefix("rawcnn ")))
     given = [tf.constant(np.repeat(rows, task.batch, axis=0)) for rows in objective.given]
     z = tf.constant(task.start)
     state = [z, tf.zeros_like(z), tf.zeros_like(z), tf.constant(1.0)]  # coefficients, Adam's moments, the step's number

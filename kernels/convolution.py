@@ -31,7 +31,7 @@ from kernels.geometry import (
     window_padding,
     window_views,
 )
-from kernels.winograd import winograd2, winograd4
+from kernels.winograd import F2, F4, check_winograd, winograd2, winograd4, winograd_filter_gradient
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
@@ -298,9 +298,9 @@ def conv2d_input_gradient(
 ) -> tf.Tensor:
     """∂L/∂x [B,H,W,C] from ∂L/∂y [B,H',W',Cout]; `input_size` is (H, W). Differentiable again.
 
-    `algorithm`: "flipped" (the convolution above), "shifted" (one matmul a tap, each put where the tap was), "nn"
-    (TensorFlow's own, of one group without dilation). Raises ValueError for shapes or settings that do not fit
-    together, and for an unknown size.
+    `algorithm`: "flipped" (the convolution above), "winograd" and "winograd4" (the same in that form), "shifted" (one
+    matmul a tap, each put where the tap was), "nn" (TensorFlow's own, of one group without dilation). Raises ValueError
+    for shapes or settings that do not fit together, and for an unknown size.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     kh, kw, depth, out = filters.shape
@@ -326,7 +326,7 @@ def conv2d_input_gradient(
     dense = crop_or_pad(dense, (rows, columns))  # [B,H+(kh−1)d,W+(kw−1)d,Cout]
     flipped = tf.reshape(tf.reverse(filters, (0, 1)), (kh, kw, depth, groups, out // groups))
     flipped = tf.reshape(tf.transpose(flipped, (0, 1, 4, 3, 2)), (kh, kw, out // groups, groups * depth))
-    return conv2d(dense, flipped, 1, "VALID", dilation, groups)
+    return conv2d(dense, flipped, 1, "VALID", dilation, groups, "nn" if algorithm == "flipped" else algorithm)
 
 
 def _gradient_form(algorithm: str, known: Sequence[str], groups: int, dilation: tuple[int, int]) -> str:
@@ -364,13 +364,18 @@ def conv2d_filter_gradient(
 ) -> tf.Tensor:
     """∂L/∂w [kh,kw,C/groups,Cout] from x [B,H,W,C] and ∂L/∂y [B,H',W',Cout]. Differentiable again.
 
-    `algorithm`: "shifted" (the matmuls above), "nn" (TensorFlow's own, of one group without dilation). Raises
-    ValueError for shapes or settings that do not fit together, and for an unknown size.
+    `algorithm`: "shifted" (the matmuls above), "winograd", "winograd4" (`kernels.winograd`), "nn" (TensorFlow's own, of
+    one group without dilation). Raises ValueError for shapes or settings that do not fit together, and for an unknown
+    size.
     """
     (kh, kw), stride, dilation = pair(filter_size, "filter_size"), pair(stride, "stride"), pair(dilation, "dilation")
     _check_groups(groups, x.shape[-1], gradient.shape[-1])
     gradient = _fitting(gradient, gradient.shape[-1], x.shape[1:3], (kh, kw), stride, padding, dilation)
-    if _gradient_form(algorithm, FILTER_GRADIENTS, groups, dilation) == "nn":
+    form = _gradient_form(algorithm, FILTER_GRADIENTS, groups, dilation)
+    if form.startswith("winograd"):
+        check_winograd((kh, kw), stride, dilation, groups)
+        return winograd_filter_gradient(x, gradient, padding, F2 if form == "winograd" else F4)
+    if form == "nn":
         padded = pad_image(x, window_padding(padding, x.shape[1:3], (kh, kw), stride, dilation))
         sizes = kh, kw, x.shape[-1], gradient.shape[-1]
         return tf.raw_ops.Conv2DBackpropFilter(
@@ -395,8 +400,8 @@ def _fitting(gradient, channels, input_size, kernel, stride, padding, dilation) 
     return tf.ensure_shape(gradient, expected)
 
 
-INPUT_GRADIENTS = ("flipped", "shifted", "nn")
-FILTER_GRADIENTS = ("shifted", "nn")
+INPUT_GRADIENTS = ("flipped", "shifted", "winograd", "winograd4", "nn")
+FILTER_GRADIENTS = ("shifted", "winograd", "winograd4", "nn")
 # What "auto" chooses a form for, among these.
 JOBS: dict[str, Sequence[str]] = {
     "conv2d": tuple(name for name in ALGORITHMS if name != "auto"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rawcnn import attacks, visualize
+    from rawcnn.folded import program
     from rawcnn.models import MODELS, create
     from rawcnn.network import Forward, Network
     from rawcnn.profiler import Profile, profile
@@ -25,6 +26,7 @@ __all__ = [
     "create",
     "load_weights",
     "profile",
+    "program",
     "save_weights",
     "visualize",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "create": "rawcnn.models",
     "load_weights": "rawcnn.weights",
     "profile": "rawcnn.profiler",
+    "program": "rawcnn.folded",
     "save_weights": "rawcnn.weights",
 }
 

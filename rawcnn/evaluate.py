@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
@@ -11,8 +11,9 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.augment import center_crop
-from rawcnn.compile import choose, compiled
+from rawcnn.compile import Choice, choose, compiled
 from rawcnn.data import DataSet
+from rawcnn.folded import program
 from rawcnn.network import Network
 
 Progress = Callable[[int, int], None]
@@ -97,7 +98,8 @@ def evaluate(
     evaluate often.
     """
     check_classes(network, data)
-    step = step or counting_step(network, network.variables, compile)
+    choice = choose(compile, network.devices, network.precision)
+    step = step or counting_step(program(network, compile), network.input_size, choice)
     total = data.count(split)
     done, correct, correct5, loss = 0, 0, 0, 0.0
     predictions, labels = [], []
@@ -121,22 +123,22 @@ def check_classes(network: Network, data: DataSet) -> None:
         )
 
 
-def counting_step(network: Network, variables: Mapping[str, tf.Variable], compile: str = "auto") -> Callable:
+def counting_step(model: Callable[[tf.Tensor], tf.Tensor], size: int, choice: Choice) -> Callable:
     """The compiled step (images, labels) → (predictions [B], number right, number right in five, summed loss).
 
-    `variables` may be others than the network's own: a moving average of them, say.
+    `model` gives logits of images, of which larger ones are cropped to `size`.
     """
 
     def count(images, labels):
-        if min(images.shape[1:3]) > network.input_size:
-            images = center_crop(images, network.input_size)
-        logits = network.walk(variables, images).logits
+        if min(images.shape[1:3]) > size:
+            images = center_crop(images, size)
+        logits = model(images)
         predictions = tf.argmax(logits, axis=1, output_type=tf.int32)
         rank = ranks(logits, labels)
         right, right5 = (tf.reduce_sum(tf.cast(rank < n, tf.int32)) for n in (1, 5))
         return predictions, right, right5, tf.reduce_sum(kernels.cross_entropy(logits, labels))
 
-    return compiled(count, choose(compile, network.devices))
+    return compiled(count, choice)
 
 
 def ranks(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -127,7 +127,21 @@ def lower(network: Network, batch: int = 1) -> str:
 
     images = tf.TensorSpec([batch, network.input_size, network.input_size, 3], tf.float32)
     arguments = [*(tf.TensorSpec(v.shape, tf.float32) for v in variables.values()), images]
-    ir = tf.function(logits, jit_compile=True, autograph=False).experimental_get_compiler_ir(*arguments)
+    return lower_function(logits, arguments, network.name)
+
+
+def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name: str) -> str:
+    """A function of tensors as StableHLO text, its @main taking the `arguments` in their order.
+
+    Kernels are those of a GPU: forms that were measured on a CPU are for that alone. ValueError where TensorFlow is too
+    old to lower.
+    """
+
+    def traced(*tensors):
+        with kernels.compiled_by("gpu"):
+            return function(*tensors)
+
+    ir = tf.function(traced, jit_compile=True, autograph=False).experimental_get_compiler_ir(*arguments)
     try:
         with tf.device("CPU:0"):  # the same module whether or not this machine has a GPU
             text = ir(stage="stablehlo")
@@ -137,7 +151,7 @@ def lower(network: Network, batch: int = 1) -> str:
         ) from error
     # Source locations are paths of this machine, and the header counts what was traced before: neither goes along
     text = tf.mlir.experimental.run_pass_pipeline(text, "strip-debuginfo")
-    return re.sub(r"module @\S+ attributes \{.*\} \{", f'module @"{network.name}" {{', text, count=1)
+    return re.sub(r"module @\S+ attributes \{.*\} \{", f'module @"{name}" {{', text, count=1)
 
 
 FORMATS: dict[str, Callable[..., dict]] = {"savedmodel": _saved_model, "stablehlo": _stablehlo}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
+import numpy as np
 import tensorflow as tf
 
 from rawcnn.compile import Choice, choose, compiled
@@ -21,6 +22,8 @@ from rawcnn.profiler import Profile, bytes_moved
 MATMUL_SIDE = 2048
 COPY_BYTES = 128 * 2**20
 NOTHING = 1e-7  # seconds: the least that a layer is said to take
+NEAR = 0.6  # of its limit: what a layer that reaches this does is what its limit says
+FEW = 16  # channels: as many float32 numbers as a vector register of AVX-512 holds
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Timing:
     limit: str  # "arithmetic" or "memory": which of the two bounds this layer
     reached: float  # fraction of that bound
     resolved: bool  # False where the layer takes less than a call costs: its time is then that of noise
+    reason: str  # why it takes that long
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -112,7 +116,7 @@ def measure(
     profile: Profile, *, compile: str = "auto", repeats: int = 5, progress: Callable[[int, int], None] | None = None
 ) -> Measurement:
     """Time every layer of `profile` alone. Layers of one kind, shape and setting are measured once."""
-    choice = choose(compile)
+    choice = choose(compile, (), profile.precision)
     dtype = PRECISIONS[profile.precision]
     machine = machine_limits(dtype)
     nothing, little = compiled(tf.identity, choice), tf.zeros((1, 1))
@@ -150,4 +154,38 @@ def _timing(
     rate, bandwidth = flops / seconds, moved / seconds
     reached = rate / machine.flops_per_second if arithmetic else bandwidth / machine.bytes_per_second
     limit = "arithmetic" if arithmetic else "memory"
-    return Timing(operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached, seconds > call)
+    reason = _reason(operation, limit, reached, seconds > call, moved)
+    return Timing(
+        operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached, seconds > call, reason
+    )
+
+
+def _reason(operation: Operation, limit: str, reached: float, resolved: bool, moved: int) -> str:
+    """Why a layer takes its time: its limit where it comes near that, else what its shape has to do with it."""
+    if not resolved:
+        return "takes less than a call costs"
+    flops, mebibytes = operation.cost.flops, moved / 2**20
+    if reached > 1.1:
+        return f"its {mebibytes:.1f} MiB stay in the caches, faster than memory"
+    if reached > NEAR:
+        return f"does {flops / 1e9:.2f} GFLOP" if limit == "arithmetic" else f"moves {mebibytes:.1f} MiB"
+    if operation.kind in ("conv", "dense"):
+        weights, (pixels, channels) = operation.parameters[0].shape, _rows_and_channels(operation)
+        if channels // _groups(operation) < FEW:
+            return f"reads {channels // _groups(operation)} channels at a time: vector units stay partly empty"
+        if pixels < np.prod(weights) / weights[-1] or pixels < weights[-1]:
+            return f"only {pixels:,} pixels share {np.prod(weights):,} weights, which take long to read and to order"
+    if limit == "memory" and operation.kind in ("batch_norm", "lrn", "max_pool", "average_pool"):
+        return "goes over its tensors more than once"
+    return f"reaches {reached:.0%} of its {limit} limit; its shape does not tell why"
+
+
+def _rows_and_channels(operation: Operation) -> tuple[int, int]:
+    """Of the matmul that a layer amounts to: its rows, one a pixel of each image, and its input channels."""
+    return int(np.prod(operation.output_shape[:-1])), operation.input_shapes[0][-1]
+
+
+def _groups(operation: Operation) -> int:
+    groups = operation.settings.get("groups", 1)
+    assert isinstance(groups, int)
+    return groups

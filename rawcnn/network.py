@@ -307,13 +307,15 @@ class Network:
         *,
         relu: Callable[[tf.Tensor], tf.Tensor] = kernels.relu,
         kind: Callable[..., Pass] = Pass,
+        variables: Mapping[str, tf.Tensor | tf.Variable] | None = None,
     ) -> dict[str, tf.Tensor]:
         """The activations of some layers for images [B,H,W,3] in [0,1], by a walk that ends with the last of them.
 
         What comes after them is not computed, not even traced, and need not fit the images: a convolution of AlexNet
-        takes images of any size, though its classifier does not. ValueError for an unknown layer.
+        takes images of any size, though its classifier does not. `variables` may be others than the network's own.
+        ValueError for an unknown layer.
         """
-        net = self._begin(kind, self.variables, images, relu=relu)
+        net = self._begin(kind, variables or self.variables, images, relu=relu)
         net.wanted = frozenset(self.operation(layer).name for layer in layers)
         with suppress(Ended):
             self.model(net, net.images)

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from rawcnn.attacks import AttackResult, FoolingImages
 from rawcnn.measure import Measurement
@@ -107,6 +107,35 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(fontsize=9)
         panels[0].set_ylabel("error, %")
+    return figure
+
+
+def growth(series: Sequence[Any]) -> Figure:
+    """Time an image against batch, side, arithmetic and steps, a panel each; of `benchmarks.growth.Series`."""
+    titles = {
+        "batch": "images of a batch",
+        "size": "side of an image, px",
+        "depth": "GMAC an image",
+        "steps": "steps",
+    }
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+        for axes, (along, title) in zip(panels.flat, titles.items(), strict=True):
+            lines = [s for s in series if s.along == along]
+            for colour, s in zip(COLOURS, lines, strict=False):
+                xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
+                label = f"{s.job}: time of a call ∝ x^{s.exponent:.2f}"
+                axes.plot(xs, [1e3 * t for t in s.an_image], "o-", color=colour, label=label)
+            if along == "depth" and lines:
+                for x, y, name in zip(lines[-1].points, lines[-1].an_image, lines[-1].names, strict=True):
+                    place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+                    axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
+            axes.set(xscale="log", yscale="log", xlabel=title, ylabel="ms an image")
+            if lines and along != "depth":
+                axes.set_xticks(lines[0].points, lines[0].names)
+                axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_title(lines[0].model if lines and along != "depth" else "ResNets by depth", fontsize=10)
+            axes.legend(fontsize=9)
     return figure
 
 

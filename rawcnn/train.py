@@ -63,7 +63,7 @@ class Training:
         self._data: dict[str, str] | None = None  # what the run has trained on
         self._note = tf.Variable("", dtype=tf.string)  # the numbers above as JSON, so that one file holds all
         self._step = step_of(network, recipe, self.state, self.choice, adversary)
-        self._count = counting_step(network, self.evaluation_variables, self.choice.mode)
+        self._count = counting_step(self._evaluated, network.input_size, self.choice)
         self._manager = None
         if self.folder:
             state = tf.train.Checkpoint(
@@ -75,6 +75,10 @@ class Training:
     def evaluation_variables(self) -> dict[str, tf.Variable]:
         """What to evaluate and to save: the moving averages where the recipe keeps them."""
         return {**self.network.variables, **self.averages}
+
+    def _evaluated(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits by the variables that are evaluated, as they are at each call."""
+        return self.network.walk(self.evaluation_variables, images).logits
 
     def restore(self) -> bool:
         """Go on from the newest checkpoint in the folder that is whole; False where there is none.

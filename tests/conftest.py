@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rawcnn.cli import main
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
@@ -43,3 +45,16 @@ def digits():
     from rawcnn.data import load
 
     return load("digits")
+
+
+@pytest.fixture
+def rawcnn_command(capsys):
+    """Run the command line in this process → (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run

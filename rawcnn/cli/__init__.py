@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import attack, files, learn, look, optimized, pages, pictures, ship, study
+from rawcnn.cli import attack, files, learn, look, optimized, pages, pictures, race, ship, study
 from rawcnn.console import fail, interrupts
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
@@ -36,7 +36,7 @@ for verb in (
     learn.predict,
     ship.export,
     attack.attack,
-    look.benchmark,
+    race.benchmark,
 ):
     app.command()(verb)
 visualize = typer.Typer(help="Pictures of what a network looks for.", no_args_is_help=True, rich_markup_mode=None)

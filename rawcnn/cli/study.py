@@ -82,7 +82,7 @@ def profile(
         with screen.bar("measuring layers") as told:
             measurement = measure_layers(result, compile=compile, progress=told)
         timings = {timing.name: timing for timing in measurement.timings}
-    columns = list(_PROFILE_COLUMNS) + (["ms", "share", "limit", "reached"] if measurement else [])
+    columns = list(_PROFILE_COLUMNS) + (["ms", "share", "GFLOP/s", "GB/s", "limit", "reached"] if measurement else [])
     cells = []
     for row in result.rows:
         shape = "×".join(map(str, row["output_shape"]))
@@ -92,7 +92,9 @@ def profile(
         cell += [row["receptive_field"] or "image", row["stride"], f"{row['intensity']:.1f}"]
         if timing := timings.get(row["name"]):
             reached = f"{timing.reached:.0%}" if timing.resolved else "–"
-            cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", timing.limit, reached]
+            both = timing.flops_per_second, timing.bytes_per_second
+            rates = [f"{rate / 1e9:.1f}" if timing.resolved else "–" for rate in both]
+            cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", *rates, timing.limit, reached]
         cells.append(cell)
     screen.table(model, columns, cells, text=("layer", "kind", "output"))
     t = result.totals
@@ -115,8 +117,12 @@ def profile(
         screen.say(
             "each layer was timed alone with its inputs in memory: what the whole network fuses or overlaps is not seen"
         )
-        slowest = ", ".join(f"{x.name} {x.share:.0%} ({x.limit} {x.reached:.0%})" for x in measurement.slowest())
-        screen.say(f"slowest: {slowest}")
+        five = [
+            (x.name, f"{x.seconds * 1e3:.2f}", f"{x.share:.0%}", x.limit, f"{x.reached:.0%}", x.reason)
+            for x in measurement.slowest()
+        ]
+        why = ("layer", "ms", "share", "limit", "reached", "why")
+        screen.table("the slowest five", why, five, text=("layer", "limit", "why"))
     if measurement and plot:
         from rawcnn import plots
 

@@ -97,7 +97,7 @@ def optimize(
         batch = max(batch // count, 1) * count
     batch = min(batch, number)
     choice = choose(compile, network.devices)
-    climb = _Climb(network, objective, regularization, size, rate, choice)
+    climb = Climb(network, objective, regularization, size, rate, choice)
     kept = sorted({int(s) for s in np.geomspace(1, steps, frames).round()}) if frames else []
     results = []
     for first in range(0, number, batch):
@@ -179,15 +179,16 @@ def _waking(network: Network, layers: Sequence[str], asleep: tf.Tensor) -> type[
     return Waking
 
 
-class _Climb:
+class Climb:
     """The compiled functions of one optimization: its step, the image of some numbers, the objective of an image."""
 
     def __init__(self, network: Network, objective: Objective, settings: Regularization, size: int, rate, choice):
         self.network, self.objective, self.settings, self.size, self.rate = network, objective, settings, size, rate
         self.fold = fold(network, spare=objective.layers)  # the weights are fixed
-        self.step = compiled(lambda *state: self._step(Folded, *state), choice)
+        self.variables = network.variables
+        self.step = compiled(lambda *state: self.move(Folded, *state), choice)
         self.rescue = compiled(
-            lambda asleep, *state: self._step(_waking(network, objective.layers, asleep), *state), choice
+            lambda asleep, *state: self.move(_waking(network, objective.layers, asleep), *state), choice
         )
         self.render = compiled(lambda z: image_of(z, settings, size), choice)
         self.value = compiled(lambda images, given: self._value(images, given, Folded), choice)
@@ -212,7 +213,7 @@ class _Climb:
         films = np.array(frames) if frames else np.empty((0, *images.shape), np.float32)
         return images.numpy(), self.value(images, given).numpy(), tf.stack(history).numpy(), films
 
-    def _step(self, walk, z, mean, mean_square, number, moves, given):
+    def move(self, walk, z, mean, mean_square, number, moves, given):
         """Adam's step up the hill → (z, its two averages, values [B], whether the unit told a direction [B])."""
         with tf.GradientTape() as drawing:
             drawing.watch(z)
@@ -229,5 +230,6 @@ class _Climb:
         return blurred(z, self.settings, self.size), mean, mean_square, values, length[:, 0, 0, 0] > 0
 
     def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Folded]) -> tf.Tensor:
-        kind = partial(walk, fold=self.fold)
-        return self.objective.value(self.network.activations(images, self.objective.layers, kind=kind), *given)
+        kind, layers = partial(walk, fold=self.fold), self.objective.layers
+        activations = self.network.activations(images, layers, kind=kind, variables=self.variables)
+        return self.objective.value(activations, *given)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from benchmarks import contestants, race, run
 from benchmarks.agreement import Disagreement
 from benchmarks.contestants import NAMES
+from benchmarks.keras_twin import twin_variables
 from benchmarks.kernels_race import SMALL_CASES, Case, compare, forms, race_kernel
 from benchmarks.race import RaceResult
 from benchmarks.timing import Timing, interleaved, memory_of
@@ -101,7 +102,7 @@ def test_a_step_that_does_not_move_the_weights_is_not_timed(monkeypatch):
         def run():
             loss = contestant.run()
             first = next(iter(setup.network.trained_variables))
-            variable = setup.side_variables("keras")[first]
+            variable = twin_variables(setup.network, setup.twin)[first]
             variable.assign(tf.reshape(setup.network.variables[first], variable.shape))
             return loss
 

@@ -148,3 +148,32 @@ def test_any_size(size, channels, margins):
     expected = kernels.conv2d_reference(*wide(x, w), 1, padding)
     for form in TRANSFORMS:
         oracles.close(kernels.conv2d(x, w, 1, padding, algorithm=form), expected)
+
+
+@by_form
+@pytest.mark.parametrize("shape, padding", IMAGES)
+def test_gradients_by_winograd(form, shape, padding):
+    """To image and filter, against the sums over taps; and each with gradients of its own."""
+    x, w = case(shape)
+    dy = oracles.random(kernels.conv2d(x, w, 1, padding).shape, 3)
+    for function, tensors in (
+        (kernels.conv2d_input_gradient, (dy, w, shape[1:3])),
+        (kernels.conv2d_filter_gradient, (x, dy, 3)),
+    ):
+        actual, expected = (function(*tensors, 1, padding, algorithm=name) for name in (form, "shifted"))
+        oracles.close(actual, expected, "gradient", wobble=4e-5)
+    again = oracles.tape_gradient(
+        lambda x, dy: kernels.conv2d_filter_gradient(x, dy, 3, 1, padding, algorithm=form), [x, dy], w
+    )
+    wanted = oracles.tape_gradient(lambda x, dy: kernels.conv2d_filter_gradient(x, dy, 3, 1, padding), [x, dy], w)
+    for actual, expected in zip(again, wanted, strict=True):
+        oracles.close(actual, expected, "gradient", wobble=4e-5)
+
+
+@by_form
+def test_gradients_need_what_the_form_needs(form):
+    x, w = case((1, 8, 8, 2))
+    with pytest.raises(ValueError, match="needs 3×3 filters, stride 1"):
+        kernels.conv2d_filter_gradient(x, oracles.random((1, 4, 4, 5)), 3, 2, algorithm=form)
+    with pytest.raises(ValueError, match="needs 3×3 filters, stride 1"):
+        kernels.conv2d_input_gradient(oracles.random((1, 8, 8, 5)), w[:2], (8, 8), algorithm=form)

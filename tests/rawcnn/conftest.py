@@ -1,11 +1,10 @@
-"""A network, and a way to run the command line, that the tests of this folder share."""
+"""Networks that the tests of this folder share."""
 
 from __future__ import annotations
 
 import pytest
 
 import rawcnn
-from rawcnn.cli import main
 from rawcnn.network import Network
 from tests.rawcnn.attacked import learn, small
 
@@ -26,16 +25,3 @@ def digits_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
     rawcnn.save_weights(network, path)
     return path
-
-
-@pytest.fixture
-def rawcnn_command(capsys):
-    """Run the command line in this process → (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import results
-from rawcnn.cli import look
+from rawcnn.cli import race
 
 
 def picture_size(path) -> tuple[int, int]:
@@ -48,7 +48,7 @@ def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
 
 
 def test_benchmark_appends_where_the_tables_are_made_from():
-    default = inspect.signature(look.benchmark).parameters["output"].default
+    default = inspect.signature(race.benchmark).parameters["output"].default
     assert Path(results.__file__).parents[1] / default.parent == results.FOLDER and default.suffix == ".jsonl"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rawcnn.compile import choose
 from rawcnn.evaluate import Evaluation, counting_step, evaluate
 from rawcnn.network import Network
 from tests.rawcnn import small
@@ -93,7 +94,7 @@ def test_summary():
 
 def test_ties_go_to_the_first_class(network):
     """All logits equal: the prediction is class 0, and the first five are in the top five, not all of them."""
-    step = counting_step(network, {}, "graph")
+    step = counting_step(network, 2, choose("graph"))
     predictions, right, right5, _ = step(tf.zeros((CLASSES, 2, 2, 3)), tf.range(CLASSES))
     assert predictions.numpy().tolist() == [0] * CLASSES
     assert (int(right), int(right5)) == (1, 5)
@@ -102,7 +103,7 @@ def test_ties_go_to_the_first_class(network):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_are_wrong(network, value):
     """A network that has diverged is not right five times of five."""
-    step = counting_step(network, {}, "graph")
+    step = counting_step(network, 2, choose("graph"))
     images = np.full((CLASSES, 2, 2, 3), value, np.float32)
     _, right, right5, _ = step(tf.constant(images), tf.range(CLASSES))
     assert (int(right), int(right5)) == ((0, 0) if np.isnan(value) else (1, 5))  # infinities are equal

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import rawcnn
+from rawcnn.compile import MODES
 from rawcnn.folded import Folded, fold, folded
 from tests import oracles
 from tests.rawcnn import small
@@ -69,6 +72,32 @@ def test_bfloat16():
     logits = folded(network, "bfloat16")(images)
     assert logits.dtype == tf.float32
     assert oracles.error(logits, network(images)) < 0.1
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("name", ["cifar_resnet20", "alexnet"])
+def test_a_program_is_the_network(name, mode):
+    """AlexNet has grouped convolutions, and fully connected layers that nothing is folded into."""
+    network = busy(rawcnn.create(name, classes=10, size=67 if name == "alexnet" else 32))
+    for count in (1, 3):
+        images = oracles.random((count, network.input_size, network.input_size, 3), low=0.0)
+        oracles.close(rawcnn.program(network, mode)(images), network(images), "gated network")
+
+
+def test_a_program_holds_its_weights():
+    """In a graph all are constants, and none is there twice; what is assigned later does not reach it."""
+    network = busy(rawcnn.create("cifar_resnet20"))
+    images = oracles.random((2, 32, 32, 3), low=0.0)
+    program: Any = rawcnn.program(network, "graph")
+    before = program(images)
+    graph = program.get_concrete_function(images).graph
+    assert graph.captures == []
+    constants = [node.attr["value"].tensor for node in graph.as_graph_def().node if node.op == "Const"]
+    numbers = sum(tf.TensorShape(tensor.tensor_shape).num_elements() for tensor in constants)
+    folded_numbers = sum(np.size(p) for both in fold(network).convolutions.values() for p in both)
+    assert folded_numbers < numbers < 1.1 * folded_numbers
+    network.variables["conv1/filters"].assign_add(tf.ones((3, 3, 3, 16)))
+    oracles.close(program(images), before)
 
 
 def test_later_weights_do_not_move_what_is_folded():

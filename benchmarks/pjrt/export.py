@@ -1,0 +1,114 @@
+"""Write workloads for machines without TensorFlow: `python -m benchmarks.pjrt.export FOLDER [--small]`.
+
+A folder a workload: program-B.mlirbc, the step for a batch of B as a portable artifact of StableHLO; manifest.json, its
+arguments and how they are drawn, its outputs, its arithmetic, the network's ledger for the peers; and answers.npz, what
+TensorFlow gives on this machine's CPU for a small batch, in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from benchmarks.kernels_race import CASES, SMALL_CASES
+from benchmarks.pjrt import workloads
+from benchmarks.pjrt.arrays import values
+from benchmarks.pjrt.workloads import Workload
+from benchmarks.results import about
+from rawcnn.export import STABLEHLO, lower_function
+
+CHECKED = 2  # images of the batch whose answers are written
+Plan = tuple[Callable[[], Workload], tuple[int, ...]]  # what makes it, the batches to time
+
+
+def full() -> Iterator[Plan]:
+    """What is run where a GPU is at hand."""
+    for precision in ("float32", "bfloat16"):
+        for name in ("resnet50", "vgg16", "googlenet", "alexnet"):
+            yield partial(workloads.inference, name, precision), (64, 256, 512)
+            yield partial(workloads.training, name, precision), (64, 128, 256)
+        yield partial(workloads.pgd, "cifar_resnet20", precision), (512,)
+        yield partial(workloads.visualize, "googlenet", "inception_4a", precision), (32,)
+        for case in CASES:
+            yield from ((partial(workloads.kernel, case, form, precision), (64,)) for form in workloads.forms(case))
+
+
+def small() -> Iterator[Plan]:
+    """The same kinds, for a CPU and a test."""
+    yield partial(workloads.inference, "cifar_resnet20", "float32", size=8), (4,)
+    yield partial(workloads.inference, "cifar_resnet20", "bfloat16", size=8), (4,)
+    yield partial(workloads.training, "cifar_resnet20", "float32", size=8), (4,)
+    yield partial(workloads.pgd, "cifar_resnet20", "float32", size=8), (4,)
+    yield partial(workloads.visualize, "googlenet", "inception_3a", "float32", size=64, classes=10), (2,)
+    yield partial(workloads.kernel, SMALL_CASES[0], "winograd", "float32"), (4,)
+
+
+def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
+    """Write one workload into a folder of its own under `folder` → its path."""
+    from tensorflow.compiler.mlir.stablehlo import stablehlo
+
+    target = folder / re.sub(r"[^\w.-]+", "-", workload.name)
+    target.mkdir(parents=True, exist_ok=True)
+    for batch in (CHECKED, *batches):
+        specs = [tf.TensorSpec(a.shape, a.dtype) for a in workload.arguments(batch)]
+        text = lower_function(workload.function(), specs, workload.name)
+        (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
+    np.savez(target / "answers.npz", allow_pickle=False, **answers(workload))
+    manifest = {
+        **about("python -m benchmarks.pjrt.export"),
+        "name": workload.name,
+        "job": workload.job,
+        "precision": workload.precision,
+        "batches": list(batches),
+        "checked": CHECKED,
+        "arguments": {batch: [a.spec() for a in workload.arguments(batch)] for batch in (CHECKED, *batches)},
+        "outputs": list(workload.outputs),
+        "carried": workload.carried,
+        "flops": workload.flops,
+        "paths": workload.paths,
+        "model": json.loads(workload.model.to_json()) if workload.model else None,
+    }
+    (target / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    return target
+
+
+def answers(workload: Workload) -> dict[str, np.ndarray]:
+    """What the step gives on this CPU, by output; of the long ones their lengths."""
+    arguments = workload.arguments(CHECKED)
+    arrays = values(arguments, workload.paths)
+    with kernels.compiled_by("gpu"):  # the forms that the program has
+        function = tf.function(workload.function(), autograph=False)
+        results = function(*(tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)))
+    return {name: summary(np.asarray(r)) for name, r in zip(workload.outputs, results, strict=True)}
+
+
+def summary(array: np.ndarray) -> np.ndarray:
+    """The numbers to compare: all of them, or of more than 1,000 their length."""
+    wide = array.astype(np.float64)
+    return wide if wide.size <= 1000 else np.sqrt(np.sum(np.square(wide)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--small", action="store_true", help="small networks, for a CPU")
+    parser.add_argument("--only", help="workloads whose names have this in them")
+    options = parser.parse_args(arguments)
+    for make, batches in small() if options.small else full():
+        workload = make()
+        if not options.only or options.only in workload.name:
+            print(export(workload, batches, options.folder), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""The workloads: steps of rawcnn as pure functions of arrays, with nothing captured and nothing random inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import rawcnn
+from benchmarks.kernels_race import CASES, KERNELS, Case, forms
+from benchmarks.layers import Model, model_of
+from benchmarks.pjrt.arrays import Argument
+from rawcnn.attacks.gradient import direction, project
+from rawcnn.attacks.task import ascent
+from rawcnn.compile import Choice
+from rawcnn.folded import Fold, Folded, fold
+from rawcnn.network import Network
+from rawcnn.recipes import Recipe
+from rawcnn.step import State, update
+from rawcnn.visualize import objectives
+from rawcnn.visualize.optimization import Climb
+from rawcnn.visualize.regularization import Regularization, first_values
+
+RATE, STEPS, EPSILON, STEP = 1e-4, 40, 8 / 255, 2 / 255
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One program for any batch: `function(batch)` with `arguments(batch)`.
+
+    `carried` maps an output to the argument that it is at the next call: weights and velocities of a training step.
+    `flops` are of one image.
+    """
+
+    name: str
+    job: str  # "inference", "training", "pgd", "visualize" or "kernel"
+    precision: str
+    function: Callable[[], Callable[..., Sequence[tf.Tensor]]]
+    arguments: Callable[[int], list[Argument]]
+    outputs: tuple[str, ...]
+    carried: tuple[tuple[int, int], ...]
+    flops: float
+    model: Model | None  # for the peers
+    paths: dict[str, tuple[int, ...]]  # the variables that arguments are made from, of a network
+
+
+def _images(network: Network, batch: int) -> Argument:
+    return Argument("images", (batch, network.input_size, network.input_size, 3), "float32", "uniform")
+
+
+def _labels(batch: int) -> Argument:
+    return Argument("labels", (batch,), "int32", "labels")
+
+
+def _variables(network: Network) -> list[Argument]:
+    return [Argument(path, tuple(v.shape), "float32", path.rsplit("/", 1)[1]) for path, v in network.variables.items()]
+
+
+class _Products:
+    """A network's weights as arguments, batch norms folded, and back into what a `Folded` walk takes."""
+
+    def __init__(self, network: Network, spare: Sequence[str] = ()):
+        made = fold(network, spare)
+        self.network, self.norms = network, made.norms
+        self.arguments: list[Argument] = []
+        readers = {op.inputs[0]: op for op in network.ledger if op.kind == "batch_norm"}
+        for name, (filters, bias) in made.convolutions.items():
+            norm = readers[name]
+            told: dict[str, Any] = {"norm": norm.name, "epsilon": norm.settings["epsilon"]}
+            for leaf, value in (("filters", filters), ("bias", bias)):
+                self.arguments.append(Argument(f"{name}/{leaf}", tuple(value.shape), "float32", "folded", **told))
+        self.convolutions = tuple(made.convolutions)
+        own = {*self.convolutions, *self.norms}
+        self.rest = [a for a in _variables(network) if a.name.rsplit("/", 1)[0] not in own]
+        self.arguments += self.rest
+
+    def walk(self, values: Sequence[tf.Tensor]) -> tuple[Fold, dict[str, tf.Tensor]]:
+        """(the fold, the other variables by path) of these values of `arguments`."""
+        count = 2 * len(self.convolutions)
+        pairs = {name: list(values[2 * k : 2 * k + 2]) for k, name in enumerate(self.convolutions)}
+        rest = {a.name: value for a, value in zip(self.rest, values[count:], strict=True)}
+        return Fold(pairs, self.norms), {**self.network.variables, **rest}
+
+    def model(self, values: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Images → logits."""
+        products, variables = self.walk(values)
+        kind = partial(Folded, fold=products, precision=self.network.precision)
+        return lambda images: self.network.walk(variables, images, kind=kind).logits
+
+
+def inference(name: str, precision: str, **settings: Any) -> Workload:
+    """Images → logits, batch norms folded."""
+    network = rawcnn.create(name, precision=precision, **settings)
+    products = _Products(network)
+
+    def function(*arguments):
+        *values, images = arguments
+        return [products.model(values)(images)]
+
+    return Workload(
+        f"{name} inference {precision}", "inference", precision, lambda: function,
+        lambda batch: [*products.arguments, _images(network, batch)], ("logits",), (), _flops(network, False),
+        model_of(network), _paths(network),
+    )  # fmt: skip
+
+
+def training(name: str, precision: str, **settings: Any) -> Workload:
+    """One step of SGD with momentum → the loss, new variables, new velocities."""
+    network = rawcnn.create(name, precision=precision, **settings)
+    recipe = Recipe("race", "ours", batch=1, epochs=1, rate=RATE, momentum=0.9)
+    paths, slots = list(network.variables), list(State.begin(network, recipe).slots)
+    velocities = [Argument(s, tuple(network.variables[s.rsplit("/", 1)[0]].shape), "float32", "zeros") for s in slots]
+
+    def function(*arguments):
+        *values, images, labels, seed, rate = arguments
+        variables, old = dict(zip(paths, values, strict=False)), dict(zip(slots, values[len(paths) :], strict=True))
+        new, moved, _, metrics = update(network, recipe, variables, old, {}, images, labels, seed, rate)
+        return [metrics["loss"], *(new[path] for path in paths), *(moved[slot] for slot in slots)]
+
+    def arguments(batch: int) -> list[Argument]:
+        seed, rate = Argument("seed", (2,), "int32", "zeros"), Argument("rate", (), "float32", "ones")
+        return [*_variables(network), *velocities, _images(network, batch), _labels(batch), seed, rate]
+
+    outputs = ("loss", *paths, *slots)
+    carried = tuple((k + 1, k) for k in range(len(outputs) - 1))
+    return Workload(
+        f"{name} training {precision}", "training", precision, lambda: function, arguments, outputs, carried,
+        _flops(network, True), model_of(network), _paths(network),
+    )  # fmt: skip
+
+
+def pgd(name: str, precision: str, **settings: Any) -> Workload:
+    """PGD of 40 steps in L∞, all taken → the attacked images."""
+    network = rawcnn.create(name, precision=precision, **settings)
+    products = _Products(network)
+
+    def function(*arguments):
+        *values, images, labels = arguments
+        model = products.model(values)
+
+        def move(k, x):
+            gradient, _ = ascent(model, x, labels, False)
+            x = project(x + STEP * direction(gradient, "linf"), images, EPSILON, "linf")
+            return k + 1, tf.clip_by_value(x, 0.0, 1.0)
+
+        return [tf.while_loop(lambda k, x: k < STEPS, move, (0, images))[1]]
+
+    return Workload(
+        f"{name} pgd{STEPS} {precision}", "pgd", precision, lambda: function,
+        lambda batch: [*products.arguments, _images(network, batch), _labels(batch)], ("images",), (),
+        2 * STEPS * _flops(network, False), model_of(network), _paths(network),
+    )  # fmt: skip
+
+
+def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workload:
+    """One step of `rawcnn.visualize.optimize` on a channel of `layer` → the values, and what Adam moves."""
+    network = rawcnn.create(name, precision=precision, **settings)
+    products = _Products(network, [layer])
+    size, objective = network.input_size, objectives.channel(network, layer, 0)
+    climb = Climb(network, objective, Regularization(), size, 0.05, Choice("eager", "exported as it is"))
+
+    def function(*arguments):
+        *values, z, mean, square, number, moves = arguments
+        climb.fold, climb.variables = products.walk(values)
+        given = [tf.constant(np.repeat(rows, z.shape[0], axis=0)) for rows in objective.given]
+        z, mean, square, value, _ = climb.move(Folded, z, mean, square, number, moves, given)
+        return [value, z, mean, square]
+
+    def arguments(batch: int) -> list[Argument]:
+        state = first_values(climb.settings, size, [[0, 0]] * batch).shape
+        return [
+            *products.arguments,
+            Argument("z", state, "float32", "normal"),
+            *(Argument(slot, state, "float32", "zeros") for slot in ("mean", "square")),
+            Argument("number", (), "float32", "ones"),
+            Argument("moves", (batch, 2, 3), "float32", "moves"),
+        ]
+
+    count = len(products.arguments)
+    return Workload(
+        f"{name} {layer} visualize {precision}", "visualize", precision, lambda: function, arguments,
+        ("values", "z", "mean", "square"), tuple((k + 1, count + k) for k in range(3)), 2 * _flops(network, False),
+        None, _paths(network),
+    )  # fmt: skip
+
+
+def kernel(case: Case, form: str, precision: str) -> Workload:
+    """A kernel's output and gradients, from an upstream gradient."""
+    functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
+
+    def function(*arguments):
+        *tensors, upstream = arguments
+        tensors = [tf.cast(t, i.dtype) for t, i in zip(tensors, inputs, strict=True)]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            y = functions[form](*tensors)
+        gradients = tape.gradient(y, tensors, output_gradients=tf.cast(upstream, y.dtype))
+        return [tf.cast(t, tf.float32) for t in (y, *gradients)]
+
+    def arguments(batch: int) -> list[Argument]:
+        shapes = [(batch, *inputs[0].shape[1:]), *(tuple(i.shape) for i in inputs[1:])]
+        draws = ["normal", *("filters" if case.kernel == "conv2d" else "ones" for _ in inputs[1:])]
+        named = [Argument(f"input{k}", s, "float32", how) for k, (s, how) in enumerate(zip(shapes, draws, strict=True))]
+        return [*named, Argument("upstream", (batch, *case.output_shape[1:]), "float32", "normal")]
+
+    names = ("y", *(f"gradient{k}" for k in range(len(inputs))))
+    flops = (cost.flops + cost.backward_flops) / case.batch
+    return Workload(
+        f"{case} {form} {precision}", "kernel", precision, lambda: function, arguments, names, (), flops, None, {}
+    )
+
+
+def kernels_of(precision: str, cases: Sequence[Case] = CASES) -> list[Workload]:
+    return [kernel(case, form, precision) for case in cases for form in forms(case)]
+
+
+def _paths(network: Network) -> dict[str, tuple[int, ...]]:
+    return {path: tuple(v.shape) for path, v in network.variables.items()}
+
+
+def _flops(network: Network, train: bool) -> float:
+    """Of one image, by the ledger."""
+    costs = [operation.cost for operation in (network.training_ledger if train else network.ledger)]
+    return float(np.sum([c.flops + (c.backward_flops if train else 0) for c in costs]))

@@ -1,0 +1,307 @@
+"""The verb that measures: networks against Keras, kernels and attacks against others, and how time grows."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rawcnn.cli.options import (
+    Batch,
+    Classes,
+    Json,
+    Precision,
+    Seed,
+    Size,
+    Weights,
+    load_data,
+    network_for,
+    without_folders,
+    writable,
+)
+from rawcnn.console import Screen
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for on the command line."""
+
+    screen: Screen
+    names: list[str]  # behind the first, which says what is raced
+    jobs: list[str] | None
+    batch: int
+    size: int | None
+    classes: int | None
+    precision: str
+    rounds: int
+    contestants: list[str] | None
+    weights: Path | None
+    data: str | None
+    tune: bool
+    output: Path
+    seed: int
+    command: str
+
+    @contextmanager
+    def bar(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
+        """A progress bar that is told (what, done, total)."""
+        with self.screen.bar(what) as told:
+            yield lambda text, done, total: told(done, total, text)
+
+    def show(self, **settings: object) -> None:
+        """What it resolved to; the file is tried before the work begins."""
+        writable(self.output)
+        self.screen.settings(**settings, rounds=self.rounds, seed=self.seed, output=self.output)
+
+    def end(self, results: object) -> None:
+        self.screen.say(f"appended to {self.output}")
+        self.screen.emit(results)
+
+
+def _networks(order: Order) -> None:
+    """Networks against Keras, and against PyTorch where that is asked for."""
+    from benchmarks.run import MODELS, run
+    from rawcnn.models import find
+
+    names = order.names or list(MODELS)
+    for name in names:
+        find(name)
+    order.show(models=",".join(names), batch=order.batch, size=order.size, precision=order.precision)
+    with order.bar("racing") as progress:
+        races = run(
+            names,
+            order.jobs or ("inference", "training"),
+            batch=order.batch,
+            size=order.size,
+            classes=order.classes,
+            precision=order.precision,
+            rounds=order.rounds,
+            contestants=order.contestants,
+            seed=order.seed,
+            file=order.output,
+            command=order.command,
+            progress=progress,
+        )
+    for race in races:
+        rows = [
+            (
+                t.name,
+                f"{t.median * 1e3:.1f}",
+                f"{min(t.seconds) * 1e3:.1f}",
+                f"{max(t.seconds) * 1e3:.1f}",
+                f"{t.first_call:.1f}",
+                f"{t.memory / 2**20:,.0f}" if t.memory is not None else "–",
+            )
+            for t in race.timings
+        ]
+        columns = ("contestant", "median ms", "fastest", "slowest", "first call s", "peak MiB")
+        order.screen.table(f"{race.model}, {race.job}, batch {race.batch}", columns, rows, text=("contestant",))
+        if race.ratio:
+            low, high = min(race.ratios), max(race.ratios)
+            best = "best" if race.complete else "fastest of these"
+            order.screen.say(
+                f"Keras's {best} takes {race.ratio:.2f} times as long ({low:.2f} to {high:.2f} over the rounds)"
+            )
+    order.end({"races": [r.to_json() for r in races]})
+
+
+def _kernels(order: Order) -> None:
+    """The kernels' forms against each other; with --tune those of all layers of some networks."""
+    if order.tune:
+        _tune(order)
+        return
+    from benchmarks.run import run_kernels
+
+    if order.names:
+        raise ValueError("`benchmark kernels` races shapes of its own; give the networks in another command")
+    order.show(kernels="all", precision=order.precision)
+    with order.bar("racing") as progress:
+        forms = run_kernels(
+            precision=order.precision, rounds=order.rounds, file=order.output, command=order.command, progress=progress
+        )
+    for form in forms:
+        speeds = [(t.name, f"{t.median * 1e3:.3f}", f"{form.gflops(t):.1f}") for t in form.timings]
+        order.screen.table(f"{form.case}, {form.job}", ("form", "median ms", "GFLOP/s"), speeds, text=("form",))
+    order.end({"kernels": [f.to_json() for f in forms]})
+
+
+def _tune(order: Order) -> None:
+    """Measure the fastest form of each kernel here, and use it from now on."""
+    from benchmarks.tune import MODELS, tune
+    from kernels.choice import table_path
+    from rawcnn.models import find
+
+    for name in order.names:
+        find(name)
+    models, path = order.names or list(MODELS), table_path()
+    writable(path)
+    order.screen.settings(models=",".join(models), batch=order.batch, size=order.size, rounds=order.rounds, table=path)
+    with order.bar("measuring") as progress:
+        table = tune(
+            models, path=path, batch=order.batch, size=order.size, rounds=order.rounds, command=order.command,
+            progress=progress,
+        )  # fmt: skip
+    rows = []
+    for name, shapes in table["forms"].items():
+        taken = Counter(entry["form"] for sizes in shapes.values() for entry in sizes.values())
+        rows.append((name, ", ".join(f"{form} {count}" for form, count in taken.most_common())))
+    order.screen.table("shapes by their fastest form", ("job", "forms"), rows, text=("job", "forms"))
+    order.screen.say(f"wrote {path}; delete it to use rawcnn's own table again")
+    order.screen.emit(table)
+
+
+def _build(order: Order) -> None:
+    """How long each network, or all of them, takes to be profiled, created, traced and compiled."""
+    from benchmarks.build import run_builds
+    from rawcnn.models import MODELS, find
+
+    for name in order.names:
+        find(name)
+    order.show(build=",".join(order.names) or "all")
+    with order.bar("building") as progress:
+        results = run_builds(order.names or list(MODELS), file=order.output, command=order.command, progress=progress)
+    steps = ("profile", "create", "graph", "xla")
+    rows = [(r.model, r.operations, *(f"{getattr(r, step):.2f}" for step in steps)) for r in results]
+    columns = ("network", "layers", "profile s", "create s", "graph s", "XLA s")
+    order.screen.table("to the first answer, one image", columns, rows, text=("network",))
+    order.end([r.to_json() for r in results])
+
+
+def _visualizations(order: Order) -> None:
+    """A step of feature visualization against Keras's users' ways, and libraries where they are installed."""
+    from benchmarks.run import run_visualizations
+
+    if order.names:
+        raise ValueError("`benchmark visualize` races networks of its own; give the others in another command")
+    order.show(visualize="all")
+    with order.bar("racing") as progress:
+        results = run_visualizations(
+            rounds=order.rounds, seed=order.seed, file=order.output, command=order.command, progress=progress
+        )
+    for result in results:
+        rows = [(t.name, f"{t.median / result.batch * 1e3:.1f}", f"{t.first_call:.1f}") for t in result.timings]
+        title = f"{result.network}, {result.layer}, batch {result.batch}"
+        columns = ("contestant", "ms an image and step", "first call s")
+        order.screen.table(title, columns, rows, text=("contestant",))
+    order.end([result.to_json() for result in results])
+
+
+def _attacks(order: Order) -> None:
+    """PGD, DeepFool and the spatial grid, or some of them, against other libraries' on a CIFAR ResNet-20."""
+    from benchmarks.attack_race import ATTACKS, MODEL
+    from benchmarks.run import run_attacks
+
+    if unknown := [name for name in order.names if name not in ATTACKS]:
+        raise ValueError(f"there is no race of {unknown[0]!r}; expected {', '.join(map(repr, ATTACKS))}")
+    writable(order.output)
+    weights, data = order.weights, order.data
+    network = network_for(MODEL, weights, seed=order.seed)
+    order.show(
+        attacks=", ".join(order.names or ATTACKS), network=MODEL, weights=weights or "random", data=data or "noise"
+    )
+    images = labels = None
+    if data:
+        found = load_data(order.screen, data, network.input_size, False)
+        if len(found.labels) != network.classes:
+            raise ValueError(f"{data} has {len(found.labels)} classes; expected the {network.classes} of the network")
+        images, labels = found.arrays("test")
+    named = {
+        "weights": weights.name if weights else f"drawn, seed {order.seed}",
+        "data": without_folders(data) if data else f"noise, seed {order.seed}",
+    }
+    with order.bar("racing") as progress:
+        results = run_attacks(
+            order.names or tuple(ATTACKS), network, images, labels, rounds=order.rounds, seed=order.seed, named=named,
+            file=order.output, command=order.command, progress=progress,
+        )  # fmt: skip
+    for result in results:
+        rows = [
+            (t.name, f"{t.median:.2f}", f"{result.success[t.name]:.2%}", f"{result.l2[t.name][0]:.3f}")
+            for t in result.timings
+        ]
+        columns = ("contestant", "seconds", "fooled", "mean L2")
+        order.screen.table(f"{result.attack}, {result.batch} images", columns, rows, text=("contestant",))
+        if (best := result.fastest_peer) and (ratio := result.ratio()):
+            order.screen.say(f"{best.name}, the fastest of the others, takes {ratio:.1f} times as long as rawcnn")
+    order.end([result.to_json() for result in results])
+
+
+def _growth(order: Order) -> None:
+    """How time grows with batch, size, depth and an attack's steps; the plot lies beside the results."""
+    from benchmarks.growth import grow
+    from rawcnn import plots
+
+    if order.names:
+        raise ValueError("`benchmark growth` measures networks of its own; give the others in another command")
+    order.show(growth="all", precision=order.precision)
+    with order.bar("measuring") as progress:
+        series = grow(order.precision, rounds=order.rounds, file=order.output, command=order.command, progress=progress)
+    rows = [
+        (s.along, s.job, s.model, f"{1e3 * s.an_image[0]:.1f} to {1e3 * s.an_image[-1]:.1f}", f"{s.exponent:.2f}")
+        for s in series
+    ]
+    columns = ("along", "job", "networks", "ms an image", "exponent")
+    order.screen.table("time of a call ∝ x^exponent", columns, rows, text=("along", "job", "networks"))
+    picture = order.output.with_name(f"growth-{order.precision}.png")
+    plots.save(plots.growth(series), picture)
+    order.screen.say(f"wrote {picture}")
+    order.end([s.to_json() for s in series])
+
+
+KINDS: dict[str, Callable[[Order], None]] = {
+    "kernels": _kernels,
+    "build": _build,
+    "visualize": _visualizations,
+    "attacks": _attacks,
+    "growth": _growth,
+}
+
+
+def benchmark(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Networks to race; or `kernels`, `visualize`, `growth`, `attacks` (and some), `build` (and networks)."
+        ),
+    ] = None,
+    job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
+    batch: Batch = 8,
+    size: Size = None,
+    classes: Classes = None,
+    precision: Precision = "float32",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 10,
+    contestant: Annotated[
+        list[str] | None, typer.Option(help="Some of the contestants; otherwise all but PyTorch's.")
+    ] = None,
+    weights: Weights = None,
+    data: Annotated[str | None, typer.Option(help="Images to attack, as folder:PATH; noise otherwise.")] = None,
+    tune: Annotated[
+        bool, typer.Option(help="With `kernels` (and networks): measure the fastest forms, and use them from now on.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
+        "benchmarks/results/races.jsonl"
+    ),
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Race rawcnn against Keras, outputs checked equal first; or the kernels' forms against each other."""
+    names = list(models or ())
+    kind = names.pop(0) if names and names[0] in KINDS else None
+    if also := [name for name in names if name in KINDS]:
+        raise ValueError(f"{also[0]} is measured by itself; give it alone, or as the first word")
+    if tune and kind != "kernels":
+        raise ValueError("--tune goes with `benchmark kernels`; the networks whose layers to measure come after that")
+    if (weights or data) and kind != "attacks":
+        raise ValueError("--weights and --data are for `benchmark attacks`; leave them out, the others draw weights")
+    command = " ".join(["rawcnn", *map(without_folders, sys.argv[1:])])
+    order = Order(
+        Screen(as_json), names, job, batch, size, classes, precision, rounds, contestant, weights, data, tune, output,
+        seed, command,
+    )  # fmt: skip
+    KINDS.get(kind or "", _networks)(order)

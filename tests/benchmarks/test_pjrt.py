@@ -1,0 +1,123 @@
+"""Workloads for machines without TensorFlow: exported here, run in a process that cannot import it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rawcnn
+from benchmarks.keras_twin import build
+from benchmarks.layers import model_of, read_model
+from benchmarks.pjrt import arrays, export, workloads
+from rawcnn.folded import fold
+from tests import oracles
+from tests.benchmarks.toys import everything, toy
+
+WITHOUT_TENSORFLOW = (
+    "import sys; sys.modules['tensorflow'] = None; from benchmarks.pjrt.run import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def run_without_tensorflow(*words: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workloads")
+    assert export.main([str(folder), "--small"]) == 0
+    return folder
+
+
+def test_all_kinds_run_without_tensorflow(exported, tmp_path):
+    """Their answers agree with TensorFlow's, and they are timed beside Keras on JAX, where that can do the same."""
+    pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
+    results = tmp_path / "results.jsonl"
+    done = run_without_tensorflow(exported, "--output", results, "--peers", "keras", "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    records = {record["settings"]["pjrt"]: record for record in map(json.loads, results.read_text().splitlines())}
+    assert {record["settings"]["job"] for record in records.values()} == {
+        "inference", "training", "pgd", "visualize", "kernel",
+    }  # fmt: skip
+    for name, record in records.items():
+        figures = record["figures"]
+        assert figures["difference"] < (1e-3 if "float32" in name else 5e-2)
+        assert figures["flops_per_second"] > 0 and 0 < figures["share_of_matmul"] < 10
+        peers = {"keras jax"} if record["settings"]["job"] in ("inference", "training") else set()
+        assert set(figures["seconds"]) == {"rawcnn", *peers}
+        assert record["device"]["gpus"] == []
+
+
+def test_other_answers_are_not_timed(exported, tmp_path):
+    pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
+    (source,) = exported.glob("*inference-float32")
+    target = tmp_path / source.name
+    target.mkdir()
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    with np.load(source / "answers.npz") as answers:
+        np.savez(target / "answers.npz", logits=answers["logits"] * 1.5)
+    done = run_without_tensorflow(tmp_path, "--peers")
+    assert done.returncode == 2 and "Wrong: cifar_resnet20 inference float32: logits differs by 0.3" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_folder_without_workloads(tmp_path):
+    done = run_without_tensorflow(tmp_path)
+    assert done.returncode == 2 and "holds no workload; write some with" in done.stderr
+
+
+def test_folded_arrays_are_rawcnns():
+    """The products that the other machine makes by NumPy."""
+    workload = workloads.inference("cifar_resnet20", "float32", size=8)
+    drawn = arrays.variables(workload.paths)
+    network = rawcnn.create("cifar_resnet20", size=8)
+    for path, value in drawn.items():
+        network.variables[path].assign(value)
+    products = fold(network)
+    arguments = workload.arguments(1)
+    made = dict(zip((a.name for a in arguments), arrays.values(arguments, workload.paths), strict=True))
+    for name, (filters, bias) in products.convolutions.items():
+        oracles.close(made[f"{name}/filters"], filters)
+        oracles.close(made[f"{name}/bias"], bias)
+    assert [a for a in map(arrays.argument, json.loads(json.dumps([a.spec() for a in arguments])))] == arguments
+
+
+def test_a_training_step_is_rawcnns():
+    """The exported function is the pure step: weights and velocities after it, and what is carried over."""
+    workload = workloads.training("cifar_resnet20", "float32", size=8)
+    values = arrays.values(workload.arguments(3), workload.paths)
+    results = workload.function()(*map(tf.constant, values))
+    named = dict(zip(workload.outputs, results, strict=True))
+    assert np.isfinite(float(named["loss"])) and len(workload.carried) == len(results) - 1
+    arguments = [a.name for a in workload.arguments(3)]
+    assert all(workload.outputs[out] == arguments[into] for out, into in workload.carried)
+    assert np.any(named["conv1/filters"] != values[arguments.index("conv1/filters")])
+
+
+def test_a_model_survives_its_json():
+    network = toy(everything)
+    model = model_of(network)
+    again = read_model(model.to_json())
+    assert again == model
+    twin = build(again)
+    assert twin.count_params() == sum(int(np.prod(v.shape)) for v in network.variables.values())
+
+
+def test_the_full_plan_is_all_that_is_to_be_measured(monkeypatch):
+    """Four networks in both precisions, an attack, a visualization, and every form of every kernel's case."""
+    plans = list(export.full())
+    names = [make.func.__name__ for make, _ in plans if isinstance(make, partial)]
+    assert len(names) == len(plans)
+    counts = {kind: names.count(kind) for kind in set(names)}
+    forms = sum(len(workloads.forms(case)) for case in export.CASES)
+    assert counts == {"inference": 8, "training": 8, "pgd": 2, "visualize": 2, "kernel": 2 * forms}

@@ -1,0 +1,161 @@
+"""The choice of forms: what a table says is what runs, and whatever runs computes the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tensorflow as tf
+
+import kernels
+from kernels import choice
+from kernels.convolution import FILTER_GRADIENTS, INPUT_GRADIENTS, JOBS
+from tests import oracles
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Writes a user's own table, which is read from then on."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def write(forms: object) -> None:
+        choice.table_path().parent.mkdir(parents=True, exist_ok=True)
+        choice.table_path().write_text(json.dumps({"forms": forms}))
+        choice.forget()
+
+    yield write
+    monkeypatch.undo()
+    choice.forget()
+
+
+def entry(compiler: str, job: str, shape: str, dtype: tf.DType = tf.float32, **forms: str) -> dict:
+    """A section of one shape; `forms` by pixels, as n128="nn"."""
+    sizes = {pixels.removeprefix("n"): {"form": form} for pixels, form in forms.items()}
+    return {choice.section(compiler, job, dtype): {shape: sizes}}
+
+
+def operations(function, *tensors) -> set[str]:
+    """What a graph of it is made of."""
+    graph = tf.function(function, autograph=False).get_concrete_function(*tensors).graph
+    return {node.op for node in graph.as_graph_def().node}
+
+
+def test_the_nearest_size_counts(table):
+    table(entry("graph", "conv2d", "1×1×4×6 /1", n100="im2col", n10000="shifted"))
+
+    def form(pixels, shape="1×1×4×6 /1"):
+        return choice.measured("conv2d", tf.float32, shape, pixels, "nn")
+
+    assert [form(pixels) for pixels in (1, 100, 900, 1100, 10**6)] == ["im2col"] * 3 + ["shifted"] * 2
+    assert form(None) == "im2col"  # unknown: the smallest
+    assert form(100, "1×1×4×6 /2") == "nn" and choice.measured("conv2d", tf.bfloat16, "1×1×4×6 /1", 9, "nn") == "nn"
+
+
+def test_a_choice_is_for_one_compiler(table):
+    table(entry("graph", "conv2d", "a", n1="im2col") | entry("xla", "conv2d", "a", n1="winograd"))
+
+    def form():
+        return choice.measured("conv2d", tf.float32, "a", 1, "nn")
+
+    assert form() == "im2col"
+    with kernels.compiled_by("xla"):
+        assert form() == "winograd"
+        with kernels.compiled_by("gpu"):
+            assert form() == "nn"
+    assert form() == "im2col"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_output_and_gradients_are_those_of_the_table(table, stride):
+    """All three by matmuls: no convolution is left in the graph, and the numbers are the same."""
+    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((1, 1, 4, 6), 2)
+
+    def both(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = kernels.conv2d(x, w, stride)
+        return y, *tape.gradient(y, (x, w))
+
+    table({})
+    expected = both(x, w)
+    assert {"Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"} <= operations(both, x, w)
+    table({k: v for job in JOBS for k, v in entry("graph", job, f"1×1×4×6 /{stride}", n9="shifted").items()})
+    assert "MatMul" in operations(both, x, w)
+    assert not [name for name in operations(both, x, w) if name.startswith("Conv2D")]
+    for actual, wanted in zip(both(x, w), expected, strict=True):
+        oracles.close(actual, wanted, "gradient")
+
+
+def test_one_part_may_differ(table):
+    table(entry("graph", "conv2d filter gradient", "1×1×4×6 /1", n9="shifted"))
+    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((1, 1, 4, 6), 2)
+
+    def gradient(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = kernels.conv2d(x, w)
+        return tape.gradient(y, (x, w))
+
+    found = operations(gradient, x, w)
+    assert "Conv2DBackpropInput" in found and "Conv2DBackpropFilter" not in found
+
+
+def test_pools_and_norms_are_chosen_too(table):
+    x, ones = oracles.random((2, 6, 8, 4), 1), tf.ones(4)
+    table(entry("graph", "max_pool", "3×3×4 /2", n96="shifted") | entry("graph", "batch_norm", "4", n96="matmul"))
+    assert "MaxPool" not in operations(lambda x: kernels.max_pool(x, 3, 2), x)
+    assert "MaxPool" in operations(lambda x: kernels.max_pool(x, 2, 2), x)
+    norm = operations(lambda x: kernels.batch_normalization_training(x, ones, ones, 1e-5)[0], x)
+    assert "MatMul" in norm and "FusedBatchNormV3" not in norm
+
+
+def test_a_broken_table_is_told_and_left_out(table, tmp_path, caplog):
+    choice.table_path().parent.mkdir(parents=True)
+    choice.table_path().write_text('{"forms": ')
+    choice.forget()
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        assert choice.measured("conv2d", tf.float32, "no such shape", 1, "nn") == "nn"
+    assert "--tune" in caplog.text and "algorithms.json cannot be read" in caplog.text
+
+
+def test_the_table_that_comes_with_rawcnn():
+    """Every form in it is one that its kernel knows."""
+    shipped = json.loads(choice.SHIPPED.read_text(encoding="utf-8"))
+    known = {**JOBS, "batch_norm": ("fused", "explicit", "matmul"), "max_pool": ("nn", "shifted")}
+    assert {"date", "device", "versions", "commit", "command"} < set(shipped)
+    sections = {choice.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}
+    assert set(shipped["forms"]) == sections
+    for name, shapes in shipped["forms"].items():
+        job = name.split(" ", 1)[1].rsplit(" ", 1)[0]
+        for sizes in shapes.values():
+            for pixels, told in sizes.items():
+                assert int(pixels) > 0 and told["form"] in told["microseconds"] and told["form"] in known[job]
+
+
+TYPES = ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("stride, padding", [(1, "SAME"), (2, "SAME"), (2, "VALID"), ((2, 3), ((1, 2), (0, 1)))])
+def test_gradient_forms_agree(dtype, stride, padding):
+    x, w = oracles.random((2, 9, 8, 3), 1, dtype), oracles.random((3, 2, 3, 4), 2, dtype)
+    dy = oracles.random(kernels.conv2d(x, w, stride, padding).shape, 3, dtype)
+    for function, tensors, forms in (
+        (kernels.conv2d_input_gradient, (dy, w, x.shape[1:3]), INPUT_GRADIENTS),
+        (kernels.conv2d_filter_gradient, (x, dy, (3, 2)), FILTER_GRADIENTS),
+    ):
+        plain = [form for form in forms if not form.startswith("winograd")]
+        expected, *others = (function(*tensors, stride, padding, algorithm=form) for form in plain)
+        for other in others:
+            oracles.close(other, expected, "gradient")
+        with pytest.raises(ValueError, match="algorithm is 'im2col'; expected one of"):
+            function(*tensors, stride, padding, algorithm="im2col")
+
+
+def test_tensorflows_gradients_know_no_dilation():
+    x, w = oracles.random((2, 9, 8, 3), 1), oracles.random((3, 2, 3, 4), 2)
+    dy = kernels.conv2d(x, w, 1, "SAME", 2)
+    with pytest.raises(ValueError, match="one group without dilation"):
+        kernels.conv2d_input_gradient(dy, w, (9, 8), 1, "SAME", 2, algorithm="nn")
+    with pytest.raises(ValueError, match="one group without dilation"):
+        kernels.conv2d_filter_gradient(x, dy, (3, 2), 1, "SAME", 2, algorithm="nn")
