@@ -31,6 +31,7 @@ class BuildResult:
     graph: float  # the first answer as a TensorFlow graph: tracing, and running it once
     xla: float  # the first answer by XLA: tracing, compiling, and running it once
     answer: float  # an answer after that, of the graph
+    keras: float | None = None  # the first answer of its Keras twin with jit_compile; the twin is built before
 
     def to_json(self) -> dict[str, object]:
         figures = asdict(self)
@@ -44,6 +45,7 @@ def build(model: str) -> BuildResult:
     import tensorflow as tf
 
     import rawcnn
+    from benchmarks.keras_twin import keras_twin
     from rawcnn.compile import choose, compiled
 
     def timed(step):
@@ -61,7 +63,10 @@ def build(model: str) -> BuildResult:
     graph, _ = timed(lambda: by_graph(images).numpy())
     answer, _ = timed(lambda: by_graph(images).numpy())
     xla, _ = timed(lambda: by_xla(images).numpy())
-    return BuildResult(model, network.input_size, len(network.ledger), profile, create, graph, xla, answer)
+    twin = keras_twin(network)
+    twin.compile(jit_compile=True)
+    keras, _ = timed(lambda: twin.predict_on_batch(images))
+    return BuildResult(model, network.input_size, len(network.ledger), profile, create, graph, xla, answer, keras)
 
 
 def run_builds(

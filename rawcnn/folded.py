@@ -74,8 +74,9 @@ def folded(network: Network, precision: str | None = None) -> Callable[[tf.Tenso
 def program(network: Network, compile: str = "auto", precision: str | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
     """`folded`, compiled: images [B,H,W,3] → logits [B,classes], the fastest inference for weights that stay.
 
-    Where TensorFlow's graph runs it, the weights are constants in the program, so that oneDNN brings each filter into
-    its own order once, and not at every call. XLA takes them as arguments: it would spend long on such constants.
+    Where TensorFlow's graph runs it, the filters are constants in the program, so that oneDNN brings each into its own
+    order once, and not at every call; all weights are in the program's precision from the start. Fully connected
+    weights are no constants, nor is anything for XLA: both would spend a minute on them.
     """
     precision = precision or network.precision
     choice = choose(compile, network.devices, precision)
@@ -83,7 +84,12 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
         return compiled(folded(network, precision), choice)
     products, dtype = fold(network), PRECISIONS[precision]
     arrays = {name: [tf.cast(p, dtype).numpy() for p in both] for name, both in products.convolutions.items()}
-    values = {path: variable.numpy() for path, variable in network.variables.items()}
+    values: dict[str, Any] = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}
+    for path, value in values.items():
+        if path.endswith("/filters"):
+            values[path] = tf.cast(value, dtype).numpy()
+        elif path.endswith("/weights"):
+            values[path] = tf.cast(value, dtype)
     kind = partial(Folded, fold=products._replace(convolutions=arrays), precision=precision)
     return compiled(lambda images: network.walk(values, images, kind=kind).logits, choice)
 

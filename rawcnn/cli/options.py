@@ -26,7 +26,7 @@ Ensemble = Annotated[
 Labels = Annotated[
     Path | None, typer.Option(help="A file of class names: one a line, or JSON as imagenet_class_index.json.")
 ]
-Compile = Annotated[str, typer.Option(help="xla, graph, eager, or auto: by device.")]
+Compile = Annotated[str, typer.Option(help="xla, graph, mixed, eager, or auto: by device and precision.")]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 Recipe = Annotated[
     str | None,

@@ -166,9 +166,9 @@ def _build(order: Order) -> None:
     order.show(build=",".join(order.names) or "all")
     with order.bar("building") as progress:
         results = run_builds(order.names or list(MODELS), file=order.output, command=order.command, progress=progress)
-    steps = ("profile", "create", "graph", "xla")
+    steps = ("profile", "create", "graph", "xla", "keras")
     rows = [(r.model, r.operations, *(f"{getattr(r, step):.2f}" for step in steps)) for r in results]
-    columns = ("network", "layers", "profile s", "create s", "graph s", "XLA s")
+    columns = ("network", "layers", "profile s", "create s", "graph s", "XLA s", "Keras's XLA s")
     order.screen.table("to the first answer, one image", columns, rows, text=("network",))
     order.end([r.to_json() for r in results])
 

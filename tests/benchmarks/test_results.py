@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rawcnn
-from benchmarks import results
+from benchmarks import results, tables
 from benchmarks.attack_race import OURS, AttackRace, names_of
 from benchmarks.build import BuildResult, run_builds
 from benchmarks.contestants import NAMES
@@ -20,8 +20,8 @@ from benchmarks.visualize_race import VisualizeResult
 from rawcnn.cli.options import without_folders
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/attacks.md", "docs/kernels.md", "docs/networks.md", "docs/visualization.md")
-START, END = results.marks("race table")
+DOCUMENTS = ("README.md", "docs/attacks.md", "docs/kernels.md", "docs/networks.md", "docs/performance.md", "docs/visualization.md")
+START, END = tables.marks("race table")
 
 
 def race_result(model="resnet50", job="training", seconds=0.5, batch=8, precision="float32") -> RaceResult:
@@ -61,11 +61,13 @@ def test_table_tells_the_newest_of_each_race(file):
     records = results.append(
         [race_result(seconds=0.25), race_result(seconds=0.5), race_result("alexnet", "inference", 2.0, 32)], "c", file
     )
-    text = results.race_table(records)
+    text = tables.race_table(records)
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    half, twice = "**0.50** (0.50–0.50)", "**2.00** (2.00–2.00)"
+    told = "| **0.33** (0.33–0.33) |  | 1 MiB, – |"
     assert rows == [
-        "| alexnet | inference, 224 px | float32 | 32 | 2,000 ms (graph) | 1,000 ms (jit) | **0.50** (0.50–0.50) |",
-        "| resnet50 | training step, 224 px | float32 | 8 | 500 ms (graph) | 1,000 ms (jit) | **2.00** (2.00–2.00) |",
+        f"| alexnet | inference, 224 px | float32 | 32 | 2,000 ms (graph) | 1,000 ms (jit) | {half} {told}",
+        f"| resnet50 | training step, 224 px | float32 | 8 | 500 ms (graph) | 1,000 ms (jit) | {twice} {told}",
     ]
     assert f"cores of {records[0]['device']['cpu']}" in text
     assert f"Keras {records[0]['versions']['keras']}" in text and "2 interleaved rounds" in text
@@ -75,7 +77,7 @@ def test_devices_have_tables_of_their_own(file):
     records = results.append([race_result(), race_result("vgg16")], "c", file)
     other = json.loads(json.dumps(records[1]))
     other["device"] |= {"cpu": "Another", "gpus": ["A GPU"]}
-    text = results.race_table([*records, other])
+    text = tables.race_table([*records, other])
     assert text.count("| network |") == 2
     assert "Measured on A GPU, " in text and text.count("vgg16") == 2
 
@@ -84,9 +86,9 @@ def test_races_that_not_all_ran_are_left_out(file):
     whole = race_result()
     some = [replace(whole, timings=whole.timings[:count]) for count in (1, 2, len(NAMES) - 1)]
     records = results.append(some, "c", file)
-    assert results.races(records) == []
-    assert results.race_table(records) == ""
-    assert results.rewrite(f"{START}\n{END}\n", records) == f"{START}\n{END}\n"
+    assert tables.races(records) == []
+    assert tables.race_table(records) == ""
+    assert tables.rewrite(f"{START}\n{END}\n", records) == f"{START}\n{END}\n"
 
 
 def test_kernel_table(file):
@@ -98,7 +100,7 @@ def test_kernel_table(file):
         return KernelResult(Case("conv2d", 8, 14, 256, 256, 3), "forward", "float32", 2_000_000_000, timings)
 
     records = results.append([raced(1.0), race_result(), raced(0.1)], "c", file)
-    rows = [line for line in results.kernel_table(records).splitlines() if line.startswith("| ")][1:]
+    rows = [line for line in tables.kernel_table(records).splitlines() if line.startswith("| ")][1:]
     assert rows == ["| conv2d 8×14×14×256 → 256 3×3/1 | forward | float32 | **nn graph 20.0**, winograd xla 16.0 |"]
 
 
@@ -111,7 +113,7 @@ def test_visualize_table(file):
 
     ways = {"graph": 0.1, "xla": 0.2, "loop": 0.4, "function": 0.16, "jit": 0.12}
     written = [raced(8, **ways | {"graph": 9.0}), raced(8, **ways), raced(1, **ways, vis=1.0, xplique=0.5)]
-    text = results.visualize_table(results.append([*written, raced(32, graph=0.1, loop=0.2)], "c", file))
+    text = tables.visualize_table(results.append([*written, raced(32, graph=0.1, loop=0.2)], "c", file))
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows == [
         "| googlenet inception_4a, 128 px | 1 | 100 ms (graph) | 200 ms | 400 ms | 120 ms (xla) | 1,000 ms | 500 ms "
@@ -133,7 +135,7 @@ def test_attack_table(file):
 
     some = raced(f32=1.0)
     some = replace(some, timings=some.timings[:3])
-    text = results.attack_table(
+    text = tables.attack_table(
         results.append([raced(f32=2.0), raced(f32=1, bf16=0.5, function=3, art=8), some], "c", file)
     )
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
@@ -148,7 +150,7 @@ def test_attack_table(file):
     [(0.0012345, "1.23 ms"), (0.012345, "12.3 ms"), (0.099949, "99.9 ms"), (0.12345, "123 ms"), (1.2345, "1,234 ms")],
 )
 def test_three_digits(seconds, words):
-    assert results.milliseconds(seconds) == words
+    assert tables.milliseconds(seconds) == words
 
 
 def test_a_file_is_rewritten_between_its_marks(file, tmp_path, capsys):
@@ -156,30 +158,30 @@ def test_a_file_is_rewritten_between_its_marks(file, tmp_path, capsys):
     readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\nafter\n")
     records = results.append([race_result()], "c", file)
     arguments = [str(readme), "--folder", str(file.parent)]
-    assert results.main([*arguments, "--check"]) == 1
-    assert results.main(arguments) == 0
-    assert results.main([*arguments, "--check"]) == 0
-    assert readme.read_text() == f"# Title\n\n{START}\n\n{results.race_table(records)}\n{END}\n\nafter\n"
+    assert tables.main([*arguments, "--check"]) == 1
+    assert tables.main(arguments) == 0
+    assert tables.main([*arguments, "--check"]) == 0
+    assert readme.read_text() == f"# Title\n\n{START}\n\n{tables.race_table(records)}\n{END}\n\nafter\n"
     readme.write_text("no marks")
-    assert results.main(arguments) == 2
+    assert tables.main(arguments) == 2
     assert "there is no table to write" in capsys.readouterr().err
     assert readme.read_text() == "no marks"
     readme.write_text(f"{END} {START}")
-    assert results.main(arguments) == 2
+    assert tables.main(arguments) == 2
     assert "each once and in this order" in capsys.readouterr().err
 
 
 def test_a_file_may_have_both_tables(file):
     records = results.append([race_result()], "c", file)
-    kernels = "\n".join(results.marks("kernel table"))
-    text = results.rewrite(f"{START}\n{END}\n{kernels}\n", records)
-    assert text == f"{START}\n\n{results.race_table(records)}\n{END}\n{kernels}\n"
+    kernels = "\n".join(tables.marks("kernel table"))
+    text = tables.rewrite(f"{START}\n{END}\n{kernels}\n", records)
+    assert text == f"{START}\n\n{tables.race_table(records)}\n{END}\n{kernels}\n"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_have_the_tables_that_the_result_files_give(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert results.rewrite(text, results.read()) == text, f"run: python -m benchmarks.results {' '.join(DOCUMENTS)}"
+    assert tables.rewrite(text, results.read()) == text, f"run: python -m benchmarks.tables {' '.join(DOCUMENTS)}"
 
 
 def test_commit_is_that_of_a_checkout(tmp_path):
@@ -187,10 +189,10 @@ def test_commit_is_that_of_a_checkout(tmp_path):
 
 
 def test_build_table(file):
-    network = BuildResult("cifar_resnet20", 32, 70, 0.1, 0.3, 0.31, 0.84, 0.0042)
+    network = BuildResult("cifar_resnet20", 32, 70, 0.1, 0.3, 0.31, 0.84, 0.0042, 1.5)
     records = results.append([replace(network, xla=2.0), network, replace(network, model="vgg16")], "c", file)
-    rows = [line for line in results.build_table(records).splitlines() if line.startswith("| ")][1:]
-    assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.10 s | 0.30 s | 0.31 s | 0.84 s | 4.20 ms |"
+    rows = [line for line in tables.build_table(records).splitlines() if line.startswith("| ")][1:]
+    assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.10 s | 0.30 s | 0.31 s | 0.84 s | 1.50 s | 4.20 ms |"
     assert len(rows) == 2
 
 
