@@ -13,9 +13,9 @@ there Keras's training steps are compared with dropout taken out of both network
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 
 import keras
@@ -192,6 +192,8 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         single = setup.twin if network.precision == "float32" else keras_twin(network, "float32")
         twin = check_twin(network, single, setup.images[some], setup.labels[some])
         del single
+    # Taken once, and only where gradients differ at all: it is two eager steps.
+    sensitivity = cache(partial(rounding_sensitivity, network, setup.images, setup.labels, network.precision))
     entered, first_calls = [], {}
     differences: dict[str, float | None] = {}
     reference: tuple[str, np.ndarray, Gradients | None] | None = None
@@ -207,7 +209,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         elif drops and contestant.side != reference[0].split()[0]:
             differences[name] = None
         else:
-            differences[name] = _compare(contestant, result, gradients, reference, setup)
+            differences[name] = _compare(contestant, result, gradients, reference, network.precision, sensitivity)
         entered.append(contestant)
         progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + number, total)
     del reference
@@ -255,12 +257,11 @@ def _finite(contestant: Contestant, loss: np.ndarray, gradients: Gradients | Non
         raise Disagreement(f"{contestant.name} gives numbers that are not finite")
 
 
-def _compare(contestant, result, gradients, reference, setup: Setup) -> float:
+def _compare(contestant, result, gradients, reference, precision: str, sensitivity: Callable[[], float]) -> float:
     """The difference from the reference: of the logits, or of loss and gradients."""
     name, expected, wanted = reference
-    precision, who = setup.network.precision, f"{contestant.name} (against {name})"
+    who = f"{contestant.name} (against {name})"
     if wanted is None:
         return compare_logits(expected, result, precision, who)
     compare_logits(expected, result, precision, f"{who}, by its loss,")
-    sensitivity = partial(rounding_sensitivity, setup.network, setup.images, setup.labels, precision)
     return compare_gradients(wanted, gradients, precision, sensitivity, who)

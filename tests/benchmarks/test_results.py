@@ -20,7 +20,14 @@ from benchmarks.visualize_race import VisualizeResult
 from rawcnn.cli.options import without_folders
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/attacks.md", "docs/kernels.md", "docs/networks.md", "docs/performance.md", "docs/visualization.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/attacks.md",
+    "docs/kernels.md",
+    "docs/networks.md",
+    "docs/performance.md",
+    "docs/visualization.md",
+)
 START, END = tables.marks("race table")
 
 
