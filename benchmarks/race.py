@@ -13,8 +13,8 @@ there Keras's training steps are compared with dropout taken out of both network
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.util import find_spec
 
@@ -35,7 +35,8 @@ from benchmarks.agreement import (
 from benchmarks.contestants import JOBS, NAMES, RATE, TORCH, Contestant, Setup
 from benchmarks.keras_twin import keras_twin
 from benchmarks.layers import model_of
-from benchmarks.timing import Progress, Timing, interleaved, memory_of, timed
+from benchmarks.memory import peak
+from benchmarks.timing import Progress, Timing, interleaved, timed
 from rawcnn.compile import choose
 from rawcnn.network import Network
 
@@ -57,6 +58,7 @@ class RaceResult:
     chosen: str | None  # what rawcnn takes on this machine; None where it did not race
     reason: str
     twin: Agreement | None  # of the twin in float32, where the contestants' own gradients do not tell it
+    peaks: Mapping[str, int | None] = field(default_factory=dict)  # bytes, of those that `with_peaks` measured
 
     def timing(self, name: str) -> Timing:
         """Of one contestant. ValueError for one that did not race."""
@@ -119,9 +121,18 @@ class RaceResult:
                 "ratio_maximum": max(self.ratios, default=None),
                 "ratio_quartiles": [low, high],
                 "contestants": [t.summary() for t in self.timings],
+                "peaks": dict(self.peaks),
                 "twin": {"logits": self.twin.logits, "gradient": self.twin.gradient} if self.twin else None,
             },
         }
+
+
+def with_peaks(result: RaceResult) -> RaceResult:
+    """The result with the peak memory of the chosen contestant and of Keras's best, each in a process of its own."""
+    best = result.keras_best
+    names = [name for name in (result.chosen, best.name if best else None) if name]
+    about = (result.model, result.batch, result.size, result.classes, result.precision)
+    return replace(result, peaks={name: peak(result.job, name, *about) for name in names})
 
 
 def race(
@@ -184,7 +195,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         torch.load(start)
     setup = Setup(network, twin_of_keras, tf.constant(images), tf.constant(labels), torch)
     drops = job == "training" and any(op.kind == "dropout" for op in network.ledger)
-    total = 2 + 2 * len(names) + rounds
+    total = 2 + len(names) + rounds
     progress("the Keras twin is built", 1, total)
     twin = None
     if drops or network.precision != "float32":
@@ -213,14 +224,8 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         entered.append(contestant)
         progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + number, total)
     del reference
-    memory = {}
-    for number, contestant in enumerate(entered):
-        memory[contestant.name] = memory_of(contestant.run)
-        progress(f"{contestant.name}: memory", 2 + len(names) + number, total)
     runs = {contestant.name: contestant.run for contestant in entered}
-    seconds = interleaved(
-        runs, rounds, lambda n: progress(f"round {n + 1} of {rounds}", 2 + 2 * len(names) + n + 1, total)
-    )
+    seconds = interleaved(runs, rounds, lambda n: progress(f"round {n + 1} of {rounds}", 2 + len(names) + n + 1, total))
     if not all(np.all(np.isfinite(contestant.run())) for contestant in entered):
         raise Disagreement(f"the {job} of {network.name} ended in numbers that are not finite; its times mean nothing")
     choice = choose("auto", network.devices, network.precision)
@@ -233,7 +238,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         network.classes,
         network.precision,
         network.parameter_count,
-        tuple(Timing(n, first_calls[n], seconds[n], memory[n], differences[n]) for n in names),
+        tuple(Timing(n, first_calls[n], seconds[n], None, differences[n]) for n in names),
         chosen if chosen in names else None,
         choice.reason,
         twin,

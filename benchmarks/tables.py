@@ -154,8 +154,8 @@ def _ratio(figures: Mapping[str, Any], other: str | None, ours: str) -> str:
 
 
 def _memory(figures: Mapping[str, Any], name: str) -> str:
-    """Of one call, above what is held before it."""
-    (taken,) = (c["memory"] for c in figures["contestants"] if c["name"] == name)
+    """The most that it takes above what is held before its first call."""
+    taken = figures.get("peaks", {}).get(name)
     return "–" if taken is None else f"{taken / 2**20:,.0f} MiB"
 
 

@@ -105,14 +105,15 @@ def memory_of(run: Run) -> int | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the mark starts again from here
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         run()
-        return max(_resident("VmHWM") - before, 0)
+        return max(resident("VmHWM") - before, 0)
     except (OSError, AttributeError):  # not permitted, or a C library without malloc_trim
         return None
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
+    """VmRSS, what the process holds, or VmHWM, the most that it held: bytes. OSError where the system does not tell."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if not found:
         raise OSError(f"/proc/self/status has no {field}")

@@ -44,6 +44,7 @@ class Order:
     weights: Path | None
     data: str | None
     tune: bool
+    memory: bool
     output: Path
     seed: int
     command: str
@@ -84,6 +85,7 @@ def _networks(order: Order) -> None:
             rounds=order.rounds,
             contestants=order.contestants,
             seed=order.seed,
+            peaks=order.memory,
             file=order.output,
             command=order.command,
             progress=progress,
@@ -96,7 +98,7 @@ def _networks(order: Order) -> None:
                 f"{min(t.seconds) * 1e3:.1f}",
                 f"{max(t.seconds) * 1e3:.1f}",
                 f"{t.first_call:.1f}",
-                f"{t.memory / 2**20:,.0f}" if t.memory is not None else "–",
+                f"{taken / 2**20:,.0f}" if (taken := race.peaks.get(t.name)) is not None else "",
             )
             for t in race.timings
         ]
@@ -284,6 +286,7 @@ def benchmark(
     tune: Annotated[
         bool, typer.Option(help="With `kernels` (and networks): measure the fastest forms, and use them from now on.")
     ] = False,
+    memory: Annotated[bool, typer.Option(help="Peaks of rawcnn and Keras's best, in processes of their own.")] = True,
     output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
         "benchmarks/results/races.jsonl"
     ),
@@ -301,7 +304,7 @@ def benchmark(
         raise ValueError("--weights and --data are for `benchmark attacks`; leave them out, the others draw weights")
     command = " ".join(["rawcnn", *map(without_folders, sys.argv[1:])])
     order = Order(
-        Screen(as_json), names, job, batch, size, classes, precision, rounds, contestant, weights, data, tune, output,
-        seed, command,
+        Screen(as_json), names, job, batch, size, classes, precision, rounds, contestant, weights, data, tune, memory,
+        output, seed, command,
     )  # fmt: skip
     KINDS.get(kind or "", _networks)(order)

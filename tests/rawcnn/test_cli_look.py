@@ -41,7 +41,9 @@ def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/rawcnn", *map(str, words)])
     code, out, err = rawcnn_command(*words)
     assert code == 0, err
-    assert json.loads(out)["races"][0]["figures"]["ratio"] > 0
+    figures = json.loads(out)["races"][0]["figures"]
+    assert figures["ratio"] > 0 and set(figures["peaks"]) == {"rawcnn graph", "keras default"}
+    assert all(taken > 2**20 for taken in figures["peaks"].values()) or sys.platform != "linux"
     (record,) = results.read(tmp_path)
     assert record["settings"]["model"] == "cifar_resnet20"
     assert record["command"].startswith("rawcnn benchmark cifar_resnet20") and str(tmp_path) not in record["command"]
