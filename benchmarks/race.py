@@ -161,6 +161,7 @@ def race(
         raise ValueError(f"batch is {batch}; expected at least 1")
     if isinstance(model, str):
         model = rawcnn.create(model, classes=classes, seed=seed, size=size, precision=precision)
+        _train_in_appearance(model, seed)
     network = model
     start = {path: v.numpy() for path, v in network.variables.items()}
     try:
@@ -170,6 +171,16 @@ def race(
             network.variables[path].assign(value)
         keras.backend.clear_session()
         gc.collect()
+
+
+def _train_in_appearance(network: Network, seed: int) -> None:
+    """Biases and batch norms as after a training: TensorFlow takes the zeros of a fresh network out of its graphs."""
+    generator = np.random.default_rng(seed)
+    for path, variable in network.variables.items():
+        if path.endswith(("/mean", "/offset", "/bias")):
+            variable.assign(generator.normal(0, 0.1, variable.shape))
+        elif path.endswith(("/variance", "/scale")):
+            variable.assign(generator.uniform(0.5, 1.5, variable.shape))
 
 
 def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Which form of each kernel is the fastest on this machine: `kernels.choice`'s table, measured.
 
-The cases are the convolutions, batch norms and max-pools of some networks, as their ledgers list them, forward and each
-gradient, in a TensorFlow graph and under XLA. The forms of a case are compared before they are timed, and timed in
-turn; a form takes the default's place where its median is shorter by `MARGIN`, and its fastest round as well.
+The cases are the convolutions, batch norms and max-pools of some networks, as their ledgers list them: forward and
+each gradient, in a TensorFlow graph and under XLA; and convolutions of constant filters with bias and ReLU behind them,
+which a graph may fuse. The forms of a case are compared before they are timed, and timed in turn; a form takes the
+default's place where its median is shorter by `MARGIN`, and its fastest round as well.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from kernels.geometry import pair
 from rawcnn.network import Operation
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
+COMPILERS = ("graph", "inference", "xla")
 DEFAULTS = {"conv2d": "nn", "conv2d input gradient": "nn", "conv2d filter gradient": "nn"}
 DEFAULTS |= {"batch_norm": "fused", "max_pool": "nn"}
 MARGIN = 0.04
@@ -90,7 +92,9 @@ def _fits(form: str, job: str, filters: Sequence[int], stride: tuple[int, int]) 
     return form == "nn" or taps <= 9
 
 
-def _call(case: Case, form: str, dtype: tf.DType) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
+def _call(
+    case: Case, form: str, dtype: tf.DType, compiler: str
+) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
     """(a function of tensors → its results, the tensors)."""
     operation = case.operation
     s: Mapping[str, Any] = operation.settings
@@ -105,11 +109,19 @@ def _call(case: Case, form: str, dtype: tf.DType) -> tuple[Callable[..., list[tf
     kernel = filters[0], filters[1]
     w = _random(filters, 2, dtype) * tf.cast(prod(filters[:3]) ** -0.5, dtype)
     settings: dict[str, Any] = {"stride": s["stride"], "padding": s["padding"], "algorithm": form}
+    if compiler == "inference":
+        return _with_bias_and_relu(w, settings), [x]
     if case.job == "conv2d":
         return lambda x, w: [kernels.conv2d(x, w, **settings)], [x, w]
     if case.job == "conv2d input gradient":
         return lambda dy, w: [kernels.conv2d_input_gradient(dy, w, x.shape[1:3], **settings)], [dy, w]
     return lambda x, dy: [kernels.conv2d_filter_gradient(x, dy, kernel, **settings)], [x, dy]
+
+
+def _with_bias_and_relu(filters: tf.Tensor, settings: Mapping[str, Any]) -> Callable[..., list[tf.Tensor]]:
+    """A convolution as `rawcnn.program` has it: filters and bias are constants of the graph."""
+    constant, bias = filters.numpy(), tf.cast(tf.fill(filters.shape[-1:], 0.1), filters.dtype).numpy()
+    return lambda x: [tf.nn.relu(tf.nn.bias_add(kernels.conv2d(x, constant, **settings), bias))]
 
 
 def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
@@ -130,7 +142,7 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
     """(the form to take, seconds a call of each form that agrees with the first)."""
     calls, reference = {}, None
     for form in case.forms:
-        function, tensors = _call(case, form, tf.as_dtype(precision))
+        function, tensors = _call(case, form, tf.as_dtype(precision), compiler)
         run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
         results = [tf.cast(t, tf.float32).numpy() for t in run()]
         reference = reference or results
@@ -166,7 +178,7 @@ def _choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
 
 def tune(
     models: Sequence[str] = MODELS,
-    compilers: Sequence[str] = ("graph", "xla"),
+    compilers: Sequence[str] = COMPILERS,
     precisions: Sequence[str] = ("float32", "bfloat16"),
     *,
     path: Path,
@@ -179,11 +191,14 @@ def tune(
     """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table."""
     table = json.loads(path.read_text()) if path.is_file() else {"forms": {}}
     found = cases(models, batch, size)
-    total = len(found) * len(compilers) * len(precisions)
+    wanted = {
+        compiler: [case for case in found if compiler != "inference" or case.job == "conv2d"] for compiler in compilers
+    }
+    total = sum(map(len, wanted.values())) * len(precisions)
     done = 0
     for compiler in compilers:
         for precision in precisions:
-            for case in found:
+            for case in wanted[compiler]:
                 form, seconds = fastest(case, compiler, precision, rounds)
                 sizes = table["forms"].setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
                 told = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}

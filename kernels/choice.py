@@ -25,7 +25,8 @@ _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 
 @contextmanager
 def compiled_by(compiler: str) -> Iterator[None]:
-    """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; the default), "xla" (on a CPU) or "gpu"."""
+    """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; the default), "inference" (the same, where bias
+    and ReLU follow a convolution of constant filters, and TensorFlow may fuse them), "xla" (on a CPU) or "gpu"."""
     token = _compiler.set(compiler)
     try:
         yield

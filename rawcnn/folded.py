@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import kernels
-from rawcnn.compile import choose, compiled
+from rawcnn.compile import choose, choosing_for, compiled
 from rawcnn.network import PRECISIONS, Network, Operation, Pass
 
 
@@ -91,7 +91,13 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
         elif path.endswith("/weights"):
             values[path] = tf.cast(value, dtype)
     kind = partial(Folded, fold=products._replace(convolutions=arrays), precision=precision)
-    return compiled(lambda images: network.walk(values, images, kind=kind).logits, choice)
+    choosing = choosing_for("inference")
+
+    def logits(images):
+        with choosing():
+            return network.walk(values, images, kind=kind).logits
+
+    return compiled(logits, choice)
 
 
 def _foldable(network: Network) -> dict[str, Operation]:

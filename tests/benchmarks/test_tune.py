@@ -68,7 +68,7 @@ def test_on_the_command_line(rawcnn_command, monkeypatch):
         for compiler in ("graph", "xla")
         for job in ("conv2d", "conv2d input gradient", "conv2d filter gradient", "batch_norm")
         for dtype in ("float32", "bfloat16")
-    }
+    } | {"inference conv2d float32", "inference conv2d bfloat16"}
     assert json.loads(choice.table_path().read_text()) == table and "delete it to use" in err
     for words in (("resnet50", "--tune"), ("kernels", "resnet50")):
         code, _, err = rawcnn_command("benchmark", *words)

@@ -124,6 +124,7 @@ def test_the_table_that_comes_with_rawcnn():
     known = {**JOBS, "batch_norm": ("fused", "explicit", "matmul"), "max_pool": ("nn", "shifted")}
     assert {"date", "device", "versions", "commit", "command"} < set(shipped)
     sections = {choice.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}
+    sections |= {choice.section("inference", "conv2d", tf.as_dtype(d)) for d in TYPES}
     assert set(shipped["forms"]) == sections
     for name, shapes in shipped["forms"].items():
         job = name.split(" ", 1)[1].rsplit(" ", 1)[0]
