@@ -170,11 +170,12 @@ def _reason(operation: Operation, limit: str, reached: float, resolved: bool, mo
     if reached > NEAR:
         return f"does {flops / 1e9:.2f} GFLOP" if limit == "arithmetic" else f"moves {mebibytes:.1f} MiB"
     if operation.kind in ("conv", "dense"):
-        weights, (pixels, channels) = operation.parameters[0].shape, _rows_and_channels(operation)
+        weights, (rows, channels) = operation.parameters[0].shape, _rows_and_channels(operation)
         if channels // _groups(operation) < FEW:
             return f"reads {channels // _groups(operation)} channels at a time: vector units stay partly empty"
-        if pixels < np.prod(weights) / weights[-1] or pixels < weights[-1]:
-            return f"only {pixels:,} pixels share {np.prod(weights):,} weights, which take long to read and to order"
+        if rows < max(np.prod(weights[:-1]), weights[-1]):
+            shared = f"{rows:,} image" + "s" * (rows > 1) if operation.kind == "dense" else f"{rows:,} pixels"
+            return f"only {shared} for {np.prod(weights):,} weights, which take long to read and to order"
     if limit == "memory" and operation.kind in ("batch_norm", "lrn", "max_pool", "average_pool"):
         return "goes over its tensors more than once"
     return f"reaches {reached:.0%} of its {limit} limit; its shape does not tell why"

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 import rawcnn
-from rawcnn.measure import machine_limits, measure
+from rawcnn import measure as measuring
+from rawcnn.measure import Machine, machine_limits, measure
 from rawcnn.profiler import COLUMNS
 
 
@@ -105,3 +106,25 @@ def test_machine_limits_are_plausible():
     machine = machine_limits()
     assert 1e9 < machine.flops_per_second < 1e15
     assert 1e8 < machine.bytes_per_second < 1e13
+
+
+REASONS = {  # layer of AlexNet, share of its limit that it reaches → why it takes that long
+    ("conv1", 0.3): "reads 3 channels at a time: vector units stay partly empty",
+    ("conv2", 0.9): "does 0.45 GFLOP",
+    ("conv4", 0.3): "only 169 pixels for 663,552 weights, which take long to read and to order",
+    ("fc6", 0.2): "only 1 image for 37,748,736 weights, which take long to read and to order",
+    ("norm1", 0.05): "goes over its tensors more than once",
+    ("norm1", 0.8): "moves 2.2 MiB",
+    ("conv1/relu", 3.0): "its 2.2 MiB stay in the caches, faster than memory",
+    ("conv1/relu", 0.3): "reaches 30% of its memory limit; its shape does not tell why",
+}
+
+
+@pytest.mark.parametrize("layer, reached", REASONS)
+def test_why_a_layer_is_slow(layer, reached):
+    (operation,) = (op for op in rawcnn.profile("alexnet").ledger if op.name == layer)
+    machine = Machine(1e11, 1e10)
+    at_its_limit = measuring._timing(operation, 1.0, 0.1, machine, tf.float32, 1e-9).reached  # in a second
+    timing = measuring._timing(operation, at_its_limit / reached, 0.1, machine, tf.float32, 1e-9)
+    assert np.isclose(timing.reached, reached) and timing.reason == REASONS[layer, reached]
+    assert measuring._timing(operation, 1e-9, 0.1, machine, tf.float32, 1e-3).reason == "takes less than a call costs"
