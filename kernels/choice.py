@@ -44,16 +44,17 @@ def section(compiler: str, job: str, dtype: tf.DType) -> str:
     return f"{compiler} {job} {dtype.name}"
 
 
-def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, default: str) -> str:
+def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: Sequence[str]) -> str:
     """The fastest form of `job` for tensors of this type; `shape` is what must be the same, as "1×1×64×256 /2".
 
-    `pixels` (batch times height times width of the output; None where unknown) picks the nearest of several sizes.
+    `pixels` (batch times height times width of the output; None where unknown) picks the nearest of several sizes. Of
+    the `known` forms the first is the default: for shapes that were not measured, and for what an old table names.
     """
     sizes = _forms().get(section(_compiler.get(), job, dtype), {}).get(shape)
     if not sizes:
-        return default
-    nearest = min(sizes, key=lambda size: abs(log(int(size) / pixels)) if pixels else int(size))
-    return sizes[nearest]["form"]
+        return known[0]
+    nearest = min(sizes, key=lambda size: abs(log(size / pixels)) if pixels else size)
+    return sizes[nearest] if sizes[nearest] in known else known[0]
 
 
 def shape_name(filter_shape: Sequence[int], stride: tuple[int, int]) -> str:
@@ -73,17 +74,24 @@ def forget() -> None:
 
 
 @cache
-def _forms() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, str]]]]:
-    """section → shape → pixels → {"form": …}. A user's table that cannot be read is told and left out."""
+def _forms() -> Mapping[str, Mapping[str, Mapping[int, str]]]:
+    """section → shape → pixels → form. A user's table that cannot be read is told and left out."""
     own = table_path()
     if own.is_file():
         try:
-            return json.loads(own.read_text(encoding="utf-8"))["forms"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _read(own)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             tf.get_logger().warning(
                 "%s cannot be read (%s); using the table that came with rawcnn. `rawcnn benchmark kernels --tune` "
                 "writes it anew",
                 own,
                 error,
             )
-    return json.loads(SHIPPED.read_text(encoding="utf-8"))["forms"] if SHIPPED.is_file() else {}
+    return _read(SHIPPED)
+
+
+def _read(path: Path) -> dict[str, dict[str, dict[int, str]]]:
+    return {
+        name: {shape: {int(n): told["form"] for n, told in sizes.items()} for shape, sizes in shapes.items()}
+        for name, shapes in json.loads(path.read_text(encoding="utf-8"))["forms"].items()
+    }

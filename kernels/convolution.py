@@ -124,7 +124,7 @@ def _auto(x, filters, stride, padding, dilation, groups):
         return _nn(x, filters, stride, padding, dilation, groups)
     sides = output_size(padding, x.shape[1:3], kernel, stride)
     pixels = prod(sides) * x.shape[0] if x.shape[0] else None
-    forms = {job: measured(job, x.dtype, shape_name(filters.shape, stride), pixels, "nn") for job in JOBS}
+    forms = {job: measured(job, x.dtype, shape_name(filters.shape, stride), pixels, JOBS[job]) for job in JOBS}
     if set(forms.values()) == {"nn"}:
         return _nn(x, filters, stride, padding, dilation, groups)
 
@@ -400,9 +400,9 @@ def _fitting(gradient, channels, input_size, kernel, stride, padding, dilation) 
     return tf.ensure_shape(gradient, expected)
 
 
-INPUT_GRADIENTS = ("flipped", "shifted", "winograd", "winograd4", "nn")
-FILTER_GRADIENTS = ("shifted", "winograd", "winograd4", "nn")
-# What "auto" chooses a form for, among these.
+INPUT_GRADIENTS = ("nn", "flipped", "shifted", "winograd", "winograd4")
+FILTER_GRADIENTS = ("nn", "shifted", "winograd", "winograd4")
+# What "auto" chooses a form for, among these; the first is the default.
 JOBS: dict[str, Sequence[str]] = {
     "conv2d": tuple(name for name in ALGORITHMS if name != "auto"),
     "conv2d input gradient": INPUT_GRADIENTS,

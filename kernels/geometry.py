@@ -108,21 +108,17 @@ def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
 def window_views(x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]) -> list[tf.Tensor]:
     """What each tap of the window sees, row by row: kh·kw strided views [B,H',W',C] of the padded image.
 
-    Strides are taken by folding them into axes of their own: TensorFlow's strided slices go pixel by pixel, and take
-    ten times as long.
+    Of images of known size strides are taken by folding them into axes of their own: TensorFlow's strided slices go
+    pixel by pixel, and take ten times as long.
     """
     (kh, kw), (sh, sw), (dh, dw) = pair(window), pair(stride), pair(dilation)
-    if (sh, sw) == (1, 1):
-        return [
-            x[:, i * dh : i * dh + out[0], j * dw : j * dw + out[1]] for i, j in product(range(kh), range(kw))
-        ]  # fmt: skip
+    places = list(product(range(0, kh * dh, dh), range(0, kw * dw, dw)))
+    if (sh, sw) == (1, 1) or None in x.shape[1:3]:
+        return [x[:, i : i + (out[0] - 1) * sh + 1 : sh, j : j + (out[1] - 1) * sw + 1 : sw] for i, j in places]
     rows, columns = out[0] + (kh - 1) * dh // sh, out[1] + (kw - 1) * dw // sw
     margins = (0, rows * sh - x.shape[1]), (0, columns * sw - x.shape[2])  # what no window reaches may go
     folded = tf.reshape(crop_or_pad(x, margins), (-1, rows, sh, columns, sw, x.shape[-1]))
-    return [
-        folded[:, i // sh : i // sh + out[0], i % sh, j // sw : j // sw + out[1], j % sw]
-        for i, j in product(range(0, kh * dh, dh), range(0, kw * dw, dw))
-    ]
+    return [folded[:, i // sh : i // sh + out[0], i % sh, j // sw : j // sw + out[1], j % sw] for i, j in places]
 
 
 def spread(x: tf.Tensor, stride: Pair) -> tf.Tensor:

@@ -123,7 +123,7 @@ def batch_normalization_training(
     forms = ("explicit", "matmul") if x.dtype == tf.float64 else ("fused", "explicit", "matmul")
     form = _form(algorithm, x, *forms)
     if algorithm == "auto":
-        form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), form)
+        form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
     scale, offset = _parameters(x, scale=scale, offset=offset)[2:]
 
     if form == "fused":  # returns the unbiased variance, and has no gradient through the statistics

@@ -116,15 +116,18 @@ def global_average_pool_reference(x) -> np.ndarray:
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
+FORMS = ("nn", "shifted")  # of a pool
+
+
 def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto") -> tf.Tensor:
     """[B,H,W,C] → [B,H',W',C]. Forms: "nn" is tf.nn's; "shifted" compares kh·kw views; "auto" as measured.
 
     With its gradient, "nn" is faster in a plain graph on the CPU, "shifted" far faster under XLA.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
-    form = _form(algorithm, "nn", "shifted")
+    form = _form(algorithm, *FORMS)
     if algorithm == "auto" and x.shape.rank == 4:
-        form = measured("max_pool", x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), form)
+        form = measured("max_pool", x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), FORMS)
     if form == "nn" and padding == "SAME":
         return tf.nn.max_pool2d(x, window, stride, "SAME")
     pads = _pool_padding(_image_size(x), window, stride, padding)
@@ -183,7 +186,7 @@ def average_pool(
     `count_padding` divides by kh·kw everywhere, otherwise padding counts as absent.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
-    form = _form(algorithm, "nn", "shifted")
+    form = _form(algorithm, *FORMS)
     if form == "nn" and padding == "SAME" and not count_padding:
         return tf.nn.avg_pool2d(x, window, stride, "SAME")
     image = _image_size(x)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from statistics import median
 
-import numpy as np
 import tensorflow as tf
 
 from rawcnn.compile import Choice, choose, compiled
@@ -173,9 +173,9 @@ def _reason(operation: Operation, limit: str, reached: float, resolved: bool, mo
         weights, (rows, channels) = operation.parameters[0].shape, _rows_and_channels(operation)
         if channels // _groups(operation) < FEW:
             return f"reads {channels // _groups(operation)} channels at a time: vector units stay partly empty"
-        if rows < max(np.prod(weights[:-1]), weights[-1]):
+        if rows < max(prod(weights[:-1]), weights[-1]):
             shared = f"{rows:,} image" + "s" * (rows > 1) if operation.kind == "dense" else f"{rows:,} pixels"
-            return f"only {shared} for {np.prod(weights):,} weights, which take long to read and to order"
+            return f"only {shared} for {prod(weights):,} weights, which take long to read and to order"
     if limit == "memory" and operation.kind in ("batch_norm", "lrn", "max_pool", "average_pool"):
         return "goes over its tensors more than once"
     return f"reaches {reached:.0%} of its {limit} limit; its shape does not tell why"
@@ -183,7 +183,7 @@ def _reason(operation: Operation, limit: str, reached: float, resolved: bool, mo
 
 def _rows_and_channels(operation: Operation) -> tuple[int, int]:
     """Of the matmul that a layer amounts to: its rows, one a pixel of each image, and its input channels."""
-    return int(np.prod(operation.output_shape[:-1])), operation.input_shapes[0][-1]
+    return prod(operation.output_shape[:-1]), operation.input_shapes[0][-1]
 
 
 def _groups(operation: Operation) -> int:

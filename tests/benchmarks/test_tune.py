@@ -55,7 +55,7 @@ def test_a_table_is_measured_and_then_used(tmp_path):
     told_of["form"] = "another"
     path.write_text(json.dumps(table))
     choice.forget()
-    assert choice.measured(case.job, tune.tf.float32, case.shape, case.pixels, "nn") == "another"
+    assert choice.measured(case.job, tune.tf.float32, case.shape, case.pixels, ["nn", "another"]) == "another"
 
 
 def test_on_the_command_line(rawcnn_command, monkeypatch):

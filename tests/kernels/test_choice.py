@@ -44,18 +44,18 @@ def test_the_nearest_size_counts(table):
     table(entry("graph", "conv2d", "1×1×4×6 /1", n100="im2col", n10000="shifted"))
 
     def form(pixels, shape="1×1×4×6 /1"):
-        return choice.measured("conv2d", tf.float32, shape, pixels, "nn")
+        return choice.measured("conv2d", tf.float32, shape, pixels, JOBS["conv2d"])
 
     assert [form(pixels) for pixels in (1, 100, 900, 1100, 10**6)] == ["im2col"] * 3 + ["shifted"] * 2
     assert form(None) == "im2col"  # unknown: the smallest
-    assert form(100, "1×1×4×6 /2") == "nn" and choice.measured("conv2d", tf.bfloat16, "1×1×4×6 /1", 9, "nn") == "nn"
+    assert form(100, "1×1×4×6 /2") == "nn" and choice.measured("conv2d", tf.bfloat16, "1×1×4×6 /1", 9, ["nn"]) == "nn"
 
 
 def test_a_choice_is_for_one_compiler(table):
     table(entry("graph", "conv2d", "a", n1="im2col") | entry("xla", "conv2d", "a", n1="winograd"))
 
     def form():
-        return choice.measured("conv2d", tf.float32, "a", 1, "nn")
+        return choice.measured("conv2d", tf.float32, "a", 1, JOBS["conv2d"])
 
     assert form() == "im2col"
     with kernels.compiled_by("xla"):
@@ -109,13 +109,22 @@ def test_pools_and_norms_are_chosen_too(table):
     assert "MatMul" in norm and "FusedBatchNormV3" not in norm
 
 
-def test_a_broken_table_is_told_and_left_out(table, tmp_path, caplog):
+@pytest.mark.parametrize(
+    "text", ['{"forms": ', "[]", '{"forms": []}', '{"forms": {"a": {"b": {"c": {"form": "nn"}}}}}', "{}"]
+)
+def test_a_broken_table_is_told_and_left_out(text, table, caplog):
     choice.table_path().parent.mkdir(parents=True)
-    choice.table_path().write_text('{"forms": ')
+    choice.table_path().write_text(text)
     choice.forget()
     with caplog.at_level("WARNING", logger="tensorflow"):
-        assert choice.measured("conv2d", tf.float32, "no such shape", 1, "nn") == "nn"
+        assert choice.measured("conv2d", tf.float32, "no such shape", 1, ["nn"]) == "nn"
     assert "--tune" in caplog.text and "algorithms.json cannot be read" in caplog.text
+
+
+def test_a_form_that_is_no_more_is_the_default(table):
+    table(entry("graph", "conv2d", "1×1×4×6 /1", n9="fourier"))
+    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((1, 1, 4, 6), 2)
+    oracles.close(kernels.conv2d(x, w), kernels.conv2d(x, w, algorithm="nn"))
 
 
 def test_the_table_that_comes_with_rawcnn():
