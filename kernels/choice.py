@@ -2,8 +2,8 @@
 
 `algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found on one machine; the same command
 writes the user's own table into the cache folder (`table_path`), which then takes its place. A form that was measured
-for a filter counts for all image sizes and batches, the nearest first; a shape that was never measured takes the
-kernel's default.
+for a filter counts for all batches and image sizes of an eighth to eight times as many pixels, the nearest first; what
+was never measured takes the kernel's default.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+NEAR = 8  # times as many pixels, or as few: so far a measurement counts
 SHIPPED = Path(__file__).with_name("algorithms.json")
 _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 
@@ -54,6 +55,8 @@ def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: S
     if not sizes:
         return known[0]
     nearest = min(sizes, key=lambda size: abs(log(size / pixels)) if pixels else size)
+    if pixels and not nearest / NEAR <= pixels <= nearest * NEAR:
+        return known[0]
     return sizes[nearest] if sizes[nearest] in known else known[0]
 
 
