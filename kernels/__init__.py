@@ -24,7 +24,6 @@ from kernels.activation import (
     softmax_gradient,
     softmax_reference,
 )
-from kernels.choice import compiled_by
 from kernels.combine import (
     concatenate,
     concatenate_cost,
@@ -174,7 +173,6 @@ __all__ = [
     "batch_normalization_training",
     "batch_normalization_training_reference",
     "blur_matrix",
-    "compiled_by",
     "concatenate",
     "concatenate_cost",
     "concatenate_gradient",

@@ -63,7 +63,7 @@ def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSp
 def choosing_for(mode: str) -> Callable[[], AbstractContextManager[None]]:
     """Where kernels are chosen for this mode on this machine; on a GPU, where none was measured, their defaults."""
     on_gpu = tf.config.list_physical_devices("GPU")
-    return partial(kernels.compiled_by, "gpu" if on_gpu else mode)
+    return partial(kernels.choice.compiled_by, "gpu" if on_gpu else mode)
 
 
 def _within(function: Callable, context: Callable[[], AbstractContextManager[None]]) -> Callable:

@@ -138,7 +138,7 @@ def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name:
     """
 
     def traced(*tensors):
-        with kernels.compiled_by("gpu"):
+        with kernels.choice.compiled_by("gpu"):
             return function(*tensors)
 
     ir = tf.function(traced, jit_compile=True, autograph=False).experimental_get_compiler_ir(*arguments)

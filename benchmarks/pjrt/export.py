@@ -85,7 +85,7 @@ def answers(workload: Workload) -> dict[str, np.ndarray]:
     """What the step gives on this CPU, by output; of the long ones their lengths."""
     arguments = workload.arguments(CHECKED)
     arrays = values(arguments, workload.paths)
-    with kernels.compiled_by("gpu"):  # the forms that the program has
+    with kernels.choice.compiled_by("gpu"):  # the forms that the program has
         function = tf.function(workload.function(), autograph=False)
         results = function(*(tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)))
     return {name: summary(np.asarray(r)) for name, r in zip(workload.outputs, results, strict=True)}

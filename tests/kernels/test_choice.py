@@ -59,9 +59,9 @@ def test_a_choice_is_for_one_compiler(table):
         return choice.measured("conv2d", tf.float32, "a", 1, JOBS["conv2d"])
 
     assert form() == "im2col"
-    with kernels.compiled_by("xla"):
+    with kernels.choice.compiled_by("xla"):
         assert form() == "winograd"
-        with kernels.compiled_by("gpu"):
+        with kernels.choice.compiled_by("gpu"):
             assert form() == "nn"
     assert form() == "im2col"
 

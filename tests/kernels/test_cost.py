@@ -17,7 +17,8 @@ from rawcnn.field import Field, Window
 
 MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "levels", "linear", "loss"]
 MODULES += ["normalization", "pooling", "spectral", "warp", "winograd"]
-HELPERS = {"extra_channels", "widened", "winograd2", "winograd4"}  # of other kernels, or forms behind `algorithm`
+# Of other kernels, or forms behind `algorithm`.
+HELPERS = {"check_winograd", "extra_channels", "widened", "winograd2", "winograd4", "winograd_filter_gradient"}
 
 
 def test_costs_add():
