@@ -140,10 +140,10 @@ def forms(case: Case) -> tuple[str, ...]:
 
 def _conv2d(case: Case, dtype) -> tuple[Mapping[str, Function], list[tf.Tensor], kernels.Cost]:
     filter_shape = (case.window, case.window, case.channels, case.out)
-    filters = _random(filter_shape, 1, dtype) * tf.cast((2 / np.prod(filter_shape[:3])) ** 0.5, dtype)
+    filters = random_tensor(filter_shape, 1, dtype) * tf.cast((2 / np.prod(filter_shape[:3])) ** 0.5, dtype)
     functions = {form: partial(kernels.conv2d, stride=case.stride, algorithm=form) for form in forms(case)}
     cost = kernels.conv2d_cost(filter_shape, case.output_shape)
-    return functions, [_random(case.input_shape, 0, dtype), filters], cost
+    return functions, [random_tensor(case.input_shape, 0, dtype), filters], cost
 
 
 def _pool(pool: Function, case: Case, dtype):
@@ -152,7 +152,7 @@ def _pool(pool: Function, case: Case, dtype):
         for form in forms(case)
     }
     cost = kernels.pool_cost(case.input_shape, case.output_shape, case.window)
-    return functions, [_random(case.input_shape, 0, dtype)], cost
+    return functions, [random_tensor(case.input_shape, 0, dtype)], cost
 
 
 def _batch_norm(case: Case, dtype):
@@ -160,14 +160,15 @@ def _batch_norm(case: Case, dtype):
         return kernels.batch_normalization_training(x, scale, offset, 1e-5, algorithm)[0]
 
     functions = {name: partial(form, name) for name in forms(case)}
-    scale, offset = _random((case.channels,), 1, tf.float32), _random((case.channels,), 2, tf.float32)
+    scale, offset = random_tensor((case.channels,), 1, tf.float32), random_tensor((case.channels,), 2, tf.float32)
     cost = kernels.batch_normalization_cost(case.input_shape, training=True)
-    return functions, [_random(case.input_shape, 0, dtype), scale, offset], cost
+    return functions, [random_tensor(case.input_shape, 0, dtype), scale, offset], cost
 
 
 def _lrn(case: Case, dtype):
     functions = {form: partial(kernels.local_response_normalization, algorithm=form) for form in forms(case)}
-    return functions, [_random(case.input_shape, 0, dtype)], kernels.local_response_normalization_cost(case.input_shape)
+    cost = kernels.local_response_normalization_cost(case.input_shape)
+    return functions, [random_tensor(case.input_shape, 0, dtype)], cost
 
 
 KERNELS: dict[str, Callable] = {
@@ -179,7 +180,7 @@ KERNELS: dict[str, Callable] = {
 }
 
 
-def _random(shape: Sequence[int], seed: int, dtype) -> tf.Tensor:
+def random_tensor(shape: Sequence[int], seed: int, dtype) -> tf.Tensor:
     return tf.cast(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
 
 
@@ -190,7 +191,7 @@ def contestants(case: Case, job: str, precision: str) -> tuple[Mapping[str, Call
     gradient of random numbers. Inputs and results stay on the device; what is brought here is one number that waits.
     """
     functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
-    upstream = _random(case.output_shape, 9, tf.as_dtype(precision))
+    upstream = random_tensor(case.output_shape, 9, tf.as_dtype(precision))
 
     def both(form: Function, inputs, upstream):
         with tf.GradientTape() as tape:
@@ -213,9 +214,14 @@ def contestants(case: Case, job: str, precision: str) -> tuple[Mapping[str, Call
 
 def _call(function, inputs, upstream) -> list[tf.Tensor]:
     results = function(inputs, upstream)
-    for result in results:
-        tf.reshape(result, (-1,))[0].numpy()  # waits for the device
+    wait_for(results)
     return results
+
+
+def wait_for(results: Sequence[tf.Tensor]) -> None:
+    """Until the device has made them, without bringing more than a number of each here."""
+    for result in results:
+        tf.reshape(result, (-1,))[0].numpy()
 
 
 def race_kernel(case: Case, job: str = "forward", *, precision: str = "float32", rounds: int = 10) -> KernelResult:
@@ -237,12 +243,17 @@ def race_kernel(case: Case, job: str = "forward", *, precision: str = "float32",
 
 
 def compare(case: Case, name: str, precision: str, expected: list[np.ndarray], actual: list[np.ndarray]) -> float:
-    """Largest difference over the largest value, of all results. Disagreement above the tolerance."""
+    """`difference`, which raises Disagreement above the tolerance."""
+    error = difference(expected, actual)
+    if not error <= LOSSY.get((name.split()[0], precision), TOLERANCE[precision]):
+        raise Disagreement(f"{name} of {case} differs by {error:.2g} of the largest value")
+    return error
+
+
+def difference(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
+    """Largest difference over the largest value, of all results; NaN where one is NaN."""
     errors = [
         float(np.max(np.abs(e - a)) / max(float(np.max(np.abs(e))), 1e-30))
         for e, a in zip(expected, actual, strict=True)
     ]
-    error = float(np.max(errors))
-    if not error <= LOSSY.get((name.split()[0], precision), TOLERANCE[precision]):
-        raise Disagreement(f"{name} of {case} differs by {error:.2g} of the largest value")
-    return error
+    return float(np.max(errors))

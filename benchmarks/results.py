@@ -90,11 +90,11 @@ def commit(folder: Path | None = None) -> str | None:
 # Files -----------------------------------------------------------------------------------------------------------
 
 
-def about(command: str) -> Record:
-    """All that one must know to repeat what is measured now."""
+def about(command: str, gpus: Sequence[str] | None = None) -> Record:
+    """All that one must know to repeat what is measured now; `gpus` as `device` takes them."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": device(),
+        "device": device(gpus),
         "versions": versions(),
         "commit": commit(),
         "command": command,

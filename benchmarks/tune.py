@@ -22,7 +22,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from benchmarks.kernels_race import LOSSY, TOLERANCE
+from benchmarks.kernels_race import LOSSY, TOLERANCE, difference, random_tensor, wait_for
 from benchmarks.results import about
 from benchmarks.timing import Progress, timed
 from kernels.choice import section, shape_name
@@ -98,7 +98,8 @@ def _call(
     """(a function of tensors → its results, the tensors)."""
     operation = case.operation
     s: Mapping[str, Any] = operation.settings
-    x, dy = (_random(shape, n, dtype) for n, shape in enumerate((operation.input_shapes[0], operation.output_shape)))
+    shapes = operation.input_shapes[0], operation.output_shape
+    x, dy = (random_tensor(shape, seed, dtype) for seed, shape in enumerate(shapes))
     if case.job == "max_pool":
         pool = partial(kernels.max_pool, size=s["size"], stride=s["stride"], padding=s["padding"], algorithm=form)
         return _with_gradient(pool), [x, dy]
@@ -107,7 +108,7 @@ def _call(
         return _with_gradient(lambda x: kernels.batch_normalization_training(x, scale, scale, 1e-5, form)[0]), [x, dy]
     filters = operation.parameters[0].shape
     kernel = filters[0], filters[1]
-    w = _random(filters, 2, dtype) * tf.cast(prod(filters[:3]) ** -0.5, dtype)
+    w = random_tensor(filters, 2, dtype) * tf.cast(prod(filters[:3]) ** -0.5, dtype)
     settings: dict[str, Any] = {"stride": s["stride"], "padding": s["padding"], "algorithm": form}
     if compiler == "inference":
         return _with_bias_and_relu(w, settings), [x]
@@ -134,10 +135,6 @@ def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
     return both
 
 
-def _random(shape: Sequence[int], seed: int, dtype: tf.DType) -> tf.Tensor:
-    return tf.cast(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
-
-
 def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
     """(the form to take, seconds a call of each form that agrees with the first)."""
     calls, reference = {}, None
@@ -146,7 +143,7 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
         run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
         results = [tf.cast(t, tf.float32).numpy() for t in run()]
         reference = reference or results
-        if _differ(reference, results) <= LOSSY.get((form, precision), TOLERANCE[precision]):
+        if difference(reference, results) <= LOSSY.get((form, precision), TOLERANCE[precision]):
             calls[form] = run
     counts = {form: max(1, min(50, round(LEAST / timed(partial(_wait, run, 1))[0]))) for form, run in calls.items()}
     seconds: dict[str, list[float]] = {form: [] for form in calls}
@@ -159,14 +156,7 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
 def _wait(run: Callable[[], list[tf.Tensor]], count: int) -> None:
     for _ in range(count):
         results = run()
-    for tensor in results:
-        tf.reshape(tensor, (-1,))[0].numpy()
-
-
-def _differ(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
-    return max(
-        float(np.max(np.abs(e - a)) / max(np.max(np.abs(e)), 1e-30)) for e, a in zip(expected, actual, strict=True)
-    )
+    wait_for(results)
 
 
 def _choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
@@ -188,8 +178,11 @@ def tune(
     command: str = "benchmarks.tune",
     progress: Progress | None = None,
 ) -> dict:
-    """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table."""
-    table = json.loads(path.read_text()) if path.is_file() else {"forms": {}}
+    """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table.
+
+    A file there that cannot be read is written anew.
+    """
+    table: dict[str, Any] = {"forms": _measured_before(path)}
     found = cases(models, batch, size)
     wanted = {
         compiler: [case for case in found if compiler != "inference" or case.job == "conv2d"] for compiler in compilers
@@ -211,6 +204,14 @@ def tune(
             gc.collect()
     kernels.choice.forget()
     return table
+
+
+def _measured_before(path: Path) -> dict[str, dict[str, dict]]:
+    try:
+        forms = json.loads(path.read_text(encoding="utf-8"))["forms"]
+        return {name: {shape: dict(sizes) for shape, sizes in shapes.items()} for name, shapes in forms.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _write(table: Mapping, path: Path) -> None:

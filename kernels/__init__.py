@@ -48,7 +48,6 @@ from kernels.convolution import (
     conv2d_filter_gradient,
     conv2d_input_gradient,
     conv2d_reference,
-    conv2d_transpose,
 )
 from kernels.cost import Cost, elementwise_cost
 from kernels.dropout import (
@@ -146,6 +145,7 @@ from kernels.spectral import (
     total_variation_gradient,
     total_variation_reference,
 )
+from kernels.transposed import conv2d_transpose, conv2d_transpose_cost, conv2d_transpose_reference
 from kernels.warp import (
     affine_resample,
     affine_resample_cost,
@@ -183,6 +183,8 @@ __all__ = [
     "conv2d_input_gradient",
     "conv2d_reference",
     "conv2d_transpose",
+    "conv2d_transpose_cost",
+    "conv2d_transpose_reference",
     "crop_resize_transforms",
     "cross_entropy",
     "cross_entropy_cost",

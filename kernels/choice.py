@@ -1,9 +1,9 @@
 """Which form of a kernel runs where "auto" is asked for: the one that was the fastest when it was measured.
 
 `algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found on one machine; the same command
-writes the user's own table into the cache folder (`table_path`), which then takes its place. A form that was measured
-for a filter counts for all batches and image sizes of an eighth to eight times as many pixels, the nearest first; what
-was never measured takes the kernel's default.
+writes the user's own table into the cache folder (`table_path`), whose shapes then take the place of those. A form that
+was measured for a filter counts for all batches and image sizes of an eighth to eight times as many pixels, the nearest
+first; what was never measured takes the kernel's default.
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ def forget() -> None:
 @cache
 def _forms() -> Mapping[str, Mapping[str, Mapping[int, str]]]:
     """section → shape → pixels → form. A user's table that cannot be read is told and left out."""
-    own = table_path()
+    forms, own = _read(SHIPPED), table_path()
     if own.is_file():
         try:
-            return _read(own)
+            for name, shapes in _read(own).items():
+                forms[name] = forms.get(name, {}) | shapes
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             tf.get_logger().warning(
                 "%s cannot be read (%s); using the table that came with rawcnn. `rawcnn benchmark kernels --tune` "
@@ -90,7 +91,7 @@ def _forms() -> Mapping[str, Mapping[str, Mapping[int, str]]]:
                 own,
                 error,
             )
-    return _read(SHIPPED)
+    return forms
 
 
 def _read(path: Path) -> dict[str, dict[str, dict[int, str]]]:

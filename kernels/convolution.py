@@ -241,42 +241,6 @@ ALGORITHMS = {
 }
 
 
-def conv2d_transpose(
-    x: tf.Tensor,
-    filters: tf.Tensor,
-    stride: Pair = 1,
-    padding: Padding = "SAME",
-    dilation: Pair = 1,
-    groups: int = 1,
-    *,
-    output_size: tuple[int, int] | None = None,
-) -> tf.Tensor:
-    """The transposed convolution: the adjoint of `conv2d` with the same filters, ⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩.
-
-    x [B,H',W',Cout], filters [kh,kw,C/groups,Cout] as the convolution has them → [B,H,W,C]. Several H, W can
-    give one H', W' when stride > 1; `output_size` chooses, by default the largest for "SAME" (H'·stride) and the
-    smallest otherwise. Raises ValueError as `conv2d_input_gradient` does.
-    """
-    if output_size is None:
-        output_size = _transposed_size(x, filters, pair(stride, "stride"), padding, pair(dilation, "dilation"))
-    return conv2d_input_gradient(x, filters, output_size, stride, padding, dilation, groups)
-
-
-def _transposed_size(x, filters, stride, padding, dilation) -> tuple[int, int]:
-    """The default (H, W) of a transposed convolution."""
-    if len(x.shape) != 4 or None in x.shape[1:3]:
-        raise ValueError(f"x has shape {x.shape}; expected [B,H',W',Cout] of known size, or an output_size (H, W)")
-    if padding == "SAME":
-        return x.shape[1] * stride[0], x.shape[2] * stride[1]
-    kernel = tuple(filters.shape[:2])
-    pads = window_padding(padding, x.shape[1:3], kernel, stride, dilation)
-    height, width = (
-        (length - 1) * step + (taps - 1) * gap + 1 - sum(pad)
-        for length, step, taps, gap, pad in zip(x.shape[1:3], stride, kernel, dilation, pads, strict=True)
-    )
-    return height, width
-
-
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
 # Each x[m] meets the filter's tap i in the output p with p·s + i·d − top = m, so

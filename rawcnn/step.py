@@ -149,7 +149,9 @@ def update_in_place(
     return metrics
 
 
-def step_of(network: Network, recipe: Recipe, state: State, choice: Choice, adversary: Adversary | None = None):
+def step_of(
+    network: Network, recipe: Recipe, state: State, choice: Choice, adversary: Adversary | None = None
+) -> Callable[..., Tensors]:
     """The compiled step (images, labels, seed [2], rate) → metrics, which changes `state`."""
     step = assign_update if choice.mode == "xla" else update_in_place
     return compiled(partial(step, network, recipe, state, adversary=adversary), choice)

@@ -12,7 +12,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from benchmarks.pjrt.arrays import argument, values
-from benchmarks.results import device, versions
+from benchmarks.results import about
 
 # Largest difference from the CPU's answers, relative to the largest: TF32 and bfloat16 keep 10 and 8 bits.
 TOLERANCE = {"float32": 2e-2, "bfloat16": 1e-1}
@@ -136,11 +135,8 @@ def measure(folder: Path, names: Sequence[str], rounds: int) -> Iterator[dict[st
         rate = manifest["flops"] * batch / medians["rawcnn"]
         others = [m for name, m in medians.items() if name.startswith("keras")]
         yield {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "device": device([] if found.platform == "cpu" else [found.device_kind]),
-            "versions": versions(),
-            "commit": manifest["commit"],
-            "command": "python -m benchmarks.pjrt.run",
+            **about("python -m benchmarks.pjrt.run", [] if found.platform == "cpu" else [found.device_kind]),
+            "commit": manifest["commit"],  # of the programs; here there may be no checkout
             "settings": {
                 "pjrt": manifest["name"], "job": manifest["job"], "precision": manifest["precision"], "batch": batch,
                 "rounds": rounds,

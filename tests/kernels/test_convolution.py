@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.convolution import ALGORITHMS
+from kernels.geometry import window_padding
 from tests import oracles
 
 # name: image, filters [kh,kw,C/groups,Cout], stride, padding, dilation, groups
@@ -168,6 +169,18 @@ def test_transposed_convolution_is_the_adjoint(case):
     u, w, x, options = tensors(case, "float64", low=0.1)
     back = kernels.conv2d_transpose(x, w, *options, output_size=u.shape[1:3])
     oracles.close(tf.reduce_sum(u * back), tf.reduce_sum(kernels.conv2d(u, w, *options) * x))
+
+
+@by_case
+def test_transposed_convolution_is_its_reference(case):
+    u, w, x, (stride, padding, dilation, groups) = tensors(case, "float64")
+    (top, _), (left, _) = window_padding(padding, u.shape[1:3], w.shape[:2], stride, dilation)
+    expected = kernels.conv2d_transpose_reference(
+        x.numpy(), w.numpy(), u.shape[1:3], stride, (top, left), dilation, groups
+    )
+    oracles.close(kernels.conv2d_transpose(x, w, stride, padding, dilation, groups, output_size=u.shape[1:3]), expected)
+    cost = kernels.conv2d_transpose_cost(w.shape, x.shape)
+    assert cost.macs == kernels.conv2d_cost(w.shape, x.shape).macs == x.shape.num_elements() * np.prod(w.shape[:3])
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, "float64"])
