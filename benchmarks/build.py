@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.results import append
-from benchmarks.timing import Progress
+from benchmarks.timing import Progress, last_words
 
 BATCH = 1
 
@@ -86,7 +86,7 @@ def run_builds(
             progress(f"building {model}", number - 1, len(models))
         run = subprocess.run([sys.executable, "-m", "benchmarks.build", model], capture_output=True, text=True)
         if run.returncode:
-            raise RuntimeError(f"{model} could not be built: {run.stderr.strip().splitlines()[-1]}")
+            raise RuntimeError(f"{model} could not be built: {last_words(run)}")
         results.append(BuildResult(**json.loads(run.stdout)))
         if file:
             append(results[-1:], command, file)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.timing import resident
+from benchmarks.timing import last_words, resident
 
 CALLS = 3  # the first traces and compiles, and caches and pools are full after the second
 
@@ -24,7 +24,7 @@ def peak(job: str, contestant: str, model: str, batch: int, size: int, classes: 
     order = json.dumps([job, contestant, model, batch, size, classes, precision])
     run = subprocess.run([sys.executable, "-m", "benchmarks.memory", order], capture_output=True, text=True)
     if run.returncode:
-        raise RuntimeError(f"{contestant} could not be measured: {run.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"{contestant} could not be measured: {last_words(run)}")
     return int(run.stdout.splitlines()[-1])
 
 

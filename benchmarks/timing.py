@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 Run = Callable[[], object]
 Progress = Callable[[str, int, int], None]  # (what was done, steps done, steps in all)
@@ -94,6 +94,8 @@ def memory_of(run: Run) -> int | None:
     On a GPU by TensorFlow's own count. On Linux by the kernel's high-water mark of resident memory, after the C library
     has given back what it kept; None elsewhere.
     """
+    import tensorflow as tf  # the rest of this file also runs where there is none
+
     if tf.config.list_logical_devices("GPU"):
         before = tf.config.experimental.get_memory_info("GPU:0")["current"]
         tf.config.experimental.reset_memory_stats("GPU:0")
@@ -110,6 +112,11 @@ def memory_of(run: Run) -> int | None:
         return max(resident("VmHWM") - before, 0)
     except (OSError, AttributeError):  # not permitted, or a C library without malloc_trim
         return None
+
+
+def last_words(run: subprocess.CompletedProcess) -> str:
+    """What a process said last before it failed, or how it ended."""
+    return (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
 
 
 def resident(field: str) -> int:

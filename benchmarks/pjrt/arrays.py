@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+RATE, MOMENTUM = 1e-4, 0.9  # of training steps, here and of the peers
 Array = np.ndarray
 Shape = tuple[int, ...]
 
@@ -54,6 +55,7 @@ DRAWS: dict[str, Callable[[np.random.Generator, Shape], Array]] = {
     "moves": lambda g, shape: np.eye(2, 3, dtype=np.float32) + _normal(g, shape, 0.02),
     "labels": lambda g, shape: g.integers(0, 10, shape),
     "zeros": lambda g, shape: np.zeros(shape),
+    "rate": lambda g, shape: np.full(shape, RATE),
     "ones": lambda g, shape: np.ones(shape),
 }
 

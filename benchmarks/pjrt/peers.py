@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks.layers import Model, read_model
 from benchmarks.pjrt import arrays
+from benchmarks.pjrt.arrays import MOMENTUM, RATE
 
 Run = Callable[[int], None]
-RATE, MOMENTUM = 1e-4, 0.9
 
 
 def peers(manifest: Mapping[str, Any], batch: int, names: Sequence[str]) -> dict[str, Run]:

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from jax import numpy as jnp
 
 from benchmarks.pjrt.arrays import argument, values
 from benchmarks.results import about
+from benchmarks.timing import interleaved, timed
 
 # Largest difference from the CPU's answers, relative to the largest: TF32 and bfloat16 keep 10 and 8 bits.
 TOLERANCE = {"float32": 2e-2, "bfloat16": 1e-1}
+LENGTH_TOLERANCE = {"float32": 0.1, "bfloat16": 0.5}
 ROUNDS, LEAST = 7, 0.2  # rounds; seconds that one of them takes, of as many calls as that needs
 SIDE = {"gpu": 8192, "cpu": 1024}  # of the matmul whose speed is the peak
 COPIED = {"gpu": 2**31, "cpu": 2**27}  # bytes
@@ -62,39 +65,38 @@ class Program:
 
 
 def check(program: Program, manifest: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> float:
-    """The largest difference from the CPU's answers. Wrong above the tolerance."""
-    worst = 0.0
+    """The largest difference from the CPU's answers. Wrong above the tolerance.
+
+    Of a training step's velocities the length of all together is compared: in a deep network a ReLU within rounding of
+    zero moves those of the first layers.
+    """
+    worst, lengths = 0.0, []
     for name, result in zip(manifest["outputs"], program.step(), strict=True):
         expected, actual = answers[name], np.asarray(result, np.float64)
         if expected.size == 1 and actual.size > 1:
             actual = np.sqrt(np.sum(np.square(actual)))
+        if name.endswith("/velocity"):
+            lengths.append([np.sum(np.square(a)) for a in (expected, actual)])
+            continue
         error = float(np.max(np.abs(actual - expected)) / max(float(np.max(np.abs(expected))), 1e-6))
-        if not error <= TOLERANCE[manifest["precision"]] and not _moves_freely(manifest, name):
+        if not error <= TOLERANCE[manifest["precision"]]:  # so that NaN fails too
             raise Wrong(f"{manifest['name']}: {name} differs by {error:.2g} of its largest value")
         worst = max(worst, error)
+    if lengths:
+        expected, actual = np.sqrt(np.sum(lengths, axis=0))
+        if not abs(actual / expected - 1) <= LENGTH_TOLERANCE[manifest["precision"]]:
+            raise Wrong(f"{manifest['name']}: the gradients' length is {actual:.3g}, not {expected:.3g}")
     return worst
 
 
-def _moves_freely(manifest: Mapping[str, Any], name: str) -> bool:
-    """Velocities of a deep network's first layers: a ReLU within rounding of zero moves them. Its loss is compared."""
-    return manifest["job"] == "training" and name != "loss"
-
-
-def interleaved(runs: Mapping[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds a call of each in each round."""
+def seconds_of(runs: Mapping[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds a call of each in each round, of as many calls in a row as `LEAST` needs."""
     counts = {}
     for name, run in runs.items():
         run(1)
-        start = time.perf_counter()
-        run(1)
-        counts[name] = max(1, min(100, round(LEAST / (time.perf_counter() - start))))
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(counts[name])
-            seconds[name].append((time.perf_counter() - start) / counts[name])
-    return seconds
+        counts[name] = max(1, min(100, round(LEAST / timed(partial(run, 1))[0])))
+    taken = interleaved({name: partial(run, counts[name]) for name, run in runs.items()}, rounds)
+    return {name: [s / counts[name] for s in seconds] for name, seconds in taken.items()}
 
 
 def limits(precision: str) -> dict[str, float]:
@@ -113,7 +115,7 @@ def limits(precision: str) -> dict[str, float]:
 
         return run
 
-    seconds = interleaved({"matmul": repeat(multiply, square), "copy": repeat(move, long)}, 3)
+    seconds = seconds_of({"matmul": repeat(multiply, square), "copy": repeat(move, long)}, 3)
     return {
         "matmul_flops_per_second": 2 * side**3 / float(np.median(seconds["matmul"])),
         "copy_bytes_per_second": 8 * numbers / float(np.median(seconds["copy"])),
@@ -130,7 +132,7 @@ def measure(folder: Path, names: Sequence[str], rounds: int) -> Iterator[dict[st
     machine, found = limits(manifest["precision"]), jax.devices()[0]
     for batch in manifest["batches"]:
         program = Program(folder, manifest, batch)
-        seconds = interleaved({"rawcnn": program.run, **peers(manifest, batch, names)}, rounds)
+        seconds = seconds_of({"rawcnn": program.run, **peers(manifest, batch, names)}, rounds)
         medians = {name: float(np.median(s)) for name, s in seconds.items()}
         rate = manifest["flops"] * batch / medians["rawcnn"]
         others = [m for name, m in medians.items() if name.startswith("keras")]

@@ -13,7 +13,7 @@ import tensorflow as tf
 import rawcnn
 from benchmarks.kernels_race import CASES, KERNELS, Case, forms
 from benchmarks.layers import Model, model_of
-from benchmarks.pjrt.arrays import Argument
+from benchmarks.pjrt.arrays import MOMENTUM, RATE, Argument
 from rawcnn.attacks.gradient import direction, project
 from rawcnn.attacks.task import ascent
 from rawcnn.compile import Choice
@@ -25,7 +25,7 @@ from rawcnn.visualize import objectives
 from rawcnn.visualize.optimization import Climb
 from rawcnn.visualize.regularization import Regularization, first_values
 
-RATE, STEPS, EPSILON, STEP = 1e-4, 40, 8 / 255, 2 / 255
+STEPS, EPSILON, STEP = 40, 8 / 255, 2 / 255  # of PGD
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def inference(name: str, precision: str, **settings: Any) -> Workload:
 def training(name: str, precision: str, **settings: Any) -> Workload:
     """One step of SGD with momentum → the loss, new variables, new velocities."""
     network = rawcnn.create(name, precision=precision, **settings)
-    recipe = Recipe("race", "ours", batch=1, epochs=1, rate=RATE, momentum=0.9)
+    recipe = Recipe("race", "ours", batch=1, epochs=1, rate=RATE, momentum=MOMENTUM)
     paths, slots = list(network.variables), list(State.begin(network, recipe).slots)
     velocities = [Argument(s, tuple(network.variables[s.rsplit("/", 1)[0]].shape), "float32", "zeros") for s in slots]
 
@@ -122,7 +122,7 @@ def training(name: str, precision: str, **settings: Any) -> Workload:
         return [metrics["loss"], *(new[path] for path in paths), *(moved[slot] for slot in slots)]
 
     def arguments(batch: int) -> list[Argument]:
-        seed, rate = Argument("seed", (2,), "int32", "zeros"), Argument("rate", (), "float32", "ones")
+        seed, rate = Argument("seed", (2,), "int32", "zeros"), Argument("rate", (), "float32", "rate")
         return [*_variables(network), *velocities, _images(network, batch), _labels(batch), seed, rate]
 
     outputs = ("loss", *paths, *slots)

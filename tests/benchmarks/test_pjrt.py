@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -61,14 +62,28 @@ def test_other_answers_are_not_timed(exported, tmp_path):
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     (source,) = exported.glob("*inference-float32")
     target = tmp_path / source.name
-    target.mkdir()
-    for file in source.iterdir():
-        (target / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(source, target)
     with np.load(source / "answers.npz") as answers:
         np.savez(target / "answers.npz", logits=answers["logits"] * 1.5)
     done = run_without_tensorflow(tmp_path, "--peers")
     assert done.returncode == 2 and "Wrong: cifar_resnet20 inference float32: logits differs by 0.3" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("output, factor, message", [
+    ("conv1/bn/mean", np.nan, "conv1/bn/mean differs by nan"),
+    ("classifier/weights/velocity", 9.0, "the gradients' length is"),
+])  # fmt: skip
+def test_other_training_steps_are_not_timed(exported, tmp_path, output, factor, message):
+    """The loss is right, but an average is no number, or the gradients are others'."""
+    pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
+    (source,) = exported.glob("*training-float32")
+    shutil.copytree(source, tmp_path / source.name)
+    with np.load(source / "answers.npz") as answers:
+        changed = {**answers, output: answers[output] * factor}
+    np.savez(tmp_path / source.name / "answers.npz", **changed)
+    done = run_without_tensorflow(tmp_path, "--peers")
+    assert done.returncode == 2 and message in done.stderr
 
 
 def test_a_folder_without_workloads(tmp_path):
@@ -101,7 +116,10 @@ def test_a_training_step_is_rawcnns():
     assert np.isfinite(float(named["loss"])) and len(workload.carried) == len(results) - 1
     arguments = [a.name for a in workload.arguments(3)]
     assert all(workload.outputs[out] == arguments[into] for out, into in workload.carried)
-    assert np.any(named["conv1/filters"] != values[arguments.index("conv1/filters")])
+    before = values[arguments.index("conv1/filters")]
+    oracles.close(named["conv1/filters"], before + named["conv1/filters/velocity"])
+    assert 0 < np.max(np.abs(named["conv1/filters/velocity"])) < 1e-2  # at the rate of 1e-4
+    assert float(values[arguments.index("rate")]) == np.float32(1e-4)
 
 
 def test_a_model_survives_its_json():
