@@ -61,6 +61,8 @@ ATTACKS = {
     "deepfool": Attack("deepfool", 64, {"steps": 50, "candidates": 10, "overshoot": 0.02}),
     "spatial grid": Attack("grid", 64, {"rotation": 30.0, "translation": 3.0, "angles": 31, "shifts": 5}),
 }
+PGDS = ("pgd", "pgd, nothing fooled")
+AGAINST_KERAS = (*OURS, "keras function")  # who races where a library's call would take minutes
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,16 @@ def attack_table(records: Sequence[Record]) -> str:
     return _tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
 
 
+def attack_networks_table(records: Sequence[Record]) -> str:
+    """PGD on large networks: rawcnn in float32 and bfloat16, and a loop around Keras."""
+    raced = [r for r in records if "attack" in r["settings"] and not r["figures"]["complete"]]
+    header = (
+        "| network | attack | images | rawcnn | its bfloat16 | Keras, tf.function | Keras / rawcnn | / its bfloat16 |"
+    )
+    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
+    return _tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)
+
+
 def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequence[str]], told: str) -> str:
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in records):
@@ -214,21 +224,36 @@ def _attack_row(r: Record) -> Sequence[str]:
         best = min(ways, key=lambda c: c["median"])
         return milliseconds(best["median"]) + ("¹" if len(best["seconds"]) < s["rounds"] else "")
 
-    def ratio(name: str) -> str:
-        if name not in f["ratios"]:
-            return ""
-        low, high = f["ratio_quartiles"][name]
-        return f"**{f['ratios'][name]:.1f}** ({low:.1f}–{high:.1f})"
-
     others = max(c["success"] for name, c in found.items() if not name.startswith("rawcnn"))
     return (
         s["attack"],
         str(s["batch"]),
         *(time(name) for name in ("rawcnn", "rawcnn bfloat16", "keras", "foolbox", "art", "cleverhans")),
         f"{found['rawcnn']['success']:.1%} ({others:.1%})",
-        ratio("rawcnn"),
-        ratio("rawcnn bfloat16"),
+        _attack_ratio(f, "rawcnn"),
+        _attack_ratio(f, "rawcnn bfloat16"),
     )
+
+
+def _attack_network_row(r: Record) -> Sequence[str]:
+    s, f = r["settings"], r["figures"]
+    times = {c["name"]: milliseconds(c["median"]) for c in f["contestants"]}
+    return (
+        f"{s['network']}, {s['size']} px",
+        s["attack"],
+        str(s["batch"]),
+        *(times.get(name, "") for name in ("rawcnn", "rawcnn bfloat16", "keras function")),
+        _attack_ratio(f, "rawcnn", 2),
+        _attack_ratio(f, "rawcnn bfloat16", 2),
+    )
+
+
+def _attack_ratio(figures: Mapping[str, Any], name: str, digits: int = 1) -> str:
+    """The fastest other's time over that of one of ours."""
+    if name not in figures["ratios"]:
+        return ""
+    low, high = figures["ratio_quartiles"][name]
+    return f"**{figures['ratios'][name]:.{digits}f}** ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def milliseconds(seconds: float) -> str:
@@ -262,6 +287,7 @@ TABLES = {
     "growth table": growth_table,
     "visualize table": visualize_table,
     "attack table": attack_table,
+    "attack networks table": attack_networks_table,
 }
 
 

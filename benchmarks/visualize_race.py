@@ -44,7 +44,13 @@ from rawcnn.visualize import objectives
 from rawcnn.visualize.optimization import Climb
 from rawcnn.visualize.regularization import ROBUST, draw_moves, first_values, image_of
 
-LAYERS = {"googlenet": "inception_4a", "inception_v3": "mixed_6b"}  # the middle layer of each network that is raced
+LAYERS = {  # the middle layer of each network that is raced
+    "alexnet": "conv4/relu",
+    "vgg16": "conv4_2/relu",
+    "googlenet": "inception_4a",
+    "inception_v3": "mixed_6b",
+    "resnet50": "conv4_3/relu",
+}
 BATCHES = (1, 8, 32)
 SIZE = 128
 RAW = ("rawcnn graph", "rawcnn xla")

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from rawcnn.cli.options import (
-    Batch,
     Classes,
     Json,
     Precision,
@@ -27,6 +26,8 @@ from rawcnn.cli.options import (
 )
 from rawcnn.console import Screen
 
+BATCH = 8  # of networks where none is given; attacks have their own
+
 
 @dataclass(frozen=True)
 class Order:
@@ -35,7 +36,7 @@ class Order:
     screen: Screen
     names: list[str]  # behind the first, which says what is raced
     jobs: list[str] | None
-    batch: int
+    batch: int | None
     size: int | None
     classes: int | None
     precision: str
@@ -73,12 +74,13 @@ def _networks(order: Order) -> None:
     names = order.names or list(MODELS)
     for name in names:
         find(name)
-    order.show(models=",".join(names), batch=order.batch, size=order.size, precision=order.precision)
+    batch = order.batch or BATCH
+    order.show(models=",".join(names), batch=batch, size=order.size, precision=order.precision)
     with order.bar("racing") as progress:
         races = run(
             names,
             order.jobs or ("inference", "training"),
-            batch=order.batch,
+            batch=batch,
             size=order.size,
             classes=order.classes,
             precision=order.precision,
@@ -141,12 +143,12 @@ def _tune(order: Order) -> None:
 
     for name in order.names:
         find(name)
-    models, path = order.names or list(MODELS), table_path()
+    models, path, batch = order.names or list(MODELS), table_path(), order.batch or BATCH
     writable(path)
-    order.screen.settings(models=",".join(models), batch=order.batch, size=order.size, rounds=order.rounds, table=path)
+    order.screen.settings(models=",".join(models), batch=batch, size=order.size, rounds=order.rounds, table=path)
     with order.bar("measuring") as progress:
         table = tune(
-            models, path=path, batch=order.batch, size=order.size, rounds=order.rounds, command=order.command,
+            models, path=path, batch=batch, size=order.size, rounds=order.rounds, command=order.command,
             progress=progress,
         )  # fmt: skip
     rows = []
@@ -178,14 +180,18 @@ def _build(order: Order) -> None:
 def _visualizations(order: Order) -> None:
     """A step of feature visualization against Keras's users' ways, and libraries where they are installed."""
     from benchmarks.run import run_visualizations
+    from benchmarks.visualize_race import BATCHES, LAYERS
 
-    if order.names:
-        raise ValueError("`benchmark visualize` races networks of its own; give the others in another command")
-    order.show(visualize="all")
+    if unknown := [name for name in order.names if name not in LAYERS]:
+        raise ValueError(f"no layer of {unknown[0]!r} is raced; expected some of {', '.join(LAYERS)}")
+    layers = {name: LAYERS[name] for name in order.names or LAYERS}
+    batches = (order.batch,) if order.batch else BATCHES
+    order.show(visualize=", ".join(map(" ".join, layers.items())), batches=", ".join(map(str, batches)))
     with order.bar("racing") as progress:
         results = run_visualizations(
-            rounds=order.rounds, seed=order.seed, file=order.output, command=order.command, progress=progress
-        )
+            layers, batches, contestants=order.contestants, rounds=order.rounds, seed=order.seed, file=order.output,
+            command=order.command, progress=progress,
+        )  # fmt: skip
     for result in results:
         rows = [(t.name, f"{t.median / result.batch * 1e3:.1f}", f"{t.first_call:.1f}") for t in result.timings]
         title = f"{result.network}, {result.layer}, batch {result.batch}"
@@ -195,43 +201,62 @@ def _visualizations(order: Order) -> None:
 
 
 def _attacks(order: Order) -> None:
-    """PGD, DeepFool and the spatial grid, or some of them, against other libraries' on a CIFAR ResNet-20."""
-    from benchmarks.attack_race import ATTACKS, MODEL
-    from benchmarks.run import run_attacks
+    """PGD, DeepFool and the spatial grid, or some of them, against other libraries', on a CIFAR ResNet-20.
 
-    if unknown := [name for name in order.names if name not in ATTACKS]:
-        raise ValueError(f"there is no race of {unknown[0]!r}; expected {', '.join(map(repr, ATTACKS))}")
+    Named networks are attacked by PGD against the loop around Keras alone: libraries would take minutes a call.
+    """
+    from benchmarks.attack_race import AGAINST_KERAS, ATTACKS, MODEL, PGDS
+    from benchmarks.run import run_attacks
+    from rawcnn.models import MODELS
+
+    if unknown := [name for name in order.names if name not in ATTACKS and name not in MODELS]:
+        raise ValueError(f"there is no race of {unknown[0]!r}; expected {', '.join(map(repr, ATTACKS))} or networks")
     writable(order.output)
-    weights, data = order.weights, order.data
-    network = network_for(MODEL, weights, seed=order.seed)
+    named = [name for name in order.names if name in MODELS]
+    networks = [
+        network_for(name, order.weights, size=order.size, classes=order.classes, seed=order.seed)
+        for name in named or [MODEL]
+    ]
+    attacks = [name for name in order.names if name in ATTACKS] or list(PGDS if named else ATTACKS)
+    contestants = order.contestants or (AGAINST_KERAS if named else None)
     order.show(
-        attacks=", ".join(order.names or ATTACKS), network=MODEL, weights=weights or "random", data=data or "noise"
-    )
-    images = labels = None
-    if data:
-        found = load_data(order.screen, data, network.input_size, False)
-        if len(found.labels) != network.classes:
-            raise ValueError(f"{data} has {len(found.labels)} classes; expected the {network.classes} of the network")
-        images, labels = found.arrays("test")
-    named = {
-        "weights": weights.name if weights else f"drawn, seed {order.seed}",
-        "data": without_folders(data) if data else f"noise, seed {order.seed}",
+        attacks=", ".join(attacks), networks=", ".join(n.name for n in networks), weights=order.weights or "random",
+        data=order.data or "noise", batch=order.batch,
+    )  # fmt: skip
+    about = {
+        "weights": order.weights.name if order.weights else f"drawn, seed {order.seed}",
+        "data": without_folders(order.data) if order.data else f"noise, seed {order.seed}",
     }
+    results = []
     with order.bar("racing") as progress:
-        results = run_attacks(
-            order.names or tuple(ATTACKS), network, images, labels, rounds=order.rounds, seed=order.seed, named=named,
-            file=order.output, command=order.command, progress=progress,
-        )  # fmt: skip
+        for network in networks:
+            images, labels = _images_for(order, network)
+            results += run_attacks(
+                attacks, network, images, labels, batch=order.batch, contestants=contestants, rounds=order.rounds,
+                seed=order.seed, named=about, file=order.output, command=order.command, progress=progress,
+            )  # fmt: skip
     for result in results:
         rows = [
             (t.name, f"{t.median:.2f}", f"{result.success[t.name]:.2%}", f"{result.l2[t.name][0]:.3f}")
             for t in result.timings
         ]
         columns = ("contestant", "seconds", "fooled", "mean L2")
-        order.screen.table(f"{result.attack}, {result.batch} images", columns, rows, text=("contestant",))
+        order.screen.table(
+            f"{result.attack}, {result.network}, {result.batch} images", columns, rows, text=("contestant",)
+        )
         if (best := result.fastest_peer) and (ratio := result.ratio()):
             order.screen.say(f"{best.name}, the fastest of the others, takes {ratio:.1f} times as long as rawcnn")
     order.end([result.to_json() for result in results])
+
+
+def _images_for(order: Order, network):
+    """The test images and labels of the data that was named; None without."""
+    if not order.data:
+        return None, None
+    found = load_data(order.screen, order.data, network.input_size, False)
+    if len(found.labels) != network.classes:
+        raise ValueError(f"{order.data} has {len(found.labels)} classes; expected the {network.classes} of the network")
+    return found.arrays("test")
 
 
 def _growth(order: Order) -> None:
@@ -269,11 +294,14 @@ def benchmark(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Networks to race; or `kernels`, `visualize`, `growth`, `attacks` (and some), `build` (and networks)."
+            help="Networks to race; or `kernels`, `visualize` and `build` (and networks), `attacks` (and some, and "
+            "networks), `growth`."
         ),
     ] = None,
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
-    batch: Batch = 8,
+    batch: Annotated[
+        int | None, typer.Option(help="Images at a time; 8 otherwise, or as each race has it.", min=1)
+    ] = None,
     size: Size = None,
     classes: Classes = None,
     precision: Precision = "float32",

@@ -218,21 +218,32 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
 def test_the_command(tmp_path, monkeypatch, capsys):
     asked = []
 
-    def quick(attacks, network, images, labels, *, rounds, named, file, **settings):
-        asked.append(attacks)
-        assert (network.name, images, labels, rounds) == ("cifar_resnet20", None, None, 2)
+    def quick(attacks, network, images, labels, *, batch, contestants, rounds, named, file, **settings):
+        asked.append((list(attacks), network.name, batch, contestants))
+        assert (images, labels, rounds) == (None, None, 2)
         timings = (Timing("rawcnn", 1.0, (0.5, 0.5), None, None), Timing("keras function", 1.0, (1.5, 1.5), None, None))
         equal = dict.fromkeys(("rawcnn", "keras function"), 1.0)
-        return [AttackRace("pgd", "n", 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)]
+        return [AttackRace("pgd", network.name, 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)]
 
     monkeypatch.setattr(run, "run_attacks", quick)
     where = ["--rounds", "2", "--output", str(tmp_path / "a.jsonl")]
-    calls = ((["attacks"], 0), (["attacks", "deepfool"], 0), (["attacks", "x"], 2), (["vgg16", "--data", "digits"], 2))
+    calls = (
+        (["attacks"], 0),
+        (["attacks", "deepfool"], 0),
+        (["attacks", "resnet18", "cifar_resnet20", "--batch", "2", "--size", "32"], 0),
+        (["attacks", "x"], 2),
+        (["vgg16", "--data", "digits"], 2),
+    )
     for words, code in calls:
         with pytest.raises(SystemExit) as stop:
             main(["benchmark", *words, *where])
         assert (stop.value.code or 0) == code
     out, err = capsys.readouterr()
     assert "keras function, the fastest of the others, takes 3.0 times as long as rawcnn" in out
-    assert asked == [tuple(attack_race.ATTACKS), ["deepfool"]]
+    assert asked == [
+        (list(attack_race.ATTACKS), "cifar_resnet20", None, None),
+        (["deepfool"], "cifar_resnet20", None, None),
+        (list(attack_race.PGDS), "resnet18", 2, attack_race.AGAINST_KERAS),
+        (list(attack_race.PGDS), "cifar_resnet20", 2, attack_race.AGAINST_KERAS),
+    ]
     assert "there is no race of 'x'; expected 'pgd', " in err and "are for `benchmark attacks`" in err

@@ -10,7 +10,7 @@ import pytest
 
 import rawcnn
 from benchmarks import results, tables
-from benchmarks.attack_race import OURS, AttackRace, names_of
+from benchmarks.attack_race import AGAINST_KERAS, OURS, AttackRace, names_of
 from benchmarks.build import BuildResult, run_builds
 from benchmarks.contestants import NAMES
 from benchmarks.kernels_race import Case, KernelResult
@@ -151,6 +151,16 @@ def test_attack_table(file):
     assert rows == [
         "| pgd | 128 | 1,000 ms | 500 ms | 9,000 ms | 9,000 ms | 8,000 ms¹ | 3,000 ms | 100.0% (50.0%) "
         "| **3.0** (3.0–3.0) | **6.0** (6.0–6.0) |"
+    ]
+
+
+def test_attack_networks_table(file):
+    timings = [Timing(n, 3.0, (t, t), None, None) for n, t in zip(AGAINST_KERAS, (2, 1, 3), strict=True)]
+    fooled = dict.fromkeys(AGAINST_KERAS, 1.0)
+    race = AttackRace("pgd", "vgg16", 224, 8, {}, tuple(timings), fooled, dict.fromkeys(fooled, (0.5, 0.5)))
+    text = tables.attack_networks_table(results.append([race], "c", file))
+    assert [line for line in text.splitlines() if line.startswith("| ")][1:] == [
+        "| vgg16, 224 px | pgd | 8 | 2,000 ms | 1,000 ms | 3,000 ms | **1.50** (1.50–1.50) | **3.00** (3.00–3.00) |"
     ]
 
 

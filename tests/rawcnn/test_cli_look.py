@@ -57,7 +57,10 @@ def test_benchmark_appends_where_the_tables_are_made_from():
 WRONG = {
     "unknown attack": (("attack", "magic", "cifar_resnet20", "--data", "digits"), "the attacks are fgsm, bim, mi_fgsm"),
     "unknown contestant": (("benchmark", "cifar_resnet20", "--contestant", "torch"), "torch"),
-    "networks beside visualize": (("benchmark", "visualize", "vgg16"), "races networks of its own"),
+    "networks beside visualize": (
+        ("benchmark", "visualize", "resnet18"),
+        "no layer of 'resnet18' is raced; expected some of alexnet, vgg16",
+    ),
     "unknown network": (("benchmark", "lenet"), "there is no model 'lenet'"),
 }
 

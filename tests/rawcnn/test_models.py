@@ -169,7 +169,7 @@ def test_checkpoint_brings_the_values_back(built, folder):
 def test_saved_model_agrees(built, folder):
     exported = tf.Module()
     exported.variables_by_path = dict(built.network.variables)
-    served_only = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # half the time; test_export saves both
+    served_only = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # half the time
     tf.saved_model.save(exported, folder, signatures=built.compiled, options=served_only)
     served = tf.saved_model.load(folder).signatures["serving_default"]
     (spec,) = served.structured_input_signature[1].values()
