@@ -102,7 +102,7 @@ def attack_table(records: Sequence[Record]) -> str:
 
 
 def attack_networks_table(records: Sequence[Record]) -> str:
-    """PGD on large networks: rawcnn in float32 and bfloat16, and a loop around Keras."""
+    """PGD on large networks: rawcnn and a loop around Keras."""
     raced = [r for r in records if "attack" in r["settings"] and not r["figures"]["complete"]]
     header = (
         "| network | attack | images | rawcnn | its bfloat16 | Keras, tf.function | Keras / rawcnn | / its bfloat16 |"
@@ -242,9 +242,8 @@ def _attack_network_row(r: Record) -> Sequence[str]:
         f"{s['network']}, {s['size']} px",
         s["attack"],
         str(s["batch"]),
-        *(times.get(name, "") for name in ("rawcnn", "rawcnn bfloat16", "keras function")),
+        *(times.get(name, "") for name in ("rawcnn", "keras function")),
         _attack_ratio(f, "rawcnn", 2),
-        _attack_ratio(f, "rawcnn bfloat16", 2),
     )
 
 

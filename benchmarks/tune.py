@@ -1,6 +1,6 @@
 """Which form of each kernel is the fastest on this machine: `kernels.choice`'s table, measured.
 
-The cases are the convolutions, batch norms and max-pools of some networks, as their ledgers list them: forward and
+The cases are the convolutions, normalizations and max-pools of some networks, as their ledgers list them: forward and
 each gradient, in a TensorFlow graph and under XLA; and convolutions of constant filters with bias and ReLU behind them,
 which a graph may fuse. The forms of a case are compared before they are timed, and timed in turn; a form takes the
 default's place where its median is shorter by `MARGIN`, and its fastest round as well.
@@ -33,7 +33,8 @@ from rawcnn.network import Operation
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
 COMPILERS = ("graph", "inference", "xla")
 DEFAULTS = {"conv2d": "nn", "conv2d input gradient": "nn", "conv2d filter gradient": "nn"}
-DEFAULTS |= {"batch_norm": "fused", "max_pool": "nn"}
+DEFAULTS |= {"batch_norm": "fused", "max_pool": "nn", "lrn": "nn"}
+INFERENCE = ("conv2d", "lrn")  # jobs that inference measures for itself
 MARGIN = 0.04
 LEAST = 0.01  # seconds that one measurement takes, of as many calls as that needs
 
@@ -75,6 +76,8 @@ def _cases(operation: Operation) -> list[Case]:
         ]
     if operation.kind == "batch_norm":
         return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, ("fused", "explicit", "matmul"), operation)]
+    if operation.kind == "lrn":
+        return [Case("lrn", f"{operation.output_shape[-1]}", pixels, ("nn", "explicit", "compiled"), operation)]
     if operation.kind == "max_pool":
         (*image, channels), stride = operation.input_shapes[0], pair(s["stride"])
         named = shape_name((*pair(s["size"]), channels), stride)
@@ -106,6 +109,9 @@ def _call(
     if case.job == "batch_norm":
         scale = tf.ones(x.shape[-1])
         return _with_gradient(lambda x: kernels.batch_normalization_training(x, scale, scale, 1e-5, form)[0]), [x, dy]
+    if case.job == "lrn":
+        lrn: Callable = partial(kernels.local_response_normalization, algorithm=form, **s)
+        return (lambda x: [lrn(x)], [x]) if compiler == "inference" else (_with_gradient(lrn), [x, dy])
     filters = operation.parameters[0].shape
     kernel = filters[0], filters[1]
     w = random_tensor(filters, 2, dtype) * tf.cast(prod(filters[:3]) ** -0.5, dtype)
@@ -185,7 +191,7 @@ def tune(
     table: dict[str, Any] = {"forms": _measured_before(path)}
     found = cases(models, batch, size)
     wanted = {
-        compiler: [case for case in found if compiler != "inference" or case.job == "conv2d"] for compiler in compilers
+        compiler: [case for case in found if compiler != "inference" or case.job in INFERENCE] for compiler in compilers
     }
     total = sum(map(len, wanted.values())) * len(precisions)
     done = 0

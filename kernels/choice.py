@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from math import log
+from math import log, prod
 from pathlib import Path
 
 import tensorflow as tf
 
+BATCH = 8  # images, of which all forms were measured
 NEAR = 8  # times as many pixels, or as few: so far a measurement counts
 SHIPPED = Path(__file__).with_name("algorithms.json")
 _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
@@ -66,9 +67,13 @@ def shape_name(filter_shape: Sequence[int], stride: tuple[int, int]) -> str:
     return f"{'×'.join(map(str, filter_shape))} /{steps}"
 
 
-def pixels_of(x: tf.Tensor) -> int | None:
-    """Batch times height times width of x [B,H,W,C]; None where one is unknown."""
-    return None if None in x.shape[:3] else x.shape[:3].num_elements()
+def pixels_of(x: tf.Tensor, sides: Sequence[int] | None = None) -> int | None:
+    """Batch times height times width of x [B,H,W,C], or of an output with these `sides`; None where they are unknown.
+
+    An unknown batch counts as the one that the table was measured with.
+    """
+    sides = sides or tuple(x.shape[1:3])
+    return None if None in sides else (x.shape[0] or BATCH) * prod(sides)
 
 
 def forget() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kernels.choice import measured, shape_name
+from kernels.choice import measured, pixels_of, shape_name
 from kernels.cost import Cost
 from kernels.geometry import (
     Padding,
@@ -122,8 +122,7 @@ def _auto(x, filters, stride, padding, dilation, groups):
     kernel = tuple(filters.shape[:2])
     if groups > 1 or dilation != (1, 1) or None in x.shape[1:3]:
         return _nn(x, filters, stride, padding, dilation, groups)
-    sides = output_size(padding, x.shape[1:3], kernel, stride)
-    pixels = prod(sides) * x.shape[0] if x.shape[0] else None
+    pixels = pixels_of(x, output_size(padding, x.shape[1:3], kernel, stride))
     forms = {job: measured(job, x.dtype, shape_name(filters.shape, stride), pixels, JOBS[job]) for job in JOBS}
     if set(forms.values()) == {"nn"}:
         return _nn(x, filters, stride, padding, dilation, groups)

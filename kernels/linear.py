@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from kernels.cost import Cost
 
+FEW = 32  # examples: up to here a product in float32 is faster than one in bfloat16 that is widened afterwards
+
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   y = x·W + b          x [B,I]   W [I,O]   b [O]   y [B,O]
@@ -35,14 +37,38 @@ def dense_reference(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None 
 
 
 def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """[B,I], [I,O], [O] → [B,O]. Raises ValueError unless x is [B,I] with the I of the weights."""
+    """[B,I], [I,O], [O] → [B,O], in the type of x, to which wider weights are rounded.
+
+    Raises ValueError unless x is [B,I] with the I of the weights.
+    """
     if x.shape.rank != 2 or not x.shape[1:].is_compatible_with(weights.shape[:1]):
         raise ValueError(
             f"input {x.shape} does not fit dense weights {weights.shape}; "
             "expected [B,I] and [I,O]: flatten or pool images first"
         )
-    y = tf.matmul(x, weights)  # [B,O]
+    y = tf.matmul(x, weights) if weights.dtype == x.dtype else _rounded_product(x, weights)  # [B,O]
     return y if bias is None else tf.nn.bias_add(y, bias)
+
+
+def _rounded_product(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """x · weights, rounded to the type of x; the weights' gradient is in their own type.
+
+    That of few examples is made in that type at once: rounding 100 million numbers (a VGG has so many) and widening
+    them again would take longer than the product.
+    """
+
+    @tf.custom_gradient
+    def product(x, weights):
+        rounded = tf.cast(weights, x.dtype)
+
+        def backward(gradient):
+            wide = weights.dtype if x.shape[0] is not None and x.shape[0] <= FEW else x.dtype
+            to_weights = tf.matmul(tf.cast(x, wide), tf.cast(gradient, wide), transpose_a=True)
+            return tf.matmul(gradient, rounded, transpose_b=True), tf.cast(to_weights, weights.dtype)
+
+        return tf.matmul(x, rounded), backward
+
+    return product(x, weights)
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------

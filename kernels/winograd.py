@@ -5,6 +5,8 @@ Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016), a
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import tensorflow as tf
 
@@ -79,7 +81,7 @@ def _winograd(x, filters, stride, padding, dilation, groups, transforms):
     bt, g, at = transforms
     height, width = output_size(padding, x.shape[1:3], 3, 1)
     d = _on_tiles(bt, _tiles(x, padding, (height, width), transforms))  # [(m+2)²,N,C], N tiles
-    y = tf.matmul(d, _on_tiles(g, tf.reshape(_wide(filters), (9, *filters.shape[2:]))))  # [(m+2)²,N,Cout]
+    y = tf.matmul(d, _on_filters(g, filters))  # [(m+2)²,N,Cout]
     return tf.cast(_image(_on_tiles(at, y), (height, width), len(at)), x.dtype)
 
 
@@ -92,7 +94,7 @@ def check_winograd(filter_shape, stride, dilation, groups) -> None:
         )
 
 
-def _wide(x: tf.Tensor) -> tf.Tensor:
+def _wide(x) -> tf.Tensor:
     """bfloat16 as float32: 8 bits of mantissa do not survive the transforms."""
     return tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x
 
@@ -101,6 +103,12 @@ def _on_tiles(matrix: np.ndarray, x: tf.Tensor) -> tf.Tensor:
     """matrix · x · matrixᵀ, x a square of numbers [a²,N,C] for each of N tiles and C channels → [b²,N,C]."""
     both = tf.constant(np.kron(matrix, matrix), x.dtype)
     return tf.reshape(tf.matmul(both, tf.reshape(x, (both.shape[1], -1))), (both.shape[0], -1, x.shape[-1]))
+
+
+def _on_filters(matrix: np.ndarray, filters) -> tf.Tensor:
+    """G g Gᵀ [(m+2)²,C,Cout]. Of a constant, an array, it is made once, and not by each call of a graph."""
+    with tf.init_scope() if isinstance(filters, np.ndarray) else nullcontext():
+        return _on_tiles(matrix, tf.reshape(_wide(filters), (9, *filters.shape[2:])))
 
 
 def _tiles(x: tf.Tensor, padding, size: tuple[int, int], transforms) -> tf.Tensor:

@@ -45,7 +45,7 @@ class Folded(Pass):
 
     def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
         if name in self.fold.convolutions:
-            parameters = [tf.cast(p, self.dtype) for p in self.fold.convolutions[name]]
+            parameters = [p if p.dtype == self.dtype else tf.cast(p, self.dtype) for p in self.fold.convolutions[name]]
         elif name in self.fold.norms:
             kernel, parameters = lambda x: x, ()
         return super().apply(name, kind, kernel, inputs, parameters, **ledger)

@@ -81,7 +81,8 @@ def dense(
 ) -> tf.Tensor:
     """Fully connected: [B,C] → [B,units]; a map [B,H,W,C] is flattened to [B,H·W·C] first."""
     width = prod(x.shape[1:])
-    parameters = [net.variable(f"{name}/weights", (width, units), initial)]
+    # As wide as they are: the kernel rounds them, and has their gradient as wide at once.
+    parameters = [net.variable(f"{name}/weights", (width, units), initial, dtype=tf.float32)]
     if bias:
         parameters.append(net.variable(f"{name}/bias", (units,), bias_initial))
 

@@ -109,14 +109,17 @@ class Pass:
     def variable(
         self, path: str, shape: Sequence[int], initial: Initial, *, trained: bool = True, dtype: tf.DType | None = None
     ) -> tf.Tensor:
-        """The variable's value in the precision of the walk (or `dtype`)."""
+        """The variable's value, rounded to the precision of the walk (or to `dtype`); a narrower one stays as it is."""
         value = self._variables[path]
         if tuple(value.shape) != tuple(shape):
             raise ValueError(
                 f"{path} was built with shape {tuple(value.shape)}, but this input asks for {tuple(shape)}: the "
                 "network's fully connected layers fix its image size; create it with size= to use another"
             )
-        return tf.cast(value, dtype or self.dtype)
+        wanted, held = dtype or self.dtype, tf.as_dtype(value.dtype)
+        if isinstance(value, tf.Variable) or held.size > wanted.size:
+            return tf.cast(value, wanted)
+        return value
 
     def apply(
         self,

@@ -106,7 +106,7 @@ def adam(
 def global_norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """√(Σ x²) over all elements of all tensors, summed in float32 or wider."""
     wide = [t if t.dtype == tf.float64 else tf.cast(t, tf.float32) for t in tensors]
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(t)) for t in wide]))
+    return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(t) for t in wide]))  # l2_loss reads each once; it is ½·Σ x²
 
 
 def clip_by_global_norm(gradients: Sequence[tf.Tensor], limit: float) -> tuple[list[tf.Tensor], tf.Tensor]:

@@ -26,7 +26,7 @@ def _torch(images: tf.Tensor) -> tf.Tensor:
 
 def _caffe(images: tf.Tensor) -> tf.Tensor:
     """BGR in 0..255 minus ImageNet's mean: VGG and ResNet as published."""
-    return images[..., ::-1] * 255 - tf.constant(CAFFE_MEAN)
+    return tf.reverse(images, [-1]) * 255 - tf.constant(CAFFE_MEAN)
 
 
 PREPROCESSING = {"none": _none, "centered": _centered, "torch": _torch, "caffe": _caffe}

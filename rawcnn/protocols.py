@@ -178,7 +178,7 @@ class FullyConvolutional(Pass):
 
 def _dense_as_convolution(x, weights, bias=None, *, window):
     """[B,H,W,C], [h·w·C,units], [units] → [B,H−h+1,W−w+1,units] for a window (h, w)."""
-    filters = tf.reshape(weights, (*window, x.shape[-1], weights.shape[-1]))
+    filters = tf.reshape(tf.cast(weights, x.dtype), (*window, x.shape[-1], weights.shape[-1]))
     y = kernels.conv2d(x, filters, padding="VALID")
     return y if bias is None else y + bias
 

@@ -132,9 +132,10 @@ def test_the_table_that_comes_with_rawcnn():
     """Every form in it is one that its kernel knows."""
     shipped = json.loads(choice.SHIPPED.read_text(encoding="utf-8"))
     known = {**JOBS, "batch_norm": ("fused", "explicit", "matmul"), "max_pool": ("nn", "shifted")}
+    known["lrn"] = ("nn", "explicit", "compiled")
     assert {"date", "device", "versions", "commit", "command"} < set(shipped)
     sections = {choice.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}
-    sections |= {choice.section("inference", "conv2d", tf.as_dtype(d)) for d in TYPES}
+    sections |= {choice.section("inference", job, tf.as_dtype(d)) for job in ("conv2d", "lrn") for d in TYPES}
     assert set(shipped["forms"]) == sections
     for name, shapes in shipped["forms"].items():
         job = name.split(" ", 1)[1].rsplit(" ", 1)[0]

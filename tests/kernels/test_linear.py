@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -100,3 +101,27 @@ def test_cost():
     assert linear.dense_cost((2, 5), (2, 3)) == Cost(macs=30, flops=66, backward_flops=126)
     assert linear.dense_cost((2, 5), (2, 3), bias=False) == Cost(macs=30, flops=60, backward_flops=120)
     assert linear.dense_cost((1, 9216), (1, 4096)).macs == 37_748_736  # AlexNet's fc6
+
+
+@pytest.mark.parametrize("batch", [linear.FEW, linear.FEW + 1, None], ids=["few", "many", "unknown"])
+def test_wide_weights_have_a_wide_gradient(batch):
+    """As if they had been rounded before, but for the rounding of the gradient."""
+    x, weights, bias, gradient = case((batch or 3, 5, 2), "float32")
+    narrow = tf.cast(x, "bfloat16"), tf.cast(gradient, "bfloat16")
+
+    def both(x, gradient, weights):
+        with tf.GradientTape() as tape:
+            tape.watch((x, weights))
+            y = linear.dense(x, weights, tf.cast(bias, "bfloat16"))
+        return y, *tape.gradient(y, (x, weights), output_gradients=gradient)
+
+    signature = [tf.TensorSpec([batch, t.shape[1]], "bfloat16") for t in narrow] + [tf.TensorSpec([5, 2], "float32")]
+    y, to_x, to_weights = tf.function(both, input_signature=signature, autograph=False)(*narrow, weights)
+    assert (y.dtype, to_x.dtype, to_weights.dtype) == ("bfloat16", "bfloat16", "float32")
+    rounded = tf.cast(weights, "bfloat16")
+    oracles.close(y, linear.dense(narrow[0], rounded, tf.cast(bias, "bfloat16")))
+    exact = linear.dense_gradient(*(tf.cast(t, "float64") for t in (narrow[0], rounded, narrow[1])))
+    oracles.close(to_x, exact[0], kind="gradient")
+    few = batch == linear.FEW
+    oracles.close(to_weights, exact[1], kind="gradient", dtype="float32" if few else "bfloat16")
+    assert few or not np.array_equal(to_weights, tf.cast(exact[1], "float32"))

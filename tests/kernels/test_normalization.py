@@ -225,7 +225,7 @@ def test_response_normalization_and_its_gradient(dtype, response):
     expected = normalization.local_response_normalization_reference(wide(x)[0], **response)
     by_hand = normalization.local_response_normalization_input_gradient(x, gradient, **response)
     assert by_hand.dtype == x.dtype
-    for form in ("auto", "explicit") if dtype == "float64" else ("auto", "nn", "explicit"):
+    for form in ("auto", "explicit") if dtype == "float64" else ("auto", "nn", "explicit", "compiled"):
         y = normalization.local_response_normalization(x, **response, algorithm=form)
         assert y.dtype == x.dtype
         oracles.close(y, expected)
@@ -264,7 +264,7 @@ def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype,
             close_all(tf.nest.flatten(compiled(x, scale, offset, gradient)), eager, **kind)
 
 
-@pytest.mark.parametrize("form", ["nn", "explicit"])
+@pytest.mark.parametrize("form", ["nn", "explicit", "compiled"])
 def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(form):
     x, gradient = oracles.random((2, 3, 3, 6), 20), oracles.random((2, 3, 3, 6), 23)
 
@@ -302,7 +302,7 @@ def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(for
             r"shape \(2, 2, 3\); expected \[batch, height, width, channels\] for algorithm",
         ),
         (lambda x: normalization.batch_normalization_training(x[0], None, None, 1e-3), "expected"),
-        (lambda x: normalization.local_response_normalization(x, algorithm="fast"), "nn, explicit"),
+        (lambda x: normalization.local_response_normalization(x, algorithm="fast"), "nn, explicit, compiled"),
         (
             lambda x: normalization.local_response_normalization(tf.cast(x, "float64"), algorithm="nn"),
             "float64, explicit",

@@ -137,6 +137,29 @@ def test_the_tape_differentiates_through_angles_and_shifts():
     oracles.central_difference(energy, gradients, angles, shifts)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_compiled_form_is_the_gathered_one(dtype):
+    """Itself and both gradients; where a graph knows its batch it is what "auto" takes."""
+    images, gradient = oracles.random((2, 5, 6, 2), 20, dtype), oracles.random((2, 4, 7, 2), 21, dtype)
+    transforms = transforms_near_identity(2, 6, dtype="float64" if dtype == "float64" else "float32")
+
+    def everything(form, images, transforms):
+        with tf.GradientTape() as tape:
+            tape.watch((images, transforms))
+            out = warp.affine_resample(images, transforms, 0.3, (4, 7), form)
+        return out, *tape.gradient(out, (images, transforms), output_gradients=gradient)
+
+    gathered = everything("gather", images, transforms)
+    for ours, theirs in zip(everything("compiled", images, transforms), gathered, strict=True):
+        assert ours.dtype == theirs.dtype
+        oracles.close(ours, theirs, kind="gradient")
+    for batch, islands in ((2, 1), (None, 0)):
+        spec = [tf.TensorSpec((batch, *t.shape[1:]), t.dtype) for t in (images, transforms)]
+        graph = tf.function(warp.affine_resample, input_signature=spec).get_concrete_function().graph
+        calls = [op for op in graph.get_operations() if "PartitionedCall" in op.type]
+        assert len(calls) == islands
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_everywhere(dtype):
     images, gradient = oracles.random((2, 5, 6, 2), 15, dtype), oracles.random((2, 5, 6, 2), 16, dtype)
