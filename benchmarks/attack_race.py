@@ -300,7 +300,7 @@ def _entered(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
 
 def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackRace:
     raced = ATTACKS[attack]
-    grows = raced.grows and task.network.name == MODEL
+    grows = raced.grows and tuple(names) != AGAINST_KERAS
     total = len(names) + rounds + 2 + grows
     judge, runs = Judge(task, raced.kind), {}
     first_calls: dict[str, float] = {}
