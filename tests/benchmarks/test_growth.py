@@ -21,7 +21,13 @@ def test_the_exponent_is_that_of_a_power():
     assert series("batch", (1, 2, 8), (3.0, 12.0, 192.0)).an_image == (0.75, 3.0, 48.0)
 
 
-def test_everything_is_measured(tmp_path):
+@pytest.mark.parametrize("job", growth.JOBS)
+def test_a_call_of_each_job(job):
+    assert growth.JOBS[job]("cifar_resnet20", 2, 8, "bfloat16")().size
+
+
+def test_everything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(growth, "JOBS", {job: lambda *_: lambda: sum(range(10_000)) for job in growth.JOBS})
     file = tmp_path / "growth.jsonl"
     found = growth.grow(
         rounds=1, batches=(1, 2), sizes=(8, 16), models=("cifar_resnet20", "cifar_resnet32"), steps=(1, 3), batch=1,
