@@ -227,10 +227,10 @@ def _attacks(order: Order) -> None:
         "weights": order.weights.name if order.weights else f"drawn, seed {order.seed}",
         "data": without_folders(order.data) if order.data else f"noise, seed {order.seed}",
     }
+    posed = [(network, *_images_for(order, network)) for network in networks]  # what is wrong is told before the work
     results = []
     with order.bar("racing") as progress:
-        for network in networks:
-            images, labels = _images_for(order, network)
+        for network, images, labels in posed:
             results += run_attacks(
                 attacks, network, images, labels, batch=order.batch, contestants=contestants, rounds=order.rounds,
                 seed=order.seed, named=about, file=order.output, command=order.command, progress=progress,

@@ -177,3 +177,19 @@ def test_gradients_need_what_the_form_needs(form):
         kernels.conv2d_filter_gradient(x, oracles.random((1, 4, 4, 5)), 3, 2, algorithm=form)
     with pytest.raises(ValueError, match="needs 3×3 filters, stride 1"):
         kernels.conv2d_input_gradient(oracles.random((1, 8, 8, 5)), w[:2], (8, 8), algorithm=form)
+
+
+@by_form
+def test_constant_filters_are_transformed_once(form):
+    """Outside of the graph: it multiplies once less than where the filters may change."""
+    x, w = case((1, 8, 8, 2))
+
+    def products(filters):
+        convolution = tf.function(lambda x: kernels.conv2d(x, filters, algorithm=form), autograph=False)
+        oracles.close(convolution(x), kernels.conv2d(x, w, algorithm=form))
+        return [
+            op.type.startswith(("MatMul", "BatchMatMul"))
+            for op in convolution.get_concrete_function(x).graph.get_operations()
+        ].count(True)
+
+    assert products(w.numpy()) == products(tf.Variable(w)) - 1
