@@ -75,9 +75,11 @@ def network_gradients(network: Network, images: tf.Tensor, labels: tf.Tensor, dt
     """Gradients of the mean cross-entropy by path, in training without dropout, computed in `dtype`."""
     with tf.GradientTape() as tape:
         logits = _walk(network, images, dtype, train=True)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        if dtype != "float64":
-            loss = tf.reduce_mean(kernels.cross_entropy(logits, labels))
+        if dtype == "float64":  # which our loss would round to float32
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        else:
+            losses = kernels.cross_entropy(logits, labels)
+        loss = tf.reduce_mean(losses)
     return _arrays(tape.gradient(loss, network.trained_variables))
 
 

@@ -101,7 +101,7 @@ class AttackRace:
         best = self.fastest_peer
         if not best or ours not in self.by_name:
             return ()
-        return tuple(p / r for p, r in zip(best.seconds, self.by_name[ours].seconds, strict=True))
+        return best.over(self.by_name[ours])
 
     def ratio(self, ours: str = OURS[0]) -> float | None:
         """Their median."""

@@ -39,6 +39,7 @@ NAMES = (
     "keras function",
     "keras function xla",
 )
+MIXED = "rawcnn mixed"  # in float32 the graph once more: no chain there is left to XLA
 TORCH = ("torch eager", "torch compile")
 JIT: dict[str, Any] = {"default": "auto", "jit": True, "no jit": False, "function": False, "function xla": True}
 RATE, MOMENTUM = 1e-4, 0.9

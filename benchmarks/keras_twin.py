@@ -16,12 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.layers import Layer, Model, Pads, model_of
+from benchmarks.layers import CAFFE_MEAN, DEVIATION, MEAN, Layer, Model, Pads, model_of
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LEAST = float(np.finfo(np.float32).min) / 2  # as good as −∞, and not infinite when rounded to bfloat16
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision has them
-CAFFE_MEAN = (103.939, 116.779, 123.68)  # of bytes, blue first
 LEAVES = {  # rawcnn's last path element → the attribute of the Keras layer
     "filters": "kernel",
     "weights": "kernel",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rawcnn.network import Network
 
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision has them
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # of bytes, blue first
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 

@@ -10,36 +10,81 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks.timing import last_words, resident
+import numpy as np
+import tensorflow as tf
+
+import rawcnn
+from benchmarks.contestants import JOBS, Setup
+from benchmarks.keras_twin import keras_twin
+from benchmarks.layers import model_of
+from benchmarks.race import entered, train_in_appearance
+from benchmarks.timing import Progress, memory_of
+from rawcnn.models import find
 
 CALLS = 3  # the first traces and compiles, and caches and pools are full after the second
 
 
-def peak(job: str, contestant: str, model: str, batch: int, size: int, classes: int, precision: str) -> int | None:
-    """Bytes above what is held before the first call. None where the system does not tell, RuntimeError if it fails."""
-    if not Path("/proc/self/status").exists():
-        return None
-    order = json.dumps([job, contestant, model, batch, size, classes, precision])
-    run = subprocess.run([sys.executable, "-m", "benchmarks.memory", order], capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(f"{contestant} could not be measured: {last_words(run)}")
-    return int(run.stdout.splitlines()[-1])
+@dataclass(frozen=True)
+class MemoryResult:
+    """Bytes that contestants take at their peak, above what is held before the first call; None where nobody tells."""
+
+    model: str
+    job: str
+    batch: int
+    size: int
+    classes: int
+    precision: str
+    peaks: Mapping[str, int | None]
+
+    def to_json(self) -> dict[str, object]:
+        """Plain numbers: settings and figures."""
+        settings: dict[str, object] = {"memory": self.model, "job": self.job, "precision": self.precision}
+        settings |= {"batch": self.batch, "size": self.size, "classes": self.classes}
+        return {"settings": settings, "figures": {"peaks": dict(self.peaks)}}
+
+
+def measure_memory(
+    model: str,
+    job: str,
+    contestants: Sequence[str],
+    *,
+    batch: int = 8,
+    size: int | None = None,
+    classes: int | None = None,
+    precision: str = "float32",
+    progress: Progress | None = None,
+) -> MemoryResult:
+    """The peak of each contestant in `job`, as in `race`; a process that fails, as on a GPU that is taken, tells None.
+
+    ValueError for an unknown job or contestant.
+    """
+    if job not in JOBS:
+        raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
+    entry = find(model)
+    size, classes = size or entry.size, classes or entry.classes
+    peaks: dict[str, int | None] = {}
+    for number, name in enumerate(entered(contestants, precision), start=1):
+        peaks[name] = _apart(job, name, model, batch, size, classes, precision)
+        if progress:
+            progress(f"{name}: memory", number, len(contestants))
+    return MemoryResult(model, job, batch, size, classes, precision, peaks)
+
+
+def _apart(*order: str | int) -> int | None:
+    """What `main` prints in a process of its own; None where it fails."""
+    words = [sys.executable, "-m", "benchmarks.memory", json.dumps(order)]
+    run = subprocess.run(words, capture_output=True, text=True)
+    return None if run.returncode else json.loads(run.stdout.splitlines()[-1])
 
 
 def main(order: str) -> None:
     """Print the peak of one contestant."""
-    import numpy as np
-    import tensorflow as tf
-
-    import rawcnn
-    from benchmarks.contestants import JOBS, Setup
-    from benchmarks.keras_twin import keras_twin
-    from benchmarks.layers import model_of
-
     job, contestant, model, batch, size, classes, precision = json.loads(order)
     network = rawcnn.create(model, size=size, classes=classes, precision=precision)
+    train_in_appearance(network, 0)
     twin = keras_twin(network, precision) if contestant.startswith("keras") else None
     torch = None
     if contestant.startswith("torch"):
@@ -48,10 +93,7 @@ def main(order: str) -> None:
         torch = Twin(model_of(network))
     images = tf.constant(np.random.default_rng(0).random((batch, size, size, 3), np.float32))
     run = JOBS[job](Setup(network, twin, images, tf.zeros(batch, tf.int32), torch), contestant).run
-    before = resident("VmRSS")
-    for _ in range(CALLS):
-        run()
-    print(max(resident("VmHWM") - before, 0))
+    print(json.dumps(memory_of(lambda: [run() for _ in range(CALLS)])))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ there Keras's training steps are compared with dropout taken out of both network
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 
@@ -32,10 +32,9 @@ from benchmarks.agreement import (
     compare_logits,
     rounding_sensitivity,
 )
-from benchmarks.contestants import JOBS, NAMES, RATE, TORCH, Contestant, Setup
+from benchmarks.contestants import JOBS, MIXED, NAMES, RATE, TORCH, Contestant, Setup
 from benchmarks.keras_twin import keras_twin
 from benchmarks.layers import model_of
-from benchmarks.memory import peak
 from benchmarks.timing import Progress, Timing, interleaved, timed
 from rawcnn.compile import choose
 from rawcnn.network import Network
@@ -58,7 +57,6 @@ class RaceResult:
     chosen: str | None  # what rawcnn takes on this machine; None where it did not race
     reason: str
     twin: Agreement | None  # of the twin in float32, where the contestants' own gradients do not tell it
-    peaks: Mapping[str, int | None] = field(default_factory=dict)  # bytes, of those that `with_peaks` measured
 
     def timing(self, name: str) -> Timing:
         """Of one contestant. ValueError for one that did not race."""
@@ -76,7 +74,7 @@ class RaceResult:
     @property
     def complete(self) -> bool:
         """Whether all contestants ran: only then is Keras's best its best."""
-        return {t.name for t in self.timings} >= set(NAMES)
+        return {t.name for t in self.timings} >= set(names_for(self.precision))
 
     @property
     def ratio(self) -> float | None:
@@ -89,12 +87,7 @@ class RaceResult:
         best = self.keras_best
         if not best or not self.chosen:
             return ()
-        return tuple(k / r for k, r in zip(best.seconds, self.timing(self.chosen).seconds, strict=True))
-
-    @property
-    def images_per_second(self) -> dict[str, float]:
-        """Of each contestant, by its median."""
-        return {t.name: self.batch / t.median for t in self.timings}
+        return best.over(self.timing(self.chosen))
 
     def to_json(self) -> dict[str, object]:
         """Plain numbers: settings and figures."""
@@ -121,18 +114,9 @@ class RaceResult:
                 "ratio_maximum": max(self.ratios, default=None),
                 "ratio_quartiles": [low, high],
                 "contestants": [t.summary() for t in self.timings],
-                "peaks": dict(self.peaks),
                 "twin": {"logits": self.twin.logits, "gradient": self.twin.gradient} if self.twin else None,
             },
         }
-
-
-def with_peaks(result: RaceResult) -> RaceResult:
-    """The result with the peak memory of the chosen contestant and of Keras's best, each in a process of its own."""
-    best = result.keras_best
-    names = [name for name in (result.chosen, best.name if best else None) if name]
-    about = (result.model, result.batch, result.size, result.classes, result.precision)
-    return replace(result, peaks={name: peak(result.job, name, *about) for name in names})
 
 
 def race(
@@ -154,14 +138,14 @@ def race(
     `contestants` are some of `benchmarks.contestants.NAMES`, by default all. Raises ValueError for an unknown job or
     contestant and Disagreement where results differ.
     """
-    names = _entered(contestants)
+    names = entered(contestants, model.precision if isinstance(model, Network) else precision)
     if job not in JOBS:
         raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected at least 1")
     if isinstance(model, str):
         model = rawcnn.create(model, classes=classes, seed=seed, size=size, precision=precision)
-        _train_in_appearance(model, seed)
+        train_in_appearance(model, seed)
     network = model
     start = {path: v.numpy() for path, v in network.variables.items()}
     try:
@@ -173,7 +157,7 @@ def race(
         gc.collect()
 
 
-def _train_in_appearance(network: Network, seed: int) -> None:
+def train_in_appearance(network: Network, seed: int) -> None:
     """Biases and batch norms as after a training: TensorFlow takes the zeros of a fresh network out of its graphs."""
     generator = np.random.default_rng(seed)
     for path, variable in network.variables.items():
@@ -183,8 +167,14 @@ def _train_in_appearance(network: Network, seed: int) -> None:
             variable.assign(generator.uniform(0.5, 1.5, variable.shape))
 
 
-def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
-    names = NAMES if contestants is None else tuple(contestants)
+def names_for(precision: str) -> tuple[str, ...]:
+    """Who races where nobody is named."""
+    return tuple(name for name in NAMES if precision == "bfloat16" or name != MIXED)
+
+
+def entered(contestants: Sequence[str] | None, precision: str) -> tuple[str, ...]:
+    """These contestants, by default all but PyTorch's, the reference first; ValueError for unknown ones."""
+    names = names_for(precision) if contestants is None else tuple(contestants)
     known = (*NAMES, *TORCH)
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) < len(names):
@@ -216,7 +206,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         del single
     # Taken once, and only where gradients differ at all: it is two eager steps.
     sensitivity = cache(partial(rounding_sensitivity, network, setup.images, setup.labels, network.precision))
-    entered, first_calls = [], {}
+    ready, first_calls = [], {}
     differences: dict[str, float | None] = {}
     reference: tuple[str, np.ndarray, Gradients | None] | None = None
     for number, name in enumerate(names):
@@ -232,12 +222,12 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
             differences[name] = None
         else:
             differences[name] = _compare(contestant, result, gradients, reference, network.precision, sensitivity)
-        entered.append(contestant)
+        ready.append(contestant)
         progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + number, total)
     del reference
-    runs = {contestant.name: contestant.run for contestant in entered}
+    runs = {contestant.name: contestant.run for contestant in ready}
     seconds = interleaved(runs, rounds, lambda n: progress(f"round {n + 1} of {rounds}", 2 + len(names) + n + 1, total))
-    if not all(np.all(np.isfinite(contestant.run())) for contestant in entered):
+    if not all(np.all(np.isfinite(contestant.run())) for contestant in ready):
         raise Disagreement(f"the {job} of {network.name} ended in numbers that are not finite; its times mean nothing")
     choice = choose("auto", network.devices, network.precision)
     chosen = f"rawcnn {choice.mode}"

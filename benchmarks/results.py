@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 
 class Result(Protocol):
-    """A RaceResult, a KernelResult, a BuildResult, a VisualizeResult or an AttackRace."""
+    """A RaceResult, a MemoryResult, a KernelResult, a Series of growth or another dataclass of this package."""
 
     def to_json(self) -> dict[str, object]: ...
 

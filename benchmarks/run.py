@@ -13,7 +13,8 @@ from benchmarks.attack_race import ATTACKS, AttackRace, race_attack
 from benchmarks.contestants import JOBS
 from benchmarks.kernels_race import CASES, Case, KernelResult, race_kernel
 from benchmarks.kernels_race import JOBS as KERNEL_JOBS
-from benchmarks.race import RaceResult, race, with_peaks
+from benchmarks.memory import MemoryResult, measure_memory
+from benchmarks.race import RaceResult, race
 from benchmarks.results import append
 from benchmarks.timing import Progress
 from benchmarks.visualize_race import BATCHES, LAYERS, VisualizeResult, race_visualization
@@ -25,20 +26,27 @@ MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "vgg16", "alexn
 
 def run(
     models: Sequence[str] = MODELS, jobs: Sequence[str] = tuple(JOBS), *, file: Path | None = None,
-    command: str = "benchmarks.run", progress: Progress | None = None, peaks: bool = False, **settings: Any,
+    command: str = "benchmarks.run", progress: Progress | None = None, **settings: Any,
 ) -> list[RaceResult]:  # fmt: skip
-    """Race each job on each model, with the settings that `race` takes; `peaks` measures memory afterwards.
+    """Race each job on each model, with the settings that `race` takes.
 
     A result is appended to `file`, if one is named, as soon as it is there. `progress(what, done, total)` counts the
     steps of one race, and starts anew with the next.
     """
-
-    def run_one(*words, **all_settings):
-        result = race(*words, **all_settings)
-        return with_peaks(result) if peaks else result
-
-    races = {f"{model} {job}": partial(run_one, model, job, **settings) for model in models for job in jobs}
+    races = {f"{model} {job}": partial(race, model, job, **settings) for model in models for job in jobs}
     return _one_by_one(races, file, command, progress)
+
+
+def run_memory(
+    contestants: Mapping[tuple[str, str], Sequence[str]], *, file: Path | None = None,
+    command: str = "benchmarks.run_memory", progress: Progress | None = None, **settings: Any,
+) -> list[MemoryResult]:  # fmt: skip
+    """The peaks of contestants of each (model, job), with the settings of `measure_memory`; the rest as in `run`."""
+    measured = {
+        f"{model} {job}": partial(measure_memory, model, job, names, **settings)
+        for (model, job), names in contestants.items()
+    }
+    return _one_by_one(measured, file, command, progress)
 
 
 def run_kernels(

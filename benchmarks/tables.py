@@ -1,11 +1,11 @@
 """The documents' tables, made from the result files.
 
-`python -m benchmarks.tables README.md docs/kernels.md docs/networks.md` writes anew what stands between the comments
+`python -m benchmarks.tables README.md docs/performance.md …` writes anew what stands between the comments
 
     <!-- race table -->
     <!-- end of race table -->
 
-there, and likewise for "kernel table", "build table", "growth table" and the others of `TABLES`; a test compares them.
+and likewise for "kernel table", "build table", "growth table" and the others of `TABLES`; a test compares them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy import percentile
+from numpy import log, percentile, polyfit
 
 from benchmarks.results import FOLDER, Record, read
+
+DEEPER = (("resnet50", "resnet101", "resnet152"), ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110"))
 
 
 def newest(records: Sequence[Record], settings: Sequence[str]) -> list[Record]:
@@ -46,8 +48,19 @@ def race_table(records: Sequence[Record]) -> str:
     """The races as Markdown tables, one a device, with what it was measured on under it; "" where there are none."""
     header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's | both by XLA "
     header += "| PyTorch's time / rawcnn's | peak memory: rawcnn, Keras's best |"
-    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
-    return _tables(races(records), header, _race_row, told)
+    told = (
+        "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: what "
+    )
+    told += "three calls take in a process of its own, above what that holds before."
+    shared = ("job", "precision", "batch", "size")
+    measured = newest([r for r in records if "memory" in r["settings"]], ("memory", *shared))
+    peaks = {(r["settings"]["memory"], *(r["settings"][s] for s in shared)): r["figures"]["peaks"] for r in measured}
+
+    def row(r: Record) -> Sequence[str]:
+        s = r["settings"]
+        return _race_row(r, peaks.get((s["model"], *(s[name] for name in shared)), {}))
+
+    return _tables(races(records), header, row, told)
 
 
 def kernel_table(records: Sequence[Record]) -> str:
@@ -62,7 +75,19 @@ def build_table(records: Sequence[Record]) -> str:
     chosen = newest([r for r in records if "build" in r["settings"]], ("build", "size", "batch"))
     header = "| network | image | layers | profile | create | first answer: graph | XLA | Keras's XLA | next answer |"
     told = "One image, each network in a process of its own, once: seconds of a shared machine, not ratios."
-    return _tables(chosen, header, _build_row, told)
+    return _tables(chosen, header, _build_row, told + _build_growth(chosen))
+
+
+def _build_growth(records: Sequence[Record]) -> str:
+    """How the first answer by XLA grows with the layers, of networks that repeat their blocks; "" without them."""
+    seconds = {r["settings"]["build"]: (r["figures"]["operations"], r["figures"]["xla"]) for r in records}
+    told = []
+    for family in DEEPER:
+        if all(name in seconds for name in family):
+            layers, taken = zip(*(seconds[name] for name in family), strict=True)
+            exponent = polyfit(log(layers), log(taken), 1)[0]
+            told.append(f"{family[0]} to {family[-1]} layers^{exponent:.2f}")
+    return f" XLA's first answer grows as: {', '.join(told)}." if told else ""
 
 
 def growth_table(records: Sequence[Record]) -> str:
@@ -97,16 +122,15 @@ def attack_table(records: Sequence[Record]) -> str:
     told = (
         "Of a library the faster of its two ways. Medians of {rounds} interleaved rounds; in brackets the middle half "
     )
-    told += "of the rounds' ratios; ¹ called once, for it takes more than twice as long as the fastest other. "
+    told += "of the rounds' ratios; ¹ called once, its tracing included, for it takes more than twice as long as the "
+    told += "fastest other. "
     return _tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
 
 
 def attack_networks_table(records: Sequence[Record]) -> str:
     """PGD on large networks: rawcnn and a loop around Keras."""
     raced = [r for r in records if "attack" in r["settings"] and not r["figures"]["complete"]]
-    header = (
-        "| network | attack | images | rawcnn | its bfloat16 | Keras, tf.function | Keras / rawcnn | / its bfloat16 |"
-    )
+    header = "| network | attack | images | rawcnn | Keras, tf.function | Keras's time / rawcnn's |"
     told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
     return _tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)
 
@@ -121,7 +145,7 @@ def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequ
         lines += [
             header,
             "|---" * (header.count("|") - 1) + "|",
-            *(f"| {' | '.join(row(r))} |" for r in here),
+            *(_row(row(r), header) for r in here),
             "",
             f"Measured on {where}; {packages}. {told.format(rounds=rounds)}",
             "",
@@ -129,7 +153,13 @@ def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequ
     return "\n".join(lines)
 
 
-def _race_row(r: Record) -> Sequence[str]:
+def _row(cells: Sequence[str], header: str) -> str:
+    if len(cells) != header.count("|") - 1:
+        raise ValueError(f"the row {cells} does not fit the header {header}")
+    return f"| {' | '.join(cells)} |"
+
+
+def _race_row(r: Record, peaks: Mapping[str, int | None]) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
     times = {c["name"]: c["median"] for c in f["contestants"]}
     job = "training step" if s["job"] == "training" else s["job"]
@@ -143,7 +173,7 @@ def _race_row(r: Record) -> Sequence[str]:
         _ratio(f, f["keras_best"], f["chosen"]),
         _ratio(f, _fastest(f, "keras jit", "keras function xla"), "rawcnn xla"),
         _ratio(f, _fastest(f, "torch eager", "torch compile"), f["chosen"]),
-        f"{_memory(f, f['chosen'])}, {_memory(f, f['keras_best'])}",
+        f"{_mebibytes(peaks.get(f['chosen']))}, {_mebibytes(peaks.get(f['keras_best']))}",
     )
 
 
@@ -163,9 +193,7 @@ def _ratio(figures: Mapping[str, Any], other: str | None, ours: str) -> str:
     return f"**{middle:.2f}** ({low:.2f}–{high:.2f})"
 
 
-def _memory(figures: Mapping[str, Any], name: str) -> str:
-    """The most that it takes above what is held before its first call."""
-    taken = figures.get("peaks", {}).get(name)
+def _mebibytes(taken: int | None) -> str:
     return "–" if taken is None else f"{taken / 2**20:,.0f} MiB"
 
 

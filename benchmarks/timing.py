@@ -38,6 +38,10 @@ class Timing:
         low, high = np.percentile(self.seconds, (25, 75))
         return float(low), float(high)
 
+    def over(self, other: Timing) -> tuple[float, ...]:
+        """Its time over the other's, of each round, in which both ran."""
+        return tuple(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
+
     def summary(self) -> dict[str, object]:
         """Plain numbers, for JSON."""
         low, high = self.quartiles

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.keras_twin import CAFFE_MEAN, DEVIATION, MEAN
-from benchmarks.layers import Layer, Model
+from benchmarks.layers import CAFFE_MEAN, DEVIATION, MEAN, Layer, Model
 
 Function = Callable[..., torch.Tensor]
 NOTHING = ((0, 0), (0, 0))

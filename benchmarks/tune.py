@@ -22,18 +22,18 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from benchmarks.kernels_race import LOSSY, TOLERANCE, difference, random_tensor, wait_for
+from benchmarks.kernels_race import TOLERANCE, difference, random_tensor, wait_for
 from benchmarks.results import about
 from benchmarks.timing import Progress, timed
 from kernels.choice import section, shape_name
 from kernels.convolution import JOBS as CONVOLUTIONS
 from kernels.geometry import pair
+from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
+from kernels.pooling import POOLS
 from rawcnn.network import Operation
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
 COMPILERS = ("graph", "inference", "xla")
-DEFAULTS = {"conv2d": "nn", "conv2d input gradient": "nn", "conv2d filter gradient": "nn"}
-DEFAULTS |= {"batch_norm": "fused", "max_pool": "nn", "lrn": "nn"}
 INFERENCE = ("conv2d", "lrn")  # jobs that inference measures for itself
 MARGIN = 0.04
 LEAST = 0.01  # seconds that one measurement takes, of as many calls as that needs
@@ -43,10 +43,10 @@ LEAST = 0.01  # seconds that one measurement takes, of as many calls as that nee
 class Case:
     """One job on one shape."""
 
-    job: str  # a key of DEFAULTS
+    job: str  # "conv2d", "conv2d input gradient", "batch_norm", …
     shape: str  # what a table calls it
     pixels: int  # of a convolution's output or another's input, all images
-    forms: tuple[str, ...]
+    forms: tuple[str, ...]  # the default first
     operation: Operation
 
     def __str__(self) -> str:
@@ -75,13 +75,13 @@ def _cases(operation: Operation) -> list[Case]:
             if not (job == "conv2d input gradient" and filters[2] == 3)  # an image's, which training never takes
         ]
     if operation.kind == "batch_norm":
-        return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, ("fused", "explicit", "matmul"), operation)]
+        return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, BATCH_NORMS, operation)]
     if operation.kind == "lrn":
-        return [Case("lrn", f"{operation.output_shape[-1]}", pixels, ("nn", "explicit", "compiled"), operation)]
+        return [Case("lrn", f"{operation.output_shape[-1]}", pixels, RESPONSE_NORMS, operation)]
     if operation.kind == "max_pool":
         (*image, channels), stride = operation.input_shapes[0], pair(s["stride"])
         named = shape_name((*pair(s["size"]), channels), stride)
-        return [Case("max_pool", named, prod(image), ("nn", "shifted"), operation)]
+        return [Case("max_pool", named, prod(image), POOLS, operation)]
     return []
 
 
@@ -90,8 +90,8 @@ def _fits(form: str, job: str, filters: Sequence[int], stride: tuple[int, int]) 
     taps = filters[0] * filters[1]
     if form.startswith("winograd"):
         return tuple(filters[:2]) == (3, 3) and stride == (1, 1)
-    if form == "flipped" and stride != (1, 1):
-        return taps > 1
+    if form == "flipped":
+        return stride == (1, 1) or taps > 1
     return form == "nn" or taps <= 9
 
 
@@ -149,14 +149,14 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
         run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
         results = [tf.cast(t, tf.float32).numpy() for t in run()]
         reference = reference or results
-        if difference(reference, results) <= LOSSY.get((form, precision), TOLERANCE[precision]):
+        if difference(reference, results) <= TOLERANCE[precision]:
             calls[form] = run
     counts = {form: max(1, min(50, round(LEAST / timed(partial(_wait, run, 1))[0]))) for form, run in calls.items()}
     seconds: dict[str, list[float]] = {form: [] for form in calls}
     for _ in range(rounds):
         for form, run in calls.items():
             seconds[form].append(timed(partial(_wait, run, counts[form]))[0] / counts[form])
-    return _choose(seconds, DEFAULTS[case.job]), {form: float(np.median(s)) for form, s in seconds.items()}
+    return _choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
 
 
 def _wait(run: Callable[[], list[tf.Tensor]], count: int) -> None:
@@ -186,8 +186,10 @@ def tune(
 ) -> dict:
     """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table.
 
-    A file there that cannot be read is written anew.
+    A file there that cannot be read is written anew. ValueError on a GPU: there nothing is chosen.
     """
+    if tf.config.list_physical_devices("GPU"):
+        raise ValueError("--tune measures forms for a CPU; on a GPU kernels take their defaults. Hide the GPU to go on")
     table: dict[str, Any] = {"forms": _measured_before(path)}
     found = cases(models, batch, size)
     wanted = {

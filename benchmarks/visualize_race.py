@@ -24,7 +24,7 @@ import tensorflow as tf
 
 import rawcnn
 from benchmarks.agreement import Disagreement
-from benchmarks.timing import Progress, Timing, interleaved, memory_of, timed
+from benchmarks.timing import Progress, Timing, interleaved, last_words, memory_of, timed
 from benchmarks.visualize_peers import (
     KERAS,
     PEERS,
@@ -100,7 +100,7 @@ class VisualizeResult:
         best = self.keras_best
         if not best or not self.chosen:
             return ()
-        return tuple(k / r for k, r in zip(best.seconds, self.by_name[self.chosen].seconds, strict=True))
+        return best.over(self.by_name[self.chosen])
 
     @property
     def ratio(self) -> float | None:
@@ -299,7 +299,7 @@ def memory_apart(model: str, layer: str, batch: int, size: int, seed: int, names
     environment = {**os.environ, "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
     run = subprocess.run(words, capture_output=True, text=True, env=environment)
     if run.returncode:
-        raise RuntimeError(f"the memory of {model} could not be measured: {run.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"the memory of {model} could not be measured: {last_words(run)}")
     return json.loads(run.stdout.splitlines()[-1])
 
 

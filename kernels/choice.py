@@ -27,8 +27,12 @@ _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 
 @contextmanager
 def compiled_by(compiler: str) -> Iterator[None]:
-    """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; the default), "inference" (the same, where bias
-    and ReLU follow a convolution of constant filters, and TensorFlow may fuse them), "xla" (on a CPU) or "gpu"."""
+    """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; where nothing is said), "inference" (the same,
+    where bias and ReLU follow a convolution of constant filters, and TensorFlow may fuse them) or "xla" (on a CPU).
+
+    For "nobody", which no table has, all take their defaults: on GPUs, where nothing was measured, and in programs that
+    run elsewhere.
+    """
     token = _compiler.set(compiler)
     try:
         yield
@@ -49,8 +53,9 @@ def section(compiler: str, job: str, dtype: tf.DType) -> str:
 def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: Sequence[str]) -> str:
     """The fastest form of `job` for tensors of this type; `shape` is what must be the same, as "1×1×64×256 /2".
 
-    `pixels` (batch times height times width of the output; None where unknown) picks the nearest of several sizes. Of
-    the `known` forms the first is the default: for shapes that were not measured, and for what an old table names.
+    `pixels` (batch times height times width of the output) picks the nearest of several sizes; None, unknown, picks the
+    smallest. Of the `known` forms the first is the default: for shapes that were not measured, and for what an old
+    table names.
     """
     sizes = _forms().get(section(_compiler.get(), job, dtype), {}).get(shape)
     if not sizes:
@@ -90,7 +95,7 @@ def _forms() -> Mapping[str, Mapping[str, Mapping[int, str]]]:
             for name, shapes in _read(own).items():
                 forms[name] = forms.get(name, {}) | shapes
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            tf.get_logger().warning(
+            tf.get_logger().error(
                 "%s cannot be read (%s); using the table that came with rawcnn. `rawcnn benchmark kernels --tune` "
                 "writes it anew",
                 own,

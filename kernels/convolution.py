@@ -1,4 +1,4 @@
-"""Convolution: strides, dilation, groups, any padding; four interchangeable forms and the gradients by hand.
+"""Convolution: strides, dilation, groups, any padding; interchangeable forms and the gradients by hand.
 
 What deep learning calls convolution is a cross-correlation: the filter is not flipped. Sources: AlexNet (2012, §3)
 for groups, Yu & Koltun (2016) for dilation, Dumoulin & Visin (2016) for the geometry of the transposed form,
@@ -273,10 +273,12 @@ def conv2d_input_gradient(
     if _gradient_form(algorithm, INPUT_GRADIENTS, groups, dilation) == "shifted":
         return _shifted_input_gradient(gradient, filters, input_size, stride, pads, dilation, groups)
     if algorithm == "nn":
+        word = padding_word(padding, input_size, (kh, kw), stride)
+        pads = ((0, 0), (0, 0)) if word else pads
         padded = [length + sum(pad) for length, pad in zip(input_size, pads, strict=True)]
         whole = tf.raw_ops.Conv2DBackpropInput(
             input_sizes=(tf.shape(gradient)[0], *padded, depth), filter=filters, out_backprop=gradient,
-            strides=(1, *stride, 1), padding="VALID",
+            strides=(1, *stride, 1), padding=word or "VALID",
         )  # fmt: skip
         return crop_image(tf.ensure_shape(whole, (gradient.shape[0], *padded, depth)), pads)
     dense = spread(gradient, stride)  # [B,(H'−1)s+1,(W'−1)s+1,Cout]
@@ -339,10 +341,11 @@ def conv2d_filter_gradient(
         check_winograd((kh, kw), stride, dilation, groups)
         return winograd_filter_gradient(x, gradient, padding, F2 if form == "winograd" else F4)
     if form == "nn":
-        padded = pad_image(x, window_padding(padding, x.shape[1:3], (kh, kw), stride, dilation))
+        word = padding_word(padding, x.shape[1:3], (kh, kw), stride)
+        padded = x if word else pad_image(x, window_padding(padding, x.shape[1:3], (kh, kw), stride))
         sizes = kh, kw, x.shape[-1], gradient.shape[-1]
         return tf.raw_ops.Conv2DBackpropFilter(
-            input=padded, filter_sizes=sizes, out_backprop=gradient, strides=(1, *stride, 1), padding="VALID"
+            input=padded, filter_sizes=sizes, out_backprop=gradient, strides=(1, *stride, 1), padding=word or "VALID"
         )
     views, _ = _views(x, (kh, kw), stride, padding, dilation)
     dy = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]

@@ -104,6 +104,9 @@ def _normalize_fused(x, mean, variance, scale, offset, epsilon: float) -> tf.Ten
     return normalize(x, mean, variance, scale, offset)
 
 
+BATCH_NORMS = ("fused", "explicit", "matmul")  # forms of the normalization by the moments of the batch
+
+
 def batch_normalization_training(
     x: tf.Tensor,
     scale: tf.Tensor | None,
@@ -120,7 +123,7 @@ def batch_normalization_training(
     """
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
-    forms = ("explicit", "matmul") if x.dtype == tf.float64 else ("fused", "explicit", "matmul")
+    forms = ("explicit", "matmul") if x.dtype == tf.float64 else BATCH_NORMS
     form = _form(algorithm, x, *forms)
     if algorithm == "auto":
         form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
@@ -174,6 +177,9 @@ def fold_batch_normalization(
     return tf.cast(_wide(filters) * gain, filters.dtype), tf.cast(shift * gain + offset, filters.dtype)
 
 
+RESPONSE_NORMS = ("nn", "explicit", "compiled")  # forms
+
+
 def local_response_normalization(
     x: tf.Tensor,
     radius: int = 2,
@@ -188,7 +194,7 @@ def local_response_normalization(
     "explicit" (auto for float64) adds 2r+1 views; "compiled" is the same by XLA, one pass over x, within any graph.
     Raises ValueError for a form that the type does not have.
     """
-    forms = ("explicit",) if x.dtype == tf.float64 else ("nn", "explicit", "compiled")
+    forms = ("explicit",) if x.dtype == tf.float64 else RESPONSE_NORMS
     form = _form(algorithm, x, *forms)
     if algorithm == "auto" and None not in x.shape[:3]:  # of an unknown size XLA would compile every one that comes
         form = measured("lrn", x.dtype, str(x.shape[-1]), pixels_of(x), forms)

@@ -116,7 +116,7 @@ def global_average_pool_reference(x) -> np.ndarray:
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
-FORMS = ("nn", "shifted")  # of a pool
+POOLS = ("nn", "shifted")  # forms
 
 
 def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto") -> tf.Tensor:
@@ -125,9 +125,9 @@ def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID",
     With its gradient, "nn" is faster in a plain graph on the CPU, "shifted" far faster under XLA.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
-    form = _form(algorithm, *FORMS)
+    form = _form(algorithm, *POOLS)
     if algorithm == "auto" and x.shape.rank == 4:
-        form = measured("max_pool", x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), FORMS)
+        form = measured("max_pool", x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), POOLS)
     if form == "nn" and padding == "SAME":
         return tf.nn.max_pool2d(x, window, stride, "SAME")
     pads = _pool_padding(_image_size(x), window, stride, padding)
@@ -186,7 +186,7 @@ def average_pool(
     `count_padding` divides by kh·kw everywhere, otherwise padding counts as absent.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
-    form = _form(algorithm, *FORMS)
+    form = _form(algorithm, *POOLS)
     if form == "nn" and padding == "SAME" and not count_padding:
         return tf.nn.avg_pool2d(x, window, stride, "SAME")
     image = _image_size(x)

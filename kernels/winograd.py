@@ -67,12 +67,12 @@ def winograd_tile_reference(tile, filters, transforms=F2) -> np.ndarray:
 
 
 def winograd2(x, filters, stride, padding, dilation, groups):
-    """`conv2d` by F(2×2, 3×3)."""
+    """`conv2d` by F(2×2, 3×3), with its arguments: [B,H,W,C], [3,3,C,Cout] → [B,H',W',Cout]."""
     return _winograd(x, filters, stride, padding, dilation, groups, F2)
 
 
 def winograd4(x, filters, stride, padding, dilation, groups):
-    """`conv2d` by F(4×4, 3×3)."""
+    """`conv2d` by F(4×4, 3×3), likewise."""
     return _winograd(x, filters, stride, padding, dilation, groups, F4)
 
 

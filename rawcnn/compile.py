@@ -50,7 +50,7 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
 def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSpec] | None = None) -> Callable:
     """`function` as `choice` says; `signature` keeps one trace for all batch sizes where XLA does not need them."""
     if choice.mode == "eager":
-        return function
+        return _within(function, choosing_for("graph"))
     if choice.mode == "xla":
         return tf.function(_within(function, choosing_for("xla")), jit_compile=True, autograph=False)
     if choice.mode == "mixed":
@@ -63,7 +63,7 @@ def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSp
 def choosing_for(mode: str) -> Callable[[], AbstractContextManager[None]]:
     """Where kernels are chosen for this mode on this machine; on a GPU, where none was measured, their defaults."""
     on_gpu = tf.config.list_physical_devices("GPU")
-    return partial(kernels.choice.compiled_by, "gpu" if on_gpu else mode)
+    return partial(kernels.choice.compiled_by, "nobody" if on_gpu else mode)
 
 
 def _within(function: Callable, context: Callable[[], AbstractContextManager[None]]) -> Callable:

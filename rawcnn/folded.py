@@ -2,8 +2,9 @@
 
     γ·(conv(x, W) + b − μ)/√(σ² + ε) + β  =  conv(x, s·W) + (s·(b − μ) + β),   s = γ/√(σ² + ε)
 
-Attacks and visualizations walk through the network hundreds of times with the same weights, evaluations once an image:
-the products are made once.
+Attacks and optimized images take the network hundreds of times with the same weights, evaluations once an image: the
+products are made once. Saliency, deconvolution and the protocols that look at one image many times walk the network
+itself: they show its own layers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.compile import choose, choosing_for, compiled
-from rawcnn.network import PRECISIONS, Network, Operation, Pass
+from rawcnn.network import PRECISIONS, Network, Operation, Pass, check_precision
 
 
 class Fold(NamedTuple):
@@ -34,7 +35,7 @@ class Folded(Pass):
 
     def __init__(self, variables, images, *, fold: Fold, precision: str | None = None, **options):
         options["dtype"] = PRECISIONS[precision] if precision else options["dtype"]
-        super().__init__(variables, tf.cast(images, options["dtype"]), **options)
+        super().__init__(variables, images, **options)
         self.fold = fold
 
     def variable(self, path, shape, initial, **options):
@@ -63,9 +64,10 @@ def fold(network: Network, spare: Sequence[str] = ()) -> Fold:
 def folded(network: Network, precision: str | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function images [B,H,W,3] → logits [B,classes], float32, of the network as its variables are now.
 
-    `precision` is that of the arithmetic, by default the network's. Call `folded` itself outside of loops: the function
-    only uses what it has computed.
+    `precision` is that of the arithmetic, by default the network's; ValueError for an unknown one. Call `folded` itself
+    outside of loops: the function only uses what it has computed.
     """
+    check_precision(precision or network.precision)
     kind = partial(Folded, fold=fold(network), precision=precision)
     values = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}
     return lambda images: network.walk(values, images, kind=kind).logits
@@ -76,9 +78,10 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
 
     Where TensorFlow's graph runs it, the filters are constants in the program, so that oneDNN brings each into its own
     order once, and not at every call; all weights are in the program's precision from the start. Fully connected
-    weights are no constants, nor is anything for XLA: both would spend a minute on them.
+    weights are no constants, nor is anything for XLA: both would spend a minute on them. ValueError for an unknown mode
+    or precision.
     """
-    precision = precision or network.precision
+    precision = check_precision(precision or network.precision)
     choice = choose(compile, network.devices, precision)
     if choice.mode not in ("graph", "mixed"):
         return compiled(folded(network, precision), choice)

@@ -39,7 +39,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Timing:
+class LayerTiming:
     """One layer's forward pass, measured alone with its inputs in memory."""
 
     name: str
@@ -64,9 +64,9 @@ class Measurement:
     machine: Machine
     call: float  # seconds that calling a compiled function costs by itself, taken off each layer's time
     choice: Choice  # how the layers ran, and why
-    timings: list[Timing]
+    timings: list[LayerTiming]
 
-    def slowest(self, count: int = 5) -> list[Timing]:
+    def slowest(self, count: int = 5) -> list[LayerTiming]:
         return sorted(self.timings, key=lambda timing: -timing.seconds)[:count]
 
     def to_dict(self) -> dict[str, object]:
@@ -124,7 +124,8 @@ def measure(
     known: dict[str, float] = {}
     seconds = []
     for done, operation in enumerate(profile.ledger, start=1):
-        key = repr((operation.kind, operation.input_shapes, operation.output_shape, operation.settings))
+        shapes = operation.input_shapes, operation.output_shape, [p.shape for p in operation.parameters]
+        key = repr((operation.kind, shapes, operation.settings))
         if key not in known:
             known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING)
         seconds.append(known[key])
@@ -147,7 +148,7 @@ def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -
 
 def _timing(
     operation: Operation, seconds: float, share: float, machine: Machine, dtype: tf.DType, call: float
-) -> Timing:
+) -> LayerTiming:
     moved, flops = bytes_moved(operation, dtype.size), operation.cost.flops
     intensity = flops / moved
     arithmetic = intensity * machine.bytes_per_second > machine.flops_per_second
@@ -155,7 +156,7 @@ def _timing(
     reached = rate / machine.flops_per_second if arithmetic else bandwidth / machine.bytes_per_second
     limit = "arithmetic" if arithmetic else "memory"
     reason = _reason(operation, limit, reached, seconds > call, moved)
-    return Timing(
+    return LayerTiming(
         operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached, seconds > call, reason
     )
 
@@ -165,6 +166,8 @@ def _reason(operation: Operation, limit: str, reached: float, resolved: bool, mo
     if not resolved:
         return "takes less than a call costs"
     flops, mebibytes = operation.cost.flops, moved / 2**20
+    if reached > 1.1 and limit == "arithmetic":
+        return f"needs fewer multiplications than the {flops / 1e9:.2f} GFLOP that are counted: Winograd's form"
     if reached > 1.1:
         return f"its {mebibytes:.1f} MiB stay in the caches, faster than memory"
     if reached > NEAR:

@@ -97,7 +97,7 @@ class Pass:
         devices: Sequence[str] = (),
     ):
         self._variables = variables
-        self.images = images
+        self.images = images = tf.cast(images, dtype)
         self.data = [images]  # what gradients to parameters need no gradient of: the images, and their codes
         self._names = {id(images): "images"}
         self.train, self.seed, self.relu, self.dtype, self.devices = train, seed, relu, dtype, tuple(devices)
@@ -255,8 +255,7 @@ class Network:
     ):
         if preprocessing not in PREPROCESSING:
             raise ValueError(f"preprocessing is {preprocessing!r}; expected one of {', '.join(PREPROCESSING)}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        check_precision(precision)
         check_devices(devices)
         self.name, self.model, self.input_size, self.classes = name, model, size, classes
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
@@ -325,11 +324,10 @@ class Network:
         return {layer: net.activations[layer] for layer in layers}
 
     def _begin(self, kind: Callable[..., Pass], variables, images, *, seed=None, **options) -> Pass:
-        """A walk of this kind, at its start: over preprocessed images, in the network's precision."""
+        """A walk of this kind, at its start: over preprocessed images, in the network's precision or the kind's own."""
         if seed is not None and len(tf.convert_to_tensor(seed).shape) == 0:
             seed = tf.stack([tf.cast(seed, tf.int32), 0])
-        dtype = PRECISIONS[self.precision]
-        inputs = tf.cast(PREPROCESSING[self.preprocessing](check_images(images)), dtype)
+        inputs, dtype = PREPROCESSING[self.preprocessing](check_images(images)), PRECISIONS[self.precision]
         return kind(variables, inputs, seed=seed, dtype=dtype, devices=self.devices, **options)
 
     def forward(self, images, train: bool = False, seed=None, relu=kernels.relu) -> Forward:
@@ -358,6 +356,13 @@ def check_images(images) -> tf.Tensor:
     if not images.dtype.is_floating:
         raise ValueError(f"images are {images.dtype.name}; expected float RGB in [0,1]: divide bytes by 255")
     return tf.cast(images, tf.float32)
+
+
+def check_precision(precision: str) -> str:
+    """The precision; ValueError for an unknown one."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    return precision
 
 
 def check_devices(devices: Sequence[str]) -> None:

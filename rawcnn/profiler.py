@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from rawcnn.models import find
-from rawcnn.network import PRECISIONS, Operation, draw
+from rawcnn.network import PRECISIONS, Operation, check_precision, draw
 
 COLUMNS = (
     "name",
@@ -84,9 +84,7 @@ def profile(
     classes, size = entry.classes if classes is None else classes, entry.size if size is None else size
     if min(batch, size, classes) < 1:
         raise ValueError(f"batch is {batch}, size {size} and classes {classes}; expected positive numbers")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    dtype = PRECISIONS[precision]
+    dtype = PRECISIONS[check_precision(precision)]
     ledger = draw(entry.configured(classes, **options), (batch, size, size, 3), train=train, dtype=dtype).ledger
     rows = [_row(operation, dtype.size) for operation in ledger]
     return Profile(model, batch, size, precision, rows, _totals(ledger, rows), tuple(ledger))
@@ -111,8 +109,8 @@ def _row(operation: Operation, element: int) -> dict[str, object]:
 
 def bytes_moved(operation: Operation, element: int) -> int:
     """Bytes that the forward pass reads and writes at least: inputs, parameters and output, once each."""
-    tensors = [*operation.input_shapes, operation.output_shape, *(p.shape for p in operation.parameters)]
-    return element * sum(prod(shape) for shape in tensors)
+    maps = sum(prod(shape) for shape in (*operation.input_shapes, operation.output_shape))
+    return element * maps + sum(p.count * p.dtype.size for p in operation.parameters)  # some stay in float32
 
 
 def _totals(ledger: Sequence[Operation], rows: Sequence[dict]) -> dict[str, object]:

@@ -224,7 +224,7 @@ def log_probabilities(
         logits = class_scores(network, tf.cast(views, tf.float32) / data.white)
         return kernels.log_softmax(tf.cast(logits, tf.float64))  # in which unequal logits stay unequal
 
-    step = compiled(log_softmax, choose(compile, network.devices))
+    step = compiled(log_softmax, choose(compile, network.devices, network.precision))
 
     def answers() -> Iterator[tuple[int, np.ndarray]]:
         images = enumerate(data.originals(split))

@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+COMPARED = 1000  # numbers of an output at most
 RATE, MOMENTUM = 1e-4, 0.9  # of training steps, here and of the peers
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -92,3 +93,16 @@ def folded(a: Argument, drawn: Mapping[str, Array]) -> Array:
         return (drawn[a.name] * gain).astype(np.float32)
     bias, offset = drawn.get(a.name, np.float64(0)), drawn.get(f"{a.norm}/offset", np.float64(0))
     return ((bias - mean) * gain + offset).astype(np.float32)
+
+
+def summary(name: str, array: Array, by_length: bool = False) -> Array:
+    """The numbers of an output that are compared, in float64: all of them; of more than `COMPARED` those at places
+    that are drawn for its name, and its root mean square; `by_length` its length alone."""
+    wide = np.asarray(array, np.float64).reshape(-1)
+    if by_length:
+        return np.sqrt(np.sum(np.square(wide)))[None]
+    if wide.size <= COMPARED:
+        return wide
+    generator = np.random.Generator(np.random.PCG64([1, zlib.crc32(name.encode())]))
+    places = generator.integers(0, wide.size, COMPARED)
+    return np.append(wide[places], np.sqrt(np.mean(np.square(wide))))

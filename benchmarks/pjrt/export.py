@@ -2,7 +2,7 @@
 
 A folder a workload: program-B.mlirbc, the step for a batch of B as a portable artifact of StableHLO; manifest.json, its
 arguments and how they are drawn, its outputs, its arithmetic, the network's ledger for the peers; and answers.npz, what
-TensorFlow gives on this machine's CPU for a small batch, in float32.
+TensorFlow gives on this machine's CPU for a small batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,27 +19,27 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from benchmarks.kernels_race import CASES, SMALL_CASES
+from benchmarks.kernels_race import CASES, SMALL_CASES, forms
 from benchmarks.pjrt import workloads
-from benchmarks.pjrt.arrays import values
+from benchmarks.pjrt.arrays import summary, values
 from benchmarks.pjrt.workloads import Workload
 from benchmarks.results import about
 from rawcnn.export import STABLEHLO, lower_function
 
 CHECKED = 2  # images of the batch whose answers are written
-Plan = tuple[Callable[[], Workload], tuple[int, ...]]  # what makes it, the batches to time
+Plan = tuple[partial[Workload], tuple[int, ...]]  # what makes it, the batches to time
 
 
 def full() -> Iterator[Plan]:
     """What is run where a GPU is at hand."""
     for precision in ("float32", "bfloat16"):
         for name in ("resnet50", "vgg16", "googlenet", "alexnet"):
-            yield partial(workloads.inference, name, precision), (64, 256, 512)
-            yield partial(workloads.training, name, precision), (64, 128, 256)
+            yield partial(workloads.inference, name, precision), (64, 128, 256, 512)
+            yield partial(workloads.training, name, precision), (64, 128, 256, 512)
         yield partial(workloads.pgd, "cifar_resnet20", precision), (512,)
         yield partial(workloads.visualize, "googlenet", "inception_4a", precision), (32,)
         for case in CASES:
-            yield from ((partial(workloads.kernel, case, form, precision), (64,)) for form in workloads.forms(case))
+            yield from ((partial(workloads.kernel, case, form, precision), (64,)) for form in forms(case))
 
 
 def small() -> Iterator[Plan]:
@@ -60,7 +60,7 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for batch in (CHECKED, *batches):
         specs = [tf.TensorSpec(a.shape, a.dtype) for a in workload.arguments(batch)]
-        text = lower_function(workload.function(), specs, workload.name)
+        text = lower_function(workload.function, specs, workload.name)
         (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
     np.savez(target / "answers.npz", allow_pickle=False, **answers(workload))
     manifest = {
@@ -74,6 +74,8 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
         "outputs": list(workload.outputs),
         "carried": workload.carried,
         "flops": workload.flops,
+        "bytes": {batch: workload.moved(batch) for batch in batches},
+        "by_length": list(workload.by_length),
         "paths": workload.paths,
         "model": json.loads(workload.model.to_json()) if workload.model else None,
     }
@@ -82,31 +84,25 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
 
 
 def answers(workload: Workload) -> dict[str, np.ndarray]:
-    """What the step gives on this CPU, by output; of the long ones their lengths."""
+    """What the step gives on this CPU, by output."""
     arguments = workload.arguments(CHECKED)
     arrays = values(arguments, workload.paths)
-    with kernels.choice.compiled_by("gpu"):  # the forms that the program has
-        function = tf.function(workload.function(), autograph=False)
+    with kernels.choice.compiled_by("nobody"):  # the forms that the program has
+        function = tf.function(workload.function, autograph=False)
         results = function(*(tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)))
-    return {name: summary(np.asarray(r)) for name, r in zip(workload.outputs, results, strict=True)}
-
-
-def summary(array: np.ndarray) -> np.ndarray:
-    """The numbers to compare: all of them, or of more than 1,000 their length."""
-    wide = array.astype(np.float64)
-    return wide if wide.size <= 1000 else np.sqrt(np.sum(np.square(wide)))
+    named = zip(workload.outputs, results, strict=True)
+    return {name: summary(name, r.numpy(), name in workload.by_length) for name, r in named}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--small", action="store_true", help="small networks, for a CPU")
-    parser.add_argument("--only", help="workloads whose names have this in them")
+    parser.add_argument("--only", help="the plans with this in them, such as 'training vgg16'")
     options = parser.parse_args(arguments)
     for make, batches in small() if options.small else full():
-        workload = make()
-        if not options.only or options.only in workload.name:
-            print(export(workload, batches, options.folder), file=sys.stderr)
+        if not options.only or options.only in " ".join([make.func.__name__, *map(str, make.args)]):
+            print(export(make(), batches, options.folder), file=sys.stderr)
     return 0
 
 

@@ -1,7 +1,8 @@
 """Keras on its JAX backend, and PyTorch, beside an exported workload: the same layers, batch, precision and step.
 
-Keras runs `predict_on_batch` and `train_on_batch` with jit_compile, its default on a GPU; PyTorch eager and by
-torch.compile, channels_last, under autocast. What is not installed does not run. Weights are drawn from the same seed.
+Keras runs `predict_on_batch` and `train_on_batch` with jit_compile, its default on a GPU, and a `jax.jit` written by
+hand around the model; PyTorch eager and by torch.compile, channels_last, under autocast. What is not installed does not
+run. Weights are drawn from the same seed, and each peer gives what its first call gave: logits, or the loss.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,54 +21,102 @@ from benchmarks.layers import Model, read_model
 from benchmarks.pjrt import arrays
 from benchmarks.pjrt.arrays import MOMENTUM, RATE
 
-Run = Callable[[int], None]
+Run = Callable[[int], np.ndarray]  # so many calls, waited for → what the last of them gave
 
 
-def peers(manifest: Mapping[str, Any], batch: int, names: Sequence[str]) -> dict[str, Run]:
-    """Those of `names` that are installed and can do the workload: inference and training steps of a network."""
+def peers(manifest: Mapping[str, Any], batch: int, names: Sequence[str]) -> dict[str, Callable[[], Run]]:
+    """What makes each of `names` that is installed and can do the workload: inference and training of a network."""
     if manifest["job"] not in ("inference", "training") or not manifest["model"]:
         return {}
     model = read_model(json.dumps(manifest["model"]))
     drawn = arrays.variables({path: tuple(shape) for path, shape in manifest["paths"].items()})
     images = arrays.draw("images", (batch, model.size, model.size, 3), "uniform")
     labels = arrays.draw("labels", (batch,), "labels", "int32")
-    found: dict[str, Run] = {}
-    if "keras" in names and find_spec("keras"):
-        found |= _keras(manifest, model, drawn, images, labels)
+    given = manifest["job"], manifest["precision"], model, drawn, images, labels
+    found: dict[str, Callable[[], Run]] = {}
+    if "keras" in names and find_spec("keras") and find_spec("jax"):
+        found |= {"keras jax": partial(_keras, *given), "keras function jax": partial(_keras_function, *given)}
     if "torch" in names and find_spec("torch"):
-        found |= _torch(manifest, model, drawn, images, labels)
+        found |= {f"torch {how}": partial(_torch, how, *given) for how in ("eager", "compile")}
     return found
 
 
-def _keras(manifest, model: Model, drawn, images, labels) -> dict[str, Run]:
+def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
+    """The Keras model with these weights. RuntimeError where Keras runs on another backend."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
-    if keras.backend.backend() != "jax":
-        return {}
-    import jax
-
     from benchmarks.keras_twin import build, variable_of
 
-    twin = build(model, manifest["precision"])
+    if keras.backend.backend() != "jax":
+        raise RuntimeError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=jax")
+    twin = build(model, precision)
     for path, value in drawn.items():
         variable = variable_of(twin, path)
         variable.assign(value.reshape(variable.shape))
+    return twin
+
+
+def _keras(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """Its own predict_on_batch or train_on_batch, which waits for each call."""
+    import jax
+    import keras
+
+    twin = _twin(model, precision, drawn)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     twin.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, jit_compile=True)
     x, y = jax.device_put(images), jax.device_put(labels)
 
-    def run(count: int) -> None:
+    def run(count: int) -> np.ndarray:
         for _ in range(count):
-            if manifest["job"] == "training":
-                np.asarray(twin.train_on_batch(x, y))
-            else:
-                twin.predict_on_batch(x)
+            result = twin.train_on_batch(x, y) if job == "training" else twin.predict_on_batch(x)
+        return np.asarray(result)
 
-    return {"keras jax": run}
+    return run
 
 
-def _torch(manifest, model: Model, drawn, images, labels) -> dict[str, Run]:
+def _keras_function(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """One jit around the model's stateless call, gradients and momentum written out."""
+    import jax
+    from jax import numpy as jnp
+
+    twin = _twin(model, precision, drawn)
+    x, y = jax.device_put(images), jax.device_put(labels)
+    trained, rest = ([v.value for v in group] for group in (twin.trainable_variables, twin.non_trainable_variables))
+
+    def infer(trained, rest):
+        return twin.stateless_call(trained, rest, x, training=False)[0]
+
+    def loss_of(trained, rest):
+        logits, new = twin.stateless_call(trained, rest, x, training=True)
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)), new
+
+    def step(trained, rest, velocities):
+        (loss, rest), slopes = jax.value_and_grad(loss_of, has_aux=True)(trained, rest)
+        velocities = [MOMENTUM * v - RATE * slope for v, slope in zip(velocities, slopes, strict=True)]
+        return loss, [w + v for w, v in zip(trained, velocities, strict=True)], rest, velocities
+
+    if job == "inference":
+        predict = jax.jit(infer)
+
+        def run(count: int) -> np.ndarray:
+            for _ in range(count):
+                logits = predict(trained, rest)
+            return np.asarray(logits)
+
+        return run
+    train, state = jax.jit(step, donate_argnums=(0, 1, 2)), [trained, rest, [jnp.zeros_like(w) for w in trained]]
+
+    def run_steps(count: int) -> np.ndarray:
+        for _ in range(count):
+            loss, *state[:] = train(*state)
+        return np.asarray(loss)
+
+    return run_steps
+
+
+def _torch(how: str, job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """Modules in channels_last, as they are or by torch.compile; fused SGD."""
     import torch
 
     from benchmarks.torch_twin import Twin
@@ -74,43 +124,31 @@ def _torch(manifest, model: Model, drawn, images, labels) -> dict[str, Run]:
     where = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as XLA has it
     torch.backends.cudnn.benchmark = True
-    half = manifest["precision"] == "bfloat16"
     x, y = torch.from_numpy(images).to(where), torch.from_numpy(labels).long().to(where)
+    twin: Any = Twin(model)
+    twin.load(drawn)
+    twin = twin.to(where)
+    call = torch.compile(twin) if how == "compile" else twin
+    optimizer = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], RATE, MOMENTUM, fused=True)
+    half = partial(torch.autocast, where, torch.bfloat16) if precision == "bfloat16" else nullcontext
 
-    def precision():
-        return torch.autocast(where, torch.bfloat16) if half else nullcontext()
+    def infer() -> torch.Tensor:
+        with torch.inference_mode(), half():
+            return call(x)
 
-    def wait() -> None:
-        if where == "cuda":
-            torch.cuda.synchronize()
+    def train() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with half():
+            logits = call(x)
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
 
-    def runner(twin, call) -> Run:
-        def infer(count: int) -> None:
-            twin.eval()
-            with torch.inference_mode(), precision():
-                for _ in range(count):
-                    call(x)
-            wait()
+    def run(count: int) -> np.ndarray:
+        twin.train(job == "training")
+        for _ in range(count):
+            result = train() if job == "training" else infer()
+        return result.float().cpu().numpy()  # which waits for the device
 
-        optimizer = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], RATE, MOMENTUM, fused=True)
-
-        def train(count: int) -> None:
-            twin.train()
-            for _ in range(count):
-                optimizer.zero_grad(set_to_none=True)
-                with precision():
-                    logits = call(x)
-                torch.nn.functional.cross_entropy(logits, y).backward()
-                optimizer.step()
-            wait()
-
-        return train if manifest["job"] == "training" else infer
-
-    runs: dict[str, Run] = {}
-    for name in ("eager", "compile"):
-        twin = Twin(model)
-        twin.load(drawn)
-        module: Any = twin
-        module = module.to(where)
-        runs[f"torch {name}"] = runner(module, torch.compile(module) if name == "compile" else module)
-    return runs
+    return run

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+import kernels
 import rawcnn
-from benchmarks.kernels_race import CASES, KERNELS, Case, forms
+from benchmarks.kernels_race import KERNELS, Case
 from benchmarks.layers import Model, model_of
 from benchmarks.pjrt.arrays import MOMENTUM, RATE, Argument
 from rawcnn.attacks.gradient import direction, project
 from rawcnn.attacks.task import ascent
 from rawcnn.compile import Choice
 from rawcnn.folded import Fold, Folded, fold
-from rawcnn.network import Network
+from rawcnn.network import PRECISIONS, Network, Operation
 from rawcnn.recipes import Recipe
 from rawcnn.step import State, update
 from rawcnn.visualize import objectives
@@ -30,22 +32,25 @@ STEPS, EPSILON, STEP = 40, 8 / 255, 2 / 255  # of PGD
 
 @dataclass(frozen=True)
 class Workload:
-    """One program for any batch: `function(batch)` with `arguments(batch)`.
+    """One program for any batch: `function` of `arguments(batch)`.
 
     `carried` maps an output to the argument that it is at the next call: weights and velocities of a training step.
-    `flops` are of one image.
+    `flops` are of one image; `moved(batch)` are the bytes that the layers of a batch read and write at least. Outputs
+    `by_length` are compared by their length alone: where a ReLU within rounding of zero turns single numbers.
     """
 
     name: str
     job: str  # "inference", "training", "pgd", "visualize" or "kernel"
     precision: str
-    function: Callable[[], Callable[..., Sequence[tf.Tensor]]]
+    function: Callable[..., Sequence[tf.Tensor]]
     arguments: Callable[[int], list[Argument]]
     outputs: tuple[str, ...]
     carried: tuple[tuple[int, int], ...]
     flops: float
+    moved: Callable[[int], int]
     model: Model | None  # for the peers
     paths: dict[str, tuple[int, ...]]  # the variables that arguments are made from, of a network
+    by_length: tuple[str, ...] = ()
 
 
 def _images(network: Network, batch: int) -> Argument:
@@ -102,9 +107,9 @@ def inference(name: str, precision: str, **settings: Any) -> Workload:
         return [products.model(values)(images)]
 
     return Workload(
-        f"{name} inference {precision}", "inference", precision, lambda: function,
-        lambda batch: [*products.arguments, _images(network, batch)], ("logits",), (), _flops(network, False),
-        model_of(network), _paths(network),
+        f"{name} inference {precision}", "inference", precision, function,
+        lambda batch: [*products.arguments, _images(network, batch)], ("logits",), (),
+        _flops(network.ledger), partial(_moved, network, network.ledger, 1), model_of(network), _paths(network),
     )  # fmt: skip
 
 
@@ -128,13 +133,14 @@ def training(name: str, precision: str, **settings: Any) -> Workload:
     outputs = ("loss", *paths, *slots)
     carried = tuple((k + 1, k) for k in range(len(outputs) - 1))
     return Workload(
-        f"{name} training {precision}", "training", precision, lambda: function, arguments, outputs, carried,
-        _flops(network, True), model_of(network), _paths(network),
+        f"{name} training {precision}", "training", precision, function, arguments, outputs, carried,
+        _flops(network.training_ledger, train=True), partial(_moved, network, network.training_ledger, 3),
+        model_of(network), _paths(network), tuple(slots),
     )  # fmt: skip
 
 
 def pgd(name: str, precision: str, **settings: Any) -> Workload:
-    """PGD of 40 steps in L∞, all taken → the attacked images."""
+    """PGD of 40 steps in L∞, all taken → how the images moved, and the loss of each where they went."""
     network = rawcnn.create(name, precision=precision, **settings)
     products = _Products(network)
 
@@ -147,12 +153,14 @@ def pgd(name: str, precision: str, **settings: Any) -> Workload:
             x = project(x + STEP * direction(gradient, "linf"), images, EPSILON, "linf")
             return k + 1, tf.clip_by_value(x, 0.0, 1.0)
 
-        return [tf.while_loop(lambda k, x: k < STEPS, move, (0, images))[1]]
+        attacked = tf.while_loop(lambda k, x: k < STEPS, move, (0, images))[1]
+        return [attacked - images, kernels.cross_entropy(model(attacked), labels)]
 
     return Workload(
-        f"{name} pgd{STEPS} {precision}", "pgd", precision, lambda: function,
-        lambda batch: [*products.arguments, _images(network, batch), _labels(batch)], ("images",), (),
-        2 * STEPS * _flops(network, False), model_of(network), _paths(network),
+        f"{name} pgd{STEPS} {precision}", "pgd", precision, function,
+        lambda batch: [*products.arguments, _images(network, batch), _labels(batch)],
+        ("moved", "loss"), (), 2 * STEPS * _flops(network.ledger),
+        partial(_moved, network, network.ledger, 2 * STEPS), model_of(network), _paths(network), ("moved",),
     )  # fmt: skip
 
 
@@ -181,10 +189,11 @@ def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workloa
         ]
 
     count = len(products.arguments)
+    seen = network.ledger[: [operation.name for operation in network.ledger].index(layer) + 1]
     return Workload(
-        f"{name} {layer} visualize {precision}", "visualize", precision, lambda: function, arguments,
-        ("values", "z", "mean", "square"), tuple((k + 1, count + k) for k in range(3)), 2 * _flops(network, False),
-        None, _paths(network),
+        f"{name} {layer} visualize {precision}", "visualize", precision, function, arguments,
+        ("values", "z", "mean", "square"), tuple((k + 1, count + k) for k in range(3)), 2 * _flops(seen),
+        partial(_moved, network, seen, 2), None, _paths(network), ("z", "mean", "square"),
     )  # fmt: skip
 
 
@@ -209,20 +218,30 @@ def kernel(case: Case, form: str, precision: str) -> Workload:
 
     names = ("y", *(f"gradient{k}" for k in range(len(inputs))))
     flops = (cost.flops + cost.backward_flops) / case.batch
+
+    def moved(batch: int) -> int:
+        """Inputs and upstream gradient are read, the output and a gradient of each input written."""
+        *shapes, upstream = (prod(a.shape) for a in arguments(batch))
+        return tf.as_dtype(precision).size * 2 * (sum(shapes) + upstream)
+
     return Workload(
-        f"{case} {form} {precision}", "kernel", precision, lambda: function, arguments, names, (), flops, None, {}
+        f"{case} {form} {precision}", "kernel", precision, function, arguments, names, (), flops, moved, None, {}
     )
-
-
-def kernels_of(precision: str, cases: Sequence[Case] = CASES) -> list[Workload]:
-    return [kernel(case, form, precision) for case in cases for form in forms(case)]
 
 
 def _paths(network: Network) -> dict[str, tuple[int, ...]]:
     return {path: tuple(v.shape) for path, v in network.variables.items()}
 
 
-def _flops(network: Network, train: bool) -> float:
+def _flops(ledger: Sequence[Operation], train: bool = False) -> float:
     """Of one image, by the ledger."""
-    costs = [operation.cost for operation in (network.training_ledger if train else network.ledger)]
+    costs = [operation.cost for operation in ledger]
     return float(np.sum([c.flops + (c.backward_flops if train else 0) for c in costs]))
+
+
+def _moved(network: Network, ledger: Sequence[Operation], passes: int, batch: int) -> int:
+    """Bytes that the layers read and write at least, in so many passes of a batch; the ledger is of one image."""
+    element = PRECISIONS[network.precision].size
+    maps = sum(prod(shape) for o in ledger for shape in (*o.input_shapes, o.output_shape))
+    weights = sum(p.count * p.dtype.size for o in ledger for p in o.parameters)
+    return passes * (element * maps * batch + weights)

@@ -32,7 +32,8 @@ def run(network: Model, function: Callable, *tensors: tf.Tensor, compile: str = 
     """`function(network, *tensors, **settings)`, compiled as one piece.
 
     The compiled function is kept for as long as the network lives. It depends on what `settings` are, and on the
-    tensors' shapes but for their first axis, the batch; never on values: hand over as a tensor what is to vary.
+    tensors' shapes but for their first axis, the batch; never on values: hand over as a tensor what is to vary. No
+    mixed graph in bfloat16: the batch shrinks in an attack's loop, and XLA would compile its islands for every size.
     """
     choice = choose(compile, getattr(network, "devices", ()))
     signature = tuple(tf.TensorSpec((None, *t.shape[1:]) if t.shape.rank else (), t.dtype) for t in tensors)

@@ -27,6 +27,7 @@ from rawcnn.cli.options import (
 from rawcnn.console import Screen
 
 BATCH = 8  # of networks where none is given; attacks have their own
+ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,6 @@ def _networks(order: Order) -> None:
             rounds=order.rounds,
             contestants=order.contestants,
             seed=order.seed,
-            peaks=order.memory,
             file=order.output,
             command=order.command,
             progress=progress,
@@ -100,11 +100,10 @@ def _networks(order: Order) -> None:
                 f"{min(t.seconds) * 1e3:.1f}",
                 f"{max(t.seconds) * 1e3:.1f}",
                 f"{t.first_call:.1f}",
-                f"{taken / 2**20:,.0f}" if (taken := race.peaks.get(t.name)) is not None else "",
             )
             for t in race.timings
         ]
-        columns = ("contestant", "median ms", "fastest", "slowest", "first call s", "peak MiB")
+        columns = ("contestant", "median ms", "fastest", "slowest", "first call s")
         order.screen.table(f"{race.model}, {race.job}, batch {race.batch}", columns, rows, text=("contestant",))
         if race.ratio:
             low, high = min(race.ratios), max(race.ratios)
@@ -112,7 +111,42 @@ def _networks(order: Order) -> None:
             order.screen.say(
                 f"Keras's {best} takes {race.ratio:.2f} times as long ({low:.2f} to {high:.2f} over the rounds)"
             )
-    order.end({"races": [r.to_json() for r in races]})
+    names_of = {(r.model, r.job): [n for n in (r.chosen, r.keras_best and r.keras_best.name) if n] for r in races}
+    memory = _peaks(order, names_of) if order.memory else []
+    order.end({"races": [r.to_json() for r in races], "memory": memory})
+
+
+def _memory(order: Order) -> None:
+    """The peak memory of contestants, by default of rawcnn's and of Keras's own ways and functions."""
+    from benchmarks.contestants import JOBS, NAMES
+    from rawcnn.compile import choose
+    from rawcnn.models import find
+
+    for name in order.names:
+        find(name)
+    if not order.names:
+        raise ValueError("`benchmark memory` measures networks; name some, as `benchmark memory resnet50`")
+    ours = f"rawcnn {choose('auto', (), order.precision).mode}"
+    contestants = order.contestants or [name for name in NAMES if name == ours or not name.startswith("rawcnn")]
+    order.show(memory=",".join(order.names), precision=order.precision, contestants=", ".join(contestants))
+    order.end({"memory": _peaks(order, {(n, j): contestants for n in order.names for j in order.jobs or JOBS})})
+
+
+def _peaks(order: Order, contestants: dict[tuple[str, str], list[str]]) -> list[dict[str, object]]:
+    """Measure, show and append the peak memory of the contestants of each (network, job)."""
+    from benchmarks.run import run_memory
+
+    with order.bar("measuring memory") as progress:
+        results = run_memory(
+            contestants, batch=order.batch or BATCH, size=order.size, classes=order.classes, precision=order.precision,
+            file=order.output, command=order.command, progress=progress,
+        )  # fmt: skip
+    for r in results:
+        rows = [(name, "not told" if peak is None else f"{peak / 2**20:,.0f}") for name, peak in r.peaks.items()]
+        order.screen.table(
+            f"{r.model}, {r.job}, batch {r.batch}", ("contestant", "peak MiB"), rows, text=("contestant",)
+        )
+    return [r.to_json() for r in results]
 
 
 def _kernels(order: Order) -> None:
@@ -122,8 +156,8 @@ def _kernels(order: Order) -> None:
         return
     from benchmarks.run import run_kernels
 
-    if order.names:
-        raise ValueError("`benchmark kernels` races shapes of its own; give the networks in another command")
+    if order.names or order.batch or order.size:
+        raise ValueError("`benchmark kernels` races shapes of its own; networks, --batch and --size go with --tune")
     order.show(kernels="all", precision=order.precision)
     with order.bar("racing") as progress:
         forms = run_kernels(
@@ -281,12 +315,15 @@ def _growth(order: Order) -> None:
     order.end([s.to_json() for s in series])
 
 
-KINDS: dict[str, Callable[[Order], None]] = {
-    "kernels": _kernels,
-    "build": _build,
-    "visualize": _visualizations,
-    "attacks": _attacks,
-    "growth": _growth,
+NETWORKS = "NETWORK"  # the kind that no first word names
+KINDS: dict[str, tuple[Callable[[Order], None], str]] = {  # what does it, and the options that it heeds
+    NETWORKS: (_networks, "job batch size classes precision rounds contestant memory seed"),
+    "kernels": (_kernels, "tune batch size precision rounds"),
+    "build": (_build, ""),
+    "memory": (_memory, "job batch size classes precision contestant"),
+    "visualize": (_visualizations, "batch rounds contestant seed"),
+    "attacks": (_attacks, "batch size classes rounds contestant weights data seed"),
+    "growth": (_growth, "precision rounds"),
 }
 
 
@@ -294,8 +331,8 @@ def benchmark(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Networks to race; or `kernels`, `visualize` and `build` (and networks), `attacks` (and some, and "
-            "networks), `growth`."
+            help="Networks to race; or `kernels`, `visualize`, `build` and `memory` (and networks), `attacks` (and "
+            "some, and networks), `growth`."
         ),
     ] = None,
     job: Annotated[list[str] | None, typer.Option(help="inference, training; both otherwise.")] = None,
@@ -305,7 +342,7 @@ def benchmark(
     size: Size = None,
     classes: Classes = None,
     precision: Precision = "float32",
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = 10,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = ROUNDS,
     contestant: Annotated[
         list[str] | None, typer.Option(help="Some of the contestants; otherwise all but PyTorch's.")
     ] = None,
@@ -314,7 +351,9 @@ def benchmark(
     tune: Annotated[
         bool, typer.Option(help="With `kernels` (and networks): measure the fastest forms, and use them from now on.")
     ] = False,
-    memory: Annotated[bool, typer.Option(help="Peaks of rawcnn and Keras's best, in processes of their own.")] = True,
+    memory: Annotated[
+        bool, typer.Option(help="Then the peaks of rawcnn and Keras's best, in processes of their own.")
+    ] = True,
     output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
         "benchmarks/results/races.jsonl"
     ),
@@ -323,16 +362,25 @@ def benchmark(
 ) -> None:
     """Race rawcnn against Keras, outputs checked equal first; or the kernels' forms against each other."""
     names = list(models or ())
-    kind = names.pop(0) if names and names[0] in KINDS else None
+    kind = names.pop(0) if names and names[0] in KINDS else NETWORKS
     if also := [name for name in names if name in KINDS]:
         raise ValueError(f"{also[0]} is measured by itself; give it alone, or as the first word")
-    if tune and kind != "kernels":
-        raise ValueError("--tune goes with `benchmark kernels`; the networks whose layers to measure come after that")
-    if (weights or data) and kind != "attacks":
-        raise ValueError("--weights and --data are for `benchmark attacks`; leave them out, the others draw weights")
+    given: dict[str, object] = {
+        "job": job,
+        "batch": batch,
+        "size": size,
+        "classes": classes,
+        "contestant": contestant,
+        "tune": tune,
+    }
+    given |= {"weights": weights, "data": data, "precision": precision != "float32", "rounds": rounds != ROUNDS}
+    given |= {"memory": not memory, "seed": seed}
+    for option in (name for name, value in given.items() if value and name not in KINDS[kind][1].split()):
+        heeding = ", ".join(f"`benchmark {name}`" for name, (_, options) in KINDS.items() if option in options.split())
+        raise ValueError(f"`benchmark {kind}` has no use for --{option}; that is for {heeding}")
     command = " ".join(["rawcnn", *map(without_folders, sys.argv[1:])])
     order = Order(
         Screen(as_json), names, job, batch, size, classes, precision, rounds, contestant, weights, data, tune, memory,
         output, seed, command,
     )  # fmt: skip
-    KINDS.get(kind or "", _networks)(order)
+    KINDS[kind][0](order)

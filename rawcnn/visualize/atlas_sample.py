@@ -130,4 +130,4 @@ def _sampling_step(network: Network, layer: str, size: tuple[int, int], compile:
         return here, classes, tf.stack(effects, axis=-1)
 
     signature = [tf.TensorSpec((None, *size, 3), tf.float32), tf.TensorSpec((None, 2), tf.int32)]
-    return compiled(step, choose(compile, network.devices), signature)
+    return compiled(step, choose(compile, network.devices, network.precision), signature)

@@ -76,7 +76,7 @@ def attribution(
         probabilities = tf.gather(tf.nn.softmax(logits[0]), classes)
         return classes, tf.gather(logits[0], classes), probabilities, as_map(activations[layer])[0], as_map(gradients)
 
-    run = compiled(step, choose(compile, network.devices))
+    run = compiled(step, choose(compile, network.devices, network.precision))
     return Attribution(*(tensor.numpy() for tensor in run(images, tf.constant(chosen, tf.int32))))
 
 

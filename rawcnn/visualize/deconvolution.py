@@ -159,4 +159,4 @@ def _projection(network: Network, layer: str, method: str, seed: str, size: tupl
 
     of_each = tf.TensorSpec((None,), tf.int32)
     signature = [tf.TensorSpec((None, *size, 3), tf.float32), of_each, of_each]
-    return compiled(project, choose(compile, network.devices), signature)
+    return compiled(project, choose(compile, network.devices, network.precision), signature)

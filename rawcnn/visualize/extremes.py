@@ -109,7 +109,7 @@ def _step(units: Units, signs: Sequence[int], compile: str) -> Callable:
 
     state = [tuple(tf.TensorSpec((len(channels), None), t) for t in (tf.float32, tf.int32, tf.int32)) for _ in signs]
     signature = [state, tf.TensorSpec((None, *units.size, 3), tf.float32), tf.TensorSpec((), tf.int32)]
-    return compiled(step, choose(compile, network.devices), signature)
+    return compiled(step, choose(compile, network.devices, network.precision), signature)
 
 
 def _best(maps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -96,7 +96,7 @@ def optimize(
         objective = _diverse(network, objective, diversity, count)
         batch = max(batch // count, 1) * count
     batch = min(batch, number)
-    choice = choose(compile, network.devices)
+    choice = choose(compile, network.devices, network.precision)
     climb = Climb(network, objective, regularization, size, rate, choice)
     kept = sorted({int(s) for s in np.geomspace(1, steps, frames).round()}) if frames else []
     results = []
@@ -215,10 +215,10 @@ class Climb:
 
     def move(self, walk, z, mean, mean_square, number, moves, given):
         """Adam's step up the hill → (z, its two averages, values [B], whether the unit told a direction [B])."""
-        with tf.GradientTape() as drawing:
+        with tf.GradientTape(watch_accessed_variables=False) as drawing:
             drawing.watch(z)
             images = image_of(z, self.settings, self.size)  # [B,H,W,3]
-        with tf.GradientTape() as seeing:
+        with tf.GradientTape(watch_accessed_variables=False) as seeing:
             seeing.watch(images)
             seen = kernels.affine_resample(images, moves, GREY) if self.settings.moves else images
             values = self._value(seen, given, walk)

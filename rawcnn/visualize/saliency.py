@@ -149,7 +149,7 @@ def _first_step(
         return tape.gradient(logits, images, output_gradients=alone), classes, own
 
     signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)]
-    run = compiled(step, choose(compile, network.devices), signature)
+    run = compiled(step, choose(compile, network.devices, network.precision), signature)
     gradients, predicted, own = run(images, tf.constant(wanted, tf.int32))
     return run, gradients.numpy(), predicted.numpy(), own.numpy()
 

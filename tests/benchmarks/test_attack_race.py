@@ -246,4 +246,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         (list(attack_race.PGDS), "resnet18", 2, attack_race.AGAINST_KERAS),
         (list(attack_race.PGDS), "cifar_resnet20", 2, attack_race.AGAINST_KERAS),
     ]
-    assert "there is no race of 'x'; expected 'pgd', " in err and "are for `benchmark attacks`" in err
+    assert "there is no race of 'x'; expected 'pgd', " in err and "that is for `benchmark attacks`" in err

@@ -53,8 +53,10 @@ def test_all_kinds_run_without_tensorflow(exported, tmp_path):
         figures = record["figures"]
         assert figures["difference"] < (1e-3 if "float32" in name else 5e-2)
         assert figures["flops_per_second"] > 0 and 0 < figures["share_of_matmul"] < 10
-        peers = {"keras jax"} if record["settings"]["job"] in ("inference", "training") else set()
-        assert set(figures["seconds"]) == {"rawcnn", *peers}
+        assert figures["bytes_per_second"] > 0 and 0 < figures["share_of_copy"] < 10
+        networks = record["settings"]["job"] in ("inference", "training")
+        assert set(figures["seconds"]) == {"rawcnn", *(("keras jax", "keras function jax") if networks else ())}
+        assert figures["failed"] == {}
         assert record["device"]["gpus"] == []
 
 
@@ -72,7 +74,7 @@ def test_other_answers_are_not_timed(exported, tmp_path):
 
 @pytest.mark.parametrize("output, factor, message", [
     ("conv1/bn/mean", np.nan, "conv1/bn/mean differs by nan"),
-    ("classifier/weights/velocity", 9.0, "the gradients' length is"),
+    ("classifier/weights/velocity", 9.0, "the length of what moved is"),
 ])  # fmt: skip
 def test_other_training_steps_are_not_timed(exported, tmp_path, output, factor, message):
     """The loss is right, but an average is no number, or the gradients are others'."""
@@ -84,6 +86,44 @@ def test_other_training_steps_are_not_timed(exported, tmp_path, output, factor, 
     np.savez(tmp_path / source.name / "answers.npz", **changed)
     done = run_without_tensorflow(tmp_path, "--peers")
     assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.parametrize("size", [20, 5000])
+def test_numbers_at_other_places_are_other_numbers(size):
+    """A permutation keeps all lengths and sums."""
+    numbers = np.random.default_rng(0).random(size)
+    told = arrays.summary("logits", numbers)
+    assert len(told) == min(size, 1001) and not np.allclose(told, arrays.summary("logits", numbers[::-1]))
+    np.testing.assert_array_equal(told, arrays.summary("logits", numbers.reshape(2, -1)))
+
+
+def test_images_that_were_not_attacked_are_not_timed(exported, tmp_path):
+    pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
+    (source,) = exported.glob("*pgd40-float32")
+    shutil.copytree(source, tmp_path / source.name)
+    with np.load(source / "answers.npz") as answers:
+        assert answers["moved"] > 0
+        np.savez(tmp_path / source.name / "answers.npz", moved=answers["moved"] * 9, loss=answers["loss"])
+    done = run_without_tensorflow(tmp_path, "--peers")
+    assert done.returncode == 2 and "the length of what moved is" in done.stderr
+
+
+def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
+    pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
+    from benchmarks.pjrt import run
+
+    (source,) = exported.glob("*inference-float32")
+    wrong = {"keras jax": lambda: lambda count: np.ones((4, 10)), "broken": lambda: 1 / 0}
+    monkeypatch.setattr(run, "peers", lambda *_: wrong)
+    (record,) = run.measure(source, ["keras"], 1)
+    assert set(record["figures"]["seconds"]) == {"rawcnn"}
+    failed = record["figures"]["failed"]
+    assert "differs by" in failed["keras jax"] and failed["broken"] == "ZeroDivisionError: division by zero"
+
+
+def test_results_that_cannot_be_written(exported, tmp_path):
+    done = run_without_tensorflow(exported, "--output", tmp_path / "none" / "results.jsonl")
+    assert done.returncode == 2 and "results.jsonl cannot be written" in done.stderr and done.stdout == ""
 
 
 def test_a_folder_without_workloads(tmp_path):
@@ -111,7 +151,7 @@ def test_a_training_step_is_rawcnns():
     """The exported function is the pure step: weights and velocities after it, and what is carried over."""
     workload = workloads.training("cifar_resnet20", "float32", size=8)
     values = arrays.values(workload.arguments(3), workload.paths)
-    results = workload.function()(*map(tf.constant, values))
+    results = workload.function(*map(tf.constant, values))
     named = dict(zip(workload.outputs, results, strict=True))
     assert np.isfinite(float(named["loss"])) and len(workload.carried) == len(results) - 1
     arguments = [a.name for a in workload.arguments(3)]
@@ -137,5 +177,5 @@ def test_the_full_plan_is_all_that_is_to_be_measured(monkeypatch):
     names = [make.func.__name__ for make, _ in plans if isinstance(make, partial)]
     assert len(names) == len(plans)
     counts = {kind: names.count(kind) for kind in set(names)}
-    forms = sum(len(workloads.forms(case)) for case in export.CASES)
+    forms = sum(len(export.forms(case)) for case in export.CASES)
     assert counts == {"inference": 8, "training": 8, "pgd": 2, "visualize": 2, "kernel": 2 * forms}

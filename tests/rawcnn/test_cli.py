@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,14 @@ def test_profile_measures_and_draws(rawcnn_command, tmp_path):
     assert len(json.loads(out)["measured"]["layers"]) == len(json.loads(out)["rows"])
     with Image.open(tmp_path / "roofline.png") as picture:
         assert picture.size > (400, 300)
+
+
+def test_profile_names_the_slowest_five_and_how_they_ran(rawcnn_command):
+    code, out, err = rawcnn_command("profile", "cifar_resnet20", "--size", 8, "--measure", "--compile", "xla")
+    assert code == 0, err
+    assert "layers run as xla: asked for" in out and "GFLOP/s" in out and "GB/s" in out
+    rows = out[out.index("the slowest five") :].splitlines()
+    assert sum(re.search(r"\d\.\d\d +\d+% +(arithmetic|memory) +\d+%", row) is not None for row in rows) == 5
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg", "resnext"])

@@ -41,11 +41,13 @@ def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/rawcnn", *map(str, words)])
     code, out, err = rawcnn_command(*words)
     assert code == 0, err
-    figures = json.loads(out)["races"][0]["figures"]
-    assert figures["ratio"] > 0 and set(figures["peaks"]) == {"rawcnn graph", "keras default"}
-    assert all(taken > 2**20 for taken in figures["peaks"].values()) or sys.platform != "linux"
-    (record,) = results.read(tmp_path)
-    assert record["settings"]["model"] == "cifar_resnet20"
+    told = json.loads(out)
+    assert told["races"][0]["figures"]["ratio"] > 0
+    peaks = told["memory"][0]["figures"]["peaks"]
+    assert set(peaks) == {"rawcnn graph", "keras default"}
+    assert all(taken > 2**20 for taken in peaks.values()) or sys.platform != "linux"
+    record, memory = results.read(tmp_path)
+    assert record["settings"]["model"] == memory["settings"]["memory"] == "cifar_resnet20"
     assert record["command"].startswith("rawcnn benchmark cifar_resnet20") and str(tmp_path) not in record["command"]
 
 
@@ -61,6 +63,13 @@ WRONG = {
         ("benchmark", "visualize", "resnet18"),
         "no layer of 'resnet18' is raced; expected some of alexnet, vgg16",
     ),
+    "memory of nothing": (("benchmark", "memory"), "name some, as `benchmark memory resnet50`"),
+    "a precision of attacks": (
+        ("benchmark", "attacks", "--precision", "bfloat16"),
+        "`benchmark attacks` has no use for --precision; that is for `benchmark NETWORK`, `benchmark kernels`, ",
+    ),
+    "a table of networks": (("benchmark", "vgg16", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
+    "a batch of kernels": (("benchmark", "kernels", "--batch", 2), "networks, --batch and --size go with --tune"),
     "unknown network": (("benchmark", "lenet"), "there is no model 'lenet'"),
 }
 

@@ -19,7 +19,7 @@ from tests.rawcnn.conformance import TABLE, settle
 from tests.rawcnn.test_deconvolution import inside, network
 
 PLAIN = {case.name: case for case in reversed(TABLE) if not case.only_counted}  # the first of each: without options
-SEEN = [pytest.param(name, id=name, marks=[pytest.mark.slow] * case.slow) for name, case in PLAIN.items()]
+SEEN = [pytest.param(name, id=name, marks=case.marks) for name, case in PLAIN.items()]
 
 
 class Ungated(Blueprint):

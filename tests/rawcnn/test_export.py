@@ -22,9 +22,7 @@ from tests import oracles
 from tests.rawcnn import small
 from tests.rawcnn.conformance import TABLE, Case
 
-FAMILIES = [
-    pytest.param(case, id=case.id, marks=[pytest.mark.slow] * case.slow) for case in TABLE if case.representative
-]
+FAMILIES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if case.representative]
 NAMES = ("cat", "dog", "Füchsin", "2", "<e>")
 SERVED = """
 import json, sys

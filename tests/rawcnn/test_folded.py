@@ -47,6 +47,22 @@ def test_the_same_logits_and_gradients(name):
     assert np.linalg.norm(gradient - expected) < 1e-2 * length
 
 
+def test_a_wide_program_of_a_narrow_network_sees_wide_images():
+    """Attacks try again in float32 what bfloat16 does not fool: the images may not be rounded on the way."""
+    narrow = busy(rawcnn.create("cifar_resnet20", classes=10, precision="bfloat16", size=16))
+    wide = rawcnn.create("cifar_resnet20", classes=10, size=16)
+    for path, variable in narrow.variables.items():
+        wide.variables[path].assign(variable)
+    images = oracles.random((2, 16, 16, 3), low=0.0)
+    np.testing.assert_array_equal(folded(narrow, "float32")(images), folded(wide)(images))
+
+
+@pytest.mark.parametrize("make", [folded, rawcnn.program])
+def test_an_unknown_precision_is_named(make):
+    with pytest.raises(ValueError, match="precision is 'int8'; expected one of float32, bfloat16"):
+        make(small.network(), precision="int8")
+
+
 def test_every_norm_after_a_convolution_is_folded():
     network = rawcnn.create("cifar_resnet20")
     products = fold(network)

@@ -19,7 +19,7 @@ from tests import oracles
 from tests.rawcnn.conformance import TABLE, Case
 
 CASES = [
-    pytest.param(case, id=case.id, marks=[pytest.mark.xdist_group(case.id), *[pytest.mark.slow] * case.slow])
+    pytest.param(case, id=case.id, marks=[pytest.mark.xdist_group(case.id), *case.marks])
     for case in TABLE
     if not case.only_counted
 ]

@@ -75,6 +75,19 @@ def test_one_step_by_hand(network):
     oracles.close(found.images, tf.sigmoid(expected), kind="network", dtype="float32")
 
 
+def test_steps_take_no_gradient_to_filters(network, monkeypatch):
+    """Also where nothing is left out that nobody needs: eagerly."""
+    watched, original = [], tf.GradientTape.gradient
+
+    def gradient(tape, *arguments, **named):
+        watched.extend(tape.watched_variables())
+        return original(tape, *arguments, **named)
+
+    monkeypatch.setattr(tf.GradientTape, "gradient", gradient)
+    optimize(network, "conv2", 3, size=8, steps=1, compile="eager")
+    assert watched == []
+
+
 def test_minus_a_unit_goes_down(network):
     up, down = (optimize(network, sign * objectives.channel(network, "conv2", 1), **QUICK).images for sign in (1, -1))
     excited, calmed = (network.forward(x).activations["conv2"][..., 1].numpy().mean() for x in (up, down))

@@ -102,6 +102,22 @@ def test_measure_times_every_layer_and_names_its_limit():
     assert machine.attainable(1e-9) < machine.flops_per_second == machine.attainable(1e9)
 
 
+def test_layers_of_one_shape_and_other_filters_are_measured_apart(monkeypatch):
+    """VGG's C has a 1×1 convolution behind two of 3×3, of the same maps."""
+    timed = []
+    monkeypatch.setattr(measuring, "_time", lambda operation, *_: timed.append(operation.name) or 1.0)
+    monkeypatch.setattr(measuring, "machine_limits", lambda dtype: Machine(1e11, 1e10))
+    measure(rawcnn.profile("vgg_c", size=32))
+    assert {"conv3_2", "conv3_3"} <= {*timed} and "conv5_2" not in timed  # as conv5_1
+
+
+def test_bytes_are_those_of_each_tensor():
+    """In bfloat16 fully connected weights are read in float32."""
+    rows = {row["name"]: row for row in rawcnn.profile("alexnet", precision="bfloat16").rows}
+    dense = 2 * (9216 + 4096 + 4096) + 4 * 4096 * 9216
+    assert rows["fc6"]["intensity"] == pytest.approx(rows["fc6"]["flops_forward"] / dense)
+
+
 def test_machine_limits_are_plausible():
     machine = machine_limits()
     assert 1e9 < machine.flops_per_second < 1e15
@@ -113,6 +129,7 @@ REASONS = {  # layer of AlexNet, share of its limit that it reaches → why it t
     ("conv2", 0.9): "does 0.45 GFLOP",
     ("conv4", 0.3): "only 169 pixels for 663,552 weights, which take long to read and to order",
     ("fc6", 0.2): "only 1 image for 37,748,736 weights, which take long to read and to order",
+    ("conv4", 1.4): "needs fewer multiplications than the 0.22 GFLOP that are counted: Winograd's form",
     ("norm1", 0.05): "goes over its tensors more than once",
     ("norm1", 0.8): "moves 2.2 MiB",
     ("conv1/relu", 3.0): "its 2.2 MiB stay in the caches, faster than memory",

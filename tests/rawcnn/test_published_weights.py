@@ -36,6 +36,7 @@ TWINS = {
     "nasnet_mobile": APPLICATIONS.NASNetMobile,
     "nasnet_large": APPLICATIONS.NASNetLarge,
 }
+DEEPER = ("vgg19", "resnet101", "resnet152", "nasnet_large")  # than another whose tensors are named by the same rule
 
 
 def keras_network(name: str, dtype: str = "float32") -> keras.Model:
@@ -107,7 +108,7 @@ def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.deeper] * (name in DEEPER)) for name in TWINS])
 def test_keras_applications(name, tmp_path, monkeypatch):
     """max |Δ| of the logits ≤ 1e-4 of the largest, the same top five; the gradient to the image the same to 1e-3.
 
