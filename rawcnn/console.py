@@ -55,6 +55,19 @@ class Interrupts:
 interrupts = Interrupts()
 
 
+@contextmanager
+def terminated(stop: Callable[[], None]) -> Iterator[None]:
+    """Within, SIGTERM, by which clusters and containers end a program, calls `stop`; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Screen:
     """The two streams of one command."""
 

@@ -23,7 +23,7 @@ from rawcnn.evaluate import Evaluation
 from rawcnn.models import create, find
 from rawcnn.recipes import Recipe
 from rawcnn.recipes import find as find_recipe
-from rawcnn.train import Training
+from rawcnn.train import SAVE_EVERY, Training
 from rawcnn.weights import save_weights
 
 # The recipe of a model that is named none: its own paper's, and for CIFAR networks the one that needs few epochs.
@@ -56,7 +56,15 @@ class Plan:
     adversary: Adversary | None = None
 
     def training(
-        self, data: DataSet, folder: Path, *, seed: int, precision: str, compile: str, fresh: bool = False
+        self,
+        data: DataSet,
+        folder: Path,
+        *,
+        seed: int,
+        precision: str,
+        compile: str,
+        save_every: float = SAVE_EVERY,
+        fresh: bool = False,
     ) -> Training:
         """The run, standing where its newest checkpoint stood."""
         if fresh:
@@ -67,7 +75,10 @@ class Plan:
             self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
         )
         network.labels = tuple(data.labels)
-        training = Training(network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary)
+        training = Training(
+            network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary,
+            save_every=save_every,
+        )  # fmt: skip
         training.restore()
         return training
 

@@ -1,42 +1,50 @@
 """Training: the loop around the step of `rawcnn.step`.
 
-`Training` owns the variables and writes checkpoints from which a run goes on exactly: order of images, crops and
-dropout are functions of (seed, epoch, step) alone.
+`Training` owns the variables and writes checkpoints from which a run goes on exactly, from the middle of an epoch too:
+order of images, crops and dropout are functions of (seed, epoch, step) alone.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
 
 import tensorflow as tf
 
+from rawcnn.checkpoints import Checkpoints, Note, NotWritten, OtherRun
 from rawcnn.compile import choose
 from rawcnn.data import DataSet
+from rawcnn.diagnosis import broken_at
 from rawcnn.evaluate import Evaluation, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
 from rawcnn.step import Adversary, State, Tensors, step_of
 
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
+SAVE_EVERY = 600.0  # seconds between two checkpoints within an epoch
 
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on; the message says why and what is left."""
 
 
-class OtherRun(ValueError):
-    """A checkpoint was made with other settings."""
+class Stopped(Exception):
+    """The run was asked to stop: it has saved, and goes on from there when it is started again."""
 
 
-def _reason(error: tf.errors.OpError) -> str:
-    """The first line of TensorFlow's message, without its own function's name in front."""
-    return error.message.splitlines()[0].split("}} ")[-1]
+@dataclass
+class Progress:
+    """Where a run stands: `steps` of the epoch are done, with these sums of their metrics and this time."""
+
+    epoch: int = 0
+    steps: int = 0
+    loss: float = 0.0
+    accuracy: float = 0.0
+    seconds: float = 0.0
 
 
 class Training:
@@ -51,25 +59,34 @@ class Training:
         folder: Path | None = None,
         compile: str = "auto",
         adversary: Adversary | None = None,
+        save_every: float = SAVE_EVERY,
     ):
         self.network, self.recipe, self.seed, self.adversary = network, recipe, seed, adversary
         self.folder = Path(folder) if folder else None
+        self.save_every = save_every
         self.choice = choose(compile, network.devices, network.precision)
         self.state = State.begin(network, recipe)
         self.slots, self.averages = self.state.slots, self.state.averages
-        self.epoch, self.plateau = 0, Plateau()
+        self.at, self.plateau = Progress(), Plateau()
         self.history: list[dict[str, float]] = []
-        self.damaged: list[str] = []  # checkpoints that `restore` had to leave out
+        self.stopping = False
         self._data: dict[str, str] | None = None  # what the run has trained on
-        self._note = tf.Variable("", dtype=tf.string)  # the numbers above as JSON, so that one file holds all
         self._step = step_of(network, recipe, self.state, self.choice, adversary)
         self._count = counting_step(self._evaluated, network.input_size, self.choice)
-        self._manager = None
+        self._checkpoints = None
         if self.folder:
-            state = tf.train.Checkpoint(
-                variables=dict(network.variables), slots=self.slots, averages=self.averages, note=self._note
-            )
-            self._manager = tf.train.CheckpointManager(state, str(self.folder / "checkpoints"), max_to_keep=2)
+            groups = {"variables": network.variables, "slots": self.slots, "averages": self.averages}
+            self._checkpoints = Checkpoints(self.folder / "checkpoints", **groups)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.at.epoch
+
+    @property
+    def damaged(self) -> list[Path]:
+        """Checkpoints that `restore` had to leave out."""
+        return self._checkpoints.damaged if self._checkpoints else []
 
     @property
     def evaluation_variables(self) -> dict[str, tf.Variable]:
@@ -80,45 +97,48 @@ class Training:
         """Logits by the variables that are evaluated, as they are at each call."""
         return self.network.walk(self.evaluation_variables, images).logits
 
+    # Checkpoints -----------------------------------------------------------------------------------------------
+
     def restore(self) -> bool:
         """Go on from the newest checkpoint in the folder that is whole; False where there is none.
 
         ValueError if it is another run's, or all are damaged; everything then stays as it was.
         """
-        checkpoints = list(self._manager.checkpoints) if self._manager else []
-        self.damaged = []
-        for path in reversed(checkpoints):
-            try:
-                note = self._read(path)
-            except OtherRun:
-                raise
-            except Exception:  # over a damaged file TensorFlow's readers raise many kinds
-                self.damaged.append(path)
-                continue
-            self.epoch, self.history, self.plateau = note["epoch"], note["history"], Plateau(**note["plateau"])
-            self._data = note["data"]
-            return True
-        if self.damaged:
-            raise ValueError(
-                f"the checkpoints {', '.join(self.damaged)} are damaged; name another output folder, or start anew "
-                "with --fresh"
-            )
-        return False
+        note = self._checkpoints.restore(self._check_settings) if self._checkpoints else None
+        if note is None:
+            return False
+        self.at, self.history, self.plateau = Progress(**note["at"]), note["history"], Plateau(**note["plateau"])
+        self._data = note["data"]
+        return True
 
-    def _read(self, path: str) -> dict:
-        """Assign what the checkpoint holds and return its note; where anything is wrong with it, assign nothing."""
-        assert self._manager
-        note = json.loads(tf.train.load_checkpoint(path).get_tensor("note/.ATTRIBUTES/VARIABLE_VALUE").decode())
-        self._check("started with", note["settings"], self._settings)
-        owned = [v for group in (self.network.variables, self.slots, self.averages) for v in group.values()]
-        before = [v.numpy() for v in owned]  # TensorFlow assigns first and looks whether all fits then
+    def save(self) -> None:
+        """Write a checkpoint; its number counts the steps of the run. TrainingFailed, which names the last, if not."""
+        if self._checkpoints is None:
+            return
+        best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
+        note: Note = {
+            "at": asdict(self.at),
+            "settings": self._settings,
+            "data": self._data,
+            "history": self.history,
+            "plateau": asdict(replace(self.plateau, best=best)),
+        }
         try:
-            self._manager.checkpoint.restore(path).expect_partial().assert_consumed()
-        except Exception:
-            for variable, value in zip(owned, before, strict=True):
-                variable.assign(value)
-            raise
-        return note
+            self._checkpoints.save(self._number, note)
+        except NotWritten as error:
+            raise TrainingFailed(
+                f"the checkpoint {error}; {self._last_good()}. Free some space and run the same command again"
+            ) from error
+
+    @property
+    def _number(self) -> int:
+        """Steps of the run so far."""
+        an_epoch = int(self._data["training images"]) // self.recipe.batch if self._data else 0
+        return self.at.epoch * an_epoch + self.at.steps
+
+    def _last_good(self) -> str:
+        newest = self._checkpoints.newest if self._checkpoints else None
+        return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
 
     @property
     def _settings(self) -> dict[str, str]:
@@ -129,6 +149,9 @@ class Training:
         about |= {"size": network.input_size, "precision": network.precision, "seed": self.seed}
         about |= {"adversary": self.adversary} if self.adversary else {}
         return {name: repr(value) for name, value in {**about, **network.settings, **recipe}.items()}
+
+    def _check_settings(self, note: Note) -> None:
+        self._check("started with", note["settings"], self._settings)
 
     def _check(self, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
         """OtherRun where the run in the folder was made with something else."""
@@ -152,31 +175,6 @@ class Training:
             self._check("trained on", self._data, about)
         self._data = about
 
-    def save(self) -> None:
-        """Write a checkpoint: beside the old one, then renamed."""
-        if self._manager is None:
-            return
-        best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
-        note = {
-            "epoch": self.epoch,
-            "settings": self._settings,
-            "data": self._data,
-            "history": self.history,
-            "plateau": asdict(replace(self.plateau, best=best)),
-        }
-        self._note.assign(json.dumps(note))
-        try:
-            self._manager.save(checkpoint_number=self.epoch)
-        except tf.errors.OpError as error:
-            raise TrainingFailed(
-                f"the checkpoint of epoch {self.epoch} could not be written ({_reason(error)}); "
-                f"{self._last_good()}. Free some space and run the same command again"
-            ) from error
-
-    def _last_good(self) -> str:
-        newest = self._manager.latest_checkpoint if self._manager else None
-        return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
-
     def steps(self, data: DataSet) -> int:
         """Steps an epoch: whole batches only."""
         steps = data.count("train") // self.recipe.batch
@@ -187,26 +185,11 @@ class Training:
             )
         return steps
 
-    def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
-        """Train one epoch; gives each step's metrics. Raises TrainingFailed where the loss is no number."""
-        steps = self.steps(data)
-        waiting: list[tuple[int, float, Tensors]] = []
-        batches = data.batches("train", self.recipe.batch, seed=self.seed, epoch=self.epoch, drop_remainder=True)
-        for index, (images, labels) in enumerate(batches):
-            rate = learning_rate(self.recipe, self.epoch + index / steps, self.plateau.drops)
-            number = self.epoch * steps + index
-            metrics = self._step(images, labels, tf.constant([self.seed, number]), tf.constant(rate, tf.float32))
-            waiting.append((number, rate, metrics))
-            if len(waiting) == CHECK_EVERY or index == steps - 1:
-                for step, its_rate, tensors in waiting:
-                    values = {name: float(value) for name, value in tensors.items()}
-                    if not math.isfinite(values["loss"]):
-                        raise TrainingFailed(
-                            f"the loss is {values['loss']} at step {step} (epoch {self.epoch + 1}, learning rate "
-                            f"{its_rate:.4g}); {self._last_good()}. A lower --rate may help"
-                        )
-                    yield {"step": step, "rate": its_rate, **values}
-                waiting.clear()
+    def stop(self) -> None:
+        """Ask the run, from a signal's handler or another thread, to save after the step at work, and to end."""
+        self.stopping = True
+
+    # The loop --------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -217,36 +200,114 @@ class Training:
     ) -> Evaluation:
         """Train to the recipe's last epoch, evaluating and saving after each → the last evaluation.
 
-        `on_step(step of the epoch, steps, metrics)` and `on_epoch(summary)` are told how it goes.
+        `on_step(step of the epoch, steps, metrics)` and `on_epoch(summary)` are told how it goes. Within an epoch a
+        checkpoint is written every `save_every` seconds, and when `stop` was called; Stopped is raised after that.
+        TrainingFailed where numbers are no longer finite, or the disk is full.
         """
         self._take(data)
         steps = self.steps(data)
+        if self._checkpoints and not self._checkpoints.all:
+            self.save()  # a disk that takes nothing is told now, and a step that fails can be walked through again
         result = None
         while self.epoch < self.recipe.epochs:
-            start, losses, right = time.perf_counter(), 0.0, 0.0
-            for index, metrics in enumerate(self.run_epoch(data)):
-                losses, right = losses + metrics["loss"], right + metrics["accuracy"]
+            for metrics in self.run_epoch(data):
                 if on_step:
-                    on_step(index + 1, steps, metrics)
-            seconds = time.perf_counter() - start
+                    on_step(int(metrics["step"]) % steps + 1, steps, metrics)
             self._check_finite()
             result = self.evaluate(data)
-            self.epoch += 1
-            self.plateau = self.plateau.observe(1 - result.accuracy)
-            summary = {
-                "epoch": self.epoch,
-                "rate": metrics["rate"],
-                "train_loss": losses / steps,
-                "train_accuracy": right / steps,
-                "test_loss": result.loss,
-                "test_accuracy": result.accuracy,
-                "images_per_second": steps * self.recipe.batch / seconds,
-            }
-            self.history.append(summary)
+            summary = self._end_epoch(steps, result)
             self.save()
             if on_epoch:
                 on_epoch(summary)
         return result or self.evaluate(data)
+
+    def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
+        """Train the rest of an epoch; gives each step's metrics. Raises TrainingFailed where the loss is no number."""
+        steps, saved = self.steps(data), time.monotonic()
+        waiting: list[tuple[int, float, Tensors]] = []
+        start = time.perf_counter()
+        for index, images, labels in self._batches(data):
+            waiting.append((index, *self._take_step(index, steps, images, labels)))
+            due = self.stopping or time.monotonic() - saved > self.save_every
+            if due or len(waiting) == CHECK_EVERY or index == steps - 1:
+                looked = [self._looked(data, *taken) for taken in waiting]
+                waiting.clear()
+                for metrics in looked:  # one by one, so that a run that stopped between them adds up to the same
+                    self.at.loss, self.at.accuracy = (
+                        self.at.loss + metrics["loss"],
+                        self.at.accuracy + metrics["accuracy"],
+                    )
+                self.at.steps = index + 1
+                self.at.seconds += time.perf_counter() - start
+                yield from looked
+                if due:
+                    self._save_and_stop_if_asked()
+                    saved = time.monotonic()
+                start = time.perf_counter()
+
+    def _batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+        """The rest of the epoch: (step of the epoch, images, labels)."""
+        first, batch = self.at.steps, self.recipe.batch
+        rest = data.batches("train", batch, seed=self.seed, epoch=self.epoch, drop_remainder=True, first=first)
+        return ((index, *images_and_labels) for index, images_and_labels in enumerate(rest, first))
+
+    def _take_step(self, index: int, steps: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
+        """(the rate, the metrics) of a step of the epoch."""
+        rate = learning_rate(self.recipe, self.epoch + index / steps, self.plateau.drops)
+        seed = tf.constant([self.seed, self.epoch * steps + index])
+        return rate, self._step(images, labels, seed, tf.constant(rate, tf.float32))
+
+    def _looked(self, data: DataSet, index: int, rate: float, tensors: Tensors) -> dict[str, float]:
+        """The metrics of a step, which are waited for. TrainingFailed where they are not finite."""
+        values = {name: float(value) for name, value in tensors.items()}
+        step = self.epoch * self.steps(data) + index
+        for name, what in (("loss", "the loss"), ("gradient_norm", "the length of the gradient")):
+            if not math.isfinite(values[name]):
+                raise TrainingFailed(
+                    f"{what} is {values[name]} at step {step} (epoch {self.epoch + 1}, learning rate {rate:.4g})"
+                    f"{self._diagnosis(data, index)}; {self._last_good()}. A lower --rate may help"
+                )
+        return {"step": step, "rate": rate, **values}
+
+    def _diagnosis(self, data: DataSet, broken: int) -> str:
+        """Go back to the last checkpoint, take its steps again up to the broken one, and look into that."""
+        if not self._checkpoints or not self.restore():
+            return ""
+        steps = self.steps(data)
+        for index, images, labels in self._batches(data):
+            if index == broken:
+                seed = tf.constant([self.seed, self.epoch * steps + index])
+                found = broken_at(self.network, self.recipe, images, labels, seed)
+                _, metrics = self._take_step(index, steps, images, labels)
+                again = not math.isfinite(float(metrics["loss"]) + float(metrics["gradient_norm"]))
+                self.restore()
+                return (
+                    f": {found}" if again else ", but is finite when the step is taken again from the last checkpoint"
+                )
+            self._take_step(index, steps, images, labels)
+        return ""
+
+    def _end_epoch(self, steps: int, result: Evaluation) -> dict[str, float]:
+        """Count the epoch as done → its summary, the newest of the history."""
+        rate = learning_rate(self.recipe, self.epoch + (steps - 1) / steps, self.plateau.drops)
+        self.plateau = self.plateau.observe(1 - result.accuracy)
+        summary = {
+            "epoch": self.epoch + 1,
+            "rate": rate,
+            "train_loss": self.at.loss / steps,
+            "train_accuracy": self.at.accuracy / steps,
+            "test_loss": result.loss,
+            "test_accuracy": result.accuracy,
+            "images_per_second": steps * self.recipe.batch / self.at.seconds,
+        }
+        self.at = Progress(epoch=self.epoch + 1)
+        self.history.append(summary)
+        return summary
+
+    def _save_and_stop_if_asked(self) -> None:
+        self.save()
+        if self.stopping:
+            raise Stopped
 
     def _check_finite(self) -> None:
         """No checkpoint of a broken network. Its loss does not always tell: a fused ReLU may turn NaN into 0."""
@@ -259,4 +320,9 @@ class Training:
 
     def evaluate(self, data: DataSet) -> Evaluation:
         """Evaluate on the test images, with the averaged variables where the recipe keeps them."""
-        return evaluate(self.network, data, step=self._count)
+
+        def told(done: int, total: int) -> None:
+            if self.stopping:
+                self._save_and_stop_if_asked()
+
+        return evaluate(self.network, data, step=self._count, progress=told)

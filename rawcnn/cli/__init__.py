@@ -84,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        last = {"train": "epoch"} if "encoding=gradient" in words else {"train": "epoch", "attack evolve": "checkpoint"}
-        saved = next((what for verb, what in last.items() if " ".join(words).startswith(verb)), None)
-        fail(f"stopped; the same command goes on from its last {saved}" if saved else "stopped")
+        verbs = ("train",) if "encoding=gradient" in words else ("train", "attack evolve")
+        saved = " ".join(words).startswith(verbs)
+        fail("stopped; the same command goes on from its last checkpoint" if saved else "stopped")
         sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take

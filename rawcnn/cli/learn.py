@@ -30,7 +30,7 @@ from rawcnn.cli.options import (
     settings_of,
     whole_numbers,
 )
-from rawcnn.console import Screen
+from rawcnn.console import Screen, terminated
 
 
 def train(
@@ -49,6 +49,9 @@ def train(
     size: Size = None,
     option: Options = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL otherwise.")] = None,
+    save_every: Annotated[
+        float, typer.Option(help="Minutes between checkpoints within an epoch; each epoch ends with one.", min=0)
+    ] = 10.0,
     fresh: Annotated[bool, typer.Option(help="Start over where the folder holds checkpoints.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write event files.")] = True,
     compile: Compile = "auto",
@@ -56,9 +59,10 @@ def train(
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Train a model; a run that was stopped goes on from its last epoch."""
+    """Train a model; a run that was stopped goes on from its last checkpoint. SIGTERM saves one and ends the run."""
     from rawcnn.attacks import Adversary
     from rawcnn.runs import prepare, run
+    from rawcnn.train import Stopped
 
     screen = Screen(as_json)
     adversary = None
@@ -73,7 +77,9 @@ def train(
     )  # fmt: skip
     images = load_data(screen, data, plan.data_size, skip_unreadable)
     folder = output or Path("runs") / model
-    training = plan.training(images, folder, seed=seed, precision=precision, compile=compile, fresh=fresh)
+    training = plan.training(
+        images, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every, fresh=fresh
+    )
     r = training.recipe
     screen.settings(model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=seed)
     screen.settings(size=training.network.input_size, precision=precision, compile=training.choice.mode, output=folder)
@@ -81,9 +87,9 @@ def train(
         screen.settings(adversarial=adversary.epsilon, step=adversary.step, steps=adversary.steps)
     for damaged in training.damaged:
         screen.err.print(f"left out the damaged checkpoint {damaged}", markup=False)
-    if training.epoch:
-        screen.say(f"going on after epoch {training.epoch}")
-    with screen.bar(f"training {model}") as told:
+    if training.epoch or training.at.steps:
+        screen.say(f"going on after epoch {training.epoch}" + _and_steps(training.at.steps))
+    with screen.bar(f"training {model}") as told, terminated(training.stop):
 
         def on_epoch(summary: dict[str, float]) -> None:
             screen.err.print(epoch_line(model, summary), markup=False)
@@ -92,11 +98,20 @@ def train(
         def on_step(done: int, steps: int, m: dict[str, float]) -> None:
             told(done, steps, f"epoch {training.epoch + 1}  loss {m['loss']:.4f}  rate {m['rate']:.4g}")
 
-        result = run(training, images, tensorboard=tensorboard, on_step=on_step, on_epoch=on_epoch)
+        try:
+            result = run(training, images, tensorboard=tensorboard, on_step=on_step, on_epoch=on_epoch)
+        except Stopped:
+            done = f"epoch {training.epoch}" + _and_steps(training.at.steps)
+            screen.say(f"stopped as asked after {done}; the same command goes on from there")
+            return
     low, high = result.interval
     screen.say(f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images")
     screen.say(f"wrote {folder / 'weights.safetensors'} and {folder / 'history.json'}")
     screen.line({"result": result.summary(), "weights": str(folder / "weights.safetensors")})
+
+
+def _and_steps(steps: int) -> str:
+    return f" and {steps} steps" if steps else ""
 
 
 def evaluate(

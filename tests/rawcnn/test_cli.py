@@ -194,8 +194,24 @@ def test_interrupted_training_says_how_to_go_on(tmp_path):
         assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-    assert process.returncode == 130 and "goes on from its last epoch" in err and "Traceback" not in err
-    assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+    assert process.returncode == 130 and "goes on from its last checkpoint" in err and "Traceback" not in err
+    assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*/state.index"))
+
+
+def test_sigterm_saves_and_ends_well(tmp_path):
+    """As a cluster takes a machine back: exit code 0, and the same command goes on in the middle of the epoch."""
+    words = ["train", "cifar_resnet20", "--output", str(tmp_path / "run"), "--json"]
+    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate()
+    assert process.returncode == 0 and "stopped as asked after epoch" in err and "Traceback" not in err
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and json.loads(process.stdout.readline())["epoch"] >= 2
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate()
+    assert process.returncode == 0 and "going on after epoch" in err
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import rawcnn
-from rawcnn.recipes import OnPlateau
-from rawcnn.train import Training, TrainingFailed
+from rawcnn import train
+from rawcnn.augment import Augmentation
+from rawcnn.layers import dense
+from rawcnn.network import Network
+from rawcnn.recipes import Constant, OnPlateau
+from rawcnn.train import Stopped, Training, TrainingFailed
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
 
@@ -22,8 +29,8 @@ def data(digits):
     return small.part(digits, 256, 64)
 
 
-class Stopped(Exception):
-    """What a test raises to stop a run."""
+class Killed(BaseException):
+    """What a test raises where a run is to end at once."""
 
 
 @pytest.fixture(scope="module", params=[RECIPE, RMSPROP], ids=["nesterov", "rmsprop-ema-clip"])
@@ -48,11 +55,11 @@ def go_on(folder, through, data, epoch):
 def test_a_run_stopped_and_resumed_ends_bit_identical(tmp_path, data, through):
     def stop(summary):
         if summary["epoch"] == 1:
-            raise Stopped
+            raise Killed
 
     stopped = Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path)
     assert not stopped.restore()
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         stopped.fit(data, on_epoch=stop)
     go_on(tmp_path, through, data, 1)
 
@@ -60,11 +67,88 @@ def test_a_run_stopped_and_resumed_ends_bit_identical(tmp_path, data, through):
 def test_a_run_killed_in_an_epoch_repeats_that_epoch(tmp_path, data, through):
     def kill(step, steps, metrics):
         if metrics["step"] == 9:  # the second of the third epoch
-            raise Stopped
+            raise Killed
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path).fit(data, on_step=kill)
     go_on(tmp_path, through, data, 2)
+
+
+@pytest.mark.parametrize("last", [0, 5, 7, 14])
+def test_a_run_that_was_asked_to_stop_goes_on_in_the_epoch(tmp_path, data, through, last):
+    """After the first step, in the middle, after an epoch's last and near the end; twice the same step is not taken."""
+
+    def ask(step, steps, metrics):
+        taken.append(metrics["step"])
+        if metrics["step"] == last:
+            training.stop()
+
+    taken: list[int] = []
+    training = Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path, save_every=0)
+    with pytest.raises(Stopped):
+        training.fit(data, on_step=ask)
+    assert taken[-1] in (last, last + 1)
+    done = len(taken)
+    resumed = Training(small.network(seed=6), through.recipe, seed=9, folder=tmp_path)
+    assert resumed.restore() and 4 * resumed.epoch + resumed.at.steps == done
+    resumed.fit(data, on_step=ask)
+    assert taken == list(range(16))
+    assert_identical(state(resumed), state(through))
+    assert [{**h, "images_per_second": 0} for h in resumed.history] == [
+        {**h, "images_per_second": 0} for h in through.history
+    ]
+
+
+def test_a_stop_while_the_epoch_is_evaluated(tmp_path, data, through, monkeypatch):
+    training = Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path)
+    original = train.evaluate
+
+    def evaluate(*words, **settings):
+        training.stop()
+        return original(*words, **settings)
+
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    with pytest.raises(Stopped):
+        training.fit(data)
+    monkeypatch.undo()
+    resumed = Training(small.network(seed=6), through.recipe, seed=9, folder=tmp_path)
+    assert resumed.restore() and (resumed.epoch, resumed.at.steps) == (0, 4)
+    resumed.fit(data)
+    assert_identical(state(resumed), state(through))
+
+
+STAGES = ("mkdir", "write", "write_text", "rename", "rmtree")  # of a save, in their order
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_run_killed_in_a_save_has_a_whole_checkpoint(tmp_path, data, through, monkeypatch, stage, after):
+    """Between any two of the system's calls: nothing is tidied up, as nothing is after SIGKILL."""
+    owner = {"write": tf.train.Checkpoint, "rmtree": shutil}.get(stage, Path)
+    original, calls = getattr(owner, stage), []
+
+    def killed(*words, **settings):
+        if "checkpoints" not in str(words):
+            return original(*words, **settings)
+        calls.append(words)
+        last = len(calls) == 4 * (2 if stage == "rmtree" else 1)
+        if last and not after:
+            raise Killed
+        result = original(*words, **settings)
+        if last:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, stage, killed)
+    training = Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path, save_every=0)
+    with pytest.raises(Killed):
+        training.fit(data)
+    monkeypatch.undo()
+    resumed = Training(small.network(seed=6), through.recipe, seed=9, folder=tmp_path)
+    assert resumed.restore() and resumed.damaged == []
+    resumed.fit(data)
+    assert_identical(state(resumed), state(through))
+    assert not list((tmp_path / "checkpoints").glob(".*")) or stage != "rename"
 
 
 def test_a_run_can_be_made_longer(tmp_path, data):
@@ -133,40 +217,63 @@ def test_a_checkpoint_of_a_network_with_other_options(tmp_path, options, message
 
 def test_a_run_on_other_images(tmp_path, data):
     trained(tmp_path, data)
-    files = {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+    files = files_of(tmp_path)
     other = dataclasses.replace(data, labels=tuple("abcdefghij"))
     again = Training(small.network(), RECIPE, folder=tmp_path)
     assert again.restore()
     with pytest.raises(ValueError, match=r"was trained on classes 0, 1, 2, .*, not a, b, c, "):
         again.fit(other)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == files
+    assert files_of(tmp_path) == files
 
 
-def damage(folder, number):
-    (file,) = (folder / "checkpoints").glob(f"ckpt-{number}.data-*")
+def files_of(folder):
+    files = (folder / "checkpoints").rglob("*")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+
+
+def short(file):
     file.write_bytes(file.read_bytes()[:100])
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data):
+def flipped(file):
+    """One bit, in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def damage(folder, number, part="state.data-*", how=short):
+    (file,) = (folder / "checkpoints" / f"ckpt-{number}").glob(part)
+    how(file)
+
+
+@pytest.mark.parametrize(
+    "part, how",
+    [
+        ("state.data-*", short), ("state.data-*", flipped), ("state.index", short), ("state.index", Path.unlink),
+        ("note.json", short), ("note.json", Path.unlink),
+    ],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data, part, how):
     training = Training(small.network(), dataclasses.replace(RECIPE, epochs=1), folder=tmp_path)
     training.fit(data)
     good = state(training)
     longer = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), folder=tmp_path)
     longer.restore()
     longer.fit(data)
-    damage(tmp_path, 2)
+    damage(tmp_path, 8, part, how)
     again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 1
-    assert [path[-6:] for path in again.damaged] == ["ckpt-2"]
+    assert [path.name for path in again.damaged] == ["ckpt-8"]
     assert_identical(state(again), good)
 
 
 def test_only_damaged_checkpoints(tmp_path, data):
     trained(tmp_path, data)
-    damage(tmp_path, 1)
+    damage(tmp_path, 0), damage(tmp_path, 4)
     fresh = Training(small.network(), RECIPE, folder=tmp_path)
     before = state(fresh)
-    with pytest.raises(ValueError, match=r"the checkpoints .*-1 are damaged; .*--fresh"):
+    with pytest.raises(ValueError, match=r"the checkpoints .*-4, .*-0 are damaged; .*--fresh"):
         fresh.restore()
     assert fresh.epoch == 0
     assert_identical(state(fresh), before)
@@ -181,7 +288,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, 
             training.network.variables["classifier/bias"].assign(tf.fill(10, math.nan))
 
     training = Training(small.network(), RECIPE, folder=tmp_path)
-    with pytest.raises(TrainingFailed, match=r"loss is nan at step 8 \(epoch 3, .*last good checkpoint is .*-2"):
+    with pytest.raises(TrainingFailed, match=r"loss is nan at step 8 \(epoch 3, .*last good checkpoint is .*-8"):
         training.fit(data, on_epoch=poison)
     again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 2
@@ -196,7 +303,7 @@ def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
         training.network.variables["conv2/bias"].assign(tf.fill(16, math.nan))
 
     training = Training(small.network(), RECIPE, folder=tmp_path)
-    with pytest.raises(TrainingFailed, match=r"(the loss is nan|conv2/bias holds numbers that) .*checkpoint is .*-1\."):
+    with pytest.raises(TrainingFailed, match=r"(the loss is nan|conv2/bias holds numbers that) .*checkpoint is .*-4\."):
         training.fit(data, on_epoch=poison)
     again = Training(small.network(), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 1
@@ -206,20 +313,41 @@ def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
 def test_a_full_disk_names_the_last_checkpoint_and_loses_nothing(tmp_path, data, monkeypatch):
     training = trained(tmp_path, data)
     good = state(training)
-    files = {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+    files = files_of(tmp_path)
 
     def no_space(*args, **settings):
         raise tf.errors.ResourceExhaustedError(None, None, "part-00; No space left on device")
 
     longer = Training(small.network(), RECIPE, folder=tmp_path)
     longer.restore()
-    monkeypatch.setattr(longer._manager, "save", no_space)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", no_space)
     with pytest.raises(
         TrainingFailed,
-        match=r"epoch 2 could not be written .*No space left.*last good checkpoint is .*-1\. Free some space",
+        match=r"ckpt-8 could not be written .*No space left.*last good checkpoint is .*-4\. Free some space",
     ):
         longer.fit(data)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == files
+    assert files_of(tmp_path) == files
+    monkeypatch.undo()
     again = Training(small.network(), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 1
     assert_identical(state(again), good)
+
+
+def deep(net, images):
+    """Sums of sums: with a rate that is far too high they overflow within a few steps."""
+    x = dense(net, "first", images, 16)
+    return dense(net, "third", dense(net, "second", x, 16), 10)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_numbers_that_grow_beyond_all_bounds_name_step_layer_and_largest(tmp_path, data, folder):
+    """The steps since the last checkpoint are taken again, up to the one that breaks."""
+    recipe = dataclasses.replace(RECIPE, rate=1e4, weight_decay=0.0, schedule=Constant(), augmentation=Augmentation())
+    training = Training(Network("deep", deep, size=8, classes=10), recipe, folder=tmp_path if folder else None)
+    what = r"(the loss|the length of the gradient) is (nan|inf) at step \d+ "
+    with pytest.raises(TrainingFailed, match=what) as error:
+        training.fit(data)
+    layer = r"\): (first|second|third)[/\w]* .*(the largest before it is \d|not finite)"
+    assert (re.search(layer, str(error.value)) is not None) == folder, error.value
+    if folder:
+        assert all(np.isfinite(value).all() for value in state(training).values())

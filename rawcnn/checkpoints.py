@@ -1,0 +1,131 @@
+"""Checkpoints of a run: variables and a note, written beside and renamed, so that each is whole or not there at all.
+
+checkpoints/ckpt-1200/     after 1,200 steps
+    state.index, …         the variables (`tf.train.Checkpoint`, which keeps a checksum of each)
+    note.json              all else that a run is: plain numbers and words
+
+A directory is renamed in one step; before that all that is in it is forced to the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+KEPT = 2
+NAME = re.compile(r"ckpt-(\d+)")
+Note = dict[str, Any]
+
+
+class OtherRun(ValueError):
+    """A checkpoint was made with other settings."""
+
+
+class NotWritten(RuntimeError):
+    """A checkpoint could not be written; those before it are as they were."""
+
+
+class Checkpoints:
+    """The newest checkpoints of groups of variables by path, in a folder of their own."""
+
+    def __init__(self, folder: Path, **groups: Mapping[str, tf.Variable]):
+        self.folder = folder
+        self._groups = {name: dict(group) for name, group in groups.items()}
+        self._state = tf.train.Checkpoint(**self._groups)
+        self.damaged: list[Path] = []  # that `restore` had to leave out
+
+    @property
+    def all(self) -> list[Path]:
+        """Oldest first."""
+        found = [(int(m[1]), path) for path in self.folder.glob("ckpt-*") if (m := NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(found)]
+
+    @property
+    def newest(self) -> Path | None:
+        """The last that was written, whether or not it can be read."""
+        return self.all[-1] if self.all else None
+
+    def save(self, number: int, note: Note) -> Path:
+        """Write the variables as they are, and the note; of the older ones, those that are too many are deleted.
+
+        NotWritten, with the system's reason, where that fails: on a full disk above all.
+        """
+        target = self.folder / f"ckpt-{number}"
+        beside = self.folder / f".{target.name}.part"
+        try:
+            for unfinished in self.folder.glob(".ckpt-*.part"):  # of runs that were killed here
+                shutil.rmtree(unfinished, ignore_errors=True)
+            beside.mkdir(parents=True)
+            self._state.write(str(beside / "state"))
+            (beside / "note.json").write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
+            for path in (*beside.iterdir(), beside):
+                _force(path)
+            shutil.rmtree(target, ignore_errors=True)  # of the same step, before its epoch was evaluated
+            beside.rename(target)
+            _force(self.folder)
+        except (OSError, tf.errors.OpError) as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise NotWritten(f"{target} could not be written ({_reason(error)})") from error
+        for path in self.all[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+        return target
+
+    def restore(self, check: Callable[[Note], None]) -> Note | None:
+        """Assign what the newest checkpoint that is whole holds → its note; None where there is none.
+
+        `check` looks at a note before anything is assigned, and raises OtherRun. ValueError if all are damaged. In both
+        cases everything stays as it was.
+        """
+        self.damaged = []
+        for path in reversed(self.all):
+            try:
+                note = json.loads((path / "note.json").read_text(encoding="utf-8"))
+                check(note)
+                self._assign(path / "state")
+            except OtherRun:
+                raise
+            except Exception:  # over a damaged file TensorFlow's readers raise many kinds
+                self.damaged.append(path)
+                continue
+            return note
+        if self.damaged:
+            raise ValueError(
+                f"the checkpoints {', '.join(map(str, self.damaged))} are damaged; name another output folder, or "
+                "start anew with --fresh"
+            )
+        return None
+
+    def _assign(self, path: Path) -> None:
+        owned = [v for group in self._groups.values() for v in group.values()]
+        before = [v.numpy() for v in owned]  # TensorFlow assigns first and looks whether all fits then
+        try:
+            self._state.read(str(path)).expect_partial().assert_consumed()
+        except Exception:
+            for variable, value in zip(owned, before, strict=True):
+                variable.assign(value)
+            raise
+
+
+def _force(path: Path) -> None:
+    """What was written to a file or directory reaches the disk before what comes after; where a system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of the system's or TensorFlow's message, without TensorFlow's own function's name in front."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error.message).splitlines()[0].split("}} ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
