@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.decode import Item, read
+from rawcnn.data.decode import Item, read
 from rawcnn.labels import check_labels
 from rawcnn.network import Network
 

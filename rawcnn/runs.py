@@ -21,6 +21,7 @@ from rawcnn.attacks import Adversary
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Evaluation
 from rawcnn.models import create, find
+from rawcnn.network import Network
 from rawcnn.recipes import Recipe
 from rawcnn.recipes import find as find_recipe
 from rawcnn.train import SAVE_EVERY, Training
@@ -55,6 +56,15 @@ class Plan:
     options: Mapping[str, Any]
     adversary: Adversary | None = None
 
+    def network(self, data: DataSet, seed: int, precision: str) -> Network:
+        """A fresh one, for the classes of the data."""
+        size = self.size or data.size[0]
+        network = create(
+            self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
+        )
+        network.labels = tuple(data.labels)
+        return network
+
     def training(
         self,
         data: DataSet,
@@ -70,11 +80,7 @@ class Plan:
         if fresh:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        size = self.size or data.size[0]
-        network = create(
-            self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
-        )
-        network.labels = tuple(data.labels)
+        network = self.network(data, seed, precision)
         training = Training(
             network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary,
             save_every=save_every,

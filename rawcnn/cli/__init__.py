@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import attack, files, learn, look, optimized, pages, pictures, race, ship, study
+from rawcnn.cli import attack, data, files, learn, look, optimized, pages, pictures, race, ship, study
 from rawcnn.console import fail, interrupts
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
@@ -54,6 +54,7 @@ for name, picture in PICTURES.items():
     visualize.command(name)(picture)
 app.add_typer(visualize, name="visualize")
 app.add_typer(files.app, name="weights")
+app.add_typer(data.app, name="data")
 
 
 @contextmanager

@@ -56,6 +56,12 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Write event files.")] = True,
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
+    memory: Annotated[
+        float, typer.Option(help="GiB that decoded images may take; larger data are streamed.", min=0)
+    ] = 1.0,
+    profile_input: Annotated[
+        bool, typer.Option(help="Only measure whether the images come as fast as the step takes them.")
+    ] = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
@@ -75,7 +81,10 @@ def train(
         model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
         adversary=adversary,
     )  # fmt: skip
-    images = load_data(screen, data, plan.data_size, skip_unreadable)
+    images = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
+    if profile_input:
+        _profile_input(screen, plan, images, seed, precision, compile)
+        return
     folder = output or Path("runs") / model
     training = plan.training(
         images, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every, fresh=fresh
@@ -108,6 +117,19 @@ def train(
     screen.say(f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images")
     screen.say(f"wrote {folder / 'weights.safetensors'} and {folder / 'history.json'}")
     screen.line({"result": result.summary(), "weights": str(folder / "weights.safetensors")})
+
+
+def _profile_input(screen: Screen, plan, images, seed: int, precision: str, compile: str) -> None:
+    from rawcnn.pace import pace
+
+    where = "in memory" if images.splits["train"].images is not None else "streamed"
+    screen.settings(model=plan.model, data=images.name, images=where, batch=plan.recipe.batch, precision=precision)
+    with screen.bar("measuring") as told:
+        measured = pace(plan.network(images, seed, precision), plan.recipe, images, compile=compile, progress=told)
+    screen.say(measured.sentence())
+    screen.emit(
+        {"input_images_per_second": measured.input, "step_images_per_second": measured.step, "ratio": measured.ratio}
+    )
 
 
 def _and_steps(steps: int) -> str:

@@ -16,7 +16,9 @@ from rawcnn.console import Screen
 Model = Annotated[str, typer.Argument(help="A model's name: `rawcnn models` lists them.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, progress on stderr.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", min=0, max=2**31 - 1)]
-Data = Annotated[str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")]
+Data = Annotated[
+    str, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME.")
+]
 WEIGHTS = ".safetensors, .npz, Keras's .h5 or .weights.h5, PyTorch's .pth"
 Weights = Annotated[Path | None, typer.Option(help=f"A file of weights: {WEIGHTS}.")]
 Ensemble = Annotated[
@@ -138,12 +140,12 @@ def network_for(model: str, weights: Path | None, *, classes=None, size=None, se
     return network
 
 
-def load_data(screen: Screen, name: str, size: int | None, skip_unreadable: bool):
+def load_data(screen: Screen, name: str, size: int | None, skip_unreadable: bool, memory: int | None = None):
     """The data set, with a bar, and a word about files that were left out."""
     from rawcnn.data import load
 
     with screen.bar(f"reading {name}") as told:
-        data = load(name, size, skip_unreadable=skip_unreadable, progress=told)
+        data = load(name, size, skip_unreadable=skip_unreadable, memory=memory, progress=told)
     if data.skipped:
         screen.err.print(f"left out {len(data.skipped)} unreadable files, the first {data.skipped[0]}", markup=False)
     return data

@@ -103,6 +103,6 @@ def test_tfds_not_installed(monkeypatch):
 @pytest.mark.parametrize("name", ["imagenet", "", "folder:", "tfds:", "digits:8"])
 def test_unknown_names(name):
     with pytest.raises(
-        ValueError, match="expected one of digits, cifar10, mnist, fashion_mnist, folder:PATH, tfds:NAME"
+        ValueError, match="expected one of digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH, tfds:NAME"
     ):
         data.load(name)

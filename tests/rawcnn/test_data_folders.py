@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rawcnn import data, decode
+from rawcnn import data
+from rawcnn.data import decode
 from tests.rawcnn.folders import epoch_labels, make_folder, save
 
 # Folders -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from PIL import Image
 import rawcnn
 from rawcnn import data as datasets
 from rawcnn.data import DataSet, Split
-from rawcnn.decode import Item
+from rawcnn.data.decode import Item
 from rawcnn.evaluate import evaluate
 from rawcnn.layers import conv, dense, dropout, max_pool, relu
 from rawcnn.network import Network

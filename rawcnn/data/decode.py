@@ -35,21 +35,21 @@ class Item:
 
 def header(item: Item) -> tuple[int, int]:
     """Height and width, without decoding."""
-    with _open(item) as image:
+    with open_image(item) as image:
         return image.height, image.width
 
 
 def check(item: Item) -> None:
     """Decode all of an image, as cheaply as its format allows."""
-    with _open(item) as image:
+    with open_image(item) as image:
         image.draft("RGB", (1, 1))  # a JPEG at an eighth of its size
         image.load()
 
 
 def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode to uint8 [H,W,3], scaled to cover `size` and cropped in the middle; without one, as it is."""
-    with _open(item) as image:
-        rgb = _to_rgb(image)
+    with open_image(item) as image:
+        rgb = to_rgb(image)
     if size and rgb.size != size[::-1]:  # Pillow's is (width, height)
         rgb = ImageOps.fit(rgb, size[::-1], Image.Resampling.BILINEAR)  # shrinking, it averages
     return np.asarray(rgb)
@@ -103,14 +103,15 @@ def one_line(error: Exception) -> str:
     return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 
 
-def _open(item: Item) -> Image.Image:
+def open_image(item: Item) -> Image.Image:
+    """Its header is read; the pixels are not."""
     source = item.source
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
     return Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=FORMATS)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Grey of 8 or 16 bits, palettes, CMYK become RGB; what is transparent shows white. The first frame."""
     if image.mode.startswith("I"):  # 16-bit grey, of which Pillow's conversion would clip all above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,0 +1,88 @@
+"""Data that others bring: scikit-learn's digits, what Keras downloads, TensorFlow Datasets."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from rawcnn.data.decode import Item, one_line
+
+DIGITS = tuple("0123456789")
+KERAS = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "mnist": DIGITS,
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # split → images uint8 [N,H,W] or [N,H,W,3], labels
+
+
+def digits_arrays() -> Arrays:
+    """1797 handwritten digits, 8×8, levels 0 … 16 (Alpaydin & Kaynak 1998); a class's every fifth is a test.
+
+    Levels are multiplied by 15, white being 240 then, to leave room between them for resizing.
+    """
+    from sklearn.datasets import load_digits
+
+    levels, labels = load_digits(return_X_y=True)
+    images = (levels * 15).astype(np.uint8).reshape(-1, 8, 8)
+    test = np.zeros(len(labels), bool)
+    for label in range(10):
+        test[np.flatnonzero(labels == label)[4::5]] = True
+    return {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
+
+
+def keras_arrays(name: str) -> Arrays:
+    """One of KERAS. ValueError where it cannot be had."""
+    import keras
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # its progress bar
+            train, test = getattr(keras.datasets, name).load_data()
+    except Exception as error:  # Keras raises a bare Exception where it cannot download
+        raise ValueError(
+            f"{name} could not be downloaded ({one_line(error)}); go online once, or unpack its images "
+            "into folders and use folder:PATH"
+        ) from error
+    return {"train": train, "test": test}
+
+
+def tfds_items(name: str) -> tuple[list[str], list[Item]]:
+    """A set of TensorFlow Datasets with the features "image" and "label"; images stay encoded until read."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ValueError(f"tfds:{name} needs TensorFlow Datasets; pip install 'rawcnn[tfds]'") from error
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # its progress bar
+            builder = tfds.builder(name, file_format="array_record")  # the format that is read in any order
+            builder.download_and_prepare()
+    except Exception as error:  # unknown names, no network, a full disk: each its own class
+        raise ValueError(
+            f"tfds:{name} cannot be had ({one_line(error)}); check its name, the network and the disk"
+        ) from error
+    features, parts = builder.info.features, builder.info.splits
+    test = next((part for part in ("test", "validation") if part in parts), None)
+    if "train" not in parts or test is None or not {"image", "label"} <= {*features}:
+        raise ValueError(
+            f"tfds:{name} has splits {', '.join(parts)} and features {', '.join(features)}; "
+            "expected train and test (or validation), with image and label"
+        )
+    items = []
+    for split, part in (("train", "train"), ("test", test)):
+        source = builder.as_data_source(part, decoders={"image": tfds.decode.SkipDecoding()})
+        items += [
+            Item(split, f"{name}/{part}/{i}", int(source[i]["label"]), partial(_encoded, source, i))
+            for i in range(len(source))
+        ]
+    return list(features["label"].names), items
+
+
+def _encoded(source: Any, index: int) -> bytes:
+    return source[index]["image"]

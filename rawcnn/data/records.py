@@ -1,0 +1,232 @@
+"""Images packed into TFRecords: some large files instead of a million small ones, each record still read by itself.
+
+PATH/manifest.json            labels, and of each split the number of shards and images: written last
+PATH/train-00003.tfrecord     records of tf.train.Example: "image", the bytes of a file; "label"; "name"
+PATH/train-00003.npz          where they lie: offsets, lengths, labels and sizes [N,…]; names of files left out
+
+A shard is written beside and renamed, its index after it, so a packing that was stopped goes on with the next shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import overload
+from zipfile import BadZipFile
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from rawcnn.data.decode import Item, Progress, check, each, header, open_image, to_rgb
+
+SHARD = 1024  # images
+QUALITY = 95  # of JPEGs that are made smaller
+BEFORE, AFTER = 12, 4  # bytes of a record around its Example: length and its checksum; the Example's checksum
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Shelf(Sequence[Item]):
+    """The images of a split, in files: an Item each, made when it is asked for."""
+
+    split: str
+    shards: tuple[Path, ...]
+    places: np.ndarray  # int64 [N,3]: shard, offset, length
+    labels: np.ndarray  # int32 [N]
+    sizes: np.ndarray  # int32 [N,2]: height and width
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, number: int) -> Item: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Item]: ...
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        shard, offset, _ = self.places[number]
+        name = f"{self.shards[shard]}, the record at byte {offset}"
+        return Item(self.split, name, int(self.labels[number]), partial(self._image, number))
+
+    def _image(self, number: int) -> bytes:
+        shard, offset, length = (int(n) for n in self.places[number])
+        with self.shards[shard].open("rb") as file:
+            file.seek(offset)
+            example = tf.train.Example.FromString(file.read(length))
+        return example.features.feature["image"].bytes_list.value[0]
+
+
+@dataclass(frozen=True)
+class Records:
+    """A folder that `pack` wrote."""
+
+    labels: tuple[str, ...]
+    splits: dict[str, Shelf]
+    skipped: tuple[str, ...]  # names of unreadable files that were left out
+
+    @staticmethod
+    def open(root: Path) -> Records:
+        """ValueError for a folder that is none, is not finished, or lacks a part of a shard."""
+        if not (root / "manifest.json").is_file():
+            what = (
+                "has no manifest.json: its packing was stopped" if (root / "plan.json").is_file() else "has no records"
+            )
+            raise ValueError(f"{root} {what}; pack images with `rawcnn data pack FOLDER --output {root}`")
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        splits, skipped = {}, []
+        for split in SPLITS:
+            shards = [root / f"{split}-{number:05}.tfrecord" for number in range(manifest["shards"][split])]
+            indexes = [_read_index(shard) for shard in shards]
+            places = [
+                np.stack([np.full_like(x["offsets"], n), x["offsets"], x["lengths"]], 1) for n, x in enumerate(indexes)
+            ]
+            labels, sizes = (np.concatenate([x[key] for x in indexes]) for key in ("labels", "sizes"))
+            splits[split] = Shelf(split, tuple(shards), np.concatenate(places), labels, sizes)
+            skipped += [str(name) for x in indexes for name in x["skipped"]]
+        return Records(tuple(manifest["labels"]), splits, tuple(skipped))
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of all images; None where they differ."""
+        found = np.unique(np.concatenate([shelf.sizes for shelf in self.splits.values()]), axis=0)
+        return tuple(int(n) for n in found[0]) if len(found) == 1 else None  # type: ignore[return-value]
+
+
+def _read_index(shard: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(shard.with_suffix(".npz"), allow_pickle=False) as file:
+            index = dict(file)
+        present = shard.stat().st_size
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{shard} or its index cannot be read; delete both and pack again") from error
+    wanted = int(np.max(index["offsets"] + index["lengths"], initial=-AFTER)) + AFTER
+    if present != wanted:
+        raise ValueError(f"{shard} has {present:,} bytes, not {wanted:,}: delete it and its .npz, and pack again")
+    return index
+
+
+def pack(
+    labels: Sequence[str],
+    items: Sequence[Item],
+    root: Path,
+    *,
+    size: int | None = None,
+    shard: int = SHARD,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> Records:
+    """Write the images of `items` into the folder `root`, `shard` of them a file → what it then holds.
+
+    Files are copied as they are; with `size`, those whose shorter side is longer than that many pixels are shrunk to
+    it, as JPEGs. Every image is decoded once. Shards that are there are kept, so the same call goes on after a stop.
+    ValueError for an unreadable image, unless `skip_unreadable`, and for a folder that was begun with something else.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    _begin(root, {"labels": list(labels), "size": size, "shard": shard, "items": _fingerprint(items)})
+    done, counts = 0, dict.fromkeys(SPLITS, 0)
+    for split in SPLITS:
+        mine = [item for item in items if item.split == split]
+        for start in range(0, len(mine), shard):
+            target = root / f"{split}-{counts[split]:05}.tfrecord"
+            some = mine[start : start + shard]
+            if not target.with_suffix(".npz").is_file():
+                _write_shard(target, some, size, skip_unreadable, _told(progress, done, len(items)))
+            done, counts[split] = done + len(some), counts[split] + 1
+            if progress:
+                progress(done, len(items))
+    _replace(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
+    return Records.open(root)
+
+
+def _begin(root: Path, plan: dict[str, object]) -> None:
+    """Write down what is packed, or see that it is the same. ValueError otherwise."""
+    file = root / "plan.json"
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != plan:
+        raise ValueError(f"{root} was begun with other images or settings; name another folder, or delete it")
+    if not file.is_file() and any(root.iterdir()):
+        raise ValueError(f"{root} holds something else; name a new folder")
+    _replace(file, json.dumps(plan, indent=1).encode())
+
+
+def _fingerprint(items: Sequence[Item]) -> str:
+    """Of the names, labels and sizes of all files."""
+    digest = hashlib.sha256()
+    for item in items:
+        length = item.source.stat().st_size if isinstance(item.source, Path) else 0
+        digest.update(f"{item.split} {item.label} {length} ".encode() + os.fsencode(item.name) + b"\0")
+    return digest.hexdigest()
+
+
+def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bool, progress: Progress) -> None:
+    skipped: list[str] | None = [] if skip else None
+    beside, end = target.with_name(f".{target.name}.part"), 0
+    index: list[tuple[int, int, int, int, int]] = []
+    with tf.io.TFRecordWriter(str(beside)) as writer:
+        for item, (image, height, width) in each(partial(_encoded, size=size), items, skipped, progress, ahead=64):
+            example = _example(image, item)
+            writer.write(example)
+            index.append((end + BEFORE, len(example), item.label, height, width))
+            end += BEFORE + len(example) + AFTER
+    beside.replace(target)
+    table = np.array(index, np.int64).reshape(-1, 5)
+    buffer = io.BytesIO()
+    np.savez(
+        buffer, allow_pickle=False, offsets=table[:, 0], lengths=table[:, 1], labels=table[:, 2].astype(np.int32),
+        sizes=table[:, 3:].astype(np.int32), skipped=np.array(skipped or [], dtype=np.str_),
+    )  # fmt: skip
+    _replace(target.with_suffix(".npz"), buffer.getvalue())
+
+
+def _encoded(item: Item, size: int | None) -> tuple[bytes, int, int]:
+    """(the bytes of an image file, height, width); the image is decoded, so that it is known to be whole."""
+    height, width = header(item)
+    if size is None or min(height, width) <= size:
+        check(item)
+        return _bytes(item), height, width
+    with open_image(item) as image:
+        shrunk = to_rgb(image).resize(
+            (round(width * size / min(height, width)), round(height * size / min(height, width))),
+            Image.Resampling.BILINEAR,
+        )
+    buffer = io.BytesIO()
+    shrunk.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue(), shrunk.height, shrunk.width
+
+
+def _bytes(item: Item) -> bytes:
+    if isinstance(item.source, Path):
+        return item.source.read_bytes()
+    if callable(item.source):
+        return item.source()
+    buffer = io.BytesIO()
+    Image.fromarray(item.source).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _example(image: bytes, item: Item) -> bytes:
+    feature = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[item.label])),
+        "name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[os.fsencode(item.name)])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def _told(progress: Progress | None, before: int, total: int) -> Progress:
+    """Of a shard's images, as of all."""
+    return lambda done, _: progress(before + done, total) if progress else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Beside, then renamed."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(content)
+    beside.replace(path)

@@ -1,0 +1,216 @@
+"""Packed images: the same data set as their folder, whole or named, and a packing that goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from rawcnn import data
+from rawcnn.data import decode, records
+from rawcnn.data.folders import folder_items
+from rawcnn.data.records import Records, pack
+from rawcnn.runs import prepare, run
+from tests.rawcnn.folders import make_folder, save
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty images of two sizes, one of them larger; a test image each of them."""
+    root = make_folder(tmp_path / "pets", (10, 10))
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(root / "train" / "a" / "large.png")
+    return root
+
+
+def packed(folder, **settings) -> Records:
+    return pack(*folder_items(folder), folder.with_name("records"), **{"shard": 8, **settings})
+
+
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("size", [None, 6])
+def test_records_are_their_folder(folder, memory, size):
+    """The same labels, counts, and batches to the bit, also from the middle of an epoch on."""
+    kept = packed(folder)
+    assert [len(shelf.shards) for shelf in kept.splits.values()] == [3, 3]
+    ours, theirs = (
+        data.load(name, size, memory=memory) for name in (f"records:{folder.with_name('records')}", f"folder:{folder}")
+    )
+    assert (ours.labels, ours.size) == (theirs.labels, theirs.size)
+    for split in ("train", "test"):
+        assert ours.count(split) == theirs.count(split)
+        for first in (0, 2):
+            pairs = zip(*(d.batches(split, 4, seed=1, epoch=3, first=first) for d in (ours, theirs)), strict=True)
+            for (x, y), (u, v) in pairs:
+                np.testing.assert_array_equal(x, u)
+                np.testing.assert_array_equal(y, v)
+    originals = zip(ours.originals("train"), theirs.originals("train"), strict=True)
+    assert all(np.array_equal(a, b) for a, b in originals)
+
+
+def test_a_run_on_records_is_the_run_on_the_folder(folder, tmp_path):
+    """And may go on where the other stopped."""
+    packed(folder)
+    ends = {}
+    for kind, root in (("folder", folder), ("records", folder.with_name("records"))):
+        plan = prepare("cifar_resnet20", kind, "digits", epochs=1, batch=4, size=8)
+        images = data.load(f"{kind}:{root}", plan.data_size)
+        training = plan.training(images, tmp_path / kind, seed=0, precision="float32", compile="auto")
+        run(training, images, tensorboard=False)
+        ends[kind] = {path: v.numpy() for path, v in training.network.variables.items()}
+    for path, value in ends["folder"].items():
+        np.testing.assert_array_equal(value, ends["records"][path], path)
+    shutil.copytree(tmp_path / "folder", tmp_path / "longer")
+    plan = prepare("cifar_resnet20", "records", "digits", epochs=2, batch=4, size=8)
+    images = data.load(f"records:{folder.with_name('records')}", plan.data_size)
+    assert plan.training(images, tmp_path / "longer", seed=0, precision="float32", compile="auto").epoch == 1
+
+
+def test_files_are_copied_and_only_large_ones_shrunk(folder):
+    whole = packed(folder)
+    number = next(n for n, size in enumerate(whole.splits["train"].sizes) if tuple(size) == (40, 60))
+    assert whole.splits["train"][number].source() == (folder / "train" / "a" / "large.png").read_bytes()
+    shutil.rmtree(folder.with_name("records"))
+    small = packed(folder, size=20)
+    assert tuple(small.splits["train"].sizes[number]) == (20, 30)
+    with Image.open(folder / "train" / "a" / "large.png") as image:
+        expected = np.asarray(image.resize((30, 20), Image.Resampling.BILINEAR), np.float32)
+    found = decode.read(small.splits["train"][number]).astype(np.float32)
+    assert found.shape == expected.shape and np.abs(found - expected).mean() < 5  # noise as JPEG
+    assert small.size is None and whole.size is None
+
+
+def test_any_reader_of_tfrecords_reads_them(folder):
+    packed(folder)
+    files = sorted(map(str, folder.with_name("records").glob("train-*.tfrecord")))
+    described = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+    described["name"] = tf.io.FixedLenFeature([], tf.string)
+    found = [tf.io.parse_single_example(record, described) for record in tf.data.TFRecordDataset(files)]
+    assert [os.fsdecode(f["name"].numpy()) for f in found] == [
+        i.name for i in folder_items(folder)[1] if i.split == "train"
+    ]
+    assert {int(f["label"]) for f in found} == {0, 1}
+    assert tf.io.decode_image(found[0]["image"]).shape == (8, 8, 3)
+
+
+def test_a_stopped_packing_goes_on(folder, monkeypatch):
+    """Shards that are whole are not read again; half of one is nothing."""
+    whole = packed(folder)
+    root = folder.with_name("records")
+    expected = {path.name: path.read_bytes() for path in root.iterdir()}
+    for name in ("manifest.json", "train-00001.npz", "test-00002.npz", "test-00002.tfrecord"):
+        (root / name).unlink()
+    with pytest.raises(ValueError, match=r"has no manifest\.json: its packing was stopped; pack images with"):
+        Records.open(root)
+    written, told = [], []
+    original = records._write_shard
+    monkeypatch.setattr(records, "_write_shard", lambda target, *w: (written.append(target.name), original(target, *w)))
+    again = packed(folder, progress=lambda done, total: told.append((done, total)))
+    assert written == ["train-00001.tfrecord", "test-00002.tfrecord"]
+    assert {path.name: path.read_bytes() for path in root.iterdir()} == expected
+    assert told[-1] == (41, 41) and told == sorted(told) and len(again.splits["train"]) == len(whole.splits["train"])
+
+
+def test_other_images_or_settings_are_not_mixed_in(folder):
+    packed(folder)
+    with pytest.raises(ValueError, match="was begun with other images or settings; name another folder, or delete it"):
+        packed(folder, size=20)
+    save(folder / "train" / "a" / "new.png")
+    with pytest.raises(ValueError, match="was begun with other images"):
+        packed(folder)
+    with pytest.raises(ValueError, match="holds something else; name a new folder"):
+        pack(*folder_items(folder), folder)
+
+
+def test_what_is_lost_of_a_shard_is_named(folder):
+    packed(folder)
+    root = folder.with_name("records")
+    shard = root / "train-00001.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(
+        ValueError, match=r"train-00001\.tfrecord has [\d,]+ bytes, not [\d,]+: delete it and its \.npz"
+    ):
+        Records.open(root)
+    shard.with_suffix(".npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"train-00001\.tfrecord or its index cannot be read"):
+        Records.open(root)
+    with pytest.raises(ValueError, match=r"nothing has no records; pack images with `rawcnn data pack FOLDER --output"):
+        Records.open(folder / "nothing")
+
+
+def test_unreadable_files_are_left_out_by_name(folder):
+    (folder / "train" / "b" / "000.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"000\.png cannot be read as an image .*--skip-unreadable"):
+        packed(folder)
+    found = packed(folder, skip_unreadable=True)
+    assert found.skipped == (os.path.join("train", "b", "000.png"),)
+    assert data.load(f"records:{folder.with_name('records')}").skipped == found.skipped
+
+
+def test_on_the_command_line(folder, rawcnn_command, tmp_path):
+    code, out, err = rawcnn_command("data", "pack", folder, "--shard", 8, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["images"] == {"train": 21, "test": 20} and told["output"].endswith("pets-records")
+    words = ("train", "cifar_resnet20", "--data", f"records:{told['output']}", "--recipe", "digits", "--size", 8)
+    code, out, err = rawcnn_command(*words, "--batch", 4, "--epochs", 1, "--output", tmp_path / "run")
+    assert code == 0, err
+    code, _, err = rawcnn_command("data", "pack", tmp_path / "nothing")
+    assert code == 2 and "is not a folder; expected one that holds a folder of images for each class" in err
+
+
+@pytest.mark.parametrize("memory", [0, 1])
+def test_the_input_beside_the_step(folder, rawcnn_command, memory, monkeypatch):
+    from rawcnn import pace
+
+    original = pace.pace
+    monkeypatch.setattr(pace, "pace", lambda *words, **settings: original(*words, **settings, seconds=0.2))
+    words = ("train", "cifar_resnet20", "--data", f"folder:{folder}", "--recipe", "digits", "--size", 8, "--batch", 4)
+    code, out, err = rawcnn_command(*words, "--profile-input", "--memory", memory, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["ratio"] == pytest.approx(told["input_images_per_second"] / told["step_images_per_second"])
+    assert ("images=streamed" if memory == 0 else "images=in memory") in err and "the input gives" in err
+
+
+LARGE = """
+import resource, sys
+import numpy as np
+from rawcnn import data
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+images = data.load(sys.argv[1], 64, memory=0)
+for _ in images.batches("train", 16):
+    pass
+before = peak()
+for epoch in range(3):
+    for _ in images.batches("train", 16, epoch=epoch):
+        pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory in KiB")
+def test_epochs_take_constant_memory(tmp_path):
+    """600 images of 400×400, 288 MB decoded."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    for label in "ab":
+        for number in range(300):
+            file = tmp_path / "pets" / label / f"{number}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.roll(noise, number, 0)).save(file, quality=60)
+    pack(*folder_items(tmp_path / "pets"), tmp_path / "records", shard=128)
+    for name in (f"folder:{tmp_path / 'pets'}", f"records:{tmp_path / 'records'}"):
+        done = subprocess.run([sys.executable, "-c", LARGE, name], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) < 60_000, f"{name} took {int(done.stdout):,} KiB more"
