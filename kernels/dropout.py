@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kernels.cost import Cost, elementwise_cost
+from kernels.share import random_words
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
@@ -82,10 +83,7 @@ def dropout_mask(
     seed = tf.convert_to_tensor(seed)
     if not seed.shape.is_compatible_with((2,)) or not seed.dtype.is_integer:
         raise ValueError(f"dropout seed is {seed.dtype.name} {seed.shape}; expected two ints, such as (0, 1)")
-    # Words, not floats: of a word's 32 bits XLA keeps the first 23 in a float, TensorFlow's kernels the last.
-    words = tf.random.stateless_uniform(
-        shape, tf.cast(seed, tf.int32), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
+    words = random_words(shape, tf.cast(seed, tf.int32))
     return tf.where(words >= ceil(rate * 2**32), tf.constant(1 / (1 - rate), dtype), 0)
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from kernels.choice import measured, pixels_of
 from kernels.cost import Cost, elementwise_cost
+from kernels.share import Share, current
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
@@ -129,6 +130,8 @@ def batch_normalization_training(
         form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
     scale, offset = _parameters(x, scale=scale, offset=offset)[2:]
 
+    if share := current():
+        return _normalize_shared(x, scale, offset, epsilon, share)
     if form == "fused":  # returns the unbiased variance, and has no gradient through the statistics
         return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
     if form == "matmul":
@@ -138,6 +141,27 @@ def batch_normalization_training(
         variance = tf.reduce_mean(tf.square(_wide(x) - mean), axis=(0, 1, 2))
         y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
     m = _count(x)
+    return y, tf.stop_gradient(mean), tf.stop_gradient(variance * m / tf.maximum(m - 1, 1))
+
+
+def _normalize_shared(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float, share: Share):
+    """The same of a batch of which x is a part: y of x, the moments of all; forward and backward two sums over all."""
+    m = _count(x) * share.count
+
+    @tf.custom_gradient
+    def normalize(x, scale, offset):
+        (sums,) = share.total([tf.reduce_sum(_wide(x), axis=(0, 1, 2))])
+        mean = sums / m
+        (squares,) = share.total([tf.reduce_sum(tf.square(_wide(x) - mean), axis=(0, 1, 2))])
+        variance = squares / m
+        y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
+
+        def backward(gradient, *_):
+            return batch_normalization_gradient(x, gradient, scale, mean, variance, epsilon)
+
+        return (y, mean, variance), backward
+
+    y, mean, variance = normalize(x, scale, offset)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance * m / tf.maximum(m - 1, 1))
 
 
@@ -310,12 +334,18 @@ def batch_normalization_gradient(
     variance_biased: tf.Tensor,
     epsilon: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(dx [B,H,W,C], dscale [C], doffset [C]) of training, with the statistics of x itself."""
+    """(dx [B,H,W,C], dscale [C], doffset [C]) of training, with the statistics of x itself.
+
+    Where x is a part of a batch, with those of the whole: dx then is of the sum of all parts' losses, the others are
+    sums over this part.
+    """
     mean, variance, scale, _ = _parameters(x, mean, variance_biased, scale)
     inverse, m, g = tf.math.rsqrt(variance + epsilon), _count(x), _wide(gradient)
     normalized = (_wide(x) - mean) * inverse
     doffset, dscale = _channel_sums(g), _channel_sums(g * normalized)
-    dx = scale * inverse * (g - doffset / m - normalized * (dscale / m))
+    share = current()
+    means = [doffset / m, dscale / m] if share is None else share.mean([doffset / m, dscale / m])
+    dx = scale * inverse * (g - means[0] - normalized * means[1])
     return tf.cast(dx, x.dtype), dscale, doffset
 
 

@@ -17,6 +17,7 @@ from math import log, pi
 import tensorflow as tf
 
 from kernels.geometry import Pair, pad_image, pair
+from kernels.share import random_words
 from kernels.warp import affine_resample, crop_resize_transforms
 
 # Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of
@@ -163,13 +164,8 @@ def _room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
 
 
 def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
-    """`count` numbers in [0, 1 − 2⁻²⁴] for each image, float32 [B,count].
-
-    Made from 32-bit words: of a word XLA keeps the first 23 bits in a float, TensorFlow's kernels the last.
-    """
-    words = tf.random.stateless_uniform(
-        (tf.shape(images)[0], count), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-    )
+    """`count` numbers in [0, 1 − 2⁻²⁴] for each image, float32 [B,count]."""
+    words = random_words((tf.shape(images)[0], count), seed)
     return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 

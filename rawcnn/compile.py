@@ -49,15 +49,19 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
 
 def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSpec] | None = None) -> Callable:
     """`function` as `choice` says; `signature` keeps one trace for all batch sizes where XLA does not need them."""
+    function = traced_for(function, choice.mode)
     if choice.mode == "eager":
-        return _within(function, choosing_for("graph"))
+        return function
     if choice.mode == "xla":
-        return tf.function(_within(function, choosing_for("xla")), jit_compile=True, autograph=False)
-    if choice.mode == "mixed":
-        islands = partial(tf.xla.experimental.jit_scope, compile_ops=_is_island)
-        function = _within(function, islands)
-    function = _within(function, choosing_for("graph"))
+        return tf.function(function, jit_compile=True, autograph=False)
     return tf.function(function, jit_compile=False, autograph=False, input_signature=signature)
+
+
+def traced_for(function: Callable, mode: str) -> Callable:
+    """The function as it is to be traced in this mode: kernels chosen for it, in a mixed graph XLA's islands too."""
+    if mode == "mixed":
+        function = _within(function, partial(tf.xla.experimental.jit_scope, compile_ops=_is_island))
+    return _within(function, choosing_for("xla" if mode == "xla" else "graph"))
 
 
 def choosing_for(mode: str) -> Callable[[], AbstractContextManager[None]]:

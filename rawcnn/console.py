@@ -85,6 +85,10 @@ class Screen:
         """A sentence for people: on stdout, or on stderr where stdout is JSON."""
         (self.err if self.as_json else self.out).print(escape(text))
 
+    def tell(self, text: str) -> None:
+        """A sentence on stderr: what a run has to say beside its results."""
+        self.err.print(text, markup=False)
+
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: Sequence[str] = ()
     ) -> None:

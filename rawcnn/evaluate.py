@@ -90,9 +90,10 @@ def evaluate(
     batch: int = 256,
     compile: str = "auto",
     step: Callable | None = None,
+    part: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Predict every image of `split` and compare with its label.
+    """Predict every image of `split`, or of a `part` of it as `DataSet.batches` has them, and compare with its label.
 
     Images larger than the network's are cropped at the centre. `step` is a `counting_step` made before, for those who
     evaluate often.
@@ -100,10 +101,10 @@ def evaluate(
     check_classes(network, data)
     choice = choose(compile, network.devices, network.precision)
     step = step or counting_step(program(network, compile), network.input_size, choice)
-    total = data.count(split)
+    total = -(-data.count(split) // part[1])
     done, correct, correct5, loss = 0, 0, 0, 0.0
     predictions, labels = [], []
-    for images, truth in data.batches(split, batch, shuffle=False):
+    for images, truth in data.batches(split, batch, shuffle=False, part=part):
         prediction, right, right5, losses = step(images, truth)
         predictions.append(prediction.numpy())
         labels.append(truth.numpy())

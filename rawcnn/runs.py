@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 from rawcnn.attacks import Adversary
 from rawcnn.data import DataSet
+from rawcnn.distribute import Cluster
 from rawcnn.evaluate import Evaluation
 from rawcnn.models import create, find
 from rawcnn.network import Network
@@ -75,17 +77,23 @@ class Plan:
         compile: str,
         save_every: float = SAVE_EVERY,
         fresh: bool = False,
+        cluster: Cluster | None = None,
     ) -> Training:
-        """The run, standing where its newest checkpoint stood."""
-        if fresh:
+        """The run, standing where its newest checkpoint stood. ValueError where a cluster's workers see others."""
+        if fresh and (cluster is None or cluster.writes):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        network = self.network(data, seed, precision)
+        with cluster.scope() if cluster else nullcontext():
+            network = self.network(data, seed, precision)
         training = Training(
             network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary,
-            save_every=save_every,
+            save_every=save_every, cluster=cluster,
         )  # fmt: skip
+        if cluster:
+            cluster.wait()  # a writer that is to be replaced writes no more
         training.restore()
+        if cluster and not cluster.agree(training.number):
+            raise ValueError(f"the workers see different checkpoints in {folder}; name an --output that all share")
         return training
 
 
@@ -139,13 +147,15 @@ def run(
 ) -> Evaluation:
     """Train to the end and write the result beside the checkpoints."""
     folder = training.folder or Path(".")
-    events = tf.summary.create_file_writer(str(folder / "events")) if tensorboard else tf.summary.create_noop_writer()
+    wanted = tensorboard and training.writes
+    events = tf.summary.create_file_writer(str(folder / "events")) if wanted else tf.summary.create_noop_writer()
 
     def epoch_done(summary: dict[str, float]) -> None:
         with events.as_default(step=int(summary["epoch"])):
             for name, value in summary.items():
                 tf.summary.scalar(name, value)
-        _write(folder / "history.json", json.dumps(training.history, indent=1))
+        if training.writes:
+            _write(folder / "history.json", json.dumps(training.history, indent=1))
         if on_epoch:
             on_epoch(summary)
 
@@ -153,7 +163,8 @@ def run(
         result = training.fit(data, on_step=on_step, on_epoch=epoch_done)
     finally:
         events.close()
-    save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
+    if training.writes:
+        save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
     return result
 
 

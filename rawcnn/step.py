@@ -13,6 +13,7 @@ from functools import partial
 import tensorflow as tf
 
 import kernels
+from kernels.share import current
 from rawcnn.augment import augment
 from rawcnn.compile import Choice, compiled
 from rawcnn.network import Network
@@ -60,12 +61,17 @@ def direction(
 ) -> tuple[Tensors, Tensors, Tensors]:
     """What a step goes by: (gradients, clipped where the recipe says so; new batch-norm averages; metrics).
 
-    `seed` is an int tensor [2], (seed, step); images are as the data set gives them: the step augments.
+    `seed` is an int tensor [2], (seed, step); images are as the data set gives them: the step augments. Of a batch that
+    devices share (`kernels.share`), what is computed of each part is averaged over all before anything goes by it.
     """
     images = augment(images, seed, recipe.augmentation)
     if adversary:
         images = adversary(lambda x: network.walk(variables, x).logits, images, labels, seed)
     slopes, statistics, metrics = gradients(network, recipe, variables, images, labels, seed)
+    if share := current():
+        slopes, statistics, metrics = (
+            dict(zip(group, share.mean(list(group.values())), strict=True)) for group in (slopes, statistics, metrics)
+        )
     if recipe.clip is None:
         metrics["gradient_norm"] = global_norm(list(slopes.values()))
         return slopes, statistics, metrics
@@ -140,13 +146,19 @@ def update_in_place(
     variables = {path: tf.convert_to_tensor(v) for path, v in state.variables.items()}
     slopes, statistics, metrics = direction(network, recipe, variables, images, labels, seed, adversary)
     for path, value in statistics.items():
-        state.variables[path].assign(value)
+        _assign(state.variables[path], value)
     for path, slope in slopes.items():
         mine = {slot: state.slots[f"{path}/{slot}"] for slot in rule.slots}
         rule.update_in_place(state.variables[path], slope, mine, rate)
     for path, average in state.averages.items():
-        average.assign(moving_average(average, state.variables[path], recipe.average or 0.0, seed[1]))
+        value = tf.convert_to_tensor(state.variables[path])
+        _assign(average, moving_average(tf.convert_to_tensor(average), value, recipe.average or 0.0, seed[1]))
     return metrics
+
+
+def _assign(variable: tf.Variable, value: tf.Tensor) -> None:
+    """Where devices have copies of a variable, to the copy of this one, as the optimisers' kernels do."""
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
 
 
 def step_of(

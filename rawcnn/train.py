@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,6 +21,7 @@ from rawcnn.checkpoints import Checkpoints, Note, NotWritten, OtherRun
 from rawcnn.compile import choose
 from rawcnn.data import DataSet
 from rawcnn.diagnosis import broken_at
+from rawcnn.distribute import Cluster
 from rawcnn.evaluate import Evaluation, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
@@ -60,18 +63,23 @@ class Training:
         compile: str = "auto",
         adversary: Adversary | None = None,
         save_every: float = SAVE_EVERY,
+        cluster: Cluster | None = None,
     ):
+        """`cluster` are the devices that share the run; the network must have been made in its scope."""
         self.network, self.recipe, self.seed, self.adversary = network, recipe, seed, adversary
         self.folder = Path(folder) if folder else None
-        self.save_every = save_every
-        self.choice = choose(compile, network.devices, network.precision)
-        self.state = State.begin(network, recipe)
+        self.save_every, self.cluster = save_every, cluster
+        precision = network.precision
+        self.choice = cluster.choose(compile, precision) if cluster else choose(compile, network.devices, precision)
+        with cluster.scope() if cluster else nullcontext():
+            self.state = State.begin(network, recipe)
         self.slots, self.averages = self.state.slots, self.state.averages
         self.at, self.plateau = Progress(), Plateau()
         self.history: list[dict[str, float]] = []
         self.stopping = False
         self._data: dict[str, str] | None = None  # what the run has trained on
-        self._step = step_of(network, recipe, self.state, self.choice, adversary)
+        make = cluster.step_of if cluster else step_of
+        self._step = make(network, recipe, self.state, self.choice, adversary)
         self._count = counting_step(self._evaluated, network.input_size, self.choice)
         self._checkpoints = None
         if self.folder:
@@ -87,6 +95,11 @@ class Training:
     def damaged(self) -> list[Path]:
         """Checkpoints that `restore` had to leave out."""
         return self._checkpoints.damaged if self._checkpoints else []
+
+    @property
+    def writes(self) -> bool:
+        """Is it this process that writes the run's files? Of several workers one does."""
+        return self.cluster is None or self.cluster.writes
 
     @property
     def evaluation_variables(self) -> dict[str, tf.Variable]:
@@ -113,7 +126,7 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint; its number counts the steps of the run. TrainingFailed, which names the last, if not."""
-        if self._checkpoints is None:
+        if self._checkpoints is None or not self.writes:
             return
         best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
         note: Note = {
@@ -124,14 +137,14 @@ class Training:
             "plateau": asdict(replace(self.plateau, best=best)),
         }
         try:
-            self._checkpoints.save(self._number, note)
+            self._checkpoints.save(self.number, note)
         except NotWritten as error:
             raise TrainingFailed(
                 f"the checkpoint {error}; {self._last_good()}. Free some space and run the same command again"
             ) from error
 
     @property
-    def _number(self) -> int:
+    def number(self) -> int:
         """Steps of the run so far."""
         an_epoch = int(self._data["training images"]) // self.recipe.batch if self._data else 0
         return self.at.epoch * an_epoch + self.at.steps
@@ -204,6 +217,13 @@ class Training:
         checkpoint is written every `save_every` seconds, and when `stop` was called; Stopped is raised after that.
         TrainingFailed where numbers are no longer finite, or the disk is full.
         """
+        if self.cluster is None:
+            return self._fit(data, on_step, on_epoch)
+        self.cluster.check(self.recipe)
+        with self.cluster.lost_told():
+            return self._fit(data, on_step, on_epoch)
+
+    def _fit(self, data: DataSet, on_step, on_epoch) -> Evaluation:
         self._take(data)
         steps = self.steps(data)
         if self._checkpoints and not self._checkpoints.all:
@@ -228,7 +248,7 @@ class Training:
         start = time.perf_counter()
         for index, images, labels in self._batches(data):
             waiting.append((index, *self._take_step(index, steps, images, labels)))
-            due = self.stopping or time.monotonic() - saved > self.save_every
+            due = self._is_due(index, steps, saved)
             if due or len(waiting) == CHECK_EVERY or index == steps - 1:
                 looked = [self._looked(data, *taken) for taken in waiting]
                 waiting.clear()
@@ -245,10 +265,19 @@ class Training:
                     saved = time.monotonic()
                 start = time.perf_counter()
 
+    def _is_due(self, index: int, steps: int, saved: float) -> bool:
+        """Is it time to save, or to stop? Workers look after the same steps, and stop together."""
+        if self.cluster:
+            if (index + 1) % CHECK_EVERY and index != steps - 1:
+                return False
+            self.stopping = bool(self.cluster.total([self.stopping])[0])
+        return self.stopping or time.monotonic() - saved > self.save_every
+
     def _batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
         """The rest of the epoch: (step of the epoch, images, labels)."""
         first, batch = self.at.steps, self.recipe.batch
-        rest = data.batches("train", batch, seed=self.seed, epoch=self.epoch, drop_remainder=True, first=first)
+        about: dict[str, Any] = {"seed": self.seed, "epoch": self.epoch, "part": self._part}
+        rest = data.batches("train", batch, drop_remainder=True, first=first, **about)
         return ((index, *images_and_labels) for index, images_and_labels in enumerate(rest, first))
 
     def _take_step(self, index: int, steps: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
@@ -322,7 +351,13 @@ class Training:
         """Evaluate on the test images, with the averaged variables where the recipe keeps them."""
 
         def told(done: int, total: int) -> None:
-            if self.stopping:
+            if self.stopping and not self.cluster:
                 self._save_and_stop_if_asked()
 
-        return evaluate(self.network, data, step=self._count, progress=told)
+        result = evaluate(self.network, data, step=self._count, part=self._part, progress=told)
+        return self.cluster.merged(result) if self.cluster else result
+
+    @property
+    def _part(self) -> tuple[int, int]:
+        """Of each batch, what this process takes."""
+        return (self.cluster.worker, self.cluster.workers) if self.cluster else (0, 1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from kernels.share import first_image
 from rawcnn.attacks.drawing import numbers
 from rawcnn.attacks.gradient import direction, project, random_point
 from rawcnn.attacks.task import ascent, real, whole
@@ -33,7 +34,9 @@ class Adversary:
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Attacked images [B,H,W,3], by `seed` [2]: as a pure function of the variables that `model` reads."""
         labels = tf.cast(labels, tf.int32)
-        start = random_point(images.shape[1:], numbers(images, 0), seed[0], seed[1], "linf")
+        start = random_point(
+            images.shape[1:], numbers(images, first_image(tf.shape(images)[0])), seed[0], seed[1], "linf"
+        )
         x = tf.ensure_shape(tf.clip_by_value(images + self.epsilon * start, 0.0, 1.0), images.shape)
 
         def climb(k, x):

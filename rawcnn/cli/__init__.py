@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED)):
             raise
         fail(f"{usage()} (see {_verb(error)} --help)" if usage else _plainly(error))
-        sys.exit(2)
+        sys.exit(getattr(error, "exit_code", 2) if isinstance(error, RuntimeError) else 2)
 
 
 def _verb(error: Exception) -> str:

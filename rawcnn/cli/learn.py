@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,16 @@ def train(
     ] = None,
     adversarial_steps: Annotated[int | None, typer.Option(help="Its steps; 7 otherwise.", min=1)] = None,
     adversarial_step: Annotated[float | None, typer.Option(help="Their size; a quarter of epsilon otherwise.")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="Share the run: mirrored, among this machine's GPUs; multiworker, as TF_CONFIG says."),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="With mirrored, on a machine without GPUs: logical CPU devices.", min=1)
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(help="With multiworker: how often a lost worker is started again.", min=0)
+    ] = 10,
     precision: Precision = "float32",
     size: Size = None,
     option: Options = None,
@@ -67,10 +78,16 @@ def train(
 ) -> None:
     """Train a model; a run that was stopped goes on from its last checkpoint. SIGTERM saves one and ends the run."""
     from rawcnn.attacks import Adversary
+    from rawcnn.distribute import cluster_of
     from rawcnn.runs import prepare, run
+    from rawcnn.supervise import watch_over, watched
     from rawcnn.train import Stopped
 
     screen = Screen(as_json)
+    if replicas and strategy != "mirrored":
+        raise ValueError("--replicas are those of --strategy mirrored; give it too")
+    if strategy == "multiworker" and not watched():
+        raise typer.Exit(watch_over(sys.argv[1:], restarts, screen.tell))
     adversary = None
     if adversarial is not None:
         step = adversarial / 4 if adversarial_step is None else adversarial_step
@@ -81,17 +98,21 @@ def train(
         model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
         adversary=adversary,
     )  # fmt: skip
+    cluster = cluster_of(strategy, replicas) if strategy else None
     images = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
     if profile_input:
         _profile_input(screen, plan, images, seed, precision, compile)
         return
     folder = output or Path("runs") / model
     training = plan.training(
-        images, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every, fresh=fresh
-    )
+        images, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
+        fresh=fresh, cluster=cluster,
+    )  # fmt: skip
     r = training.recipe
     screen.settings(model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=seed)
     screen.settings(size=training.network.input_size, precision=precision, compile=training.choice.mode, output=folder)
+    if cluster:
+        screen.settings(strategy=strategy, devices=cluster.count, worker=f"{cluster.worker + 1} of {cluster.workers}")
     if adversary:
         screen.settings(adversarial=adversary.epsilon, step=adversary.step, steps=adversary.steps)
     for damaged in training.damaged:

@@ -46,11 +46,13 @@ class DataSet:
         shuffle: bool | None = None,
         drop_remainder: bool = False,
         first: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """One epoch of (images float32 [B,H,W,3] in [0,1], labels int32 [B]), shuffled if it is for training.
 
-        `first` batches are left out at the start, undecoded: so one goes on in the middle of an epoch. Raises
-        ValueError for an unknown split, a batch below 1, or with `drop_remainder` one larger than the split.
+        `first` batches are left out at the start, undecoded: so one goes on in the middle of an epoch. `part`, as
+        (1, 4), gives of each batch the second quarter alone: so workers share it. Raises ValueError for an unknown
+        split, a batch below 1, or with `drop_remainder` one larger than the split.
         """
         data, count = self._split(split), self.count(split)
         if batch < 1 or (drop_remainder and batch > count):
@@ -61,7 +63,7 @@ class DataSet:
 
         with tf.device("CPU:0"):
             labels = tf.constant(data.labels)
-            numbers = tf.data.Dataset.from_tensor_slices(order[first * batch :])
+            numbers = tf.data.Dataset.from_tensor_slices(_part(order[first * batch :], batch, part))
 
         def decode(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = tf.numpy_function(lambda i: read(data.items[i], self.size), [number], tf.uint8)
@@ -73,10 +75,11 @@ class DataSet:
         def scale(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return tf.cast(images, tf.float32) / self.white, labels
 
+        own = -(-batch // part[1])
         if data.images is None:
-            batches = numbers.map(decode, tf.data.AUTOTUNE).batch(batch, drop_remainder)
+            batches = numbers.map(decode, tf.data.AUTOTUNE).batch(own, drop_remainder)
         else:
-            batches = numbers.batch(batch, drop_remainder).map(gather, tf.data.AUTOTUNE)
+            batches = numbers.batch(own, drop_remainder).map(gather, tf.data.AUTOTUNE)
         return batches.map(scale, tf.data.AUTOTUNE).prefetch(2)
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -137,3 +140,10 @@ class DataSet:
         if split not in self.splits:
             raise ValueError(f'split is {split!r}; expected "train" or "test"')
         return self.splits[split]
+
+
+def _part(order: np.ndarray, batch: int, part: tuple[int, int]) -> np.ndarray:
+    """Of each batch of these numbers, part `index` of `count`."""
+    index, count = part
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    return np.concatenate([order[:0], *(np.array_split(b, count)[index] for b in batches)])

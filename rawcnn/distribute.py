@@ -1,0 +1,166 @@
+"""One training on many devices, by TensorFlow's own engine: a copy of the variables on each, a part of every batch.
+
+    mirrored       all GPUs of this machine; without one its logical CPU devices
+    multiworker    several machines, a process each; TF_CONFIG in the environment says which
+
+The step is that of one device (`rawcnn.step`), written for a part of the batch: gradients, batch-norm moments and
+metrics are summed over all parts where `kernels.share` says so, and each device then moves its own copy by the same
+numbers. So a run on many devices takes the steps of a run on one, but for the order of sums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from kernels.share import Share, shared
+from rawcnn.compile import Choice, choose, traced_for
+from rawcnn.evaluate import Evaluation
+from rawcnn.network import Network
+from rawcnn.recipes import Recipe
+from rawcnn.step import Adversary, State, Tensors, update_in_place
+
+STRATEGIES = ("mirrored", "multiworker")
+SUCH_AS = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+
+
+class WorkerLost(RuntimeError):
+    """Another worker is gone; started again, all go on from the last checkpoint."""
+
+    exit_code = 75  # of the command: EX_TEMPFAIL of sysexits.h
+
+
+class Cluster:
+    """The devices of a run.
+
+    `count` replicas share each batch; of `workers` processes this one, `worker`, has `local` of them.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy = strategy
+        self.count = strategy.num_replicas_in_sync
+        resolver = strategy.cluster_resolver
+        spec = resolver.cluster_spec().as_dict() if resolver else {}
+        self.workers = len(spec.get("worker", ())) or 1
+        self.worker = int(resolver.task_id or 0) if resolver else 0
+        self.local = self.count // self.workers
+
+    def choose(self, mode: str, precision: str) -> Choice:
+        """How the step runs: as on one device, but not by XLA as a whole. ValueError where that is asked for."""
+        if mode == "xla":
+            raise ValueError('XLA compiles for one device, and this step is shared by several; use compile="graph"')
+        choice = choose(mode, (), precision)
+        return Choice("graph", "sums over devices are none of XLA's operations") if choice.mode == "xla" else choice
+
+    @property
+    def writes(self) -> bool:
+        """Is it this process that writes checkpoints, events and results? One does."""
+        return self.worker == 0
+
+    def scope(self) -> AbstractContextManager:
+        """Within, variables that are made get a copy on each device."""
+        return self.strategy.scope()
+
+    def check(self, recipe: Recipe) -> None:
+        """ValueError unless the recipe's batch has equal parts."""
+        if recipe.batch % self.count:
+            raise ValueError(f"a batch of {recipe.batch} has no {self.count} equal parts; give another --batch")
+
+    def step_of(
+        self, network: Network, recipe: Recipe, state: State, choice: Choice, adversary: Adversary | None = None
+    ) -> Callable[..., Tensors]:
+        """The compiled step (images, labels, seed [2], rate) → metrics of the whole batch.
+
+        Images and labels are this process's part of it.
+        """
+        update = partial(update_in_place, network, recipe, state, adversary=adversary)
+
+        def replica(images, labels, seed, rate):
+            context = tf.distribute.get_replica_context()
+            total = partial(context.all_reduce, tf.distribute.ReduceOp.SUM)
+            with shared(Share(context.replica_id_in_sync_group, self.count, total)):
+                return traced_for(update, choice.mode)(images, labels, seed, rate)
+
+        def step(images, labels, seed, rate):
+            parts = [tf.split(t, self.local) for t in (images, labels)]
+            here = [self.strategy.experimental_distribute_values_from_function(partial(self._part, p)) for p in parts]
+            metrics = self.strategy.run(replica, (*here, seed, rate))
+            return {name: self.strategy.experimental_local_results(value)[0] for name, value in metrics.items()}
+
+        return tf.function(step, autograph=False, jit_compile=False)
+
+    def _part(self, parts: list[tf.Tensor], context: tf.distribute.ValueContext) -> tf.Tensor:
+        return parts[context.replica_id_in_sync_group % self.local]
+
+    def total(self, values: Sequence[float]) -> np.ndarray:
+        """The sums of numbers over all workers, float64: each comes here with its own."""
+        with self.lost_told():
+            mine = self.strategy.run(lambda: tf.constant(values, tf.float64) / self.local)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, mine, axis=None).numpy()
+
+    @contextmanager
+    def lost_told(self) -> Iterator[None]:
+        """Within, WorkerLost is raised where a collective fails."""
+        try:
+            yield
+        except LOST as error:
+            if self.workers == 1:
+                raise
+            raise WorkerLost(f"another worker is gone ({type(error).__name__}); start all again to go on") from error
+
+    def wait(self) -> None:
+        """Until all workers are here."""
+        self.total([0.0])
+
+    def agree(self, number: int) -> bool:
+        """Do all workers come with the same number?"""
+        first, second = self.total([number, number**2]) / self.workers
+        return bool(first == number and second == number**2)
+
+    def merged(self, part: Evaluation) -> Evaluation:
+        """Each worker's evaluation of its part → of all images; predictions and labels stay those of the part."""
+        sums = self.total([part.count, part.correct, part.correct5, part.loss * part.count])
+        count, correct, correct5 = (round(s) for s in sums[:3])
+        return replace(part, count=count, correct=correct, correct5=correct5, loss=float(sums[3] / count))
+
+
+def cluster_of(strategy: str, replicas: int | None = None) -> Cluster:
+    """The devices that a strategy by name finds here; `replicas` are logical CPU devices, made where there is no GPU.
+
+    Before TensorFlow has done anything. ValueError for an unknown strategy, or without a TF_CONFIG.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}")
+    if strategy == "mirrored":
+        if replicas:
+            _make_devices(replicas)
+        gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
+        return Cluster(tf.distribute.MirroredStrategy([device.name for device in gpus or cpus]))
+    _check_configuration(os.environ.get("TF_CONFIG"))
+    return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
+
+
+def _make_devices(count: int) -> None:
+    (cpu,), gpus = tf.config.list_physical_devices("CPU"), tf.config.list_physical_devices("GPU")
+    if gpus:
+        raise ValueError(f"--replicas are for a machine without GPUs; this one has {len(gpus)}, which are all taken")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+
+
+def _check_configuration(text: str | None) -> None:
+    try:
+        told = json.loads(text or "")
+        workers, task = told["cluster"]["worker"], told["task"]
+        fits = all(isinstance(w, str) and ":" in w for w in workers) and 0 <= int(task["index"]) < len(workers)
+    except (ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"--strategy multiworker needs TF_CONFIG in the environment, such as {SUCH_AS}")

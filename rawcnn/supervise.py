@@ -1,0 +1,51 @@
+"""A worker that comes back: its process is started again when it dies, or when another's death took it along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
+CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over
+PAUSE = 1.0  # seconds before it is started again: ports are to become free
+
+
+def watched() -> bool:
+    """Is this process one that is started again?"""
+    return CHILD in os.environ
+
+
+def watch_over(words: Sequence[str], restarts: int, told: Callable[[str], None]) -> int:
+    """Run `rawcnn` with these words until it ends by itself, started again at most `restarts` times → its exit code.
+
+    SIGTERM is handed on, and Ctrl-C, which the whole group gets, is left to it. Only the first time --fresh counts.
+    """
+    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *words]
+    environment = {**os.environ, CHILD: "1"}
+    stopping: list[int] = []
+    for number in range(restarts + 1):
+        with subprocess.Popen(command, env=environment) as process:
+            told(f"worker is process {process.pid}")
+
+            def hand_on(signum: int, _: object, process=process) -> None:
+                stopping.append(signum)
+                process.send_signal(signum)
+
+            before = signal.signal(signal.SIGTERM, hand_on), signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                code = process.wait()
+            finally:
+                signal.signal(signal.SIGTERM, before[0])
+                signal.signal(signal.SIGINT, before[1])
+        if code in ENDED or stopping:
+            break
+        command = [word for word in command if word != "--fresh"]
+        how = f"signal {-code}" if code < 0 else f"code {code}"
+        if number < restarts:
+            told(f"the worker ended with {how}; starting it again ({number + 1} of {restarts} times)")
+            time.sleep(PAUSE)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,196 @@
+"""Many devices: the steps of one, a part of each batch to each, one that writes, and workers that come back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+import rawcnn
+from kernels.share import Share, first_image, random_words, shared
+from rawcnn.attacks import Adversary
+from rawcnn.distribute import Cluster, cluster_of
+from rawcnn.train import Stopped, Training
+from tests import oracles
+from tests.rawcnn import small
+from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return small.part(digits, 256, 64)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The two logical devices of the tests' process."""
+    cluster = cluster_of("mirrored")
+    assert (cluster.count, cluster.local, cluster.workers, cluster.worker, cluster.writes) == (2, 2, 1, 0, True)
+    return cluster
+
+
+def training(cluster: Cluster | None, recipe=RECIPE, precision="float32", network=small.network, **settings):
+    if cluster is None:
+        return Training(network(seed=5, precision=precision), recipe, seed=9, **settings)
+    with cluster.scope():
+        net = network(seed=5, precision=precision)
+    return Training(net, recipe, seed=9, cluster=cluster, **settings)
+
+
+def losses_of(run: Training, data) -> list[float]:
+    found: list[float] = []
+    run.fit(data, on_step=lambda step, steps, metrics: found.append(metrics["loss"]))
+    return found
+
+
+ADVERSARY = Adversary(epsilon=0.1, step=0.05, steps=2)
+
+
+@pytest.mark.parametrize(
+    "recipe, settings", [(RECIPE, {}), (RMSPROP, {}), (RECIPE, {"adversary": ADVERSARY})],
+    ids=["nesterov", "rmsprop-ema-clip", "adversarial"],
+)  # fmt: skip
+def test_two_devices_take_the_steps_of_one(cluster, data, recipe, settings):
+    """Batch norm, dropout, augmentation, attacks: the loss curve to 1e-4, weights and averages with it."""
+    one, two = training(None, recipe, **settings), training(cluster, recipe, **settings)
+    expected, losses = losses_of(one, data), losses_of(two, data)
+    assert len(losses) == 16
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for path, value in state(one).items():
+        oracles.close(state(two)[path], value, "network")
+    for mine, theirs in zip(two.history, one.history, strict=True):
+        assert mine["test_accuracy"] == theirs["test_accuracy"]
+        assert mine["train_accuracy"] == pytest.approx(theirs["train_accuracy"])
+
+
+def test_bfloat16_is_shared_too(cluster, data):
+    expected, losses = (losses_of(training(c, precision="bfloat16"), data) for c in (None, cluster))
+    np.testing.assert_allclose(losses, expected, rtol=2e-2)
+    assert cluster.choose("auto", "bfloat16").mode == "mixed"
+
+
+def test_devices_hold_the_same_numbers(cluster, data):
+    run = training(cluster)
+    losses_of(run, data)
+    for path, variable in {**run.network.variables, **run.slots}.items():
+        first, second = cluster.strategy.experimental_local_results(variable)
+        assert first.device != second.device
+        np.testing.assert_array_equal(first, second, path)
+
+
+def test_a_run_goes_on_on_more_devices_and_on_fewer(cluster, data, tmp_path):
+    """The checkpoint does not know how many there were."""
+    through = training(None)
+    expected = losses_of(through, data)
+    found: list[float] = []
+    for epochs, devices in ((1, None), (3, cluster), (4, None)):
+        run = training(devices, dataclasses.replace(RECIPE, epochs=4), folder=tmp_path)
+        run.restore()
+
+        def stop(step, steps, metrics, run=run, epochs=epochs):
+            found.append(metrics["loss"])
+
+        def ended(summary, run=run, epochs=epochs):
+            if summary["epoch"] == epochs < 4:
+                raise Stopped
+
+        with suppress(Stopped):
+            run.fit(data, on_step=stop, on_epoch=ended)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_stop_is_of_all(cluster, data, tmp_path):
+    """At the end of a look: after the fourth step, an epoch's last."""
+    run = training(cluster, folder=tmp_path)
+    with pytest.raises(Stopped):
+        run.fit(data, on_step=lambda *_: run.stop())
+    assert run.at.steps == 4 or run.epoch == 1
+    again = training(cluster, folder=tmp_path)
+    assert again.restore()
+    assert_identical(state(again), state(run))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_parts_are_the_whole(digits, count):
+    """Of each batch its rows in order, one after the other; of the last, short one too."""
+    for drop in (True, False):
+        settings = {"seed": 3, "epoch": 1, "drop_remainder": drop, "first": 2}
+        whole = list(digits.batches("train", 64, **settings))
+        parts = [list(digits.batches("train", 64, part=(k, count), **settings)) for k in range(count)]
+        assert {len(p) for p in parts} == {len(whole)}
+        for number, (images, labels) in enumerate(whole):
+            np.testing.assert_array_equal(np.concatenate([p[number][0] for p in parts]), images)
+            np.testing.assert_array_equal(np.concatenate([p[number][1] for p in parts]), labels)
+
+
+def share(index: int, count: int = 2) -> Share:
+    return Share(index, count, lambda tensors: [count * t for t in tensors])
+
+
+def test_words_of_parts_are_those_of_the_whole():
+    whole = random_words((6, 5), tf.constant([1, 2])).numpy()
+    for index in range(3):
+        with shared(share(index, 3)):
+            np.testing.assert_array_equal(random_words((2, 5), tf.constant([1, 2])), whole[2 * index : 2 * index + 2])
+            assert int(first_image(2)) == 2 * index
+    assert first_image(2) == 0
+
+
+def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
+    """Where all parts are alike, sums over them are multiples: moments, y and gradients must not change."""
+    x, scale, offset = oracles.random((4, 3, 3, 5), 1), oracles.random((5,), 2), oracles.random((5,), 3)
+    upstream = oracles.random((4, 3, 3, 5), 4)
+
+    def normalized(x, scale, offset):
+        return kernels.batch_normalization_training(x, scale, offset, 1e-3, "explicit")[0]
+
+    expected = oracles.tape_gradient(normalized, [x, scale, offset], upstream)
+    y, mean, variance = kernels.batch_normalization_training(x, scale, offset, 1e-3, "explicit")
+    with shared(share(1)):
+        found = oracles.tape_gradient(normalized, [x, scale, offset], upstream)
+        again = kernels.batch_normalization_training(x, scale, offset, 1e-3)
+    for a, b in zip((*found, *again[:2]), (*expected, y, mean), strict=True):
+        oracles.close(a, b, "gradient", dtype="float32")
+    oracles.close(again[2] * (71 / 72), variance * (35 / 36), "gradient", dtype="float32")  # unbiased, of twice as many
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, "", "{", "[]", '{"cluster": {"worker": ["localhost:1"]}}',
+     '{"cluster": {"worker": ["localhost"]}, "task": {"index": 0}}',
+     '{"cluster": {"worker": ["localhost:1"]}, "task": {"index": 1}}'],
+)  # fmt: skip
+def test_a_configuration_that_says_nothing(monkeypatch, told):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if told is not None:
+        monkeypatch.setenv("TF_CONFIG", told)
+    with pytest.raises(ValueError, match="needs TF_CONFIG in the environment, such as"):
+        cluster_of("multiworker")
+
+
+def test_what_cannot_be_shared(cluster, data):
+    with pytest.raises(ValueError, match="strategy is 'parameter'; expected one of mirrored, multiworker"):
+        cluster_of("parameter")
+    with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use compile="graph"'):
+        training(cluster, compile="xla")
+    with pytest.raises(ValueError, match="a batch of 63 has no 2 equal parts; give another --batch"):
+        training(cluster, dataclasses.replace(RECIPE, batch=63)).fit(data)
+
+
+def test_on_the_command_line(rawcnn_command, tmp_path):
+    """The digits by two devices, and by one."""
+    ends = []
+    for number, words in enumerate((("--strategy", "mirrored"), ())):
+        code, out, err = rawcnn_command(
+            "train", "cifar_resnet20", "--epochs", 1, "--output", tmp_path / str(number), "--json", *words
+        )
+        assert code == 0, err
+        assert ("devices=2" in err) == bool(words)
+        ends.append(json.loads(out.splitlines()[0]))
+    assert ends[0]["train_loss"] == pytest.approx(ends[1]["train_loss"], rel=1e-3)
+    assert rawcnn.weights.describe(tmp_path / "0" / "weights.safetensors")["network"] == "cifar_resnet20"
