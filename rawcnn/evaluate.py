@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -14,6 +14,7 @@ from rawcnn.augment import center_crop
 from rawcnn.compile import Choice, choose, compiled
 from rawcnn.data import DataSet
 from rawcnn.folded import program
+from rawcnn.journal import Journal, Row
 from rawcnn.network import Network
 
 Progress = Callable[[int, int], None]
@@ -91,28 +92,38 @@ def evaluate(
     compile: str = "auto",
     step: Callable | None = None,
     part: tuple[int, int] = (0, 1),
+    journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Predict every image of `split`, or of a `part` of it as `DataSet.batches` has them, and compare with its label.
 
     Images larger than the network's are cropped at the centre. `step` is a `counting_step` made before, for those who
-    evaluate often.
+    evaluate often. To a `journal` each batch is added; what it has already is not done again.
     """
     check_classes(network, data)
     choice = choose(compile, network.devices, network.precision)
     step = step or counting_step(program(network, compile), network.input_size, choice)
     total = -(-data.count(split) // part[1])
-    done, correct, correct5, loss = 0, 0, 0, 0.0
-    predictions, labels = [], []
-    for images, truth in data.batches(split, batch, shuffle=False, part=part):
-        prediction, right, right5, losses = step(images, truth)
-        predictions.append(prediction.numpy())
-        labels.append(truth.numpy())
-        correct, correct5 = correct + int(right), correct5 + int(right5)
-        loss, done = loss + float(losses), done + len(truth)
+    rows: list[Row] = list(journal.rows) if journal else []
+    for images, truth in data.batches(split, batch, shuffle=False, first=len(rows), part=part):
+        predictions, right, right5, losses = step(images, truth)
+        counts = {"right": int(right), "right5": int(right5), "loss": float(losses)}
+        rows.append({"predictions": predictions.numpy().tolist(), "labels": truth.numpy().tolist(), **counts})
+        if journal:
+            journal.add(rows[-1])
         if progress:
-            progress(done, total)
-    return Evaluation(done, correct, correct5, loss / done, np.concatenate(predictions), np.concatenate(labels))
+            progress(min(len(rows) * batch, total), total)
+    return joined(rows)
+
+
+def joined(rows: Sequence[Row]) -> Evaluation:
+    """The evaluation of which these are the batches: predictions, labels, right, right5, loss (a sum)."""
+    predictions, labels = (np.array([n for r in rows for n in r[key]], np.int32) for key in ("predictions", "labels"))
+    right, right5 = (sum(r[key] for r in rows) for key in ("right", "right5"))
+    loss = 0.0
+    for row in rows:
+        loss += row["loss"]
+    return Evaluation(len(labels), right, right5, loss / len(labels), predictions, labels)
 
 
 def check_classes(network: Network, data: DataSet) -> None:

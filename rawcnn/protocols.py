@@ -28,7 +28,8 @@ from PIL import Image, ImageOps
 import kernels
 from rawcnn.compile import choose, compiled
 from rawcnn.data import DataSet
-from rawcnn.evaluate import Evaluation, Progress, check_classes, ranks
+from rawcnn.evaluate import Evaluation, Progress, check_classes, joined, ranks
+from rawcnn.journal import Journal
 from rawcnn.network import Network, Pass
 
 # Views: an image uint8 [H,W,3], the network's size, scales → arrays uint8 [h,w,3] ------------------------------
@@ -252,12 +253,14 @@ def evaluate_views(
     scales: Sequence[int] | None = None,
     batch: int = 256,
     compile: str = "auto",
+    journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Errors of a network, or of an ensemble: softmax averaged over views and networks. The loss is −log of that mean.
 
-    Each member cuts views of its own size. Raises ValueError for an unknown protocol, scales that do not fit, and
-    networks whose classes are not those of the data set or of each other.
+    Each member cuts views of its own size. To a `journal` each image is added; what it has already is not done again.
+    Raises ValueError for an unknown protocol, scales that do not fit, and networks whose classes are not those of the
+    data set or of each other.
     """
     if not networks:
         raise ValueError("there is no network to evaluate; expected one or more")
@@ -266,17 +269,17 @@ def evaluate_views(
         scales_for(network, protocol, scales)
     if len({network.labels for network in networks if network.labels}) > 1:
         raise ValueError("the networks name their classes differently, or in another order; expected one list of names")
-    total = data.count(split)
-    labels = data.splits[split].labels
+    total, rows = data.count(split), list(journal.rows) if journal else []
+    rest = data.only(split, range(len(rows), total)) if rows else data
     look = partial(log_probabilities, protocol=protocol, scales=scales, batch=batch, compile=compile)
-    members = [look(network, data, split) for network in networks]
-    predictions, places, loss = [], [], 0.0
-    for done, (label, *answers) in enumerate(zip(labels, *members, strict=True), start=1):
+    members = [look(network, rest, split) for network in networks]
+    for label, *answers in zip(rest.splits[split].labels, *members, strict=True):
         answer = _log_mean(answers)  # [classes]
-        predictions.append(np.argmax(answer))
-        places.append(int(ranks(answer[None], label[None])[0]))
-        loss -= float(answer[label])
+        place = int(ranks(answer[None], label[None])[0])
+        counts = {"right": int(place < 1), "right5": int(place < 5), "loss": -float(answer[label])}
+        rows.append({"predictions": [int(np.argmax(answer))], "labels": [int(label)], **counts})
+        if journal:
+            journal.add(rows[-1])
         if progress:
-            progress(done, total)
-    correct, correct5 = (sum(place < n for place in places) for n in (1, 5))
-    return Evaluation(total, correct, correct5, loss / total, np.array(predictions, np.int32), labels)
+            progress(len(rows), total)
+    return joined(rows)

@@ -67,6 +67,24 @@ class AttackResult:
         return summarize(self.columns())
 
 
+TYPES = {
+    **dict.fromkeys(("label", "prediction_before", "prediction", "iterations", "queries"), np.int32),
+    **dict.fromkeys(("confidence_before", "confidence"), np.float32),
+    **dict.fromkeys(("success", "already_wrong", "attempted"), np.bool_),
+    **dict.fromkeys(("l2", "linf"), np.float64),
+}
+
+
+def plain(columns: Columns) -> dict[str, list]:
+    """A table of `AttackResult.columns` for JSON, which keeps every digit."""
+    return {name: values.tolist() for name, values in columns.items()}
+
+
+def columns_from(plain: Mapping[str, list]) -> dict[str, np.ndarray]:
+    """What `plain` was made of."""
+    return {name: np.array(values, TYPES[name]) for name, values in plain.items()}
+
+
 def summarize(columns: Columns) -> dict[str, object]:
     """Plain numbers from a table of `AttackResult.columns`, of one batch or of many joined.
 

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from rawcnn.attacks.sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.task import distance
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Progress
+from rawcnn.journal import Journal, digest_of
 from rawcnn.network import Network
 
 PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
@@ -114,12 +116,14 @@ def study(
     batch: int = 128,
     seed: int = 0,
     compile: str = "auto",
+    journal: Path | None = None,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Study:
     """Attack `count` test images, or all, at each ε. `settings` are keywords of the attack, or of what it makes before.
 
-    ValueError for an unknown attack or setting, with those that there are.
+    What each batch gives is added to the file `journal`, from which the same call goes on. ValueError for an unknown
+    attack or setting, with those that there are.
     """
     given = checked(name, settings or {}, target)
     kind = find(name, given)
@@ -137,7 +141,11 @@ def study(
     elif name == "substitute":
         data, given, made = _substitute(network, data, seed, compile, given, halves(0))
     given |= common
+    told = {"target": target, "batch": batch, "compile": compile, **own, **({"made": made.settings} if made else {})}
     over: dict[str, Any] = {"limit": count, "sample_seed": seed, "batch": batch, "progress": halves(again)}
+    if journal:
+        about = {"attack": name, "network": digest_of(network), "data": data.digest("test"), "epsilons": epsilons}
+        over["journal"] = Journal(journal, {**about, "seed": seed, "count": count, **told}, replace=True)
     shown = examples_of(network, data, target=target, sample_seed=seed)
     if name in ("smallest", "deepfool"):
         norm = "l2" if kind.unit == LENGTH else "linf"
@@ -149,7 +157,6 @@ def study(
         largest = max(epsilons)
         here = {key: value(largest) if callable(value) else value for key, value in given.items()}
         examples = kind.attack(network, *shown, epsilon=largest, **here)
-    told = {"target": target, "batch": batch, "compile": compile, **own, **({"made": made.settings} if made else {})}
     return Study(name, kind.unit, rows, examples, told, made)
 
 

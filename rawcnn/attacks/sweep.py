@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.attacks.result import AttackResult, Columns, summarize
+from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
 from rawcnn.attacks.task import Model, logits_of, run
 from rawcnn.augment import center_crop
 from rawcnn.data import DataSet
 from rawcnn.evaluate import Progress
+from rawcnn.journal import Journal
 
 Attack = Callable[..., AttackResult]
 
@@ -52,6 +53,7 @@ def sweep(
     limit: int | None = None,
     sample_seed: int = 0,
     batch: int = 128,
+    journal: Journal | None = None,
     progress: Progress | None = None,
     **settings,
 ) -> list[dict]:
@@ -59,11 +61,13 @@ def sweep(
 
     With `limit`, only that many of its images, drawn from all of them by `sample_seed`: data sets lie class by class.
     Images pass in batches and are not kept. Settings, `progress` and the random starts are as those of
-    `accuracy_against_epsilon`: the batch size changes none. Images larger than the network's are cropped.
+    `accuracy_against_epsilon`: the batch size changes none. Images larger than the network's are cropped. To a
+    `journal` the table of each batch and ε is added; what it has already is not done again.
     """
     total = _total(data, split, limit)
-    batches = _batches(network, data, split, batch, total, sample_seed)
-    return _over(attack, network, batches, epsilons, total, progress, settings)
+    first = len(journal.rows) // max(len(epsilons), 1) if journal else 0
+    batches = _batches(network, data, split, batch, total, sample_seed, first)
+    return _over(attack, network, batches, epsilons, total, progress, settings, journal)
 
 
 def columns_of(
@@ -76,13 +80,14 @@ def columns_of(
     limit: int | None = None,
     sample_seed: int = 0,
     batch: int = 128,
+    journal: Journal | None = None,
     progress: Progress | None = None,
     **settings,
 ) -> Columns:
     """Attack a split once, by an attack that needs no ε: its `AttackResult.columns`, joined. The rest as `sweep`."""
     total = _total(data, split, limit)
-    batches = _batches(network, data, split, batch, total, sample_seed)
-    (columns,) = _tables(attack, network, batches, [None], total, progress, settings)
+    batches = _batches(network, data, split, batch, total, sample_seed, len(journal.rows) if journal else 0)
+    (columns,) = _tables(attack, network, batches, [None], total, progress, settings, journal)
     return columns
 
 
@@ -111,10 +116,11 @@ def _total(data: DataSet, split: str, limit: int | None) -> int:
     return total
 
 
-def _batches(network, data, split, batch, total, seed):
-    """`total` images of a split in batches: all in their order, or some drawn from all."""
-    some = total < data.count(split)
-    for images, labels in data.batches(split, batch, seed=seed, shuffle=some).take(-(-total // batch)):
+def _batches(network, data, split, batch, total, seed, first=0):
+    """`total` images of a split in batches but the `first` of these: all in their order, or some drawn from all."""
+    some, count = total < data.count(split), -(-total // batch) - first
+    total -= first * batch
+    for images, labels in data.batches(split, batch, seed=seed, shuffle=some, first=first).take(count):
         keep = min(batch, total)
         total -= keep
         size = getattr(network, "input_size", None)
@@ -123,28 +129,36 @@ def _batches(network, data, split, batch, total, seed):
         yield images[:keep].numpy(), labels[:keep].numpy()
 
 
-def _over(attack, network, batches, epsilons, total, progress, settings) -> list[dict]:
+def _over(attack, network, batches, epsilons, total, progress, settings, journal=None) -> list[dict]:
     """The rows of `sweep`."""
     if len(epsilons) == 0:
         raise ValueError("there are no epsilons; expected one or more, such as [0, 2/255, 4/255]")
-    tables = _tables(attack, network, batches, epsilons, total, progress, settings)
+    tables = _tables(attack, network, batches, epsilons, total, progress, settings, journal)
     return [{"epsilon": float(e), **summarize(table)} for e, table in zip(epsilons, tables, strict=True)]
 
 
-def _tables(attack, network, batches, epsilons, total, progress, settings) -> list[Columns]:
-    """For every ε, which is not given where it is None, the joined columns of all batches: each is decoded once."""
+def _tables(attack, network, batches, epsilons, total, progress, settings, journal=None) -> list[Columns]:
+    """For every ε, which is not given where it is None, the joined columns of all batches: each is decoded once.
+
+    The rows of a journal are batch by batch, and within one ε by ε; `batches` begin with the first that lacks some.
+    """
     counts_images = "first" in inspect.signature(attack).parameters  # the attack draws by the number of the image
-    tables: list[list[Columns]] = [[] for _ in epsilons]
-    done = 0
-    for images, labels in batches:
+    known: list[Columns] = [columns_from(row) for row in journal.rows] if journal else []
+    tables: list[list[Columns]] = [known[number :: len(epsilons)] for number in range(len(epsilons))]
+    before = len(known) // len(epsilons)  # batches
+    done = sum(len(columns["label"]) for columns in tables[-1][:before])  # images
+    for index, (images, labels) in enumerate(batches, before):
         for number, epsilon in enumerate(epsilons):
+            if len(tables[number]) > index:
+                continue
             here = {name: value(epsilon) if callable(value) else value for name, value in settings.items()}
             if counts_images:
                 here["first"] = done
             if epsilon is not None:
                 here["epsilon"] = epsilon
-            result = attack(network, images, labels, **here)
-            tables[number].append(result.columns())
+            tables[number].append(attack(network, images, labels, **here).columns())
+            if journal:
+                journal.add(plain(tables[number][-1]))
             if progress:
                 progress(done * len(epsilons) + len(images) * (number + 1), total * len(epsilons))
         done += len(images)

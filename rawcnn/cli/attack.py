@@ -81,7 +81,7 @@ def attack(
     with screen.bar("attacking") as told:
         found = study(
             name, network, images, epsilons, target=target, count=count, batch=batch, seed=seed, compile=compile,
-            progress=told, settings=settings,
+            journal=output / "outcomes.jsonl", progress=told, settings=settings,
         )  # fmt: skip
     record = {
         "attack": name,

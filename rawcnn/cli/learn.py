@@ -30,6 +30,7 @@ from rawcnn.cli.options import (
     network_for,
     settings_of,
     whole_numbers,
+    writable,
 )
 from rawcnn.console import Screen, terminated
 
@@ -167,6 +168,10 @@ def evaluate(
     scales: Annotated[str | None, typer.Option(help="Shorter sides, as 256,384; the paper's otherwise.")] = None,
     batch: Batch = 256,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A file for predictions, batch by batch; the same command goes on there."),
+    ] = None,
     size: Size = None,
     classes: Classes = None,
     option: Options = None,
@@ -178,9 +183,11 @@ def evaluate(
 ) -> None:
     """Top-1 and top-5 error of a network, or of an ensemble, on a data set."""
     from rawcnn.evaluate import evaluate as evaluate_network
+    from rawcnn.journal import Journal, digest_of
     from rawcnn.protocols import evaluate_views, scales_for
 
     screen = Screen(as_json)
+    writable(output)
     build = partial(network_for, model, classes=classes, size=size, seed=seed, precision=precision, options=option)
     networks = [build(file) for file in weights] if weights else [build(None)]
     first, sides = networks[0], whole_numbers("--scales", scales)
@@ -190,12 +197,20 @@ def evaluate(
     screen.settings(size=first.input_size, classes=first.classes, precision=precision, compile=compile)
     screen.settings(protocol=protocol, scales=shown or None)
     images = load_data(screen, data, first.input_size, skip_unreadable)
+    journal = None
+    if output:
+        about = {"networks": [digest_of(n) for n in networks], "data": images.digest(split), "split": split}
+        journal = Journal(output, {**about, "protocol": protocol, "scales": shown, "batch": batch, "compile": compile})
+        if journal.rows:
+            screen.say(f"going on after {sum(len(row['labels']) for row in journal.rows)} images of {output}")
     with screen.bar("evaluating") as told:
         if protocol == "whole" and len(networks) == 1:
-            result = evaluate_network(first, images, split, batch=batch, compile=compile, progress=told)
+            result = evaluate_network(
+                first, images, split, batch=batch, compile=compile, journal=journal, progress=told
+            )
         else:
             look = partial(evaluate_views, protocol=protocol, scales=sides, batch=batch, compile=compile)
-            result = look(networks, images, split, progress=told)
+            result = look(networks, images, split, journal=journal, progress=told)
     screen.say(result.sentence())
     screen.emit({"protocol": protocol, "networks": len(networks), **result.summary()})
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -130,6 +132,19 @@ class DataSet:
         if data.images is not None and not data.items:
             return iter(data.images.numpy())
         return (image for _, image in each(read, data.items, ahead=16))
+
+    def digest(self, split: str) -> str:
+        """Of what can be known without decoding: labels, size, files' names, lengths and times, or else the pixels."""
+        data = self._split(split)
+        digest = hashlib.sha256(repr((self.labels, self.size, self.white)).encode() + data.labels.tobytes())
+        for item in data.items:
+            digest.update(item.name.encode(errors="surrogateescape"))
+            if isinstance(item.source, Path):
+                told = item.source.stat()
+                digest.update(f"{told.st_size} {told.st_mtime_ns}".encode())
+        if not data.items and data.images is not None:
+            digest.update(data.images.numpy().tobytes())
+        return digest.hexdigest()
 
     def is_uniform(self, split: str) -> bool:
         """Have the originals one size, as far as is known without opening files?"""

@@ -47,7 +47,7 @@ def test_every_attack_writes_its_files(rawcnn_command, digits_weights, levels_we
     assert rows[1]["accuracy_after"] <= rows[0]["accuracy_after"] == rows[0]["accuracy_before"]
     assert json.loads((tmp_path / "out" / "attack.json").read_text()) == record
     made = {"patch": {"patch.png"}, "substitute": {"substitute.safetensors"}}.get(name, set())
-    files = {"attack.json", "curve.png", "examples.npz", "examples.png"} | made
+    files = {"attack.json", "curve.png", "examples.npz", "examples.png", "outcomes.jsonl"} | made
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
     with np.load(tmp_path / "out" / "examples.npz") as arrays:
         assert arrays["images"].shape == arrays["originals"].shape == (8, 8, 8, 3)

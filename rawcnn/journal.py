@@ -1,0 +1,67 @@
+"""Results that come one by one, each in a file as soon as it is there: who is stopped goes on after the last.
+
+A line of JSON each; the first says what they are results of. A line that was cut short by a kill is no result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rawcnn.network import Network
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """The rows of a file, and those that are added. `about` are the settings of what is done: they must be the same."""
+
+    def __init__(self, path: Path, about: Mapping[str, object], *, replace: bool = False):
+        """ValueError where the file has results of something else; with `replace` they are left behind."""
+        self.path = path
+        lines, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
+        same = bool(lines) and _same(lines[0], head)
+        if lines and not same and not replace:
+            raise ValueError(f"{path} holds results of something else; name another file, or delete it")
+        self.rows: list[Row] = [json.loads(line) for line in lines[1:]] if same else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_text("".join(f"{line}\n" for line in (lines if same else [head])), encoding="utf-8")
+        beside.replace(path)
+
+    def add(self, row: Row) -> None:
+        """Append, and see that the system has it."""
+        self.rows.append(row)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Those that end with a line's end; of a file that is none of ours the first is no JSON."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        return ["not ours"]
+    *lines, cut = text.split("\n")
+    return lines or ([cut] if cut else [])
+
+
+def _same(line: str, head: str) -> bool:
+    try:
+        return json.loads(line) == json.loads(head)
+    except ValueError:
+        return False
+
+
+def digest_of(network: Network) -> str:
+    """Of its variables' values and its settings: another network has another."""
+    digest = hashlib.sha256(repr((network.name, network.precision, dict(network.settings))).encode())
+    for path, variable in network.variables.items():
+        digest.update(path.encode())
+        digest.update(variable.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,156 @@
+"""Long evaluations and attacks that were stopped: they go on after the last batch, and end as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from functools import wraps
+
+import numpy as np
+import pytest
+
+import rawcnn
+from rawcnn.attacks.study import KINDS, study
+from rawcnn.evaluate import evaluate
+from rawcnn.journal import Journal, digest_of
+from rawcnn.protocols import evaluate_views
+from tests.rawcnn import small
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small.network(seed=2)
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return small.part(digits, 64, 100)
+
+
+class Stopped(Exception):
+    """What a test raises to stop."""
+
+
+def stop_at(number: int):
+    """A progress that stops at its n-th call."""
+    calls = []
+
+    def told(done, total):
+        calls.append(done)
+        if len(calls) == number:
+            raise Stopped
+
+    return told
+
+
+def test_rows_come_back(tmp_path):
+    file = tmp_path / "deep" / "rows.jsonl"
+    journal = Journal(file, {"a": 1})
+    journal.add({"x": [1, 2]}), journal.add({"x": [0.1, float(np.float32(0.1))]})
+    assert Journal(file, {"a": 1}).rows == journal.rows
+    with pytest.raises(ValueError, match="holds results of something else; name another file, or delete it"):
+        Journal(file, {"a": 2})
+    assert Journal(file, {"a": 2}, replace=True).rows == [] and Journal(file, {"a": 2}).rows == []
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 3))
+def test_a_line_that_was_cut_short_is_no_result(tmp_path, cut):
+    journal = Journal(tmp_path / "rows.jsonl", {"a": 1})
+    journal.add({"x": 1}), journal.add({"x": "a longer one, in which to cut"})
+    journal.path.write_bytes(journal.path.read_bytes()[:-cut])
+    again = Journal(journal.path, {"a": 1})
+    assert again.rows == [{"x": 1}]
+    again.add({"x": 3})
+    assert Journal(journal.path, {"a": 1}).rows == [{"x": 1}, {"x": 3}]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"my notes", b"[]\n{}\n", b"\n\n"])
+def test_a_file_of_others_is_not_touched(tmp_path, content):
+    (tmp_path / "notes").write_bytes(content)
+    with pytest.raises(ValueError, match="holds results of something else"):
+        Journal(tmp_path / "notes", {"a": 1})
+    assert (tmp_path / "notes").read_bytes() == content
+
+
+def test_a_digest_is_of_one_network(network):
+    assert digest_of(network) == digest_of(small.network(seed=2)) != digest_of(small.network(seed=3))
+    assert digest_of(rawcnn.create("cifar_resnet20", size=8)) != digest_of(
+        rawcnn.create("cifar_resnet20", size=8, zeros="end")
+    )
+
+
+def test_a_digest_is_of_one_data_set(digits, tmp_path):
+    some = small.part(digits, 64, 100)
+    assert some.digest("test") == small.part(digits, 64, 100).digest("test") != some.digest("train")
+    assert some.digest("test") != small.part(digits, 64, 99).digest("test")
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+def test_an_evaluation_goes_on(network, data, tmp_path, stopped):
+    expected = evaluate(network, data, batch=30)
+    with pytest.raises(Stopped):
+        evaluate(network, data, batch=30, journal=Journal(tmp_path / "j", {}), progress=stop_at(stopped))
+    journal, told = Journal(tmp_path / "j", {}), []
+    assert len(journal.rows) == stopped
+    found = evaluate(network, data, batch=30, journal=journal, progress=lambda *counts: told.append(counts))
+    assert found.summary() == expected.summary() and len(told) == 4 - stopped and told[-1] == (100, 100)
+    np.testing.assert_array_equal(found.predictions, expected.predictions)
+    whole = evaluate(network, data, batch=30, journal=Journal(tmp_path / "j", {}))  # nothing is left to do
+    assert whole.summary() == expected.summary()
+
+
+def test_an_evaluation_by_views_goes_on(network, data, tmp_path):
+    views = {"protocol": "10crop", "scales": (10,)}
+    expected = evaluate_views([network], data, **views)
+    with pytest.raises(Stopped):
+        evaluate_views([network], data, **views, journal=Journal(tmp_path / "j", {}), progress=stop_at(37))
+    journal = Journal(tmp_path / "j", {})
+    assert len(journal.rows) == 37
+    found = evaluate_views([network], data, **views, journal=journal)
+    np.testing.assert_array_equal(found.predictions, expected.predictions)
+    assert found.loss == pytest.approx(expected.loss) and found.correct5 == expected.correct5
+
+
+@pytest.mark.parametrize("name, stopped", [("fgsm", 4), ("pgd", 5), ("deepfool", 2), ("spatial", 7)])
+@pytest.mark.parametrize("count", [None, 70])
+def test_a_study_goes_on(network, data, tmp_path, name, stopped, count, monkeypatch):
+    """In the middle of a batch's ε, too; random starts and what is drawn of the data stay what they are."""
+    settings = {"epsilons": (0.0, 0.05, 0.1), "batch": 32, "seed": 3, "count": count}
+    expected = study(name, network, data, **settings)
+    with pytest.raises(Stopped):
+        study(name, network, data, **settings, journal=tmp_path / "j", progress=stop_at(stopped))
+    done = len((tmp_path / "j").read_text().splitlines()) - 1
+    assert done == stopped
+    calls = []
+    monkeypatch.setitem(KINDS, name, replace(KINDS[name], attack=_counted(KINDS[name].attack, calls)))
+    found = study(name, network, data, **settings, journal=tmp_path / "j")
+    assert found.rows == expected.rows
+    batches = -(-(count or 100) // 32) * (1 if name == "deepfool" else 3)
+    assert len(calls) == batches - stopped + 1  # and the examples
+    other = study(name, network, data, **{**settings, "seed": 4}, journal=tmp_path / "j")
+    assert other.settings == found.settings and len((tmp_path / "j").read_text().splitlines()) == 1 + batches
+
+
+def _counted(attack, calls):
+    @wraps(attack)
+    def counted(*words, **settings):
+        calls.append(settings)
+        return attack(*words, **settings)
+
+    return counted
+
+
+def test_on_the_command_line(rawcnn_command, tmp_path, digits_weights):
+    words = ("evaluate", "cifar_resnet20", "--data", "digits", "--weights", digits_weights, "--batch", 100, "--json")
+    code, expected, err = rawcnn_command(*words)
+    assert code == 0, err
+    file = tmp_path / "predictions.jsonl"
+    for kept in (None, 2):
+        if kept is not None:
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + kept]))
+        code, out, err = rawcnn_command(*words, "--output", file)
+        assert code == 0 and json.loads(out) == json.loads(expected)
+        assert ("going on after 200 images of" in err) == (kept is not None)
+    code, _, err = rawcnn_command(*words[:-2], 50, "--output", file)
+    assert code == 2 and re.search("holds results of something else; name another file, or delete it", err)
