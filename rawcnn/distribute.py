@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import tensorflow as tf
@@ -143,9 +143,15 @@ def cluster_of(strategy: str, replicas: int | None = None) -> Cluster:
         if replicas:
             _make_devices(replicas)
         gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
-        return Cluster(tf.distribute.MirroredStrategy([device.name for device in gpus or cpus]))
+        return _mirrored(tuple(device.name for device in gpus or cpus))
     _check_configuration(os.environ.get("TF_CONFIG"))
     return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
+
+
+@cache
+def _mirrored(devices: tuple[str, ...]) -> Cluster:
+    """One in a process: TensorFlow's collectives of two strategies over the same devices take each other's numbers."""
+    return Cluster(tf.distribute.MirroredStrategy(devices))
 
 
 def _make_devices(count: int) -> None:

@@ -110,6 +110,24 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
     return figure
 
 
+def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss, error and rate of a run against its epochs; `history` as `Training` keeps it."""
+    epochs = [summary["epoch"] for summary in history]
+    with plt.rc_context(STYLE):
+        figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
+        for part, colour in (("train", COLOURS[0]), ("test", COLOURS[1])):
+            losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=colour, marker=".", label=part)
+            errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=colour, marker=".", label=part)
+        rates.plot(epochs, [s["rate"] for s in history], color=COLOURS[2], marker=".")
+        for axes, title in ((losses, "loss"), (errors, "error"), (rates, "learning rate at the epoch's end")):
+            axes.set(title=title, xlabel="epoch", ylim=(0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        errors.yaxis.set_major_formatter(PercentFormatter(1.0))
+        losses.legend()
+        figure.tight_layout()
+    return figure
+
+
 def growth(series: Sequence[Any]) -> Figure:
     """Time an image against batch, side, arithmetic and steps, a panel each; of `benchmarks.growth.Series`."""
     titles = {

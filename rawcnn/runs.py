@@ -3,6 +3,7 @@
 checkpoints/          the two newest, to go on from
 events/               TensorBoard
 history.json          a summary an epoch
+curves.png            the same, drawn
 weights.safetensors   the result, with what is needed to build the network again
 """
 
@@ -16,12 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from rawcnn.attacks import Adversary
 from rawcnn.data import DataSet
 from rawcnn.distribute import Cluster
 from rawcnn.evaluate import Evaluation
+from rawcnn.events import Events
 from rawcnn.models import create, find
 from rawcnn.network import Network
 from rawcnn.recipes import Recipe
@@ -142,25 +142,34 @@ def run(
     data: DataSet,
     *,
     tensorboard: bool = True,
+    images: bool = False,
+    trace: bool = False,
     on_step: Callable[[int, int, dict[str, float]], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Evaluation:
-    """Train to the end and write the result beside the checkpoints."""
+    """Train to the end and write the result beside the checkpoints; `images` and a `trace` go to TensorBoard, too."""
+    from rawcnn import plots
+
     folder = training.folder or Path(".")
-    wanted = tensorboard and training.writes
-    events = tf.summary.create_file_writer(str(folder / "events")) if wanted else tf.summary.create_noop_writer()
+    wanted = (tensorboard or images or trace) and training.writes
+    events = Events(folder / "events" if wanted else None, images=images, trace=trace)
+
+    def step_done(step: int, steps: int, metrics: dict[str, float]) -> None:
+        events.step(step, steps, metrics)
+        if on_step:
+            on_step(step, steps, metrics)
 
     def epoch_done(summary: dict[str, float]) -> None:
-        with events.as_default(step=int(summary["epoch"])):
-            for name, value in summary.items():
-                tf.summary.scalar(name, value)
+        assert training.result
+        events.epoch(summary, training, data, training.result)
         if training.writes:
             _write(folder / "history.json", json.dumps(training.history, indent=1))
+            plots.save(plots.training_curves(training.history), folder / "curves.png")
         if on_epoch:
             on_epoch(summary)
 
     try:
-        result = training.fit(data, on_step=on_step, on_epoch=epoch_done)
+        result = training.fit(data, on_step=step_done, on_epoch=epoch_done)
     finally:
         events.close()
     if training.writes:

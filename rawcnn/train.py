@@ -77,6 +77,7 @@ class Training:
         self.at, self.plateau = Progress(), Plateau()
         self.history: list[dict[str, float]] = []
         self.stopping = False
+        self.result: Evaluation | None = None  # of the last epoch
         self._data: dict[str, str] | None = None  # what the run has trained on
         make = cluster.step_of if cluster else step_of
         self._step = make(network, recipe, self.state, self.choice, adversary)
@@ -228,18 +229,18 @@ class Training:
         steps = self.steps(data)
         if self._checkpoints and not self._checkpoints.all:
             self.save()  # a disk that takes nothing is told now, and a step that fails can be walked through again
-        result = None
         while self.epoch < self.recipe.epochs:
             for metrics in self.run_epoch(data):
                 if on_step:
                     on_step(int(metrics["step"]) % steps + 1, steps, metrics)
             self._check_finite()
-            result = self.evaluate(data)
-            summary = self._end_epoch(steps, result)
+            self.result = self.evaluate(data)
+            summary = self._end_epoch(steps, self.result)
             self.save()
             if on_epoch:
                 on_epoch(summary)
-        return result or self.evaluate(data)
+        self.result = self.result or self.evaluate(data)
+        return self.result
 
     def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
         """Train the rest of an epoch; gives each step's metrics. Raises TrainingFailed where the loss is no number."""

@@ -65,7 +65,11 @@ def train(
         float, typer.Option(help="Minutes between checkpoints within an epoch; each epoch ends with one.", min=0)
     ] = 10.0,
     fresh: Annotated[bool, typer.Option(help="Start over where the folder holds checkpoints.")] = False,
-    tensorboard: Annotated[bool, typer.Option(help="Write event files.")] = True,
+    tensorboard: Annotated[bool, typer.Option(help="Write event files of steps and epochs.")] = True,
+    images: Annotated[
+        bool, typer.Option(help="In these also augmented images, filters, and test images taken for something else.")
+    ] = False,
+    trace: Annotated[bool, typer.Option(help="In these also a profiler trace of some steps after the first.")] = False,
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
     memory: Annotated[
@@ -100,13 +104,13 @@ def train(
         adversary=adversary,
     )  # fmt: skip
     cluster = cluster_of(strategy, replicas) if strategy else None
-    images = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
+    found = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
     if profile_input:
-        _profile_input(screen, plan, images, seed, precision, compile)
+        _profile_input(screen, plan, found, seed, precision, compile)
         return
     folder = output or Path("runs") / model
     training = plan.training(
-        images, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
+        found, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
         fresh=fresh, cluster=cluster,
     )  # fmt: skip
     r = training.recipe
@@ -130,14 +134,17 @@ def train(
             told(done, steps, f"epoch {training.epoch + 1}  loss {m['loss']:.4f}  rate {m['rate']:.4g}")
 
         try:
-            result = run(training, images, tensorboard=tensorboard, on_step=on_step, on_epoch=on_epoch)
+            result = run(
+                training, found, tensorboard=tensorboard, images=images, trace=trace, on_step=on_step, on_epoch=on_epoch
+            )
         except Stopped:
             done = f"epoch {training.epoch}" + _and_steps(training.at.steps)
             screen.say(f"stopped as asked after {done}; the same command goes on from there")
             return
     low, high = result.interval
     screen.say(f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images")
-    screen.say(f"wrote {folder / 'weights.safetensors'} and {folder / 'history.json'}")
+    if training.writes:
+        screen.say(f"wrote {folder / 'weights.safetensors'}, {folder / 'history.json'} and {folder / 'curves.png'}")
     screen.line({"result": result.summary(), "weights": str(folder / "weights.safetensors")})
 
 

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from rawcnn.cli.options import without_folders
@@ -242,6 +243,25 @@ def test_depth_is_compared(rawcnn_command, tmp_path):
     assert json.loads((tmp_path / "depth.json").read_text()) == result["histories"]
     with Image.open(tmp_path / "depth.png") as picture:
         assert picture.size > (900, 400)
+
+
+def test_what_a_run_shows(rawcnn_command, tmp_path):
+    """Scalars of steps and epochs, pictures, a trace of the profiler, curves."""
+    code, out, err = rawcnn_command(
+        "train", "cifar_resnet20", "--epochs", 2, "--output", tmp_path, "--images", "--trace", "--json"
+    )
+    assert code == 0, err
+    assert [json.loads(line).get("epoch") for line in out.splitlines()] == [1, 2, None]
+    tags: dict[str, set[int]] = {}
+    for file in (tmp_path / "events").glob("events.out.tfevents*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, set()).add(event.step)
+    assert tags["step/loss"] == tags["step/gradient_norm"] == {20, 22, 42, 44}
+    assert tags["test_accuracy"] == tags["filters"] == tags["images/augmented"] == tags["images/wrong"] == {1, 2}
+    assert list((tmp_path / "events" / "plugins" / "profile").rglob("*.xplane.pb"))
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size > (900, 200)
 
 
 def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):
