@@ -40,7 +40,7 @@ def races(records: Sequence[Record]) -> list[Record]:
         s = r["settings"]
         return _device_words(r["device"]), s["model"], s["job"], s["precision"] != "float32", s["batch"], s["size"]
 
-    complete = [r for r in records if "model" in r["settings"] and r["figures"]["complete"]]
+    complete = [r for r in records if "model" in r["settings"] and r["figures"].get("complete")]
     return sorted(newest(complete, ("model", "job", "precision", "batch", "size")), key=order)
 
 

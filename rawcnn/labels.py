@@ -32,6 +32,6 @@ def read_labels(path: Path) -> tuple[str, ...]:
         content = json.loads(text)
         rows = [content[str(n)] for n in range(len(content))] if isinstance(content, dict) else content
         names = [row if isinstance(row, str) else row[1] for row in rows]
-    except (json.JSONDecodeError, LookupError, TypeError) as error:
+    except (json.JSONDecodeError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f'{path} is no list of names in JSON, nor {{"0": ["id", "name"], …}}') from error
     return tuple(str(name).replace("_", " ") for name in names)

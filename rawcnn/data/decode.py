@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+PIXELS = 2**26  # of an image: 192 MiB decoded; a small file may claim any number
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # of the content: a file's name may lie
 
 Progress = Callable[[int, int], None]  # progress(done, total)
@@ -108,7 +109,11 @@ def open_image(item: Item) -> Image.Image:
     source = item.source
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
-    return Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=FORMATS)
+    image = Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=FORMATS)
+    if image.width * image.height > PIXELS:
+        image.close()
+        raise ValueError(f"{image.width}×{image.height} pixels; expected {PIXELS:,} at most")
+    return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -102,7 +102,7 @@ class Records:
 
 def _read_index(shard: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(shard.with_suffix(".npz"), allow_pickle=False) as file:
+        with np.load(io.BytesIO(shard.with_suffix(".npz").read_bytes()), allow_pickle=False) as file:
             index = dict(file)
         present = shard.stat().st_size
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

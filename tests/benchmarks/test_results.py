@@ -13,6 +13,7 @@ from benchmarks import results, tables
 from benchmarks.attack_race import AGAINST_KERAS, OURS, AttackRace, names_of
 from benchmarks.build import BuildResult, run_builds
 from benchmarks.contestants import NAMES
+from benchmarks.growth import Series
 from benchmarks.kernels_race import Case, KernelResult
 from benchmarks.memory import MemoryResult
 from benchmarks.race import RaceResult
@@ -69,7 +70,8 @@ def test_table_tells_the_newest_of_each_race(file):
     races = [race_result(seconds=0.25), race_result(seconds=0.5), race_result("alexnet", "inference", 2.0, 32)]
     about = "alexnet", "inference", 32, 224, 1000, "float32"
     peaks = [MemoryResult(*about, {"rawcnn graph": taken, "keras jit": None}) for taken in (2**30, 2**20)]
-    records = results.append([*races, *peaks], "c", file)
+    grown = Series("batch", "training", "resnet18", "float32", 3, (1, 2), ("1", "2"), (1, 2), (1.0, 2.0))  # no race
+    records = results.append([*races, *peaks, grown], "c", file)
     text = tables.race_table(records)
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     half, twice = "**0.50** (0.50–0.50)", "**2.00** (2.00–2.00)"

@@ -1,0 +1,153 @@
+"""Files of weights, class names and settings with bytes changed: loaded rightly or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from rawcnn.data.records import Records, pack
+from rawcnn.journal import Journal
+from rawcnn.labels import read_labels
+from rawcnn.weights import describe, load_weights, save_weights
+from tests.rawcnn import small
+from tests.rawcnn.test_weights import assert_equal, values
+
+ENDINGS = (".safetensors", ".npz", ".h5")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> dict[str, bytes]:
+    """The same weights in each format."""
+    folder, network = tmp_path_factory.mktemp("sound"), small.network(seed=2)
+    for ending in (".safetensors", ".npz"):
+        save_weights(network, folder / f"w{ending}")
+    with h5py.File(folder / "w.h5", "w") as file:
+        for path, value in values(network).items():
+            file[path] = value
+    return {ending: (folder / f"w{ending}").read_bytes() for ending in ENDINGS}
+
+
+def changed(content: bytes, seed: int) -> bytes:
+    """Cut, stretched, or with some bytes changed, most of them near the start."""
+    generator = np.random.default_rng(seed)
+    if seed % 4 == 0:
+        return content[: int(generator.integers(0, len(content)))]
+    if seed % 4 == 1:
+        place = int(generator.integers(0, len(content)))
+        return content[:place] + generator.bytes(int(generator.integers(1, 64))) + content[place:]
+    some = bytearray(content)
+    for _ in range(int(generator.integers(1, 8))):
+        place = int(min(generator.integers(0, len(some), 3)))
+        some[place] = int(generator.integers(0, 256))
+    return bytes(some)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("seed", range(120))
+def test_weights(sound, tmp_path, ending, seed):
+    """All tensors or none; never a traceback of another kind, and no value that is no number."""
+    file, network = tmp_path / f"w{ending}", small.network(seed=1)
+    file.write_bytes(changed(sound[ending], seed))
+    before = values(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            describe(file)
+            load_weights(network, file)
+        except ValueError as error:
+            assert "\n" not in str(error)
+            assert_equal(network, before)
+        else:
+            assert all(np.isfinite(value).all() for value in values(network).values())
+
+
+NAMES = json.dumps({str(n): [f"n{n:08}", name] for n, name in enumerate(("cat", "dog", "Füchsin", "<b>"))}).encode()
+
+
+@pytest.mark.parametrize("ending", [".txt", ".json"])
+@pytest.mark.parametrize("seed", range(80))
+def test_class_names(tmp_path, ending, seed):
+    file = tmp_path / f"names{ending}"
+    file.write_bytes(changed(NAMES if ending == ".json" else "cat\ndog\nFüchsin\n".encode(), seed))
+    try:
+        assert all(isinstance(name, str) for name in read_labels(file))
+    except ValueError as error:
+        assert "\n" not in str(error) and str(file) in str(error)
+
+
+@pytest.mark.parametrize("text", [
+    "[" * 100_000, '{"0": ' * 50_000, "1e999", "[" * 900 + "]" * 900,
+    "[1e999]", '{"0": ["a"]}', '{"1": ["a", "b"]}', "[[[]]]", "[null]", '"x"',
+    "[" + "1," * 10_000 + "1]", '{"0": {"1": "x"}}', "NaN", "", " ", "\ufeff[]", '["\\ud800"]',
+])  # fmt: skip
+def test_json_that_is_no_list_of_names(tmp_path, text):
+    file = tmp_path / "names.json"
+    file.write_text(text, encoding="utf-8")
+    try:
+        assert all(isinstance(name, str) and name.encode("utf-8", "replace") for name in read_labels(file))
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> dict[str, bytes]:
+    from rawcnn.data.folders import folder_items
+    from tests.rawcnn.folders import make_folder
+
+    folder = tmp_path_factory.mktemp("records")
+    pack(*folder_items(make_folder(folder / "pets", (4, 4))), folder / "packed", shard=4)
+    return {path.name: path.read_bytes() for path in (folder / "packed").iterdir()}
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_packed_images(records, tmp_path, seed):
+    """One of the files changed: the folder is refused, or an image is, or it is another image."""
+    from rawcnn.data.decode import each, read
+
+    names = sorted(records)
+    for name, content in records.items():
+        (tmp_path / name).write_bytes(changed(content, seed) if name == names[seed % len(names)] else content)
+    try:
+        found = Records.open(tmp_path)
+        for shelf in found.splits.values():
+            assert all(image.shape[2] == 3 for _, image in each(read, shelf))
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_journals(tmp_path, seed):
+    """Whole lines that are rows, or a refusal that leaves the file alone."""
+    journal = Journal(tmp_path / "j", {"a": 1})
+    for number in range(5):
+        journal.add({"x": number, "y": ["é", 0.1]})
+    content = changed(journal.path.read_bytes(), seed)
+    journal.path.write_bytes(content)
+    try:
+        assert all(isinstance(row, dict) for row in Journal(journal.path, {"a": 1}).rows)
+    except ValueError as error:
+        assert "\n" not in str(error) and journal.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_notes_of_checkpoints(tmp_path, seed):
+    """One that cannot be read is left out for the one before."""
+    from rawcnn.train import Training
+    from tests.rawcnn.runs import RECIPE
+
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+    training.save()
+    training.at.steps = 1
+    training.save()
+    newest = Path(tmp_path) / "checkpoints" / "ckpt-1" / "note.json"
+    newest.write_bytes(changed(newest.read_bytes(), seed))
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+    try:
+        assert again.restore() and again.epoch == 0
+    except ValueError as error:
+        assert "\n" not in str(error)
