@@ -49,6 +49,8 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
 
 def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSpec] | None = None) -> Callable:
     """`function` as `choice` says; `signature` keeps one trace for all batch sizes where XLA does not need them."""
+    if choice.mode == "eager" and not tf.config.list_physical_devices("GPU"):
+        return function
     function = traced_for(function, choice.mode)
     if choice.mode == "eager":
         return function

@@ -27,16 +27,20 @@ class Journal:
         if lines and not same and not replace:
             raise ValueError(f"{path} holds results of something else; name another file, or delete it")
         self.rows: list[Row] = [json.loads(line) for line in lines[1:]] if same else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_text("".join(f"{line}\n" for line in (lines if same else [head])), encoding="utf-8")
-        beside.replace(path)
+        self._whole = lines if same else [head]  # what is to stand in the file before the first row that is added
+        self._begun = False
 
     def add(self, row: Row) -> None:
-        """Append, and see that the system has it."""
-        self.rows.append(row)
+        """Append. Before the first row the file is as it was: settings that do not fit leave nothing behind."""
+        if not self._begun:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self.path.with_name(f".{self.path.name}.part")
+            beside.write_text("".join(f"{line}\n" for line in self._whole), encoding="utf-8")
+            beside.replace(self.path)
+            self._begun = True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.rows.append(row)
 
 
 def _whole_lines(path: Path) -> list[str]:

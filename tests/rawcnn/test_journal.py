@@ -51,7 +51,10 @@ def test_rows_come_back(tmp_path):
     assert Journal(file, {"a": 1}).rows == journal.rows
     with pytest.raises(ValueError, match="holds results of something else; name another file, or delete it"):
         Journal(file, {"a": 2})
-    assert Journal(file, {"a": 2}, replace=True).rows == [] and Journal(file, {"a": 2}).rows == []
+    other = Journal(file, {"a": 2}, replace=True)
+    assert other.rows == [] and Journal(file, {"a": 1}).rows == journal.rows  # until there is a row
+    other.add({"x": 3})
+    assert Journal(file, {"a": 2}).rows == [{"x": 3}]
 
 
 @pytest.mark.parametrize("cut", range(1, 30, 3))

@@ -25,9 +25,9 @@ from tests.rawcnn import small
 from tests.rawcnn.runs import RMSPROP, state
 import dataclasses, numpy as np
 
-def run(folder, ready):
-    recipe = dataclasses.replace(RMSPROP, batch=8, epochs=6)
-    training = Training(small.network(seed=5), recipe, seed=9, folder=folder, save_every=0.0)
+def run(folder, save_every, ready):
+    recipe = dataclasses.replace(RMSPROP, batch=8, epochs=40)
+    training = Training(small.network(seed=5), recipe, seed=9, folder=folder, save_every=float(save_every))
     training.restore()
     training.fit(small.part(load("digits"), 256, 64), on_step=lambda *_: ready())
     np.savez(os.path.join(folder, "end.npz"), **state(training))
@@ -39,7 +39,7 @@ def told():
 for line in sys.stdin:
     child = os.fork()
     if not child:
-        run(line.strip(), told)
+        run(*line.split(), told)
         os._exit(0)
     os.write(1, f"\\n{child}\\n".encode())
     os.waitpid(child, 0)
@@ -57,8 +57,8 @@ def test_twenty_kills_at_random_moments(tmp_path):
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
     ) as process:
 
-        def start(folder):
-            process.stdin.write(f"{folder}\n".encode())
+        def start(folder, save_every):
+            process.stdin.write(f"{folder} {save_every}\n".encode())
             while not (word := process.stdout.readline().strip()).isdigit():
                 pass
             return int(word)
@@ -68,14 +68,14 @@ def test_twenty_kills_at_random_moments(tmp_path):
                 pass
 
         for _ in range(KILLS):
-            child = start(tmp_path / "killed")
+            child = start(tmp_path / "killed", 0)
             process.stdout.read(1)  # the first step is done
-            time.sleep(chance.uniform(0, 0.4))
+            time.sleep(chance.uniform(0, 0.25))
             os.kill(child, signal.SIGKILL)
             end()
             assert not (tmp_path / "killed" / "end.npz").exists(), "the run is too short for so many kills"
         for name in ("killed", "undisturbed"):
-            start(tmp_path / name)
+            start(tmp_path / name, 600)
             end()
     with np.load(tmp_path / "killed" / "end.npz") as mine, np.load(tmp_path / "undisturbed" / "end.npz") as theirs:
         assert list(mine) == list(theirs) and len(mine)
