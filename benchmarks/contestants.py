@@ -46,6 +46,18 @@ RATE, MOMENTUM = 1e-4, 0.9
 
 
 @dataclass(frozen=True)
+class Contest:
+    """What the contestants are to do."""
+
+    model: str
+    job: str  # "inference" or "training"
+    batch: int
+    size: int  # side of the images in pixels
+    classes: int
+    precision: str
+
+
+@dataclass(frozen=True)
 class Contestant:
     """One way to do the job. `gradients`, of a training step, reads them back from the velocities of a first step."""
 

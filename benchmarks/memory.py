@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import rawcnn
-from benchmarks.contestants import JOBS, Setup
+from benchmarks.contestants import JOBS, Contest, Setup
 from benchmarks.keras_twin import keras_twin
 from benchmarks.layers import model_of
 from benchmarks.race import entered, train_in_appearance
@@ -28,15 +28,9 @@ CALLS = 3  # the first traces and compiles, and caches and pools are full after 
 
 
 @dataclass(frozen=True)
-class MemoryResult:
+class MemoryResult(Contest):
     """Bytes that contestants take at their peak, above what is held before the first call; None where nobody tells."""
 
-    model: str
-    job: str
-    batch: int
-    size: int
-    classes: int
-    precision: str
     peaks: Mapping[str, int | None]
 
     def to_json(self) -> dict[str, object]:

@@ -32,7 +32,7 @@ from benchmarks.agreement import (
     compare_logits,
     rounding_sensitivity,
 )
-from benchmarks.contestants import JOBS, MIXED, NAMES, RATE, TORCH, Contestant, Setup
+from benchmarks.contestants import JOBS, MIXED, NAMES, RATE, TORCH, Contest, Contestant, Setup
 from benchmarks.keras_twin import keras_twin
 from benchmarks.layers import model_of
 from benchmarks.timing import Progress, Timing, interleaved, timed
@@ -43,15 +43,9 @@ CHECKED_IMAGES = 8  # of the batch, where the twin itself is compared
 
 
 @dataclass(frozen=True)
-class RaceResult:
+class RaceResult(Contest):
     """One race. Ratios are Keras's time over rawcnn's: above 1, rawcnn is faster."""
 
-    model: str
-    job: str
-    batch: int
-    size: int
-    classes: int
-    precision: str
     parameters: int
     timings: tuple[Timing, ...]  # the reference first
     chosen: str | None  # what rawcnn takes on this machine; None where it did not race

@@ -123,7 +123,8 @@ def joined(rows: Sequence[Row]) -> Evaluation:
     loss = 0.0
     for row in rows:
         loss += row["loss"]
-    return Evaluation(len(labels), right, right5, loss / len(labels), predictions, labels)
+    count = len(labels)  # none, where a worker's part of a few images is empty
+    return Evaluation(count, right, right5, loss / max(count, 1), predictions, labels)
 
 
 def check_classes(network: Network, data: DataSet) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import tensorflow as tf
 
@@ -36,10 +36,6 @@ class Pace:
             f"the step waits for {1 - self.ratio:.0%} of its time. `rawcnn data pack --size` makes images smaller "
             "once, --memory keeps decoded ones"
         )
-
-    def to_json(self) -> dict[str, float]:
-        """Plain numbers."""
-        return {**asdict(self), "ratio": self.ratio}
 
 
 def pace(

@@ -254,10 +254,8 @@ class Training:
                 looked = [self._looked(data, *taken) for taken in waiting]
                 waiting.clear()
                 for metrics in looked:  # one by one, so that a run that stopped between them adds up to the same
-                    self.at.loss, self.at.accuracy = (
-                        self.at.loss + metrics["loss"],
-                        self.at.accuracy + metrics["accuracy"],
-                    )
+                    self.at.loss += metrics["loss"]
+                    self.at.accuracy += metrics["accuracy"]
                 self.at.steps = index + 1
                 self.at.seconds += time.perf_counter() - start
                 yield from looked

@@ -41,9 +41,9 @@ def load(
     """The data set of this name, one of NAMES, its images scaled to cover `size` and cropped in the middle.
 
     Decoded images are kept where they take less than `memory` bytes, by default MEMORY. Without a size images stay as
-    they are; where they differ, they get 224. `progress(done, total)` is told
-    of each pass over the images. Raises ValueError for an unknown name, data that cannot be had, a folder
-    that is no data set, and an unreadable image unless `skip_unreadable`.
+    they are; where they differ, they get 224. `progress(done, total)` is told of each pass over the images.
+    ValueError for an unknown name, data that cannot be had, a folder that is no data set, and an unreadable image
+    unless `skip_unreadable`.
     """
     wanted, memory = None if size is None else pair(size, "size"), MEMORY if memory is None else memory
     kind, _, rest = name.partition(":")

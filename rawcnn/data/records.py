@@ -1,6 +1,7 @@
 """Images packed into TFRecords: some large files instead of a million small ones, each record still read by itself.
 
-PATH/manifest.json            labels, and of each split the number of shards and images: written last
+PATH/plan.json                what is packed, and how: written first, so that nothing else is mixed in
+PATH/manifest.json            labels, and the number of shards of each split: written last
 PATH/train-00003.tfrecord     records of tf.train.Example: "image", the bytes of a file; "label"; "name"
 PATH/train-00003.npz          where they lie: offsets, lengths, labels and sizes [N,…]; names of files left out
 
@@ -80,10 +81,10 @@ class Records:
                 "has no manifest.json: its packing was stopped" if (root / "plan.json").is_file() else "has no records"
             )
             raise ValueError(f"{root} {what}; pack images with `rawcnn data pack FOLDER --output {root}`")
-        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        names, counts = _read_manifest(root / "manifest.json")
         splits, skipped = {}, []
         for split in SPLITS:
-            shards = [root / f"{split}-{number:05}.tfrecord" for number in range(manifest["shards"][split])]
+            shards = [root / f"{split}-{number:05}.tfrecord" for number in range(counts[split])]
             indexes = [_read_index(shard) for shard in shards]
             places = [
                 np.stack([np.full_like(x["offsets"], n), x["offsets"], x["lengths"]], 1) for n, x in enumerate(indexes)
@@ -91,7 +92,7 @@ class Records:
             labels, sizes = (np.concatenate([x[key] for x in indexes]) for key in ("labels", "sizes"))
             splits[split] = Shelf(split, tuple(shards), np.concatenate(places), labels, sizes)
             skipped += [str(name) for x in indexes for name in x["skipped"]]
-        return Records(tuple(manifest["labels"]), splits, tuple(skipped))
+        return Records(names, splits, tuple(skipped))
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -100,10 +101,22 @@ class Records:
         return tuple(int(n) for n in found[0]) if len(found) == 1 else None  # type: ignore[return-value]
 
 
+def _read_manifest(file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
+    """(labels, shards of each split)."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        names, counts = tuple(map(str, told["labels"])), {split: int(told["shards"][split]) for split in SPLITS}
+        if min(counts.values()) < 1:
+            raise ValueError("no shards")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged; delete it and pack again: whole shards are kept") from error
+    return names, counts
+
+
 def _read_index(shard: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(shard.with_suffix(".npz").read_bytes()), allow_pickle=False) as file:
-            index = dict(file)
+            index = {name: file[name] for name in ("offsets", "lengths", "labels", "sizes", "skipped")}
         present = shard.stat().st_size
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"{shard} or its index cannot be read; delete both and pack again") from error
@@ -149,11 +162,18 @@ def pack(
 def _begin(root: Path, plan: dict[str, object]) -> None:
     """Write down what is packed, or see that it is the same. ValueError otherwise."""
     file = root / "plan.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != plan:
+    if file.is_file() and not _same_plan(file, plan):
         raise ValueError(f"{root} was begun with other images or settings; name another folder, or delete it")
     if not file.is_file() and any(root.iterdir()):
         raise ValueError(f"{root} holds something else; name a new folder")
     _replace(file, json.dumps(plan, indent=1).encode())
+
+
+def _same_plan(file: Path, plan: dict[str, object]) -> bool:
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) == plan
+    except ValueError:
+        return False
 
 
 def _fingerprint(items: Sequence[Item]) -> str:

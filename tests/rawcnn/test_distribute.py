@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -15,6 +17,7 @@ import rawcnn
 from kernels.share import Share, first_image, random_words, shared
 from rawcnn.attacks import Adversary
 from rawcnn.distribute import Cluster, cluster_of
+from rawcnn.evaluate import evaluate
 from rawcnn.train import Stopped, Training
 from tests import oracles
 from tests.rawcnn import small
@@ -203,3 +206,20 @@ def test_on_the_command_line(rawcnn_command, tmp_path):
         ends.append(json.loads(out.splitlines()[0]))
     assert ends[0]["train_loss"] == pytest.approx(ends[1]["train_loss"], rel=1e-4)
     assert rawcnn.weights.describe(tmp_path / "0" / "weights.safetensors")["network"] == "cifar_resnet20"
+
+
+def test_logical_devices_on_the_command_line(tmp_path):
+    """In a process of its own, for TensorFlow makes devices before it does anything."""
+    words = ["train", "cifar_resnet20", "--strategy", "mirrored", "--replicas", "4", "--epochs", "1", "--json"]
+    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *words, "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "devices=4" in done.stderr, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["epoch"] == 1
+
+
+def test_more_workers_than_test_images(digits):
+    """A part of nothing counts nothing."""
+    few, net = small.part(digits, 64, 2), small.network(seed=1)
+    parts = [evaluate(net, few, part=(k, 3)) for k in range(3)]
+    assert [p.count for p in parts] == [1, 1, 0] and sum(p.correct for p in parts) == evaluate(net, few).correct
+    assert np.isfinite(parts[2].loss)

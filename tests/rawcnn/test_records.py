@@ -145,6 +145,38 @@ def test_what_is_lost_of_a_shard_is_named(folder):
         Records.open(folder / "nothing")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "3",
+        '{"labels": ["a"], "shards": 1}',
+        '{"labels": ["a"], "shards": {"train": 1}}',
+        '{"labels": 1, "shards": {"train": 1, "test": 1}}',
+        '{"labels": [], "shards": {"train": 0, "test": 1}}',
+    ],
+)
+def test_a_damaged_manifest_is_told_and_made_again(folder, text):
+    whole = packed(folder)
+    root = folder.with_name("records")
+    (root / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged; delete it and pack again: whole shards are kept"):
+        Records.open(root)
+    assert len(packed(folder).splits["train"]) == len(whole.splits["train"])
+    (root / "plan.json").write_text(text)
+    with pytest.raises(ValueError, match="was begun with other images or settings"):
+        packed(folder)
+
+
+def test_an_index_that_lacks_a_part(folder):
+    packed(folder)
+    np.savez(folder.with_name("records") / "train-00001.npz", offsets=np.zeros(1, np.int64))
+    with pytest.raises(ValueError, match=r"train-00001\.tfrecord or its index cannot be read"):
+        Records.open(folder.with_name("records"))
+
+
 def test_unreadable_files_are_left_out_by_name(folder):
     (folder / "train" / "b" / "000.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"000\.png cannot be read as an image .*--skip-unreadable"):
