@@ -75,19 +75,25 @@ def build_table(records: Sequence[Record]) -> str:
     chosen = newest([r for r in records if "build" in r["settings"]], ("build", "size", "batch"))
     header = "| network | image | layers | profile | create | first answer: graph | XLA | Keras's XLA | next answer |"
     told = "One image, each network in a process of its own, once: seconds of a shared machine, not ratios."
-    return _tables(chosen, header, _build_row, told + _build_growth(chosen))
+    return _tables(chosen, header, _build_row, told, _build_words)
 
 
-def _build_growth(records: Sequence[Record]) -> str:
-    """How the first answer by XLA grows with the layers, of networks that repeat their blocks; "" without them."""
+def _build_words(records: Sequence[Record]) -> str:
+    """How the first answer by XLA grows where blocks are repeated, and how long Keras's takes."""
     seconds = {r["settings"]["build"]: (r["figures"]["operations"], r["figures"]["xla"]) for r in records}
-    told = []
+    ratios = [r["figures"]["keras"] / r["figures"]["xla"] for r in records if r["figures"].get("keras")]
+    told, words = [], ""
     for family in DEEPER:
         if all(name in seconds for name in family):
             layers, taken = zip(*(seconds[name] for name in family), strict=True)
             exponent = polyfit(log(layers), log(taken), 1)[0]
             told.append(f"{family[0]} to {family[-1]} layers^{exponent:.2f}")
-    return f" XLA's first answer grows as: {', '.join(told)}." if told else ""
+    if told:
+        words += f" XLA's first answer grows as: {', '.join(told)}."
+    if ratios:
+        low, middle, high = percentile(ratios, (0, 50, 100))
+        words += f" Keras's takes {low:.2f} to {high:.2f} times as long, {middle:.2f} times in the median."
+    return words
 
 
 def growth_table(records: Sequence[Record]) -> str:
@@ -135,7 +141,14 @@ def attack_networks_table(records: Sequence[Record]) -> str:
     return _tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)
 
 
-def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequence[str]], told: str) -> str:
+def _tables(
+    records: Sequence[Record],
+    header: str,
+    row: Callable[[Record], Sequence[str]],
+    told: str,
+    sums: Callable[[Sequence[Record]], str] = lambda records: "",
+) -> str:
+    """A table for each device; under it what it was measured on, `told`, and what `sums` says of its records."""
     lines: list[str] = []
     for where in dict.fromkeys(_device_words(r["device"]) for r in records):
         here = [r for r in records if _device_words(r["device"]) == where]
@@ -147,7 +160,7 @@ def _tables(records: Sequence[Record], header: str, row: Callable[[Record], Sequ
             "|---" * (header.count("|") - 1) + "|",
             *(_row(row(r), header) for r in here),
             "",
-            f"Measured on {where}; {packages}. {told.format(rounds=rounds)}",
+            f"Measured on {where}; {packages}. {told.format(rounds=rounds)}{sums(here)}",
             "",
         ]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 `algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found on one machine; the same command
 writes the user's own table into the cache folder (`table_path`), whose shapes then take the place of those. A form that
-was measured for a filter counts for all batches and image sizes of an eighth to eight times as many pixels, the nearest
+was measured for a filter counts for all batches and image sizes of a quarter to eight times as many pixels, the nearest
 first; what was never measured takes the kernel's default.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import tensorflow as tf
 
 BATCH = 8  # images, of which all forms were measured
-NEAR = 8  # times as many pixels, or as few: so far a measurement counts
+MORE, FEWER = 8, 4  # times as many pixels, or as few: so far a measurement counts. Of few, transforms no longer pay
 SHIPPED = Path(__file__).with_name("algorithms.json")
 _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 
@@ -61,7 +61,7 @@ def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: S
     if not sizes:
         return known[0]
     nearest = min(sizes, key=lambda size: abs(log(size / pixels)) if pixels else size)
-    if pixels and not nearest / NEAR <= pixels <= nearest * NEAR:
+    if pixels and not nearest / FEWER <= pixels <= nearest * MORE:
         return known[0]
     return sizes[nearest] if sizes[nearest] in known else known[0]
 

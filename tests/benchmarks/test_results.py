@@ -217,6 +217,7 @@ def test_build_table(file):
     rows = [line for line in tables.build_table(records).splitlines() if line.startswith("| ")][1:]
     assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.10 s | 0.30 s | 0.31 s | 0.84 s | 1.50 s | 4.20 ms |"
     assert len(rows) == 2
+    assert "Keras's takes 1.79 to 1.79 times as long, 1.79 times in the median." in tables.build_table(records)
 
 
 def test_a_network_is_built_in_a_process_of_its_own(file):

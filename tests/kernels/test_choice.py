@@ -46,8 +46,8 @@ def test_the_nearest_size_counts(table):
     def form(pixels, shape="1×1×4×6 /1"):
         return choice.measured("conv2d", tf.float32, shape, pixels, JOBS["conv2d"])
 
-    assert [form(pixels) for pixels in (13, 100, 800, 1251, 80_000)] == ["im2col"] * 3 + ["shifted"] * 2
-    assert [form(pixels) for pixels in (12, 801, 1249, 80_001)] == ["nn"] * 4  # too far from what was measured
+    assert [form(pixels) for pixels in (25, 100, 800, 2500, 80_000)] == ["im2col"] * 3 + ["shifted"] * 2
+    assert [form(pixels) for pixels in (24, 801, 2499, 80_001)] == ["nn"] * 4  # too far from what was measured
     assert form(None) == "im2col"  # unknown: the smallest
     assert form(100, "1×1×4×6 /2") == "nn" and choice.measured("conv2d", tf.bfloat16, "1×1×4×6 /1", 9, ["nn"]) == "nn"
 
@@ -104,8 +104,16 @@ def test_one_part_may_differ(table):
 def test_pools_and_norms_are_chosen_too(table):
     x, ones = oracles.random((2, 6, 8, 4), 1), tf.ones(4)
     table(entry("graph", "max_pool", "3×3×4 /2", n96="shifted") | entry("graph", "batch_norm", "4", n96="matmul"))
-    assert "MaxPool" not in operations(lambda x: kernels.max_pool(x, 3, 2), x)
-    assert "MaxPool" in operations(lambda x: kernels.max_pool(x, 2, 2), x)
+
+    def pool_gradient(x, size):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = kernels.max_pool(x, size, 2)
+        return tape.gradient(y, x)
+
+    assert "MaxPoolGrad" not in operations(lambda x: pool_gradient(x, 3), x)
+    assert "MaxPoolGrad" in operations(lambda x: pool_gradient(x, 2), x)
+    assert "MaxPool" not in operations(lambda x: kernels.max_pool(x, 3, 2, algorithm="shifted"), tf.cast(x, "bfloat16"))
     norm = operations(lambda x: kernels.batch_normalization_training(x, ones, ones, 1e-5)[0], x)
     assert "MatMul" in norm and "FusedBatchNormV3" not in norm
 
