@@ -113,7 +113,10 @@ def prepare(
     entry = find(model)
     options = dict(options or {})
     if recipe is None:
-        recipe = "digits" if data == "digits" else next(r for start, r in OWN_RECIPE.items() if model.startswith(start))
+        found = [own for start, own in OWN_RECIPE.items() if model.startswith(start)]
+        if not found and data != "digits":
+            raise ValueError(f"no recipe is known for {model}; name one with --recipe")
+        recipe = "digits" if data == "digits" else found[0]
     chosen = find_recipe(recipe)
     changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "rate": rate}
     chosen = replace(chosen, **{key: value for key, value in changes.items() if value is not None})

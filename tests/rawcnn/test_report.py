@@ -37,7 +37,7 @@ from rawcnn.report.page import (
 from rawcnn.report.progress import bars, silent
 
 HOSTILE = '<script>alert("x")</script>\' onload="y" & {{ 7*7 }} `<b>` $\\frac{'
-VOID = {"meta", "link", "img", "source", "br"}
+VOID = {"input", "meta", "link", "img", "source", "br"}
 
 
 class Reader(HTMLParser):
