@@ -16,6 +16,7 @@ from benchmarks.kernels_race import JOBS as KERNEL_JOBS
 from benchmarks.memory import MemoryResult, measure_memory
 from benchmarks.race import RaceResult, race
 from benchmarks.results import append
+from benchmarks.scale import ScaleResult, measure_scale
 from benchmarks.timing import Progress
 from benchmarks.visualize_race import BATCHES, LAYERS, VisualizeResult, race_visualization
 from rawcnn.compile import choose
@@ -47,6 +48,14 @@ def run_memory(
         for (model, job), names in contestants.items()
     }
     return _one_by_one(measured, file, command, progress)
+
+
+def run_scale(
+    models: Sequence[str], *, file: Path | None = None, command: str = "benchmarks.run_scale",
+    progress: Progress | None = None, **settings: Any,
+) -> list[ScaleResult]:  # fmt: skip
+    """How the training of each model scales, with the settings of `measure_scale`; the rest as in `run`."""
+    return _one_by_one({model: partial(measure_scale, model, **settings) for model in models}, file, command, progress)
 
 
 def run_kernels(

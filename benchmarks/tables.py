@@ -12,25 +12,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy import log, percentile, polyfit
 
+from benchmarks.markdown import device_tables, device_words, milliseconds, newest
 from benchmarks.results import FOLDER, Record, read
+from benchmarks.scale_tables import paper_scale_table, scale_table
 
 DEEPER = (("resnet50", "resnet101", "resnet152"), ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110"))
-
-
-def newest(records: Sequence[Record], settings: Sequence[str]) -> list[Record]:
-    """The last record of each device and each combination of these settings."""
-    found: dict[tuple, Record] = {}
-    for r in records:
-        key = (_device_words(r["device"]), *(r["settings"][name] for name in settings))
-        if key not in found or r["date"] >= found[key]["date"]:
-            found[key] = r
-    return list(found.values())
 
 
 def races(records: Sequence[Record]) -> list[Record]:
@@ -38,7 +30,7 @@ def races(records: Sequence[Record]) -> list[Record]:
 
     def order(r: Record) -> tuple:
         s = r["settings"]
-        return _device_words(r["device"]), s["model"], s["job"], s["precision"] != "float32", s["batch"], s["size"]
+        return device_words(r["device"]), s["model"], s["job"], s["precision"] != "float32", s["batch"], s["size"]
 
     complete = [r for r in records if "model" in r["settings"] and r["figures"].get("complete")]
     return sorted(newest(complete, ("model", "job", "precision", "batch", "size")), key=order)
@@ -60,14 +52,14 @@ def race_table(records: Sequence[Record]) -> str:
         s = r["settings"]
         return _race_row(r, peaks.get((s["model"], *(s[name] for name in shared)), {}))
 
-    return _tables(races(records), header, row, told)
+    return device_tables(races(records), header, row, told)
 
 
 def kernel_table(records: Sequence[Record]) -> str:
     """The races of kernels in the same way: GFLOP/s of each form, the fastest first."""
     chosen = newest([r for r in records if "case" in r["settings"]], ("case", "job", "precision"))
     header = "| kernel | job | precision | GFLOP/s of each form |"
-    return _tables(chosen, header, _kernel_row, "By the median of {rounds} interleaved rounds.")
+    return device_tables(chosen, header, _kernel_row, "By the median of {rounds} interleaved rounds.")
 
 
 def build_table(records: Sequence[Record]) -> str:
@@ -75,7 +67,7 @@ def build_table(records: Sequence[Record]) -> str:
     chosen = newest([r for r in records if "build" in r["settings"]], ("build", "size", "batch"))
     header = "| network | image | layers | profile | create | first answer: graph | XLA | Keras's XLA | next answer |"
     told = "One image, each network in a process of its own, once: seconds of a shared machine, not ratios."
-    return _tables(chosen, header, _build_row, told, _build_words)
+    return device_tables(chosen, header, _build_row, told, _build_words)
 
 
 def _build_words(records: Sequence[Record]) -> str:
@@ -100,21 +92,21 @@ def growth_table(records: Sequence[Record]) -> str:
     """The exponents of time along batch, size, depth and steps."""
     chosen = newest([r for r in records if "growth_along" in r["settings"]], ("growth_along", "job", "precision"))
     header = "| along | job | precision | networks | ms an image, first to last | time of a call ∝ |"
-    return _tables(chosen, header, _growth_row, "Medians of {rounds} rounds.")
+    return device_tables(chosen, header, _growth_row, "Medians of {rounds} rounds.")
 
 
 def visualize_table(records: Sequence[Record]) -> str:
     """One step of feature visualization, for one image of the batch: rawcnn, Keras's users' ways, two libraries."""
     complete = [r for r in records if "visualize" in r["settings"] and r["figures"]["complete"]]
     chosen = newest(complete, ("visualize", "layer", "size", "batch"))
-    chosen.sort(key=lambda r: (_device_words(r["device"]), r["settings"]["visualize"], r["settings"]["batch"]))
+    chosen.sort(key=lambda r: (device_words(r["device"]), r["settings"]["visualize"], r["settings"]["batch"]))
     used = (f"{name} {found}" for r in chosen for name, found in r["figures"]["libraries"].items())
     libraries = " and ".join(dict.fromkeys(used))
     header = "| network | batch | rawcnn | by XLA | tape loop over Keras | its tf.function | tf-keras-vis | xplique "
     header += "| Keras's best / rawcnn |"
     told = "A step's time over the images of the batch. Medians of {rounds} interleaved rounds; in brackets the middle "
     told += "half of the rounds' ratios." + (f" {libraries}: their own transformations." if libraries else "")
-    return _tables(chosen, header, _visualize_row, told)
+    return device_tables(chosen, header, _visualize_row, told)
 
 
 def attack_table(records: Sequence[Record]) -> str:
@@ -130,7 +122,7 @@ def attack_table(records: Sequence[Record]) -> str:
     )
     told += "of the rounds' ratios; ¹ called once, its tracing included, for it takes more than twice as long as the "
     told += "fastest other. "
-    return _tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
+    return device_tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
 
 
 def attack_networks_table(records: Sequence[Record]) -> str:
@@ -138,38 +130,7 @@ def attack_networks_table(records: Sequence[Record]) -> str:
     raced = [r for r in records if "attack" in r["settings"] and not r["figures"]["complete"]]
     header = "| network | attack | images | rawcnn | Keras, tf.function | Keras's time / rawcnn's |"
     told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
-    return _tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)
-
-
-def _tables(
-    records: Sequence[Record],
-    header: str,
-    row: Callable[[Record], Sequence[str]],
-    told: str,
-    sums: Callable[[Sequence[Record]], str] = lambda records: "",
-) -> str:
-    """A table for each device; under it what it was measured on, `told`, and what `sums` says of its records."""
-    lines: list[str] = []
-    for where in dict.fromkeys(_device_words(r["device"]) for r in records):
-        here = [r for r in records if _device_words(r["device"]) == where]
-        fewest, most = (limit(r["settings"].get("rounds", 1) for r in here) for limit in (min, max))
-        rounds = str(most) if fewest == most else f"{fewest} to {most}"
-        packages = _joined(_version_words(r["versions"]) for r in here)
-        lines += [
-            header,
-            "|---" * (header.count("|") - 1) + "|",
-            *(_row(row(r), header) for r in here),
-            "",
-            f"Measured on {where}; {packages}. {told.format(rounds=rounds)}{sums(here)}",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _row(cells: Sequence[str], header: str) -> str:
-    if len(cells) != header.count("|") - 1:
-        raise ValueError(f"the row {cells} does not fit the header {header}")
-    return f"| {' | '.join(cells)} |"
+    return device_tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)
 
 
 def _race_row(r: Record, peaks: Mapping[str, int | None]) -> Sequence[str]:
@@ -296,28 +257,6 @@ def _attack_ratio(figures: Mapping[str, Any], name: str, digits: int = 1) -> str
     return f"**{figures['ratios'][name]:.{digits}f}** ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def milliseconds(seconds: float) -> str:
-    """Three digits: 1.23 ms, 12.3 ms, 123 ms, 1,230 ms."""
-    value = seconds * 1e3
-    digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
-    return f"{value:,.{digits}f} ms"
-
-
-def _device_words(device: Mapping[str, Any]) -> str:
-    flags = ", ".join(device["flags"])
-    words = f"{device['cores']} cores of {device['cpu']}" + (f" ({flags})" if flags else "")
-    return f"{', '.join(device['gpus'])}, {words}" if device["gpus"] else words
-
-
-def _version_words(found: Mapping[str, str | None]) -> str:
-    return f"Python {found['python']}, TensorFlow {found['tensorflow']}, Keras {found['keras']}"
-
-
-def _joined(words) -> str:
-    """Each once, in their order."""
-    return " or ".join(dict.fromkeys(words))
-
-
 # Documents -------------------------------------------------------------------------------------------------------
 
 TABLES = {
@@ -328,6 +267,8 @@ TABLES = {
     "visualize table": visualize_table,
     "attack table": attack_table,
     "attack networks table": attack_networks_table,
+    "scale table": scale_table,
+    "paper scale table": paper_scale_table,
 }
 
 

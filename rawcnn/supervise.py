@@ -24,7 +24,7 @@ def watch_over(words: Sequence[str], restarts: int, told: Callable[[str], None])
 
     SIGTERM is handed on, and Ctrl-C, which the whole group gets, is left to it. Only the first time --fresh counts.
     """
-    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *words]
+    command = [sys.executable, "-m", "rawcnn", *words]
     environment = {**os.environ, CHILD: "1"}
     stopping: list[int] = []
     for number in range(restarts + 1):

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from kernels.geometry import Pair, pair
+from rawcnn.data.checked import note_of, remember, unreadable_in
 from rawcnn.data.dataset import DataSet, Split
 from rawcnn.data.decode import Item, Progress, check, each, header, read
 from rawcnn.data.downloads import DIGITS, KERAS, Arrays, digits_arrays, keras_arrays, tfds_items
@@ -103,12 +104,14 @@ def _from_items(
         items, found = [item for item, _ in sizes], {found for _, found in sizes}
         size = found.pop() if len(found) == 1 else (224, 224)
     in_memory = len(items) * size[0] * size[1] * 3 < memory
-    images = np.empty((len(items) if in_memory else 0, *size, 3), np.uint8)
-    kept: list[Item] = []
-    for item, image in each(partial(read, size=size) if in_memory else check, items, skipped, progress):
-        if in_memory:
+    if in_memory:
+        images = np.empty((len(items), *size, 3), np.uint8)
+        kept: list[Item] = []
+        for item, image in each(partial(read, size=size), items, skipped, progress):
             images[len(kept)] = image
-        kept.append(item)
+            kept.append(item)
+    else:
+        kept = _readable(items, skipped, progress)
 
     splits, start = {}, 0
     for split in ("train", "test"):  # the order of the items
@@ -125,6 +128,18 @@ def _from_items(
             splits[split] = Split(numbers, items=part)
         start += len(part)
     return DataSet(name, tuple(labels), size, splits, white, tuple(skipped or ()))
+
+
+def _readable(items: list[Item], skipped: list[str] | None, progress: Progress | None) -> list[Item]:
+    """Those that can be decoded. Files that are as they were when that was found out are not decoded again."""
+    note = note_of(items)
+    unreadable = unreadable_in(note)
+    doubtful = [item for item in items if unreadable is None or item.name in unreadable]
+    readable = {item.name for item, _ in each(check, doubtful, skipped, progress)}
+    names = {item.name for item in doubtful}
+    if unreadable is None:
+        remember(note, names - readable)
+    return [item for item in items if item.name not in names or item.name in readable]
 
 
 def _from_records(

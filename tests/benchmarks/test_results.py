@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rawcnn
-from benchmarks import results, tables
+from benchmarks import markdown, results, tables
 from benchmarks.attack_race import AGAINST_KERAS, OURS, AttackRace, names_of
 from benchmarks.build import BuildResult, run_builds
 from benchmarks.contestants import NAMES
@@ -173,7 +173,7 @@ def test_attack_networks_table(file):
     [(0.0012345, "1.23 ms"), (0.012345, "12.3 ms"), (0.099949, "99.9 ms"), (0.12345, "123 ms"), (1.2345, "1,234 ms")],
 )
 def test_three_digits(seconds, words):
-    assert tables.milliseconds(seconds) == words
+    assert markdown.milliseconds(seconds) == words
 
 
 def test_a_file_is_rewritten_between_its_marks(file, tmp_path, capsys):

@@ -202,7 +202,7 @@ def test_interrupted_training_says_how_to_go_on(tmp_path):
 def test_sigterm_saves_and_ends_well(tmp_path):
     """As a cluster takes a machine back: exit code 0, and the same command goes on in the middle of the epoch."""
     words = ["train", "cifar_resnet20", "--output", str(tmp_path / "run"), "--json"]
-    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *words]
+    command = [sys.executable, "-m", "rawcnn", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
         process.send_signal(signal.SIGTERM)

@@ -155,6 +155,36 @@ def test_unreadable_file(tmp_path, monkeypatch, name, how, size, memory):
     assert len(epoch_labels(folder.batches("train", 3))) == folder.count("train")
 
 
+def test_files_too_large_for_memory_are_checked_once(tmp_path, monkeypatch):
+    """Until one of them is written; what is unreadable is told each time. A note that is broken is no note."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_folder(tmp_path / "images", (4, 4))
+    broken = tmp_path / "images" / "train" / "b" / "003.png"
+    broken.write_bytes(b"")
+    looked: list[str] = []
+    monkeypatch.setattr(data, "check", lambda item: (looked.append(item.name), decode.check(item)))
+
+    def load():
+        looked.clear()
+        return data.load(f"folder:{tmp_path / 'images'}", 8, memory=0, skip_unreadable=True)
+
+    first = load()
+    assert len(looked) == 16 and first.skipped == ("train/b/003.png",)
+    second = load()
+    assert looked == ["train/b/003.png"] and second.skipped == first.skipped and second.count("train") == 7
+    with pytest.raises(ValueError, match=r"003\.png cannot be read"):
+        data.load(f"folder:{tmp_path / 'images'}", 8, memory=0)
+    (note,) = (tmp_path / "cache" / "rawcnn" / "checked").iterdir()
+    note.write_text("{")
+    load()
+    assert len(looked) == 16
+    shutil.copy(broken.with_name("002.png"), broken)
+    assert load().count("train") == 8 and len(looked) == 16
+    assert load().count("train") == 8 and not looked
+    monkeypatch.setenv("XDG_CACHE_HOME", str(broken))  # no folder: nothing can be written there
+    assert load().count("train") == 8 and len(looked) == 16
+
+
 def test_a_file_is_judged_by_its_content(tmp_path):
     make_folder(tmp_path, (2, 2))
     (tmp_path / "train" / "a" / "000.png").rename(tmp_path / "train" / "a" / "000.jpg")

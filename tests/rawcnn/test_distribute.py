@@ -211,7 +211,7 @@ def test_on_the_command_line(rawcnn_command, tmp_path):
 def test_logical_devices_on_the_command_line(tmp_path):
     """In a process of its own, for TensorFlow makes devices before it does anything."""
     words = ["train", "cifar_resnet20", "--strategy", "mirrored", "--replicas", "4", "--epochs", "1", "--json"]
-    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *words, "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "rawcnn", *words, "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "devices=4" in done.stderr, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["epoch"] == 1

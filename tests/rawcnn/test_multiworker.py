@@ -81,7 +81,7 @@ def test_workers_take_the_steps_of_one_device(tmp_path, digits, count):
 def run(folder: Path, count: int, killed: int | None = None) -> dict[str, np.ndarray]:
     """`rawcnn train` by so many workers, of which one is killed after the first epoch → the final weights."""
     folder.mkdir()
-    words = ["-c", "from rawcnn.cli import main; main()", "train", "cifar_resnet20", "--strategy", "multiworker"]
+    words = ["-m", "rawcnn", "train", "cifar_resnet20", "--strategy", "multiworker"]
     words += ["--epochs", 3, "--batch", 48, "--output", folder / "run", "--json", "--fresh"]
     workers = [start(c, words, folder / str(k)) for k, c in enumerate(configurations(count))]
     if killed is not None:

@@ -1,0 +1,5 @@
+"""`python -m rawcnn` is the command."""
+
+from rawcnn.cli import main
+
+main()
