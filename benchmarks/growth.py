@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import rawcnn
+from benchmarks.race import train_in_appearance
 from benchmarks.results import append
 from benchmarks.timing import Progress, Run, interleaved, timed
 from rawcnn.compile import choose
@@ -64,7 +65,9 @@ class Series:
 
 def inference(model: str, batch: int, size: int, precision: str) -> Run:
     """Images → logits, as `rawcnn.program` has it."""
-    run, images = program(rawcnn.create(model, size=size, precision=precision)), _images(batch, size)
+    network = rawcnn.create(model, size=size, precision=precision)
+    train_in_appearance(network, 0)
+    run, images = program(network), _images(batch, size)
     return lambda: run(images).numpy()
 
 
@@ -81,6 +84,7 @@ def training(model: str, batch: int, size: int, precision: str) -> Run:
 def attack(model: str, batch: int, steps: int) -> Run:
     """PGD whose ε fools nobody, so that all steps are taken by all images."""
     network = rawcnn.create(model)
+    train_in_appearance(network, 0)
     images = _images(batch, network.input_size)
     labels = np.argmax(network(images), axis=1).astype(np.int32)
     return lambda: rawcnn.attacks.pgd(network, images, labels, epsilon=ENDLESS, steps=steps).images
