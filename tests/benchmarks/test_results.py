@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/kernels.md",
     "docs/networks.md",
     "docs/performance.md",
+    "docs/scale.md",
     "docs/visualization.md",
 )
 START, END = tables.marks("race table")
