@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
 CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over
@@ -19,12 +19,12 @@ def watched() -> bool:
     return CHILD in os.environ
 
 
-def watch_over(words: Sequence[str], restarts: int, told: Callable[[str], None]) -> int:
-    """Run `rawcnn` with these words until it ends by itself, started again at most `restarts` times → its exit code.
+def watch_over(restarts: int, told: Callable[[str], None]) -> int:
+    """Run this process's own command until it ends by itself, started again at most `restarts` times → its exit code.
 
     SIGTERM is handed on, and Ctrl-C, which the whole group gets, is left to it. Only the first time --fresh counts.
     """
-    command = [sys.executable, "-m", "rawcnn", *words]
+    command = [sys.executable, *sys.orig_argv[1:]]
     environment = {**os.environ, CHILD: "1"}
     stopping: list[int] = []
     for number in range(restarts + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -92,7 +91,7 @@ def train(
     if replicas and strategy != "mirrored":
         raise ValueError("--replicas are those of --strategy mirrored; give it too")
     if strategy == "multiworker" and not watched():
-        raise typer.Exit(watch_over(sys.argv[1:], restarts, screen.tell))
+        raise typer.Exit(watch_over(restarts, screen.tell))
     adversary = None
     if adversarial is not None:
         step = adversarial / 4 if adversarial_step is None else adversarial_step
