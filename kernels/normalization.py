@@ -150,11 +150,10 @@ def _normalize_shared(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon
 
     @tf.custom_gradient
     def normalize(x, scale, offset):
-        (sums,) = share.total([tf.reduce_sum(_wide(x), axis=(0, 1, 2))])
-        mean = sums / m
-        (squares,) = share.total([tf.reduce_sum(tf.square(_wide(x) - mean), axis=(0, 1, 2))])
-        variance = squares / m
-        y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
+        own_mean, own_variance = _moments(x)
+        (mean,) = share.mean([own_mean])
+        (variance,) = share.mean([own_variance + tf.square(own_mean - mean)])
+        y = batch_normalization(x, mean, variance, scale, offset, epsilon)
 
         def backward(gradient, *_):
             return batch_normalization_gradient(x, gradient, scale, mean, variance, epsilon)
@@ -163,6 +162,15 @@ def _normalize_shared(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon
 
     y, mean, variance = normalize(x, scale, offset)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance * m / tf.maximum(m - 1, 1))
+
+
+def _moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and biased variance [C], by TensorFlow's kernel, which reads x twice; it has no float64."""
+    if x.dtype == tf.float64:
+        return tf.nn.moments(x, (0, 1, 2))
+    ones, m = tf.ones(x.shape[-1:]), _count(x)
+    _, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, ones, ones)
+    return mean, variance * (m - 1) / m
 
 
 def _normalize_by_matmul(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float):
