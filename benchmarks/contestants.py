@@ -1,6 +1,6 @@
 """Who races: the same job done by rawcnn and by Keras, each in the ways that its users have.
 
-    rawcnn graph, mixed, xla       the plain function, compiled as `rawcnn.compile` says
+    rawcnn graph, mixed, xla       `rawcnn.program` and the step of `rawcnn train`, compiled as `rawcnn.compile` says
     keras default, jit, no jit     predict_on_batch or train_on_batch; jit_compile is "auto", True, False
     keras function, function xla   a tf.function written by hand around the Keras model; in training with its own tape
                                    and momentum, without Keras's trainer

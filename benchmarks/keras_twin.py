@@ -197,7 +197,7 @@ def _preprocess(kind: str, images):
         "none": lambda x: x,
         "centered": lambda x: x * 2 - 1,
         "torch": lambda x: (x - mean) / deviation,
-        "caffe": lambda x: x[..., ::-1] * 255 - caffe,
+        "caffe": lambda x: keras.ops.flip(x, axis=-1) * 255 - caffe,  # a slice, x[..., ::-1], takes twice as long
     }[kind]
     return keras.layers.Lambda(step, dtype="float32", name="images.preprocessed")(images)
 

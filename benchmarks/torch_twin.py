@@ -168,7 +168,7 @@ class Twin(nn.Module):
             return x * 2 - 1
         if kind == "torch":
             return (x - self.constants["mean"]) / self.constants["deviation"]
-        return x.flip(1) * 255 - self.constants["caffe"] if kind == "caffe" else x
+        return x[:, [2, 1, 0]] * 255 - self.constants["caffe"] if kind == "caffe" else x
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by the network's paths, in PyTorch's order of axes."""
