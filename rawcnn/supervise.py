@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
 ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
 CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over
 PAUSE = 1.0  # seconds before it is started again: ports are to become free
+PATIENCE = 120.0  # seconds that it has after SIGTERM: one that waits for others in TensorFlow never hears of it
 
 
 def watched() -> bool:
@@ -22,7 +24,8 @@ def watched() -> bool:
 def watch_over(restarts: int, told: Callable[[str], None]) -> int:
     """Run this process's own command until it ends by itself, started again at most `restarts` times → its exit code.
 
-    SIGTERM is handed on, and Ctrl-C, which the whole group gets, is left to it. Only the first time --fresh counts.
+    SIGTERM is handed on, and Ctrl-C, which the whole group gets, is left to it. One that does not end after that, or
+    is told twice, is killed; its last checkpoint stands. Only the first time --fresh counts.
     """
     command = [sys.executable, *sys.orig_argv[1:]]
     environment = {**os.environ, CHILD: "1"}
@@ -31,14 +34,19 @@ def watch_over(restarts: int, told: Callable[[str], None]) -> int:
         with subprocess.Popen(command, env=environment) as process:
             told(f"worker is process {process.pid}")
 
-            def hand_on(signum: int, _: object, process=process) -> None:
+            patience = threading.Timer(PATIENCE, process.kill)
+
+            def hand_on(signum: int, _: object, process=process, patience=patience) -> None:
+                process.send_signal(signal.SIGKILL if stopping else signum)
+                if not stopping:
+                    patience.start()
                 stopping.append(signum)
-                process.send_signal(signum)
 
             before = signal.signal(signal.SIGTERM, hand_on), signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
                 code = process.wait()
             finally:
+                patience.cancel()
                 signal.signal(signal.SIGTERM, before[0])
                 signal.signal(signal.SIGINT, before[1])
         if code in ENDED or stopping:

@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from rawcnn import supervise
 from rawcnn.train import Training
 from tests.rawcnn import small
 from tests.rawcnn.runs import RMSPROP
@@ -51,6 +54,7 @@ import json
 from rawcnn.distribute import cluster_of
 cluster = cluster_of("multiworker")  # before TensorFlow does anything
 from rawcnn.data import load
+from rawcnn import supervise
 from rawcnn.train import Training
 from tests.rawcnn import small
 from tests.rawcnn.test_multiworker import RECIPE
@@ -122,3 +126,25 @@ def test_a_worker_without_a_cluster_says_so(rawcnn_command, monkeypatch):
     assert code == 2 and "needs TF_CONFIG in the environment, such as" in err
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--replicas", 2)
     assert code == 2 and "--replicas are those of --strategy mirrored; give it too" in err
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_worker_that_does_not_end_is_killed(tmp_path, monkeypatch, signals):
+    """As one that waits for others in TensorFlow: after its time, or at the second SIGTERM."""
+    ready = tmp_path / "ready"
+    deaf = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += "pathlib.Path(sys.argv[1]).touch(); time.sleep(LIMIT)".replace("LIMIT", str(LIMIT))
+    monkeypatch.setattr(supervise, "PATIENCE", 1.0 if signals == 1 else LIMIT)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", deaf, str(ready)])
+
+    def send():
+        while not ready.exists():
+            time.sleep(0.1)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+
+    told: list[str] = []
+    threading.Thread(target=send).start()
+    assert supervise.watch_over(3, told.append) == 128 + signal.SIGKILL
+    assert len(told) == 1
