@@ -30,18 +30,9 @@ def blocks():
 LABELS = ["cat", "dog", "ship", "horse", "frog"]
 
 
-class Form(Reader):
-    """A reader that knows a tag more that is never closed."""
-
-    def handle_starttag(self, tag, attributes):
-        super().handle_starttag(tag, attributes)
-        if tag == "input":
-            self.open.pop()
-
-
-def check_alone(html: str) -> Form:
+def check_alone(html: str) -> Reader:
     """The page loads nothing at all, runs nothing, and every icon that it uses is in it."""
-    page = Form(html)
+    page = Reader(html)
     assert "://" not in html and "@import" not in html and "url(" not in html
     assert not page.all("script") and not page.all("iframe")
     assert [link["href"] for link in page.all("link")] == ["data:,"]
