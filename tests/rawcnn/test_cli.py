@@ -233,7 +233,6 @@ def test_an_interrupt_that_python_dropped_stops_at_the_next_step(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.deeper
 def test_depth_is_compared(rawcnn_command, tmp_path):
     words = ("paper", "resnet", "--train", "--data", "digits", "--epochs", 1, "--batch", 512, "--output", tmp_path)
     code, out, err = rawcnn_command(*words, "--json")
