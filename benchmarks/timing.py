@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 Run = Callable[[], object]
 Progress = Callable[[str, int, int], None]  # (what was done, steps done, steps in all)
+SHORT = 0.2  # seconds: what a call loses to cold caches and sleeping threads, some ms, is more than a hundredth of less
 
 
 @dataclass(frozen=True)
@@ -68,27 +70,33 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 def interleaved(
     runs: Mapping[str, Run], rounds: int, on_round: Callable[[int], None] | None = None
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of each run in each round; every round calls all of them once, in their order.
+    """Seconds of each run in each round; every round takes all of them in turn, and begins with another one.
 
-    A round before the first is not counted: caches and allocators settle in it.
+    A round before the first is not counted: caches and allocators settle in it. Who took less than `SHORT` is called
+    twice in each round, of which the second call counts: the first finds caches and threads as the one before it left
+    them. Garbage is collected between rounds, without what lived before, of which the sweep alone would empty caches.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected at least 1")
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    collecting = gc.isenabled()
-    for number in range(-1, rounds):
-        gc.collect()
-        gc.disable()  # a collection in the middle would be booked on whoever happens to run
-        try:
-            for name, run in runs.items():
-                taken, _ = timed(run)
+    names, collecting = deque(runs), gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for number in range(-1, rounds):
+            gc.collect()
+            for name in names:
+                taken, _ = timed(runs[name])
                 if number >= 0:
-                    seconds[name].append(taken)
-        finally:
-            if collecting:
-                gc.enable()
-        if on_round:
-            on_round(number)
+                    seconds[name].append(timed(runs[name])[0] if taken < SHORT else taken)
+            names.rotate(-1)
+            if on_round:
+                on_round(number)
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
     return {name: tuple(values) for name, values in seconds.items()}
 
 

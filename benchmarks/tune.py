@@ -24,7 +24,7 @@ import kernels
 import rawcnn
 from benchmarks.kernels_race import TOLERANCE, difference, random_tensor, wait_for
 from benchmarks.results import about
-from benchmarks.timing import Progress, timed
+from benchmarks.timing import Progress, Run, interleaved, timed
 from kernels.choice import section, shape_name
 from kernels.convolution import JOBS as CONVOLUTIONS
 from kernels.geometry import pair
@@ -36,7 +36,7 @@ MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3
 COMPILERS = ("graph", "inference", "xla")
 INFERENCE = ("conv2d", "lrn")  # jobs that inference measures for itself
 MARGIN = 0.04
-LEAST = 0.01  # seconds that one measurement takes, of as many calls as that needs
+LEAST, COPIES = 0.01, 8  # seconds that one measurement takes, of as many copies as that needs, and at most these
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
 
 
 def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
-    """(the form to take, seconds a call of each form that agrees with the first)."""
+    """(the form to take, seconds of each form that agrees with the first)."""
     calls, reference = {}, None
     for form in case.forms:
         function, tensors = _call(case, form, tf.as_dtype(precision), compiler)
@@ -150,19 +150,38 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
         results = [tf.cast(t, tf.float32).numpy() for t in run()]
         reference = reference or results
         if difference(reference, results) <= TOLERANCE[precision]:
-            calls[form] = run
-    counts = {form: max(1, min(50, round(LEAST / timed(partial(_wait, run, 1))[0]))) for form, run in calls.items()}
-    seconds: dict[str, list[float]] = {form: [] for form in calls}
-    for _ in range(rounds):
-        for form, run in calls.items():
-            seconds[form].append(timed(partial(_wait, run, counts[form]))[0] / counts[form])
+            calls[form] = function, tensors, timed(partial(_wait, run))[0]
+    copies = max(1, min(COPIES, round(LEAST / calls[case.forms[0]][2])))
+    runs = {form: _several(case, *call[:2], copies, compiler) for form, call in calls.items()}
+    for run in runs.values():
+        run()  # traced and compiled
+    seconds = {form: [s / copies for s in taken] for form, taken in interleaved(runs, rounds).items()}
     return _choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
 
 
-def _wait(run: Callable[[], list[tf.Tensor]], count: int) -> None:
-    for _ in range(count):
-        results = run()
-    wait_for(results)
+def _several(case: Case, function: Callable, tensors: Sequence[tf.Tensor], copies: int, compiler: str) -> Run:
+    """The function on `copies` different inputs within one graph, so that a call's own cost is not measured with it.
+
+    Forward one after the other, as layers are; gradients side by side, as backward there are always two to be had.
+    """
+    inputs = [[tf.roll(t, copy, axis=-1) for t in tensors] for copy in range(copies)]  # equal ones would be merged
+    forward = not case.job.endswith("gradient")
+
+    def all_of(inputs):
+        results: list[tf.Tensor] = []
+        last: list[tf.Tensor] = []
+        for some in inputs:
+            with tf.control_dependencies(last):
+                made = function(*some)
+            last = made if forward else []
+            results += made
+        return results
+
+    return partial(_wait, partial(tf.function(all_of, jit_compile=compiler == "xla", autograph=False), inputs))
+
+
+def _wait(run: Callable[[], list[tf.Tensor]]) -> None:
+    wait_for(run())
 
 
 def _choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
