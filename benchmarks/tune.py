@@ -31,6 +31,7 @@ from kernels.geometry import pair
 from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
 from kernels.pooling import POOLS
 from rawcnn.network import Operation
+from rawcnn.whole import write_whole
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
 COMPILERS = ("graph", "inference", "xla")
@@ -242,7 +243,7 @@ def _measured_before(path: Path) -> dict[str, dict[str, dict]]:
 
 
 def _write(table: Mapping, path: Path) -> None:
-    """A line a shape, beside the old file and then in its place."""
+    """A line a shape."""
     head = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in table.items() if key != "forms"]
     sections = [
         f"  {json.dumps(name)}: {{\n"
@@ -251,7 +252,4 @@ def _write(table: Mapping, path: Path) -> None:
         for name, shapes in table["forms"].items()
     ]
     text = "{\n" + ",\n".join([*head, ' "forms": {\n' + ",\n".join(sections) + "\n }"]) + "\n}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, text.encode())

@@ -2,26 +2,28 @@
 
 checkpoints/ckpt-1200/     after 1,200 steps
     state.index, …         the variables (`tf.train.Checkpoint`, which keeps a checksum of each)
-    note.json              all else that a run is: plain numbers and words
+    note.json              all else that a run is: plain numbers and words, and their checksum
 
 A directory is renamed in one step; before that all that is in it is forced to the disk.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 KEPT = 2
 NAME = re.compile(r"ckpt-(\d+)")
 Note = dict[str, Any]
+T = TypeVar("T")
 
 
 class OtherRun(ValueError):
@@ -49,11 +51,12 @@ class Checkpoints:
 
     @property
     def newest(self) -> Path | None:
-        """The last that was written, whether or not it can be read."""
-        return self.all[-1] if self.all else None
+        """The last that is not known to be damaged."""
+        sound = [path for path in self.all if path not in self.damaged]
+        return sound[-1] if sound else None
 
     def save(self, number: int, note: Note) -> Path:
-        """Write the variables as they are, and the note; of the older ones, those that are too many are deleted.
+        """Write the variables as they are, and the note; older ones that are too many, or damaged, are deleted.
 
         NotWritten, with the system's reason, where that fails: on a full disk above all.
         """
@@ -64,7 +67,7 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
             beside.mkdir(parents=True)
             self._state.write(str(beside / "state"))
-            (beside / "note.json").write_text(json.dumps(note, allow_nan=False), encoding="utf-8")
+            (beside / "note.json").write_bytes(_with_checksum(note))
             for path in (*beside.iterdir(), beside):
                 _force(path)
             shutil.rmtree(target, ignore_errors=True)  # of the same step, before its epoch was evaluated
@@ -73,28 +76,32 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(beside, ignore_errors=True)
             raise NotWritten(f"{target} could not be written ({_reason(error)})") from error
-        for path in self.all[:-KEPT]:
+        damaged = [path for path in self.damaged if path != target]
+        sound = [path for path in self.all if path not in damaged]
+        for path in (*damaged, *sound[:-KEPT]):
             shutil.rmtree(path, ignore_errors=True)
+        self.damaged = []
         return target
 
-    def restore(self, check: Callable[[Note], None]) -> Note | None:
-        """Assign what the newest checkpoint that is whole holds → its note; None where there is none.
+    def restore(self, read: Callable[[Note], T]) -> T | None:
+        """Assign what the newest checkpoint that is whole holds → what `read` makes of its note; None without one.
 
-        `check` looks at a note before anything is assigned, and raises OtherRun. ValueError if all are damaged. In both
-        cases everything stays as it was.
+        `read` is asked before anything is assigned, and raises OtherRun. ValueError if all are damaged, OSError where a
+        file may not be read. In all these cases everything stays as it was.
         """
         self.damaged = []
         for path in reversed(self.all):
             try:
-                note = json.loads((path / "note.json").read_text(encoding="utf-8"))
-                check(note)
+                told = read(_checked((path / "note.json").read_bytes()))
                 self._assign(path / "state")
-            except OtherRun:
+            except (OtherRun, PermissionError):
                 raise
+            except tf.errors.PermissionDeniedError as error:
+                raise PermissionError(f"{path} may not be read; name another output folder") from error
             except Exception:  # over a damaged file TensorFlow's readers raise many kinds
                 self.damaged.append(path)
                 continue
-            return note
+            return told
         if self.damaged:
             raise ValueError(
                 f"the checkpoints {', '.join(map(str, self.damaged))} are damaged; name another output folder, or "
@@ -111,6 +118,22 @@ class Checkpoints:
             for variable, value in zip(owned, before, strict=True):
                 variable.assign(value)
             raise
+
+
+def _with_checksum(note: Note) -> bytes:
+    return json.dumps({"sha256": _digest(note), "note": note}, indent=1).encode()
+
+
+def _checked(content: bytes) -> Note:
+    """ValueError for a note that is not as it was written."""
+    told = json.loads(content)
+    if told["sha256"] != _digest(told["note"]):
+        raise ValueError("the note was changed")
+    return told["note"]
+
+
+def _digest(note: Note) -> str:
+    return hashlib.sha256(json.dumps(note, allow_nan=False).encode()).hexdigest()
 
 
 def _force(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, PercentFor
 from rawcnn.attacks import AttackResult, FoolingImages
 from rawcnn.measure import Measurement
 from rawcnn.profiler import Profile
+from rawcnn.whole import write_whole
 
 COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
 STYLE: Any = {
@@ -33,7 +35,9 @@ STYLE: Any = {
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure to `path` (.png, .svg or .pdf) and close it. ValueError for an ending that cannot be written."""
     try:
-        figure.savefig(path, bbox_inches="tight")
+        drawn = BytesIO()
+        figure.savefig(drawn, format=Path(path).suffix[1:], bbox_inches="tight")
+        write_whole(path, drawn.getvalue())
     except (ValueError, OSError) as error:
         advice = "give a path that ends in .png" if isinstance(error, ValueError) else "name another path"
         raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
@@ -120,8 +124,11 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
             errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=colour, marker=".", label=part)
         rates.plot(epochs, [s["rate"] for s in history], color=COLOURS[2], marker=".")
         for axes, title in ((losses, "loss"), (errors, "error"), (rates, "learning rate at the epoch's end")):
-            axes.set(title=title, xlabel="epoch", ylim=(0, None))
+            axes.set(title=title, xlabel="epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        losses.set_yscale("log")  # the end of a run is to be seen, too, where it has got small
+        errors.set_ylim(0, None)
+        rates.set_ylim(0, None)
         errors.yaxis.set_major_formatter(PercentFormatter(1.0))
         losses.legend()
         figure.tight_layout()

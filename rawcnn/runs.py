@@ -28,6 +28,7 @@ from rawcnn.recipes import Recipe
 from rawcnn.recipes import find as find_recipe
 from rawcnn.train import SAVE_EVERY, Training
 from rawcnn.weights import save_weights
+from rawcnn.whole import write_whole
 
 # The recipe of a model that is named none: its own paper's, and for CIFAR networks the one that needs few epochs.
 OWN_RECIPE = {
@@ -166,7 +167,7 @@ def run(
         assert training.result
         events.epoch(summary, training, data, training.result)
         if training.writes:
-            _write(folder / "history.json", json.dumps(training.history, indent=1))
+            write_whole(folder / "history.json", json.dumps(training.history, indent=1).encode())
             plots.save(plots.training_curves(training.history), folder / "curves.png")
         if on_epoch:
             on_epoch(summary)
@@ -178,10 +179,3 @@ def run(
     if training.writes:
         save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
     return result
-
-
-def _write(path: Path, text: str) -> None:
-    """Beside, then renamed."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text)
-    beside.replace(path)

@@ -40,7 +40,7 @@ class Stopped(Exception):
 
 
 @dataclass
-class Progress:
+class Position:
     """Where a run stands: `steps` of the epoch are done, with these sums of their metrics and this time."""
 
     epoch: int = 0
@@ -74,7 +74,7 @@ class Training:
         with cluster.scope() if cluster else nullcontext():
             self.state = State.begin(network, recipe)
         self.slots, self.averages = self.state.slots, self.state.averages
-        self.at, self.plateau = Progress(), Plateau()
+        self.at, self.plateau = Position(), Plateau()
         self.history: list[dict[str, float]] = []
         self.stopping = False
         self.result: Evaluation | None = None  # of the last epoch
@@ -118,11 +118,10 @@ class Training:
 
         ValueError if it is another run's, or all are damaged; everything then stays as it was.
         """
-        note = self._checkpoints.restore(self._check_settings) if self._checkpoints else None
-        if note is None:
+        found = self._checkpoints.restore(self._read) if self._checkpoints else None
+        if found is None:
             return False
-        self.at, self.history, self.plateau = Progress(**note["at"]), note["history"], Plateau(**note["plateau"])
-        self._data = note["data"]
+        self.at, self.plateau, self.history, self._data = found
         return True
 
     def save(self) -> None:
@@ -164,8 +163,10 @@ class Training:
         about |= {"adversary": self.adversary} if self.adversary else {}
         return {name: repr(value) for name, value in {**about, **network.settings, **recipe}.items()}
 
-    def _check_settings(self, note: Note) -> None:
+    def _read(self, note: Note) -> tuple[Position, Plateau, list[dict[str, float]], dict[str, str] | None]:
+        """Of a note, where its run stood. OtherRun if that is not this one."""
         self._check("started with", note["settings"], self._settings)
+        return Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"]
 
     def _check(self, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
         """OtherRun where the run in the folder was made with something else."""
@@ -328,7 +329,7 @@ class Training:
             "test_accuracy": result.accuracy,
             "images_per_second": steps * self.recipe.batch / self.at.seconds,
         }
-        self.at = Progress(epoch=self.epoch + 1)
+        self.at = Position(epoch=self.epoch + 1)
         self.history.append(summary)
         return summary
 

@@ -15,7 +15,6 @@ the same order, but an image that has a probability of 10⁻⁵⁰ still loses t
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.task import Model, logits_of, run, whole
+from rawcnn.whole import write_whole
 
 MUTATED, HALVED = 0.1, 1000  # probability that a number changes; generations after which it is half
 COLOURS = ("hsv", "rgb")
@@ -260,7 +260,6 @@ def coloured(channels: np.ndarray, colours: str) -> np.ndarray:
 
 
 def _save(path: Path, described: dict[str, object], code: _Direct | _Cppn, state: _State) -> None:
-    """Whole or not at all: beside its place, then renamed."""
     packed = BytesIO()
     np.savez(  # not compressed: noise cannot be
         packed,
@@ -269,10 +268,7 @@ def _save(path: Path, described: dict[str, object], code: _Direct | _Cppn, state
         fitness=state.fitness,
         history=state.history,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(packed.getvalue())
-    os.replace(partial, path)
+    write_whole(path, packed.getvalue())
 
 
 def _restored(path: Path, described: dict, code: _Direct | _Cppn, judge: Callable, generations: int) -> _State:

@@ -58,7 +58,7 @@ def attack(
 ) -> None:
     """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
     from rawcnn.attacks.study import checked, find, study
-    from rawcnn.visualize.record import together
+    from rawcnn.whole import together
 
     screen = Screen(as_json)
     settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
@@ -155,7 +155,7 @@ def _evolve(
     from rawcnn.attacks.evolve import ENCODINGS
     from rawcnn.attacks.study import keywords
     from rawcnn.plots import fooling_images, save
-    from rawcnn.visualize.record import together
+    from rawcnn.whole import together
 
     encoding = settings.get("encoding", "direct")
     if encoding not in (known_encodings := (*ENCODINGS, "gradient")):

@@ -57,8 +57,9 @@ def page(
 
     from rawcnn.report.units_page import units_page
     from rawcnn.visualize.filters import check_channels
-    from rawcnn.visualize.record import write_record, write_whole
+    from rawcnn.visualize.record import write_record
     from rawcnn.visualize.units import rectified, units
+    from rawcnn.whole import write_whole
 
     screen = Screen(as_json)
     writable(output, ".html")
@@ -117,7 +118,8 @@ def building_blocks(
     from rawcnn.report.blocks_sheet import blocks_sheet
     from rawcnn.visualize import building_blocks as look
     from rawcnn.visualize import save_png
-    from rawcnn.visualize.record import write_record, write_whole
+    from rawcnn.visualize.record import write_record
+    from rawcnn.whole import write_whole
 
     screen = Screen(as_json)
     writable(output, ".html")
@@ -167,7 +169,8 @@ def atlas(
     from rawcnn.report.atlas_page import atlas_page
     from rawcnn.visualize import activation_atlas
     from rawcnn.visualize.layout import check_method
-    from rawcnn.visualize.record import write_record, write_whole
+    from rawcnn.visualize.record import write_record
+    from rawcnn.whole import write_whole
 
     screen = Screen(as_json)
     writable(output, ".html")

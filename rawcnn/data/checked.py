@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rawcnn.data.decode import Item
+from rawcnn.whole import write_whole
 
 
 def note_of(items: Sequence[Item]) -> Path | None:
@@ -37,12 +39,6 @@ def unreadable_in(note: Path | None) -> set[str] | None:
 
 def remember(note: Path | None, unreadable: Iterable[str]) -> None:
     """Best effort: without a cache folder that can be written the next run checks again."""
-    if note is None:
-        return
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        beside = note.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps(sorted(unreadable)), encoding="utf-8")
-        beside.replace(note)
-    except OSError:
-        pass
+    if note:
+        with suppress(OSError):
+            write_whole(note, json.dumps(sorted(unreadable)).encode())

@@ -26,6 +26,7 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn.data.decode import Item, Progress, check, each, header, open_image, to_rgb
+from rawcnn.whole import beside_of, write_whole
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller
@@ -155,7 +156,7 @@ def pack(
             done, counts[split] = done + len(some), counts[split] + 1
             if progress:
                 progress(done, len(items))
-    _replace(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
+    write_whole(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
     return Records.open(root)
 
 
@@ -164,9 +165,9 @@ def _begin(root: Path, plan: dict[str, object]) -> None:
     file = root / "plan.json"
     if file.is_file() and not _same_plan(file, plan):
         raise ValueError(f"{root} was begun with other images or settings; name another folder, or delete it")
-    if not file.is_file() and any(root.iterdir()):
+    if not file.is_file() and {*root.iterdir()} - {beside_of(file)}:
         raise ValueError(f"{root} holds something else; name a new folder")
-    _replace(file, json.dumps(plan, indent=1).encode())
+    write_whole(file, json.dumps(plan, indent=1).encode())
 
 
 def _same_plan(file: Path, plan: dict[str, object]) -> bool:
@@ -187,7 +188,7 @@ def _fingerprint(items: Sequence[Item]) -> str:
 
 def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bool, progress: Progress) -> None:
     skipped: list[str] | None = [] if skip else None
-    beside, end = target.with_name(f".{target.name}.part"), 0
+    beside, end = beside_of(target), 0
     index: list[tuple[int, int, int, int, int]] = []
     with tf.io.TFRecordWriter(str(beside)) as writer:
         for item, (image, height, width) in each(partial(_encoded, size=size), items, skipped, progress, ahead=64):
@@ -202,7 +203,7 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
         buffer, allow_pickle=False, offsets=table[:, 0], lengths=table[:, 1], labels=table[:, 2].astype(np.int32),
         sizes=table[:, 3:].astype(np.int32), skipped=np.array(skipped or [], dtype=np.str_),
     )  # fmt: skip
-    _replace(target.with_suffix(".npz"), buffer.getvalue())
+    write_whole(target.with_suffix(".npz"), buffer.getvalue())
 
 
 def _encoded(item: Item, size: int | None) -> tuple[bytes, int, int]:
@@ -243,10 +244,3 @@ def _example(image: bytes, item: Item) -> bytes:
 def _told(progress: Progress | None, before: int, total: int) -> Progress:
     """Of a shard's images, as of all."""
     return lambda done, _: progress(before + done, total) if progress else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Beside, then renamed."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)

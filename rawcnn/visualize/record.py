@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
+
+from rawcnn.whole import write_whole
 
 
 def write_record(
@@ -27,27 +26,6 @@ def write_record(
     text = json.dumps(record, indent=1, default=_plain, allow_nan=False)
     write_whole(output.with_suffix(".json"), text.encode())
     return json.loads(text)
-
-
-def write_whole(path: str | Path, content: bytes) -> Path:
-    """Write a file beside its place and move it there; its folder is made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path
-
-
-@contextmanager
-def together(folder: str | Path) -> Iterator[Path]:
-    """A hidden folder to write files to, which are moved to `folder` when all are there; after an error, none is."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".", dir=folder) as hidden:
-        yield Path(hidden)
-        for file in Path(hidden).iterdir():
-            os.replace(file, folder / file.name)
 
 
 def _plain(value: object) -> object:

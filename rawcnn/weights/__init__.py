@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.numpy import save
 from rawcnn.network import Network
 from rawcnn.weights.files import DESCRIPTION, Tensors, metadata, opened
 from rawcnn.weights.schemes import Scheme, form_of, recognise, settings_of
+from rawcnn.whole import write_whole
 
 __all__ = ["Misfit", "describe", "load_weights", "published_settings", "save_weights"]
 
@@ -134,19 +136,14 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
         raise ValueError(f"{path} has the ending {path.suffix!r}; expected .safetensors or .npz")
     about = json.dumps({"network": network.name, "settings": network.settings, "labels": network.labels})
     arrays = {name: v.numpy() for name, v in (variables or network.variables).items()}
-    beside = path.with_name(f".{path.name}.part")
+    if path.suffix == ".safetensors":
+        content = save(arrays, metadata={"rawcnn": about})
+    else:
+        packed = BytesIO()
+        np.savez(packed, **arrays, **{DESCRIPTION: np.frombuffer(about.encode(), np.uint8)})
+        content = packed.getvalue()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(beside, "wb") as file:
-                if path.suffix == ".safetensors":
-                    file.write(save(arrays, metadata={"rawcnn": about}))
-                else:
-                    arrays[DESCRIPTION] = np.frombuffer(about.encode(), np.uint8)
-                    np.savez(file, **arrays)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise ValueError(f"the weights {path} cannot be written: {error.strerror or error}") from error
 
