@@ -60,7 +60,7 @@ class Events:
     def _pictures(self, training: Training, data: DataSet, result: Evaluation) -> None:
         """Images as the step sees them, the first layer's filters, and what is taken for something else."""
         count = min(SHOWN, data.count("train"))
-        images, _ = next(iter(data.batches("train", count, seed=training.seed, epoch=training.epoch)))
+        images, _ = next(data.batches("train", count, seed=training.seed, epoch=training.epoch))
         seen = augment(images, tf.constant([training.seed, training.epoch]), training.recipe.augmentation)
         tf.summary.image("images/augmented", tf.clip_by_value(seen, 0, 1), max_outputs=SHOWN)
         if layers := first_layers(training.network):
@@ -70,4 +70,5 @@ class Events:
         if len(wrong) and len(result.labels) == data.count("test"):
             tf.summary.image("images/wrong", data.take("test", wrong.tolist()), max_outputs=SHOWN)
             names = [f"{data.labels[result.predictions[n]]} for {data.labels[result.labels[n]]}" for n in wrong]
-            tf.summary.text("images/wrong", tf.constant(names))
+            readable = [name.encode(errors="replace") for name in names]  # a folder's name may be no UTF-8
+            tf.summary.text("images/wrong", tf.constant(readable))

@@ -1,6 +1,7 @@
 """Results that come one by one, each in a file as soon as it is there: who is stopped goes on after the last.
 
-A line of JSON each; the first says what they are results of. A line that was cut short by a kill is no result.
+A line of JSON each, with its number and a checksum; the first says what they are results of. A last line that was cut
+short by a kill is no result.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from rawcnn.network import Network
+from rawcnn.whole import write_whole
 
 Row = dict[str, Any]
 
@@ -20,27 +23,42 @@ class Journal:
     """The rows of a file, and those that are added. `about` are the settings of what is done: they must be the same."""
 
     def __init__(self, path: Path, about: Mapping[str, object], *, replace: bool = False):
-        """ValueError where the file has results of something else; with `replace` they are left behind."""
+        """ValueError where the file is damaged, or has results of something else; with `replace` those are left behind."""
         self.path = path
         lines, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
         same = bool(lines) and _same(lines[0], head)
         if lines and not same and not replace:
             raise ValueError(f"{path} holds results of something else; name another file, or delete it")
-        self.rows: list[Row] = [json.loads(line) for line in lines[1:]] if same else []
+        self.rows: list[Row] = [_read(path, *numbered) for numbered in enumerate(lines[1:])] if same else []
         self._whole = lines if same else [head]  # what is to stand in the file before the first row that is added
         self._begun = False
 
     def add(self, row: Row) -> None:
         """Append. Before the first row the file is as it was: settings that do not fit leave nothing behind."""
         if not self._begun:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.path.with_name(f".{self.path.name}.part")
-            beside.write_text("".join(f"{line}\n" for line in self._whole), encoding="utf-8")
-            beside.replace(self.path)
+            write_whole(self.path, "".join(f"{line}\n" for line in self._whole).encode())
             self._begun = True
+        numbered = {"row": len(self.rows), "crc32": _checksum(row), **row}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(numbered) + "\n")
         self.rows.append(row)
+
+
+def _read(path: Path, number: int, line: str) -> Row:
+    try:
+        row = json.loads(line)
+        if row.pop("row") != number or row.pop("crc32") != _checksum(row):
+            raise ValueError("another number or checksum")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged in line {number + 2}; delete that line and those after it to go on from there, or the "
+            "file to start anew"
+        ) from error
+    return row
+
+
+def _checksum(row: Row) -> str:
+    return f"{crc32(json.dumps(row).encode()):08x}"
 
 
 def _whole_lines(path: Path) -> list[str]:

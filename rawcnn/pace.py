@@ -49,7 +49,7 @@ def pace(
 ) -> Pace:
     """Measure both, each for so many seconds after a first batch that is not counted. The network is trained by it."""
     told = progress or (lambda done, total, text: None)
-    images, labels = next(iter(data.batches("train", recipe.batch, drop_remainder=True)))
+    images, labels = next(data.batches("train", recipe.batch, drop_remainder=True))
     step = step_of(network, recipe, State.begin(network, recipe), choose(compile, network.devices, network.precision))
     numbers, rate = tf.constant([0, 0]), tf.constant(0.0)
 

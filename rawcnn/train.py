@@ -185,6 +185,7 @@ class Training:
             "training images": str(data.count("train")),
             "test images": str(data.count("test")),
             "size": str(data.size),
+            "images": data.fingerprint()[:16],
         }
         if self._data is not None:
             self._check("trained on", self._data, about)
@@ -278,7 +279,11 @@ class Training:
         first, batch = self.at.steps, self.recipe.batch
         about: dict[str, Any] = {"seed": self.seed, "epoch": self.epoch, "part": self._part}
         rest = data.batches("train", batch, drop_remainder=True, first=first, **about)
-        return ((index, *images_and_labels) for index, images_and_labels in enumerate(rest, first))
+        try:
+            for index, (images, labels) in enumerate(rest, first):
+                yield index, images, labels
+        except ValueError as error:
+            raise TrainingFailed(f"{error}; {self._last_good()}, from which the same command goes on") from error
 
     def _take_step(self, index: int, steps: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
         """(the rate, the metrics) of a step of the epoch."""
@@ -354,7 +359,11 @@ class Training:
             if self.stopping and not self.cluster:
                 self._save_and_stop_if_asked()
 
-        result = evaluate(self.network, data, step=self._count, part=self._part, progress=told)
+        try:
+            result = evaluate(self.network, data, step=self._count, part=self._part, progress=told)
+        except ValueError:  # an image that cannot be decoded: the epoch is not lost
+            self.save()
+            raise
         return self.cluster.merged(result) if self.cluster else result
 
     @property

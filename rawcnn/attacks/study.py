@@ -232,8 +232,8 @@ def _patch(network, data, target, seed, compile, settings, progress):
     if target is None:
         raise ValueError("a patch makes images a class that one wants; give a target")
     making = {key: value for key, value in settings.items() if takes(make_patch, key)}
-    ((images, _),) = data.batches("train", min(MOST, data.count("train")), seed=seed).take(1).as_numpy_iterator()
-    made = make_patch(network, images, target=target, seed=seed, compile=compile, progress=progress, **making)
+    images, _ = next(data.batches("train", min(MOST, data.count("train")), seed=seed))
+    made = make_patch(network, images.numpy(), target=target, seed=seed, compile=compile, progress=progress, **making)
     laying = {key: value for key, value in settings.items() if takes(patch, key)}
     return {"patch": made, **laying}, made
 

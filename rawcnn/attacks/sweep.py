@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 import tensorflow as tf
@@ -120,7 +121,7 @@ def _batches(network, data, split, batch, total, seed, first=0):
     """`total` images of a split in batches but the `first` of these: all in their order, or some drawn from all."""
     some, count = total < data.count(split), -(-total // batch) - first
     total -= first * batch
-    for images, labels in data.batches(split, batch, seed=seed, shuffle=some, first=first).take(count):
+    for images, labels in islice(data.batches(split, batch, seed=seed, shuffle=some, first=first), count):
         keep = min(batch, total)
         total -= keep
         size = getattr(network, "input_size", None)

@@ -34,7 +34,9 @@ def pack_folder(
     from rawcnn.data.records import pack
 
     screen = Screen(as_json)
-    output = output or folder.with_name(f"{folder.resolve().name}-records")
+    if output is None:
+        whole = folder.expanduser().resolve()  # "." and ".." have no name of their own
+        output = whole.with_name(f"{whole.name}-records")
     screen.settings(folder=folder, output=output, size=size, shard=shard, skip_unreadable=skip_unreadable)
     labels, items = folder_items(folder)
     with screen.bar("packing") as told:

@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.data.decode import Item, each, read
+from rawcnn.data.decode import Item, each, read, stored, unreadable
+
+MARKS = 16  # images by which a data set is known again
+
+Batches = Iterator[tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,13 @@ class DataSet:
         drop_remainder: bool = False,
         first: int = 0,
         part: tuple[int, int] = (0, 1),
-    ) -> tf.data.Dataset:
+    ) -> Batches:
         """One epoch of (images float32 [B,H,W,3] in [0,1], labels int32 [B]), shuffled if it is for training.
 
         `first` batches are left out at the start, undecoded: so one goes on in the middle of an epoch. `part`, as
         (1, 4), gives of each batch the second quarter alone: so workers share it. Raises ValueError for an unknown
-        split, a batch below 1, or with `drop_remainder` one larger than the split.
+        split, a batch below 1, or with `drop_remainder` one larger than the split; and on the way for an image that
+        cannot be decoded.
         """
         data, count = self._split(split), self.count(split)
         if batch < 1 or (drop_remainder and batch > count):
@@ -67,8 +72,17 @@ class DataSet:
             labels = tf.constant(data.labels)
             numbers = tf.data.Dataset.from_tensor_slices(_part(order[first * batch :], batch, part))
 
+        broken: list[ValueError] = []
+
+        def pixels(number: int) -> np.ndarray:
+            try:
+                return read(data.items[number], self.size)
+            except Exception as error:  # over broken bytes decoders raise anything
+                broken.append(unreadable(data.items[number], error))
+                raise
+
         def decode(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = tf.numpy_function(lambda i: read(data.items[i], self.size), [number], tf.uint8)
+            image = tf.numpy_function(pixels, [number], tf.uint8)
             return tf.ensure_shape(image, (*self.size, 3)), labels[number]
 
         def gather(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -82,7 +96,7 @@ class DataSet:
             batches = numbers.map(decode, tf.data.AUTOTUNE).batch(own, drop_remainder)
         else:
             batches = numbers.batch(own, drop_remainder).map(gather, tf.data.AUTOTUNE)
-        return batches.map(scale, tf.data.AUTOTUNE).prefetch(2)
+        return _told(batches.map(scale, tf.data.AUTOTUNE).prefetch(2), broken)
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """A whole split in its fixed order: images float32 [N,H,W,3] in [0,1], labels int32 [N].
@@ -146,6 +160,15 @@ class DataSet:
             digest.update(data.images.numpy().tobytes())
         return digest.hexdigest()
 
+    def fingerprint(self) -> str:
+        """Of the labels, and of `MARKS` images of each split as they are stored: the same in a folder and packed."""
+        digest = hashlib.sha256(repr((self.labels, self.size, self.white)).encode())
+        for data in self.splits.values():
+            digest.update(data.labels.tobytes())
+            for number in np.linspace(0, len(data.labels) - 1, MARKS).astype(int) if len(data.labels) else ():
+                digest.update(stored(data.items[number]) if data.items else data.images[number].numpy().tobytes())
+        return digest.hexdigest()
+
     def is_uniform(self, split: str) -> bool:
         """Have the originals one size, as far as is known without opening files?"""
         data = self._split(split)
@@ -155,6 +178,14 @@ class DataSet:
         if split not in self.splits:
             raise ValueError(f'split is {split!r}; expected "train" or "test"')
         return self.splits[split]
+
+
+def _told(batches: tf.data.Dataset, broken: list[ValueError]) -> Batches:
+    """The batches; what was broken is raised in the place of TensorFlow's word for it, once they come to it."""
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        raise broken[0] if broken else error from error
 
 
 def _part(order: np.ndarray, batch: int, part: tuple[int, int]) -> np.ndarray:

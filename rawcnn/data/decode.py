@@ -32,6 +32,7 @@ class Item:
     label: int
     source: Path | np.ndarray | Callable[[], bytes]
     """A file; pixels, uint8 [H,W] or [H,W,3]; or what gives the bytes of a file."""
+    remedy: str = "repair or remove it, or leave out all such files with --skip-unreadable"
 
 
 def header(item: Item) -> tuple[int, int]:
@@ -54,6 +55,13 @@ def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:
     if size and rgb.size != size[::-1]:  # Pillow's is (width, height)
         rgb = ImageOps.fit(rgb, size[::-1], Image.Resampling.BILINEAR)  # shrinking, it averages
     return np.asarray(rgb)
+
+
+def stored(item: Item) -> bytes:
+    """As it lies there: a file's bytes, or pixels."""
+    if isinstance(item.source, Path):
+        return item.source.read_bytes()
+    return item.source.tobytes() if isinstance(item.source, np.ndarray) else item.source()
 
 
 def each(
@@ -93,10 +101,7 @@ def each(
 def unreadable(item: Item, error: Exception) -> ValueError:
     """The one sentence about a broken image."""
     name = item.source if isinstance(item.source, Path) else item.name
-    return ValueError(
-        f"{name} cannot be read as an image ({one_line(error)}); repair or remove it, or leave out all such "
-        "files with --skip-unreadable"
-    )
+    return ValueError(f"{name} cannot be read as an image ({one_line(error)}); {item.remedy}")
 
 
 def one_line(error: Exception) -> str:

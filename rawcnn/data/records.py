@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from rawcnn.data.decode import Item, Progress, check, each, header, open_image, to_rgb
+from rawcnn.data.decode import Item, Progress, check, each, header, open_image, stored, to_rgb
 from rawcnn.whole import beside_of, write_whole
 
 SHARD = 1024  # images
@@ -56,7 +56,8 @@ class Shelf(Sequence[Item]):
             return [self[n] for n in range(*number.indices(len(self)))]
         shard, offset, _ = self.places[number]
         name = f"{self.shards[shard]}, the record at byte {offset}"
-        return Item(self.split, name, int(self.labels[number]), partial(self._image, number))
+        remedy = "delete that file and its .npz, and pack again"
+        return Item(self.split, name, int(self.labels[number]), partial(self._image, number), remedy)
 
     def _image(self, number: int) -> bytes:
         shard, offset, length = (int(n) for n in self.places[number])
@@ -223,10 +224,8 @@ def _encoded(item: Item, size: int | None) -> tuple[bytes, int, int]:
 
 
 def _bytes(item: Item) -> bytes:
-    if isinstance(item.source, Path):
-        return item.source.read_bytes()
-    if callable(item.source):
-        return item.source()
+    if not isinstance(item.source, np.ndarray):
+        return stored(item)
     buffer = io.BytesIO()
     Image.fromarray(item.source).save(buffer, "PNG")
     return buffer.getvalue()

@@ -89,7 +89,7 @@ def test_rotations_and_translations(cifar):
 
 def test_a_patch_of_a_tenth_of_the_area(cifar):
     network, whole, images, labels = cifar
-    ((training, _),) = whole.batches("train", 4000, seed=0).take(1).as_numpy_iterator()
+    training, _ = next(whole.batches("train", 4000, seed=0))
     made = make_patch(network, training, target=3, scale=(0.2, 0.6), steps=700)
     assert patch(network, images, labels, patch=made, epsilon=0.1).summary()["success_rate"] > 0.7
 

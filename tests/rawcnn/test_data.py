@@ -78,10 +78,11 @@ def test_batch_shapes():
     digits = data.load("digits")
     sizes = [len(labels) for _, labels in digits.batches("train", 128)]
     assert sizes == [128] * 11 + [1442 - 11 * 128]
-    dropped = digits.batches("train", 128, drop_remainder=True)
-    assert [spec.shape.as_list() for spec in dropped.element_spec] == [[128, 8, 8, 3], [128]]
-    assert [spec.dtype for spec in dropped.element_spec] == [tf.float32, tf.int32]
-    assert len(list(dropped)) == 11
+    dropped = list(digits.batches("train", 128, drop_remainder=True))
+    assert len(dropped) == 11
+    for images, labels in dropped:
+        assert (images.shape, images.dtype) == ([128, 8, 8, 3], tf.float32)
+        assert (labels.shape, labels.dtype) == ([128], tf.int32)
 
 
 def test_first_goes_on_in_the_middle_of_an_epoch():
@@ -166,7 +167,6 @@ def test_streamed_equals_in_memory(tmp_path, monkeypatch):
         for drop in (False, True):
             options = {"batch": 16, "seed": 1, "epoch": 2, "drop_remainder": drop}
             ours, theirs = (d.batches(split, **options) for d in (streamed, memory))
-            assert ours.element_spec == theirs.element_spec
             for (x, y), (u, v) in zip(ours, theirs, strict=True):
                 np.testing.assert_array_equal(x, u)
                 np.testing.assert_array_equal(y, v)

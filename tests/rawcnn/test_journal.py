@@ -68,6 +68,34 @@ def test_a_line_that_was_cut_short_is_no_result(tmp_path, cut):
     assert Journal(journal.path, {"a": 1}).rows == [{"x": 1}, {"x": 3}]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [lines[0], *lines[2:]],  # a row is missing
+        lambda lines: [*lines, lines[-1]],  # one is there twice
+        lambda lines: [lines[0], lines[2], lines[1], lines[3]],
+        lambda lines: [*lines[:2], b"3\n", *lines[3:]],
+        lambda lines: [*lines[:2], b"{}\n", *lines[3:]],
+        lambda lines: [*lines[:2], b"no JSON\n", *lines[3:]],
+        lambda lines: [*lines[:2], b"\n", *lines[3:]],
+        lambda lines: [*lines[:2], lines[2].replace(b"0.5", b"0.6"), *lines[3:]],
+        lambda lines: [*lines[:2], lines[2].replace(b'"y"', b'"z"'), *lines[3:]],
+        lambda lines: [*lines[:2], b"[" * 100_000 + b"\n", *lines[3:]],
+    ],
+)
+def test_rows_that_were_changed_are_told(tmp_path, damage):
+    """Nobody's error rate is of images that were counted twice, or left out."""
+    journal = Journal(tmp_path / "rows.jsonl", {"a": 1})
+    for number in range(3):
+        journal.add({"x": [number], "y": 0.5})
+    content = b"".join(damage(journal.path.read_bytes().splitlines(keepends=True)))
+    journal.path.write_bytes(content)
+    for replace_others in (False, True):
+        with pytest.raises(ValueError, match=r"rows\.jsonl is damaged in line \d; delete that line and those after"):
+            Journal(journal.path, {"a": 1}, replace=replace_others)
+    assert journal.path.read_bytes() == content
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"my notes", b"[]\n{}\n", b"\n\n"])
 def test_a_file_of_others_is_not_touched(tmp_path, content):
     (tmp_path / "notes").write_bytes(content)

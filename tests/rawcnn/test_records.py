@@ -186,6 +186,62 @@ def test_unreadable_files_are_left_out_by_name(folder):
     assert data.load(f"records:{folder.with_name('records')}").skipped == found.skipped
 
 
+def test_a_packing_that_was_killed_before_its_plan_was_there_goes_on(folder):
+    root = folder.with_name("records")
+    root.mkdir()
+    (root / ".plan.json.part").write_text("{")
+    assert len(packed(folder).splits["test"]) == 20
+    assert not list(root.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "records"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_image_that_breaks_under_a_run(folder, rawcnn_command, tmp_path, monkeypatch, kind, split):
+    """A line, and the same command goes on when the image is there again."""
+    from rawcnn.data import dataset
+
+    packed(folder)
+    original, broken = dataset.read, []
+
+    def read(item, size=None):
+        if item.split == split and len(broken) < 30:  # not yet when the first epoch begins
+            broken.append(item)
+        if item.split == split and len(broken) == 30:
+            raise ValueError("its last bytes are missing")
+        return original(item, size)
+
+    monkeypatch.setattr(dataset, "read", read)
+    root = folder if kind == "folder" else folder.with_name("records")
+    words = ("train", "cifar_resnet20", "--data", f"{kind}:{root}", "--recipe", "digits", "--size", 8, "--batch", 4)
+    words += ("--epochs", 3, "--memory", 0, "--output", tmp_path / "run")
+    code, _, err = rawcnn_command(*words)
+    remedy = "with --skip-unreadable" if kind == "folder" else "delete that file and its .npz, and pack again"
+    assert code == 2 and "Traceback" not in err
+    assert "cannot be read as an image (its last bytes are missing); " in err and remedy in err
+    monkeypatch.undo()
+    code, out, err = rawcnn_command(*words)
+    assert code == 0, err
+    # what was trained is not lost where only the evaluation after it broke
+    assert f"going on after epoch 1{' and 5 steps' if split == 'test' else ''}\n" in out
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_packing_the_folder_one_is_in(folder, rawcnn_command, monkeypatch, name):
+    """The records lie beside it, not in it."""
+    monkeypatch.chdir(folder if name == "." else folder / "train")
+    code, out, err = rawcnn_command("data", "pack", name, "--json")
+    assert code == 0, err
+    assert json.loads(out)["output"] == str(folder.with_name("pets-records"))
+
+
+def test_class_names_that_are_no_utf8(folder, rawcnn_command, tmp_path):
+    for split in ("train", "test"):
+        os.rename(folder / split / "b", os.fsencode(folder / split) + b"/\xff\xfe")
+    words = ("train", "cifar_resnet20", "--data", f"folder:{folder}", "--recipe", "digits", "--size", 8, "--batch", 4)
+    code, _, err = rawcnn_command(*words, "--epochs", 1, "--images", "--output", tmp_path / "run")
+    assert code == 0, err
+
+
 def test_on_the_command_line(folder, rawcnn_command, tmp_path):
     code, out, err = rawcnn_command("data", "pack", folder, "--shard", 8, "--json")
     assert code == 0, err

@@ -223,6 +223,8 @@ def test_a_run_on_other_images(tmp_path, data):
     assert again.restore()
     with pytest.raises(ValueError, match=r"was trained on classes 0, 1, 2, .*, not a, b, c, "):
         again.fit(other)
+    with pytest.raises(ValueError, match=r"was trained on images \w{16}, not \w{16}; "):  # as many, of as many classes
+        again.fit(data.only("train", np.random.default_rng(0).permutation(data.count("train"))))
     assert files_of(tmp_path) == files
 
 
