@@ -144,7 +144,7 @@ def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
 
 def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
     """(the form to take, seconds of each form that agrees with the first)."""
-    calls, reference = {}, None
+    calls, reference = dict[str, tuple[Callable, list[tf.Tensor], float]](), None
     for form in case.forms:
         function, tensors = _call(case, form, tf.as_dtype(precision), compiler)
         run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
@@ -154,8 +154,8 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
             calls[form] = function, tensors, timed(partial(_wait, run))[0]
     copies = max(1, min(COPIES, round(LEAST / calls[case.forms[0]][2])))
     runs = {form: _several(case, *call[:2], copies, compiler) for form, call in calls.items()}
-    for run in runs.values():
-        run()  # traced and compiled
+    for several in runs.values():
+        several()  # traced and compiled
     seconds = {form: [s / copies for s in taken] for form, taken in interleaved(runs, rounds).items()}
     return _choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
 

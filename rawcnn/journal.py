@@ -23,7 +23,7 @@ class Journal:
     """The rows of a file, and those that are added. `about` are the settings of what is done: they must be the same."""
 
     def __init__(self, path: Path, about: Mapping[str, object], *, replace: bool = False):
-        """ValueError where the file is damaged, or has results of something else; with `replace` those are left behind."""
+        """ValueError where the file is damaged, or has results of something else: `replace` leaves those behind."""
         self.path = path
         lines, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
         same = bool(lines) and _same(lines[0], head)

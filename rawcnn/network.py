@@ -24,6 +24,7 @@ from kernels.cost import Cost
 from rawcnn.field import Everywhere, Field, Margins, Window, union
 from rawcnn.initial import Initial
 from rawcnn.preprocessing import PREPROCESSING
+from rawcnn.room import check_room
 
 PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
 
@@ -265,6 +266,7 @@ class Network:
         self.parameters = blueprint.parameters  # what each variable was made from, by path
         self.training_ledger = tuple(blueprint.ledger)  # with the auxiliary heads
         self.ledger = tuple(draw(model, (1, size, size, 3)).ledger)
+        check_room(name, size, self.parameters.values(), self.ledger)
         self.variables = {path: p.create(seed) for path, p in blueprint.parameters.items()}
         self.auxiliary = tuple(blueprint.name_of(logits) for logits in blueprint.auxiliary)  # activations, in training
 

@@ -152,8 +152,6 @@ def run(
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Evaluation:
     """Train to the end and write the result beside the checkpoints; `images` and a `trace` go to TensorBoard, too."""
-    from rawcnn import plots
-
     folder = training.folder or Path(".")
     wanted = (tensorboard or images or trace) and training.writes
     events = Events(folder / "events" if wanted else None, images=images, trace=trace)
@@ -166,9 +164,7 @@ def run(
     def epoch_done(summary: dict[str, float]) -> None:
         assert training.result
         events.epoch(summary, training, data, training.result)
-        if training.writes:
-            write_whole(folder / "history.json", json.dumps(training.history, indent=1).encode())
-            plots.save(plots.training_curves(training.history), folder / "curves.png")
+        _write_history(training, folder)
         if on_epoch:
             on_epoch(summary)
 
@@ -176,6 +172,15 @@ def run(
         result = training.fit(data, on_step=step_done, on_epoch=epoch_done)
     finally:
         events.close()
+    _write_history(training, folder)
     if training.writes:
         save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
     return result
+
+
+def _write_history(training: Training, folder: Path) -> None:
+    from rawcnn import plots
+
+    if training.writes:
+        write_whole(folder / "history.json", json.dumps(training.history, indent=1).encode())
+        plots.save(plots.training_curves(training.history), folder / "curves.png")

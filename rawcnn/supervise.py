@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
-CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over
+CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over: where it says that all workers are here
 PAUSE = 1.0  # seconds before it is started again: ports are to become free
 PATIENCE = 120.0  # seconds that it has after SIGTERM: one that waits for others in TensorFlow never hears of it
+
+
+class NobodyCame(RuntimeError):
+    """The other workers did not start: they may have ended for good."""
 
 
 def watched() -> bool:
@@ -21,35 +26,71 @@ def watched() -> bool:
     return CHILD in os.environ
 
 
-def watch_over(restarts: int, told: Callable[[str], None]) -> int:
+def all_are_here() -> None:
+    """Said by a process that is watched over, once it has met the other workers."""
+    if descriptor := os.environ.get(CHILD):
+        os.write(int(descriptor), b".")
+        os.close(int(descriptor))
+        os.environ[CHILD] = ""
+
+
+class _Worker:
+    """A process of the command; SIGTERM and Ctrl-C come to it through this one."""
+
+    def __init__(self, command: Sequence[str]):
+        self._here, there = os.pipe()
+        environment = {**os.environ, CHILD: str(there)}
+        self.process = subprocess.Popen(command, env=environment, pass_fds=(there,))
+        os.close(there)
+        self.stopping, self.began = False, False
+        self._patience = threading.Timer(PATIENCE, self.process.kill)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code; NobodyCame where it has not met the others after so many seconds, and was killed."""
+        try:
+            ready, _, _ = select.select([self._here], [], [], seconds)
+            self.began = bool(ready) and os.read(self._here, 1) != b""  # nothing is read where it has ended
+            if not ready and not self.stopping:
+                self.process.kill()
+                self.process.wait()
+                raise NobodyCame(
+                    f"the other workers did not come in {seconds / 60:.3g} minutes; look at what they said last, and "
+                    "start all again. --wait MINUTES gives them longer"
+                )
+            return self.process.wait()
+        finally:
+            self._patience.cancel()
+            os.close(self._here)
+
+    def stop(self, signum: int, _: object) -> None:
+        """Hand a signal on. Before the workers have met there is nothing to save, and TensorFlow would swallow it."""
+        self.process.send_signal(signum if self.began and not self.stopping else signal.SIGKILL)
+        if not self.stopping:
+            self._patience.start()
+        self.stopping = True
+
+
+def watch_over(restarts: int, wait: float, told: Callable[[str], None]) -> int:
     """Run this process's own command until it ends by itself, started again at most `restarts` times → its exit code.
 
-    SIGTERM is handed on, and Ctrl-C, which the whole group gets, is left to it. One that does not end after that, or
-    is told twice, is killed; its last checkpoint stands. Only the first time --fresh counts.
+    Each time it has `wait` seconds to meet the other workers; NobodyCame after that. SIGTERM is handed on, and Ctrl-C,
+    which the whole group gets, is left to it. One that does not end after that, or is told twice, is killed; its last
+    checkpoint stands. Only the first time --fresh counts.
     """
     command = [sys.executable, *sys.orig_argv[1:]]
-    environment = {**os.environ, CHILD: "1"}
-    stopping: list[int] = []
     for number in range(restarts + 1):
-        with subprocess.Popen(command, env=environment) as process:
-            told(f"worker is process {process.pid}")
-
-            patience = threading.Timer(PATIENCE, process.kill)
-
-            def hand_on(signum: int, _: object, process=process, patience=patience) -> None:
-                process.send_signal(signal.SIGKILL if stopping else signum)
-                if not stopping:
-                    patience.start()
-                stopping.append(signum)
-
-            before = signal.signal(signal.SIGTERM, hand_on), signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                code = process.wait()
-            finally:
-                patience.cancel()
-                signal.signal(signal.SIGTERM, before[0])
-                signal.signal(signal.SIGINT, before[1])
-        if code in ENDED or stopping:
+        worker = _Worker(command)
+        told(f"worker is process {worker.process.pid}")
+        before = signal.signal(signal.SIGTERM, worker.stop), signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            code = worker.wait(wait)
+        finally:
+            signal.signal(signal.SIGTERM, before[0])
+            signal.signal(signal.SIGINT, before[1])
+        if worker.stopping and not worker.began:
+            told("stopped as asked before the training began")
+            return 0
+        if code in ENDED or worker.stopping:
             break
         command = [word for word in command if word != "--fresh"]
         how = f"signal {-code}" if code < 0 else f"code {code}"

@@ -268,7 +268,7 @@ class Training:
 
     def _is_due(self, index: int, steps: int, saved: float) -> bool:
         """Is it time to save, or to stop? Workers look after the same steps, and stop together."""
-        if self.cluster:
+        if self.cluster and self.cluster.workers > 1:
             if (index + 1) % CHECK_EVERY and index != steps - 1:
                 return False
             self.stopping = bool(self.cluster.total([self.stopping])[0])

@@ -24,6 +24,7 @@ from rawcnn.cli.options import (
     Size,
     SkipUnreadable,
     Weights,
+    check_numbers,
     epoch_line,
     load_data,
     network_for,
@@ -54,14 +55,18 @@ def train(
         int | None, typer.Option(help="With mirrored, on a machine without GPUs: logical CPU devices.", min=1)
     ] = None,
     restarts: Annotated[
-        int, typer.Option(help="With multiworker: how often a lost worker is started again.", min=0)
-    ] = 10,
+        int | None, typer.Option(help="With multiworker: how often a lost worker starts again; 10 otherwise.", min=0)
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(help="With multiworker: minutes that the others have to start; 10 otherwise.", min=0, max=1e5),
+    ] = None,
     precision: Precision = "float32",
     size: Size = None,
     option: Options = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL otherwise.")] = None,
     save_every: Annotated[
-        float, typer.Option(help="Minutes between checkpoints within an epoch; each epoch ends with one.", min=0)
+        float, typer.Option(help="Minutes between checkpoints within an epoch; each ends with one.", min=0, max=1e5)
     ] = 10.0,
     fresh: Annotated[bool, typer.Option(help="Start over where the folder holds checkpoints.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write event files of steps and epochs.")] = True,
@@ -72,7 +77,7 @@ def train(
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
     memory: Annotated[
-        float, typer.Option(help="GiB that decoded images may take; larger data are streamed.", min=0)
+        float, typer.Option(help="GiB that decoded images may take; larger data are streamed.", min=0, max=2**20)
     ] = 1.0,
     profile_input: Annotated[
         bool, typer.Option(help="Only measure whether the images come as fast as the step takes them.")
@@ -84,34 +89,43 @@ def train(
     from rawcnn.attacks import Adversary
     from rawcnn.distribute import cluster_of
     from rawcnn.runs import prepare, run
-    from rawcnn.supervise import watch_over, watched
+    from rawcnn.supervise import all_are_here, watch_over, watched
     from rawcnn.train import Stopped
 
     screen = Screen(as_json)
     if replicas and strategy != "mirrored":
         raise ValueError("--replicas are those of --strategy mirrored; give it too")
+    if strategy != "multiworker" and (restarts is not None or wait is not None):
+        raise ValueError("--restarts and --wait are those of --strategy multiworker; give it too")
+    if profile_input and strategy:
+        raise ValueError("--profile-input measures one device; leave --strategy out")
+    check_numbers(rate=rate, adversarial=adversarial, wait=wait, save_every=save_every, memory=memory)
+    check_numbers(adversarial_step=adversarial_step)
     if strategy == "multiworker" and not watched():
-        raise typer.Exit(watch_over(restarts, screen.tell))
+        restarts, wait = 10 if restarts is None else restarts, 10.0 if wait is None else wait
+        raise typer.Exit(watch_over(restarts, 60 * wait, screen.tell))
     adversary = None
     if adversarial is not None:
         step = adversarial / 4 if adversarial_step is None else adversarial_step
         adversary = Adversary(adversarial, step, adversarial_steps or 7)
     elif adversarial_steps is not None or adversarial_step is not None:
         raise ValueError("--adversarial-steps and --adversarial-step are those of --adversarial EPSILON; give it too")
-    plan = prepare(
-        model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
-        adversary=adversary,
-    )  # fmt: skip
-    cluster = cluster_of(strategy, replicas) if strategy else None
-    found = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
-    if profile_input:
-        _profile_input(screen, plan, found, seed, precision, compile)
-        return
-    folder = output or Path("runs") / model
-    training = plan.training(
-        found, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
-        fresh=fresh, cluster=cluster,
-    )  # fmt: skip
+    with terminated(partial(_ended_early, screen)):
+        plan = prepare(
+            model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
+            adversary=adversary,
+        )  # fmt: skip
+        cluster = cluster_of(strategy, replicas) if strategy else None
+        all_are_here()
+        found = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
+        if profile_input:
+            _profile_input(screen, plan, found, seed, precision, compile)
+            return
+        folder = output or Path("runs") / model
+        training = plan.training(
+            found, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
+            fresh=fresh, cluster=cluster,
+        )  # fmt: skip
     r = training.recipe
     screen.settings(model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=seed)
     screen.settings(size=training.network.input_size, precision=precision, compile=training.choice.mode, output=folder)
@@ -145,6 +159,12 @@ def train(
     if training.writes:
         screen.say(f"wrote {folder / 'weights.safetensors'}, {folder / 'history.json'} and {folder / 'curves.png'}")
     screen.line({"result": result.summary(), "weights": str(folder / "weights.safetensors")})
+
+
+def _ended_early(screen: Screen) -> None:
+    """At SIGTERM: no error, which a handler of errors on the way might take for one of its own."""
+    screen.say("stopped as asked before the training began")
+    raise SystemExit(0)
 
 
 def _profile_input(screen: Screen, plan, images, seed: int, precision: str, compile: str) -> None:

@@ -19,6 +19,7 @@ from rawcnn.cli.options import (
     Position,
     Seed,
     Weights,
+    check_numbers,
     network_for,
     position_of,
     settings_of,
@@ -73,6 +74,7 @@ def optimize(
 
     screen = Screen(as_json)
     writable(output, *PICTURES)
+    check_numbers(rate=rate, diversity=diversity)
     network = network_for(model, weights, seed=seed, options=option)
     layer = layer or network.head
     if negative and (below := rectified(network, layer)) != layer:

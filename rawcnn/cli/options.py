@@ -6,6 +6,7 @@ import ast
 import os
 import re
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,6 +87,13 @@ def without_folders(word: str) -> str:
     Where things lie on a machine is nobody else's.
     """
     return re.sub(r"(^|[:=])(?:~|\.\.|)/(?:.*/)?(?=[^/]+/?$)", r"\1", word)
+
+
+def check_numbers(**options: float | None) -> None:
+    """ValueError for an option that is no finite number."""
+    for name, value in options.items():
+        if value is not None and not isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
 
 
 def check_split(split: str) -> None:

@@ -166,7 +166,8 @@ class DataSet:
         for data in self.splits.values():
             digest.update(data.labels.tobytes())
             for number in np.linspace(0, len(data.labels) - 1, MARKS).astype(int) if len(data.labels) else ():
-                digest.update(stored(data.items[number]) if data.items else data.images[number].numpy().tobytes())
+                pixels = None if data.items or data.images is None else data.images[number].numpy()
+                digest.update(stored(data.items[number]) if pixels is None else pixels.tobytes())
         return digest.hexdigest()
 
     def is_uniform(self, split: str) -> bool:

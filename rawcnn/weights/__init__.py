@@ -140,7 +140,8 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
         content = save(arrays, metadata={"rawcnn": about})
     else:
         packed = BytesIO()
-        np.savez(packed, **arrays, **{DESCRIPTION: np.frombuffer(about.encode(), np.uint8)})
+        arrays[DESCRIPTION] = np.frombuffer(about.encode(), np.uint8)
+        np.savez(packed, **arrays)
         content = packed.getvalue()
     try:
         write_whole(path, content)

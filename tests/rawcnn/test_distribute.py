@@ -166,7 +166,9 @@ def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
     "told",
     [None, "", "{", "[]", '{"cluster": {"worker": ["localhost:1"]}}',
      '{"cluster": {"worker": ["localhost"]}, "task": {"index": 0}}',
-     '{"cluster": {"worker": ["localhost:1"]}, "task": {"index": 1}}'],
+     '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 1}}',
+     '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "chief", "index": 0}}',
+     '{"cluster": {"worker": ["localhost:1"], "chief": ["localhost:2"]}, "task": {"type": "worker", "index": 0}}'],
 )  # fmt: skip
 def test_a_configuration_that_says_nothing(monkeypatch, told):
     monkeypatch.delenv("TF_CONFIG", raising=False)
@@ -174,6 +176,21 @@ def test_a_configuration_that_says_nothing(monkeypatch, told):
         monkeypatch.setenv("TF_CONFIG", told)
     with pytest.raises(ValueError, match="needs TF_CONFIG in the environment, such as"):
         cluster_of("multiworker")
+
+
+SEVEN = """
+from rawcnn.distribute import cluster_of
+cluster = cluster_of("mirrored", 7)
+assert cluster.local == 7
+assert all(cluster.agree(number) for number in (0, 1, 3, 1_000_001, 2**26 + 1))
+assert cluster.total([0.1, 1 / 3]).tolist() == [0.1, 1 / 3]
+"""
+
+
+def test_workers_agree_whatever_the_number_of_their_devices():
+    """A number's seventh is none: what the devices of a process come with adds up to the number, to the bit."""
+    done = subprocess.run([sys.executable, "-c", SEVEN], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_cannot_be_shared(cluster, data):

@@ -91,19 +91,35 @@ main()
 """
 
 
-def run(folder: Path, count: int, killed: int | None = None) -> dict[str, np.ndarray]:
-    """`rawcnn train` by so many workers, of which one is killed after the first epoch → the final weights."""
-    folder.mkdir()
+def begin(folder: Path, count: int, *more: object, last: Sequence[object] = ()) -> list[subprocess.Popen]:
+    """`rawcnn train` by so many workers; the last one is given some words more than all."""
     words = ["-c", COMMAND, "train", "small", "--strategy", "multiworker"]
-    words += ["--epochs", 20, "--batch", 48, "--output", folder / "run", "--json", "--fresh"]
-    workers = [start(c, words, folder / str(k)) for k, c in enumerate(configurations(count))]
-    if killed is not None:
-        assert workers[0].stdout and json.loads(workers[0].stdout.readline())["epoch"] == 1
-        os.kill(int(re.findall(r"worker is process (\d+)", (folder / str(killed)).read_text())[-1]), signal.SIGKILL)
-    for k, worker in enumerate(workers):
+    words += ["--epochs", 20, "--batch", 48, "--output", folder / "run", "--json", *more]
+    own = [()] * (count - 1) + [last]
+    return [start(c, (*words, *own[k]), folder / str(k)) for k, c in enumerate(configurations(count))]
+
+
+def after_an_epoch(worker: subprocess.Popen) -> None:
+    """Until the first has told of one, or of another after those that it had begun with."""
+    assert worker.stdout and json.loads(worker.stdout.readline())["epoch"]
+
+
+def told_by(folder: Path, workers: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """(exit code, what it said on stderr) of each, when all have ended."""
+    for worker in workers:
         worker.communicate(timeout=LIMIT)
-        told = (folder / str(k)).read_text()
-        assert worker.returncode == 0, told
+    return [(worker.returncode, (folder / str(k)).read_text()) for k, worker in enumerate(workers)]
+
+
+def run(folder: Path, count: int, killed: int | None = None) -> dict[str, np.ndarray]:
+    """A whole training, of which a worker is killed after the first epoch → the final weights."""
+    folder.mkdir()
+    workers = begin(folder, count, "--fresh")
+    if killed is not None:
+        after_an_epoch(workers[0])
+        os.kill(int(re.findall(r"worker is process (\d+)", (folder / str(killed)).read_text())[-1]), signal.SIGKILL)
+    for k, (code, told) in enumerate(told_by(folder, workers)):
+        assert code == 0, told
         if killed is not None:
             how = "signal 9" if k == killed else r"(code 75|signal \d+)"
             assert re.search(rf"the worker ended with {how}; starting it again \(1 of 10 times\)", told), told
@@ -111,12 +127,81 @@ def run(folder: Path, count: int, killed: int | None = None) -> dict[str, np.nda
     return load_file(folder / "run" / "weights.safetensors")
 
 
-def test_a_killed_worker_comes_back(tmp_path):
-    """The first, which writes the checkpoints: the weights are those of an undisturbed run."""
-    expected, found = run(tmp_path / "undisturbed", 2), run(tmp_path / "killed", 2, killed=0)
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert list(found) == list(expected) and len(found) == 9
     for path, value in expected.items():
         np.testing.assert_array_equal(found[path], value, path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The weights of two workers' run that nothing stopped."""
+    return run(tmp_path_factory.mktemp("workers") / "undisturbed", 2)
+
+
+@pytest.mark.parametrize("killed", [0, 1], ids=["the one that writes", "another"])
+def test_a_killed_worker_comes_back(tmp_path, undisturbed, killed):
+    assert_same(run(tmp_path / "killed", 2, killed), undisturbed)
+
+
+def test_one_of_three_workers_comes_back(tmp_path):
+    assert_same(run(tmp_path / "killed", 3, killed=2), run(tmp_path / "undisturbed", 3))
+
+
+def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
+    """All of them, as a cluster does it; each of them saves no more than what all have done."""
+    workers = begin(tmp_path, 2)
+    after_an_epoch(workers[0])
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    for code, told in told_by(tmp_path, workers):
+        assert code == 0 and "stopped as asked after" in told, told
+    for code, told in told_by(tmp_path, begin(tmp_path, 2)):
+        assert code == 0 and "going on after" in told, told
+    assert_same(load_file(tmp_path / "run" / "weights.safetensors"), undisturbed)
+
+
+def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):
+    """At once: there is nothing to save, and TensorFlow, which waits, would not hear of it."""
+    alone = start(configurations(2)[0], ("-c", COMMAND, "train", "small", "--strategy", "multiworker"), tmp_path / "0")
+    while "worker is process" not in (tmp_path / "0").read_text():
+        time.sleep(0.1)
+    time.sleep(10)  # in which it begins to wait
+    asked = time.monotonic()
+    alone.send_signal(signal.SIGTERM)
+    ((code, told),) = told_by(tmp_path, [alone])
+    assert code == 0 and "stopped as asked before the training began" in told
+    assert time.monotonic() - asked < 10
+
+
+def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
+    """It has bad input, which the others have not: it says so, they wait for their time and say that."""
+    workers = begin(tmp_path, 2, "--wait", 0.5, last=("--data", "folder:/nonexistent", "--recipe", "digits"))
+    (waited, told), (ended, why) = told_by(tmp_path, workers)
+    assert ended == 2 and "/nonexistent is not a folder" in why
+    assert waited == 2 and "the other workers did not come in 0.5 minutes; look at what they said last" in told
+
+
+def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
+    for code, told in told_by(tmp_path, begin(tmp_path, 2, "--rate", 1e30)):
+        assert code == 2 and re.search(r"the (loss|length of the gradient) is (nan|inf) at step \d+", told), told
+
+
+LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))\n" + COMMAND
+
+
+def test_a_full_disk_of_the_worker_that_writes(tmp_path):
+    """It ends with its line, the others after their time; when there is room again, all go on."""
+    words = ("train", "small", "--strategy", "multiworker", "--epochs", 2, "--batch", 48, "--wait", 0.5)
+    words += ("--output", tmp_path / "run")
+    both = enumerate(configurations(2))
+    workers = [start(c, ("-c", (LIMITED, COMMAND)[k], *words), tmp_path / str(k)) for k, c in both]
+    (full, why), (waited, told) = told_by(tmp_path, workers)
+    assert full == 2 and "could not be written" in why and "Free some space and run the same command again" in why
+    assert waited == 2 and "the other workers did not come in 0.5 minutes" in told, told
+    both = enumerate(configurations(2))
+    workers = [start(c, ("-c", COMMAND, *words), tmp_path / str(k)) for k, c in both]
+    assert [code for code, _ in told_by(tmp_path, workers)] == [0, 0]
 
 
 def test_a_worker_without_a_cluster_says_so(rawcnn_command, monkeypatch):
@@ -132,8 +217,14 @@ def test_a_worker_without_a_cluster_says_so(rawcnn_command, monkeypatch):
 def test_a_worker_that_does_not_end_is_killed(tmp_path, monkeypatch, signals):
     """As one that waits for others in TensorFlow: after its time, or at the second SIGTERM."""
     ready = tmp_path / "ready"
-    deaf = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    deaf += "pathlib.Path(sys.argv[1]).touch(); time.sleep(LIMIT)".replace("LIMIT", str(LIMIT))
+    deaf = f"""
+import pathlib, signal, sys, time
+from rawcnn.supervise import all_are_here
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+all_are_here()
+pathlib.Path(sys.argv[1]).touch()
+time.sleep({LIMIT})
+"""
     monkeypatch.setattr(supervise, "PATIENCE", 1.0 if signals == 1 else LIMIT)
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", deaf, str(ready)])
 
@@ -146,5 +237,5 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path, monkeypatch, signals):
 
     told: list[str] = []
     threading.Thread(target=send).start()
-    assert supervise.watch_over(3, told.append) == 128 + signal.SIGKILL
+    assert supervise.watch_over(3, LIMIT, told.append) == 128 + signal.SIGKILL
     assert len(told) == 1
