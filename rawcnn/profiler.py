@@ -16,6 +16,7 @@ from math import prod
 
 from rawcnn.models import find
 from rawcnn.network import PRECISIONS, Operation, check_precision, draw
+from rawcnn.room import check_numbers
 
 COLUMNS = (
     "name",
@@ -84,6 +85,7 @@ def profile(
     classes, size = entry.classes if classes is None else classes, entry.size if size is None else size
     if min(batch, size, classes) < 1:
         raise ValueError(f"batch is {batch}, size {size} and classes {classes}; expected positive numbers")
+    check_numbers(batch=batch, size=size, classes=classes)
     dtype = PRECISIONS[check_precision(precision)]
     ledger = draw(entry.configured(classes, **options), (batch, size, size, 3), train=train, dtype=dtype).ledger
     rows = [_row(operation, dtype.size) for operation in ledger]

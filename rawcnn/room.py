@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 BYTES = 4  # of a float32
+MOST = 2**31  # a side, a batch or a number of classes; TensorFlow's shapes end not far above
 
 
 def check_room(name: str, size: int, parameters: Iterable[Any], ledger: Iterable[Any]) -> None:
@@ -23,6 +24,13 @@ def check_room(name: str, size: int, parameters: Iterable[Any], ledger: Iterable
             f"{name} at {size}×{size} needs {needed / 2**30:,.0f} GiB for its parameters and one map of one image; "
             f"this machine has {present / 2**30:,.0f} GiB. Take a smaller size"
         )
+
+
+def check_numbers(**numbers: int) -> None:
+    """ValueError for one that no tensor's shape holds."""
+    for name, number in numbers.items():
+        if number > MOST:
+            raise ValueError(f"{name} is {number}; expected {MOST:,} at most")
 
 
 def memory() -> int | None:

@@ -81,11 +81,11 @@ class Plan:
         cluster: Cluster | None = None,
     ) -> Training:
         """The run, standing where its newest checkpoint stood. ValueError where a cluster's workers see others."""
+        with cluster.scope() if cluster else nullcontext():
+            network = self.network(data, seed, precision)  # where that cannot be made, nothing is lost
         if fresh and (cluster is None or cluster.writes):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        with cluster.scope() if cluster else nullcontext():
-            network = self.network(data, seed, precision)
         training = Training(
             network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary,
             save_every=save_every, cluster=cluster,

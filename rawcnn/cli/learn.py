@@ -24,7 +24,7 @@ from rawcnn.cli.options import (
     Size,
     SkipUnreadable,
     Weights,
-    check_numbers,
+    check_finite,
     epoch_line,
     load_data,
     network_for,
@@ -99,8 +99,8 @@ def train(
         raise ValueError("--restarts and --wait are those of --strategy multiworker; give it too")
     if profile_input and strategy:
         raise ValueError("--profile-input measures one device; leave --strategy out")
-    check_numbers(rate=rate, adversarial=adversarial, wait=wait, save_every=save_every, memory=memory)
-    check_numbers(adversarial_step=adversarial_step)
+    check_finite(rate=rate, adversarial=adversarial, wait=wait, save_every=save_every, memory=memory)
+    check_finite(adversarial_step=adversarial_step)
     if strategy == "multiworker" and not watched():
         restarts, wait = 10 if restarts is None else restarts, 10.0 if wait is None else wait
         raise typer.Exit(watch_over(restarts, 60 * wait, screen.tell))

@@ -19,7 +19,7 @@ from rawcnn.cli.options import (
     Position,
     Seed,
     Weights,
-    check_numbers,
+    check_finite,
     network_for,
     position_of,
     settings_of,
@@ -48,7 +48,7 @@ def optimize(
     negative: Annotated[bool, typer.Option(help="What inhibits it most, instead.")] = False,
     position: Position = None,
     compare: Annotated[bool, typer.Option(help="None, blur, penalty, robustness, Fourier side by side.")] = False,
-    count: Annotated[int | None, typer.Option(help="Images of each; one otherwise.", min=1)] = None,
+    count: Annotated[int | None, typer.Option(help="Images of each; one otherwise.", min=1, max=10_000)] = None,
     diversity: Annotated[float, typer.Option(help="How much the images of one unit must differ.", min=0)] = 0.0,
     steps: Steps = 512,
     rate: Annotated[float, typer.Option(help="Of Adam.", min=0)] = 0.05,
@@ -74,7 +74,7 @@ def optimize(
 
     screen = Screen(as_json)
     writable(output, *PICTURES)
-    check_numbers(rate=rate, diversity=diversity)
+    check_finite(rate=rate, diversity=diversity)
     network = network_for(model, weights, seed=seed, options=option)
     layer = layer or network.head
     if negative and (below := rectified(network, layer)) != layer:

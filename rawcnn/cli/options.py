@@ -89,7 +89,7 @@ def without_folders(word: str) -> str:
     return re.sub(r"(^|[:=])(?:~|\.\.|)/(?:.*/)?(?=[^/]+/?$)", r"\1", word)
 
 
-def check_numbers(**options: float | None) -> None:
+def check_finite(**options: float | None) -> None:
     """ValueError for an option that is no finite number."""
     for name, value in options.items():
         if value is not None and not isfinite(value):

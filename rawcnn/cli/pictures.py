@@ -41,7 +41,7 @@ def filters(
     model: Model,
     weights: Weights = None,
     layer: Annotated[str | None, typer.Option(help="A convolution that reads the image; the first otherwise.")] = None,
-    scale: Annotated[int, typer.Option(help="Screen pixels a weight.", min=1)] = 16,
+    scale: Annotated[int, typer.Option(help="Screen pixels a weight.", min=1, max=256)] = 16,
     output: Picture = Path("filters.png"),
     option: Options = None,
     as_json: Json = False,

@@ -21,6 +21,7 @@ from rawcnn.models import (
     vgg,
 )
 from rawcnn.network import Network
+from rawcnn.room import check_numbers
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def create(
         raise ValueError(
             f"classes is {classes!r}, size {size!r} and seed {seed!r}; expected whole positive numbers, the seed also 0"
         )
+    check_numbers(size=size, classes=classes)
     reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels are those of [0,1]
     preprocessing = reads if preprocessing is None else preprocessing
     if options.get("discretize", "none") != "none" and preprocessing != "none":

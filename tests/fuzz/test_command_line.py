@@ -188,6 +188,24 @@ def test_nearly_right_words(command, hostile, tmp_path, monkeypatch, seed):
     check(nearly_right_words(seed, hostile), command, tmp_path)
 
 
+NUMBERS = ("nan", "inf", "-inf", "1e300", "-1", "0", "0.5", "100000", "2147483648", "9" * 30)
+NUMERIC = [
+    (verb, option.opts[0])
+    for verb, parameters in VERBS
+    for option in parameters
+    if option.param_type_name == "option" and option.type_descriptor.annotation in (int, float)
+]
+
+
+@pytest.mark.parametrize("verb, option", NUMERIC, ids=[" ".join((*verb, option)) for verb, option in NUMERIC])
+def test_numbers_that_nobody_would_give(command, hostile, tmp_path, monkeypatch, verb, option):
+    """Each numeric option of each verb, with words that are right but for it."""
+    end_at_work(monkeypatch)
+    words = [word.replace("FOLDER", str(hostile)) for word in RIGHT[" ".join(verb)]]
+    for number in NUMBERS:
+        check([*verb, *words, option, number], command, tmp_path)
+
+
 WORK = {  # words that are wholly right, with what they write
     "evaluate": ("small", "--data", "folder:FOLDER/images", "--weights", "FOLDER/w.safetensors", "--output", "e.jsonl"),
     "predict": ("small", "FOLDER/image.png", "--weights", "FOLDER/w.safetensors"),

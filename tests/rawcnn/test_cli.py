@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -213,6 +214,46 @@ def test_sigterm_saves_and_ends_well(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate()
     assert process.returncode == 0 and "going on after epoch" in err
+
+
+def test_sigterm_before_the_training_begins(rawcnn_command, tmp_path, monkeypatch):
+    from rawcnn.cli import learn
+
+    monkeypatch.setattr(learn, "load_data", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    code, out, _ = rawcnn_command("train", "cifar_resnet20", "--output", tmp_path / "run")
+    assert code == 0 and "stopped as asked before the training began" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_command, tmp_path):
+    words = ("train", "cifar_resnet20", "--epochs", 1, "--output", tmp_path)
+    assert rawcnn_command(*words)[0] == 0
+    names = ("weights.safetensors", "history.json", "curves.png")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    code, out, err = rawcnn_command(*words)
+    assert code == 0 and all(str(tmp_path / name) in out.replace("\n", "") for name in names), err
+    for name in ("weights.safetensors", "history.json"):
+        assert (tmp_path / name).read_bytes() == before[name]
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--restarts", 3), "--restarts and --wait are those of --strategy multiworker; give it too"),
+        (("--wait", 3, "--strategy", "mirrored"), "--restarts and --wait are those of --strategy multiworker"),
+        (("--profile-input", "--strategy", "mirrored"), "--profile-input measures one device; leave --strategy out"),
+        (("--rate", "nan"), "--rate is nan; expected a finite number"),
+        (("--memory", "inf"), "Invalid value for '--memory'"),
+        (("--size", 10**6), "GiB for its parameters and one map of one image; this machine has"),
+        (("--size", 10**10), "size is 10000000000; expected 2,147,483,648 at most"),
+    ],
+)
+def test_options_that_do_not_fit(rawcnn_command, tmp_path, words, said):
+    code, _, err = rawcnn_command("train", "cifar_resnet20", *words, "--output", tmp_path / "run")
+    assert code == 2 and said in err and not (tmp_path / "run").exists()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -67,6 +67,7 @@ def test_twenty_kills_at_random_moments(tmp_path):
             while process.stdout.readline().strip() != b"ended":
                 pass
 
+        within = 0
         for _ in range(KILLS):
             child = start(tmp_path / "killed", 0)
             process.stdout.read(1)  # the first step is done
@@ -74,6 +75,8 @@ def test_twenty_kills_at_random_moments(tmp_path):
             os.kill(child, signal.SIGKILL)
             end()
             assert not (tmp_path / "killed" / "end.npz").exists(), "the run is too short for so many kills"
+            within += any((tmp_path / "killed" / "checkpoints").glob(".*.part"))  # what a save leaves that was cut off
+        assert within, "no kill fell into a checkpoint"
         for name in ("killed", "undisturbed"):
             start(tmp_path / name, 600)
             end()
