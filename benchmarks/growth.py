@@ -158,8 +158,9 @@ def grow(
             ({"along": "size", "model": network, **about}, along_size(job, network, precision, sizes, batch)),
             ({"along": "depth", "model": ", ".join(models), **about}, along_depth(job, models, precision, batch, size)),
         ]
-    steps_about = {"along": "steps", "model": attacked, "job": "PGD", "precision": "float32"}
-    plans.append((steps_about, along_steps(attacked, steps, 8 * batch)))
+    if precision == "float32":  # an attack's images and gradients are; what it walks in bfloat16 is its own setting
+        steps_about = {"along": "steps", "model": attacked, "job": "PGD", "precision": precision}
+        plans.append((steps_about, along_steps(attacked, steps, 8 * batch)))
     results = []
     for number, (about, points) in enumerate(plans):
         told = partial(_tell, progress, f"{about['job']} along {about['along']}", number, len(plans))

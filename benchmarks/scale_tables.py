@@ -15,6 +15,7 @@ IMAGENET = 1_281_167  # training images, 138 GB of JPEG
 JPEG = 138e9 / IMAGENET  # bytes
 DEVICES = (8, 16, 32, 64, 128, 256)
 BATCH = 32  # images of a device
+STEP_BATCH = 8  # of the step that was raced
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def paper_scale_table(records: Sequence[Record]) -> str:
     """ResNet-50 on ImageNet, on 8 to 256 devices, by arithmetic; "" until its exchange and its step were measured."""
     exchanges = [r for r in records if r["settings"].get("scale") == "resnet50"]
     raced = [r for r in records if (r["settings"].get("model"), r["settings"].get("job")) == ("resnet50", "training")]
-    raced = [r for r in raced if r["settings"]["precision"] == "bfloat16" and r["figures"].get("complete")]
+    wanted = {"precision": "bfloat16", "size": 224, "batch": STEP_BATCH}
+    raced = [r for r in raced if r["figures"].get("complete") and wanted.items() <= r["settings"].items()]
+    raced = [r for r in raced if not r["device"]["gpus"]]  # what "this CPU" is
     if not exchanges or not raced:
         return ""
     size, sums = (max(exchanges, key=lambda r: r["date"])["figures"][key] for key in ("bytes", "sums"))

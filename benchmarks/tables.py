@@ -18,21 +18,24 @@ from typing import Any
 
 from numpy import log, percentile, polyfit
 
+from benchmarks.attack_race import MODEL
 from benchmarks.markdown import device_tables, device_words, milliseconds, newest
 from benchmarks.results import FOLDER, Record, read
 from benchmarks.scale_tables import paper_scale_table, scale_table
 
+ROUNDS = 3  # of fewer there is no middle half
 DEEPER = (("resnet50", "resnet101", "resnet152"), ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110"))
 
 
 def races(records: Sequence[Record]) -> list[Record]:
-    """The newest record of each race that all contestants ran, by device, model, job, precision and size."""
+    """The newest record of each race that all contestants ran, `ROUNDS` rounds or more, by device, model and so on."""
 
     def order(r: Record) -> tuple:
         s = r["settings"]
         return device_words(r["device"]), s["model"], s["job"], s["precision"] != "float32", s["batch"], s["size"]
 
     complete = [r for r in records if "model" in r["settings"] and r["figures"].get("complete")]
+    complete = [r for r in complete if r["settings"]["rounds"] >= ROUNDS]
     return sorted(newest(complete, ("model", "job", "precision", "batch", "size")), key=order)
 
 
@@ -127,7 +130,8 @@ def attack_table(records: Sequence[Record]) -> str:
 
 def attack_networks_table(records: Sequence[Record]) -> str:
     """PGD on large networks: rawcnn and a loop around Keras."""
-    raced = [r for r in records if "attack" in r["settings"] and not r["figures"]["complete"]]
+    raced = [r for r in records if "attack" in r["settings"] and r["settings"]["network"] != MODEL]
+    raced = [r for r in raced if {"rawcnn", "keras function"} <= {c["name"] for c in r["figures"]["contestants"]}]
     header = "| network | attack | images | rawcnn | Keras, tf.function | Keras's time / rawcnn's |"
     told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
     return device_tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)

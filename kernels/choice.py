@@ -1,15 +1,17 @@
 """Which form of a kernel runs where "auto" is asked for: the one that was the fastest when it was measured.
 
 `algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found on one machine; the same command
-writes the user's own table into the cache folder (`table_path`), whose shapes then take the place of those. A form that
-was measured for a filter counts for all batches and image sizes of a quarter to eight times as many pixels, the nearest
-first; what was never measured takes the kernel's default.
+writes the user's own table of this machine into the cache folder (`table_path`), whose shapes then take the place of
+those. A form that was measured for a filter counts for all batches and image sizes of a quarter to eight times as many
+pixels, the nearest first; what was never measured takes the kernel's default.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,8 +43,22 @@ def compiled_by(compiler: str) -> Iterator[None]:
 
 
 def table_path() -> Path:
-    """Where a user's own measurements lie: $XDG_CACHE_HOME/rawcnn/algorithms.json, or under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rawcnn" / "algorithms.json"
+    """Where a user's own measurements lie: in $XDG_CACHE_HOME/rawcnn, or under ~/.cache.
+
+    A home may be shared by machines, and outlive a TensorFlow: each processor and version has a table of its own.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "rawcnn" / f"algorithms-{_machine()}.json"
+
+
+@cache
+def _machine() -> str:
+    """A digest of the processor, its number of cores, and TensorFlow's version."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
+    words = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))} or lines
+    told = repr((sorted(words), platform.machine(), os.cpu_count(), tf.__version__))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def section(compiler: str, job: str, dtype: tf.DType) -> str:

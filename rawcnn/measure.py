@@ -8,6 +8,7 @@ min(arithmetic, I·memory) and no more, unless its tensors stay in the caches.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
@@ -52,6 +53,7 @@ class LayerTiming:
     reached: float  # fraction of that bound
     resolved: bool  # False where the layer takes less than a call costs: its time is then that of noise
     reason: str  # why it takes that long
+    alike: str  # the first layer of the same kind, shape and setting: measured for all of them
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -66,8 +68,12 @@ class Measurement:
     choice: Choice  # how the layers ran, and why
     timings: list[LayerTiming]
 
-    def slowest(self, count: int = 5) -> list[LayerTiming]:
-        return sorted(self.timings, key=lambda timing: -timing.seconds)[:count]
+    def slowest(self, count: int = 5) -> list[tuple[LayerTiming, int]]:
+        """(the first layer, how many are alike) of those layers that together take longest."""
+        many = Counter(timing.alike for timing in self.timings)
+        firsts = [timing for timing in self.timings if timing.name == timing.alike]
+        ranked = sorted(firsts, key=lambda timing: -timing.seconds * many[timing.name])
+        return [(timing, many[timing.name]) for timing in ranked[:count]]
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -121,18 +127,18 @@ def measure(
     machine = machine_limits(dtype)
     nothing, little = compiled(tf.identity, choice), tf.zeros((1, 1))
     call = seconds_of(lambda: nothing(little), repeats)
-    known: dict[str, float] = {}
-    seconds = []
+    known: dict[str, tuple[float, str]] = {}  # what a layer does → its seconds, and its name
+    measured = []
     for done, operation in enumerate(profile.ledger, start=1):
         shapes = operation.input_shapes, operation.output_shape, [p.shape for p in operation.parameters]
         key = repr((operation.kind, shapes, operation.settings))
         if key not in known:
-            known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING)
-        seconds.append(known[key])
+            known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING), operation.name
+        measured.append((operation, *known[key]))
         if progress:
             progress(done, len(profile.ledger))
-    total = sum(seconds)
-    timings = [_timing(o, s, s / total, machine, dtype, call) for o, s in zip(profile.ledger, seconds, strict=True)]
+    total = sum(seconds for _, seconds, _ in measured)
+    timings = [_timing(o, s, s / total, machine, dtype, call, alike) for o, s, alike in measured]
     return Measurement(machine, call, choice, timings)
 
 
@@ -147,7 +153,7 @@ def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -
 
 
 def _timing(
-    operation: Operation, seconds: float, share: float, machine: Machine, dtype: tf.DType, call: float
+    operation: Operation, seconds: float, share: float, machine: Machine, dtype: tf.DType, call: float, alike: str
 ) -> LayerTiming:
     moved, flops = bytes_moved(operation, dtype.size), operation.cost.flops
     intensity = flops / moved
@@ -157,7 +163,7 @@ def _timing(
     limit = "arithmetic" if arithmetic else "memory"
     reason = _reason(operation, limit, reached, seconds > call, moved)
     return LayerTiming(
-        operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached, seconds > call, reason
+        operation.name, operation.kind, seconds, share, rate, bandwidth, limit, reached, seconds > call, reason, alike
     )
 
 

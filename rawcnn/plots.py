@@ -136,7 +136,7 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def growth(series: Sequence[Any]) -> Figure:
-    """Time an image against batch, side, arithmetic and steps, a panel each; of `benchmarks.growth.Series`."""
+    """Time of a call against batch, side, arithmetic and steps, a panel each; of `benchmarks.growth.Series`."""
     titles = {
         "batch": "images of a batch",
         "size": "side of an image, px",
@@ -147,23 +147,25 @@ def growth(series: Sequence[Any]) -> Figure:
         figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
         for axes, (along, title) in zip(panels.flat, titles.items(), strict=True):
             lines = [s for s in series if s.along == along]
+            axes.set_visible(bool(lines))
             for colour, s in zip(COLOURS, lines, strict=False):
                 xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
-                label = f"{s.job}: time of a call ∝ x^{s.exponent:.2f}"
-                axes.plot(xs, [1e3 * t for t in s.an_image], "o-", color=colour, label=label)
+                label = f"{s.job} ∝ x^{s.exponent:.2f}"
+                axes.plot(xs, [1e3 * t for t in s.seconds], "o-", color=colour, label=label)
             if along == "depth" and lines:
-                for x, y, name in zip(lines[-1].points, lines[-1].an_image, lines[-1].names, strict=True):
+                for x, y, name in zip(lines[-1].points, lines[-1].seconds, lines[-1].names, strict=True):
                     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                     axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
-            axes.set(xscale="log", yscale="log", xlabel=title, ylabel="ms an image")
+            axes.set(xscale="log", yscale="log", xlabel=title, ylabel="ms a call")
             for axis in (axes.xaxis, axes.yaxis):  # 20, not 2 × 10¹
                 axis.set_major_formatter(LogFormatter())
                 axis.set_minor_formatter(LogFormatter())
             if lines and along != "depth":
                 axes.set_xticks(lines[0].points, lines[0].names)
                 axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_title(lines[0].model if lines and along != "depth" else "ResNets by depth", fontsize=10)
-            axes.legend(fontsize=9)
+            if lines:
+                axes.set_title(lines[0].model if along != "depth" else "ResNets by depth", fontsize=10)
+                axes.legend(fontsize=9)
     return figure
 
 

@@ -36,9 +36,9 @@ for verb in (
     learn.predict,
     ship.export,
     attack.attack,
-    race.benchmark,
 ):
     app.command()(verb)
+app.command(epilog=race.HEEDED)(race.benchmark)
 visualize = typer.Typer(help="Pictures of what a network looks for.", no_args_is_help=True, rich_markup_mode=None)
 PICTURES: dict[str, Callable[..., None]] = {
     "filters": pictures.filters,

@@ -54,9 +54,11 @@ def growth(order: Order) -> None:
     """How time grows with batch, size, depth and an attack's steps; the plot lies beside the results."""
     from benchmarks.growth import grow
     from rawcnn import plots
+    from rawcnn.network import check_precision
 
     if order.names:
         raise ValueError("`benchmark growth` measures networks of its own; give the others in another command")
+    check_precision(order.precision)
     order.show(growth="all", precision=order.precision)
     with order.bar("measuring") as progress:
         series = grow(order.precision, rounds=order.rounds, file=order.output, command=order.command, progress=progress)
@@ -76,11 +78,13 @@ def scaling(order: Order) -> None:
     """How a training step scales over workers that share its batch, each with a GPU or cores of its own."""
     from benchmarks.run import run_scale
     from rawcnn.models import find
+    from rawcnn.network import check_precision
 
     if not order.names:
         raise ValueError("`benchmark scale` trains networks; name some, as `benchmark scale resnet18`")
     for name in order.names:
         find(name)
+    check_precision(order.precision)
     batch = order.batch or BATCH
     order.show(scale=",".join(order.names), batch=f"{batch} a worker", precision=order.precision)
     with order.bar("measuring") as progress:

@@ -63,17 +63,18 @@ def attack(
     screen = Screen(as_json)
     settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
     output = output or Path("attack") / name
-    writable(output / "attack.json")
     if name == "evolve":
         others = {"--data": data, "--epsilon": epsilon, "--target": target, "--count": count}
         if wrong := [option for option, value in others.items() if value is not None]:
             raise ValueError(f"evolve begins with no images, and seeks all classes; leave out {', '.join(wrong)}")
+        writable(output / "attack.json")
         return _evolve(screen, model, weights, classes, option, settings, output, compile, seed)
     checked(name, settings, target)
     kind = find(name, settings)
     if data is None:
         raise ValueError(f"{name} attacks images; give --data, such as digits or folder:PATH")
     network = network_for(model, weights, classes=classes, seed=seed, options=option)
+    writable(output / "attack.json")
     epsilons = list(epsilon or kind.epsilons)
     screen.settings(attack=name, model=model, data=data, weights=weights or "random", epsilons=epsilons, seed=seed)
     screen.settings(**settings, target=target, images=count or "all", batch=batch, compile=compile, output=output)

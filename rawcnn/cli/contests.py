@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rawcnn.cli.alone import forms as measure_forms
 from rawcnn.cli.options import load_data, network_for, without_folders, writable
 from rawcnn.cli.order import BATCH, Order
@@ -10,11 +12,9 @@ from rawcnn.cli.order import BATCH, Order
 def networks(order: Order) -> None:
     """Networks against Keras, and against PyTorch where that is asked for."""
     from benchmarks.run import MODELS, run
-    from rawcnn.models import find
 
     names = order.names or list(MODELS)
-    for name in names:
-        find(name)
+    _check(order, names)
     batch = order.batch or BATCH
     order.show(models=",".join(names), batch=batch, size=order.size, precision=order.precision)
     with order.bar("racing") as progress:
@@ -56,14 +56,27 @@ def networks(order: Order) -> None:
     order.end({"races": [r.to_json() for r in races], "memory": memory})
 
 
+def _check(order: Order, names: Sequence[str]) -> None:
+    """ValueError for words that no race of networks has, before anything is made."""
+    from benchmarks.contestants import JOBS
+    from benchmarks.race import entered
+    from rawcnn.models import find
+    from rawcnn.network import check_precision
+
+    for name in names:
+        find(name)
+    if unknown := [job for job in order.jobs or () if job not in JOBS]:
+        raise ValueError(f"--job is {unknown[0]!r}; expected one of {', '.join(JOBS)}")
+    check_precision(order.precision)
+    entered(order.contestants, order.precision)
+
+
 def memory(order: Order) -> None:
     """The peak memory of contestants, by default of rawcnn's and of Keras's own ways and functions."""
     from benchmarks.contestants import JOBS, NAMES
     from rawcnn.compile import choose
-    from rawcnn.models import find
 
-    for name in order.names:
-        find(name)
+    _check(order, order.names)
     if not order.names:
         raise ValueError("`benchmark memory` measures networks; name some, as `benchmark memory resnet50`")
     ours = f"rawcnn {choose('auto', (), order.precision).mode}"
@@ -95,9 +108,11 @@ def kernels(order: Order) -> None:
         measure_forms(order)
         return
     from benchmarks.run import run_kernels
+    from rawcnn.network import check_precision
 
     if order.names or order.batch or order.size:
         raise ValueError("`benchmark kernels` races shapes of its own; networks, --batch and --size go with --tune")
+    check_precision(order.precision)
     order.show(kernels="all", precision=order.precision)
     with order.bar("racing") as progress:
         forms = run_kernels(

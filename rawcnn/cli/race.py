@@ -15,6 +15,11 @@ from rawcnn.cli.order import Order
 from rawcnn.console import Screen
 
 ROUNDS = 10
+CONTESTANTS = (
+    "Of networks: rawcnn graph, mixed or xla; keras default, jit, no jit, function or function xla; torch eager or "
+    "compile, each with its first word."
+)
+FOLDER = Path("benchmark")
 NETWORKS = "NETWORK"  # the kind that no first word names
 KINDS: dict[str, tuple[Callable[[Order], None], str]] = {  # what does it, and the options that it heeds
     NETWORKS: (contests.networks, "job batch size classes precision rounds contestant memory seed"),
@@ -26,6 +31,11 @@ KINDS: dict[str, tuple[Callable[[Order], None], str]] = {  # what does it, and t
     "growth": (alone.growth, "precision rounds"),
     "scale": (alone.scaling, "batch size classes precision rounds"),
 }
+# The end of its help: a line a kind, which Click is not to fill up.
+HEEDED = "\b\nWhat heeds which options, besides --output and --json:\n" + "\n".join(
+    f"  benchmark {kind:<11} {' '.join(f'--{option}' for option in options.split()) or 'none'}"
+    for kind, (_, options) in KINDS.items()
+)
 
 
 def benchmark(
@@ -45,7 +55,7 @@ def benchmark(
     precision: Precision = "float32",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1)] = ROUNDS,
     contestant: Annotated[
-        list[str] | None, typer.Option(help="Some of the contestants; otherwise all but PyTorch's.")
+        list[str] | None, typer.Option(help=f"Some of the contestants; otherwise all but PyTorch's. {CONTESTANTS}")
     ] = None,
     weights: Weights = None,
     data: Annotated[str | None, typer.Option(help="Images to attack, as folder:PATH; noise otherwise.")] = None,
@@ -55,13 +65,13 @@ def benchmark(
     memory: Annotated[
         bool, typer.Option(help="Then the peaks of rawcnn and Keras's best, in processes of their own.")
     ] = True,
-    output: Annotated[Path, typer.Option(help="File that the results are appended to.")] = Path(
-        "benchmarks/results/races.jsonl"
-    ),
+    output: Annotated[
+        Path | None, typer.Option(help="File that results are appended to; benchmark/KIND.jsonl otherwise.")
+    ] = None,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Race rawcnn against Keras, outputs checked equal first; or the kernels' forms against each other."""
+    """Race rawcnn against Keras, outputs checked equal first; or measure one of its kinds of work by itself."""
     names = list(models or ())
     kind = names.pop(0) if names and names[0] in KINDS else NETWORKS
     if also := [name for name in names if name in KINDS]:
@@ -82,6 +92,6 @@ def benchmark(
     command = " ".join(["rawcnn", *map(without_folders, sys.argv[1:])])
     order = Order(
         Screen(as_json), names, job, batch, size, classes, precision, rounds, contestant, weights, data, tune, memory,
-        output, seed, command,
+        output or FOLDER / f"{kind if kind != NETWORKS else 'races'}.jsonl", seed, command,
     )  # fmt: skip
     KINDS[kind][0](order)

@@ -71,6 +71,8 @@ def profile(
     screen = Screen(as_json)
     writable(plot, *PICTURES)
     writable(csv)
+    if compile != "auto" and not (measure or plot):
+        raise ValueError("--compile says how layers run that are measured; give --measure or --plot, too")
     result = profile_model(model, batch, size, classes=classes, precision=precision, **settings_of(option))
     screen.settings(
         model=model, size=result.size, batch=batch, classes=classes, precision=precision, **settings_of(option)
@@ -118,11 +120,14 @@ def profile(
             "each layer was timed alone with its inputs in memory: what the whole network fuses or overlaps is not seen"
         )
         five = [
-            (x.name, f"{x.seconds * 1e3:.2f}", f"{x.share:.0%}", x.limit, f"{x.reached:.0%}", x.reason)
-            for x in measurement.slowest()
-        ]
-        why = ("layer", "ms", "share", "limit", "reached", "why")
-        screen.table("the slowest five", why, five, text=("layer", "limit", "why"))
+            (
+                x.name + (f" and {many - 1} alike" if many > 1 else ""), f"{many * x.seconds * 1e3:.2f}",
+                f"{many * x.share:.0%}", x.limit, f"{x.reached:.0%}", x.reason,
+            )
+            for x, many in measurement.slowest()
+        ]  # fmt: skip
+        why = ("layers", "ms", "share", "limit", "reached", "why")
+        screen.table("the slowest five, equal ones together", why, five, text=("layers", "limit", "why"))
     if measurement and plot:
         from rawcnn import plots
 

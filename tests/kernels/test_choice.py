@@ -127,7 +127,17 @@ def test_a_broken_table_is_told_and_left_out(text, table, caplog):
     choice.forget()
     with caplog.at_level("WARNING", logger="tensorflow"):
         assert choice.measured("conv2d", tf.float32, "no such shape", 1, ["nn"]) == "nn"
-    assert "--tune" in caplog.text and "algorithms.json cannot be read" in caplog.text
+    assert "--tune" in caplog.text and f"{choice.table_path()} cannot be read" in caplog.text
+
+
+def test_a_table_is_of_one_machine_and_one_tensorflow(table, monkeypatch):
+    """A home that machines share has a table for each."""
+    table(entry("graph", "conv2d", "1×1×4×6 /1", n50="im2col"))
+    ask = ("conv2d", tf.float32, "1×1×4×6 /1", 50, ["nn", "im2col"])
+    assert choice.measured(*ask) == "im2col"
+    monkeypatch.setattr(choice, "_machine", lambda: "another")
+    choice.forget()
+    assert choice.measured(*ask) == "nn"
 
 
 def test_a_form_that_is_no_more_is_the_default(table):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import json
+import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import results
+from benchmarks import contestants, results
 from rawcnn.cli import race
 
 
@@ -51,9 +50,22 @@ def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
     assert record["command"].startswith("rawcnn benchmark cifar_resnet20") and str(tmp_path) not in record["command"]
 
 
-def test_benchmark_appends_where_the_tables_are_made_from():
-    default = inspect.signature(race.benchmark).parameters["output"].default
-    assert Path(results.__file__).parents[1] / default.parent == results.FOLDER and default.suffix == ".jsonl"
+def test_benchmark_writes_into_a_folder_of_its_own(rawcnn_command, tmp_path, monkeypatch):
+    """The result files that the documents' tables are made from are written where they are named, and only there."""
+    monkeypatch.chdir(tmp_path)
+    words = ("benchmark", "cifar_resnet20", "--size", 8, "--batch", 2, "--rounds", 1, "--job", "inference")
+    code, out, err = rawcnn_command(*words, "--contestant", "rawcnn graph", "--no-memory")
+    assert code == 0 and "appended to benchmark/races.jsonl" in out, err
+    assert len(results.read(tmp_path / "benchmark")) == 1
+
+
+def test_benchmark_says_what_heeds_which_options(rawcnn_command):
+    code, out, _ = rawcnn_command("benchmark", "--help")
+    assert code == 0 and all(f"benchmark {kind} " in out for kind in race.KINDS)
+    words = " ".join(out.split())
+    for name in (*contestants.NAMES, *contestants.TORCH):
+        side, how = name.split(" ", 1)
+        assert re.search(rf"{side} [a-z, ]*\b{how}\b", words), name
 
 
 WRONG = {
@@ -71,6 +83,10 @@ WRONG = {
     "a table of networks": (("benchmark", "vgg16", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
     "a batch of kernels": (("benchmark", "kernels", "--batch", 2), "networks, --batch and --size go with --tune"),
     "unknown network": (("benchmark", "lenet"), "there is no model 'lenet'"),
+    "unknown job": (("benchmark", "alexnet", "--job", "sleep"), "--job is 'sleep'; expected one of inference, trai"),
+    "unknown precision": (("benchmark", "alexnet", "--precision", "int8"), "precision is 'int8'; expected "),
+    "a precision of growth": (("benchmark", "growth", "--precision", "int8"), "precision is 'int8'; expected "),
+    "how nothing is measured": (("profile", "alexnet", "--compile", "xla"), "give --measure or --plot, too"),
 }
 
 
@@ -80,3 +96,4 @@ def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_
     code, _, err = rawcnn_command(*words)
     last = err.strip().splitlines()[-1]
     assert code == 2 and last.startswith("rawcnn: ") and message in last, err
+    assert not list(tmp_path.iterdir())  # not even a folder

@@ -97,7 +97,11 @@ def test_measure_times_every_layer_and_names_its_limit():
     assert {t.limit for t in measured.timings} <= {"arithmetic", "memory"}
     assert all(t.seconds > 0 for t in measured.timings)
     assert all(t.resolved == (t.seconds > measured.call) for t in measured.timings) and 0 < measured.call < 0.01
-    assert len(measured.slowest()) == 5
+    groups = measured.slowest(len(result.rows))
+    assert len(measured.slowest()) == 5 and sum(many for _, many in groups) == len(result.rows)
+    assert sum(many * t.share for t, many in groups) == pytest.approx(1)
+    together = [many * t.seconds for t, many in groups]
+    assert together == sorted(together, reverse=True) and max(many for _, many in groups) == 6  # the 3×3s of a stage
     machine = measured.machine
     assert machine.attainable(1e-9) < machine.flops_per_second == machine.attainable(1e9)
 
@@ -141,7 +145,7 @@ REASONS = {  # layer of AlexNet, share of its limit that it reaches → why it t
 def test_why_a_layer_is_slow(layer, reached):
     (operation,) = (op for op in rawcnn.profile("alexnet").ledger if op.name == layer)
     machine = Machine(1e11, 1e10)
-    at_its_limit = measuring._timing(operation, 1.0, 0.1, machine, tf.float32, 1e-9).reached  # in a second
-    timing = measuring._timing(operation, at_its_limit / reached, 0.1, machine, tf.float32, 1e-9)
+    at_its_limit = measuring._timing(operation, 1.0, 0.1, machine, tf.float32, 1e-9, layer).reached  # in a second
+    timing = measuring._timing(operation, at_its_limit / reached, 0.1, machine, tf.float32, 1e-9, layer)
     assert np.isclose(timing.reached, reached) and timing.reason == REASONS[layer, reached]
-    assert measuring._timing(operation, 1e-9, 0.1, machine, tf.float32, 1e-3).reason == "takes less than a call costs"
+    assert measuring._timing(operation, 1e-9, 0.1, machine, tf.float32, 1e-3, layer).reason == "takes less than a call costs"
