@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 import rawcnn
-from benchmarks.contestants import JOBS, Contest, Setup
+from benchmarks.contest import Contest, Setup
+from benchmarks.contestants import JOBS
 from benchmarks.keras_twin import keras_twin
 from benchmarks.layers import model_of
 from benchmarks.race import entered, train_in_appearance

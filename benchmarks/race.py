@@ -32,7 +32,8 @@ from benchmarks.agreement import (
     compare_logits,
     rounding_sensitivity,
 )
-from benchmarks.contestants import JOBS, MIXED, NAMES, RATE, TORCH, Contest, Contestant, Setup
+from benchmarks.contest import Contest, Contestant, Setup
+from benchmarks.contestants import JOBS, MIXED, NAMES, RATE, TORCH
 from benchmarks.keras_twin import keras_twin
 from benchmarks.layers import model_of
 from benchmarks.timing import Progress, Timing, interleaved, timed

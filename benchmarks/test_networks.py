@@ -16,7 +16,8 @@ import tensorflow as tf
 
 import rawcnn
 from benchmarks.agreement import compare_gradients, compare_logits, network_gradients
-from benchmarks.contestants import JOBS, NAMES, Setup
+from benchmarks.contest import Setup
+from benchmarks.contestants import JOBS, NAMES
 from benchmarks.keras_twin import keras_twin
 from benchmarks.run import MODELS
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from benchmarks.contest import Setup
 from benchmarks.torch_twin import turned_back
-
-if TYPE_CHECKING:
-    from benchmarks.contestants import Setup
 
 
 def inference(setup: Setup, how: str) -> Callable[[], np.ndarray]:

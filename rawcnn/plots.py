@@ -143,29 +143,30 @@ def growth(series: Sequence[Any]) -> Figure:
         "depth": "GMAC an image",
         "steps": "steps",
     }
+    shown = {along: [s for s in series if s.along == along] for along in titles}
+    shown = {along: lines for along, lines in shown.items() if lines}
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
-        for axes, (along, title) in zip(panels.flat, titles.items(), strict=True):
-            lines = [s for s in series if s.along == along]
-            axes.set_visible(bool(lines))
+        rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
+        size = (5 * columns, 3.75 * rows)
+        figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        for axes, (along, lines) in zip(panels.flat, shown.items(), strict=True):
             for colour, s in zip(COLOURS, lines, strict=False):
                 xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
                 label = f"{s.job} ∝ x^{s.exponent:.2f}"
                 axes.plot(xs, [1e3 * t for t in s.seconds], "o-", color=colour, label=label)
-            if along == "depth" and lines:
+            if along == "depth":
                 for x, y, name in zip(lines[-1].points, lines[-1].seconds, lines[-1].names, strict=True):
                     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                     axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
-            axes.set(xscale="log", yscale="log", xlabel=title, ylabel="ms a call")
+            axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms a call")
             for axis in (axes.xaxis, axes.yaxis):  # 20, not 2 × 10¹
                 axis.set_major_formatter(LogFormatter())
                 axis.set_minor_formatter(LogFormatter())
-            if lines and along != "depth":
+            if along != "depth":
                 axes.set_xticks(lines[0].points, lines[0].names)
                 axes.xaxis.set_minor_locator(NullLocator())
-            if lines:
-                axes.set_title(lines[0].model if along != "depth" else "ResNets by depth", fontsize=10)
-                axes.legend(fontsize=9)
+            axes.set_title(lines[0].model if along != "depth" else "ResNets by depth", fontsize=10)
+            axes.legend(fontsize=9)
     return figure
 
 

@@ -148,4 +148,7 @@ def test_why_a_layer_is_slow(layer, reached):
     at_its_limit = measuring._timing(operation, 1.0, 0.1, machine, tf.float32, 1e-9, layer).reached  # in a second
     timing = measuring._timing(operation, at_its_limit / reached, 0.1, machine, tf.float32, 1e-9, layer)
     assert np.isclose(timing.reached, reached) and timing.reason == REASONS[layer, reached]
-    assert measuring._timing(operation, 1e-9, 0.1, machine, tf.float32, 1e-3, layer).reason == "takes less than a call costs"
+    assert (
+        measuring._timing(operation, 1e-9, 0.1, machine, tf.float32, 1e-3, layer).reason
+        == "takes less than a call costs"
+    )
