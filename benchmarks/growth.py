@@ -1,7 +1,7 @@
 """How time grows: with the batch, the side of the images, the depth of the network, the steps of an attack.
 
-Each series is one line of a plot on logarithmic axes, and the exponent p of time ∝ xᵖ that a straight line through all
-its points has: 1 is proportional growth. The points of a series are measured in turn, round by round.
+Each series is one line of a plot on logarithmic axes, and the exponent p of an image's time ∝ xᵖ that a straight line
+through all its points has: along the batch −1 would be a machine that takes no longer for more images, 0 one that is full. The points of a series are measured in turn, round by round.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Series:
 
     @property
     def exponent(self) -> float:
-        """p of seconds of a call ∝ xᵖ, by least squares of the logarithms."""
-        return float(np.polyfit(np.log(self.points), np.log(self.seconds), 1)[0])
+        """p of seconds of an image ∝ xᵖ, by least squares of the logarithms."""
+        return float(np.polyfit(np.log(self.points), np.log(self.an_image), 1)[0])
 
     def to_json(self) -> dict[str, object]:
         """Plain numbers: settings and figures."""

@@ -94,7 +94,7 @@ def _build_words(records: Sequence[Record]) -> str:
 def growth_table(records: Sequence[Record]) -> str:
     """The exponents of time along batch, size, depth and steps."""
     chosen = newest([r for r in records if "growth_along" in r["settings"]], ("growth_along", "job", "precision"))
-    header = "| along | job | precision | networks | ms an image, first to last | time of a call ∝ |"
+    header = "| along | job | precision | networks | ms an image, first to last | time an image ∝ |"
     return device_tables(chosen, header, _growth_row, "Medians of {rounds} rounds.")
 
 
@@ -191,7 +191,7 @@ def _growth_row(r: Record) -> Sequence[str]:
         s["precision"],
         s["model"],
         f"{1e3 * times[0]:.1f} to {1e3 * times[-1]:.1f}",
-        f"x^{f['exponent']:.2f}",
+        f"x^{polyfit(log(f['points']), log(times), 1)[0]:.2f}",
     )
 
 

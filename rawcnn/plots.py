@@ -136,7 +136,7 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def growth(series: Sequence[Any]) -> Figure:
-    """Time of a call against batch, side, arithmetic and steps, a panel each; of `benchmarks.growth.Series`."""
+    """Time an image against batch, side, arithmetic and steps, a panel each; of `benchmarks.growth.Series`."""
     titles = {
         "batch": "images of a batch",
         "size": "side of an image, px",
@@ -153,12 +153,12 @@ def growth(series: Sequence[Any]) -> Figure:
             for colour, s in zip(COLOURS, lines, strict=False):
                 xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
                 label = f"{s.job} ∝ x^{s.exponent:.2f}"
-                axes.plot(xs, [1e3 * t for t in s.seconds], "o-", color=colour, label=label)
+                axes.plot(xs, [1e3 * t for t in s.an_image], "o-", color=colour, label=label)
             if along == "depth":
-                for x, y, name in zip(lines[-1].points, lines[-1].seconds, lines[-1].names, strict=True):
+                for x, y, name in zip(lines[-1].points, lines[-1].an_image, lines[-1].names, strict=True):
                     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                     axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
-            axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms a call")
+            axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms an image")
             for axis in (axes.xaxis, axes.yaxis):  # 20, not 2 × 10¹
                 axis.set_major_formatter(LogFormatter())
                 axis.set_minor_formatter(LogFormatter())

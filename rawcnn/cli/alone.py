@@ -67,7 +67,7 @@ def growth(order: Order) -> None:
         for s in series
     ]
     columns = ("along", "job", "networks", "ms an image", "exponent")
-    order.screen.table("time of a call ∝ x^exponent", columns, rows, text=("along", "job", "networks"))
+    order.screen.table("time an image ∝ x^exponent", columns, rows, text=("along", "job", "networks"))
     picture = order.output.with_name(f"growth-{order.precision}.png")
     plots.save(plots.growth(series), picture)
     order.screen.say(f"wrote {picture}")

@@ -46,6 +46,15 @@ def test_everything_is_measured(tmp_path, monkeypatch):
         assert min(picture.size) > 500
 
 
+def test_an_attack_is_measured_once(monkeypatch):
+    """It walks in float32 in both: what it takes is no point of bfloat16."""
+    monkeypatch.setattr(growth, "JOBS", {"inference": lambda *_: lambda: sum(range(10_000))})
+    monkeypatch.setattr(growth, "attack", lambda *_: lambda: sum(range(10_000)))
+    some = {"rounds": 1, "batches": (1, 2), "sizes": (8, 16), "models": ("cifar_resnet20",), "steps": (1, 3), "size": 8}
+    for precision, times in (("float32", 1), ("bfloat16", 0)):
+        assert [s.along for s in growth.grow(precision, **some)].count("steps") == times
+
+
 def test_on_the_command_line(rawcnn_command, tmp_path, monkeypatch):
     made = [series(along, (1, 2), (1.0, 2.0)) for along in ("batch", "size", "depth", "steps")]
     monkeypatch.setattr(growth, "grow", lambda *_, **settings: made)
