@@ -1,7 +1,8 @@
 """How time grows: with the batch, the side of the images, the depth of the network, the steps of an attack.
 
 Each series is one line of a plot on logarithmic axes, and the exponent p of an image's time ∝ xᵖ that a straight line
-through all its points has: along the batch −1 would be a machine that takes no longer for more images, 0 one that is full. The points of a series are measured in turn, round by round.
+through all its points has: along the batch −1 would be a machine that takes no longer for more images, 0 one that is
+full. The points of a series are measured in turn, round by round.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ class Cluster:
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.strategy = strategy
+        many = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.name = "multiworker" if many else "mirrored"
         self.count = strategy.num_replicas_in_sync
         resolver = strategy.cluster_resolver
         spec = resolver.cluster_spec().as_dict() if resolver else {}

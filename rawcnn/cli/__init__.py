@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import attack, data, files, learn, look, optimized, pages, pictures, race, ship, study
+from rawcnn.cli import attack, data, files, learn, look, optimized, pages, pictures, race, ship, study, train
 from rawcnn.console import fail, interrupts
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
@@ -31,7 +31,7 @@ for verb in (
     study.models,
     study.profile,
     study.paper,
-    learn.train,
+    train.train,
     learn.evaluate,
     learn.predict,
     ship.export,

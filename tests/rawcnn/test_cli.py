@@ -218,9 +218,9 @@ def test_sigterm_saves_and_ends_well(tmp_path):
 
 
 def test_sigterm_before_the_training_begins(rawcnn_command, tmp_path, monkeypatch):
-    from rawcnn.cli import learn
+    from rawcnn.cli import train
 
-    monkeypatch.setattr(learn, "load_data", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(train, "load_data", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     code, out, _ = rawcnn_command("train", "cifar_resnet20", "--output", tmp_path / "run")
     assert code == 0 and "stopped as asked before the training began" in out
     assert not (tmp_path / "run").exists()
