@@ -204,15 +204,17 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     if tf.config.list_logical_devices("GPU"):
         memory = {contestant.name: memory_of(contestant.run) for contestant in entered}
     taken: dict[str, list[float]] = {name: [] for name in names}
+    latest: dict[str, float] = {}  # a contestant's own seconds: some make the images first, which is not counted
 
     def take(contestant: Contestant) -> None:
-        taken[contestant.name].append(contestant.run())
+        latest[contestant.name] = contestant.run()
 
-    interleaved(
-        {contestant.name: partial(take, contestant) for contestant in entered},
-        rounds,
-        lambda n: progress(f"round {n + 1} of {rounds}", 1 + len(names) + n + 1, total),
-    )
+    def end(number: int) -> None:
+        for name in names if number >= 0 else ():
+            taken[name].append(latest[name])
+        progress(f"round {number + 1} of {rounds}", 1 + len(names) + number + 1, total)
+
+    interleaved({contestant.name: partial(take, contestant) for contestant in entered}, rounds, end)
     choice = choose()
     chosen = f"rawcnn {choice.mode}"
     return VisualizeResult(
@@ -223,7 +225,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
         network.input_size,
         task.steps,
         opponent,
-        tuple(Timing(n, first_calls[n], tuple(taken[n][1:]), memory.get(n), differences[n]) for n in names),
+        tuple(Timing(n, first_calls[n], tuple(taken[n]), memory.get(n), differences[n]) for n in names),
         chosen if chosen in names else None,
         choice.reason,
     )
