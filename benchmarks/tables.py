@@ -46,7 +46,10 @@ def race_table(records: Sequence[Record]) -> str:
     told = (
         "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: what "
     )
-    told += "three calls take in a process of its own, above what that holds before."
+    told += (
+        "three calls take in a process of its own, above what that holds before: a lower bound, for what building the "
+    )
+    told += "network left free there is taken first."
     shared = ("job", "precision", "batch", "size")
     measured = newest([r for r in records if "memory" in r["settings"]], ("memory", *shared))
     peaks = {(r["settings"]["memory"], *(r["settings"][s] for s in shared)): r["figures"]["peaks"] for r in measured}

@@ -152,7 +152,10 @@ def cluster_of(strategy: str, replicas: int | None = None) -> Cluster:
         gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
         return _mirrored(tuple(device.name for device in gpus or cpus))
     _check_configuration(os.environ.get("TF_CONFIG"))
-    return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
+    try:
+        return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
+    except tf.errors.UnknownError as error:
+        raise WorkerLost(f"this worker's port, as TF_CONFIG has it, is not free ({error.message})") from error
 
 
 @cache

@@ -39,7 +39,11 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(drawn, format=Path(path).suffix[1:], bbox_inches="tight")
         write_whole(path, drawn.getvalue())
     except (ValueError, OSError) as error:
-        advice = "give a path that ends in .png" if isinstance(error, ValueError) else "name another path"
+        advice = (
+            "give a path that ends in .png"
+            if isinstance(error, ValueError)
+            else "free some space, or name another path"
+        )
         raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
     finally:
         plt.close(figure)

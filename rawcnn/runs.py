@@ -82,14 +82,15 @@ class Plan:
     ) -> Training:
         """The run, standing where its newest checkpoint stood. ValueError where a cluster's workers see others."""
         with cluster.scope() if cluster else nullcontext():
-            network = self.network(data, seed, precision)  # where that cannot be made, nothing is lost
-        if fresh and (cluster is None or cluster.writes):
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+            network = self.network(data, seed, precision)
         training = Training(
             network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary,
             save_every=save_every, cluster=cluster,
         )  # fmt: skip
+        training.check(data)  # what cannot be trained loses nothing of what was
+        if fresh and (cluster is None or cluster.writes):
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if cluster:
             cluster.wait()  # a writer that is to be replaced writes no more
         training.restore()
@@ -175,6 +176,8 @@ def run(
     _write_history(training, folder)
     if training.writes:
         save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
+    if training.cluster and training.cluster.workers > 1:
+        training.cluster.wait()  # until the result is written: a writer that dies now is not to be alone
     return result
 
 

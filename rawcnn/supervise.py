@@ -28,10 +28,17 @@ def watched() -> bool:
 
 def all_are_here() -> None:
     """Said by a process that is watched over, once it has met the other workers."""
+    _say(b".")
+
+
+def run_has_begun() -> None:
+    """Said after that, once what --fresh asks for is done."""
+    _say(b"!")
+
+
+def _say(word: bytes) -> None:
     if descriptor := os.environ.get(CHILD):
-        os.write(int(descriptor), b".")
-        os.close(int(descriptor))
-        os.environ[CHILD] = ""
+        os.write(int(descriptor), word)
 
 
 class _Worker:
@@ -42,14 +49,14 @@ class _Worker:
         environment = {**os.environ, CHILD: str(there)}
         self.process = subprocess.Popen(command, env=environment, pass_fds=(there,))
         os.close(there)
-        self.stopping, self.began = False, False
+        self.stopping, self.met, self.began = False, False, False
         self._patience = threading.Timer(PATIENCE, self.process.kill)
 
     def wait(self, seconds: float) -> int:
         """Its exit code; NobodyCame where it has not met the others after so many seconds, and was killed."""
         try:
             ready, _, _ = select.select([self._here], [], [], seconds)
-            self.began = bool(ready) and os.read(self._here, 1) != b""  # nothing is read where it has ended
+            self.met = bool(ready) and os.read(self._here, 1) != b""  # nothing is read where it has ended
             if not ready and not self.stopping:
                 self.process.kill()
                 self.process.wait()
@@ -57,14 +64,16 @@ class _Worker:
                     f"the other workers did not come in {seconds / 60:.3g} minutes; look at what they said last, and "
                     "start all again. --wait MINUTES gives them longer"
                 )
-            return self.process.wait()
+            code = self.process.wait()
+            self.began = self.met and os.read(self._here, 1) != b""
+            return code
         finally:
             self._patience.cancel()
             os.close(self._here)
 
     def stop(self, signum: int, _: object) -> None:
         """Hand a signal on. Before the workers have met there is nothing to save, and TensorFlow would swallow it."""
-        self.process.send_signal(signum if self.began and not self.stopping else signal.SIGKILL)
+        self.process.send_signal(signum if self.met and not self.stopping else signal.SIGKILL)
         if not self.stopping:
             self._patience.start()
         self.stopping = True
@@ -75,7 +84,7 @@ def watch_over(restarts: int, wait: float, told: Callable[[str], None]) -> int:
 
     Each time it has `wait` seconds to meet the other workers; NobodyCame after that. SIGTERM is handed on, and Ctrl-C,
     which the whole group gets, is left to it. One that does not end after that, or is told twice, is killed; its last
-    checkpoint stands. Only the first time --fresh counts.
+    checkpoint stands. --fresh counts until a run has begun.
     """
     command = [sys.executable, *sys.orig_argv[1:]]
     for number in range(restarts + 1):
@@ -87,12 +96,13 @@ def watch_over(restarts: int, wait: float, told: Callable[[str], None]) -> int:
         finally:
             signal.signal(signal.SIGTERM, before[0])
             signal.signal(signal.SIGINT, before[1])
-        if worker.stopping and not worker.began:
+        if worker.stopping and not worker.met:
             told("stopped as asked before the training began")
             return 0
         if code in ENDED or worker.stopping:
             break
-        command = [word for word in command if word != "--fresh"]
+        if worker.began:
+            command = [word for word in command if word != "--fresh"]
         how = f"signal {-code}" if code < 0 else f"code {code}"
         if number < restarts:
             told(f"the worker ended with {how}; starting it again ({number + 1} of {restarts} times)")

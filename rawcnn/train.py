@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -22,12 +23,13 @@ from rawcnn.compile import choose
 from rawcnn.data import DataSet
 from rawcnn.diagnosis import broken_at
 from rawcnn.distribute import Cluster
-from rawcnn.evaluate import Evaluation, counting_step, evaluate
+from rawcnn.evaluate import Evaluation, check_classes, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
 from rawcnn.step import Adversary, State, Tensors, step_of
 
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
+LOWER = "A lower --rate may help, in another --output or with --fresh"
 SAVE_EVERY = 600.0  # seconds between two checkpoints within an epoch
 
 
@@ -48,6 +50,12 @@ class Position:
     loss: float = 0.0
     accuracy: float = 0.0
     seconds: float = 0.0
+
+
+def _apart(text: str, other: str) -> str:
+    """What a message has room for of a text, from shortly before it differs from the other."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))
+    return shorten(text if same < 30 else f"… {text[same - 20 :]}", 60, placeholder=" …")
 
 
 class Training:
@@ -171,11 +179,11 @@ class Training:
     def _check(self, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
         """OtherRun where the run in the folder was made with something else."""
         both = {name: (then.get(name, "unset"), now.get(name, "unset")) for name in {**then, **now}}
-        differences = [f"{name} {shorten(a, 60)}, not {shorten(b, 60)}" for name, (a, b) in both.items() if a != b]
+        differences = [f"{name} {_apart(a, b)}, not {_apart(b, a)}" for name, (a, b) in both.items() if a != b]
         if differences:
             raise OtherRun(
                 f"the run in {self.folder} was {verb} {', '.join(differences)}; go on with its settings, or start anew "
-                "in another folder"
+                "in another folder or with --fresh"
             )
 
     def _take(self, data: DataSet) -> None:
@@ -201,6 +209,13 @@ class Training:
             )
         return steps
 
+    def check(self, data: DataSet) -> None:
+        """ValueError for data that the run cannot be trained on."""
+        self.steps(data)
+        check_classes(self.network, data)
+        if self.cluster:
+            self.cluster.check(self.recipe)
+
     def stop(self) -> None:
         """Ask the run, from a signal's handler or another thread, to save after the step at work, and to end."""
         self.stopping = True
@@ -220,9 +235,9 @@ class Training:
         checkpoint is written every `save_every` seconds, and when `stop` was called; Stopped is raised after that.
         TrainingFailed where numbers are no longer finite, or the disk is full.
         """
+        self.check(data)
         if self.cluster is None:
             return self._fit(data, on_step, on_epoch)
-        self.cluster.check(self.recipe)
         with self.cluster.lost_told():
             return self._fit(data, on_step, on_epoch)
 
@@ -299,7 +314,7 @@ class Training:
             if not math.isfinite(values[name]):
                 raise TrainingFailed(
                     f"{what} is {values[name]} at step {step} (epoch {self.epoch + 1}, learning rate {rate:.4g})"
-                    f"{self._diagnosis(data, index)}; {self._last_good()}. A lower --rate may help"
+                    f"{self._diagnosis(data, index)}; {self._last_good()}. {LOWER}"
                 )
         return {"step": step, "rate": rate, **values}
 
@@ -339,6 +354,7 @@ class Training:
         return summary
 
     def _save_and_stop_if_asked(self) -> None:
+        self._check_finite()
         self.save()
         if self.stopping:
             raise Stopped
@@ -348,8 +364,7 @@ class Training:
         for path, variable in self.network.variables.items():
             if not tf.reduce_all(tf.math.is_finite(variable)):
                 raise TrainingFailed(
-                    f"{path} holds numbers that are not finite after epoch {self.epoch + 1}; {self._last_good()}. "
-                    "A lower --rate may help"
+                    f"{path} holds numbers that are not finite in epoch {self.epoch + 1}; {self._last_good()}. {LOWER}"
                 )
 
     def evaluate(self, data: DataSet) -> Evaluation:

@@ -17,6 +17,8 @@ def write_whole(path: str | Path, content: bytes) -> Path:
     try:
         beside.write_bytes(content)
         os.replace(beside, path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # of a full disk it names no file itself
     finally:
         beside.unlink(missing_ok=True)
     return path

@@ -52,7 +52,8 @@ def networks(order: Order) -> None:
                 f"Keras's {best} takes {race.ratio:.2f} times as long ({low:.2f} to {high:.2f} over the rounds)"
             )
     names_of = {(r.model, r.job): [n for n in (r.chosen, r.keras_best and r.keras_best.name) if n] for r in races}
-    memory = _peaks(order, names_of) if order.memory else []
+    names_of = {race: names for race, names in names_of.items() if names}
+    memory = _peaks(order, names_of) if order.memory and names_of else []
     order.end({"races": [r.to_json() for r in races], "memory": memory})
 
 

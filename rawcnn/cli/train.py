@@ -80,7 +80,7 @@ def train(
     """Train a model; a run that was stopped goes on from its last checkpoint. SIGTERM saves one and ends the run."""
     from rawcnn.distribute import cluster_of
     from rawcnn.runs import prepare, run
-    from rawcnn.supervise import all_are_here, watch_over, watched
+    from rawcnn.supervise import all_are_here, run_has_begun, watch_over, watched
     from rawcnn.train import Stopped
 
     screen = Screen(as_json)
@@ -95,6 +95,8 @@ def train(
             model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
             adversary=_adversary(adversarial, adversarial_steps, adversarial_step),
         )  # fmt: skip
+        if replicas and plan.recipe.batch % replicas:
+            raise ValueError(f"a batch of {plan.recipe.batch} has no {replicas} equal parts; give another --batch")
         cluster = cluster_of(strategy, replicas) if strategy else None
         all_are_here()
         found = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
@@ -106,6 +108,7 @@ def train(
             found, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
             fresh=fresh, cluster=cluster,
         )  # fmt: skip
+        run_has_begun()
     _show(screen, training, model, data, folder)
     with screen.bar(f"training {model}") as told, terminated(training.stop):
 

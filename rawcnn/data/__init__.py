@@ -150,6 +150,8 @@ def _from_records(
     total, splits = sum(map(len, records.splits.values())), {}
     in_memory, done = total * size[0] * size[1] * 3 < memory, 0
     for split, shelf in records.splits.items():
+        if not len(shelf):
+            raise ValueError(f"{name} has no {split} images: none of them could be read; mend them, and pack again")
         if not in_memory:
             splits[split] = Split(shelf.labels, items=shelf)
             continue

@@ -67,6 +67,8 @@ class DataSet:
         order = np.arange(count)
         if split == "train" if shuffle is None else shuffle:
             order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
+        if drop_remainder:
+            order = order[: count // batch * batch]  # before it is parted: all parts have as many batches
 
         with tf.device("CPU:0"):
             labels = tf.constant(data.labels)

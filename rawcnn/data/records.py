@@ -191,12 +191,17 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
     skipped: list[str] | None = [] if skip else None
     beside, end = beside_of(target), 0
     index: list[tuple[int, int, int, int, int]] = []
-    with tf.io.TFRecordWriter(str(beside)) as writer:
-        for item, (image, height, width) in each(partial(_encoded, size=size), items, skipped, progress, ahead=64):
-            example = _example(image, item)
-            writer.write(example)
-            index.append((end + BEFORE, len(example), item.label, height, width))
-            end += BEFORE + len(example) + AFTER
+    try:
+        with tf.io.TFRecordWriter(str(beside)) as writer:
+            for item, (image, height, width) in each(partial(_encoded, size=size), items, skipped, progress, ahead=64):
+                example = _example(image, item)
+                writer.write(example)
+                index.append((end + BEFORE, len(example), item.label, height, width))
+                end += BEFORE + len(example) + AFTER
+    except tf.errors.OpError as error:
+        beside.unlink(missing_ok=True)
+        reason = error.message.rsplit("; ", 1)[-1]
+        raise ValueError(f"{target} could not be written ({reason}); free some space, and the same goes on") from error
     beside.replace(target)
     table = np.array(index, np.int64).reshape(-1, 5)
     buffer = io.BytesIO()

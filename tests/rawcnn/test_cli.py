@@ -240,6 +240,14 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("wrong", [("--compile", "foo"), ("--batch", 5000), ("--size", 10**6)])
+def test_a_fresh_start_with_a_wrong_word_loses_nothing(rawcnn_command, small_run, wrong):
+    before = sorted(path.name for path in (small_run / "checkpoints").iterdir())
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--output", small_run, "--fresh", *wrong)
+    assert code == 2 and before and "Traceback" not in err
+    assert sorted(path.name for path in (small_run / "checkpoints").iterdir()) == before
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -248,6 +256,7 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
         (("--profile-input", "--strategy", "mirrored"), "--profile-input measures one device; leave --strategy out"),
         (("--rate", "nan"), "--rate is nan; expected a finite number"),
         (("--memory", "inf"), "Invalid value for '--memory'"),
+        (("--strategy", "mirrored", "--replicas", 5000), "has no 5000 equal parts; give another --batch"),
         (("--size", 10**6), "GiB for its parameters and one map of one image; this machine has"),
         (("--size", 10**10), "size is 10000000000; expected 2,147,483,648 at most"),
     ],

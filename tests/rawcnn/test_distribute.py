@@ -187,6 +187,14 @@ assert cluster.total([0.1, 1 / 3]).tolist() == [0.1, 1 / 3]
 """
 
 
+@pytest.mark.parametrize("batch, count", [(39, 3), (64, 2), (64, 8)])
+def test_parts_have_as_many_batches(data, batch, count):
+    """Also where the images that are left over would fill somebody's part: who took a step more would wait for ever."""
+    some = data.only("train", range(4 * batch - 1))
+    parts = [list(some.batches("train", batch, drop_remainder=True, part=(k, count))) for k in range(count)]
+    assert {len(part) for part in parts} == {3} and {len(y) for part in parts for _, y in part} == {batch // count}
+
+
 def test_workers_agree_whatever_the_number_of_their_devices():
     """A number's seventh is none: what the devices of a process come with adds up to the number, to the bit."""
     done = subprocess.run([sys.executable, "-c", SEVEN], capture_output=True, text=True)

@@ -225,6 +225,15 @@ def test_an_image_that_breaks_under_a_run(folder, rawcnn_command, tmp_path, monk
     assert f"going on after epoch 1{' and 5 steps' if split == 'test' else ''}\n" in out
 
 
+def test_records_without_a_readable_test_image(folder, rawcnn_command, tmp_path):
+    for file in (folder / "test").rglob("*.png"):
+        file.write_bytes(b"no image")
+    packed(folder, skip_unreadable=True)
+    words = ("train", "cifar_resnet20", "--data", f"records:{folder.with_name('records')}", "--recipe", "digits")
+    code, _, err = rawcnn_command(*words, "--size", 8, "--batch", 4, "--output", tmp_path / "run")
+    assert code == 2 and "has no test images: none of them could be read; mend them, and pack again" in err
+
+
 @pytest.mark.parametrize("name", [".", ".."])
 def test_packing_the_folder_one_is_in(folder, rawcnn_command, monkeypatch, name):
     """The records lie beside it, not in it."""

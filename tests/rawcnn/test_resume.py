@@ -370,6 +370,20 @@ def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
     assert all(np.isfinite(value).all() for value in state(again).values())
 
 
+def test_no_checkpoint_within_an_epoch_is_of_a_broken_network(tmp_path, data, monkeypatch):
+    """A loss may stay finite where a variable is not: the checkpoint before that stands."""
+    training = Training(small.network(), RECIPE, folder=tmp_path, save_every=0)
+
+    def poison(step, steps, metrics):
+        if metrics["step"] == 5:
+            training.network.variables["conv1/bn/variance"].assign(tf.fill(8, math.inf))
+
+    with pytest.raises(TrainingFailed, match=r"(variance holds numbers|the loss is) .*last good checkpoint is .*-5\."):
+        training.fit(data, on_step=poison)
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+    assert again.restore() and all(np.isfinite(value).all() for value in state(again).values())
+
+
 def test_a_full_disk_names_the_last_checkpoint_and_loses_nothing(tmp_path, data, monkeypatch):
     training = trained(tmp_path, data)
     good = state(training)
