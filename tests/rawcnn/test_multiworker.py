@@ -149,6 +149,7 @@ def test_one_of_three_workers_comes_back(tmp_path):
     assert_same(run(tmp_path / "killed", 3, killed=2), run(tmp_path / "undisturbed", 3))
 
 
+@pytest.mark.deeper
 def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
     """All of them, as a cluster does it; each of them saves no more than what all have done."""
     workers = begin(tmp_path, 2)
@@ -184,6 +185,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
     assert waited == 2 and "the other workers did not come in 0.5 minutes; look at what they said last" in told
 
 
+@pytest.mark.deeper
 def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
     for code, told in told_by(tmp_path, begin(tmp_path, 2, "--rate", 1e30)):
         assert code == 2 and re.search(r"the (loss|length of the gradient) is (nan|inf) at step \d+", told), told
