@@ -196,7 +196,8 @@ def test_a_packing_that_was_killed_before_its_plan_was_there_goes_on(folder):
 
 @pytest.mark.parametrize("kind, split", [
     ("folder", "test"), ("records", "train"),
-    pytest.param("folder", "train", marks=pytest.mark.deeper), pytest.param("records", "test", marks=pytest.mark.deeper),
+    pytest.param("folder", "train", marks=pytest.mark.deeper),
+    pytest.param("records", "test", marks=pytest.mark.deeper),
 ])  # fmt: skip
 def test_an_image_that_breaks_under_a_run(folder, rawcnn_command, tmp_path, monkeypatch, kind, split):
     """A line, and the same command goes on when the image is there again."""
