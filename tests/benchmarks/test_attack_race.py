@@ -165,7 +165,7 @@ def test_a_slow_opponent_is_called_once(monkeypatch):
     monkeypatch.setattr(attack_race, "WAYS", {"deepfool": {"quick": counted, "slow": counted}})
     monkeypatch.setattr(attack_race, "timed", lambda call: (next(seconds), call()))
     found = race_attack("deepfool", toy(), batch=2, rounds=2, steps=2, candidates=2)
-    assert (calls.count("quick"), calls.count("slow")) == (4, 1)  # first, settling, two rounds
+    assert (calls.count("quick"), calls.count("slow")) == (6, 1)  # first, settling, twice in each of two rounds
     assert found.by_name["slow"].seconds == (2.1 * attack_race.SLOW,) and found.fastest_peer.name == "quick"
 
 

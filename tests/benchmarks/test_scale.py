@@ -84,7 +84,10 @@ def test_arithmetic_on_paper():
     assert exchange_seconds(8, 1e9, 10, Device("", 1.0, 1e9, 1e-3)) == pytest.approx(1.75 + 0.06)
     assert scale_tables.paper_scale_table([record(RESULT)]) == ""
     step = {"chosen": "a", "complete": True, "contestants": [{"name": "a", "median": 0.5}]}
-    race = {**FIELDS, "settings": {"model": "resnet50", "job": "training", "precision": "bfloat16", "batch": 8}}
+    settings = {"model": "resnet50", "job": "training", "precision": "bfloat16", "batch": 8, "size": 224}
+    race = {**FIELDS, "device": {"gpus": []}, "settings": settings}
+    others = [race | {"device": {"gpus": ["a GPU"]}}, race | {"settings": settings | {"size": 64}}]  # not this CPU's
+    assert scale_tables.paper_scale_table([record(RESULT), *(r | {"figures": step} for r in others)]) == ""
     text = scale_tables.paper_scale_table([record(RESULT), race | {"figures": step}])
     assert "this CPU (16 images/s)" in text and "102.4 MB in 162 sums a step" in text
     assert "| 256 | 8,192 | 157 |" in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 7

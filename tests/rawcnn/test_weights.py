@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -242,11 +243,13 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "w.npz"
     save_weights(net, path)
 
-    def full_disk(file, **arrays):
-        file.write(b"half")
+    original = Path.write_bytes
+
+    def full_disk(self, content):
+        original(self, b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(ValueError, match="No space left"):
         save_weights(small.network(seed=2), path)
     monkeypatch.undo()
@@ -262,10 +265,10 @@ def test_weights_that_cannot_be_written(tmp_path, ending, monkeypatch):
     plain.write_text("")
     assert path.stat().st_mode == plain.stat().st_mode  # what the umask gives to any file
 
-    def no_space(self, target):
+    def no_space(source, target):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", no_space)
+    monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(ValueError, match=rf"the weights .*w\.{ending} cannot be written: No space left on device"):
         save_weights(small.network(seed=2), path)
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
