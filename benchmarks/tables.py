@@ -43,13 +43,9 @@ def race_table(records: Sequence[Record]) -> str:
     """The races as Markdown tables, one a device, with what it was measured on under it; "" where there are none."""
     header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's | both by XLA "
     header += "| PyTorch's time / rawcnn's | peak memory: rawcnn, Keras's best |"
-    told = (
-        "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: what "
-    )
-    told += (
-        "three calls take in a process of its own, above what that holds before: a lower bound, for what building the "
-    )
-    told += "network left free there is taken first."
+    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: "
+    told += "what three calls take in a process of its own, above what that holds before: a lower bound, for what "
+    told += "building the network left free there is taken first."
     shared = ("job", "precision", "batch", "size")
     measured = newest([r for r in records if "memory" in r["settings"]], ("memory", *shared))
     peaks = {(r["settings"]["memory"], *(r["settings"][s] for s in shared)): r["figures"]["peaks"] for r in measured}

@@ -8,6 +8,8 @@ import numpy as np
 
 from rawcnn.augment import Augmentation
 from rawcnn.recipes import Constant, OneCycle, Recipe
+from rawcnn.train import Training
+from tests.rawcnn import small
 
 RECIPE = Recipe(
     "test", "ours", batch=64, epochs=4, rate=0.1, schedule=OneCycle(), optimizer="nesterov", weight_decay=5e-4,
@@ -25,3 +27,15 @@ def assert_identical(a, b):
     assert list(a) == list(b)
     for path, value in a.items():
         np.testing.assert_array_equal(value, b[path], path)
+
+
+def trained(folder, data, recipe=RECIPE, epochs=1):
+    """A run of some epochs with its checkpoints in `folder`."""
+    training = Training(small.network(), dataclasses.replace(recipe, epochs=epochs), folder=folder)
+    training.fit(data)
+    return training
+
+
+def files_of(folder):
+    files = (folder / "checkpoints").rglob("*")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}

@@ -14,14 +14,14 @@ import pytest
 import tensorflow as tf
 
 import rawcnn
-from rawcnn import checkpoints, train
+from rawcnn import train
 from rawcnn.augment import Augmentation
 from rawcnn.layers import dense
 from rawcnn.network import Network
 from rawcnn.recipes import Constant, OnPlateau
 from rawcnn.train import Stopped, Training, TrainingFailed
 from tests.rawcnn import small
-from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
+from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, files_of, state, trained
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +173,6 @@ def test_plateau_goes_through_a_checkpoint(tmp_path, data):
 # Failures ----------------------------------------------------------------------------------------------------
 
 
-def trained(folder, data, recipe=RECIPE, epochs=1):
-    """A run of some epochs with its checkpoints in `folder`."""
-    training = Training(small.network(), dataclasses.replace(recipe, epochs=epochs), folder=folder)
-    training.fit(data)
-    return training
-
-
 @pytest.mark.parametrize(
     "network, recipe, seed, message",
     [
@@ -228,117 +221,6 @@ def test_a_run_on_other_images(tmp_path, data):
     assert files_of(tmp_path) == files
 
 
-def files_of(folder):
-    files = (folder / "checkpoints").rglob("*")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
-
-
-def short(file):
-    file.write_bytes(file.read_bytes()[:100])
-
-
-def flipped(file):
-    """One bit, in the middle."""
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def test_a_note_with_any_bit_turned_is_passed_over(tmp_path, data):
-    """A digit of a number is as good JSON as another: one that was believed would skip an epoch."""
-    training = trained(tmp_path, data)
-    training.at.steps = 1
-    training.save()
-    newest = tmp_path / "checkpoints" / "ckpt-5" / "note.json"
-    content, again = newest.read_bytes(), Training(small.network(), RECIPE, folder=tmp_path)
-    for place in range(0, len(content)):
-        some = bytearray(content)
-        some[place] ^= 1 << place % 8
-        newest.write_bytes(some)
-        again.restore()
-        if again.damaged:
-            assert (again.epoch, again.at.steps) == (1, 0)
-        else:  # a space became another one, or a letter in the spelling of a name two ways of writing one
-            assert (again.epoch, again.at.steps) == (1, 1) and again.history == training.history
-
-
-def test_a_note_that_lacks_what_a_run_needs_is_passed_over(tmp_path, data):
-    """Whole, but not one of ours: of another version, say."""
-    training = trained(tmp_path, data)
-    training.at.steps = 1
-    training.save()
-    before = state(training)
-    newest = tmp_path / "checkpoints" / "ckpt-5"
-    note = checkpoints._checked((newest / "note.json").read_bytes())
-    for wrong in ({**note, "at": {"epochs": 1}}, {k: v for k, v in note.items() if k != "plateau"}, [], {}):
-        (newest / "note.json").write_bytes(checkpoints._with_checksum(wrong))
-        again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
-        assert again.restore() and again.at.steps == 0 and again.damaged == [newest]
-        assert_identical(state(again), before)
-
-
-def test_a_damaged_checkpoint_makes_room_for_sound_ones(tmp_path, data):
-    """It is neither named as the last good one, nor is it one of the two that are kept."""
-    training = trained(tmp_path, data, epochs=2)
-    damage(tmp_path, 8, "note.json", flipped)
-    again = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), folder=tmp_path)
-    assert again.restore() and again.epoch == 1 and again._last_good().endswith("ckpt-4")
-    again.at.steps = 2
-    again.save()
-    assert [path.name for path in again._checkpoints.all] == ["ckpt-4", "ckpt-6"]
-    again.fit(data)
-    assert [path.name for path in again._checkpoints.all] == ["ckpt-6", "ckpt-8"]
-    assert training.epoch == again.epoch
-
-
-def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, data, monkeypatch):
-    trained(tmp_path, data)
-
-    def denied(self):
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(PermissionError):
-        Training(small.network(), RECIPE, folder=tmp_path).restore()
-
-
-def damage(folder, number, part="state.data-*", how=short):
-    (file,) = (folder / "checkpoints" / f"ckpt-{number}").glob(part)
-    how(file)
-
-
-@pytest.mark.parametrize(
-    "part, how",
-    [
-        ("state.data-*", short), ("state.data-*", flipped), ("state.index", short), ("state.index", Path.unlink),
-        ("state.index", flipped), ("note.json", short), ("note.json", Path.unlink), ("note.json", flipped),
-    ],
-)  # fmt: skip
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data, part, how):
-    training = Training(small.network(), dataclasses.replace(RECIPE, epochs=1), folder=tmp_path)
-    training.fit(data)
-    good = state(training)
-    longer = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), folder=tmp_path)
-    longer.restore()
-    longer.fit(data)
-    damage(tmp_path, 8, part, how)
-    again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
-    assert again.restore() and again.epoch == 1
-    assert [path.name for path in again.damaged] == ["ckpt-8"]
-    assert_identical(state(again), good)
-
-
-def test_only_damaged_checkpoints(tmp_path, data):
-    trained(tmp_path, data)
-    damage(tmp_path, 0), damage(tmp_path, 4)
-    fresh = Training(small.network(), RECIPE, folder=tmp_path)
-    before = state(fresh)
-    with pytest.raises(ValueError, match=r"the checkpoints .*-4, .*-0 are damaged; .*--fresh"):
-        fresh.restore()
-    assert fresh.epoch == 0
-    assert_identical(state(fresh), before)
-
-
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, data):
     good = {}
 
@@ -370,7 +252,7 @@ def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
     assert all(np.isfinite(value).all() for value in state(again).values())
 
 
-def test_no_checkpoint_within_an_epoch_is_of_a_broken_network(tmp_path, data, monkeypatch):
+def test_no_checkpoint_within_an_epoch_is_of_a_broken_network(tmp_path, data):
     """A loss may stay finite where a variable is not: the checkpoint before that stands."""
     training = Training(small.network(), RECIPE, folder=tmp_path, save_every=0)
 
