@@ -18,7 +18,9 @@ def write_whole(path: str | Path, content: bytes) -> Path:
         beside.write_bytes(content)
         os.replace(beside, path)
     except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error  # of a full disk it names no file itself
+        if error.errno and not error.filename:  # a disk that is full names no file itself
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     return path
