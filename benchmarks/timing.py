@@ -68,11 +68,11 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def interleaved(
-    runs: Mapping[str, Run], rounds: int, on_round: Callable[[int], None] | None = None
+    runs: Mapping[str, Run], rounds: int, on_round: Callable[[int], None] | None = None, short: float = SHORT
 ) -> dict[str, tuple[float, ...]]:
     """Seconds of each run in each round; every round takes all of them in turn, and begins with another one.
 
-    A round before the first is not counted: caches and allocators settle in it. Who took less than `SHORT` is called
+    A round before the first is not counted: caches and allocators settle in it. Who took less than `short` is called
     twice in each round, of which the second call counts: the first finds caches and threads as the one before it left
     them. Garbage is collected between rounds, without what lived before, of which the sweep alone would empty caches.
     """
@@ -89,7 +89,7 @@ def interleaved(
             for name in names:
                 taken, _ = timed(runs[name])
                 if number >= 0:
-                    seconds[name].append(timed(runs[name])[0] if taken < SHORT else taken)
+                    seconds[name].append(timed(runs[name])[0] if taken < short else taken)
             names.rotate(-1)
             if on_round:
                 on_round(number)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,35 @@ from benchmarks.pjrt.arrays import MOMENTUM, RATE
 Run = Callable[[int], np.ndarray]  # so many calls, waited for → what the last of them gave
 
 
-def peers(manifest: Mapping[str, Any], batch: int, names: Sequence[str]) -> dict[str, Callable[[], Run]]:
-    """What makes each of `names` that is installed and can do the workload: inference and training of a network."""
-    if manifest["job"] not in ("inference", "training") or not manifest["model"]:
-        return {}
+JOBS = ("inference", "training")
+
+
+def names(manifest: Mapping[str, Any], begin: Sequence[str]) -> list[str]:
+    """The peers that are installed and can do the workload; of those whose names `begin` so."""
+    found = [name for name, (_, needs) in PEERS.items() if all(map(find_spec, needs))]
+    return [n for n in found if n.startswith(tuple(begin))] if manifest["job"] in JOBS and manifest["model"] else []
+
+
+def make(name: str, folder: Path, batch: int) -> dict[str, Peer]:
+    """The peer, with the workload's weights; for a process of its own."""
+    manifest = json.loads((folder / "manifest.json").read_text())
     model = read_model(json.dumps(manifest["model"]))
     drawn = arrays.variables({path: tuple(shape) for path, shape in manifest["paths"].items()})
     images = arrays.draw("images", (batch, model.size, model.size, 3), "uniform")
     labels = arrays.draw("labels", (batch,), "labels", "int32")
-    given = manifest["job"], manifest["precision"], model, drawn, images, labels
-    found: dict[str, Callable[[], Run]] = {}
-    if "keras" in names and find_spec("keras") and find_spec("jax"):
-        found |= {"keras jax": partial(_keras, *given), "keras function jax": partial(_keras_function, *given)}
-    if "torch" in names and find_spec("torch"):
-        found |= {f"torch {how}": partial(_torch, how, *given) for how in ("eager", "compile")}
-    return found
+    build, _ = PEERS[name]
+    return {name: Peer(build(manifest["job"], manifest["precision"], model, drawn, images, labels))}
+
+
+class Peer:
+    """What runs, once it ran: a first call traces and compiles."""
+
+    def __init__(self, run: Run):
+        self.run, self._answer = run, run(1)
+
+    def first(self) -> np.ndarray:
+        """What the first call gave: logits, or the loss."""
+        return self._answer
 
 
 def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
@@ -84,15 +99,15 @@ def _keras_function(job: str, precision: str, model: Model, drawn, images, label
     x, y = jax.device_put(images), jax.device_put(labels)
     trained, rest = ([v.value for v in group] for group in (twin.trainable_variables, twin.non_trainable_variables))
 
-    def infer(trained, rest):
+    def infer(trained, rest, x):
         return twin.stateless_call(trained, rest, x, training=False)[0]
 
-    def loss_of(trained, rest):
+    def loss_of(trained, rest, x, y):
         logits, new = twin.stateless_call(trained, rest, x, training=True)
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)), new
 
-    def step(trained, rest, velocities):
-        (loss, rest), slopes = jax.value_and_grad(loss_of, has_aux=True)(trained, rest)
+    def step(trained, rest, velocities, x, y):
+        (loss, rest), slopes = jax.value_and_grad(loss_of, has_aux=True)(trained, rest, x, y)
         velocities = [MOMENTUM * v - RATE * slope for v, slope in zip(velocities, slopes, strict=True)]
         return loss, [w + v for w, v in zip(trained, velocities, strict=True)], rest, velocities
 
@@ -101,7 +116,7 @@ def _keras_function(job: str, precision: str, model: Model, drawn, images, label
 
         def run(count: int) -> np.ndarray:
             for _ in range(count):
-                logits = predict(trained, rest)
+                logits = predict(trained, rest, x)
             return np.asarray(logits)
 
         return run
@@ -109,7 +124,7 @@ def _keras_function(job: str, precision: str, model: Model, drawn, images, label
 
     def run_steps(count: int) -> np.ndarray:
         for _ in range(count):
-            loss, *state[:] = train(*state)
+            loss, *state[:] = train(*state, x, y)
         return np.asarray(loss)
 
     return run_steps
@@ -152,3 +167,11 @@ def _torch(how: str, job: str, precision: str, model: Model, drawn, images, labe
         return result.float().cpu().numpy()  # which waits for the device
 
     return run
+
+
+PEERS: dict[str, tuple[Callable[..., Run], Sequence[str]]] = {  # name → (what builds it, what must be installed)
+    "keras jax": (_keras, ("keras", "jax")),
+    "keras function jax": (_keras_function, ("keras", "jax")),
+    "torch eager": (partial(_torch, "eager"), ("torch",)),
+    "torch compile": (partial(_torch, "compile"), ("torch",)),
+}

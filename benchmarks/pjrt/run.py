@@ -1,219 +1,225 @@
-"""Run exported workloads with JAX's client: `python -m benchmarks.pjrt.run FOLDER [--output RESULTS.jsonl]`.
+"""Run exported workloads with JAX's client: `python -m benchmarks.pjrt.run FOLDER… [--output RESULTS.jsonl]`.
 
-For each workload: compare a small batch with what the CPU gave. For each of its batches: compile, compare the peers
-that do the same work, and time calls that are waited for, in rounds with them. A record a line: device, versions,
-compile seconds, images/s, achieved FLOP/s and bytes/s, and their shares of the matmul peak and the copy bandwidth that
-were measured first, on the same device. What fails is told, and the rest goes on: device time is short.
+For each workload and each of its batches: compile, compare with what the CPU gave, compare the peers that do the same
+work, and time calls that are waited for, in rounds with them. A record a line: device, versions, compile seconds,
+images/s, achieved FLOP/s and bytes/s, and their shares of the matmul peak and the copy bandwidth that were measured
+first, on the same device. What fails is told, and the rest goes on: device time is short. So each contestant has a
+process of its own, in which it is compiled while others are, of several workloads `--together`; then they are timed,
+one at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch wants memory, too
-
-import jax
 import numpy as np
-from jax import numpy as jnp
 
-from benchmarks.pjrt.arrays import argument, summary, values
-from benchmarks.pjrt.peers import Run, peers
+from benchmarks.pjrt import peers
+from benchmarks.pjrt.program import agree, limits, programs, read_manifest
+from benchmarks.pjrt.remote import Gone, Remote, first_line
 from benchmarks.results import about
 from benchmarks.timing import interleaved, timed
 
-# Largest difference from the CPU's answers, relative to the largest: TF32 and bfloat16 keep 10 and 8 bits.
-TOLERANCE = {"float32": 2e-2, "bfloat16": 1e-1}
-LENGTH_TOLERANCE = {"float32": 0.1, "bfloat16": 0.5}  # of the length of all gradients, or of all that moved
-ROUNDS, LEAST = 7, 0.2  # rounds; seconds that one of them takes, of as many calls as that needs
-SIDE = {"gpu": 8192, "cpu": 1024}  # of the matmul whose speed is the peak
-COPIED = {"gpu": 2**31, "cpu": 2**27}  # bytes
+ROUNDS, LEAST = 7, 0.1  # rounds; seconds that one of them takes, of as many calls as that needs
+PATIENCE = 600.0  # seconds that a race may take to be ready; who is not is left out
+TO_PROFILE = 20.0  # seconds
+BEGUN = time.monotonic()
 
 
-class Wrong(RuntimeError):
-    """A program gives other numbers here than on the CPU that wrote its answers."""
+class Machine(NamedTuple):
+    """The GPUs' names, and what one of them does at most in each precision."""
+
+    gpus: list[str]
+    limits: dict[str, dict[str, float]]
 
 
-class Program:
-    """A workload for one batch, compiled on this device."""
+class Race:
+    """A workload for one batch, in one form or several, beside its peers. Its processes begin at once."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], batch: int):
-        arguments = [argument(a) for a in manifest["arguments"][str(batch)]]
-        self.carried = [(int(out), int(into)) for out, into in manifest["carried"]]
-        device = jax.devices()[0]
-        start = time.perf_counter()
-        self.executable = device.client.compile_and_load(
-            (folder / f"program-{batch}.mlirbc").read_bytes(), device.client.local_devices()[:1]
-        )
-        self.compile_seconds = time.perf_counter() - start
-        self.arguments = [jax.device_put(array, device) for array in values(arguments, manifest["paths"])]
+    def __init__(self, folders: Mapping[str, Path], batch: int, begin: Sequence[str]):
+        """`folders`: "rawcnn", or "rawcnn FORM" → where it was exported; peers are those whose names `begin` so."""
+        self.folder, self.batch = next(iter(folders.values())), batch
+        self.manifest = read_manifest(self.folder)
+        self.name = f"{self.manifest['name']}, batch {batch}"
+        ours, checked = self._ours(folders, batch), self.manifest["checked"]
+        self.checks = ours  # programs whose answers are known: of another batch they are others, the first form's alone
+        if checked != batch:
+            self.checks = self._ours(dict(list(folders.items())[:1]), checked)
+        others = {
+            name: Remote(partial(peers.make, name, self.folder, batch)) for name in peers.names(self.manifest, begin)
+        }
+        self.contestants = {**ours, **others}
+        self.ours, self._ready = tuple(ours), set[Remote]()
+        self.failed: dict[str, str] = {}
+        self.difference = 0.0
 
-    def step(self) -> list[jax.Array]:
-        """One call; what it carries over are arguments of the next."""
-        results = self.executable.execute(self.arguments)
-        for out, into in self.carried:
-            self.arguments[into] = results[out]
-        return results
+    def _ours(self, folders: Mapping[str, Path], batch: int) -> dict[str, Remote]:
+        """A process for each form; of a kernel one for all, which are small."""
+        if self.manifest["job"] == "kernel":
+            return dict.fromkeys(folders, Remote(partial(programs, folders, batch)))
+        return {name: Remote(partial(programs, {name: folder}, batch)) for name, folder in folders.items()}
 
-    def run(self, count: int) -> np.ndarray:
-        """`count` calls, waited for → the first output of the last."""
-        for _ in range(count):
-            results = self.step()
-        return np.asarray(jax.block_until_ready(results[0]))
+    def prepare(self, until: float) -> None:
+        """Wait until then for all; leave out who is not ready, or gives other answers.
 
+        Dropout draws other masks in each library: there no losses are compared.
+        """
+        layers = (self.manifest["model"] or {}).get("layers", ())
+        drops = self.manifest["job"] == "training" and any(layer["kind"] == "dropout" for layer in layers)
+        expected = None
+        for name, remote in list(self.contestants.items()):
+            with self._left_out_if_wrong(name):
+                for process in {remote, self.checks.get(name, remote)} - self._ready:
+                    took = process.wait(max(until - time.monotonic(), 0.1))
+                    self._ready.add(process)
+                    _tell(f"{self.name}: {name} is ready after {took:.0f} s")
+                if name in self.checks:
+                    self.difference = max(self.difference, self.checks[name].call(name, "check"))
+                answer = remote.call(name, "first")
+                expected = answer if expected is None else expected
+                if not drops:
+                    agree(name, expected, answer, self.manifest["precision"])
 
-def check(program: Program, manifest: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> float:
-    """The largest difference from the CPU's answers. Wrong above the tolerance.
-
-    Of outputs that are compared by their length, such as velocities, it is the length of all together.
-    """
-    worst, lengths = 0.0, []
-    for name, result in zip(manifest["outputs"], program.step(), strict=True):
-        by_length = name in manifest["by_length"]
-        expected, actual = answers[name], summary(name, np.asarray(result), by_length)
-        if by_length:
-            lengths.append((expected[0], actual[0]))
-        else:
-            worst = max(worst, _agree(f"{manifest['name']}: {name}", expected, actual, manifest["precision"]))
-    if lengths:
-        wanted, found = np.sqrt(np.sum(np.square(lengths), axis=0))
-        if not abs(found / wanted - 1) <= LENGTH_TOLERANCE[manifest["precision"]]:  # so that NaN fails too
-            raise Wrong(f"{manifest['name']}: the length of what moved is {found:.3g}, not {wanted:.3g}")
-    return worst
-
-
-def _agree(who: str, expected: np.ndarray, actual: np.ndarray, precision: str) -> float:
-    """The largest difference, relative to the largest value. Wrong above the tolerance."""
-    error = float(np.max(np.abs(actual - expected)) / max(float(np.max(np.abs(expected))), 1e-6))
-    if not error <= TOLERANCE[precision]:
-        raise Wrong(f"{who} differs by {error:.2g} of its largest value")
-    return error
-
-
-def seconds_of(runs: Mapping[str, Callable[[int], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds a call of each in each round, of as many calls in a row as `LEAST` needs."""
-    counts = {}
-    for name, run in runs.items():
-        run(1)
-        counts[name] = max(1, min(100, round(LEAST / timed(partial(run, 1))[0])))
-    taken = interleaved({name: partial(run, counts[name]) for name, run in runs.items()}, rounds)
-    return {name: [s / counts[name] for s in seconds] for name, seconds in taken.items()}
-
-
-@cache
-def limits(precision: str) -> Mapping[str, float]:
-    """FLOP/s of a square matmul and bytes/s of a copy (read once, written once), on this device."""
-    kind = jax.devices()[0].platform
-    side, numbers = SIDE["cpu" if kind == "cpu" else "gpu"], COPIED["cpu" if kind == "cpu" else "gpu"] // 4
-    square = jnp.ones((side, side), jnp.dtype(precision))
-    long = jnp.ones(numbers, jnp.float32)
-    multiply, move = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
-
-    def repeat(function, value):
-        def run(count: int) -> None:
-            for _ in range(count):
-                result = function(value)
-            jax.block_until_ready(result)
-
-        return run
-
-    seconds = seconds_of({"matmul": repeat(multiply, square), "copy": repeat(move, long)}, 3)
-    return {
-        "matmul_flops_per_second": 2 * side**3 / float(np.median(seconds["matmul"])),
-        "copy_bytes_per_second": 8 * numbers / float(np.median(seconds["copy"])),
-    }
-
-
-def measure(folder: Path, names: Sequence[str], rounds: int) -> Iterator[dict[str, Any]]:
-    """A record a batch of the workload in `folder`, beside the peers of these names. Wrong where its answers are."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    with np.load(folder / "answers.npz") as answers:
-        error = check(Program(folder, manifest, manifest["checked"]), manifest, answers)
-    machine, found = limits(manifest["precision"]), jax.devices()[0]
-    for batch in manifest["batches"]:
+    @contextmanager
+    def _left_out_if_wrong(self, name: str) -> Iterator[None]:
         try:
-            program = Program(folder, manifest, batch)
-            runs, failed = _entered(program, manifest, batch, names)
-            seconds = seconds_of(runs, rounds)
-        except jax.errors.JaxRuntimeError as failure:  # memory, above all
-            _tell(f"{manifest['name']}, batch {batch}", failure)
-            continue
+            yield
+        except Exception as error:
+            self.failed[name] = str(error) if isinstance(error, Gone) else first_line(error)
+            _tell(f"{self.name}: {name}: {self.failed[name]}")
+            del self.contestants[name]
+
+    def record(self, rounds: int, machine: Machine) -> dict[str, Any]:
+        """Time it. Gone where none of ours can take part."""
+        if not any(name in self.contestants for name in self.ours):
+            raise Gone("nothing is left to be timed")
+        seconds = seconds_of({name: partial(r.call, name, "run") for name, r in self.contestants.items()}, rounds)
+        manifest, batch, limit = self.manifest, self.batch, machine.limits[self.manifest["precision"]]
         medians = {name: float(np.median(s)) for name, s in seconds.items()}
-        rate = manifest["flops"] * batch / medians["rawcnn"]
-        moved = manifest["bytes"][str(batch)] / medians["rawcnn"]
+        ours = "rawcnn" if "rawcnn" in medians else min(medians.keys() & set(self.ours), key=medians.__getitem__)
         others = [m for name, m in medians.items() if name.startswith("keras")]
-        yield {
-            **about("python -m benchmarks.pjrt.run", [] if found.platform == "cpu" else [found.device_kind]),
+        rate, moved = manifest["flops"] * batch / medians[ours], manifest["bytes"][str(batch)] / medians[ours]
+        return {
+            **about("python -m benchmarks.pjrt.run", machine.gpus),
             "commit": manifest["commit"],  # of the programs; here there may be no checkout
             "settings": {
                 "pjrt": manifest["name"], "job": manifest["job"], "precision": manifest["precision"], "batch": batch,
                 "rounds": rounds,
             },
             "figures": {
-                "difference": error,
-                "compile_seconds": program.compile_seconds,
+                "difference": self.difference,
+                "compile_seconds": self.contestants[ours].call(ours, "seconds_to_compile"),
                 "seconds": seconds,
                 "images_per_second": {name: batch / m for name, m in medians.items()},
-                "failed": failed,
+                "failed": self.failed,
                 "flops_per_second": rate,
                 "bytes_per_second": moved,
-                **machine,
-                "share_of_matmul": rate / machine["matmul_flops_per_second"],
-                "share_of_copy": moved / machine["copy_bytes_per_second"],
-                "ratio_to_keras": min(others) / medians["rawcnn"] if others else None,
+                **limit,
+                "share_of_matmul": rate / limit["matmul_flops_per_second"],
+                "share_of_copy": moved / limit["copy_bytes_per_second"],
+                "ratio_to_keras": min(others) / medians[ours] if others else None,
             },
         }  # fmt: skip
 
+    def spent(self) -> dict[str, float]:
+        """Where the time of the first of ours goes. Gone where the profiler does not tell."""
+        name = next(name for name in self.ours if name in self.contestants)
+        return self.contestants[name].call(name, "spent", within=TO_PROFILE)
 
-def _entered(
-    program: Program, manifest: Mapping[str, Any], batch: int, names: Sequence[str]
-) -> tuple[dict[str, Run], dict[str, str]]:
-    """(who runs: rawcnn and the peers whose first call gives what its own gave; why each of the others does not).
+    def end(self) -> None:
+        for remote in {*self.contestants.values(), *self.checks.values()}:
+            remote.end()
 
-    Dropout draws other masks in each library: there no losses are compared.
-    """
-    runs: dict[str, Run] = {"rawcnn": program.run}
-    failed: dict[str, str] = {}
-    expected = program.run(1)
-    layers = (manifest["model"] or {}).get("layers", ())
-    drops = manifest["job"] == "training" and any(layer["kind"] == "dropout" for layer in layers)
-    for name, make in peers(manifest, batch, names).items():
+
+def seconds_of(runs: Mapping[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds a call of each in each round, of as many calls in a row as `LEAST` needs."""
+    counts = {}
+    for name, run in runs.items():
+        run(1)
+        counts[name] = max(1, min(100, round(LEAST / timed(partial(run, 1))[0])))
+    taken = interleaved({name: partial(run, counts[name]) for name, run in runs.items()}, rounds, short=0.0)
+    return {name: [s / counts[name] for s in seconds] for name, seconds in taken.items()}
+
+
+# All of them -----------------------------------------------------------------------------------------------------
+
+Unit = tuple[dict[str, Path], int]  # where each form of a workload was exported, and a batch
+
+
+def races(folder: Path, only: str, batches: Sequence[int]) -> list[Unit]:
+    """The races of the workloads in `folder`; of those `batches`, or of all that were exported."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(p.parent for p in folder.glob("*/manifest.json")):
+        manifest = read_manifest(path)
+        if only in path.name:
+            found.setdefault(manifest["name"], {})[f"rawcnn {manifest['form']}".strip()] = path
+    return [
+        (named, batch)
+        for named in found.values()
+        for batch in read_manifest(next(iter(named.values())))["batches"]
+        if not batches or batch in batches
+    ]
+
+
+def records(
+    group: Sequence[Unit], begin: Sequence[str], rounds: int, patience: float, profile: bool, machine: Machine
+) -> Iterator[dict[str, Any] | None]:
+    """Of races that are prepared side by side, one after another; None for what failed, which is told."""
+    until = time.monotonic() + patience
+    begun = [Race(named, batch, begin) for named, batch in group]
+    for race in begun:
+        race.prepare(until)
+    for race in begun:
+        record = None
         try:
-            run = make()
-            answer = run(1)
-            if not drops:
-                _agree(name, expected, answer, manifest["precision"])
-            runs[name] = run
-        except Exception as error:
-            failed[name] = _tell(f"{manifest['name']}, batch {batch}: {name}", error)
-    return runs, failed
+            record = race.record(rounds, machine)
+            if profile:
+                record["figures"]["spent"] = race.spent()
+        except Gone as error:
+            _tell(f"{race.name}: {error}")
+        race.end()
+        yield record
 
 
-def _tell(who: str, error: Exception) -> str:
-    """The first line of what went wrong, on stderr too."""
-    line = f"{type(error).__name__}: {(str(error).splitlines() or ['it said nothing'])[0]}"
-    print(f"{who}: {line}", file=sys.stderr)
-    return line
+def _machine(units: Sequence[Unit]) -> Machine:
+    """What this machine's device is and does at most, in the precisions of these workloads."""
+    precisions = sorted({read_manifest(path)["precision"] for named, _ in units for path in named.values()})
+    remote = Remote(partial(limits, precisions))
+    remote.wait()
+    found = Machine(remote.call(precisions[0], "gpus"), {p: remote.call(p, "measure") for p in precisions})
+    remote.end()
+    return found
+
+
+def _tell(line: str) -> None:
+    print(f"[{time.monotonic() - BEGUN:4.0f} s] {line}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what benchmarks.pjrt.export wrote")
+    parser.add_argument("folders", type=Path, nargs="+", help="what benchmarks.pjrt.export wrote; one after another")
     parser.add_argument("--output", type=Path, help="file that the records are appended to; otherwise they are printed")
-    parser.add_argument("--peers", nargs="*", default=["keras", "torch"], help="who runs beside it; none: nobody")
+    parser.add_argument("--peers", nargs="*", default=["keras", "torch"], help="whose names begin so; none: nobody")
     parser.add_argument("--only", default="", help="workloads whose folders have this in their names")
+    parser.add_argument("--batches", type=int, nargs="*", default=(), help="of those that were exported; otherwise all")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--profile", action="store_true", help="of ours, the time by kind of kernel, on a GPU")
+    parser.add_argument("--together", type=int, default=1, help="races of a folder that are compiled side by side")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE, help="seconds for that; who takes longer is left out"
+    )
     options = parser.parse_args(arguments)
-    found = sorted(p.parent for p in options.folder.glob("*/manifest.json") if options.only in p.parent.name)
-    if not found:
-        print(f"{options.folder} holds no workload; write some with python -m benchmarks.pjrt.export", file=sys.stderr)
+    found = {folder: races(folder, options.only, options.batches) for folder in options.folders}
+    if nothing := [folder for folder, units in found.items() if not units]:
+        print(f"{nothing[0]} holds no workload; write some with python -m benchmarks.pjrt.export", file=sys.stderr)
         return 2
     if options.output:
         try:
@@ -221,20 +227,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             print(f"{options.output} cannot be written ({error.strerror}); name another file", file=sys.stderr)
             return 2
+    machine = _machine([unit for units in found.values() for unit in units])
+    groups = [
+        units[k : k + options.together] for units in found.values() for k in range(0, len(units), options.together)
+    ]
     failed = 0
-    for number, folder in enumerate(found, start=1):
-        print(f"{number} of {len(found)}: {folder.name}", file=sys.stderr)
-        try:
-            for record in measure(folder, options.peers, options.rounds):
-                line = json.dumps(record, allow_nan=False)
-                if options.output:
-                    with options.output.open("a", encoding="utf-8") as file:
-                        file.write(line + "\n")
-                else:
-                    print(line)
-        except Exception as error:
-            failed += 1
-            _tell(folder.name, error)
+    for group in groups:
+        for record in records(group, options.peers, options.rounds, options.patience, options.profile, machine):
+            if record is None:
+                failed += 1
+                continue
+            line = json.dumps(record, allow_nan=False)
+            if options.output:
+                with options.output.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            else:
+                print(line)
     return 2 if failed else 0
 
 

@@ -51,6 +51,7 @@ class Workload:
     model: Model | None  # for the peers
     paths: dict[str, tuple[int, ...]]  # the variables that arguments are made from, of a network
     by_length: tuple[str, ...] = ()
+    form: str = ""  # which of several that do the same, and are run side by side
 
 
 def _images(network: Network, batch: int) -> Argument:
@@ -225,7 +226,7 @@ def kernel(case: Case, form: str, precision: str) -> Workload:
         return tf.as_dtype(precision).size * 2 * (sum(shapes) + upstream)
 
     return Workload(
-        f"{case} {form} {precision}", "kernel", precision, function, arguments, names, (), flops, moved, None, {}
+        f"{case} {precision}", "kernel", precision, function, arguments, names, (), flops, moved, None, {}, form=form
     )
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.layers import model_of, read_model
 from benchmarks.pjrt import arrays, export, workloads
 from rawcnn.folded import fold
 from tests import oracles
+from tests.benchmarks import remotes
 from tests.benchmarks.toys import everything, toy
 
 WITHOUT_TENSORFLOW = (
@@ -55,7 +57,8 @@ def test_all_kinds_run_without_tensorflow(exported, tmp_path):
         assert figures["flops_per_second"] > 0 and 0 < figures["share_of_matmul"] < 10
         assert figures["bytes_per_second"] > 0 and 0 < figures["share_of_copy"] < 10
         networks = record["settings"]["job"] in ("inference", "training")
-        assert set(figures["seconds"]) == {"rawcnn", *(("keras jax", "keras function jax") if networks else ())}
+        ours = "rawcnn winograd" if record["settings"]["job"] == "kernel" else "rawcnn"
+        assert set(figures["seconds"]) == {ours, *(("keras jax", "keras function jax") if networks else ())}
         assert figures["failed"] == {}
         assert record["device"]["gpus"] == []
 
@@ -113,12 +116,30 @@ def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
     from benchmarks.pjrt import run
 
     (source,) = exported.glob("*inference-float32")
-    wrong = {"keras jax": lambda: lambda count: np.ones((4, 10)), "broken": lambda: 1 / 0}
-    monkeypatch.setattr(run, "peers", lambda *_: wrong)
-    (record,) = run.measure(source, ["keras"], 1)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(run.peers, "names", lambda *_: ["wrong", "broken"])
+    monkeypatch.setattr(run.peers, "make", remotes.peer)
+    race = run.Race({"rawcnn": source}, 4, ["all"])
+    race.prepare(time.monotonic() + 100)
+    limits = {"matmul_flops_per_second": 1e9, "copy_bytes_per_second": 1e9}
+    record = race.record(1, run.Machine([], {"float32": limits}))
+    race.end()
     assert set(record["figures"]["seconds"]) == {"rawcnn"}
     failed = record["figures"]["failed"]
-    assert "differs by" in failed["keras jax"] and failed["broken"] == "ZeroDivisionError: division by zero"
+    assert "differs by" in failed["wrong"] and failed["broken"] == "ZeroDivisionError: division by zero"
+
+
+def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path):
+    from benchmarks.pjrt import run
+
+    (source,) = exported.glob("conv2d*winograd")
+    for form in ("nn", "winograd"):
+        shutil.copytree(source, tmp_path / form)
+        manifest = json.loads((source / "manifest.json").read_text())
+        (tmp_path / form / "manifest.json").write_text(json.dumps({**manifest, "form": form}))
+    ((folders, batch),) = run.races(tmp_path, "", ())
+    assert batch == 4 and folders == {"rawcnn nn": tmp_path / "nn", "rawcnn winograd": tmp_path / "winograd"}
+    assert run.races(tmp_path, "", [8]) == []
 
 
 def test_results_that_cannot_be_written(exported, tmp_path):
@@ -177,5 +198,5 @@ def test_the_full_plan_is_all_that_is_to_be_measured(monkeypatch):
     names = [make.func.__name__ for make, _ in plans if isinstance(make, partial)]
     assert len(names) == len(plans)
     counts = {kind: names.count(kind) for kind in set(names)}
-    forms = sum(len(export.forms(case)) for case in export.CASES)
+    forms = sum(form not in export.FOR_CPUS for case in export.CASES for form in export.forms(case))
     assert counts == {"inference": 8, "training": 8, "pgd": 2, "visualize": 2, "kernel": 2 * forms}
