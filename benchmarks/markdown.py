@@ -7,6 +7,8 @@ from typing import Any
 
 from benchmarks.results import Record
 
+PACKAGES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "jax": "JAX", "torch": "PyTorch"}
+
 
 def newest(records: Sequence[Record], settings: Sequence[str]) -> list[Record]:
     """The last record of each device and each combination of these settings."""
@@ -64,7 +66,9 @@ def device_words(device: Mapping[str, Any]) -> str:
 
 
 def _version_words(found: Mapping[str, str | None]) -> str:
-    return f"Python {found['python']}, TensorFlow {found['tensorflow']}, Keras {found['keras']}"
+    engines = ("tensorflow", "keras") if found["tensorflow"] else ("jax", "keras", "torch")
+    told = (f"{PACKAGES[name]} {found[name]}" for name in ("python", *engines) if found.get(name))
+    return ", ".join(told)
 
 
 def _joined(words: Iterable[str]) -> str:

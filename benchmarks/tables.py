@@ -20,6 +20,7 @@ from numpy import log, percentile, polyfit
 
 from benchmarks.attack_race import MODEL
 from benchmarks.markdown import device_tables, device_words, milliseconds, newest
+from benchmarks.pjrt_tables import gpu_table
 from benchmarks.results import FOLDER, Record, read
 from benchmarks.scale_tables import paper_scale_table, scale_table
 
@@ -272,6 +273,7 @@ TABLES = {
     "attack networks table": attack_networks_table,
     "scale table": scale_table,
     "paper scale table": paper_scale_table,
+    "gpu table": gpu_table,
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from rawcnn.step import Adversary, State, Tensors, update_in_place
 
 STRATEGIES = ("mirrored", "multiworker")
 SUCH_AS = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+ASK_EVERY, MOST_BETWEEN = 5.0, 20  # seconds and steps between two questions to all workers, whether to stop
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 
 
@@ -54,6 +56,7 @@ class Cluster:
         self.workers = len(spec.get("worker", ())) or 1
         self.worker = int(resolver.task_id or 0) if resolver else 0
         self.local = self.count // self.workers
+        self.ask_soon()
 
     def choose(self, mode: str, precision: str) -> Choice:
         """How the step runs: as on one device, but not by XLA as a whole. ValueError where that is asked for."""
@@ -122,6 +125,26 @@ class Cluster:
             if self.workers == 1:
                 raise
             raise WorkerLost(f"another worker is gone ({type(error).__name__}); start all again to go on") from error
+
+    def ask_soon(self) -> None:
+        """The next `ask` is asked. For all workers at the same place, where what they do will take another time."""
+        self._between, self._left, self._asked = 1, 1, time.monotonic()
+
+    def ask(self, mine: bool) -> bool | None:
+        """Does any worker say yes? None where they did not ask each other: they do every few seconds.
+
+        All come here after the same steps. How many are between two questions follows from the mean time of all, so
+        that all ask at once.
+        """
+        self._left -= 1
+        if self._left:
+            return None
+        now = time.monotonic()
+        yes, seconds = self.total([mine, now - self._asked])
+        pace = seconds / self.workers / self._between
+        self._left = self._between = int(np.clip(ASK_EVERY / max(pace, 1e-3), 1, MOST_BETWEEN))
+        self._asked = now
+        return bool(yes)
 
     def wait(self) -> None:
         """Until all workers are here."""

@@ -18,6 +18,7 @@ from rawcnn.journal import Journal, Row
 from rawcnn.network import Network
 
 Progress = Callable[[int, int], None]
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def evaluate(
     data: DataSet,
     split: str = "test",
     *,
-    batch: int = 256,
+    batch: int = BATCH,
     compile: str = "auto",
     step: Callable | None = None,
     part: tuple[int, int] = (0, 1),

@@ -21,9 +21,9 @@ import tensorflow as tf
 from rawcnn.checkpoints import Checkpoints, Note, NotWritten, OtherRun
 from rawcnn.compile import choose
 from rawcnn.data import DataSet
-from rawcnn.diagnosis import broken_at
+from rawcnn.diagnosis import broken_at, broken_variable
 from rawcnn.distribute import Cluster
-from rawcnn.evaluate import Evaluation, check_classes, counting_step, evaluate
+from rawcnn.evaluate import BATCH, Evaluation, check_classes, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
 from rawcnn.step import Adversary, State, Tensors, step_of
@@ -250,7 +250,7 @@ class Training:
             for metrics in self.run_epoch(data):
                 if on_step:
                     on_step(int(metrics["step"]) % steps + 1, steps, metrics)
-            self._check_finite()
+            self._check_finite(data)
             self.result = self.evaluate(data)
             summary = self._end_epoch(steps, self.result)
             self.save()
@@ -266,7 +266,7 @@ class Training:
         start = time.perf_counter()
         for index, images, labels in self._batches(data):
             waiting.append((index, *self._take_step(index, steps, images, labels)))
-            due = self._is_due(index, steps, saved)
+            due = self._is_due(saved)
             if due or len(waiting) == CHECK_EVERY or index == steps - 1:
                 looked = [self._looked(data, *taken) for taken in waiting]
                 waiting.clear()
@@ -277,17 +277,23 @@ class Training:
                 self.at.seconds += time.perf_counter() - start
                 yield from looked
                 if due:
-                    self._save_and_stop_if_asked()
+                    self._save_and_stop_if_asked(data)
                     saved = time.monotonic()
                 start = time.perf_counter()
 
-    def _is_due(self, index: int, steps: int, saved: float) -> bool:
-        """Is it time to save, or to stop? Workers look after the same steps, and stop together."""
+    def _is_due(self, saved: float) -> bool:
+        """Is it time to save, or to stop?"""
+        asked = self._asked_to_stop()
+        return asked is not None and (asked or time.monotonic() - saved > self.save_every)
+
+    def _asked_to_stop(self) -> bool | None:
+        """Is the run to stop? Workers ask each other after the same steps, and stop together; None between these."""
         if self.cluster and self.cluster.workers > 1:
-            if (index + 1) % CHECK_EVERY and index != steps - 1:
-                return False
-            self.stopping = bool(self.cluster.total([self.stopping])[0])
-        return self.stopping or time.monotonic() - saved > self.save_every
+            asked = self.cluster.ask(self.stopping)
+            if asked is None:
+                return None
+            self.stopping = asked
+        return self.stopping
 
     def _batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
         """The rest of the epoch: (step of the epoch, images, labels)."""
@@ -329,12 +335,25 @@ class Training:
                 found = broken_at(self.network, self.recipe, images, labels, seed)
                 _, metrics = self._take_step(index, steps, images, labels)
                 again = not math.isfinite(float(metrics["loss"]) + float(metrics["gradient_norm"]))
+                again = again or broken_variable(self.network) is not None
                 self.restore()
                 return (
                     f": {found}" if again else ", but is finite when the step is taken again from the last checkpoint"
                 )
             self._take_step(index, steps, images, labels)
         return ""
+
+    def _first_broken(self, data: DataSet) -> str:
+        """Go back to the last checkpoint, and take its steps again up to the first that breaks a variable."""
+        if not self._checkpoints or not self.restore():
+            return ""
+        steps = self.steps(data)
+        for index, images, labels in self._batches(data):
+            self._take_step(index, steps, images, labels)
+            if broken_variable(self.network):
+                return f", first after step {self.epoch * steps + index}{self._diagnosis(data, index)}"
+        self.restore()
+        return ", but not when the steps are taken again from the last checkpoint"
 
     def _end_epoch(self, steps: int, result: Evaluation) -> dict[str, float]:
         """Count the epoch as done → its summary, the newest of the history."""
@@ -353,26 +372,29 @@ class Training:
         self.history.append(summary)
         return summary
 
-    def _save_and_stop_if_asked(self) -> None:
-        self._check_finite()
+    def _save_and_stop_if_asked(self, data: DataSet) -> None:
+        self._check_finite(data)
         self.save()
         if self.stopping:
             raise Stopped
 
-    def _check_finite(self) -> None:
-        """No checkpoint of a broken network. Its loss does not always tell: a fused ReLU may turn NaN into 0."""
-        for path, variable in self.network.variables.items():
-            if not tf.reduce_all(tf.math.is_finite(variable)):
-                raise TrainingFailed(
-                    f"{path} holds numbers that are not finite in epoch {self.epoch + 1}; {self._last_good()}. {LOWER}"
-                )
+    def _check_finite(self, data: DataSet) -> None:
+        """No checkpoint of a broken network."""
+        if path := broken_variable(self.network):
+            where = f"in epoch {self.epoch + 1}{self._first_broken(data)}"
+            raise TrainingFailed(f"{path} holds numbers that are not finite {where}; {self._last_good()}. {LOWER}")
 
     def evaluate(self, data: DataSet) -> Evaluation:
         """Evaluate on the test images, with the averaged variables where the recipe keeps them."""
+        if self.cluster:
+            self.cluster.ask_soon()
+        common = data.count("test") // BATCH  # batches that all workers have a part of
 
         def told(done: int, total: int) -> None:
-            if self.stopping and not self.cluster:
-                self._save_and_stop_if_asked()
+            nonlocal common
+            common -= 1
+            if (common >= 0 or not self.cluster) and self._asked_to_stop():
+                self._save_and_stop_if_asked(data)
 
         try:
             result = evaluate(self.network, data, step=self._count, part=self._part, progress=told)

@@ -29,7 +29,7 @@ from rawcnn.export import STABLEHLO, lower_function
 CHECKED = 2  # images of the batch of training whose answers are written: of more, a CPU has no memory
 BATCHES = {  # the first is compared with the CPU's answers
     "resnet50": (128, 64, 256, 512),
-    "vgg16": (128, 64, 256, 512),
+    "vgg16": (64, 128, 256, 512),
     "googlenet": (256, 64, 128, 512),
     "alexnet": (512, 64, 128, 256),
 }

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
 
+# Kind → what names of its kernels hold, the first that fits: cuDNN's and cuBLAS's, then what XLA calls its fusions.
+KINDS = (
+    (
+        "copies",
+        re.compile(r"Padding|tensorTransform|convertTensor|nchwToNhwc|memset|memcpy|transpose|copy", re.IGNORECASE),
+    ),
+    ("convolutions", re.compile(r"xmma|nvjet|cutlass|convolve|wgrad|dgrad|fprop|cudnn")),
+    ("matmuls", re.compile(r"gemm|cublas")),
+    ("pools", re.compile(r"reduce_window|scatter")),
+    ("reductions", re.compile(r"reduce")),
+)
+REST = "elementwise"
+
+
+def kind_of(kernel: str) -> str:
+    """What a kernel does, by its name."""
+    return next((kind for kind, pattern in KINDS if pattern.search(kernel)), REST)
+
 
 def spent(run: Callable[[int], object], calls: int = 3) -> dict[str, float]:
-    """Seconds of one call by kernel, of `calls` of them; empty on a CPU, which has no streams."""
-    found = Counter[str]()
+    """Seconds of one call by kind of kernel, of `calls` of them; empty on a CPU, which has no streams."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             run(calls)
-        for path in Path(folder).rglob("*.xplane.pb"):
-            for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-                for line in plane.lines:
-                    if "GPU" in plane.name and line.name.startswith("Stream"):
-                        for event in line.events:
-                            found[event.name + " | " + str(dict(event.stats).get("hlo_op"))] += event.duration_ns
-    return {name: duration / 1e9 / calls for name, duration in found.most_common()}
+        events = [event for path in Path(folder).rglob("*.xplane.pb") for event in _kernels(path)]
+    return {kind: seconds / calls for kind, seconds in by_kind(events).items()}
+
+
+def by_kind(events: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """(name, seconds) of kernels → seconds by kind, the longest first."""
+    found = Counter[str]()
+    for name, seconds in events:
+        found[kind_of(name)] += seconds
+    return dict(found.most_common())
+
+
+def _kernels(path: Path) -> list[tuple[str, float]]:
+    """(name, seconds) of all that a GPU's streams did."""
+    return [
+        (event.name, event.duration_ns / 1e9)
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes
+        for line in plane.lines
+        if "GPU" in plane.name and line.name.startswith("Stream")
+        for event in line.events
+    ]

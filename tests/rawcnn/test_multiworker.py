@@ -91,9 +91,11 @@ main()
 """
 
 
-def begin(folder: Path, count: int, *more: object, last: Sequence[object] = ()) -> list[subprocess.Popen]:
+def begin(
+    folder: Path, count: int, *more: object, last: Sequence[object] = (), command: str = COMMAND
+) -> list[subprocess.Popen]:
     """`rawcnn train` by so many workers; the last one is given some words more than all."""
-    words = ["-c", COMMAND, "train", "small", "--strategy", "multiworker"]
+    words = ["-c", command, "train", "small", "--strategy", "multiworker"]
     words += ["--epochs", 20, "--batch", 48, "--output", folder / "run", "--json", *more]
     own = [()] * (count - 1) + [last]
     return [start(c, (*words, *own[k]), folder / str(k)) for k, c in enumerate(configurations(count))]
@@ -161,6 +163,35 @@ def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
     for code, told in told_by(tmp_path, begin(tmp_path, 2)):
         assert code == 0 and "going on after" in told, told
     assert_same(load_file(tmp_path / "run" / "weights.safetensors"), undisturbed)
+
+
+SLOW_EVALUATION = """
+import sys, time
+from functools import partial
+from rawcnn import evaluate, train
+
+def slow(*arguments, step, **settings):
+    def slept(images, labels):
+        print("evaluating", file=sys.stderr, flush=True)
+        time.sleep(1.0)
+        return step(images, labels)
+    return evaluate.evaluate(*arguments, step=slept, batch=8, **settings)
+
+train.evaluate, train.BATCH = slow, 8
+"""
+
+
+def test_slow_workers_stop_in_the_middle_of_an_evaluation(tmp_path):
+    """Nobody waits for its end, and the epoch is not lost."""
+    workers = begin(tmp_path, 2, command=SLOW_EVALUATION + COMMAND)
+    while "evaluating" not in (tmp_path / "0").read_text():
+        time.sleep(0.1)
+    asked = time.monotonic()
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    for code, told in told_by(tmp_path, workers):
+        assert code == 0 and re.search(r"stopped as asked after epoch 0 and \d+ steps", told), told
+    assert time.monotonic() - asked < 30  # the whole of it takes 45 seconds
 
 
 def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):

@@ -266,6 +266,28 @@ def test_no_checkpoint_within_an_epoch_is_of_a_broken_network(tmp_path, data):
     assert again.restore() and all(np.isfinite(value).all() for value in state(again).values())
 
 
+def test_the_step_is_found_where_a_variable_tells_and_the_loss_does_not(tmp_path, data):
+    """The average of a batch norm's variance is not used in training."""
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+    real = training._step
+
+    def breaking(images, labels, seed, rate):
+        metrics = real(images, labels, seed, rate)
+        if int(seed[1]) == 6:
+            training.network.variables["conv1/bn/variance"].assign(tf.fill(8, math.inf))
+        return metrics
+
+    training._step = breaking
+    with pytest.raises(
+        TrainingFailed,
+        match=r"^conv1/bn/variance holds numbers that are not finite in epoch 2, first after step 6: all activations are "
+        r"finite, the largest is .*; the last good checkpoint is .*ckpt-4\.",
+    ):
+        training.fit(data)
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+    assert again.restore() and again.epoch == 1
+
+
 def test_a_full_disk_names_the_last_checkpoint_and_loses_nothing(tmp_path, data, monkeypatch):
     training = trained(tmp_path, data)
     good = state(training)
