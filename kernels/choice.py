@@ -32,8 +32,8 @@ def compiled_by(compiler: str) -> Iterator[None]:
     """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; where nothing is said), "inference" (the same,
     where bias and ReLU follow a convolution of constant filters, and TensorFlow may fuse them) or "xla" (on a CPU).
 
-    For "nobody", which no table has, all take their defaults: on GPUs, where no forms were measured, and in programs that
-    run elsewhere.
+    For "nobody", which no table has, all take their defaults: on GPUs, where no forms were measured, and in programs
+    that run elsewhere.
     """
     token = _compiler.set(compiler)
     try:

@@ -41,7 +41,7 @@ class Checkpoints:
         self.folder = folder
         self._groups = {name: dict(group) for name, group in groups.items()}
         self._state = tf.train.Checkpoint(**self._groups)
-        self.damaged: list[Path] = []  # that `restore` had to leave out
+        self.damaged: dict[Path, str] = {}  # that `restore` had to leave out, and why
 
     @property
     def all(self) -> list[Path]:
@@ -76,36 +76,38 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(beside, ignore_errors=True)
             raise NotWritten(f"{target} could not be written ({_reason(error)})") from error
-        damaged = [path for path in self.damaged if path != target]
+        damaged = [path for path in self.damaged if path != target]  # else it is whole again
         sound = [path for path in self.all if path not in damaged]
         for path in (*damaged, *sound[:-KEPT]):
             shutil.rmtree(path, ignore_errors=True)
-        self.damaged = []
+        self.damaged = {}
         return target
 
     def restore(self, read: Callable[[Note], T]) -> T | None:
         """Assign what the newest checkpoint that is whole holds → what `read` makes of its note; None without one.
 
-        `read` is asked before anything is assigned, and raises OtherRun. ValueError if all are damaged, OSError where a
-        file may not be read. In all these cases everything stays as it was.
+        `read` is asked before anything is assigned, and raises OtherRun. ValueError if all are damaged; OSError or
+        MemoryError where the system does not give a file's content. In all these cases everything stays as it was.
         """
-        self.damaged = []
+        self.damaged = {}
         for path in reversed(self.all):
             try:
                 told = read(_checked((path / "note.json").read_bytes()))
                 self._assign(path / "state")
-            except (OtherRun, PermissionError):
+            except (OtherRun, MemoryError):
                 raise
-            except tf.errors.PermissionDeniedError as error:
-                raise PermissionError(f"{path} may not be read; name another output folder") from error
-            except Exception:  # over a damaged file TensorFlow's readers raise many kinds
-                self.damaged.append(path)
+            except Exception as error:  # over a damaged file TensorFlow's readers raise many kinds
+                if _is_systems(error):
+                    raise OSError(
+                        f"{path} cannot be read ({_reason(error)}); nothing was changed, try again"
+                    ) from error
+                self.damaged[path] = _reason(error)
                 continue
             return told
         if self.damaged:
+            found = ", ".join(f"{path} ({why})" for path, why in self.damaged.items())
             raise ValueError(
-                f"the checkpoints {', '.join(map(str, self.damaged))} are damaged; name another output folder, or "
-                "start anew with --fresh"
+                f"the checkpoints are damaged: {found}; name another output folder, or start anew with --fresh"
             )
         return None
 
@@ -147,8 +149,16 @@ def _force(path: Path) -> None:
         os.close(descriptor)
 
 
+def _is_systems(error: Exception) -> bool:
+    """Was a file there that the system would not give, and is whole perhaps? One that is missing is damage."""
+    gone = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    refused = (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)
+    return isinstance(error, refused) or (isinstance(error, OSError) and not isinstance(error, gone))
+
+
 def _reason(error: Exception) -> str:
     """The first line of the system's or TensorFlow's message, without TensorFlow's own function's name in front."""
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return str(error.message).splitlines()[0].split("}} ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
+        return (error.strerror or type(error).__name__).lower()
+    said = str(error.message).split("}} ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
+    return (said.splitlines() or [type(error).__name__])[0]

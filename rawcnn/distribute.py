@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,7 @@ from rawcnn.step import Adversary, State, Tensors, update_in_place
 STRATEGIES = ("mirrored", "multiworker")
 SUCH_AS = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 ASK_EVERY, MOST_BETWEEN = 5.0, 20  # seconds and steps between two questions to all workers, whether to stop
+SEEN = 90.0  # seconds until a file of another machine is seen: a network's file system may remember that there is none
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 
 
@@ -124,7 +126,10 @@ class Cluster:
         except LOST as error:
             if self.workers == 1:
                 raise
-            raise WorkerLost(f"another worker is gone ({type(error).__name__}); start all again to go on") from error
+            said = f": {str(error.message).splitlines()[0]}" if isinstance(error, tf.errors.InternalError) else ""
+            raise WorkerLost(
+                f"another worker is gone ({type(error).__name__}{said}); start all again to go on"
+            ) from error
 
     def ask_soon(self) -> None:
         """The next `ask` is asked. For all workers at the same place, where what they do will take another time."""
@@ -149,6 +154,23 @@ class Cluster:
     def wait(self) -> None:
         """Until all workers are here."""
         self.total([0.0])
+
+    def check_shared(self, folder: Path) -> None:
+        """ValueError where the workers' folders of this name are not one: each writes a file, and looks for all."""
+        (number,) = self.total([float(time.time_ns() % 2**40) if self.writes else 0.0])
+        files = [f".worker-{k}-{number:.0f}" for k in range(self.workers)]
+        own = folder / files[self.worker]
+        own.touch()
+        try:
+            self.wait()
+            until = time.monotonic() + SEEN
+            while (missing := not set(files) <= set(os.listdir(folder))) and time.monotonic() < until:
+                time.sleep(0.2)
+            missing = bool(self.total([missing])[0])
+        finally:
+            own.unlink(missing_ok=True)
+        if missing:
+            raise ValueError(f"not all workers see what the others write in {folder}; name an --output that all share")
 
     def agree(self, number: int) -> bool:
         """Do all workers come with the same number?"""
@@ -195,12 +217,30 @@ def _make_devices(count: int) -> None:
 
 
 def _check_configuration(text: str | None) -> None:
+    """ValueError that says what is wrong with it."""
+    if wrong := _wrong_with(text):
+        raise ValueError(f"--strategy multiworker needs TF_CONFIG in the environment, such as {SUCH_AS}; {wrong}")
+
+
+def _wrong_with(text: str | None) -> str | None:
+    if not text:
+        return "it is not set"
     try:
-        told = json.loads(text or "")
-        workers, task = told["cluster"]["worker"], told["task"]
-        fits = all(isinstance(w, str) and ":" in w for w in workers) and 0 <= int(task["index"]) < len(workers)
-        fits = fits and set(told["cluster"]) == {"worker"} and task["type"] == "worker"  # a chief would write, too
-    except (ValueError, KeyError, TypeError):
-        fits = False
-    if not fits:
-        raise ValueError(f"--strategy multiworker needs TF_CONFIG in the environment, such as {SUCH_AS}")
+        told = json.loads(text)
+        cluster, task = told["cluster"], told["task"]
+        workers, kind, index = cluster["worker"], task["type"], task["index"]
+    except json.JSONDecodeError as error:
+        return f"it is not JSON ({error})"
+    except KeyError as error:
+        return f"it has no {error.args[0]}"
+    except (TypeError, IndexError):
+        return "it has no objects cluster and task"
+    if not isinstance(workers, list) or not all(isinstance(w, str) and ":" in w for w in workers):
+        return f"its workers are {workers!r}, expected a list of HOST:PORT"
+    if others := set(cluster) - {"worker"}:  # a chief would write, too
+        return f"its cluster has {', '.join(sorted(others))}, expected worker alone"
+    if kind != "worker":
+        return f"its task is of type {kind!r}, expected worker"
+    if not isinstance(index, int) or not 0 <= index < len(workers):
+        return f"its index is {index!r}, expected 0 to {len(workers) - 1}"
+    return None

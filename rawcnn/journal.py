@@ -14,7 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from rawcnn.network import Network
-from rawcnn.whole import write_whole
+from rawcnn.whole import naming, write_whole
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Journal:
             write_whole(self.path, "".join(f"{line}\n" for line in self._whole).encode())
             self._begun = True
         numbered = {"row": len(self.rows), "crc32": _checksum(row), **row}
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(numbered) + "\n")
         self.rows.append(row)
 

@@ -12,7 +12,7 @@ from rawcnn.compile import choose
 from rawcnn.data import DataSet
 from rawcnn.network import Network
 from rawcnn.recipes import Recipe
-from rawcnn.step import State, step_of
+from rawcnn.step import Adversary, State, step_of
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,18 @@ def pace(
     data: DataSet,
     *,
     compile: str = "auto",
+    adversary: Adversary | None = None,
     seconds: float = 5.0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Pace:
-    """Measure both, each for so many seconds after a first batch that is not counted. The network is trained by it."""
+    """Measure both, each for so many seconds after a first batch that is not counted. The network is trained by it.
+
+    With an `adversary` the step attacks its images first, as in training.
+    """
     told = progress or (lambda done, total, text: None)
     images, labels = next(data.batches("train", recipe.batch, drop_remainder=True))
-    step = step_of(network, recipe, State.begin(network, recipe), choose(compile, network.devices, network.precision))
+    choice = choose(compile, network.devices, network.precision)
+    step = step_of(network, recipe, State.begin(network, recipe), choice, adversary)
     numbers, rate = tf.constant([0, 0]), tf.constant(0.0)
 
     def take() -> None:

@@ -91,8 +91,8 @@ class Plan:
         if fresh and (cluster is None or cluster.writes):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        if cluster:
-            cluster.wait()  # a writer that is to be replaced writes no more
+        if cluster and cluster.workers > 1:
+            cluster.check_shared(folder)  # after which a writer that is to be replaced writes no more
         training.restore()
         if cluster and not cluster.agree(training.number):
             raise ValueError(f"the workers see different checkpoints in {folder}; name an --output that all share")

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
 CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over: where it says that all workers are here
@@ -71,7 +72,7 @@ class _Worker:
             self._patience.cancel()
             os.close(self._here)
 
-    def stop(self, signum: int, _: object) -> None:
+    def stop(self, signum: int) -> None:
         """Hand a signal on. Before the workers have met there is nothing to save, and TensorFlow would swallow it."""
         self.process.send_signal(signum if self.met and not self.stopping else signal.SIGKILL)
         if not self.stopping:
@@ -79,32 +80,70 @@ class _Worker:
         self.stopping = True
 
 
-def watch_over(restarts: int, wait: float, told: Callable[[str], None]) -> int:
-    """Run this process's own command until it ends by itself, started again at most `restarts` times → its exit code.
+class _Watch:
+    """What SIGTERM and Ctrl-C do to the worker of the moment, and between two of them.
 
-    Each time it has `wait` seconds to meet the other workers; NobodyCame after that. SIGTERM is handed on, and Ctrl-C,
-    which the whole group gets, is left to it. One that does not end after that, or is told twice, is killed; its last
-    checkpoint stands. --fresh counts until a run has begun.
+    Ctrl-C comes to the whole group, so it is left to the worker where there is one. Handlers, unlike signals that are
+    ignored, are not handed down to it.
     """
-    command = [sys.executable, *sys.orig_argv[1:]]
-    for number in range(restarts + 1):
-        worker = _Worker(command)
-        told(f"worker is process {worker.process.pid}")
-        before = signal.signal(signal.SIGTERM, worker.stop), signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def __init__(self) -> None:
+        self.worker: _Worker | None = None
+        self.stopping = False
+
+    def start(self, command: Sequence[str]) -> _Worker:
+        self.worker = worker = _Worker(command)
+        if self.stopping:  # asked while it was started
+            worker.stop(signal.SIGTERM)
+        return worker
+
+    def terminate(self, *_: object) -> None:
+        self.stopping = True
+        if self.worker:
+            self.worker.stop(signal.SIGTERM)
+
+    def interrupt(self, *_: object) -> None:
+        if self.worker is None:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGTERM, self.terminate), signal.signal(signal.SIGINT, self.interrupt)
         try:
-            code = worker.wait(wait)
+            yield
         finally:
             signal.signal(signal.SIGTERM, before[0])
             signal.signal(signal.SIGINT, before[1])
-        if worker.stopping and not worker.met:
-            told("stopped as asked before the training began")
-            return 0
-        if code in ENDED or worker.stopping:
-            break
-        if worker.began:
-            command = [word for word in command if word != "--fresh"]
-        how = f"signal {-code}" if code < 0 else f"code {code}"
-        if number < restarts:
+
+
+def watch_over(restarts: int, wait: float, told: Callable[[str], None]) -> int:
+    """Run this process's own command until it ends by itself, started again at most `restarts` times → its exit code.
+
+    Each time it has `wait` seconds to meet the other workers; NobodyCame after that. SIGTERM is handed on. One that
+    does not end after that, or is told twice, is killed; its last checkpoint stands. --fresh counts until a run has
+    begun.
+    """
+    command, watch = [sys.executable, *sys.orig_argv[1:]], _Watch()
+    with watch.watching():
+        for number in range(restarts + 1):
+            worker = watch.start(command)
+            told(f"worker is process {worker.process.pid}")
+            code = worker.wait(wait)
+            watch.worker = None
+            if worker.stopping and not worker.met:
+                told("stopped as asked before the training began")
+                return 0
+            if code in ENDED or worker.stopping:
+                break
+            if worker.began:
+                command = [word for word in command if word != "--fresh"]
+            how = f"signal {-code}" if code < 0 else f"code {code}"
+            if number == restarts:
+                told(f"the worker ended with {how}, and is not started again ({restarts} times are used up)")
+                break
             told(f"the worker ended with {how}; starting it again ({number + 1} of {restarts} times)")
             time.sleep(PAUSE)
+            if watch.stopping:
+                told("stopped as asked; the same command goes on from the last checkpoint")
+                return 0
     return code if code >= 0 else 128 - code

@@ -10,15 +10,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import takewhile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import tensorflow as tf
 
-from rawcnn.checkpoints import Checkpoints, Note, NotWritten, OtherRun
+from rawcnn.checkpoints import Checkpoints, Note, NotWritten
 from rawcnn.compile import choose
 from rawcnn.data import DataSet
 from rawcnn.diagnosis import broken_at, broken_variable
@@ -26,6 +24,7 @@ from rawcnn.distribute import Cluster
 from rawcnn.evaluate import BATCH, Evaluation, check_classes, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
+from rawcnn.same_run import check_same, images_of, settings_of
 from rawcnn.step import Adversary, State, Tensors, step_of
 
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
@@ -52,12 +51,6 @@ class Position:
     seconds: float = 0.0
 
 
-def _apart(text: str, other: str) -> str:
-    """What a message has room for of a text, from shortly before it differs from the other."""
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))
-    return shorten(text if same < 30 else f"… {text[same - 20 :]}", 60, placeholder=" …")
-
-
 class Training:
     """A run: the network, its optimiser's slots, and where it stands. `fit` trains; checkpoints make it resumable."""
 
@@ -82,6 +75,7 @@ class Training:
         with cluster.scope() if cluster else nullcontext():
             self.state = State.begin(network, recipe)
         self.slots, self.averages = self.state.slots, self.state.averages
+        self._settings = settings_of(network, recipe, seed, adversary)
         self.at, self.plateau = Position(), Plateau()
         self.history: list[dict[str, float]] = []
         self.stopping = False
@@ -101,9 +95,9 @@ class Training:
         return self.at.epoch
 
     @property
-    def damaged(self) -> list[Path]:
-        """Checkpoints that `restore` had to leave out."""
-        return self._checkpoints.damaged if self._checkpoints else []
+    def damaged(self) -> Mapping[Path, str]:
+        """Checkpoints that `restore` had to leave out, and why."""
+        return self._checkpoints.damaged if self._checkpoints else {}
 
     @property
     def writes(self) -> bool:
@@ -161,42 +155,16 @@ class Training:
         newest = self._checkpoints.newest if self._checkpoints else None
         return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
 
-    @property
-    def _settings(self) -> dict[str, str]:
-        """What must not change when a run goes on. It may become longer."""
-        network, free = self.network, ("name", "source", "epochs")
-        recipe = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name not in free}
-        about = {"model": network.name, "parameters": network.parameter_count, "classes": network.classes}
-        about |= {"size": network.input_size, "precision": network.precision, "seed": self.seed}
-        about |= {"adversary": self.adversary} if self.adversary else {}
-        return {name: repr(value) for name, value in {**about, **network.settings, **recipe}.items()}
-
     def _read(self, note: Note) -> tuple[Position, Plateau, list[dict[str, float]], dict[str, str] | None]:
         """Of a note, where its run stood. OtherRun if that is not this one."""
-        self._check("started with", note["settings"], self._settings)
+        check_same(self.folder, "started with", note["settings"], self._settings)
         return Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"]
-
-    def _check(self, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-        """OtherRun where the run in the folder was made with something else."""
-        both = {name: (then.get(name, "unset"), now.get(name, "unset")) for name in {**then, **now}}
-        differences = [f"{name} {_apart(a, b)}, not {_apart(b, a)}" for name, (a, b) in both.items() if a != b]
-        if differences:
-            raise OtherRun(
-                f"the run in {self.folder} was {verb} {', '.join(differences)}; go on with its settings, or start anew "
-                "in another folder or with --fresh"
-            )
 
     def _take(self, data: DataSet) -> None:
         """Remember what the run trains on. OtherRun if it began on other images."""
-        about = {
-            "classes": ", ".join(data.labels),
-            "training images": str(data.count("train")),
-            "test images": str(data.count("test")),
-            "size": str(data.size),
-            "images": data.fingerprint()[:16],
-        }
+        about = images_of(data)
         if self._data is not None:
-            self._check("trained on", self._data, about)
+            check_same(self.folder, "trained on", self._data, about)
         self._data = about
 
     def steps(self, data: DataSet) -> int:
@@ -304,7 +272,8 @@ class Training:
             for index, (images, labels) in enumerate(rest, first):
                 yield index, images, labels
         except ValueError as error:
-            raise TrainingFailed(f"{error}; {self._last_good()}, from which the same command goes on") from error
+            goes_on = ", from which the same command goes on" if self._checkpoints else ""
+            raise TrainingFailed(f"{error}; {self._last_good()}{goes_on}") from error
 
     def _take_step(self, index: int, steps: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
         """(the rate, the metrics) of a step of the epoch."""

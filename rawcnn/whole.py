@@ -15,15 +15,23 @@ def write_whole(path: str | Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = beside_of(path)
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        if error.errno and not error.filename:  # a disk that is full names no file itself
-            error.filename = str(path)
-        raise
+        with naming(path):
+            beside.write_bytes(content)
+            os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within, an error of the system names the file: a disk that is full names none itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 def beside_of(path: Path) -> Path:

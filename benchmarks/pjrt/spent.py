@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -40,10 +39,10 @@ def spent(run: Callable[[int], object], calls: int = 3) -> dict[str, float]:
 
 def by_kind(events: Iterable[tuple[str, float]]) -> dict[str, float]:
     """(name, seconds) of kernels → seconds by kind, the longest first."""
-    found = Counter[str]()
+    found: dict[str, float] = {}
     for name, seconds in events:
-        found[kind_of(name)] += seconds
-    return dict(found.most_common())
+        found[kind_of(name)] = found.get(kind_of(name), 0.0) + seconds
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def _kernels(path: Path) -> list[tuple[str, float]]:

@@ -240,6 +240,11 @@ def _patch(network, data, target, seed, compile, settings, progress):
 
 def _substitute(network, data, seed, compile, settings, progress):
     """(the data without the seeds, the settings of `substitute`, the substitute)."""
+    if data.count("test") <= SEEDS:
+        raise ValueError(
+            f"a substitute learns from {SEEDS} test images and is tried on the others, but {data.name} has "
+            f"{data.count('test')} test images; give larger --data"
+        )
     seeds = np.sort(np.random.Generator(np.random.PCG64(seed)).permutation(data.count("test"))[:SEEDS])
     making = {key: value for key, value in settings.items() if takes(make_substitute, key)}
     images, classes = data.take("test", seeds), network.classes

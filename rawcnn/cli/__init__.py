@@ -5,6 +5,7 @@ TensorFlow is imported inside the verbs, so that `rawcnn --help` answers at once
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -85,19 +86,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        verbs = ("train",) if "encoding=gradient" in words else ("train", "attack evolve")
-        saved = " ".join(words).startswith(verbs)
-        fail("stopped; the same command goes on from its last checkpoint" if saved else "stopped")
+        fail(f"stopped{_goes_on(words)}")
         sys.exit(INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
         if type(error).__name__ == "NoArgsIsHelpError" and usage:
             print(usage())
             sys.exit(0)
-        if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED)):
+        if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED) or _is_memory(error)):
             raise
         fail(f"{usage()} (see {_verb(error)} --help)" if usage else _plainly(error))
         sys.exit(getattr(error, "exit_code", 2) if isinstance(error, RuntimeError) else 2)
+
+
+def _goes_on(words: Sequence[str]) -> str:
+    """What the same command does after Ctrl-C, where it does not begin anew."""
+    command = " ".join(words)
+    if command.startswith("train") or (command.startswith("attack evolve") and "encoding=gradient" not in words):
+        return "; the same command goes on from its last checkpoint"
+    batches = command.startswith("evaluate") and any(word.split("=")[0] == "--output" for word in words)
+    if batches or (command.startswith(("attack", "data pack")) and "evolve" not in words):
+        return "; the same command goes on where it stopped"
+    return ""
 
 
 def _verb(error: Exception) -> str:
@@ -109,10 +119,19 @@ def _verb(error: Exception) -> str:
     return " ".join(["rawcnn", *names])
 
 
+def _is_memory(error: Exception) -> bool:
+    """Did Python or TensorFlow ask for more memory than there is?"""
+    tf = sys.modules.get("tensorflow")
+    return isinstance(error, MemoryError) or (tf is not None and isinstance(error, tf.errors.ResourceExhaustedError))
+
+
 def _plainly(error: Exception) -> object:
     """What the system says about a file, in words instead of an error number, and about too little memory."""
-    if isinstance(error, MemoryError):
-        return f"there is not enough memory: {error or 'take a smaller network or batch'}"
+    if _is_memory(error):
+        said = (str(getattr(error, "message", error)).splitlines() or [""])[0]
+        return f"there is not enough memory{f' ({said})' if said else ''}; take a smaller network, size or batch"
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}; name another path"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space and run the same command again" if full else "name another path"
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}; {remedy}"
     return error

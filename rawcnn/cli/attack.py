@@ -33,7 +33,7 @@ def attack(
     name: Annotated[str, typer.Argument(help=f"{NAMES}.")],
     model: Model,
     data: Annotated[
-        str | None, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH or tfds:NAME.")
+        str | None, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME.")
     ] = None,
     weights: Weights = None,
     epsilon: Annotated[

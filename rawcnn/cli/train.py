@@ -167,8 +167,8 @@ def _show(screen: Screen, training, model: str, data: str, folder: Path) -> None
         screen.settings(strategy=cluster.name, devices=cluster.count, worker=worker)
     if adversary:
         screen.settings(adversarial=adversary.epsilon, step=adversary.step, steps=adversary.steps)
-    for damaged in training.damaged:
-        screen.tell(f"left out the damaged checkpoint {damaged}")
+    for damaged, why in training.damaged.items():
+        screen.tell(f"left out the damaged checkpoint {damaged} ({why})")
     if training.epoch or training.at.steps:
         screen.say(f"going on after {_reached(training)}")
 
@@ -190,7 +190,10 @@ def _profile_input(screen: Screen, plan, images, seed: int, precision: str, comp
     where = "in memory" if images.splits["train"].images is not None else "streamed"
     screen.settings(model=plan.model, data=images.name, images=where, batch=plan.recipe.batch, precision=precision)
     with screen.bar("measuring") as told:
-        measured = pace(plan.network(images, seed, precision), plan.recipe, images, compile=compile, progress=told)
+        measured = pace(
+            plan.network(images, seed, precision), plan.recipe, images,
+            compile=compile, adversary=plan.adversary, progress=told,
+        )  # fmt: skip
     screen.say(measured.sentence())
     screen.emit(
         {"input_images_per_second": measured.input, "step_images_per_second": measured.step, "ratio": measured.ratio}

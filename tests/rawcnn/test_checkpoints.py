@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from rawcnn import checkpoints
 from rawcnn.train import Training
@@ -58,7 +61,7 @@ def test_a_note_that_lacks_what_a_run_needs_is_passed_over(tmp_path, data):
     for wrong in ({**note, "at": {"epochs": 1}}, {k: v for k, v in note.items() if k != "plateau"}, [], {}):
         (newest / "note.json").write_bytes(checkpoints._with_checksum(wrong))
         again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
-        assert again.restore() and again.at.steps == 0 and again.damaged == [newest]
+        assert again.restore() and again.at.steps == 0 and list(again.damaged) == [newest]
         assert_identical(state(again), before)
 
 
@@ -83,8 +86,64 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, data,
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match=r"ckpt-4 cannot be read \(permission denied\); nothing was changed, try again"):
         Training(small.network(), RECIPE, folder=tmp_path).restore()
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale file handle"),
+    tf.errors.ResourceExhaustedError(None, None, "too many open files"),
+    tf.errors.UnavailableError(None, None, "the file server is gone"),
+])  # fmt: skip
+def test_what_the_system_does_not_give_is_no_damage(tmp_path, data, monkeypatch, error):
+    """The run would begin an epoch earlier, or delete a checkpoint that is whole."""
+    training = trained(tmp_path, data)
+
+    def fail(*_):
+        raise error
+
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+    monkeypatch.setattr(again._checkpoints, "_assign", fail)
+    with pytest.raises(OSError, match=r"ckpt-4 cannot be read \(.*\); nothing was changed"):
+        again.restore()
+    monkeypatch.undo()
+    assert again.restore() and again.damaged == {} and again.epoch == training.epoch
+
+
+def test_too_little_memory_is_no_damage(tmp_path, data, monkeypatch):
+    trained(tmp_path, data)
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(again._checkpoints, "_assign", fail)
+    with pytest.raises(MemoryError):
+        again.restore()
+
+
+def test_all_of_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, data, monkeypatch):
+    """Each file, the directory that holds them, and after the renaming the one that holds that."""
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+    done = []
+    force, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda d: (done.append(Path(os.readlink(f"/proc/self/fd/{d}"))), force(d)))
+    monkeypatch.setattr(Path, "rename", lambda a, b: (done.append("renamed"), rename(a, b))[1])
+    training._take(data)
+    training.save()
+    beside, place = tmp_path / "checkpoints" / ".ckpt-0.part", done.index("renamed")
+    files = {path.name for path in (tmp_path / "checkpoints" / "ckpt-0").iterdir()}
+    assert {path.name for path in done[:place] if path.parent == beside} == files and len(files) >= 3
+    assert done[place - 1] == beside and done[place + 1 :] == [tmp_path / "checkpoints"]
+
+
+def test_a_damaged_checkpoint_is_told_on_the_command_line(rawcnn_command, tmp_path):
+    words = ("train", "cifar_resnet20", "--size", 8, "--batch", 512, "--output", tmp_path, "--epochs")
+    assert rawcnn_command(*words, 1)[0] == 0
+    (newest,) = (tmp_path / "checkpoints").glob("ckpt-[1-9]*")
+    flipped(newest / "note.json")
+    code, _, err = rawcnn_command(*words, 2)
+    assert code == 0 and f"left out the damaged checkpoint {newest} (" in " ".join(err.split()), err
 
 
 def damage(folder, number, part="state.data-*", how=short):
@@ -109,7 +168,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data, 
     damage(tmp_path, 8, part, how)
     again = Training(small.network(seed=1), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 1
-    assert [path.name for path in again.damaged] == ["ckpt-8"]
+    assert [path.name for path in again.damaged] == ["ckpt-8"] and all(again.damaged.values())
     assert_identical(state(again), good)
 
 
@@ -118,7 +177,7 @@ def test_only_damaged_checkpoints(tmp_path, data):
     damage(tmp_path, 0), damage(tmp_path, 4)
     fresh = Training(small.network(), RECIPE, folder=tmp_path)
     before = state(fresh)
-    with pytest.raises(ValueError, match=r"the checkpoints .*-4, .*-0 are damaged; .*--fresh"):
+    with pytest.raises(ValueError, match=r"the checkpoints are damaged: .*-4 \(.+\), .*-0 \(.+\); .*--fresh"):
         fresh.restore()
     assert fresh.epoch == 0
     assert_identical(state(fresh), before)

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from rawcnn import cli
 from rawcnn.cli.options import without_folders
 from rawcnn.console import Screen, interrupts
 from rawcnn.recipes import RECIPES
@@ -199,6 +200,47 @@ def test_interrupted_training_says_how_to_go_on(tmp_path):
         _, err = process.communicate()
     assert process.returncode == 130 and "goes on from its last checkpoint" in err and "Traceback" not in err
     assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*/state.index"))
+
+
+@pytest.mark.parametrize("words, told", [
+    ("train resnet50", "from its last checkpoint"),
+    ("attack evolve cifar_resnet20", "from its last checkpoint"),
+    ("attack evolve cifar_resnet20 --set encoding=gradient", ""),
+    ("attack pgd cifar_resnet20", "where it stopped"),
+    ("data pack pets", "where it stopped"),
+    ("evaluate resnet50 --output file", "where it stopped"),
+    ("evaluate resnet50 --output=file", "where it stopped"),
+    ("evaluate resnet50", ""),
+    ("models", ""),
+])  # fmt: skip
+def test_what_an_interrupted_command_does_when_it_is_given_again(words, told):
+    said = cli._goes_on(words.split())
+    assert said == (f"; the same command goes on {told}" if told else "")
+
+
+def test_too_little_memory_is_a_line(rawcnn_command, monkeypatch):
+    """Python's and TensorFlow's."""
+    import rawcnn.runs
+
+    for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nmore")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(rawcnn.runs, "prepare", fail)
+        code, _, err = rawcnn_command("train", "cifar_resnet20")
+        assert code == 2 and "there is not enough memory" in err and "Traceback" not in err
+    assert "(OOM when allocating tensor); take a smaller network, size or batch" in err
+
+
+def test_minutes_between_checkpoints(rawcnn_command, monkeypatch):
+    import rawcnn.runs
+
+    def tell(*_, save_every, **__):
+        raise ValueError(f"{save_every} seconds")
+
+    monkeypatch.setattr(rawcnn.runs.Plan, "training", tell)
+    assert "90.0 seconds" in rawcnn_command("train", "cifar_resnet20", "--save-every", 1.5)[2]
 
 
 def test_sigterm_saves_and_ends_well(tmp_path):

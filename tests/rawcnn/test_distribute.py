@@ -162,19 +162,23 @@ def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
     oracles.close(again[2] * (71 / 72), variance * (35 / 36), "gradient", dtype="float32")  # unbiased, of twice as many
 
 
-@pytest.mark.parametrize(
-    "told",
-    [None, "", "{", "[]", '{"cluster": {"worker": ["localhost:1"]}}',
-     '{"cluster": {"worker": ["localhost"]}, "task": {"index": 0}}',
-     '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 1}}',
-     '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "chief", "index": 0}}',
-     '{"cluster": {"worker": ["localhost:1"], "chief": ["localhost:2"]}, "task": {"type": "worker", "index": 0}}'],
-)  # fmt: skip
-def test_a_configuration_that_says_nothing(monkeypatch, told):
+@pytest.mark.parametrize("told, wrong", [
+    (None, "it is not set"), ("", "it is not set"), ("{", "it is not JSON"), ("[]", "it has no objects cluster and"),
+    ('{"cluster": {"worker": ["localhost:1"]}}', "it has no task"),
+    ('{"cluster": {"worker": ["localhost:1"]}, "task": {"index": 0}}', "it has no type"),
+    ('{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}', r"its workers are \['a'\]"),
+    ('{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}', "its workers are 'a:1', expected a"),
+    ('{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 1}}', "its index is 1, expected 0"),
+    ('{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": "0"}}', "its index is '0'"),
+    ('{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "chief", "index": 0}}', "its task is of type 'chief'"),
+    ('{"cluster": {"worker": ["localhost:1"], "chief": ["localhost:2"]}, "task": {"type": "worker", "index": 0}}',
+     "its cluster has chief, expected worker alone"),
+])  # fmt: skip
+def test_a_configuration_that_does_not_fit(monkeypatch, told, wrong):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if told is not None:
         monkeypatch.setenv("TF_CONFIG", told)
-    with pytest.raises(ValueError, match="needs TF_CONFIG in the environment, such as"):
+    with pytest.raises(ValueError, match=f"needs TF_CONFIG in the environment, such as .*; {wrong}"):
         cluster_of("multiworker")
 
 

@@ -131,14 +131,16 @@ def test_an_evaluation_goes_on(network, data, tmp_path, stopped):
     assert whole.summary() == expected.summary()
 
 
-def test_an_evaluation_by_views_goes_on(network, data, tmp_path):
+@pytest.mark.parametrize("count", [1, 2], ids=["one network", "an ensemble"])
+def test_an_evaluation_by_views_goes_on(network, data, tmp_path, count):
     views = {"protocol": "10crop", "scales": (10,)}
-    expected = evaluate_views([network], data, **views)
+    networks = [network, small.network(seed=4)][:count]
+    expected = evaluate_views(networks, data, **views)
     with pytest.raises(Stopped):
-        evaluate_views([network], data, **views, journal=Journal(tmp_path / "j", {}), progress=stop_at(37))
+        evaluate_views(networks, data, **views, journal=Journal(tmp_path / "j", {}), progress=stop_at(37))
     journal = Journal(tmp_path / "j", {})
     assert len(journal.rows) == 37
-    found = evaluate_views([network], data, **views, journal=journal)
+    found = evaluate_views(networks, data, **views, journal=journal)
     np.testing.assert_array_equal(found.predictions, expected.predictions)
     assert found.loss == pytest.approx(expected.loss) and found.correct5 == expected.correct5
 
@@ -161,6 +163,37 @@ def test_a_study_goes_on(network, data, tmp_path, name, stopped, count, monkeypa
     assert len(calls) == batches - stopped + 1  # and the examples
     other = study(name, network, data, **{**settings, "seed": 4}, journal=tmp_path / "j")
     assert other.settings == found.settings and len((tmp_path / "j").read_text().splitlines()) == 1 + batches
+
+
+OTHERS = {  # attacks, and settings with which they take no time
+    "bim": {"steps": 2}, "mi_fgsm": {"steps": 2}, "smallest": {"attack": "fgsm"}, "logit_pga": {"steps": 2},
+    "patch": {"steps": 2}, "substitute": {"rounds": 1},
+}  # fmt: skip
+
+
+def test_all_attacks_are_tried():
+    assert {"fgsm", "pgd", "deepfool", "spatial", *OTHERS} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_study_goes_on_from_the_rows_that_there_are(network, data, digits, tmp_path, name, monkeypatch):
+    """What is made before an attack, as a patch, is made again; the rows after that are not."""
+    settings = {"epsilons": (0.0, 0.1), "batch": 40, "seed": 3, "settings": OTHERS[name], "journal": tmp_path / "j"}
+    settings |= {"target": 3} if name == "patch" else {}
+    if name == "logit_pga":  # attacks levels, not pixels
+        network = rawcnn.create("cifar_resnet20", size=8, discretize="thermometer")
+    if name == "substitute":  # learns from a hundred of them
+        with pytest.raises(ValueError, match="tried on the others, but a part of digits has 100 test images"):
+            study(name, network, data, **settings)
+        data = small.part(digits, 64, 200)
+    expected = study(name, network, data, **settings)
+    *kept, _ = (tmp_path / "j").read_text().splitlines(keepends=True)
+    (tmp_path / "j").write_text("".join(kept[:3]))  # what it is about, and two rows
+    calls = []
+    monkeypatch.setitem(KINDS, name, replace(KINDS[name], attack=_counted(KINDS[name].attack, calls)))
+    found = study(name, network, data, **settings)
+    assert found.rows == expected.rows and len((tmp_path / "j").read_text().splitlines()) == len(kept) + 1
+    assert len(calls) == len(kept) - 2 + 1  # and the examples
 
 
 def _counted(attack, calls):

@@ -114,3 +114,35 @@ def test_a_disk_without_space_leaves_the_last_checkpoint_whole(tmp_path):
     again = train(tmp_path, 2, 10**9)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout.splitlines()[0])["epoch"] == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes, and what makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a file system of its own needs root: {mounted.stderr.strip()}")
+    yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.parametrize(
+    "used", [0, 900_000, *(pytest.param(n, marks=pytest.mark.deeper) for n in range(300_000, 2_000_000, 400_000))]
+)
+def test_a_disk_that_is_full_at_any_moment(small_disk, used):
+    """At a checkpoint, at the curves, at the events: a line with the file, and the same command goes on."""
+    disk, enlarge = small_disk
+    (disk / "others").write_bytes(bytes(used))
+    words = ("train", "cifar_resnet20", "--size", 8, "--batch", 512, "--epochs", 2, "--output", disk / "run", "--json")
+    command = [sys.executable, "-c", "from rawcnn.cli import main; main()", *map(str, words)]
+    full = subprocess.run(command, capture_output=True, text=True)
+    assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
+    last = full.stderr.strip().splitlines()[-1]
+    assert str(disk / "run") in last and "ree some space and run the same command again" in last, full.stderr
+    enlarge()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert (disk / "run" / "curves.png").stat().st_size and (disk / "run" / "weights.safetensors").stat().st_size

@@ -216,6 +216,14 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
     assert waited == 2 and "the other workers did not come in 0.5 minutes; look at what they said last" in told
 
 
+def test_folders_that_are_not_one_are_told(tmp_path):
+    """Before anything is trained; else each would begin anew where another has died."""
+    command = "import rawcnn.distribute\nrawcnn.distribute.SEEN = 2.0\n" + COMMAND
+    for code, told in told_by(tmp_path, begin(tmp_path, 2, last=("--output", tmp_path / "other"), command=command)):
+        assert code == 2 and "not all workers see what the others write in" in told, told
+    assert not any(tmp_path.glob("*/.worker-*")) and not any(tmp_path.glob("*/checkpoints/*"))
+
+
 @pytest.mark.deeper
 def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
     for code, told in told_by(tmp_path, begin(tmp_path, 2, "--rate", 1e30)):

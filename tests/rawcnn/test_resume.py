@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 import shutil
@@ -145,7 +146,7 @@ def test_a_run_killed_in_a_save_has_a_whole_checkpoint(tmp_path, data, through, 
         training.fit(data)
     monkeypatch.undo()
     resumed = Training(small.network(seed=6), through.recipe, seed=9, folder=tmp_path)
-    assert resumed.restore() and resumed.damaged == []
+    assert resumed.restore() and resumed.damaged == {}
     resumed.fit(data)
     assert_identical(state(resumed), state(through))
     assert not list((tmp_path / "checkpoints").glob(".*")) or stage != "rename"
@@ -208,6 +209,18 @@ def test_a_checkpoint_of_a_network_with_other_options(tmp_path, options, message
         Training(trained_on(**options), RECIPE, folder=tmp_path).restore()
 
 
+def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, monkeypatch):
+    """A step takes a minute here, and so does a save."""
+    minutes = itertools.count()
+    monkeypatch.setattr(train.time, "monotonic", lambda: 60.0 * next(minutes))
+    training = Training(small.network(), dataclasses.replace(RECIPE, batch=16), folder=tmp_path, save_every=150)
+    saved, save = [], training._checkpoints.save
+    monkeypatch.setattr(training._checkpoints, "save", lambda number, note: (saved.append(number), save(number, note)))
+    for _ in training.run_epoch(data):
+        pass
+    assert saved == [3, 6, 9, 12, 15]
+
+
 def test_a_run_on_other_images(tmp_path, data):
     trained(tmp_path, data)
     files = files_of(tmp_path)
@@ -216,7 +229,8 @@ def test_a_run_on_other_images(tmp_path, data):
     assert again.restore()
     with pytest.raises(ValueError, match=r"was trained on classes 0, 1, 2, .*, not a, b, c, "):
         again.fit(other)
-    with pytest.raises(ValueError, match=r"was trained on images \w{16}, not \w{16}; "):  # as many, of as many classes
+    other_images = r"was trained on other images, of fingerprint \w{16}, not \w{16}; "
+    with pytest.raises(ValueError, match=other_images):  # as many, of as many classes
         again.fit(data.only("train", np.random.default_rng(0).permutation(data.count("train"))))
     assert files_of(tmp_path) == files
 
@@ -280,8 +294,8 @@ def test_the_step_is_found_where_a_variable_tells_and_the_loss_does_not(tmp_path
     training._step = breaking
     with pytest.raises(
         TrainingFailed,
-        match=r"^conv1/bn/variance holds numbers that are not finite in epoch 2, first after step 6: all activations are "
-        r"finite, the largest is .*; the last good checkpoint is .*ckpt-4\.",
+        match=r"^conv1/bn/variance holds numbers that are not finite in epoch 2, first after step 6: all activations "
+        r"are finite, the largest is .*; the last good checkpoint is .*ckpt-4\.",
     ):
         training.fit(data)
     again = Training(small.network(), RECIPE, folder=tmp_path)
