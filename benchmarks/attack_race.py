@@ -266,7 +266,7 @@ def race_attack(
     `names_of(attack)`, by default all that are installed; `settings` replace those of the attack; `named` tells for the
     record what weights and data are. ValueError for unknown ones; Disagreement where results do not compare.
     """
-    names = _entered(attack, contestants)
+    names = entered(attack, contestants)
     raced = ATTACKS[attack]
     batch = batch or raced.batch
     if batch < 1 or rounds < 1:
@@ -284,7 +284,7 @@ def race_attack(
         gc.collect()
 
 
-def _entered(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
+def entered(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
     names = names_of(attack)
     absent = {name: library for name in names if (library := library_of(name)) and not installed(library)}
     if contestants is None:

@@ -37,7 +37,7 @@ def races(records: Sequence[Record]) -> list[Record]:
 
     complete = [r for r in records if "model" in r["settings"] and r["figures"].get("complete")]
     complete = [r for r in complete if r["settings"]["rounds"] >= ROUNDS]
-    return sorted(newest(complete, ("model", "job", "precision", "batch", "size")), key=order)
+    return sorted(newest(complete, ("model", "job", "precision", "batch", "size", "classes")), key=order)
 
 
 def race_table(records: Sequence[Record]) -> str:
@@ -47,13 +47,16 @@ def race_table(records: Sequence[Record]) -> str:
     told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: "
     told += "what three calls take in a process of its own, above what that holds before: a lower bound, for what "
     told += "building the network left free there is taken first."
-    shared = ("job", "precision", "batch", "size")
+    shared = ("job", "precision", "batch", "size", "classes")
     measured = newest([r for r in records if "memory" in r["settings"]], ("memory", *shared))
-    peaks = {(r["settings"]["memory"], *(r["settings"][s] for s in shared)): r["figures"]["peaks"] for r in measured}
+
+    def key(r: Record, of: str) -> tuple:
+        return device_words(r["device"]), *(r["settings"][name] for name in (of, *shared))
+
+    peaks = {key(r, "memory"): r["figures"]["peaks"] for r in measured}
 
     def row(r: Record) -> Sequence[str]:
-        s = r["settings"]
-        return _race_row(r, peaks.get((s["model"], *(s[name] for name in shared)), {}))
+        return _race_row(r, peaks.get(key(r, "model"), {}))
 
     return device_tables(races(records), header, row, told)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import random
 import re
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,27 +70,33 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 def interleaved(
     runs: Mapping[str, Run], rounds: int, on_round: Callable[[int], None] | None = None, short: float = SHORT
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of each run in each round; every round takes all of them in turn, and begins with another one.
+    """Seconds of each run in each round; every round takes all of them, in an order that is drawn anew.
 
-    A round before the first is not counted: caches and allocators settle in it. Who took less than `short` is called
-    twice in each round, of which the second call counts: the first finds caches and threads as the one before it left
-    them. Garbage is collected between rounds, without what lived before, of which the sweep alone would empty caches.
+    A round before the first is not counted: caches and allocators settle in it. Where anyone took less than `short` in
+    it, all are called twice in each round, of which the second call counts: the first finds caches and threads as the
+    one before it left them. Garbage is collected between rounds, without what lived before, of which the sweep alone
+    would empty caches.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected at least 1")
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    names, collecting = deque(runs), gc.isenabled()
+    chance, twice, collecting = random.Random(rounds), False, gc.isenabled()
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         for number in range(-1, rounds):
             gc.collect()
-            for name in names:
-                taken, _ = timed(runs[name])
-                if number >= 0:
-                    seconds[name].append(timed(runs[name])[0] if taken < short else taken)
-            names.rotate(-1)
+            taken = {}
+            for name in chance.sample(list(runs), len(runs)):
+                if twice:
+                    runs[name]()
+                taken[name], _ = timed(runs[name])
+            if number < 0:
+                twice = any(s < short for s in taken.values())
+            else:
+                for name, s in taken.items():
+                    seconds[name].append(s)
             if on_round:
                 on_round(number)
     finally:

@@ -152,7 +152,7 @@ def race_visualization(
     ValueError for unknown ones, for a library that is not installed; Disagreement where results differ. Without a GPU
     the memory is measured by another process, which makes the model by its name; of a network it is not told.
     """
-    names = _entered(contestants)
+    names = entered(contestants)
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch is {batch} and rounds {rounds}; expected at least 1")
     name = model if isinstance(model, str) else model.name
@@ -169,7 +169,7 @@ def race_visualization(
         gc.collect()
 
 
-def _entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
+def entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
     if contestants is None:
         return tuple(name for name in NAMES if name not in PEERS or installed(name))
     unknown = [name for name in contestants if name not in NAMES]

@@ -43,7 +43,9 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
     if tf.config.list_physical_devices("GPU"):
         return Choice("xla", "on a GPU, XLA fuses the elementwise chains between the convolutions")
     if precision == "bfloat16":
-        return Choice("mixed", "on a CPU in bfloat16, oneDNN's convolutions with XLA's elementwise chains are fastest")
+        return Choice(
+            "mixed", "on a CPU in bfloat16, oneDNN's convolutions with XLA's elementwise chains win in large networks"
+        )
     return Choice("graph", "on a CPU, oneDNN's convolutions in TensorFlow's graph are faster than XLA's")
 
 

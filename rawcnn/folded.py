@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import kernels
+from kernels.geometry import pair
 from rawcnn.compile import choose, choosing_for, compiled
 from rawcnn.network import PRECISIONS, Network, Operation, Pass, check_precision
 
@@ -49,7 +50,27 @@ class Folded(Pass):
             parameters = [p if p.dtype == self.dtype else tf.cast(p, self.dtype) for p in self.fold.convolutions[name]]
         elif name in self.fold.norms:
             kernel, parameters = lambda x: x, ()
+        if kind == "conv" and tf.executing_eagerly() and not self.devices:
+            kernel = partial(_of_fixed_filters, kernel, ledger)
         return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+
+
+def _of_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tensor, filters: tf.Tensor, *bias):
+    """A convolution with a gradient to x alone: eagerly, TensorFlow computes that of the filters too, asked or not."""
+    stride, padding, dilation, groups = (settings[key] for key in ("stride", "padding", "dilation", "groups"))
+    form = "nn" if groups == 1 and pair(dilation) == (1, 1) else "flipped"
+    fixed, *rest = map(tf.convert_to_tensor, (filters, *bias))
+
+    @tf.custom_gradient
+    def convolution(x):
+        def gradient(dy):
+            return kernels.conv2d_input_gradient(
+                dy, fixed, x.shape[1:3], stride, padding, dilation, groups, form
+            )  # fmt: skip
+
+        return kernel(x, fixed, *rest), gradient
+
+    return convolution(x)
 
 
 def fold(network: Network, spare: Sequence[str] = ()) -> Fold:

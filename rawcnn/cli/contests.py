@@ -16,11 +16,15 @@ def networks(order: Order) -> None:
     names = order.names or list(MODELS)
     _check(order, names)
     batch = order.batch or BATCH
-    order.show(models=",".join(names), batch=batch, size=order.size, precision=order.precision)
+    jobs = order.jobs or ("inference", "training")
+    order.show(
+        models=",".join(names), jobs=",".join(jobs), batch=batch, size=order.size, classes=order.classes,
+        precision=order.precision,
+    )  # fmt: skip
     with order.bar("racing") as progress:
         races = run(
             names,
-            order.jobs or ("inference", "training"),
+            jobs,
             batch=batch,
             size=order.size,
             classes=order.classes,
@@ -106,6 +110,8 @@ def _peaks(order: Order, contestants: dict[tuple[str, str], list[str]]) -> list[
 def kernels(order: Order) -> None:
     """The kernels' forms against each other; with --tune those of all layers of some networks."""
     if order.tune:
+        if order.precision != "float32":
+            raise ValueError("--tune measures both precisions; leave --precision out")
         measure_forms(order)
         return
     from benchmarks.run import run_kernels
@@ -128,8 +134,9 @@ def kernels(order: Order) -> None:
 def visualizations(order: Order) -> None:
     """A step of feature visualization against Keras's users' ways, and libraries where they are installed."""
     from benchmarks.run import run_visualizations
-    from benchmarks.visualize_race import BATCHES, LAYERS
+    from benchmarks.visualize_race import BATCHES, LAYERS, entered
 
+    entered(order.contestants)
     if unknown := [name for name in order.names if name not in LAYERS]:
         raise ValueError(f"no layer of {unknown[0]!r} is raced; expected some of {', '.join(LAYERS)}")
     layers = {name: LAYERS[name] for name in order.names or LAYERS}
@@ -153,20 +160,22 @@ def attacks(order: Order) -> None:
 
     Named networks are attacked by PGD against the loop around Keras alone: libraries would take minutes a call.
     """
-    from benchmarks.attack_race import AGAINST_KERAS, ATTACKS, MODEL, PGDS
+    from benchmarks.attack_race import AGAINST_KERAS, ATTACKS, MODEL, PGDS, entered
     from benchmarks.run import run_attacks
     from rawcnn.models import MODELS
 
     if unknown := [name for name in order.names if name not in ATTACKS and name not in MODELS]:
         raise ValueError(f"there is no race of {unknown[0]!r}; expected {', '.join(map(repr, ATTACKS))} or networks")
-    writable(order.output)
     named = [name for name in order.names if name in MODELS]
+    attacks = [name for name in order.names if name in ATTACKS] or list(PGDS if named else ATTACKS)
+    contestants = order.contestants or (AGAINST_KERAS if named else None)
+    for attack in attacks:
+        entered(attack, contestants)
+    writable(order.output)
     networks = [
         network_for(name, order.weights, size=order.size, classes=order.classes, seed=order.seed)
         for name in named or [MODEL]
     ]
-    attacks = [name for name in order.names if name in ATTACKS] or list(PGDS if named else ATTACKS)
-    contestants = order.contestants or (AGAINST_KERAS if named else None)
     order.show(
         attacks=", ".join(attacks), networks=", ".join(n.name for n in networks), weights=order.weights or "random",
         data=order.data or "noise", batch=order.batch,

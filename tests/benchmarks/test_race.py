@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -128,19 +129,23 @@ def test_refusals():
         interleaved({}, 0)
 
 
-def test_runs_take_turns_and_each_is_the_first_of_a_round():
+def test_runs_take_turns_in_an_order_that_is_drawn_anew():
     calls, rounds = [], []
-    runs = {name: lambda name=name: (calls.append(name), time.sleep(SHORT)) for name in "ABC"}
-    seconds = interleaved(runs, 2, rounds.append)
-    assert "".join(calls) == "ABC BCA CAB".replace(" ", "")  # the first round settles caches and is not counted
-    assert rounds == [-1, 0, 1]
-    assert {name: len(values) for name, values in seconds.items()} == {"A": 2, "B": 2, "C": 2}
+    runs = {name: partial(calls.append, name) for name in "ABC"}
+    seconds = interleaved(runs, 20, rounds.append, short=0.0)
+    turns = ["".join(calls[k : k + 3]) for k in range(0, len(calls), 3)]
+    assert len(turns) == 21 and all(sorted(turn) == ["A", "B", "C"] for turn in turns)  # the first is not counted
+    assert {turn[0] for turn in turns[1:]} == set("ABC") and len(set(turns)) > 3
+    assert rounds == list(range(-1, 20))
+    assert {name: len(values) for name, values in seconds.items()} == {"A": 20, "B": 20, "C": 20}
+    assert interleaved(runs, 2).keys() == seconds.keys() and calls[63:].count("A") == 1 + 2 * 2
 
 
-def test_a_short_run_is_called_once_more_and_only_that_counts():
-    waits = iter([0, 0.05, 0, 0.05, 0])  # the round that settles; twice a cold call and a warm one
-    seconds = interleaved({"A": lambda: time.sleep(next(waits))}, 2)
-    assert next(waits, None) is None and max(seconds["A"]) < 0.05
+def test_where_one_is_short_all_are_called_once_more_and_only_that_counts():
+    waits = iter([SHORT, 0.05, 0, 0.05, 0])  # what settles; then a cold call and a warm one, twice
+    quick = []
+    seconds = interleaved({"A": lambda: time.sleep(next(waits)), "B": partial(quick.append, None)}, 2)
+    assert next(waits, None) is None and max(seconds["A"]) < 0.05 and len(quick) == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")

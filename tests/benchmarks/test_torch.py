@@ -49,21 +49,22 @@ def test_it_races(job, precision):
     names = ("rawcnn graph", "keras default", "torch eager")
     result = race.race(toy(small, precision), job, batch=3, rounds=1, contestants=names)
     assert [t.name for t in result.timings] == list(names)
-    assert all(t.difference is not None for t in result.timings) or job == "training"
+    assert all(t.difference is not None for t in result.timings)  # this network drops nothing
 
 
 @pytest.mark.parametrize("job", ["inference", "training"])
-def test_it_runs_beside_an_exported_workload(job):
+def test_it_runs_beside_an_exported_workload(tmp_path, job):
     """Where there is no TensorFlow: the loss, or the logits, of weights that are drawn from the seed."""
     network = rawcnn.create("cifar_resnet20", size=8)
     model, paths = model_of(network), {path: tuple(v.shape) for path, v in network.variables.items()}
     manifest = {"job": job, "precision": "float32", "model": json.loads(model.to_json()), "paths": paths}
-    made = peers.peers(manifest, 3, ["torch"])
-    assert list(made) == ["torch eager", "torch compile"]
+    assert peers.names(manifest, ["torch"]) == ["torch eager", "torch compile"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    made = peers.make("torch eager", tmp_path, 3)["torch eager"]
     for path, value in arrays.variables(paths).items():
         network.variables[path].assign(value)
     images, labels = arrays.draw("images", (3, 8, 8, 3), "uniform"), arrays.draw("labels", (3,), "labels", "int32")
     expected = network(images)
     if job == "training":
         expected = tf.reduce_mean(kernels.cross_entropy(network.forward(images, train=True, seed=0).logits, labels))
-    oracles.close(made["torch eager"]()(1), expected, "network")
+    oracles.close(made.first(), expected, "network")

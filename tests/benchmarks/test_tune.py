@@ -72,6 +72,10 @@ def test_on_the_command_line(rawcnn_command, monkeypatch):
         for dtype in ("float32", "bfloat16")
     } | {"inference conv2d float32", "inference conv2d bfloat16"}
     assert json.loads(choice.table_path().read_text()) == table and "delete it to use" in err
-    for words in (("resnet50", "--tune"), ("kernels", "resnet50")):
+    for words, wrong in (
+        (("resnet50", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
+        (("kernels", "resnet50"), "networks, --batch and --size go with --tune"),
+        (("kernels", "--tune", "--precision", "bfloat16"), "--tune measures both precisions; leave --precision out"),
+    ):
         code, _, err = rawcnn_command("benchmark", *words)
-        assert (code == 2 and "--tune" in err) or "another command" in err
+        assert code == 2 and wrong in " ".join(err.split())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import inspect
 import weakref
+from collections import Counter
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
 
 import kernels
 from rawcnn import create
@@ -275,6 +277,23 @@ def test_filters_get_no_gradient(trained):
             needed[op.name] = op.type
             waiting += [x.op for x in op.inputs]
     assert "Conv2DBackpropInput" in needed.values() and "Conv2DBackpropFilter" not in needed.values()
+
+
+def test_filters_get_no_gradient_eagerly_either(trained):
+    """Where nothing leaves out what is not needed: every operation that runs is seen."""
+    network, images, labels = trained
+    ran = Counter()
+
+    def seen(op_type, *_, **__):
+        ran[op_type.decode() if isinstance(op_type, bytes) else op_type] += 1
+
+    op_callbacks.add_op_callback(seen)
+    try:
+        fgsm(network, images[:4], labels[:4], compile="eager")
+    finally:
+        op_callbacks.remove_op_callback(seen)
+    convolutions = sum(operation.kind == "conv" for operation in network.ledger)
+    assert ran["Conv2DBackpropInput"] == convolutions > 0 and ran["Conv2DBackpropFilter"] == 0
 
 
 def test_a_callable_that_cannot_be_remembered():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from rawcnn.compile import MODES, Choice, choose, compiled
+import kernels
+from rawcnn.compile import MODES, Choice, choose, choosing_for, compiled
 from tests import oracles
 
 
@@ -24,6 +25,17 @@ def test_on_a_cpu_auto_is_the_graph(monkeypatch):
 def test_on_a_gpu_auto_is_xla(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"] if kind == "GPU" else [])
     assert choose("auto").mode == "xla" and "GPU" in choose("auto").reason
+
+
+@pytest.mark.parametrize("gpus", [[], ["GPU:0"]])
+def test_forms_that_were_measured_on_a_cpu_are_for_that_alone(monkeypatch, gpus):
+    """On a GPU every kernel takes its default."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: gpus if kind == "GPU" else [])
+    table = {"graph conv2d float32": {"3×3×8×8 /1": {512: "shifted"}}}
+    monkeypatch.setattr(kernels.choice, "_forms", lambda: table)
+    with choosing_for("graph")():
+        form = kernels.choice.measured("conv2d", tf.float32, "3×3×8×8 /1", 512, ("nn", "shifted"))
+    assert form == ("nn" if gpus else "shifted")
 
 
 def test_on_a_cpu_bfloat16_is_mixed(monkeypatch):
