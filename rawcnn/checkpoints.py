@@ -70,7 +70,7 @@ class Checkpoints:
             (beside / "note.json").write_bytes(_with_checksum(note))
             for path in (*beside.iterdir(), beside):
                 _force(path)
-            shutil.rmtree(target, ignore_errors=True)  # of the same step, before its epoch was evaluated
+            _remove(target)  # of the same step, before its epoch was evaluated
             beside.rename(target)
             _force(self.folder)
         except (OSError, tf.errors.OpError) as error:
@@ -79,7 +79,7 @@ class Checkpoints:
         damaged = [path for path in self.damaged if path != target]  # else it is whole again
         sound = [path for path in self.all if path not in damaged]
         for path in (*damaged, *sound[:-KEPT]):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         self.damaged = {}
         return target
 
@@ -122,6 +122,13 @@ class Checkpoints:
             raise
 
 
+def _remove(path: Path) -> None:
+    """A checkpoint, or a file that has the name of one."""
+    if path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _with_checksum(note: Note) -> bytes:
     return json.dumps({"sha256": _digest(note), "note": note}, indent=1).encode()
 
@@ -160,5 +167,5 @@ def _reason(error: Exception) -> str:
     """The first line of the system's or TensorFlow's message, without TensorFlow's own function's name in front."""
     if isinstance(error, OSError):
         return (error.strerror or type(error).__name__).lower()
-    said = str(error.message).split("}} ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
+    said = str(error.message).split("}} ")[-1].split("; ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
     return (said.splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -135,8 +135,8 @@ class Cluster:
         """The next `ask` is asked. For all workers at the same place, where what they do will take another time."""
         self._between, self._left, self._asked = 1, 1, time.monotonic()
 
-    def ask(self, mine: bool) -> bool | None:
-        """Does any worker say yes? None where they did not ask each other: they do every few seconds.
+    def ask(self, *mine: bool) -> list[bool] | None:
+        """Does any worker say yes, to each? None where they did not ask each other: they do every few seconds.
 
         All come here after the same steps. How many are between two questions follows from the mean time of all, so
         that all ask at once.
@@ -145,32 +145,41 @@ class Cluster:
         if self._left:
             return None
         now = time.monotonic()
-        yes, seconds = self.total([mine, now - self._asked])
+        *yes, seconds = self.total([*mine, now - self._asked])
         pace = seconds / self.workers / self._between
         self._left = self._between = int(np.clip(ASK_EVERY / max(pace, 1e-3), 1, MOST_BETWEEN))
         self._asked = now
-        return bool(yes)
+        return [bool(answer) for answer in yes]
 
     def wait(self) -> None:
         """Until all workers are here."""
         self.total([0.0])
 
-    def check_shared(self, folder: Path) -> None:
-        """ValueError where the workers' folders of this name are not one: each writes a file, and looks for all."""
+    def check_shared(self, folder: Path, about: Mapping[str, str]) -> None:
+        """ValueError unless the workers share the folder and what the run is `about`, settings and data by name.
+
+        Each writes a file there, and looks for those of all and into the first's.
+        """
         (number,) = self.total([float(time.time_ns() % 2**40) if self.writes else 0.0])
         files = [f".worker-{k}-{number:.0f}" for k in range(self.workers)]
         own = folder / files[self.worker]
-        own.touch()
+        own.write_text(json.dumps(dict(about)), encoding="utf-8")
         try:
             self.wait()
             until = time.monotonic() + SEEN
             while (missing := not set(files) <= set(os.listdir(folder))) and time.monotonic() < until:
                 time.sleep(0.2)
-            missing = bool(self.total([missing])[0])
+            first = {} if missing else json.loads((folder / files[0]).read_text(encoding="utf-8"))
+            others = [f"{name} is {about.get(name)} here, {first.get(name)} there" for name in {**first, **about}
+                      if first.get(name) != about.get(name)]  # fmt: skip
+            missing, different = map(bool, self.total([missing, bool(others) and not missing]))
         finally:
             own.unlink(missing_ok=True)
         if missing:
             raise ValueError(f"not all workers see what the others write in {folder}; name an --output that all share")
+        if different:
+            told = f"than the first: {', '.join(others)}" if others else "in another process, which says what differs"
+            raise ValueError(f"the workers were started with different settings {told}; give all the same command")
 
     def agree(self, number: int) -> bool:
         """Do all workers come with the same number?"""
@@ -196,11 +205,13 @@ def cluster_of(strategy: str, replicas: int | None = None) -> Cluster:
             _make_devices(replicas)
         gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
         return _mirrored(tuple(device.name for device in gpus or cpus))
-    _check_configuration(os.environ.get("TF_CONFIG"))
+    check_configuration()
     try:
         return Cluster(tf.distribute.MultiWorkerMirroredStrategy())
     except tf.errors.UnknownError as error:
-        raise WorkerLost(f"this worker's port, as TF_CONFIG has it, is not free ({error.message})") from error
+        raise WorkerLost(
+            f"this worker's port, as TF_CONFIG has it, is not free ({error.message}); does an earlier worker still run?"
+        ) from error
 
 
 @cache
@@ -216,9 +227,9 @@ def _make_devices(count: int) -> None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
 
 
-def _check_configuration(text: str | None) -> None:
-    """ValueError that says what is wrong with it."""
-    if wrong := _wrong_with(text):
+def check_configuration() -> None:
+    """ValueError that says what is wrong with TF_CONFIG."""
+    if wrong := _wrong_with(os.environ.get("TF_CONFIG")):
         raise ValueError(f"--strategy multiworker needs TF_CONFIG in the environment, such as {SUCH_AS}; {wrong}")
 
 
@@ -237,6 +248,11 @@ def _wrong_with(text: str | None) -> str | None:
         return "it has no objects cluster and task"
     if not isinstance(workers, list) or not all(isinstance(w, str) and ":" in w for w in workers):
         return f"its workers are {workers!r}, expected a list of HOST:PORT"
+    ports = [worker.rpartition(":")[2] for worker in workers]
+    if wrong := [port for port in ports if not port.isdecimal() or not 0 < int(port) < 2**16]:
+        return f"{wrong[0]!r} is no port, expected 1 to 65535"
+    if len(set(workers)) < len(workers):
+        return "it names a worker twice"
     if others := set(cluster) - {"worker"}:  # a chief would write, too
         return f"its cluster has {', '.join(sorted(others))}, expected worker alone"
     if kind != "worker":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from rawcnn.network import Network
-from rawcnn.whole import naming, write_whole
+from rawcnn.whole import naming, regular, write_whole
 
 Row = dict[str, Any]
 
@@ -23,19 +24,24 @@ class Journal:
     """The rows of a file, and those that are added. `about` are the settings of what is done: they must be the same."""
 
     def __init__(self, path: Path, about: Mapping[str, object], *, replace: bool = False):
-        """ValueError where the file is damaged, or has results of something else: `replace` leaves those behind."""
-        self.path = path
+        """ValueError where the file is damaged, or has results of something else: with `replace` those are moved aside.
+
+        Their name is then `NAME.before.jsonl`.
+        """
+        self.path = path = regular(path)
         lines, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
         same = bool(lines) and _same(lines[0], head)
         if lines and not same and not replace:
             raise ValueError(f"{path} holds results of something else; name another file, or delete it")
         self.rows: list[Row] = [_read(path, *numbered) for numbered in enumerate(lines[1:])] if same else []
         self._whole = lines if same else [head]  # what is to stand in the file before the first row that is added
-        self._begun = False
+        self._begun, self._others = False, bool(lines) and not same
 
     def add(self, row: Row) -> None:
         """Append. Before the first row the file is as it was: settings that do not fit leave nothing behind."""
         if not self._begun:
+            if self._others:
+                os.replace(self.path, self.path.with_suffix(f".before{self.path.suffix}"))
             write_whole(self.path, "".join(f"{line}\n" for line in self._whole).encode())
             self._begun = True
         numbered = {"row": len(self.rows), "crc32": _checksum(row), **row}

@@ -26,9 +26,10 @@ from rawcnn.models import create, find
 from rawcnn.network import Network
 from rawcnn.recipes import Recipe
 from rawcnn.recipes import find as find_recipe
+from rawcnn.same_run import images_of
 from rawcnn.train import SAVE_EVERY, Training
 from rawcnn.weights import save_weights
-from rawcnn.whole import write_whole
+from rawcnn.whole import alone_in, write_whole
 
 # The recipe of a model that is named none: its own paper's, and for CIFAR networks the one that needs few epochs.
 OWN_RECIPE = {
@@ -89,10 +90,13 @@ class Plan:
         )  # fmt: skip
         training.check(data)  # what cannot be trained loses nothing of what was
         if fresh and (cluster is None or cluster.writes):
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            with alone_in(folder):
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         if cluster and cluster.workers > 1:
-            cluster.check_shared(folder)  # after which a writer that is to be replaced writes no more
+            pace = {"epochs": str(self.recipe.epochs), "--save-every": str(save_every)}
+            # After this a writer that is to be replaced writes no more
+            cluster.check_shared(folder, {**training.settings, **images_of(data), **pace})
         training.restore()
         if cluster and not cluster.agree(training.number):
             raise ValueError(f"the workers see different checkpoints in {folder}; name an --output that all share")

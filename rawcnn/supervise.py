@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
 CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over: where it says that all workers are here
+WATCHER = "RAWCNN_WATCHER"  # in the same: the process that watches
 PAUSE = 1.0  # seconds before it is started again: ports are to become free
 PATIENCE = 120.0  # seconds that it has after SIGTERM: one that waits for others in TensorFlow never hears of it
 
@@ -25,6 +26,22 @@ class NobodyCame(RuntimeError):
 def watched() -> bool:
     """Is this process one that is started again?"""
     return CHILD in os.environ
+
+
+def end_with_the_watcher() -> None:
+    """In a process that is watched over: end it where the one that watches is gone, killed itself say.
+
+    Else it would train on unseen, and hold the port that the next run needs.
+    """
+    watcher = os.environ.get(WATCHER)
+
+    def look() -> None:
+        while str(os.getppid()) == watcher:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if watcher:
+        threading.Thread(target=look, daemon=True).start()
 
 
 def all_are_here() -> None:
@@ -47,7 +64,7 @@ class _Worker:
 
     def __init__(self, command: Sequence[str]):
         self._here, there = os.pipe()
-        environment = {**os.environ, CHILD: str(there)}
+        environment = {**os.environ, CHILD: str(there), WATCHER: str(os.getpid())}
         self.process = subprocess.Popen(command, env=environment, pass_fds=(there,))
         os.close(there)
         self.stopping, self.met, self.began = False, False, False

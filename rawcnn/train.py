@@ -26,6 +26,7 @@ from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
 from rawcnn.same_run import check_same, images_of, settings_of
 from rawcnn.step import Adversary, State, Tensors, step_of
+from rawcnn.whole import alone_in
 
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
 LOWER = "A lower --rate may help, in another --output or with --fresh"
@@ -75,7 +76,7 @@ class Training:
         with cluster.scope() if cluster else nullcontext():
             self.state = State.begin(network, recipe)
         self.slots, self.averages = self.state.slots, self.state.averages
-        self._settings = settings_of(network, recipe, seed, adversary)
+        self.settings = settings_of(network, recipe, seed, adversary)
         self.at, self.plateau = Position(), Plateau()
         self.history: list[dict[str, float]] = []
         self.stopping = False
@@ -133,7 +134,7 @@ class Training:
         best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
         note: Note = {
             "at": asdict(self.at),
-            "settings": self._settings,
+            "settings": self.settings,
             "data": self._data,
             "history": self.history,
             "plateau": asdict(replace(self.plateau, best=best)),
@@ -157,7 +158,7 @@ class Training:
 
     def _read(self, note: Note) -> tuple[Position, Plateau, list[dict[str, float]], dict[str, str] | None]:
         """Of a note, where its run stood. OtherRun if that is not this one."""
-        check_same(self.folder, "started with", note["settings"], self._settings)
+        check_same(self.folder, "started with", note["settings"], self.settings)
         return Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"]
 
     def _take(self, data: DataSet) -> None:
@@ -204,9 +205,8 @@ class Training:
         TrainingFailed where numbers are no longer finite, or the disk is full.
         """
         self.check(data)
-        if self.cluster is None:
-            return self._fit(data, on_step, on_epoch)
-        with self.cluster.lost_told():
+        alone = alone_in(self.folder) if self.folder and self.writes else nullcontext()
+        with alone, self.cluster.lost_told() if self.cluster else nullcontext():
             return self._fit(data, on_step, on_epoch)
 
     def _fit(self, data: DataSet, on_step, on_epoch) -> Evaluation:
@@ -251,17 +251,16 @@ class Training:
 
     def _is_due(self, saved: float) -> bool:
         """Is it time to save, or to stop?"""
-        asked = self._asked_to_stop()
-        return asked is not None and (asked or time.monotonic() - saved > self.save_every)
+        return self._asked_to_stop(time.monotonic() - saved > self.save_every)
 
-    def _asked_to_stop(self) -> bool | None:
-        """Is the run to stop? Workers ask each other after the same steps, and stop together; None between these."""
+    def _asked_to_stop(self, due: bool = False) -> bool:
+        """Is the run to stop, or is a save `due`? Workers ask each other after the same steps, and do both together."""
         if self.cluster and self.cluster.workers > 1:
-            asked = self.cluster.ask(self.stopping)
+            asked = self.cluster.ask(self.stopping, due)
             if asked is None:
-                return None
-            self.stopping = asked
-        return self.stopping
+                return False
+            self.stopping, due = asked
+        return self.stopping or due
 
     def _batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
         """The rest of the epoch: (step of the epoch, images, labels)."""

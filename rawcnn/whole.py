@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 def write_whole(path: str | Path, content: bytes) -> Path:
     """Write a file; its folder is made. After an error, OSError, what was there before is there still."""
-    path = Path(path)
+    path = regular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = beside_of(path)
     try:
@@ -20,6 +20,14 @@ def write_whole(path: str | Path, content: bytes) -> Path:
             os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+    return path
+
+
+def regular(path: str | Path) -> Path:
+    """Where a link leads to. ValueError for a device, a pipe or a folder: those are not replaced, nor waited for."""
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file; name another path")
     return path
 
 
@@ -32,6 +40,24 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno and not error.filename:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within, no other process is in here with this folder, where the system can tell. ValueError where one is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process trains in {folder}; wait for it, or name another output folder"
+            ) from error
+        except (ImportError, OSError):  # not POSIX, or a network's file system without locks
+            pass
+        yield
 
 
 def beside_of(path: Path) -> Path:

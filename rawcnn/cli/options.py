@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.console import Screen
+from rawcnn.whole import regular
 
 Model = Annotated[str, typer.Argument(help="A model's name: `rawcnn models` lists them.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, progress on stderr.")]
@@ -63,6 +64,8 @@ def writable(path: Path | None, *endings: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"the folder of {path} cannot be made: {error.strerror}; name another path") from error
+    if path.exists() and not path.is_dir():
+        regular(path)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written: it is a folder, or not ours to write; name another path")
 

@@ -78,9 +78,9 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train a model; a run that was stopped goes on from its last checkpoint. SIGTERM saves one and ends the run."""
-    from rawcnn.distribute import cluster_of
+    from rawcnn.distribute import check_configuration, cluster_of
     from rawcnn.runs import prepare, run
-    from rawcnn.supervise import all_are_here, run_has_begun, watch_over, watched
+    from rawcnn.supervise import all_are_here, end_with_the_watcher, run_has_begun, watch_over, watched
     from rawcnn.train import Stopped
 
     screen = Screen(as_json)
@@ -89,7 +89,10 @@ def train(
     _check_sharing(strategy, replicas, restarts, wait, profile_input)
     if strategy == "multiworker" and not watched():
         restarts, wait = 10 if restarts is None else restarts, 10.0 if wait is None else wait
+        check_configuration()
         raise typer.Exit(watch_over(restarts, 60 * wait, screen.tell))
+    if strategy == "multiworker":
+        end_with_the_watcher()
     with terminated(partial(_ended_early, screen)):
         plan = prepare(
             model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),

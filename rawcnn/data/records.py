@@ -87,7 +87,7 @@ class Records:
         splits, skipped = {}, []
         for split in SPLITS:
             shards = [root / f"{split}-{number:05}.tfrecord" for number in range(counts[split])]
-            indexes = [_read_index(shard) for shard in shards]
+            indexes = [_read_index(shard, len(names)) for shard in shards]
             places = [
                 np.stack([np.full_like(x["offsets"], n), x["offsets"], x["lengths"]], 1) for n, x in enumerate(indexes)
             ]
@@ -115,12 +115,19 @@ def _read_manifest(file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     return names, counts
 
 
-def _read_index(shard: Path) -> dict[str, np.ndarray]:
+def _read_index(shard: Path, classes: int) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(shard.with_suffix(".npz").read_bytes()), allow_pickle=False) as file:
             index = {name: file[name] for name in ("offsets", "lengths", "labels", "sizes", "skipped")}
         present = shard.stat().st_size
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        count = len(index["offsets"])
+        for name, shape in {"offsets": (), "lengths": (), "labels": (), "sizes": (2,)}.items():
+            numbers = index[name]
+            if numbers.dtype.kind not in "iu" or numbers.shape != (count, *shape) or np.any(numbers < 0):
+                raise ValueError(f"{name} are no numbers of images")
+        if np.any(index["labels"] >= classes):
+            raise ValueError("a label is none of the classes")
+    except (OSError, TypeError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"{shard} or its index cannot be read; delete both and pack again") from error
     wanted = int(np.max(index["offsets"] + index["lengths"], initial=-AFTER)) + AFTER
     if present != wanted:

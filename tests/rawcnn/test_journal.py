@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,19 @@ def test_rows_come_back(tmp_path):
     assert other.rows == [] and Journal(file, {"a": 1}).rows == journal.rows  # until there is a row
     other.add({"x": 3})
     assert Journal(file, {"a": 2}).rows == [{"x": 3}]
+    assert Journal(file.with_name("rows.before.jsonl"), {"a": 1}).rows == journal.rows  # nobody's work is deleted
+
+
+def test_devices_and_pipes_are_no_journals(tmp_path):
+    """A device would be replaced by a file, /dev/null say; and a pipe waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull), tmp_path):
+        with pytest.raises(ValueError, match="is no regular file; name another path"):
+            Journal(path, {})
+    real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(real)
+    Journal(link, {}).add({"x": 1})
+    assert link.is_symlink() and Journal(real, {}).rows == [{"x": 1}]
 
 
 @pytest.mark.parametrize("cut", range(1, 30, 3))

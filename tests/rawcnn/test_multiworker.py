@@ -224,6 +224,28 @@ def test_folders_that_are_not_one_are_told(tmp_path):
     assert not any(tmp_path.glob("*/.worker-*")) and not any(tmp_path.glob("*/checkpoints/*"))
 
 
+@pytest.mark.parametrize("option", ["--rate", pytest.param("--epochs", marks=pytest.mark.deeper)])
+def test_workers_with_other_settings_are_told(tmp_path, option):
+    """Each would move its own copy by its own rate, and all would end well."""
+    (one, first), (two, other) = told_by(tmp_path, begin(tmp_path, 2, last=(option, 2)))
+    assert one == two == 2 and "in another process, which says what differs" in first, first
+    assert re.search(r"different settings than the first: (rate|schedule|epochs) is .* here, .* there", other), other
+
+
+def test_a_worker_ends_with_the_process_that_watches_it(tmp_path):
+    """Or it would hold the port that the next run needs."""
+    workers = begin(tmp_path, 2)
+    after_an_epoch(workers[0])
+    children = [int(re.findall(r"worker is process (\d+)", (tmp_path / str(k)).read_text())[-1]) for k in range(2)]
+    for worker in workers:
+        worker.kill()
+    until = time.monotonic() + 30
+    while alive := [child for child in children if Path(f"/proc/{child}").exists()]:
+        assert time.monotonic() < until, f"{alive} are still there"
+        time.sleep(0.2)
+    told_by(tmp_path, workers)
+
+
 @pytest.mark.deeper
 def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
     for code, told in told_by(tmp_path, begin(tmp_path, 2, "--rate", 1e30)):

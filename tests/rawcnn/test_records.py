@@ -177,6 +177,21 @@ def test_an_index_that_lacks_a_part(folder):
         Records.open(folder.with_name("records"))
 
 
+@pytest.mark.parametrize("name, wrong", [
+    ("offsets", lambda n: n.astype(str)), ("lengths", lambda n: n[:-1]), ("labels", lambda n: n + 77),
+    ("labels", lambda n: n - 77), ("sizes", lambda n: n[:, :1]), ("offsets", lambda n: n - 10**9),
+])  # fmt: skip
+def test_an_index_that_is_whole_and_wrong(folder, name, wrong):
+    """Such as no changed byte makes it, for the archive has a checksum."""
+    packed(folder)
+    path = folder.with_name("records") / "train-00000.npz"
+    with np.load(path) as file:
+        index = dict(file)
+    np.savez(path, **{**index, name: wrong(index[name])})
+    with pytest.raises(ValueError, match=r"train-00000\.tfrecord or its index cannot be read; delete both"):
+        Records.open(folder.with_name("records"))
+
+
 def test_unreadable_files_are_left_out_by_name(folder):
     (folder / "train" / "b" / "000.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"000\.png cannot be read as an image .*--skip-unreadable"):

@@ -21,6 +21,7 @@ from rawcnn.layers import dense
 from rawcnn.network import Network
 from rawcnn.recipes import Constant, OnPlateau
 from rawcnn.train import Stopped, Training, TrainingFailed
+from rawcnn.whole import alone_in
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, files_of, state, trained
 
@@ -219,6 +220,14 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
     for _ in training.run_epoch(data):
         pass
     assert saved == [3, 6, 9, 12, 15]
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
+    """Each would delete what the other is about to rename. The lock is of an open file: a second one stands for it."""
+    with alone_in(tmp_path), pytest.raises(ValueError, match=r"another process trains in .*; wait for it, or name"):
+        Training(small.network(), RECIPE, folder=tmp_path).fit(data)
+    assert not (tmp_path / "checkpoints").exists()
+    trained(tmp_path, data)
 
 
 def test_a_run_on_other_images(tmp_path, data):
