@@ -216,6 +216,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
     assert waited == 2 and "the other workers did not come in 0.5 minutes; look at what they said last" in told
 
 
+@pytest.mark.deeper
 def test_folders_that_are_not_one_are_told(tmp_path):
     """Before anything is trained; else each would begin anew where another has died."""
     command = "import rawcnn.distribute\nrawcnn.distribute.SEEN = 2.0\n" + COMMAND
