@@ -33,7 +33,6 @@ BATCHES = {  # the first is compared with the CPU's answers
     "googlenet": (256, 64, 128, 512),
     "alexnet": (512, 64, 128, 256),
 }
-FOR_CPUS = ("im2col", "winograd", "winograd4")  # forms of convolutions that copy what cuDNN has at hand
 Plan = tuple[partial[Workload], tuple[int, ...]]  # what makes it, the batches to time
 
 
@@ -46,9 +45,7 @@ def full() -> Iterator[Plan]:
         yield partial(workloads.pgd, "cifar_resnet20", precision), (512,)
         yield partial(workloads.visualize, "googlenet", "inception_4a", precision), (32,)
         for case in CASES:
-            for form in forms(case):
-                if form not in FOR_CPUS:
-                    yield partial(workloads.kernel, case, form, precision), (64,)
+            yield from ((partial(workloads.kernel, case, form, precision), (64,)) for form in forms(case))
 
 
 def small() -> Iterator[Plan]:

@@ -11,7 +11,17 @@ import tensorflow as tf
 
 from rawcnn.attacks import accuracy_against_epsilon, examples_of, fgsm, pgd, sweep
 from rawcnn.data import DataSet, Split
-from tests.rawcnn.attacked import SHAPE, Linear, middling
+from rawcnn.network import Network
+from tests.rawcnn.attacked import SHAPE, Linear, learn, middling, small
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """As all others have it, but trained for longer: after 40 steps some processors' rounding leaves a class unknown."""
+    network = Network("small", small, size=8, classes=10)
+    learn(network, digits, 0.3, 80)
+    return network, *(array[:64] for array in digits.arrays("test"))
+
 
 # Many images -----------------------------------------------------------------------------------------------
 
@@ -27,7 +37,7 @@ def test_accuracy_falls_with_epsilon(trained):
     )
     assert [epsilon for epsilon, _ in curve] == [0, 0.05, 0.2]
     accuracies = [accuracy for _, accuracy in curve]
-    assert accuracies == sorted(accuracies, reverse=True) and accuracies[0] > 0.7 > accuracies[2]
+    assert accuracies == sorted(accuracies, reverse=True) and accuracies[0] > 0.8 > accuracies[2]
     assert accuracies[0] == np.mean(np.argmax(network(images), 1) == labels)
     done = [d for d, _ in seen]
     assert seen[-1] == (192, 192) and done == sorted(set(done)) and len(done) == 9
@@ -67,9 +77,7 @@ def test_some_images_are_drawn_from_all():
 def test_examples_are_known_and_of_all_classes(trained, digits):
     network, *_ = trained
     images, labels = examples_of(network, digits, 10)
-    every, truth = digits.arrays("test")
-    known = np.unique(truth[np.argmax(network(tf.constant(every)), axis=1) == truth])  # on some processors not all ten
-    assert len(labels) == 10 and set(labels) == set(known) and len(known) >= 9
+    assert sorted(labels) == list(range(10))
     np.testing.assert_array_equal(np.argmax(network(tf.constant(images)), axis=1), labels)
 
 
