@@ -125,7 +125,7 @@ class Checkpoints:
 def _remove(path: Path) -> None:
     """A checkpoint, or a file that has the name of one."""
     if path.is_file():
-        path.unlink()
+        path.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -64,9 +64,8 @@ def _of_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tenso
     @tf.custom_gradient
     def convolution(x):
         def gradient(dy):
-            return kernels.conv2d_input_gradient(
-                dy, fixed, x.shape[1:3], stride, padding, dilation, groups, form
-            )  # fmt: skip
+            size = x.shape[1:3]
+            return kernels.conv2d_input_gradient(dy, fixed, size, stride, padding, dilation, groups, form)
 
         return kernel(x, fixed, *rest), gradient
 

@@ -17,7 +17,7 @@ from tests.rawcnn.attacked import SHAPE, Linear, learn, middling, small
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    """As all others have it, but trained for longer: after 40 steps some processors' rounding leaves a class unknown."""
+    """Trained for longer than others': after 40 steps, by some processors' rounding, a class is unknown."""
     network = Network("small", small, size=8, classes=10)
     learn(network, digits, 0.3, 80)
     return network, *(array[:64] for array in digits.arrays("test"))
