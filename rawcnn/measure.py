@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from statistics import median
+from typing import Any
 
 import tensorflow as tf
 
+from kernels.geometry import window_padding
 from rawcnn.compile import Choice, choose, compiled
 from rawcnn.network import PRECISIONS, Operation
 from rawcnn.profiler import Profile, bytes_moved
@@ -130,8 +132,7 @@ def measure(
     known: dict[str, tuple[float, str]] = {}  # what a layer does → its seconds, and its name
     measured = []
     for done, operation in enumerate(profile.ledger, start=1):
-        shapes = operation.input_shapes, operation.output_shape, [p.shape for p in operation.parameters]
-        key = repr((operation.kind, shapes, operation.settings))
+        key = repr(_work_of(operation))
         if key not in known:
             known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING), operation.name
         measured.append((operation, *known[key]))
@@ -140,6 +141,16 @@ def measure(
     total = sum(seconds for _, seconds, _ in measured)
     timings = [_timing(o, s, s / total, machine, dtype, call, alike) for o, s, alike in measured]
     return Measurement(machine, call, choice, timings)
+
+
+def _work_of(operation: Operation) -> tuple:
+    """What a layer does: layers with the same take the same time. A convolution's "SAME" and equal pixels are one."""
+    shapes = operation.input_shapes, operation.output_shape, [p.shape for p in operation.parameters]
+    s: dict[str, Any] = operation.settings
+    if operation.kind == "conv":
+        image, (kh, kw, *_) = operation.input_shapes[0][1:3], operation.parameters[0].shape
+        s = s | {"padding": window_padding(s["padding"], image, (kh, kw), s["stride"], s["dilation"])}
+    return operation.kind, shapes, s
 
 
 def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -> float:
