@@ -36,6 +36,7 @@ class Case:
     out: int = 0  # output channels of a convolution
     window: int = 0  # side of the filter or of the pool's window
     stride: int = 1
+    groups: int = 1
 
     def __str__(self) -> str:
         parts = [f"{self.batch}×{self.size}×{self.size}×{self.channels}"]
@@ -43,6 +44,8 @@ class Case:
             parts.append(f"→ {self.out}")
         if self.window:
             parts.append(f"{self.window}×{self.window}/{self.stride}")
+        if self.groups > 1:
+            parts.append(f"in {self.groups} groups")
         return f"{self.kernel} {' '.join(parts)}"
 
     @property
@@ -65,6 +68,10 @@ CASES = (
     Case("conv2d", 8, 56, 64, 256, 1),  # ResNet-50's bottleneck
     Case("conv2d", 8, 14, 1024, 256, 1),
     Case("conv2d", 8, 224, 3, 64, 7, 2),  # the stem
+    Case("conv2d", 8, 227, 3, 96, 11, 4),  # AlexNet's
+    Case("conv2d", 8, 27, 96, 256, 5, groups=2),  # its second layer, fourth and fifth
+    Case("conv2d", 8, 13, 384, 384, 3, groups=2),
+    Case("conv2d", 8, 13, 384, 256, 3, groups=2),
     Case("max_pool", 8, 112, 64, window=3, stride=2),
     Case("average_pool", 8, 28, 256, window=3, stride=1),
     Case("batch_norm", 8, 56, 256),
@@ -75,6 +82,7 @@ SMALL_CASES = (
     Case("conv2d", 4, 16, 16, 16, 3),
     Case("conv2d", 4, 16, 16, 32, 1),
     Case("conv2d", 4, 16, 3, 16, 5, 2),
+    Case("conv2d", 4, 16, 16, 16, 3, groups=2),
     Case("max_pool", 4, 16, 16, window=3, stride=2),
     Case("average_pool", 4, 16, 16, window=3, stride=1),
     Case("batch_norm", 4, 16, 16),
@@ -134,14 +142,22 @@ FORMS = {
 
 def forms(case: Case) -> tuple[str, ...]:
     """The forms that can do this case; Winograd's are for 3×3 filters with stride 1."""
-    winograd = case.kernel == "conv2d" and (case.window, case.stride) == (3, 1)
-    return FORMS[case.kernel] + (("winograd", "winograd4") if winograd else ())
+    return FORMS[case.kernel] + (_more_forms(case) if case.kernel == "conv2d" else ())
+
+
+def _more_forms(case: Case) -> tuple[str, ...]:
+    if case.groups > 1:
+        return "split", "dense"
+    if case.stride > 1:
+        return ("space_to_depth",)
+    return ("winograd", "winograd4") if case.window == 3 else ()
 
 
 def _conv2d(case: Case, dtype) -> tuple[Mapping[str, Function], list[tf.Tensor], kernels.Cost]:
-    filter_shape = (case.window, case.window, case.channels, case.out)
+    filter_shape = (case.window, case.window, case.channels // case.groups, case.out)
     filters = random_tensor(filter_shape, 1, dtype) * tf.cast((2 / np.prod(filter_shape[:3])) ** 0.5, dtype)
-    functions = {form: partial(kernels.conv2d, stride=case.stride, algorithm=form) for form in forms(case)}
+    conv2d = partial(kernels.conv2d, stride=case.stride, groups=case.groups)
+    functions = {form: partial(conv2d, algorithm=form) for form in forms(case)}
     cost = kernels.conv2d_cost(filter_shape, case.output_shape)
     return functions, [random_tensor(case.input_shape, 0, dtype), filters], cost
 

@@ -26,7 +26,7 @@ from benchmarks.kernels_race import TOLERANCE, difference, random_tensor, wait_f
 from benchmarks.results import about
 from benchmarks.timing import Progress, Run, interleaved, timed
 from kernels.choice import section, shape_name
-from kernels.convolution import JOBS as CONVOLUTIONS
+from kernels.convolution import GROUPED_JOBS, JOBS
 from kernels.geometry import pair
 from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
 from kernels.pooling import POOLS
@@ -55,7 +55,7 @@ class Case:
 
 
 def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Case]:
-    """Of all convolutions without groups and dilation, batch norms and max-pools of these networks, each once."""
+    """Of the convolutions without dilation that are not depthwise, norms and max-pools of these networks, each once."""
     found: dict[str, Case] = {}
     for name in models:
         for operation in rawcnn.profile(name, batch=batch, size=size).ledger:
@@ -67,13 +67,13 @@ def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Ca
 def _cases(operation: Operation) -> list[Case]:
     s: Mapping[str, Any] = operation.settings
     pixels = prod(operation.output_shape[:3])
-    if operation.kind == "conv" and (s["groups"], s["dilation"]) == (1, 1):
+    depthwise = operation.kind == "conv" and s["groups"] == operation.input_shapes[0][-1] > 1
+    if operation.kind == "conv" and pair(s["dilation"]) == (1, 1) and not depthwise:
         filters, stride = operation.parameters[0].shape, pair(s["stride"])
-        named = shape_name(filters, stride)
+        named, known = shape_name(filters, stride, s["groups"]), GROUPED_JOBS if s["groups"] > 1 else JOBS
         return [
-            Case(job, named, pixels, tuple(f for f in forms if _fits(f, job, filters, stride)), operation)
-            for job, forms in CONVOLUTIONS.items()
-            if not (job == "conv2d input gradient" and filters[2] == 3)  # an image's, which training never takes
+            Case(job, named, pixels, tuple(f for f in forms if _fits(f, filters, stride, s["groups"])), operation)
+            for job, forms in known.items()
         ]
     if operation.kind == "batch_norm":
         return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, BATCH_NORMS, operation)]
@@ -86,14 +86,18 @@ def _cases(operation: Operation) -> list[Case]:
     return []
 
 
-def _fits(form: str, job: str, filters: Sequence[int], stride: tuple[int, int]) -> bool:
+def _fits(form: str, filters: Sequence[int], stride: tuple[int, int], groups: int) -> bool:
     """Whether the form can do it, and is not known to be hopeless: many taps as many matmuls."""
     taps = filters[0] * filters[1]
     if form.startswith("winograd"):
         return tuple(filters[:2]) == (3, 3) and stride == (1, 1)
+    if form in ("split", "dense"):
+        return groups > 1
+    if form == "space_to_depth":
+        return stride != (1, 1) and taps > 1
     if form == "flipped":
         return stride == (1, 1) or taps > 1
-    return form == "nn" or taps <= 9
+    return form == "nn" or groups > 1 or taps <= 9
 
 
 def _call(
@@ -116,7 +120,7 @@ def _call(
     filters = operation.parameters[0].shape
     kernel = filters[0], filters[1]
     w = random_tensor(filters, 2, dtype) * tf.cast(prod(filters[:3]) ** -0.5, dtype)
-    settings: dict[str, Any] = {"stride": s["stride"], "padding": s["padding"], "algorithm": form}
+    settings: dict[str, Any] = {name: s[name] for name in ("stride", "padding", "groups")} | {"algorithm": form}
     if compiler == "inference":
         return _with_bias_and_relu(w, settings), [x]
     if case.job == "conv2d":
@@ -206,11 +210,13 @@ def tune(
 ) -> dict:
     """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table.
 
+    Its "measured" tells when and where; each entry is `by` one of these.
+
     A file there that cannot be read is written anew. ValueError on a GPU: there nothing is chosen.
     """
     if tf.config.list_physical_devices("GPU"):
         raise ValueError("--tune measures forms for a CPU; on a GPU kernels take their defaults. Hide the GPU to go on")
-    table: dict[str, Any] = {"forms": _measured_before(path)}
+    measured, forms = _measured_before(path)
     found = cases(models, batch, size)
     wanted = {
         compiler: [case for case in found if compiler != "inference" or case.job in INFERENCE] for compiler in compilers
@@ -221,35 +227,37 @@ def tune(
         for precision in precisions:
             for case in wanted[compiler]:
                 form, seconds = fastest(case, compiler, precision, rounds)
-                sizes = table["forms"].setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
+                sizes = forms.setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
                 told = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}
-                sizes.setdefault(case.shape, {})[str(case.pixels)] = {"form": form, "microseconds": told}
+                entry = {"form": form, "microseconds": told, "by": len(measured)}
+                sizes.setdefault(case.shape, {})[str(case.pixels)] = entry
                 done += 1
                 if progress:
                     progress(f"{compiler} {precision}: {case} {form}", done, total)
-            table = {**about(command), "forms": table["forms"]}
+            table = {"measured": [*measured, about(command)], "forms": forms}
             _write(table, path)
             gc.collect()
     kernels.choice.forget()
     return table
 
 
-def _measured_before(path: Path) -> dict[str, dict[str, dict]]:
+def _measured_before(path: Path) -> tuple[list, dict[str, dict[str, dict]]]:
     try:
-        forms = json.loads(path.read_text(encoding="utf-8"))["forms"]
-        return {name: {shape: dict(sizes) for shape, sizes in shapes.items()} for name, shapes in forms.items()}
+        table = json.loads(path.read_text(encoding="utf-8"))
+        forms = {name: {shape: dict(s) for shape, s in shapes.items()} for name, shapes in table["forms"].items()}
+        return list(table["measured"]), forms
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return [], {}
 
 
 def _write(table: Mapping, path: Path) -> None:
     """A line a shape."""
-    head = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in table.items() if key != "forms"]
+    measured = ",\n".join(f"  {json.dumps(about)}" for about in table["measured"])
     sections = [
         f"  {json.dumps(name)}: {{\n"
         + ",\n".join(f"   {json.dumps(s, ensure_ascii=False)}: {json.dumps(sizes)}" for s, sizes in shapes.items())
         + "\n  }"
         for name, shapes in table["forms"].items()
     ]
-    text = "{\n" + ",\n".join([*head, ' "forms": {\n' + ",\n".join(sections) + "\n }"]) + "\n}\n"
+    text = f'{{\n "measured": [\n{measured}\n ],\n "forms": {{\n' + ",\n".join(sections) + "\n }\n}\n"
     write_whole(path, text.encode())

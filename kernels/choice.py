@@ -1,9 +1,10 @@
 """Which form of a kernel runs where "auto" is asked for: the one that was the fastest when it was measured.
 
-`algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found on one machine; the same command
-writes the user's own table of this machine into the cache folder (`table_path`), whose shapes then take the place of
-those. A form that was measured for a filter counts for all batches and image sizes of a quarter to eight times as many
-pixels, the nearest first; what was never measured takes the kernel's default.
+`algorithms.json` beside this file holds what `rawcnn benchmark kernels --tune` found; the same command writes the
+user's own table of this machine into the cache folder (`table_path`), whose shapes then take the place of those. A
+table says when and where its entries were measured, and each what all forms took. A form that was measured for a filter
+counts for all batches and image sizes of a quarter to eight times as many pixels, the nearest first; what was never
+measured takes the kernel's default.
 """
 
 from __future__ import annotations
@@ -30,10 +31,9 @@ _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 @contextmanager
 def compiled_by(compiler: str) -> Iterator[None]:
     """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; where nothing is said), "inference" (the same,
-    where bias and ReLU follow a convolution of constant filters, and TensorFlow may fuse them) or "xla" (on a CPU).
-
-    For "nobody", which no table has, all take their defaults: on GPUs, where no forms were measured, and in programs
-    that run elsewhere.
+    where bias and ReLU follow a convolution of constant filters, and TensorFlow may fuse them), "xla" (on a CPU) or
+    "gpu" (by XLA). No forms were measured on a GPU yet, so there all take their defaults; as they do for "nobody", in
+    programs that run elsewhere.
     """
     token = _compiler.set(compiler)
     try:
@@ -82,10 +82,10 @@ def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: S
     return sizes[nearest] if sizes[nearest] in known else known[0]
 
 
-def shape_name(filter_shape: Sequence[int], stride: tuple[int, int]) -> str:
-    """How a table names a convolution: "3×3×64×128 /2", filters [kh,kw,Cin,Cout] and stride."""
+def shape_name(filter_shape: Sequence[int], stride: tuple[int, int], groups: int = 1) -> str:
+    """How a table names a convolution: "3×3×64×128 /2", filters [kh,kw,Cin,Cout] and stride; " in 2 groups"."""
     steps = stride[0] if stride[0] == stride[1] else "×".join(map(str, stride))
-    return f"{'×'.join(map(str, filter_shape))} /{steps}"
+    return f"{'×'.join(map(str, filter_shape))} /{steps}{f' in {groups} groups' if groups > 1 else ''}"
 
 
 def pixels_of(x: tf.Tensor, sides: Sequence[int] | None = None) -> int | None:

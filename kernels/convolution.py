@@ -7,8 +7,8 @@ Lavin & Gray (2016) for Winograd's minimal filtering (`kernels.winograd`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -26,10 +26,15 @@ from kernels.geometry import (
     pad_image,
     padding_word,
     pair,
-    place_view,
     spread,
     window_padding,
-    window_views,
+)
+from kernels.groups import dense_filters, of_each_group, own_filters
+from kernels.matmuls import im2col, shifted, shifted_filter_gradient, shifted_input_gradient
+from kernels.space_to_depth import (
+    space_to_depth_conv2d,
+    space_to_depth_filter_gradient,
+    space_to_depth_input_gradient,
 )
 from kernels.winograd import F2, F4, check_winograd, winograd2, winograd4, winograd_filter_gradient
 
@@ -83,9 +88,10 @@ def conv2d(
     """Convolve x [B,H,W,C] with filters [kh,kw,C/groups,Cout] → [B,H',W',Cout].
 
     `algorithm`: "nn" (tf.nn.conv2d), "im2col" (patches, then one matmul), "shifted" (one matmul a filter tap),
-    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), or "auto": for the output and for each gradient the form that was
-    the fastest on such a shape (`kernels.choice`). All agree; only rounding and speed differ. Raises ValueError for
-    shapes or settings that do not fit together.
+    "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), "space_to_depth" (a stride as channels), "split" (a convolution
+    a group), "dense" (groups as one, with zeros between them), or "auto": for the output and for each gradient the form
+    that was the fastest on such a shape (`kernels.choice`). All agree; only rounding and speed differ. Raises
+    ValueError for shapes or settings that do not fit together.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     _check(x, filters, groups)
@@ -119,11 +125,11 @@ def _check_groups(groups: int, channels: int, out_channels: int) -> None:
 
 def _auto(x, filters, stride, padding, dilation, groups):
     """The forms that were measured to be the fastest; where that is TensorFlow's for all three, its own gradient."""
-    kernel = tuple(filters.shape[:2])
-    if groups > 1 or dilation != (1, 1) or None in x.shape[1:3]:
+    if dilation != (1, 1) or groups == x.shape[-1] > 1 or None in x.shape[1:3]:
         return _nn(x, filters, stride, padding, dilation, groups)
+    kernel = tuple(filters.shape[:2])
     pixels = pixels_of(x, output_size(padding, x.shape[1:3], kernel, stride))
-    forms = {job: measured(job, x.dtype, shape_name(filters.shape, stride), pixels, JOBS[job]) for job in JOBS}
+    forms = {job: _fastest(job, x.dtype, pixels, filters.shape, stride, groups) for job in JOBS}
     if set(forms.values()) == {"nn"}:
         return _nn(x, filters, stride, padding, dilation, groups)
 
@@ -142,6 +148,12 @@ def _auto(x, filters, stride, padding, dilation, groups):
         return y, gradients
 
     return convolution(x, filters)
+
+
+def _fastest(job, dtype, pixels, filter_shape, stride, groups) -> str:
+    """The form of one of `JOBS` that was measured to be so, without dilation."""
+    known = GROUPED_JOBS if groups > 1 else JOBS
+    return measured(job, dtype, shape_name(filter_shape, stride, groups), pixels, known[job])
 
 
 def _nn(x, filters, stride, padding, dilation, groups):
@@ -178,65 +190,32 @@ def _nn(x, filters, stride, padding, dilation, groups):
     return convolution(x, filters)
 
 
-def _views(x, kernel, stride, padding, dilation):
-    """The kh·kw strided views [B,H',W',C] of the padded image, and the output size."""
-    out = output_size(padding, x.shape[1:3], kernel, stride, dilation)
-    padded = pad_image(x, window_padding(padding, x.shape[1:3], kernel, stride, dilation))
-    return window_views(padded, kernel, stride, dilation, out), out
+def _space_to_depth(x, filters, stride, padding, dilation, groups):
+    """A stride as channels."""
+    _check_plain("space_to_depth", groups, dilation)
+    return space_to_depth_conv2d(x, filters, stride, padding)
 
 
-def _grouped(matrix: tf.Tensor, groups: int) -> tf.Tensor:
-    """[N,K,G·D] → [G,N,K·D]: one matrix a group, its columns ordered (tap, channel). A single group is [N,K·D]."""
-    _, taps, channels = matrix.shape
-    if groups == 1:
-        return tf.reshape(matrix, (-1, taps * channels))
-    matrix = tf.reshape(matrix, (-1, taps, groups, channels // groups))
-    return tf.reshape(tf.transpose(matrix, (2, 0, 1, 3)), (groups, -1, taps * channels // groups))
+def _split(x, filters, stride, padding, dilation, groups):
+    """A convolution a group."""
+    return of_each_group(lambda x, filters: _nn(x, filters, stride, padding, dilation, 1), groups, x, filters)
 
 
-def _grouped_filters(filters: tf.Tensor, groups: int) -> tf.Tensor:
-    """[kh,kw,C/G,Cout] → [G,kh·kw·C/G,Cout/G], of a single group [kh·kw·C,Cout]."""
-    kh, kw, depth, out = filters.shape
-    if groups == 1:
-        return tf.reshape(filters, (-1, out))
-    filters = tf.reshape(filters, (kh * kw * depth, groups, out // groups))
-    return tf.transpose(filters, (1, 0, 2))
-
-
-def _ungrouped(y: tf.Tensor) -> tf.Tensor:
-    """[G,N,Cout/G] → [N,G,Cout/G]; [N,Cout] stays."""
-    return y if y.shape.rank == 2 else tf.transpose(y, (1, 0, 2))
-
-
-def _im2col(x, filters, stride, padding, dilation, groups):
-    """Write every window out as a row, then multiply once: a convolution is a matmul of a larger matrix."""
-    views, (height, width) = _views(x, tuple(filters.shape[:2]), stride, padding, dilation)
-    patches = tf.stack(views, axis=3)  # [B,H',W',kh·kw,C]
-    patches = tf.reshape(patches, (-1, len(views), x.shape[-1]))  # [N,kh·kw,C], N = B·H'·W'
-    y = tf.matmul(_grouped(patches, groups), _grouped_filters(filters, groups))  # [G,N,Cout/G]
-    return tf.reshape(_ungrouped(y), (-1, height, width, filters.shape[-1]))
-
-
-def _shifted(x, filters, stride, padding, dilation, groups):
-    """One matmul a tap: shift the image under the filter and add what each tap contributes. No patches in memory."""
-    kh, kw, _, out_channels = filters.shape
-    views, (height, width) = _views(x, (kh, kw), stride, padding, dilation)
-    total = None
-    for tap, view in enumerate(views):
-        rows = _grouped(tf.reshape(view, (-1, 1, x.shape[-1])), groups)  # [G,N,C/G]
-        weights = filters[tap // kw : tap // kw + 1, tap % kw : tap % kw + 1]
-        term = tf.matmul(rows, _grouped_filters(weights, groups))  # [G,N,Cout/G]
-        total = term if total is None else total + term
-    return tf.reshape(_ungrouped(total), (-1, height, width, out_channels))
+def _dense(x, filters, stride, padding, dilation, groups):
+    """All groups as one, with zeros between them."""
+    return _nn(x, dense_filters(filters, groups), stride, padding, dilation, 1)
 
 
 ALGORITHMS = {
     "auto": _auto,
     "nn": _nn,
-    "im2col": _im2col,
-    "shifted": _shifted,
+    "im2col": im2col,
+    "shifted": shifted,
     "winograd": winograd2,
     "winograd4": winograd4,
+    "space_to_depth": _space_to_depth,
+    "split": _split,
+    "dense": _dense,
 }
 
 
@@ -262,16 +241,37 @@ def conv2d_input_gradient(
     """∂L/∂x [B,H,W,C] from ∂L/∂y [B,H',W',Cout]; `input_size` is (H, W). Differentiable again.
 
     `algorithm`: "flipped" (the convolution above), "winograd" and "winograd4" (the same in that form), "shifted" (one
-    matmul a tap, each put where the tap was), "nn" (TensorFlow's own, of one group without dilation). Raises ValueError
-    for shapes or settings that do not fit together, and for an unknown size.
+    matmul a tap, each put where the tap was), "nn" (TensorFlow's own) and "space_to_depth", both of one group without
+    dilation, "split" (a gradient a group), "dense" (groups as one), or "auto", the one that was measured to be the
+    fastest. Raises ValueError for shapes or settings that do not fit together, and for an unknown size.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     kh, kw, depth, out = filters.shape
     _check_groups(groups, depth * groups, out)
     gradient = _fitting(gradient, out, input_size, (kh, kw), stride, padding, dilation)
+    if algorithm == "auto" and dilation == (1, 1):
+        job = "conv2d input gradient"
+        algorithm = _fastest(job, gradient.dtype, pixels_of(gradient), filters.shape, stride, groups)
+    algorithm = "flipped" if algorithm == "auto" else algorithm
+    _check_form(algorithm, INPUT_GRADIENTS, groups, dilation)
+    if algorithm in ("split", "dense"):
+        settings: dict[str, Any] = {
+            "input_size": input_size,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+        }
+        of_one: Callable[..., tf.Tensor] = partial(
+            conv2d_input_gradient, **settings, algorithm="nn" if dilation == (1, 1) else "flipped"
+        )
+        if algorithm == "split":
+            return of_each_group(of_one, groups, gradient, filters)
+        return of_one(gradient, dense_filters(filters, groups))
     pads = window_padding(padding, input_size, (kh, kw), stride, dilation)
-    if _gradient_form(algorithm, INPUT_GRADIENTS, groups, dilation) == "shifted":
-        return _shifted_input_gradient(gradient, filters, input_size, stride, pads, dilation, groups)
+    if algorithm == "shifted":
+        return shifted_input_gradient(gradient, filters, input_size, stride, pads, dilation, groups)
+    if algorithm == "space_to_depth":
+        return space_to_depth_input_gradient(gradient, filters, (input_size[0], input_size[1]), stride, padding)
     if algorithm == "nn":
         word = padding_word(padding, input_size, (kh, kw), stride)
         pads = ((0, 0), (0, 0)) if word else pads
@@ -294,27 +294,16 @@ def conv2d_input_gradient(
     return conv2d(dense, flipped, 1, "VALID", dilation, groups, "nn" if algorithm == "flipped" else algorithm)
 
 
-def _gradient_form(algorithm: str, known: Sequence[str], groups: int, dilation: tuple[int, int]) -> str:
+def _check_form(algorithm: str, known: Sequence[str], groups: int, dilation: tuple[int, int]) -> None:
     if algorithm not in known:
         raise ValueError(f"algorithm is {algorithm!r}; expected one of {', '.join(known)}")
-    if algorithm == "nn" and (groups > 1 or dilation != (1, 1)):
-        raise ValueError('algorithm "nn" has gradients for one group without dilation only')
-    return algorithm
+    if algorithm in ("nn", "space_to_depth"):
+        _check_plain(algorithm, groups, dilation)
 
 
-def _shifted_input_gradient(gradient, filters, input_size, stride, pads, dilation, groups):
-    """The adjoint of `_shifted`."""
-    kh, kw, depth, _ = filters.shape
-    size = [length + sum(pad) for length, pad in zip(input_size, pads, strict=True)]
-    rows = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]
-    total = None
-    for tap in product(range(kh), range(kw)):
-        weights = _grouped_filters(filters[tap[0] : tap[0] + 1, tap[1] : tap[1] + 1], groups)
-        view = _ungrouped(tf.matmul(rows, weights, transpose_b=True))
-        view = tf.reshape(view, (-1, *gradient.shape[1:3], depth * groups))
-        placed = place_view(view, tap, stride, dilation, size)
-        total = placed if total is None else total + placed
-    return crop_image(total, pads)
+def _check_plain(algorithm: str, groups: int, dilation: tuple[int, int]) -> None:
+    if groups > 1 or dilation != (1, 1):
+        raise ValueError(f'algorithm "{algorithm}" is for one group without dilation')
 
 
 def conv2d_filter_gradient(
@@ -329,31 +318,35 @@ def conv2d_filter_gradient(
 ) -> tf.Tensor:
     """∂L/∂w [kh,kw,C/groups,Cout] from x [B,H,W,C] and ∂L/∂y [B,H',W',Cout]. Differentiable again.
 
-    `algorithm`: "shifted" (the matmuls above), "winograd", "winograd4" (`kernels.winograd`), "nn" (TensorFlow's own, of
-    one group without dilation). Raises ValueError for shapes or settings that do not fit together, and for an unknown
-    size.
+    `algorithm`: "shifted" (the matmuls above), "winograd", "winograd4" (`kernels.winograd`), "nn" (TensorFlow's own)
+    and "space_to_depth", both of one group without dilation, "split" (a gradient a group), "dense" (groups as one).
+    Raises ValueError for shapes or settings that do not fit together, and for an unknown size.
     """
     (kh, kw), stride, dilation = pair(filter_size, "filter_size"), pair(stride, "stride"), pair(dilation, "dilation")
     _check_groups(groups, x.shape[-1], gradient.shape[-1])
     gradient = _fitting(gradient, gradient.shape[-1], x.shape[1:3], (kh, kw), stride, padding, dilation)
-    form = _gradient_form(algorithm, FILTER_GRADIENTS, groups, dilation)
-    if form.startswith("winograd"):
+    _check_form(algorithm, FILTER_GRADIENTS, groups, dilation)
+    if algorithm in ("split", "dense"):
+        settings: dict[str, Any] = {"filter_size": (kh, kw), "stride": stride, "padding": padding, "dilation": dilation}
+        of_one: Callable[..., tf.Tensor] = partial(
+            conv2d_filter_gradient, **settings, algorithm="nn" if dilation == (1, 1) else "shifted"
+        )
+        if algorithm == "split":
+            return of_each_group(of_one, groups, x, gradient)
+        return own_filters(of_one(x, gradient), groups)
+    if algorithm.startswith("winograd"):
         check_winograd((kh, kw), stride, dilation, groups)
-        return winograd_filter_gradient(x, gradient, padding, F2 if form == "winograd" else F4)
-    if form == "nn":
+        return winograd_filter_gradient(x, gradient, padding, F2 if algorithm == "winograd" else F4)
+    if algorithm == "space_to_depth":
+        return space_to_depth_filter_gradient(x, gradient, (kh, kw), stride, padding)
+    if algorithm == "nn":
         word = padding_word(padding, x.shape[1:3], (kh, kw), stride)
         padded = x if word else pad_image(x, window_padding(padding, x.shape[1:3], (kh, kw), stride))
         sizes = kh, kw, x.shape[-1], gradient.shape[-1]
         return tf.raw_ops.Conv2DBackpropFilter(
             input=padded, filter_sizes=sizes, out_backprop=gradient, strides=(1, *stride, 1), padding=word or "VALID"
         )
-    views, _ = _views(x, (kh, kw), stride, padding, dilation)
-    dy = _grouped(tf.reshape(gradient, (-1, 1, gradient.shape[-1])), groups)  # [G,N,Cout/G]
-    taps = []
-    for view in views:
-        rows = _grouped(tf.reshape(view, (-1, 1, x.shape[-1])), groups)  # [G,N,C/G]
-        taps.append(_ungrouped(tf.matmul(rows, dy, transpose_a=True)))  # [C/G,G,Cout/G]
-    return tf.reshape(tf.stack(taps), (kh, kw, x.shape[-1] // groups, gradient.shape[-1]))
+    return shifted_filter_gradient(x, gradient, (kh, kw), stride, padding, dilation, groups)
 
 
 def _fitting(gradient, channels, input_size, kernel, stride, padding, dilation) -> tf.Tensor:
@@ -366,13 +359,18 @@ def _fitting(gradient, channels, input_size, kernel, stride, padding, dilation) 
     return tf.ensure_shape(gradient, expected)
 
 
-INPUT_GRADIENTS = ("nn", "flipped", "shifted", "winograd", "winograd4")
-FILTER_GRADIENTS = ("nn", "shifted", "winograd", "winograd4")
-# What "auto" chooses a form for, among these; the first is the default.
+INPUT_GRADIENTS = ("nn", "flipped", "shifted", "winograd", "winograd4", "space_to_depth", "split", "dense")
+FILTER_GRADIENTS = ("nn", "shifted", "winograd", "winograd4", "space_to_depth", "split", "dense")
+# What "auto" chooses a form for, among these; the first is the default. In groups, those of `_nn`.
 JOBS: dict[str, Sequence[str]] = {
     "conv2d": tuple(name for name in ALGORITHMS if name != "auto"),
     "conv2d input gradient": INPUT_GRADIENTS,
     "conv2d filter gradient": FILTER_GRADIENTS,
+}
+GROUPED_JOBS: dict[str, Sequence[str]] = {
+    "conv2d": ("nn", "split", "dense"),
+    "conv2d input gradient": ("flipped", "split", "dense"),
+    "conv2d filter gradient": ("shifted", "split", "dense"),
 }
 
 

@@ -69,9 +69,9 @@ def traced_for(function: Callable, mode: str) -> Callable:
 
 
 def choosing_for(mode: str) -> Callable[[], AbstractContextManager[None]]:
-    """Where kernels are chosen for this mode on this machine; on a GPU, where none was measured, their defaults."""
+    """Where kernels are chosen for this mode on this machine."""
     on_gpu = tf.config.list_physical_devices("GPU")
-    return partial(kernels.choice.compiled_by, "nobody" if on_gpu else mode)
+    return partial(kernels.choice.compiled_by, "gpu" if on_gpu else mode)
 
 
 def _within(function: Callable, context: Callable[[], AbstractContextManager[None]]) -> Callable:

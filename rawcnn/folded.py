@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import kernels
-from kernels.geometry import pair
 from rawcnn.compile import choose, choosing_for, compiled
 from rawcnn.network import PRECISIONS, Network, Operation, Pass, check_precision
 
@@ -58,14 +57,13 @@ class Folded(Pass):
 def _of_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tensor, filters: tf.Tensor, *bias):
     """A convolution with a gradient to x alone: eagerly, TensorFlow computes that of the filters too, asked or not."""
     stride, padding, dilation, groups = (settings[key] for key in ("stride", "padding", "dilation", "groups"))
-    form = "nn" if groups == 1 and pair(dilation) == (1, 1) else "flipped"
     fixed, *rest = map(tf.convert_to_tensor, (filters, *bias))
 
     @tf.custom_gradient
     def convolution(x):
         def gradient(dy):
             size = x.shape[1:3]
-            return kernels.conv2d_input_gradient(dy, fixed, size, stride, padding, dilation, groups, form)
+            return kernels.conv2d_input_gradient(dy, fixed, size, stride, padding, dilation, groups, "auto")
 
         return kernel(x, fixed, *rest), gradient
 

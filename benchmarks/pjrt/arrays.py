@@ -1,4 +1,4 @@
-"""What goes into a workload's programs, drawn from its seed: the same numbers on every machine. NumPy alone."""
+"""What goes into a workload's programs, drawn from its seed: the same numbers on every machine, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import ml_dtypes  # NumPy's bfloat16
 import numpy as np
 
 COMPARED = 1000  # numbers of an output at most
 RATE, MOMENTUM = 1e-4, 0.9  # of training steps, here and of the peers
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+CUDNN = (3, 0, 1, 2)  # filters [kh,kw,C,Cout] as cuDNN reads them, [Cout,kh,kw,C]: others it would reorder at each call
 Array = np.ndarray
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a program. `draw` names how it is drawn; `norm` is what is folded into a convolution's."""
+    """One argument of a program. `draw` names how it is drawn; `norm` is what is folded into a convolution's.
+
+    The program takes it with its `axes` in another order, where they are given.
+    """
 
     name: str  # of a variable its path
     shape: Shape
@@ -25,6 +31,12 @@ class Argument:
     draw: str  # a key of DRAWS; of folded filters "folded"
     norm: str | None = None  # the batch norm whose products these are
     epsilon: float = 0.0
+    axes: tuple[int, ...] = ()
+
+    @property
+    def given(self) -> Shape:
+        """The shape that the program takes."""
+        return tuple(self.shape[axis] for axis in self.axes) or self.shape
 
     def spec(self) -> dict[str, object]:
         return {**vars(self), "shape": list(self.shape)}
@@ -32,7 +44,7 @@ class Argument:
 
 def argument(plain: Mapping) -> Argument:
     """What `spec` gave."""
-    return Argument(**{**plain, "shape": tuple(plain["shape"])})
+    return Argument(**{**plain, "shape": tuple(plain["shape"]), "axes": tuple(plain["axes"])})
 
 
 def _uniform(low: float, high: float) -> Callable[[np.random.Generator, Shape], Array]:
@@ -80,8 +92,11 @@ def values(arguments: Sequence[Argument], paths: Mapping[str, Shape], seed: int 
 
 def _value(a: Argument, drawn: Mapping[str, Array], seed: int) -> Array:
     if a.draw == "folded":
-        return folded(a, drawn)
-    return drawn[a.name] if a.name in drawn else draw(a.name, a.shape, a.draw, a.dtype, seed)
+        value = folded(a, drawn)
+    else:
+        value = drawn[a.name] if a.name in drawn else draw(a.name, a.shape, a.draw, a.dtype, seed)
+    value = value.astype(BFLOAT16 if a.dtype == "bfloat16" else a.dtype)
+    return np.ascontiguousarray(value.transpose(a.axes)) if a.axes else value
 
 
 def folded(a: Argument, drawn: Mapping[str, Array]) -> Array:

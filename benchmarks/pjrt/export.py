@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 import kernels
 from benchmarks.kernels_race import CASES, SMALL_CASES, forms
 from benchmarks.pjrt import workloads
-from benchmarks.pjrt.arrays import summary, values
+from benchmarks.pjrt.arrays import Argument, summary, values
 from benchmarks.pjrt.workloads import Workload
 from benchmarks.results import about
 from rawcnn.export import STABLEHLO, lower_function
@@ -66,8 +66,9 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     checked = CHECKED if workload.job == "training" else batches[0]
     for batch in {checked, *batches}:
-        specs = [tf.TensorSpec(a.shape, a.dtype) for a in workload.arguments(batch)]
-        text = lower_function(workload.function, specs, workload.name)
+        arguments = workload.arguments(batch)
+        specs = [tf.TensorSpec(a.given, a.dtype) for a in arguments]
+        text = lower_function(taking(workload, arguments), specs, workload.name)
         (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
     np.savez(target / "answers.npz", allow_pickle=False, **answers(workload, checked))
     manifest = {
@@ -91,13 +92,30 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
     return target
 
 
+def taking(workload: Workload, arguments: Sequence[Argument]) -> Callable[..., list[tf.Tensor]]:
+    """The workload's function of its arguments as the program takes them, with the forms of kernels that GPUs take.
+
+    What is carried over to the next call is given as it is taken then.
+    """
+    given = {out: arguments[into].axes for out, into in workload.carried}
+
+    def function(*tensors):
+        ordered = [
+            tf.transpose(t, np.argsort(a.axes)) if a.axes else t for t, a in zip(tensors, arguments, strict=True)
+        ]
+        with kernels.choice.compiled_by("gpu"):
+            results = workload.function(*ordered)
+        return [tf.transpose(r, given[k]) if given.get(k) else r for k, r in enumerate(results)]
+
+    return function
+
+
 def answers(workload: Workload, batch: int) -> dict[str, np.ndarray]:
     """What the step gives on this CPU, by output."""
     arguments = workload.arguments(batch)
     arrays = values(arguments, workload.paths)
-    with kernels.choice.compiled_by("nobody"):  # the forms that the program has
-        function = tf.function(workload.function, autograph=False)
-        results = function(*(tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)))
+    tensors = [tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)]
+    results = tf.function(taking(workload, arguments), autograph=False).get_concrete_function(*tensors)(*tensors)
     named = zip(workload.outputs, results, strict=True)
     return {name: summary(name, r.numpy(), name in workload.by_length) for name, r in named}
 

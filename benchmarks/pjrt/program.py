@@ -73,8 +73,8 @@ class Program:
     def seconds_to_compile(self) -> float:
         return self.compile_seconds
 
-    def spent(self) -> dict[str, float]:
-        """Seconds of a call by kind of kernel, where the device tells."""
+    def spent(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Seconds of a call by kind of kernel, and of its longest kernels by name, where the device tells."""
         return spent(self.run)
 
     def check(self) -> float:

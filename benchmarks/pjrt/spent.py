@@ -21,6 +21,7 @@ KINDS = (
     ("reductions", re.compile(r"reduce")),
 )
 REST = "elementwise"
+LONGEST = 16  # kernels that are told by name
 
 
 def kind_of(kernel: str) -> str:
@@ -28,20 +29,27 @@ def kind_of(kernel: str) -> str:
     return next((kind for kind, pattern in KINDS if pattern.search(kernel)), REST)
 
 
-def spent(run: Callable[[int], object], calls: int = 3) -> dict[str, float]:
-    """Seconds of one call by kind of kernel, of `calls` of them; empty on a CPU, which has no streams."""
+def spent(run: Callable[[int], object], calls: int = 3) -> tuple[dict[str, float], dict[str, float]]:
+    """(seconds of one call by kind of kernel, and of its longest kernels by name), of `calls` of them; empty on a CPU,
+    which has no streams."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             run(calls)
-        events = [event for path in Path(folder).rglob("*.xplane.pb") for event in _kernels(path)]
-    return {kind: seconds / calls for kind, seconds in by_kind(events).items()}
+        events = [
+            (name, seconds / calls) for path in Path(folder).rglob("*.xplane.pb") for name, seconds in _kernels(path)
+        ]
+    return by_kind(events), dict(list(_summed(events).items())[:LONGEST])
 
 
 def by_kind(events: Iterable[tuple[str, float]]) -> dict[str, float]:
     """(name, seconds) of kernels → seconds by kind, the longest first."""
+    return _summed((kind_of(name), seconds) for name, seconds in events)
+
+
+def _summed(events: Iterable[tuple[str, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, seconds in events:
-        found[kind_of(name)] = found.get(kind_of(name), 0.0) + seconds
+        found[name] = found.get(name, 0.0) + seconds
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 

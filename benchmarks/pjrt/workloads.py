@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any
@@ -15,7 +15,7 @@ import kernels
 import rawcnn
 from benchmarks.kernels_race import KERNELS, Case
 from benchmarks.layers import Model, model_of
-from benchmarks.pjrt.arrays import MOMENTUM, RATE, Argument
+from benchmarks.pjrt.arrays import CUDNN, MOMENTUM, RATE, Argument
 from rawcnn.attacks.gradient import direction, project
 from rawcnn.attacks.task import ascent
 from rawcnn.compile import Choice
@@ -63,7 +63,17 @@ def _labels(batch: int) -> Argument:
 
 
 def _variables(network: Network) -> list[Argument]:
-    return [Argument(path, tuple(v.shape), "float32", path.rsplit("/", 1)[1]) for path, v in network.variables.items()]
+    return [_variable(path, v.shape, path.rsplit("/", 1)[1]) for path, v in network.variables.items()]
+
+
+def _variable(path: str, shape: Sequence[int], draw: str, **told: Any) -> Argument:
+    return Argument(path, tuple(shape), "float32", draw, axes=CUDNN if len(shape) == 4 else (), **told)
+
+
+def _ready(arguments: Sequence[Argument], precision: str) -> list[Argument]:
+    """Products and weights that stay, in the precision that they are multiplied in; as in `rawcnn.program`."""
+    ready = ("folded", "filters", "weights")
+    return [replace(a, dtype=precision) if a.draw in ready else a for a in arguments]
 
 
 class _Products:
@@ -78,11 +88,11 @@ class _Products:
             norm = readers[name]
             told: dict[str, Any] = {"norm": norm.name, "epsilon": norm.settings["epsilon"]}
             for leaf, value in (("filters", filters), ("bias", bias)):
-                self.arguments.append(Argument(f"{name}/{leaf}", tuple(value.shape), "float32", "folded", **told))
+                self.arguments.append(_variable(f"{name}/{leaf}", value.shape, "folded", **told))
         self.convolutions = tuple(made.convolutions)
         own = {*self.convolutions, *self.norms}
         self.rest = [a for a in _variables(network) if a.name.rsplit("/", 1)[0] not in own]
-        self.arguments += self.rest
+        self.arguments = _ready(self.arguments + self.rest, network.precision)
 
     def walk(self, values: Sequence[tf.Tensor]) -> tuple[Fold, dict[str, tf.Tensor]]:
         """(the fold, the other variables by path) of these values of `arguments`."""
@@ -119,7 +129,7 @@ def training(name: str, precision: str, **settings: Any) -> Workload:
     network = rawcnn.create(name, precision=precision, **settings)
     recipe = Recipe("race", "ours", batch=1, epochs=1, rate=RATE, momentum=MOMENTUM)
     paths, slots = list(network.variables), list(State.begin(network, recipe).slots)
-    velocities = [Argument(s, tuple(network.variables[s.rsplit("/", 1)[0]].shape), "float32", "zeros") for s in slots]
+    velocities = [_variable(s, network.variables[s.rsplit("/", 1)[0]].shape, "zeros") for s in slots]
 
     def function(*arguments):
         *values, images, labels, seed, rate = arguments
@@ -199,26 +209,28 @@ def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workloa
 
 
 def kernel(case: Case, form: str, precision: str) -> Workload:
-    """A kernel's output and gradients, from an upstream gradient."""
+    """A kernel's output and gradients, from an upstream gradient; that of an image is not taken, as in training."""
     functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
+    image = case.channels == 3
 
     def function(*arguments):
         *tensors, upstream = arguments
-        tensors = [tf.cast(t, i.dtype) for t, i in zip(tensors, inputs, strict=True)]
         with tf.GradientTape() as tape:
-            tape.watch(tensors)
+            tape.watch(tensors[image:])
             y = functions[form](*tensors)
-        gradients = tape.gradient(y, tensors, output_gradients=tf.cast(upstream, y.dtype))
-        return [tf.cast(t, tf.float32) for t in (y, *gradients)]
+        return [y, *tape.gradient(y, tensors[image:], output_gradients=upstream)]
 
     def arguments(batch: int) -> list[Argument]:
         shapes = [(batch, *inputs[0].shape[1:]), *(tuple(i.shape) for i in inputs[1:])]
         draws = ["normal", *("filters" if case.kernel == "conv2d" else "ones" for _ in inputs[1:])]
-        named = [Argument(f"input{k}", s, "float32", how) for k, (s, how) in enumerate(zip(shapes, draws, strict=True))]
-        return [*named, Argument("upstream", (batch, *case.output_shape[1:]), "float32", "normal")]
+        named = [
+            Argument(f"input{k}", shape, given.dtype.name, how, axes=CUDNN if how == "filters" else ())
+            for k, (shape, given, how) in enumerate(zip(shapes, inputs, draws, strict=True))
+        ]
+        return [*named, Argument("upstream", (batch, *case.output_shape[1:]), precision, "normal")]
 
-    names = ("y", *(f"gradient{k}" for k in range(len(inputs))))
-    flops = (cost.flops + cost.backward_flops) / case.batch
+    names = ("y", *(f"gradient{k}" for k in range(image, len(inputs))))
+    flops = (cost.flops + (cost.macs * 2 if image else cost.backward_flops)) / case.batch
 
     def moved(batch: int) -> int:
         """Inputs and upstream gradient are read, the output and a gradient of each input written."""

@@ -23,10 +23,21 @@ def test_cases_are_those_of_the_ledger_each_once():
     found = tune.cases(["cifar_resnet20"], batch=2)
     assert len({str(case) for case in found}) == len(found)
     of_first = [case for case in found if case.shape == "3×3×3×16 /1"]
-    assert [case.job for case in of_first] == ["conv2d", "conv2d filter gradient"]  # nobody wants the image's gradient
+    jobs = ["conv2d", "conv2d input gradient", "conv2d filter gradient"]
+    assert [case.job for case in of_first] == jobs  # the image's gradient too: attacks climb it
     assert {case.pixels for case in of_first} == {2 * 32 * 32}
     (strided,) = [case for case in found if case.shape == "3×3×16×32 /2" and case.job == "conv2d"]
-    assert strided.forms == ("nn", "im2col", "shifted") and "winograd4" in of_first[0].forms
+    assert strided.forms == ("nn", "im2col", "shifted", "space_to_depth") and "winograd4" in of_first[0].forms
+
+
+def test_cases_in_groups():
+    """Of AlexNet's; a depthwise convolution has one form."""
+    found = [case for case in tune.cases(["alexnet", "nasnet_mobile"], 1, 224) if "in 2 groups" in case.shape]
+    assert len(found) == 9 and {case.forms[1:] for case in found} == {("split", "dense")}
+    assert [case.forms[0] for case in found[:3]] == ["nn", "flipped", "shifted"]
+    assert not [case for case in tune.cases(["nasnet_mobile"], 1, 224) if "groups" in case.shape]
+    form, seconds = tune.fastest(found[1], "graph", "float32", 1)
+    assert set(seconds) == set(found[1].forms) and form in found[1].forms
 
 
 def test_a_form_must_win_clearly():
@@ -36,7 +47,11 @@ def test_a_form_must_win_clearly():
     assert tune._choose({"nn": [8, 10, 11], "shifted": [9, 9, 9]}, "nn") == "nn"
 
 
-def test_a_table_is_measured_and_then_used(tmp_path):
+def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
+    """Of the first layers: a convolution of an image and one of maps, each forward and back, and a batch norm."""
+    cases = tune.cases(["cifar_resnet20"], 1, 8)[:8]
+    assert {case.job.split()[0] for case in cases} == {"conv2d", "batch_norm"}
+    monkeypatch.setattr(tune, "cases", lambda *_: cases)
     path = choice.table_path()
     path.parent.mkdir(parents=True)
     path.write_text('{"forms": ')  # a table that broke is written anew
@@ -46,18 +61,28 @@ def test_a_table_is_measured_and_then_used(tmp_path):
         progress=lambda *step: told.append(step),
     )  # fmt: skip
     table = json.loads(path.read_text())
-    cases = tune.cases(["cifar_resnet20"], 1, 8)
-    assert table["command"] == "here" and [step[1:] for step in told] == [
-        (k + 1, len(cases)) for k in range(len(cases))
-    ]
+    assert [about["command"] for about in table["measured"]] == ["here"]
+    assert [step[1:] for step in told] == [(k + 1, len(cases)) for k in range(len(cases))]
     assert sum(len(sizes) for shapes in table["forms"].values() for sizes in shapes.values()) == len(cases)
     for case in cases:
         told_of = table["forms"][f"graph {case.job} float32"][case.shape][str(case.pixels)]
-        assert set(told_of["microseconds"]) == set(case.forms)
+        assert set(told_of["microseconds"]) == set(case.forms) and told_of["by"] == 0
     told_of["form"] = "another"
     path.write_text(json.dumps(table))
     choice.forget()
     assert choice.measured(case.job, tune.tf.float32, case.shape, case.pixels, ["nn", "another"]) == "another"
+
+
+def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
+    """A second measurement of other networks adds to the table, and says what is its own."""
+    monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
+    for model, command in (("resnet18", "first"), ("cifar_resnet20", "second"), ("cifar_resnet20", "third")):
+        table = tune.tune([model], ["graph"], ["float32"], path=choice.table_path(), batch=1, command=command)
+    assert [about["command"] for about in table["measured"]] == ["first", "second", "third"]
+    of = table["forms"]["graph conv2d float32"]
+    assert {entry["by"] for entry in of["7×7×3×64 /2"].values()} == {0}
+    assert {entry["by"] for entry in of["3×3×3×16 /1"].values()} == {2}
+    assert json.loads(choice.table_path().read_text()) == table
 
 
 def test_on_the_command_line(rawcnn_command, monkeypatch):

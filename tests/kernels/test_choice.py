@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import kernels
 from kernels import choice
-from kernels.convolution import FILTER_GRADIENTS, INPUT_GRADIENTS, JOBS
+from kernels.convolution import FILTER_GRADIENTS, GROUPED_JOBS, INPUT_GRADIENTS, JOBS
 from tests import oracles
 
 
@@ -151,7 +151,7 @@ def test_the_table_that_comes_with_rawcnn():
     shipped = json.loads(choice.SHIPPED.read_text(encoding="utf-8"))
     known = {**JOBS, "batch_norm": ("fused", "explicit", "matmul"), "max_pool": ("nn", "shifted")}
     known["lrn"] = ("nn", "explicit", "compiled")
-    assert {"date", "device", "versions", "commit", "command"} < set(shipped)
+    assert all({"date", "device", "versions", "commit", "command"} == set(about) for about in shipped["measured"])
     sections = {choice.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}
     sections |= {choice.section("inference", job, tf.as_dtype(d)) for job in ("conv2d", "lrn") for d in TYPES}
     assert set(shipped["forms"]) == sections
@@ -160,6 +160,7 @@ def test_the_table_that_comes_with_rawcnn():
         for sizes in shapes.values():
             for pixels, told in sizes.items():
                 assert int(pixels) > 0 and told["form"] in told["microseconds"] and told["form"] in known[job]
+                assert told["by"] in range(len(shipped["measured"]))
 
 
 TYPES = ("float32", "bfloat16")
@@ -171,10 +172,10 @@ def test_gradient_forms_agree(dtype, stride, padding):
     x, w = oracles.random((2, 9, 8, 3), 1, dtype), oracles.random((3, 2, 3, 4), 2, dtype)
     dy = oracles.random(kernels.conv2d(x, w, stride, padding).shape, 3, dtype)
     for function, tensors, forms in (
-        (kernels.conv2d_input_gradient, (dy, w, x.shape[1:3]), INPUT_GRADIENTS),
+        (kernels.conv2d_input_gradient, (dy, w, x.shape[1:3]), (*INPUT_GRADIENTS, "auto")),
         (kernels.conv2d_filter_gradient, (x, dy, (3, 2)), FILTER_GRADIENTS),
     ):
-        plain = [form for form in forms if not form.startswith("winograd")]
+        plain = [form for form in forms if not form.startswith("winograd")]  # for 3×3 alone
         expected, *others = (function(*tensors, stride, padding, algorithm=form) for form in plain)
         for other in others:
             oracles.close(other, expected, "gradient")
@@ -182,10 +183,57 @@ def test_gradient_forms_agree(dtype, stride, padding):
             function(*tensors, stride, padding, algorithm="im2col")
 
 
-def test_tensorflows_gradients_know_no_dilation():
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_gradient_forms_in_groups_agree(dtype, dilation):
+    x, w = oracles.random((2, 9, 8, 6), 1, dtype), oracles.random((3, 2, 2, 9), 2, dtype)
+    settings = 2, "SAME", dilation, 3
+    dy = oracles.random(kernels.conv2d(x, w, *settings).shape, 3, dtype)
+    for job, function, tensors in (
+        ("conv2d input gradient", kernels.conv2d_input_gradient, (dy, w, x.shape[1:3])),
+        ("conv2d filter gradient", kernels.conv2d_filter_gradient, (x, dy, (3, 2))),
+    ):
+        expected, *others = (function(*tensors, *settings, form) for form in GROUPED_JOBS[job])
+        for other in others:
+            oracles.close(other, expected, "gradient")
+
+
+@pytest.mark.parametrize("form", ["split", "dense"])
+def test_groups_are_of_the_table(table, form):
+    """For a number of groups by itself, output and gradients."""
+    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((3, 3, 2, 6), 2)
+
+    def both(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = kernels.conv2d(x, w, groups=2)
+        return y, *tape.gradient(y, (x, w))
+
+    def convolutions():
+        nodes = tf.function(both, autograph=False).get_concrete_function(x, w).graph.as_graph_def().node
+        return [
+            sum(node.op == op for node in nodes) for op in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+        ]
+
+    table({k: v for job in JOBS for k, v in entry("graph", job, "3×3×2×6 /1", n96="im2col").items()})
+    expected = both(x, w)
+    assert convolutions() == [2, 0, 0]  # in groups, and the flipped one
+    table({k: v for job in JOBS for k, v in entry("graph", job, "3×3×2×6 /1 in 2 groups", n96=form).items()})
+    assert convolutions() == ([2, 2, 2] if form == "split" else [1, 1, 1])
+    for actual, wanted in zip(both(x, w), expected, strict=True):
+        oracles.close(actual, wanted, "gradient")
+
+
+@pytest.mark.parametrize("form", ["nn", "space_to_depth"])
+def test_two_forms_know_no_dilation(form):
     x, w = oracles.random((2, 9, 8, 3), 1), oracles.random((3, 2, 3, 4), 2)
     dy = kernels.conv2d(x, w, 1, "SAME", 2)
-    with pytest.raises(ValueError, match="one group without dilation"):
-        kernels.conv2d_input_gradient(dy, w, (9, 8), 1, "SAME", 2, algorithm="nn")
-    with pytest.raises(ValueError, match="one group without dilation"):
-        kernels.conv2d_filter_gradient(x, dy, (3, 2), 1, "SAME", 2, algorithm="nn")
+    with pytest.raises(ValueError, match=f'"{form}" is for one group without dilation'):
+        kernels.conv2d_input_gradient(dy, w, (9, 8), 1, "SAME", 2, algorithm=form)
+    with pytest.raises(ValueError, match=f'"{form}" is for one group without dilation'):
+        kernels.conv2d_filter_gradient(x, dy, (3, 2), 1, "SAME", 2, algorithm=form)
+
+
+def test_space_to_depth_knows_no_groups():
+    with pytest.raises(ValueError, match='"space_to_depth" is for one group without dilation'):
+        kernels.conv2d(tf.ones((1, 4, 4, 4)), tf.ones((2, 2, 2, 4)), 2, groups=2, algorithm="space_to_depth")

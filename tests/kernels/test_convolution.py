@@ -55,9 +55,11 @@ def tensors(case, dtype, low=None):
 
 def forms(case):
     """The algorithms that can compute a case."""
-    _, filters, *options = CASES[case]
-    winograd = filters[:2] == (3, 3) and (options[0], *options[2:]) == (1, 1, 1)
-    return [name for name in ALGORITHMS if winograd or not name.startswith("winograd")]
+    _, filters, stride, _, *more = CASES[case]
+    one_dense_group = more == [1, 1]
+    winograd = one_dense_group and filters[:2] == (3, 3) and stride == 1
+    fits = {"winograd": winograd, "winograd4": winograd, "space_to_depth": one_dense_group}
+    return [name for name in ALGORITHMS if fits.get(name, True)]
 
 
 def wide(*values):
