@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from rawcnn.whole import remedy
+
 KEPT = 2
 NAME = re.compile(r"ckpt-(\d+)")
 Note = dict[str, Any]
@@ -31,13 +33,22 @@ class OtherRun(ValueError):
 
 
 class NotWritten(RuntimeError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; those before it are as they were. `remedy` is what to do about it."""
+
+    def __init__(self, message: str, remedy: str):
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class Checkpoints:
     """The newest checkpoints of groups of variables by path, in a folder of their own."""
 
     def __init__(self, folder: Path, **groups: Mapping[str, tf.Variable]):
+        """ValueError where something else has the folder's name."""
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ValueError(
+                f"{folder} is no folder, expected one of checkpoints; move it away, or name another output folder"
+            )
         self.folder = folder
         self._groups = {name: dict(group) for name, group in groups.items()}
         self._state = tf.train.Checkpoint(**self._groups)
@@ -58,13 +69,13 @@ class Checkpoints:
     def save(self, number: int, note: Note) -> Path:
         """Write the variables as they are, and the note; older ones that are too many, or damaged, are deleted.
 
-        NotWritten, with the system's reason, where that fails: on a full disk above all.
+        NotWritten, with the system's reason and what to do, where that fails: on a full disk above all.
         """
         target = self.folder / f"ckpt-{number}"
         beside = self.folder / f".{target.name}.part"
         try:
             for unfinished in self.folder.glob(".ckpt-*.part"):  # of runs that were killed here
-                shutil.rmtree(unfinished, ignore_errors=True)
+                _remove(unfinished)
             beside.mkdir(parents=True)
             self._state.write(str(beside / "state"))
             (beside / "note.json").write_bytes(_with_checksum(note))
@@ -75,7 +86,7 @@ class Checkpoints:
             _force(self.folder)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(beside, ignore_errors=True)
-            raise NotWritten(f"{target} could not be written ({_reason(error)})") from error
+            raise NotWritten(f"{target} could not be written ({_reason(error)})", remedy(error)) from error
         damaged = [path for path in self.damaged if path != target]  # else it is whole again
         sound = [path for path in self.all if path not in damaged]
         for path in (*damaged, *sound[:-KEPT]):
@@ -92,6 +103,7 @@ class Checkpoints:
         self.damaged = {}
         for path in reversed(self.all):
             try:
+                _check_files(path)
                 told = read(_checked((path / "note.json").read_bytes()))
                 self._assign(path / "state")
             except (OtherRun, MemoryError):
@@ -123,10 +135,18 @@ class Checkpoints:
 
 
 def _remove(path: Path) -> None:
-    """A checkpoint, or a file that has the name of one."""
-    if path.is_file():
+    """A checkpoint, or what else has the name of one: where that is a pipe, `rmtree` would wait for it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         path.unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_files(path: Path) -> None:
+    """ValueError for a checkpoint with a pipe or a device in it: who reads one waits for ever."""
+    for file in (path / "note.json", *path.glob("state.*")):
+        if file.exists() and not file.is_file():
+            raise ValueError(f"{file.name} is no regular file")
 
 
 def _with_checksum(note: Note) -> bytes:

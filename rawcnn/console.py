@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from rawcnn.streams import Unwritten
 
 Told = Callable[..., None]
 
@@ -158,5 +160,6 @@ def _plain(value: object) -> object:
 
 
 def fail(error: object) -> None:
-    """One line on stderr, whatever the message holds."""
-    print("rawcnn: " + " ".join(str(error).split()), file=sys.stderr)
+    """One line on stderr, whatever the message holds; where that takes nothing, the exit code has to say it."""
+    with suppress(Unwritten):
+        print("rawcnn: " + " ".join(str(error).split()), file=sys.stderr)

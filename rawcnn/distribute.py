@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import tensorflow as tf
@@ -126,10 +127,7 @@ class Cluster:
         except LOST as error:
             if self.workers == 1:
                 raise
-            said = f": {str(error.message).splitlines()[0]}" if isinstance(error, tf.errors.InternalError) else ""
-            raise WorkerLost(
-                f"another worker is gone ({type(error).__name__}{said}); start all again to go on"
-            ) from error
+            raise WorkerLost(f"another worker is gone ({_said(error)}); start all again to go on") from error
 
     def ask_soon(self) -> None:
         """The next `ask` is asked. For all workers at the same place, where what they do will take another time."""
@@ -191,6 +189,15 @@ class Cluster:
         sums = self.total([part.count, part.correct, part.correct5, part.loss * part.count])
         count, correct, correct5 = (round(s) for s in sums[:3])
         return replace(part, count=count, correct=correct, correct5=correct5, loss=float(sums[3] / count))
+
+
+def _said(error: tf.errors.OpError) -> str:
+    """What went wrong by its kind; one that may have other reasons than a lost worker has its first line, too.
+
+    TensorFlow's own function's name, which stands in front of that, is left out.
+    """
+    lines = str(error.message).split("}} ")[-1].splitlines() if isinstance(error, tf.errors.InternalError) else []
+    return ": ".join([type(error).__name__, *(shorten(line, 160, placeholder=" …") for line in lines[:1])])
 
 
 def cluster_of(strategy: str, replicas: int | None = None) -> Cluster:

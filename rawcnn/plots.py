@@ -18,7 +18,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, PercentFor
 from rawcnn.attacks import AttackResult, FoolingImages
 from rawcnn.measure import Measurement
 from rawcnn.profiler import Profile
-from rawcnn.whole import write_whole
+from rawcnn.whole import remedy, write_whole
 
 COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
 STYLE: Any = {
@@ -40,9 +40,9 @@ def save(figure: Figure, path: str | Path) -> None:
         write_whole(path, drawn.getvalue())
     except (ValueError, OSError) as error:
         advice = (
-            "give a path that ends in .png"
-            if isinstance(error, ValueError)
-            else "free some space, or name another path"
+            f"{remedy(error)} and run the same command again, or name another path"
+            if isinstance(error, OSError)
+            else "give a path that ends in .png"
         )
         raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
     finally:

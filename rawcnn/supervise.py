@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-ENDED = (0, 2, 130)  # done, or stopped; wrong input; Ctrl-C
+from rawcnn.streams import CLOSED
+
+ENDED = (0, 2, 130, CLOSED)  # done, or stopped; wrong input; Ctrl-C; nobody reads what it says
 CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over: where it says that all workers are here
 WATCHER = "RAWCNN_WATCHER"  # in the same: the process that watches
 PAUSE = 1.0  # seconds before it is started again: ports are to become free

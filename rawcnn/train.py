@@ -142,8 +142,9 @@ class Training:
         try:
             self._checkpoints.save(self.number, note)
         except NotWritten as error:
+            remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}"
             raise TrainingFailed(
-                f"the checkpoint {error}; {self._last_good()}. Free some space and run the same command again"
+                f"the checkpoint {error}; {self._last_good()}. {remedy} and run the same command again"
             ) from error
 
     @property

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+OWN, FILES = "let this user write there", "raise the limit on open files (ulimit -n)"
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: OWN,
+    errno.EPERM: OWN,
+    errno.EROFS: "mount it for writing",
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
+    errno.EMFILE: FILES,
+    errno.ENFILE: FILES,
+}
+
+
+def remedy(error: Exception) -> str:
+    """What to do where a file could not be written: by the system's number, of TensorFlow's errors by its words."""
+    number = getattr(error, "errno", None) or next((n for n in REMEDIES if os.strerror(n) in str(error)), 0)
+    return REMEDIES.get(number, "see to the disk and the folder")
 
 
 def write_whole(path: str | Path, content: bytes) -> Path:
@@ -46,7 +65,7 @@ def naming(path: Path) -> Iterator[None]:
 def alone_in(folder: Path) -> Iterator[None]:
     """Within, no other process is in here with this folder, where the system can tell. ValueError where one is."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with regular(folder / ".lock").open("w") as lock:
         try:
             import fcntl
 

@@ -15,6 +15,7 @@ import typer
 
 from rawcnn.cli import attack, data, files, learn, look, optimized, pages, pictures, race, ship, study, train
 from rawcnn.console import fail, interrupts
+from rawcnn.streams import CLOSED, NobodyReads, Unwritten, watched
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped
@@ -72,9 +73,26 @@ def _quiet_stderr():
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Bad input and failed runs: one line on stderr, exit code 2; interrupted: 130."""
+    """Run the command line. Bad input and failed runs: one line on stderr, exit code 2; interrupted: 130.
+
+    A pipe that nobody reads any longer ends it without a word, as SIGPIPE does other programs: 141.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with watched():
+        try:
+            code = _run(words)
+            sys.stdout.flush()  # what is written from here on would be lost untold
+        except NobodyReads:
+            code = CLOSED
+        except Unwritten as error:
+            fail(f"{error}{_goes_on(words)}")
+            code = 2
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """What the words ask for → the exit code; Unwritten where it cannot be shown."""
     try:
         if words and not {"-h", "--help"} & set(words):
             with _quiet_stderr():
@@ -84,19 +102,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = app(words, standalone_mode=False)
         if code == INTERRUPTED:  # Typer catches Ctrl-C itself
             raise KeyboardInterrupt
-        sys.exit(code)
+        return code or 0
     except (KeyboardInterrupt, typer.Abort):
         fail(f"stopped{_goes_on(words)}")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except Unwritten:
+        raise
     except Exception as error:
         usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
         if type(error).__name__ == "NoArgsIsHelpError" and usage:
             print(usage())
-            sys.exit(0)
+            return 0
         if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED) or _is_memory(error)):
             raise
         fail(f"{usage()} (see {_verb(error)} --help)" if usage else _plainly(error))
-        sys.exit(getattr(error, "exit_code", 2) if isinstance(error, RuntimeError) else 2)
+        return getattr(error, "exit_code", 2) if isinstance(error, RuntimeError) else 2
 
 
 def _goes_on(words: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn.data.decode import Item, Progress, check, each, header, open_image, stored, to_rgb
-from rawcnn.whole import beside_of, write_whole
+from rawcnn.whole import beside_of, remedy, write_whole
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller
@@ -208,7 +208,7 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
     except tf.errors.OpError as error:
         beside.unlink(missing_ok=True)
         reason = error.message.rsplit("; ", 1)[-1]
-        raise ValueError(f"{target} could not be written ({reason}); free some space, and the same goes on") from error
+        raise ValueError(f"{target} could not be written ({reason}); {remedy(error)}, and the same goes on") from error
     beside.replace(target)
     table = np.array(index, np.int64).reshape(-1, 5)
     buffer = io.BytesIO()

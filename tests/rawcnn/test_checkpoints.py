@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from rawcnn import checkpoints
-from rawcnn.train import Training
+from rawcnn.train import Training, TrainingFailed
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, assert_identical, state, trained
 
@@ -108,6 +109,88 @@ def test_what_the_system_does_not_give_is_no_damage(tmp_path, data, monkeypatch,
         again.restore()
     monkeypatch.undo()
     assert again.restore() and again.damaged == {} and again.epoch == training.epoch
+
+
+@pytest.mark.parametrize("part", ["note.json", "state.index", "state.data-*"])
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_what_is_no_regular_file_is_damage(tmp_path, data, part, what):
+    """A pipe would be waited for."""
+
+    def replaced(file):
+        file.unlink()
+        os.mkfifo(file) if what == "pipe" else file.symlink_to(os.devnull)
+
+    trained(tmp_path, data)
+    damage(tmp_path, 4, part, replaced)
+    again = Training(small.network(), RECIPE, folder=tmp_path)
+    assert again.restore() and again.epoch == 0
+    ((path, why),) = again.damaged.items()
+    assert path.name == "ckpt-4" and why.endswith("is no regular file") and why.startswith(part.rstrip("*"))
+
+
+def test_a_pipe_with_the_name_of_a_checkpoint_makes_room(tmp_path, data):
+    (tmp_path / "checkpoints").mkdir()
+    os.mkfifo(tmp_path / "checkpoints" / "ckpt-4")
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"the checkpoints are damaged: .*ckpt-4 \(not a directory\)"):
+        training.restore()
+    training._take(data)
+    training.at.epoch = 1
+    training.save()
+    assert Training(small.network(), RECIPE, folder=tmp_path).restore()
+
+
+@pytest.mark.parametrize("what", ["file", "link", "pipe"])
+def test_something_else_in_place_of_the_folder_is_a_line(rawcnn_command, tmp_path, what):
+    """Told before anything is trained; --fresh deletes checkpoints alone."""
+    place = tmp_path / "checkpoints"
+    {"file": place.touch, "link": lambda: place.symlink_to("nowhere"), "pipe": lambda: os.mkfifo(place)}[what]()
+    for fresh in ((), ("--fresh",)):
+        code, _, err = rawcnn_command("train", "cifar_resnet20", "--size", 8, "--output", tmp_path, *fresh)
+        last = err.strip().splitlines()[-1]
+        assert code == 2 and last == (
+            f"rawcnn: {place} is no folder, expected one of checkpoints; move it away, or name another output folder"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"] and os.path.lexists(place)
+
+
+def test_a_lock_that_is_no_file_is_a_line(tmp_path, data):
+    """Who opens a pipe to write waits for its reader."""
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(ValueError, match=r"\.lock is no regular file; name another path"):
+        trained(tmp_path, data)
+
+
+PATH = "ckpt-0.part/state.data-00000-of-00001"
+WRITING = "Let this user write there and run the same command again"
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (OSError(errno.ENOSPC, "x"), "Free some space and run the same command again"),
+        (OSError(errno.EDQUOT, "x"), "Free some space and run the same command again"),
+        (tf.errors.ResourceExhaustedError(None, None, f"{PATH}; No space left on device"), "Free some space and run"),
+        (tf.errors.ResourceExhaustedError(None, None, f"{PATH}; Disk quota exceeded"), "Free some space and run"),
+        (OSError(errno.EACCES, "x"), WRITING),
+        (tf.errors.PermissionDeniedError(None, None, f"{PATH}; Permission denied"), WRITING),
+        (tf.errors.PermissionDeniedError(None, None, f"{PATH}; Read-only file system"), "Mount it for writing and run"),
+        (tf.errors.OutOfRangeError(None, None, f"{PATH}; File too large"), "Raise the limit on a file's size"),
+        (tf.errors.ResourceExhaustedError(None, None, f"{PATH}; Too many open files"), "Raise the limit on open files"),
+        (OSError(errno.EIO, "x"), "See to the disk and the folder and run the same command again"),
+        (tf.errors.UnknownError(None, None, f"{PATH}; Input/output error"), "See to the disk and the folder"),
+    ],
+)
+def test_what_to_do_fits_what_went_wrong(tmp_path, monkeypatch, error, told):
+    """Space that is freed helps a full disk alone."""
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
+    with pytest.raises(TrainingFailed, match=rf"there is no checkpoint\. {re.escape(told)}"):
+        training.save()
 
 
 def test_too_little_memory_is_no_damage(tmp_path, data, monkeypatch):

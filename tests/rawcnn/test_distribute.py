@@ -16,7 +16,7 @@ import kernels
 import rawcnn
 from kernels.share import Share, first_image, random_words, shared
 from rawcnn.attacks import Adversary
-from rawcnn.distribute import Cluster, cluster_of
+from rawcnn.distribute import Cluster, WorkerLost, cluster_of
 from rawcnn.evaluate import evaluate
 from rawcnn.train import Stopped, Training
 from tests import oracles
@@ -255,3 +255,19 @@ def test_more_workers_than_test_images(digits):
     parts = [evaluate(net, few, part=(k, 3)) for k in range(3)]
     assert [p.count for p in parts] == [1, 1, 0] and sum(p.correct for p in parts) == evaluate(net, few).correct
     assert np.isfinite(parts[2].loss)
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (tf.errors.UnavailableError(None, None, "{{function_node f}} Connection reset\nmore"), "UnavailableError"),
+        (tf.errors.InternalError(None, None, "{{function_node f}} Lost it\nmore [Op:X]"), "InternalError: Lost it"),
+        (tf.errors.InternalError(None, None, "word " * 99), "InternalError: (word ){31}…"),
+        (tf.errors.InternalError(None, None, ""), "InternalError"),
+    ],
+)
+def test_a_lost_worker_is_told_without_names_of_tensorflow(monkeypatch, cluster, error, said):
+    monkeypatch.setattr(cluster, "workers", 2)
+    line = rf"^another worker is gone \({said}\); start all again to go on$"
+    with pytest.raises(WorkerLost, match=line), cluster.lost_told():
+        raise error

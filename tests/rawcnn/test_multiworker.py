@@ -263,7 +263,7 @@ def test_a_full_disk_of_the_worker_that_writes(tmp_path):
     both = enumerate(configurations(2))
     workers = [start(c, ("-c", (LIMITED, COMMAND)[k], *words), tmp_path / str(k)) for k, c in both]
     (full, why), (waited, told) = told_by(tmp_path, workers)
-    assert full == 2 and "could not be written" in why and "Free some space and run the same command again" in why
+    assert full == 2 and "could not be written" in why and "(ulimit -f) and run the same command again" in why
     assert waited == 2 and "the other workers did not come in 0.5 minutes" in told, told
 
 

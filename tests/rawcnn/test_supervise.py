@@ -33,6 +33,15 @@ def test_restarts_that_are_used_up_are_told(command, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("code", [0, 2, 130, 141])
+def test_who_ended_by_itself_is_not_started_again(command, code):
+    """Done, wrong input, Ctrl-C, or nobody reads what it says: the next one would end as this did."""
+    command(f"raise SystemExit({code})")
+    told: list[str] = []
+    assert supervise.watch_over(3, 60, told.append) == code
+    assert len(told) == 1 and "worker is process" in told[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_between_two_workers(command, monkeypatch, number):
     """None is there whom a signal could be handed on to."""

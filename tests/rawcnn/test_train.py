@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from rawcnn import plots
 from rawcnn.augment import Augmentation
 from rawcnn.layers import dense
 from rawcnn.network import Network
@@ -217,3 +220,17 @@ def test_fewer_images_than_a_batch(data):
     training = Training(small.network(), dataclasses.replace(RECIPE, batch=1000))
     with pytest.raises(ValueError, match="a part of digits has 256 training images, fewer than a batch of 1000"):
         training.fit(data)
+
+
+@pytest.mark.parametrize(
+    "number, remedy", [(errno.ENOSPC, "free some space"), (errno.EACCES, "let this user write there")]
+)
+def test_curves_that_cannot_be_written_say_what_to_do(tmp_path, monkeypatch, number, remedy):
+    def fail(path, content):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(plots, "write_whole", fail)
+    names = ("epoch", "rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    figure = plots.training_curves([dict.fromkeys(names, 1.0)])
+    with pytest.raises(ValueError, match=rf"curves.png.*; {remedy} and run the same command again, or name another"):
+        plots.save(figure, tmp_path / "curves.png")
