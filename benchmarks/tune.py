@@ -161,7 +161,7 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
     for several in runs.values():
         several()  # traced and compiled
     seconds = {form: [s / copies for s in taken] for form, taken in interleaved(runs, rounds).items()}
-    return _choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
+    return choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
 
 
 def _several(case: Case, function: Callable, tensors: Sequence[tf.Tensor], copies: int, compiler: str) -> Run:
@@ -189,7 +189,8 @@ def _wait(run: Callable[[], list[tf.Tensor]]) -> None:
     wait_for(run())
 
 
-def _choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
+def choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
+    """The form whose seconds are the fewest, where it wins clearly."""
     best = min(seconds, key=lambda form: np.median(seconds[form]))
     limit = 1 - MARGIN
     median_wins = np.median(seconds[best]) < limit * np.median(seconds[default])
@@ -216,7 +217,7 @@ def tune(
     """
     if tf.config.list_physical_devices("GPU"):
         raise ValueError("--tune measures forms for a CPU; on a GPU kernels take their defaults. Hide the GPU to go on")
-    measured, forms = _measured_before(path)
+    measured, forms = read(path)
     found = cases(models, batch, size)
     wanted = {
         compiler: [case for case in found if compiler != "inference" or case.job in INFERENCE] for compiler in compilers
@@ -235,13 +236,14 @@ def tune(
                 if progress:
                     progress(f"{compiler} {precision}: {case} {form}", done, total)
             table = {"measured": [*measured, about(command)], "forms": forms}
-            _write(table, path)
+            write(table, path)
             gc.collect()
     kernels.choice.forget()
     return table
 
 
-def _measured_before(path: Path) -> tuple[list, dict[str, dict[str, dict]]]:
+def read(path: Path) -> tuple[list, dict[str, dict[str, dict]]]:
+    """(what a table was measured by, its forms); nothing of a file that is no table."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         forms = {name: {shape: dict(s) for shape, s in shapes.items()} for name, shapes in table["forms"].items()}
@@ -250,7 +252,7 @@ def _measured_before(path: Path) -> tuple[list, dict[str, dict[str, dict]]]:
         return [], {}
 
 
-def _write(table: Mapping, path: Path) -> None:
+def write(table: Mapping, path: Path) -> None:
     """A line a shape."""
     measured = ",\n".join(f"  {json.dumps(about)}" for about in table["measured"])
     sections = [

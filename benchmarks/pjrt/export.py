@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
         "bytes": {batch: workload.moved(batch) for batch in batches},
         "by_length": list(workload.by_length),
         "paths": workload.paths,
+        "case": asdict(workload.case) if workload.case else None,
         "model": json.loads(workload.model.to_json()) if workload.model else None,
     }
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1))

@@ -112,7 +112,7 @@ class Race:
             "commit": manifest["commit"],  # of the programs; here there may be no checkout
             "settings": {
                 "pjrt": manifest["name"], "job": manifest["job"], "precision": manifest["precision"], "batch": batch,
-                "rounds": rounds,
+                "rounds": rounds, **({"case": manifest["case"]} if manifest["case"] else {}),
             },
             "figures": {
                 "difference": self.difference,

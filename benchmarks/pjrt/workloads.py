@@ -52,6 +52,7 @@ class Workload:
     paths: dict[str, tuple[int, ...]]  # the variables that arguments are made from, of a network
     by_length: tuple[str, ...] = ()
     form: str = ""  # which of several that do the same, and are run side by side
+    case: Case | None = None  # of a kernel
 
 
 def _images(network: Network, batch: int) -> Argument:
@@ -238,7 +239,19 @@ def kernel(case: Case, form: str, precision: str) -> Workload:
         return tf.as_dtype(precision).size * 2 * (sum(shapes) + upstream)
 
     return Workload(
-        f"{case} {precision}", "kernel", precision, function, arguments, names, (), flops, moved, None, {}, form=form
+        f"{case} {precision}",
+        "kernel",
+        precision,
+        function,
+        arguments,
+        names,
+        (),
+        flops,
+        moved,
+        None,
+        {},
+        form=form,
+        case=case,
     )
 
 

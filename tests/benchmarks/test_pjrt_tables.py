@@ -1,9 +1,19 @@
-"""The table of GPUs, and the kinds of kernels that time is counted for."""
+"""The table of GPUs, the kinds of kernels that time is counted for, and the forms that are taken there."""
+
+import json
+import shutil
+from dataclasses import asdict
 
 import pytest
+import tensorflow as tf
 
 from benchmarks import tables
+from benchmarks.kernels_race import Case
+from benchmarks.pjrt import forms
 from benchmarks.pjrt.spent import by_kind
+from kernels import choice
+from kernels.choice import SHIPPED
+from kernels.convolution import FILTER_GRADIENTS, GROUPED_JOBS, INPUT_GRADIENTS, JOBS
 
 
 @pytest.mark.parametrize("kernel, kind", [
@@ -60,3 +70,53 @@ def test_the_table_of_gpus():
     ]
     assert "Measured on A GPU, 16 cores of A CPU; Python 3.12, JAX 1, Keras 3." in text
     assert "a square matmul in bfloat16 800 TFLOP/s; a copy 4.0 TB/s" in text
+
+
+def race(case, gpus=("A GPU",), precision="bfloat16", **seconds):
+    """A kernel's, as `benchmarks.pjrt.run` records it."""
+    made = record("kernel", gpus)
+    made["figures"]["seconds"] = {f"rawcnn {form}": times for form, times in seconds.items()}
+    made["settings"] |= {"pjrt": f"{case} {precision}", "precision": precision, "batch": 64, "case": asdict(case)}
+    return made | {"commit": "c", "command": "here"}
+
+
+def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
+    """By all jobs of the kernel that were raced; the default, and what raced on a CPU, are not written."""
+    table = tmp_path / "algorithms.json"
+    shutil.copy(choice.SHIPPED, table)
+    monkeypatch.setattr(choice, "SHIPPED", table)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    stem, groups = Case("conv2d", 8, 227, 3, 96, 11, 4), Case("conv2d", 8, 27, 96, 256, 5, groups=2)
+    pool, norm = Case("max_pool", 8, 112, 64, window=3, stride=2), Case("batch_norm", 8, 56, 256)
+    records = [
+        race(stem, nn=[2, 2], space_to_depth=[1, 1]),
+        race(groups, nn=[3, 3], split=[1, 1], dense=[2, 2]),
+        race(pool, nn=[1, 1], shifted=[2, 2]),
+        race(norm, gpus=(), fused=[2, 2], explicit=[1, 1]),
+    ]
+    assert forms.add(records, table) == forms.add(records, table) == 2  # written twice it is the same
+    choice.forget()
+    told = json.loads(table.read_text())
+    assert set(told["forms"]) - set(json.loads((SHIPPED).read_text())["forms"]) == {
+        f"gpu {job} bfloat16" for job in JOBS
+    }
+    assert [about["device"]["gpus"] for about in told["measured"]][-1] == ["A GPU"]
+
+    def form(job, shape, pixels, known):
+        return choice.measured(job, tf.bfloat16, shape, pixels, known)
+
+    with choice.compiled_by("gpu"):
+        assert form("conv2d", "11×11×3×96 /4", 64 * 57 * 57, JOBS["conv2d"]) == "space_to_depth"
+        assert form("conv2d filter gradient", "11×11×3×96 /4", 64 * 57 * 57, FILTER_GRADIENTS) == "space_to_depth"
+        assert form("conv2d input gradient", "11×11×3×96 /4", 64 * 57 * 57, INPUT_GRADIENTS) == "nn"
+        for job, known in GROUPED_JOBS.items():
+            assert form(job, "5×5×48×256 /1 in 2 groups", 64 * 27 * 27, known) == "split"
+    assert form("conv2d filter gradient", "11×11×3×96 /4", 64 * 57 * 57, FILTER_GRADIENTS) == "nn"
+    monkeypatch.undo()
+    choice.forget()
+
+
+def test_results_that_are_none(tmp_path, capsys):
+    (tmp_path / "pjrt.jsonl").write_text("{")
+    assert forms.main(["--folder", str(tmp_path), "--table", str(tmp_path / "table.json")]) == 2
+    assert "line 1, is not JSON" in capsys.readouterr().err and not (tmp_path / "table.json").exists()

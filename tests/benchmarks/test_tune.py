@@ -42,9 +42,9 @@ def test_cases_in_groups():
 
 def test_a_form_must_win_clearly():
     """By the median and by the fastest round."""
-    assert tune._choose({"nn": [10, 10, 11], "shifted": [9, 9, 9]}, "nn") == "shifted"
-    assert tune._choose({"nn": [10, 10, 11], "shifted": [9.8, 9.8, 9.8]}, "nn") == "nn"
-    assert tune._choose({"nn": [8, 10, 11], "shifted": [9, 9, 9]}, "nn") == "nn"
+    assert tune.choose({"nn": [10, 10, 11], "shifted": [9, 9, 9]}, "nn") == "shifted"
+    assert tune.choose({"nn": [10, 10, 11], "shifted": [9.8, 9.8, 9.8]}, "nn") == "nn"
+    assert tune.choose({"nn": [8, 10, 11], "shifted": [9, 9, 9]}, "nn") == "nn"
 
 
 def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
