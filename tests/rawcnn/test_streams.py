@@ -27,7 +27,14 @@ VERBS = {
 }
 
 
-@pytest.fixture(params=VERBS.values(), ids=VERBS)
+SHORT = {"rows", "unflushed"}  # written as it comes, and as the program ends
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(words, id=name, marks=() if name in SHORT else pytest.mark.deeper) for name, words in VERBS.items()
+    ]
+)
 def words(request, digits_weights):
     return [str(digits_weights) if word == "WEIGHTS" else word for word in request.param]
 
@@ -66,7 +73,9 @@ def test_a_full_disk_behind_stderr_keeps_the_code():
         assert subprocess.run([*COMMAND, "fly"], stderr=full).returncode == 2
 
 
-@pytest.mark.parametrize("which", ["<&-", ">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "which", [">&-", ">&- 2>&-", *(pytest.param(which, marks=pytest.mark.deeper) for which in ("<&-", "2>&-"))]
+)
 def test_streams_that_were_closed_before(digits_weights, which):
     """Their numbers would be the next files', which then got what is said; Python has no stdout or stderr then."""
     line = f"exec {' '.join(COMMAND)} weights show {digits_weights} {which}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,37 @@ from rawcnn.visualize import TopInput
 from tests.rawcnn import small
 from tests.rawcnn.test_report import Reader, check_offline
 
+CHAPTERS = ["Architectures", "The family", "Feature visualization", "Most activating inputs", "Deconvolution"]
+CHAPTERS += ["Visualization by optimization", "Directions", "Attribution and neuron groups"]
+CHAPTERS += ["A small activation atlas", "Inside cifar_resnet20", "Adversarial examples", "How this page was made"]
+FOOLED = ["Unrecognizable images", "DeepFool", "A black box", "An adversarial patch", "Rotations and translations"]
 
+
+def check(folder, chapters):
+    """The page stands by itself, has its chapters in order and no picture besides its own → its text."""
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    check_offline(html, folder)
+    page = Reader(html)
+    places = [page.text.index(title, page.text.index("is the ε at which")) for title in chapters]
+    assert places == sorted(places)
+    assert all(title in page.text for title in FOOLED) and "138,357,544" in page.text
+    assert len(page.all("svg")) == len(ERRORS)
+    shown = {a["src"] for a in page.all("img")} | {a["srcset"] for a in page.all("source")}
+    assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json"}
+    return page.text
+
+
+@pytest.mark.skipif("RAWCNN_TOUR" not in os.environ, reason="RAWCNN_TOUR names no folder of `rawcnn tour`")
+def test_a_tour_on_the_command_line():
+    """What the README's command made: `.ci/run` takes it whole."""
+    folder = Path(os.environ["RAWCNN_TOUR"])
+    check(folder, [title for title in CHAPTERS if not title.startswith("Inside")])
+    results = json.loads((folder / "tour.json").read_text(encoding="utf-8"))
+    assert results["training"]["test"]["top1_accuracy"] >= 0.98
+    assert min(row["accuracy_after"] for attack in results["attacks"] for row in attack["rows"]) < 0.2
+
+
+@pytest.mark.deeper
 @pytest.mark.slow
 def test_the_whole_tour(tmp_path, digits, monkeypatch):
     """Three epochs, no race, a given network: the page, its pictures and tour.json, and that progress is told."""
@@ -32,33 +64,18 @@ def test_the_whole_tour(tmp_path, digits, monkeypatch):
     folder, told = tmp_path / "tour", []
     given = tour.Given(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
     results = tour.run(folder, seed=1, epochs=3, race=False, given=given, progress=lambda *step: told.append(step))
-    html = (folder / "index.html").read_text(encoding="utf-8")
-    check_offline(html, folder)
-    page = Reader(html)
-    order = ["Architectures", "The family", "Feature visualization", "Most activating inputs", "Deconvolution"]
-    order += [
-        "Visualization by optimization",
-        "Directions",
-        "Attribution and neuron groups",
-        "A small activation atlas",
-    ]
-    order += ["Inside cifar_resnet20", "Adversarial examples", "How this page was made"]
-    places = [page.text.index(title, page.text.index("is the ε at which")) for title in order]
-    assert places == sorted(places)
-    assert all(f"“{name}”" in page.text for name in ("0", "9")) and "138,357,544" in page.text
-    assert len(page.all("svg")) == len(ERRORS) and all(row.model in results["profiles"] for row in ERRORS)
+    text = check(folder, CHAPTERS)
+    assert all(f"“{name}”" in text for name in ("0", "9")) and "--weights mine.npz --model cifar_resnet20" in text
+    assert all(row.model in results["profiles"] for row in ERRORS)
     assert json.loads((folder / "tour.json").read_text(encoding="utf-8")) == results
-    shown = {a["src"] for a in page.all("img")} | {a["srcset"] for a in page.all("source")}
-    assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json"}
     assert results["training"]["test"]["top1_accuracy"] > 0.8 and len(results["training"]["history"]) == 3
     own, other = results["visualization"]
     assert own["inside"]["atlas_cells"] > 4 and other["data"] == given.data.name
     assert own["inside"]["high_frequency_energy_against_none"]["blur"] < 1
-    assert "--weights mine.npz --model cifar_resnet20" in page.text
+
     accuracies = [row["accuracy_after"] for row in results["attacks"][1]["rows"]]
     assert accuracies[0] == results["training"]["test"]["top1_accuracy"] and accuracies[-1] < 0.2
-    others = ["Unrecognizable images", "DeepFool", "A black box", "An adversarial patch", "Rotations and translations"]
-    assert all(title in page.text for title in others)
+
     fooled = results["fooled"]
     assert set(fooled["lines"]) == {"MI-FGSM", "DeepFool, L∞", "black box"}
     assert fooled["spatial"]["worst of 10"]["accuracy_after"] <= fooled["spatial"]["one at random"]["accuracy_after"]
