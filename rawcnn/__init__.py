@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rawcnn import attacks, visualize
+    from rawcnn import attacks, data, visualize
     from rawcnn.folded import program
     from rawcnn.models import MODELS, create
     from rawcnn.network import Forward, Network
@@ -24,6 +24,7 @@ __all__ = [
     "Profile",
     "attacks",
     "create",
+    "data",
     "load_weights",
     "profile",
     "program",
@@ -47,7 +48,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("attacks", "visualize"):
+    if name in ("attacks", "data", "visualize"):
         return importlib.import_module(f"rawcnn.{name}")
     raise AttributeError(f"module 'rawcnn' has no attribute {name!r}")
 

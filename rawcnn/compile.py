@@ -36,7 +36,7 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
         raise ValueError(f"compile is {mode!r}; expected one of {', '.join(MODES)}")
     if devices:
         if mode == "xla":
-            raise ValueError('XLA compiles for one device, but this network is split over several; use compile="graph"')
+            raise ValueError('XLA compiles for one device, but this network is split over several; use "graph" instead')
         return Choice("graph" if mode == "auto" else mode, "the network is split over several devices, XLA takes one")
     if mode != "auto":
         return Choice(mode, "asked for")

@@ -64,7 +64,7 @@ class Cluster:
     def choose(self, mode: str, precision: str) -> Choice:
         """How the step runs: as on one device, but not by XLA as a whole. ValueError where that is asked for."""
         if mode == "xla":
-            raise ValueError('XLA compiles for one device, and this step is shared by several; use compile="graph"')
+            raise ValueError('XLA compiles for one device, and this step is shared by several; use "graph" instead')
         choice = choose(mode, (), precision)
         return Choice("graph", "sums over devices are none of XLA's operations") if choice.mode == "xla" else choice
 

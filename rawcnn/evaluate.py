@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, nan, sqrt
 
 import numpy as np
 import tensorflow as tf
@@ -63,7 +63,7 @@ class Evaluation:
             "top1_error_interval": [1 - high, 1 - low],
             "top5_error": 1 - self.accuracy5,
             "top5_error_interval": [1 - high5, 1 - low5],
-            "loss": self.loss,
+            "loss": finite(self.loss),
         }
 
     def sentence(self) -> str:
@@ -108,7 +108,7 @@ def evaluate(
     rows: list[Row] = list(journal.rows) if journal else []
     for images, truth in data.batches(split, batch, shuffle=False, first=len(rows), part=part):
         predictions, right, right5, losses = step(images, truth)
-        counts = {"right": int(right), "right5": int(right5), "loss": float(losses)}
+        counts = {"right": int(right), "right5": int(right5), "loss": finite(float(losses))}
         rows.append({"predictions": predictions.numpy().tolist(), "labels": truth.numpy().tolist(), **counts})
         if journal:
             journal.add(rows[-1])
@@ -117,13 +117,18 @@ def evaluate(
     return joined(rows)
 
 
+def finite(loss: float) -> float | None:
+    """The loss of a network that gives numbers; None of others, for JSON has no such numbers."""
+    return loss if isfinite(loss) else None
+
+
 def joined(rows: Sequence[Row]) -> Evaluation:
     """The evaluation of which these are the batches: predictions, labels, right, right5, loss (a sum)."""
     predictions, labels = (np.array([n for r in rows for n in r[key]], np.int32) for key in ("predictions", "labels"))
     right, right5 = (sum(r[key] for r in rows) for key in ("right", "right5"))
     loss = 0.0
     for row in rows:
-        loss += row["loss"]
+        loss += nan if row["loss"] is None else row["loss"]
     count = len(labels)  # none, where a worker's part of a few images is empty
     return Evaluation(count, right, right5, loss / max(count, 1), predictions, labels)
 

@@ -25,6 +25,11 @@ class Events:
         self._writer = tf.summary.create_file_writer(str(folder)) if folder else tf.summary.create_noop_writer()
         self._trace = "wanted" if trace and folder else "none"
 
+    @property
+    def untraced(self) -> bool:
+        """Was a trace wanted, and never begun? It begins behind the first steps that are looked at."""
+        return self._trace == "wanted"
+
     def step(self, index: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Step `index`, from 1, of an epoch's: its loss, accuracy, gradient's length and rate; the trace's limits."""
         if index % CHECK_EVERY and index != steps:

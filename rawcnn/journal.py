@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from rawcnn.network import Network
-from rawcnn.whole import naming, regular, write_whole
+from rawcnn.whole import lock_of, naming, regular, write_whole
 
 Row = dict[str, Any]
 
@@ -26,28 +27,47 @@ class Journal:
     def __init__(self, path: Path, about: Mapping[str, object], *, replace: bool = False):
         """ValueError where the file is damaged, or has results of something else: with `replace` those are moved aside.
 
-        Their name is then `NAME.before.jsonl`.
+        Their name is then `NAME.DIGEST.jsonl`, by the digest of their settings; who comes back to these goes on there.
         """
         self.path = path = regular(path)
-        lines, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
-        same = bool(lines) and _same(lines[0], head)
-        if lines and not same and not replace:
+        self._found, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
+        others = bool(self._found) and not _same(self._found[0], head)
+        if others and not replace:
             raise ValueError(f"{path} holds results of something else; name another file, or delete it")
-        self.rows: list[Row] = [_read(path, *numbered) for numbered in enumerate(lines[1:])] if same else []
-        self._whole = lines if same else [head]  # what is to stand in the file before the first row that is added
-        self._begun, self._others = False, bool(lines) and not same
+        self.aside = _aside(path, self._found[0]) if others else None  # where results of something else go
+        own = _aside(path, head)
+        lines = (_whole_lines(own) if others else self._found) or [head]
+        self.rows: list[Row] = [_read(own if others else path, *numbered) for numbered in enumerate(lines[1:])]
+        self._whole = lines  # what is to stand in the file before the first row that is added
+        self._begun = False
 
     def add(self, row: Row) -> None:
-        """Append. Before the first row the file is as it was: settings that do not fit leave nothing behind."""
+        """Append. Before the first row the file is as it was: settings that do not fit leave nothing behind.
+
+        ValueError where another process adds to the file, or did since it was read.
+        """
         if not self._begun:
-            if self._others:
-                os.replace(self.path, self.path.with_suffix(f".before{self.path.suffix}"))
-            write_whole(self.path, "".join(f"{line}\n" for line in self._whole).encode())
-            self._begun = True
+            self._begin()
         numbered = {"row": len(self.rows), "crc32": _checksum(row), **row}
         with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(numbered) + "\n")
         self.rows.append(row)
+
+    def _begin(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        weakref.finalize(self, os.close, lock_of(self.path))  # nobody else's until then
+        if _whole_lines(self.path) != self._found:
+            raise ValueError(f"another process wrote {self.path} meanwhile; run the same command again")
+        if self.aside:
+            os.replace(self.path, self.aside)
+        write_whole(self.path, "".join(f"{line}\n" for line in self._whole).encode())
+        _aside(self.path, self._whole[0]).unlink(missing_ok=True)
+        self._begun = True
+
+
+def _aside(path: Path, head: str) -> Path:
+    """Where results of these settings are, while the file has those of others."""
+    return path.with_suffix(f".{hashlib.sha256(head.encode()).hexdigest()[:8]}{path.suffix}")
 
 
 def _read(path: Path, number: int, line: str) -> Row:

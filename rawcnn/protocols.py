@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 import kernels
 from rawcnn.compile import choose, compiled
 from rawcnn.data import DataSet
-from rawcnn.evaluate import Evaluation, Progress, check_classes, joined, ranks
+from rawcnn.evaluate import Evaluation, Progress, check_classes, finite, joined, ranks
 from rawcnn.journal import Journal
 from rawcnn.network import Network, Pass
 
@@ -276,7 +276,7 @@ def evaluate_views(
     for label, *answers in zip(rest.splits[split].labels, *members, strict=True):
         answer = _log_mean(answers)  # [classes]
         place = int(ranks(answer[None], label[None])[0])
-        counts = {"right": int(place < 1), "right5": int(place < 5), "loss": -float(answer[label])}
+        counts = {"right": int(place < 1), "right5": int(place < 5), "loss": finite(-float(answer[label]))}
         rows.append({"predictions": [int(np.argmax(answer))], "labels": [int(label)], **counts})
         if journal:
             journal.add(rows[-1])

@@ -91,7 +91,10 @@ class Plan:
         training.check(data)  # what cannot be trained loses nothing of what was
         if fresh and (cluster is None or cluster.writes):
             with alone_in(folder):
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                for made in ("checkpoints", "events"):
+                    shutil.rmtree(folder / made, ignore_errors=True)
+                for made in ("history.json", "curves.png"):  # the weights stay until there are new ones
+                    (folder / made).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         if cluster and cluster.workers > 1:
             pace = {"epochs": str(self.recipe.epochs), "--save-every": str(save_every)}
@@ -155,6 +158,7 @@ def run(
     trace: bool = False,
     on_step: Callable[[int, int, dict[str, float]], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Train to the end and write the result beside the checkpoints; `images` and a `trace` go to TensorBoard, too."""
     folder = training.folder or Path(".")
@@ -177,6 +181,8 @@ def run(
         result = training.fit(data, on_step=step_done, on_epoch=epoch_done)
     finally:
         events.close()
+    if events.untraced and tell:
+        tell("nothing was traced: a trace begins behind the first steps of a run, and there were none left")
     _write_history(training, folder)
     if training.writes:
         save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)

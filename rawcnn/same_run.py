@@ -50,6 +50,15 @@ def check_same(folder: Path | None, verb: str, then: Mapping[str, str], now: Map
         )
 
 
+def check_epochs(folder: Path | None, begun: int, epochs: int) -> None:
+    """OtherRun where more epochs were begun than are to be done."""
+    if begun > epochs:
+        raise OtherRun(
+            f"the run in {folder} is in its epoch {begun} and is not to have more than {epochs}; give --epochs {begun} "
+            "or more, or start anew in another folder or with --fresh"
+        )
+
+
 def _apart(text: str, other: str) -> str:
     """What a message has room for of a text, from shortly before it differs from the other."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))

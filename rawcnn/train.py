@@ -24,7 +24,7 @@ from rawcnn.distribute import Cluster
 from rawcnn.evaluate import BATCH, Evaluation, check_classes, counting_step, evaluate
 from rawcnn.network import Network
 from rawcnn.recipes import Plateau, Recipe, learning_rate
-from rawcnn.same_run import check_same, images_of, settings_of
+from rawcnn.same_run import check_epochs, check_same, images_of, settings_of
 from rawcnn.step import Adversary, State, Tensors, step_of
 from rawcnn.whole import alone_in
 
@@ -82,6 +82,7 @@ class Training:
         self.stopping = False
         self.result: Evaluation | None = None  # of the last epoch
         self._data: dict[str, str] | None = None  # what the run has trained on
+        self._seen: Path | None = None  # the newest checkpoint, when it was read or written here
         make = cluster.step_of if cluster else step_of
         self._step = make(network, recipe, self.state, self.choice, adversary)
         self._count = counting_step(self._evaluated, network.input_size, self.choice)
@@ -121,7 +122,9 @@ class Training:
 
         ValueError if it is another run's, or all are damaged; everything then stays as it was.
         """
-        found = self._checkpoints.restore(self._read) if self._checkpoints else None
+        if self._checkpoints is None:
+            return False
+        found, self._seen = self._checkpoints.restore(self._read), self._checkpoints.newest
         if found is None:
             return False
         self.at, self.plateau, self.history, self._data = found
@@ -140,7 +143,7 @@ class Training:
             "plateau": asdict(replace(self.plateau, best=best)),
         }
         try:
-            self._checkpoints.save(self.number, note)
+            self._seen = self._checkpoints.save(self.number, note)
         except NotWritten as error:
             remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}"
             raise TrainingFailed(
@@ -160,6 +163,7 @@ class Training:
     def _read(self, note: Note) -> tuple[Position, Plateau, list[dict[str, float]], dict[str, str] | None]:
         """Of a note, where its run stood. OtherRun if that is not this one."""
         check_same(self.folder, "started with", note["settings"], self.settings)
+        check_epochs(self.folder, note["at"]["epoch"] + (note["at"]["steps"] > 0), self.recipe.epochs)
         return Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"]
 
     def _take(self, data: DataSet) -> None:
@@ -211,6 +215,8 @@ class Training:
             return self._fit(data, on_step, on_epoch)
 
     def _fit(self, data: DataSet, on_step, on_epoch) -> Evaluation:
+        if self._checkpoints and self.writes and self._seen not in (None, self._checkpoints.newest):
+            raise ValueError(f"another process trained in {self.folder} meanwhile; run the same command again")
         self._take(data)
         steps = self.steps(data)
         if self._checkpoints and not self._checkpoints.all:
@@ -221,6 +227,11 @@ class Training:
                     on_step(int(metrics["step"]) % steps + 1, steps, metrics)
             self._check_finite(data)
             self.result = self.evaluate(data)
+            if not math.isfinite(self.result.loss):
+                raise TrainingFailed(
+                    f"the loss of the test images is {self.result.loss} after epoch {self.epoch + 1}, though all "
+                    f"variables are finite: activations overflow; {self._last_good()}. {LOWER}"
+                )
             summary = self._end_epoch(steps, self.result)
             self.save()
             if on_epoch:

@@ -71,12 +71,28 @@ def alone_in(folder: Path) -> Iterator[None]:
 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(
-                f"another process trains in {folder}; wait for it, or name another output folder"
-            ) from error
+            raise ValueError(f"another process writes in {folder}; wait for it, or name another folder") from error
         except (ImportError, OSError):  # not POSIX, or a network's file system without locks
             pass
         yield
+
+
+def lock_of(path: Path) -> int:
+    """The descriptor of a file that, while it is open, keeps `path` for this process, where the system can tell.
+
+    ValueError where another process has it.
+    """
+    lock = os.open(regular(path.with_name(f".{path.name}.lock")), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        import fcntl
+
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        os.close(lock)
+        raise ValueError(f"another process writes {path}; wait for it, or name another output") from error
+    except (ImportError, OSError):
+        pass
+    return lock
 
 
 def beside_of(path: Path) -> Path:

@@ -118,12 +118,13 @@ def study(
     compile: str = "auto",
     journal: Path | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Study:
     """Attack `count` test images, or all, at each ε. `settings` are keywords of the attack, or of what it makes before.
 
-    What each batch gives is added to the file `journal`, from which the same call goes on. ValueError for an unknown
-    attack or setting, with those that there are.
+    What each batch gives is added to the file `journal`, from which the same call goes on, and what it finds there is
+    `tell`ed. ValueError for an unknown attack or setting, with those that there are.
     """
     given = checked(name, settings or {}, target)
     kind = find(name, given)
@@ -145,7 +146,7 @@ def study(
     over: dict[str, Any] = {"limit": count, "sample_seed": seed, "batch": batch, "progress": halves(again)}
     if journal:
         about = {"attack": name, "network": digest_of(network), "data": data.digest("test"), "epsilons": epsilons}
-        over["journal"] = Journal(journal, {**about, "seed": seed, "count": count, **told}, replace=True)
+        over["journal"] = _journal(journal, {**about, "seed": seed, "count": count, **told}, tell)
     shown = examples_of(network, data, target=target, sample_seed=seed)
     if name in ("smallest", "deepfool"):
         norm = "l2" if kind.unit == LENGTH else "linf"
@@ -158,6 +159,17 @@ def study(
         here = {key: value(largest) if callable(value) else value for key, value in given.items()}
         examples = kind.attack(network, *shown, epsilon=largest, **here)
     return Study(name, kind.unit, rows, examples, told, made)
+
+
+def _journal(path: Path, about: Mapping[str, object], tell: Callable[[str], None] | None) -> Journal:
+    journal = Journal(path, about, replace=True)
+    if tell and journal.aside:
+        tell(
+            f"{path} holds results of other settings; they go to {journal.aside.name} there when the first of these is"
+        )
+    if tell and journal.rows:
+        tell(f"going on after {len(journal.rows)} results of {path}")
+    return journal
 
 
 def find(name: str, settings: Mapping[str, Any] | None = None) -> Kind:

@@ -82,7 +82,7 @@ def attack(
     with screen.bar("attacking") as told:
         found = study(
             name, network, images, epsilons, target=target, count=count, batch=batch, seed=seed, compile=compile,
-            journal=output / "outcomes.jsonl", progress=told, settings=settings,
+            journal=output / "outcomes.jsonl", progress=told, tell=screen.tell, settings=settings,
         )  # fmt: skip
     record = {
         "attack": name,

@@ -60,7 +60,12 @@ def train(
     save_every: Annotated[
         float, typer.Option(help="Minutes between checkpoints within an epoch; each ends with one.", min=0, max=1e5)
     ] = 10.0,
-    fresh: Annotated[bool, typer.Option(help="Start over where the folder holds checkpoints.")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            help="Start over: a run in the folder loses its checkpoints, curves and events, and at the end its weights."
+        ),
+    ] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write event files of steps and epochs.")] = True,
     images: Annotated[
         bool, typer.Option(help="In these also augmented images, filters, and test images taken for something else.")
@@ -124,8 +129,9 @@ def train(
 
         try:
             result = run(
-                training, found, tensorboard=tensorboard, images=images, trace=trace, on_step=on_step, on_epoch=on_epoch
-            )
+                training, found, tensorboard=tensorboard, images=images, trace=trace, on_step=on_step,
+                on_epoch=on_epoch, tell=screen.tell,
+            )  # fmt: skip
         except Stopped:
             screen.say(f"stopped as asked after {_reached(training)}; the same command goes on from there")
             return

@@ -1,5 +1,6 @@
 """Images packed into TFRecords: some large files instead of a million small ones, each record still read by itself.
 
+PATH/.lock                    held by the process that packs: two would write the same files
 PATH/plan.json                what is packed, and how: written first, so that nothing else is mixed in
 PATH/manifest.json            labels, and the number of shards of each split: written last
 PATH/train-00003.tfrecord     records of tf.train.Example: "image", the bytes of a file; "label"; "name"
@@ -26,7 +27,7 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn.data.decode import Item, Progress, check, each, header, open_image, stored, to_rgb
-from rawcnn.whole import beside_of, remedy, write_whole
+from rawcnn.whole import alone_in, beside_of, remedy, write_whole
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller
@@ -149,23 +150,24 @@ def pack(
 
     Files are copied as they are; with `size`, those whose shorter side is longer than that many pixels are shrunk to
     it, as JPEGs. Every image is decoded once. Shards that are there are kept, so the same call goes on after a stop.
-    ValueError for an unreadable image, unless `skip_unreadable`, and for a folder that was begun with something else.
+    ValueError for an unreadable image, unless `skip_unreadable`, for a folder that was begun with something else, and
+    for one that another process packs into.
     """
     root.mkdir(parents=True, exist_ok=True)
-    _begin(root, {"labels": list(labels), "size": size, "shard": shard, "items": _fingerprint(items)})
-    done, counts = 0, dict.fromkeys(SPLITS, 0)
-    for split in SPLITS:
-        mine = [item for item in items if item.split == split]
-        for start in range(0, len(mine), shard):
-            target = root / f"{split}-{counts[split]:05}.tfrecord"
-            some = mine[start : start + shard]
-            if not target.with_suffix(".npz").is_file():
-                _write_shard(target, some, size, skip_unreadable, _told(progress, done, len(items)))
-            done, counts[split] = done + len(some), counts[split] + 1
-            if progress:
-                progress(done, len(items))
-    write_whole(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
+    _refuse_another(root)
+    with alone_in(root):
+        _begin(root, {"labels": list(labels), "size": size, "shard": shard, "items": _fingerprint(items)})
+        counts = _write_shards(items, root, size, shard, skip_unreadable, progress)
+        write_whole(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
     return Records.open(root)
+
+
+def _refuse_another(root: Path) -> None:
+    """ValueError for a folder of something else: before its lock is taken, which would leave a file there."""
+    plan = root / "plan.json"
+    # listed first: who packs there just now wrote the plan before all else
+    if {*root.iterdir()} - {root / ".lock", beside_of(plan)} and not plan.is_file():
+        raise ValueError(f"{root} holds something else; name a new folder")
 
 
 def _begin(root: Path, plan: dict[str, object]) -> None:
@@ -173,8 +175,6 @@ def _begin(root: Path, plan: dict[str, object]) -> None:
     file = root / "plan.json"
     if file.is_file() and not _same_plan(file, plan):
         raise ValueError(f"{root} was begun with other images or settings; name another folder, or delete it")
-    if not file.is_file() and {*root.iterdir()} - {beside_of(file)}:
-        raise ValueError(f"{root} holds something else; name a new folder")
     write_whole(file, json.dumps(plan, indent=1).encode())
 
 
@@ -186,12 +186,31 @@ def _same_plan(file: Path, plan: dict[str, object]) -> bool:
 
 
 def _fingerprint(items: Sequence[Item]) -> str:
-    """Of the names, labels and sizes of all files."""
+    """Of the names and labels of all, and of files' sizes and times: other pixels may take as many bytes."""
     digest = hashlib.sha256()
     for item in items:
-        length = item.source.stat().st_size if isinstance(item.source, Path) else 0
-        digest.update(f"{item.split} {item.label} {length} ".encode() + os.fsencode(item.name) + b"\0")
+        told = item.source.stat() if isinstance(item.source, Path) else None
+        length, time = (told.st_size, told.st_mtime_ns) if told else (0, 0)
+        digest.update(f"{item.split} {item.label} {length} {time} ".encode() + os.fsencode(item.name) + b"\0")
     return digest.hexdigest()
+
+
+def _write_shards(
+    items: Sequence[Item], root: Path, size: int | None, shard: int, skip: bool, progress: Progress | None
+) -> dict[str, int]:
+    """All that are not there yet → the number of shards of each split."""
+    done, counts = 0, dict.fromkeys(SPLITS, 0)
+    for split in SPLITS:
+        mine = [item for item in items if item.split == split]
+        for start in range(0, len(mine), shard):
+            target = root / f"{split}-{counts[split]:05}.tfrecord"
+            some = mine[start : start + shard]
+            if not target.with_suffix(".npz").is_file():
+                _write_shard(target, some, size, skip, _told(progress, done, len(items)))
+            done, counts[split] = done + len(some), counts[split] + 1
+            if progress:
+                progress(done, len(items))
+    return counts
 
 
 def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bool, progress: Progress) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import rawcnn
 from rawcnn import cli
 from rawcnn.cli.options import without_folders
 from rawcnn.console import Screen, interrupts
@@ -280,6 +281,38 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
     for name in ("weights.safetensors", "history.json"):
         assert (tmp_path / name).read_bytes() == before[name]
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
+    """Nothing of the run that was there is in its weights, its history or its events."""
+    words = ("train", "cifar_resnet20", "--epochs", 1, "--seed", 5)
+    for folder, how in ((small_run, ("--fresh",)), (tmp_path / "alone", ())):
+        code, _, err = rawcnn_command(*words, "--output", folder, *how)
+        assert code == 0 and "going on" not in err, err
+    (file,) = (small_run / "events").glob("events.out.tfevents*")
+    seen = [(v.tag, e.step) for e in tf.compat.v1.train.summary_iterator(str(file)) for v in e.summary.value]
+    assert len(seen) == len(set(seen)) and ("test_loss", 1) in seen
+    weights, alone = (folder / "weights.safetensors" for folder in (small_run, tmp_path / "alone"))
+    assert weights.read_bytes() == alone.read_bytes()
+    assert [epoch["epoch"] for epoch in json.loads((small_run / "history.json").read_text())] == [1]
+
+
+def test_a_trace_of_no_step_is_told(rawcnn_command, small_run):
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", small_run, "--trace")
+    assert code == 0 and "nothing was traced: a trace begins behind the first steps of a run" in " ".join(err.split())
+
+
+def test_a_network_that_gives_no_numbers_is_evaluated(rawcnn_command, tmp_path):
+    """All wrong, and JSON without NaN, on stdout and in the file."""
+    network = rawcnn.create("cifar_resnet20", size=8)
+    for path in ("classifier/weights", "conv1/bn/scale"):  # each number is one, what comes of them is none
+        network.variables[path].assign(tf.fill(network.variables[path].shape, 3e38))
+    rawcnn.save_weights(network, tmp_path / "broken.safetensors")
+    words = ("evaluate", "cifar_resnet20", "--data", "digits", "--weights", tmp_path / "broken.safetensors", "--json")
+    for _ in range(2):  # the second from the file
+        code, out, err = rawcnn_command(*words, "--output", tmp_path / "rows.jsonl")
+        assert code == 0 and json.loads(out)["loss"] is None and json.loads(out)["top1_accuracy"] == 0, err
+    assert "NaN" not in (tmp_path / "rows.jsonl").read_text()
 
 
 @pytest.mark.parametrize("wrong", [("--compile", "foo"), ("--batch", 5000), ("--size", 10**6)])

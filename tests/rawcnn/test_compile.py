@@ -47,7 +47,7 @@ def test_several_devices_take_the_graph():
     devices = ("CPU:0", "CPU:1")
     assert choose("auto", devices).mode == "graph" and "several devices" in choose("auto", devices).reason
     assert choose("eager", devices).mode == "eager"
-    with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use compile="graph"'):
+    with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use "graph" instead'):
         choose("xla", devices)
 
 

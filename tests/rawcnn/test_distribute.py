@@ -211,7 +211,7 @@ def test_workers_agree_whatever_the_number_of_their_devices():
 def test_what_cannot_be_shared(cluster, data):
     with pytest.raises(ValueError, match="strategy is 'parameter'; expected one of mirrored, multiworker"):
         cluster_of("parameter")
-    with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use compile="graph"'):
+    with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use "graph" instead'):
         training(cluster, compile="xla")
     with pytest.raises(ValueError, match="a batch of 63 has no 2 equal parts; give another --batch"):
         training(cluster, dataclasses.replace(RECIPE, batch=63)).fit(data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -57,7 +59,52 @@ def test_rows_come_back(tmp_path):
     assert other.rows == [] and Journal(file, {"a": 1}).rows == journal.rows  # until there is a row
     other.add({"x": 3})
     assert Journal(file, {"a": 2}).rows == [{"x": 3}]
-    assert Journal(file.with_name("rows.before.jsonl"), {"a": 1}).rows == journal.rows  # nobody's work is deleted
+    assert other.aside and Journal(other.aside, {"a": 1}).rows == journal.rows  # nobody's work is deleted
+
+
+def test_who_comes_back_to_settings_goes_on_there(tmp_path):
+    """However many others were tried meanwhile."""
+    file, kept = tmp_path / "rows.jsonl", {n: [{"x": n}, {"x": n, "y": 0.5}] for n in range(3)}
+    for n, rows in kept.items():
+        for row in rows:
+            Journal(file, {"a": n}, replace=True).add(row)
+    assert len([path for path in tmp_path.iterdir() if path.suffix == ".jsonl"]) == 3
+    for n in (0, 1, 2, 0):
+        again = Journal(file, {"a": n}, replace=True)
+        assert again.rows == kept[n]
+        again.add({"x": -1})
+        kept[n] = [*kept[n], {"x": -1}]
+        assert Journal(file, {"a": n}).rows == kept[n]
+    assert len([path for path in tmp_path.iterdir() if path.suffix == ".jsonl"]) == 3
+
+
+ADDING = """
+import sys
+from pathlib import Path
+from rawcnn.journal import Journal
+journal = Journal(Path(sys.argv[1]), {"a": 1})
+journal.add({"x": 0})
+print(flush=True), input()
+"""
+
+
+def test_one_process_at_a_time(tmp_path):
+    """The second ends with a line, and so does who read the file before the first wrote it."""
+    file = tmp_path / "rows.jsonl"
+    early = Journal(file, {"a": 1})
+    with subprocess.Popen(
+        [sys.executable, "-c", ADDING, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout and other.stdin and other.stdout.readline() == "\n"
+        late = Journal(file, {"a": 1})
+        for journal in (early, late):
+            with pytest.raises(ValueError, match=r"another process writes .*rows\.jsonl; wait for it, or name another"):
+                journal.add({"x": 1})
+        print(file=other.stdin, flush=True)
+    with pytest.raises(ValueError, match=r"another process wrote .*rows\.jsonl meanwhile; run the same command again"):
+        early.add({"x": 1})
+    late.add({"x": 1})
+    assert Journal(file, {"a": 1}).rows == [{"x": 0}, {"x": 1}]
 
 
 def test_devices_and_pipes_are_no_journals(tmp_path):

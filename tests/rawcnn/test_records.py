@@ -18,6 +18,7 @@ from rawcnn.data import decode, records
 from rawcnn.data.folders import folder_items
 from rawcnn.data.records import Records, pack
 from rawcnn.runs import prepare, run
+from rawcnn.whole import alone_in
 from tests.rawcnn.folders import make_folder, save
 
 
@@ -127,6 +128,65 @@ def test_other_images_or_settings_are_not_mixed_in(folder):
         packed(folder)
     with pytest.raises(ValueError, match="holds something else; name a new folder"):
         pack(*folder_items(folder), folder)
+    assert not (folder / ".lock").exists()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_image_that_changed_is_another_one(folder, stopped):
+    """Also where it takes as many bytes as before. What was packed is read all the same."""
+    file = save(folder / "train" / "a" / "new.bmp", 10)
+    before = file.read_bytes()
+    packed(folder)
+    root = folder.with_name("records")
+    if stopped:
+        for name in ("manifest.json", "train-00001.npz"):
+            (root / name).unlink()
+    save(file, 20)
+    assert file.read_bytes() != before and file.stat().st_size == len(before)
+    with pytest.raises(ValueError, match="was begun with other images or settings; name another folder, or delete it"):
+        packed(folder)
+    assert stopped or len(Records.open(root).splits["train"]) == 22
+
+
+def test_two_processes_do_not_pack_into_one_folder(folder):
+    """Each would write into the other's files. The lock is of an open file: a second one stands for it."""
+    root = folder.with_name("records")
+    for there in ({".lock"}, {".lock", ".plan.json.part"}):  # nothing yet, or the plan on its way
+        for name in there:
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).touch()
+        with alone_in(root), pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"):
+            packed(folder)
+        assert {file.name for file in root.iterdir()} == there
+    packed(folder)
+    with alone_in(root):
+        with pytest.raises(ValueError, match="another process writes in"):
+            packed(folder)
+        assert len(Records.open(root).splits["test"]) == 20
+    packed(folder)
+
+
+def test_a_packing_beside_another_on_the_command_line(folder, rawcnn_command):
+    root = folder.with_name("pets-records")
+    holding = f"from pathlib import Path; from rawcnn.whole import alone_in\nwith alone_in(Path({str(root)!r})):"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{holding} print('held', flush=True), input()"], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert other.stdout.readline() == "held\n"
+    code, _, err = rawcnn_command("data", "pack", folder)
+    assert code == 2 and f"another process writes in {root}; wait for it, or name another folder" in err
+    other.communicate("\n")
+    code, _, err = rawcnn_command("data", "pack", folder)
+    assert code == 0, err
+
+
+def test_the_package_alone_reads_data(folder):
+    """As the README does: no other import has made rawcnn.data known."""
+    packed(folder)
+    code = f"import rawcnn; print(rawcnn.data.load('records:{folder.with_name('records')}').count('test'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "20\n"), done.stderr
 
 
 def test_what_is_lost_of_a_shard_is_named(folder):
@@ -206,7 +266,7 @@ def test_a_packing_that_was_killed_before_its_plan_was_there_goes_on(folder):
     root.mkdir()
     (root / ".plan.json.part").write_text("{")
     assert len(packed(folder).splits["test"]) == 20
-    assert not list(root.glob(".*"))
+    assert [file.name for file in root.glob(".*")] == [".lock"]
 
 
 @pytest.mark.parametrize("kind, split", [

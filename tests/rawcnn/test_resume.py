@@ -224,10 +224,52 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
     """Each would delete what the other is about to rename. The lock is of an open file: a second one stands for it."""
-    with alone_in(tmp_path), pytest.raises(ValueError, match=r"another process trains in .*; wait for it, or name"):
+    with alone_in(tmp_path), pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"):
         Training(small.network(), RECIPE, folder=tmp_path).fit(data)
     assert not (tmp_path / "checkpoints").exists()
     trained(tmp_path, data)
+
+
+def test_a_run_that_another_process_took_further(tmp_path, data):
+    """It was read before the other had the folder: what it knows is old."""
+    trained(tmp_path, data)
+    late, other = (Training(small.network(), RECIPE, folder=tmp_path) for _ in range(2))
+    assert late.restore() and late.epoch == 1 and other.restore()
+    other.fit(data)
+    files = files_of(tmp_path)
+    with pytest.raises(ValueError, match=r"another process trained in .* meanwhile; run the same command again"):
+        late.fit(data)
+    assert files_of(tmp_path) == files
+    assert late.restore() and late.epoch == RECIPE.epochs
+    late.fit(data)
+
+
+def test_a_run_does_not_become_shorter(tmp_path, data):
+    trained(tmp_path, data, epochs=2)
+    files = files_of(tmp_path)
+    shorter = [dataclasses.replace(RECIPE, epochs=epochs) for epochs in (1, 2, 3)]
+    with pytest.raises(ValueError, match="is in its epoch 2 and is not to have more than 1; give --epochs 2 or more"):
+        Training(small.network(), shorter[0], folder=tmp_path).restore()
+    assert Training(small.network(), shorter[1], folder=tmp_path).restore() and files_of(tmp_path) == files
+    training = Training(small.network(), shorter[2], folder=tmp_path)
+    assert training.restore()
+    training.at = dataclasses.replace(training.at, steps=1)
+    training.save()
+    with pytest.raises(ValueError, match="is in its epoch 3 and is not to have more than 2; "):
+        Training(small.network(), shorter[1], folder=tmp_path).restore()
+
+
+def test_a_test_loss_that_is_no_number_is_told(tmp_path, data, monkeypatch):
+    """All steps and variables are finite: the epoch is not saved, the one before stands."""
+    training = Training(small.network(), RECIPE, folder=tmp_path)
+    trained(tmp_path, data)
+    assert training.restore()
+    real = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=math.inf))
+    with pytest.raises(
+        TrainingFailed, match=r"loss of the test images is inf after epoch 2.*last good checkpoint is .*-4"
+    ):
+        training.fit(data)
 
 
 def test_a_run_on_other_images(tmp_path, data):
