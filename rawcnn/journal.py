@@ -16,7 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from rawcnn.network import Network
-from rawcnn.whole import lock_of, naming, regular, write_whole
+from rawcnn.whole import lock, naming, regular, write_whole
 
 Row = dict[str, Any]
 
@@ -55,7 +55,7 @@ class Journal:
 
     def _begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        weakref.finalize(self, os.close, lock_of(self.path))  # nobody else's until then
+        weakref.finalize(self, lock(self.path))  # nobody else's until then
         if _whole_lines(self.path) != self._found:
             raise ValueError(f"another process wrote {self.path} meanwhile; run the same command again")
         if self.aside:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,22 +77,31 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def lock_of(path: Path) -> int:
-    """The descriptor of a file that, while it is open, keeps `path` for this process, where the system can tell.
+def lock(path: Path) -> Callable[[], None]:
+    """Keep `path` for this process, where the system can tell, until what this gives is called; or the process ends.
 
-    ValueError where another process has it.
+    ValueError where another process has it. The lock is a file beside it, which goes with the lock.
     """
-    lock = os.open(regular(path.with_name(f".{path.name}.lock")), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = regular(path.with_name(f".{path.name}.lock"))
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         import fcntl
 
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        os.close(lock)
+        os.close(descriptor)
         raise ValueError(f"another process writes {path}; wait for it, or name another output") from error
     except (ImportError, OSError):
         pass
-    return lock
+    if not file.exists() or not os.path.samestat(os.stat(descriptor), os.stat(file)):  # it went while we came
+        os.close(descriptor)
+        return lock(path)
+
+    def release() -> None:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+    return release
 
 
 def beside_of(path: Path) -> Path:

@@ -105,6 +105,8 @@ def test_one_process_at_a_time(tmp_path):
         early.add({"x": 1})
     late.add({"x": 1})
     assert Journal(file, {"a": 1}).rows == [{"x": 0}, {"x": 1}]
+    del early, late, journal
+    assert list(tmp_path.iterdir()) == [file]  # the lock goes with who had it
 
 
 def test_devices_and_pipes_are_no_journals(tmp_path):
