@@ -63,39 +63,41 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Within, no other process is in here with this folder, where the system can tell. ValueError where one is."""
+    """Within, nobody else is in here with this folder, where the system can tell. ValueError where somebody is."""
     folder.mkdir(parents=True, exist_ok=True)
-    with regular(folder / ".lock").open("w") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process writes in {folder}; wait for it, or name another folder") from error
-        except (ImportError, OSError):  # not POSIX, or a network's file system without locks
-            pass
+    release = _held(
+        folder / ".lock", "flock", f"another process writes in {folder}; wait for it, or name another folder"
+    )
+    try:
         yield
+    finally:
+        release()
 
 
 def lock(path: Path) -> Callable[[], None]:
     """Keep `path` for this process, where the system can tell, until what this gives is called; or the process ends.
 
-    ValueError where another process has it. The lock is a file beside it, which goes with the lock.
+    ValueError where another process has it.
     """
-    file = regular(path.with_name(f".{path.name}.lock"))
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    beside = path.with_name(f".{path.name}.lock")
+    return _held(beside, "lockf", f"another process writes {path}; wait for it, or name another output")
+
+
+def _held(file: Path, how: str, taken: str) -> Callable[[], None]:
+    """Make a file and lock it, by open file ("flock") or by process ("lockf") → what takes both away."""
+    descriptor = os.open(regular(file), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         import fcntl
 
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        getattr(fcntl, how)(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         os.close(descriptor)
-        raise ValueError(f"another process writes {path}; wait for it, or name another output") from error
-    except (ImportError, OSError):
+        raise ValueError(taken) from error
+    except (ImportError, OSError):  # not POSIX, or a network's file system without locks
         pass
     if not file.exists() or not os.path.samestat(os.stat(descriptor), os.stat(file)):  # it went while we came
         os.close(descriptor)
-        return lock(path)
+        return _held(file, how, taken)
 
     def release() -> None:
         file.unlink(missing_ok=True)

@@ -157,7 +157,7 @@ def test_two_processes_do_not_pack_into_one_folder(folder):
             (root / name).touch()
         with alone_in(root), pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"):
             packed(folder)
-        assert {file.name for file in root.iterdir()} == there
+        assert {file.name for file in root.iterdir()} == there - {".lock"}
     packed(folder)
     with alone_in(root):
         with pytest.raises(ValueError, match="another process writes in"):
@@ -266,7 +266,7 @@ def test_a_packing_that_was_killed_before_its_plan_was_there_goes_on(folder):
     root.mkdir()
     (root / ".plan.json.part").write_text("{")
     assert len(packed(folder).splits["test"]) == 20
-    assert [file.name for file in root.glob(".*")] == [".lock"]
+    assert not list(root.glob(".*"))
 
 
 @pytest.mark.parametrize("kind, split", [
