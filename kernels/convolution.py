@@ -7,8 +7,7 @@ Lavin & Gray (2016) for Winograd's minimal filtering (`kernels.winograd`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -255,15 +254,11 @@ def conv2d_input_gradient(
     algorithm = "flipped" if algorithm == "auto" else algorithm
     _check_form(algorithm, INPUT_GRADIENTS, groups, dilation)
     if algorithm in ("split", "dense"):
-        settings: dict[str, Any] = {
-            "input_size": input_size,
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-        }
-        of_one: Callable[..., tf.Tensor] = partial(
-            conv2d_input_gradient, **settings, algorithm="nn" if dilation == (1, 1) else "flipped"
-        )
+        form = "nn" if dilation == (1, 1) else "flipped"
+
+        def of_one(gradient, filters):
+            return conv2d_input_gradient(gradient, filters, input_size, stride, padding, dilation, 1, form)
+
         if algorithm == "split":
             return of_each_group(of_one, groups, gradient, filters)
         return of_one(gradient, dense_filters(filters, groups))
@@ -327,10 +322,11 @@ def conv2d_filter_gradient(
     gradient = _fitting(gradient, gradient.shape[-1], x.shape[1:3], (kh, kw), stride, padding, dilation)
     _check_form(algorithm, FILTER_GRADIENTS, groups, dilation)
     if algorithm in ("split", "dense"):
-        settings: dict[str, Any] = {"filter_size": (kh, kw), "stride": stride, "padding": padding, "dilation": dilation}
-        of_one: Callable[..., tf.Tensor] = partial(
-            conv2d_filter_gradient, **settings, algorithm="nn" if dilation == (1, 1) else "shifted"
-        )
+        form = "nn" if dilation == (1, 1) else "shifted"
+
+        def of_one(x, gradient):
+            return conv2d_filter_gradient(x, gradient, (kh, kw), stride, padding, dilation, 1, form)
+
         if algorithm == "split":
             return of_each_group(of_one, groups, x, gradient)
         return own_filters(of_one(x, gradient), groups)

@@ -1,4 +1,7 @@
-"""Files that are whole or not there at all: written beside their place, then moved into it."""
+"""Files that are whole or not there at all: written beside their place, then moved into it; by one process at a time.
+
+And what to do where that cannot be done.
+"""
 
 from __future__ import annotations
 

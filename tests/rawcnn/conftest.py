@@ -25,3 +25,12 @@ def digits_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
     rawcnn.save_weights(network, path)
     return path
+
+
+@pytest.fixture
+def small_run(rawcnn_command, tmp_path):
+    """A network trained for one epoch on the digits: the folder of its run."""
+    folder = tmp_path / "run"
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", folder, "--json")
+    assert code == 0, err
+    return folder

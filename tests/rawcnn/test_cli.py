@@ -14,21 +14,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import rawcnn
 from rawcnn import cli
 from rawcnn.cli.options import without_folders
 from rawcnn.console import Screen, interrupts
 from rawcnn.recipes import RECIPES
 from rawcnn.weights import describe
-
-
-@pytest.fixture
-def small_run(rawcnn_command, tmp_path):
-    """A network trained for one epoch on the digits: the folder of its run."""
-    folder = tmp_path / "run"
-    code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", folder, "--json")
-    assert code == 0, err
-    return folder
 
 
 def test_help_does_not_load_tensorflow():
@@ -283,46 +273,6 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
-    """Nothing of the run that was there is in its weights, its history or its events."""
-    words = ("train", "cifar_resnet20", "--epochs", 1, "--seed", 5)
-    for folder, how in ((small_run, ("--fresh",)), (tmp_path / "alone", ())):
-        code, _, err = rawcnn_command(*words, "--output", folder, *how)
-        assert code == 0 and "going on" not in err, err
-    (file,) = (small_run / "events").glob("events.out.tfevents*")
-    seen = [(v.tag, e.step) for e in tf.compat.v1.train.summary_iterator(str(file)) for v in e.summary.value]
-    assert len(seen) == len(set(seen)) and ("test_loss", 1) in seen
-    weights, alone = (folder / "weights.safetensors" for folder in (small_run, tmp_path / "alone"))
-    assert weights.read_bytes() == alone.read_bytes()
-    assert [epoch["epoch"] for epoch in json.loads((small_run / "history.json").read_text())] == [1]
-
-
-def test_a_trace_of_no_step_is_told(rawcnn_command, small_run):
-    code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", small_run, "--trace")
-    assert code == 0 and "nothing was traced: a trace begins behind the first steps of a run" in " ".join(err.split())
-
-
-def test_a_network_that_gives_no_numbers_is_evaluated(rawcnn_command, tmp_path):
-    """All wrong, and JSON without NaN, on stdout and in the file."""
-    network = rawcnn.create("cifar_resnet20", size=8)
-    for path in ("classifier/weights", "conv1/bn/scale"):  # each number is one, what comes of them is none
-        network.variables[path].assign(tf.fill(network.variables[path].shape, 3e38))
-    rawcnn.save_weights(network, tmp_path / "broken.safetensors")
-    words = ("evaluate", "cifar_resnet20", "--data", "digits", "--weights", tmp_path / "broken.safetensors", "--json")
-    for _ in range(2):  # the second from the file
-        code, out, err = rawcnn_command(*words, "--output", tmp_path / "rows.jsonl")
-        assert code == 0 and json.loads(out)["loss"] is None and json.loads(out)["top1_accuracy"] == 0, err
-    assert "NaN" not in (tmp_path / "rows.jsonl").read_text()
-
-
-@pytest.mark.parametrize("wrong", [("--compile", "foo"), ("--batch", 5000), ("--size", 10**6)])
-def test_a_fresh_start_with_a_wrong_word_loses_nothing(rawcnn_command, small_run, wrong):
-    before = sorted(path.name for path in (small_run / "checkpoints").iterdir())
-    code, _, err = rawcnn_command("train", "cifar_resnet20", "--output", small_run, "--fresh", *wrong)
-    assert code == 2 and before and "Traceback" not in err
-    assert sorted(path.name for path in (small_run / "checkpoints").iterdir()) == before
-
-
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -369,25 +319,6 @@ def test_depth_is_compared(rawcnn_command, tmp_path):
     assert json.loads((tmp_path / "depth.json").read_text()) == result["histories"]
     with Image.open(tmp_path / "depth.png") as picture:
         assert picture.size > (900, 400)
-
-
-def test_what_a_run_shows(rawcnn_command, tmp_path):
-    """Scalars of steps and epochs, pictures, a trace of the profiler, curves."""
-    code, out, err = rawcnn_command(
-        "train", "cifar_resnet20", "--epochs", 2, "--output", tmp_path, "--images", "--trace", "--json"
-    )
-    assert code == 0, err
-    assert [json.loads(line).get("epoch") for line in out.splitlines()] == [1, 2, None]
-    tags: dict[str, set[int]] = {}
-    for file in (tmp_path / "events").glob("events.out.tfevents*"):
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
-            for value in event.summary.value:
-                tags.setdefault(value.tag, set()).add(event.step)
-    assert tags["step/loss"] == tags["step/gradient_norm"] == {20, 22, 42, 44}
-    assert tags["test_accuracy"] == tags["filters"] == tags["images/augmented"] == tags["images/wrong"] == {1, 2}
-    assert list((tmp_path / "events" / "plugins" / "profile").rglob("*.xplane.pb"))
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size > (900, 200)
 
 
 def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):
