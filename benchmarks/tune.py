@@ -1,6 +1,6 @@
 """Which form of each kernel is the fastest on this machine: `kernels.choice`'s table, measured.
 
-The cases are the convolutions, normalizations and max-pools of some networks, as their ledgers list them: forward and
+The cases are the convolutions, normalizations and pools of some networks, as their ledgers list them: forward and
 each gradient, in a TensorFlow graph and under XLA; and convolutions of constant filters with bias and ReLU behind them,
 which a graph may fuse. The forms of a case are compared before they are timed, and timed in turn; a form takes the
 default's place where its median is shorter by `MARGIN`, and its fastest round as well.
@@ -55,7 +55,7 @@ class Case:
 
 
 def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Case]:
-    """Of the convolutions without dilation that are not depthwise, norms and max-pools of these networks, each once."""
+    """Of the convolutions without dilation that are not depthwise, norms and pools of these networks, each once."""
     found: dict[str, Case] = {}
     for name in models:
         for operation in rawcnn.profile(name, batch=batch, size=size).ledger:
@@ -79,10 +79,10 @@ def _cases(operation: Operation) -> list[Case]:
         return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, BATCH_NORMS, operation)]
     if operation.kind == "lrn":
         return [Case("lrn", f"{operation.output_shape[-1]}", pixels, RESPONSE_NORMS, operation)]
-    if operation.kind == "max_pool":
+    if operation.kind in ("max_pool", "average_pool"):
         (*image, channels), stride = operation.input_shapes[0], pair(s["stride"])
         named = shape_name((*pair(s["size"]), channels), stride)
-        return [Case("max_pool", named, prod(image), POOLS, operation)]
+        return [Case(operation.kind, named, prod(image), POOLS, operation)]
     return []
 
 
@@ -108,9 +108,9 @@ def _call(
     s: Mapping[str, Any] = operation.settings
     shapes = operation.input_shapes[0], operation.output_shape
     x, dy = (random_tensor(shape, seed, dtype) for seed, shape in enumerate(shapes))
-    if case.job == "max_pool":
-        pool = partial(kernels.max_pool, size=s["size"], stride=s["stride"], padding=s["padding"], algorithm=form)
-        return _with_gradient(pool), [x, dy]
+    if case.job in ("max_pool", "average_pool"):
+        pool = kernels.max_pool if case.job == "max_pool" else kernels.average_pool
+        return _with_gradient(partial(pool, **s, algorithm=form)), [x, dy]
     if case.job == "batch_norm":
         scale = tf.ones(x.shape[-1])
         return _with_gradient(lambda x: kernels.batch_normalization_training(x, scale, scale, 1e-5, form)[0]), [x, dy]

@@ -4,7 +4,7 @@
 user's own table of this machine into the cache folder (`table_path`), whose shapes then take the place of those. A
 table says when and where its entries were measured, and each what all forms took. A form that was measured for a filter
 counts for all batches and image sizes of a quarter to eight times as many pixels, the nearest first; what was never
-measured takes the kernel's default.
+measured takes the kernel's default, or `BY_XLA`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import tensorflow as tf
 
 BATCH = 8  # images, of which all forms were measured
 MORE, FEWER = 8, 4  # times as many pixels, or as few: so far a measurement counts. Of few, transforms no longer pay
+# Under XLA on a CPU these won on nearly every shape that was measured, by far: so they are taken for all others, too.
+BY_XLA = {"batch_norm": "explicit", "max_pool": "lines", "average_pool": "lines"}
 SHIPPED = Path(__file__).with_name("algorithms.json")
 _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 
@@ -70,16 +72,17 @@ def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: S
     """The fastest form of `job` for tensors of this type; `shape` is what must be the same, as "1×1×64×256 /2".
 
     `pixels` (batch times height times width of the output) picks the nearest of several sizes; None, unknown, picks the
-    smallest. Of the `known` forms the first is the default: for shapes that were not measured, and for what an old
-    table names.
+    smallest. Of the `known` forms the first is the default, but for `BY_XLA`: for shapes that were not measured, and
+    for what an old table names.
     """
+    default = BY_XLA.get(job, known[0]) if _compiler.get() == "xla" else known[0]
     sizes = _forms().get(section(_compiler.get(), job, dtype), {}).get(shape)
     if not sizes:
-        return known[0]
+        return default
     nearest = min(sizes, key=lambda size: abs(log(size / pixels)) if pixels else size)
     if pixels and not nearest / FEWER <= pixels <= nearest * MORE:
-        return known[0]
-    return sizes[nearest] if sizes[nearest] in known else known[0]
+        return default
+    return sizes[nearest] if sizes[nearest] in known else default
 
 
 def shape_name(filter_shape: Sequence[int], stride: tuple[int, int], groups: int = 1) -> str:

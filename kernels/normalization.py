@@ -105,7 +105,7 @@ def _normalize_fused(x, mean, variance, scale, offset, epsilon: float) -> tf.Ten
     return normalize(x, mean, variance, scale, offset)
 
 
-BATCH_NORMS = ("fused", "explicit", "matmul")  # forms of the normalization by the moments of the batch
+BATCH_NORMS = ("fused", "explicit")  # forms of the normalization by the moments of the batch
 
 
 def batch_normalization_training(
@@ -118,13 +118,13 @@ def batch_normalization_training(
     """[B,H,W,C] → (y [B,H,W,C], mean [C], unbiased variance [C]).
 
     Forms, of which "auto" takes the one that was measured to be the fastest: "fused" is TensorFlow's, which has no
-    float64; "explicit" (auto for float64) writes the equation; "matmul" takes the sums as products with a vector of
-    ones, forward and backward, which XLA compiles to faster code for the CPU than reductions. On GPUs such products may
-    round to TF32. Raises ValueError for "fused" in float64, and for x that is not [B,H,W,C].
+    float64; "explicit" (auto for float64, and under XLA on a CPU) writes the equation, and the gradient by hand, with
+    sums as matmuls, which may round to TF32 on GPUs. Raises ValueError for "fused" in float64, and for x that is not
+    [B,H,W,C].
     """
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
-    forms = ("explicit", "matmul") if x.dtype == tf.float64 else BATCH_NORMS
+    forms = ("explicit",) if x.dtype == tf.float64 else BATCH_NORMS
     form = _form(algorithm, x, *forms)
     if algorithm == "auto":
         form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
@@ -134,12 +134,7 @@ def batch_normalization_training(
         return _normalize_shared(x, scale, offset, epsilon, share)
     if form == "fused":  # returns the unbiased variance, and has no gradient through the statistics
         return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
-    if form == "matmul":
-        y, mean, variance = _normalize_by_matmul(x, scale, offset, epsilon)
-    else:
-        mean = tf.reduce_mean(_wide(x), axis=(0, 1, 2))
-        variance = tf.reduce_mean(tf.square(_wide(x) - mean), axis=(0, 1, 2))
-        y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
+    y, mean, variance = _normalize_explicitly(x, scale, offset, epsilon)
     m = _count(x)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance * m / tf.maximum(m - 1, 1))
 
@@ -173,7 +168,7 @@ def _moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return mean, variance * (m - 1) / m
 
 
-def _normalize_by_matmul(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float):
+def _normalize_explicitly(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float):
     """(y, mean, biased variance) of which only y has a gradient, the one derived below."""
 
     @tf.custom_gradient
@@ -282,9 +277,12 @@ def _count(x: tf.Tensor) -> tf.Tensor:
 
 
 def _channel_sums(x: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,C] → [C] as ones[1,m] · x[m,C]."""
+    """[B,H,W,C] → [C] as ones[2,m] · x[m,C], of which one row is taken.
+
+    XLA's reductions over pixels take up to fourteen times as long on a CPU, and so do its products with one row.
+    """
     flat = tf.reshape(x, (-1, x.shape[-1]))
-    return tf.matmul(tf.ones_like(flat[:, :1]), flat, transpose_a=True)[0]
+    return tf.matmul(tf.ones((2, tf.shape(flat)[0]), x.dtype), flat)[0]
 
 
 def _neighbour_sums(x: tf.Tensor, radius: int) -> tf.Tensor:

@@ -116,19 +116,16 @@ def global_average_pool_reference(x) -> np.ndarray:
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
-POOLS = ("nn", "shifted")  # forms
+POOLS = ("nn", "lines")  # forms
 
 
 def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto") -> tf.Tensor:
-    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" is tf.nn's; "shifted" compares kh·kw views; "auto" as measured.
+    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" is tf.nn's; "lines" compares kw views along the rows, kh down the columns.
 
-    With its gradient, "nn" is faster in a plain graph on the CPU, "shifted" far faster under XLA. In float32 "shifted"
-    is its gradient alone: forward, XLA's own pool is level, and compiled in half the time.
+    "auto" takes what was measured to be faster with its gradient: "nn" in a plain graph on the CPU, "lines" under XLA.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
-    form = _form(algorithm, *POOLS)
-    if algorithm == "auto" and x.shape.rank == 4:
-        form = measured("max_pool", x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), POOLS)
+    form = _form("max_pool", algorithm, x, window, stride)
     if form == "nn" and padding == "SAME":
         return tf.nn.max_pool2d(x, window, stride, "SAME")
     pads = _pool_padding(_image_size(x), window, stride, padding)
@@ -136,26 +133,20 @@ def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID",
         return tf.nn.max_pool2d(pad_image(x, pads, x.dtype.min), window, stride, "VALID")
 
     @tf.custom_gradient
-    def shifted(x):
-        if x.dtype == tf.float32:
-            y = max_pool(x, window, stride, padding, "nn")
-        else:
-            y = reduce(tf.maximum, _views(x, window, stride, pads, x.dtype.min))
-        return y, lambda gradient: max_pool_input_gradient(x, gradient, window, stride, pads)
+    def by_lines(x):
+        largest = pad_image(_wide(x), pads, x.dtype.min)
+        for line, step in _lines(window, stride):
+            largest = reduce(tf.maximum, _views(largest, line, step))
+        return tf.cast(largest, x.dtype), lambda gradient: max_pool_input_gradient(x, gradient, window, stride, pads)
 
-    return shifted(x)
+    return by_lines(x)
 
 
 def max_pool_switches(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID") -> tf.Tensor:
     """[B,H,W,C] → int32 [B,H',W',C]: the number, 0 … kh·kw−1, of the first maximum in each window."""
     window, stride = pair(size, "size"), pair(stride, "stride")
     pads = _pool_padding(_image_size(x), window, stride, padding)
-    largest, *views = _views(x, window, stride, pads, x.dtype.min)
-    switches = tf.zeros_like(largest, tf.int32)
-    for tap, view in enumerate(views, 1):
-        switches = tf.where(view > largest, tap, switches)  # strictly: the first of equals stays
-        largest = tf.maximum(view, largest)
-    return switches
+    return _first_maximum(_views(pad_image(x, pads, x.dtype.min), window, stride))[1]
 
 
 def max_unpool(
@@ -173,8 +164,10 @@ def max_unpool(
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
     pads = _pool_padding(input_size, window, stride, padding)
-    views = [tf.where(switches == tap, pooled, 0) for tap in range(prod(window))]
-    return _add_views(views, window, stride, pads, input_size)
+    _check_pooled(pooled, window, stride, pads, input_size)
+    seen = zip(_placed(pooled, window, stride), _placed(switches, window, stride, padding_value=-1), strict=True)
+    views = [tf.where(switch == tap, number, 0) for tap, (number, switch) in enumerate(seen)]
+    return _interleave(views, window, stride, pads, input_size)
 
 
 def average_pool(
@@ -185,12 +178,13 @@ def average_pool(
     count_padding: bool = False,
     algorithm: str = "auto",
 ) -> tf.Tensor:
-    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" (auto) is tf.nn's; "shifted" adds kh·kw views.
+    """[B,H,W,C] → [B,H',W',C]. Forms: "nn" is tf.nn's; "lines" adds kw views along the rows, then kh down the columns.
 
-    `count_padding` divides by kh·kw everywhere, otherwise padding counts as absent.
+    "auto" takes what was measured to be faster. `count_padding` divides by kh·kw everywhere, otherwise padding counts
+    as absent.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
-    form = _form(algorithm, *POOLS)
+    form = _form("average_pool", algorithm, x, window, stride)
     if form == "nn" and padding == "SAME" and not count_padding:
         return tf.nn.avg_pool2d(x, window, stride, "SAME")
     image = _image_size(x)
@@ -201,15 +195,17 @@ def average_pool(
         return average if isinstance(n, int) else average * (prod(window) / tf.cast(n, x.dtype))
 
     @tf.custom_gradient
-    def shifted(x):
-        total = tf.add_n(_views(_wide(x), window, stride, pads))
+    def by_lines(x):
+        total = pad_image(_wide(x), pads)
+        for line, step in _lines(window, stride):
+            total = tf.add_n(_views(total, line, step))
 
         def backward(gradient):
             return average_pool_input_gradient(gradient, image, window, stride, pads, count_padding)
 
         return tf.cast(total / tf.cast(n, total.dtype), x.dtype), backward
 
-    return shifted(x)
+    return by_lines(x)
 
 
 def global_average_pool(x: tf.Tensor) -> tf.Tensor:
@@ -217,11 +213,15 @@ def global_average_pool(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_mean(_wide(x), axis=(1, 2)), x.dtype)
 
 
-def _form(algorithm: str, *forms: str) -> str:
-    """The form to compute: the first of `forms` for "auto"."""
-    if algorithm not in ("auto", *forms):
-        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or one of {", ".join(forms)}')
-    return forms[0] if algorithm == "auto" else algorithm
+def _form(job: str, algorithm: str, x: tf.Tensor, window: tuple[int, int], stride: tuple[int, int]) -> str:
+    """The form to compute; for "auto" the one measured for this shape. ValueError for an unknown one."""
+    if algorithm not in ("auto", *POOLS):
+        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or one of {", ".join(POOLS)}')
+    if algorithm != "auto":
+        return algorithm
+    if x.shape.rank != 4 or None in x.shape[1:]:
+        return POOLS[0]
+    return measured(job, x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), POOLS)
 
 
 def _wide(x: tf.Tensor) -> tf.Tensor:
@@ -251,21 +251,44 @@ def _pool_padding(image: Sequence, window: tuple[int, int], stride: tuple[int, i
     return pads
 
 
-def _views(
-    x: tf.Tensor, window: tuple[int, int], stride: tuple[int, int], pads: Pads, padding_value: float = 0.0
-) -> list[tf.Tensor]:
-    """[B,H,W,C] → kh·kw tensors [B,H',W',C]: what each tap of the window sees."""
-    x = pad_image(x, pads, padding_value)
+def _check_pooled(
+    pooled: tf.Tensor, window: tuple[int, int], stride: tuple[int, int], pads: Pads, image: Sequence
+) -> None:
+    """ValueError where `pooled` is not of the size that such images pool to, as far as that is known when tracing."""
+    if all(isinstance(length, int) for length in image):
+        out = output_size(pads, image, window, stride)
+        if not pooled.shape[1:3].is_compatible_with(out):
+            raise ValueError(f"an image of {tuple(image)} pools to {out}; got {pooled.shape[1:3]}")
+
+
+def _lines(window: tuple[int, int], stride: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(window, stride) of the two passes that a window falls into: along the rows, then down the columns."""
+    (kh, kw), (sh, sw) = window, stride
+    return [((1, kw), (1, sw)), ((kh, 1), (sh, 1))]
+
+
+def _views(x: tf.Tensor, window: tuple[int, int], stride: tuple[int, int]) -> list[tf.Tensor]:
+    """Padded [B,H,W,C] → kh·kw tensors [B,H',W',C]: what each tap of the window sees."""
     height, width = _image_size(x)
     out = (height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1
     return window_views(x, window, stride, 1, out)
+
+
+def _first_maximum(views: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """(the largest of these tensors, int32: the number of the first that has it), element by element."""
+    largest, *others = views
+    switches = tf.zeros_like(largest, tf.int32)
+    for tap, view in enumerate(others, 1):
+        switches = tf.where(view > largest, tap, switches)  # strictly: the first of equals stays
+        largest = tf.maximum(view, largest)
+    return largest, switches
 
 
 def _pixels_inside(image: Sequence, window: tuple[int, int], stride: tuple[int, int], pads: Pads) -> tf.Tensor | int:
     """How many pixels each window sees inside the image: kh·kw everywhere, or float32 [1,H',W',1]."""
     if pads == ((0, 0), (0, 0)):
         return prod(window)
-    return tf.add_n(_views(tf.ones((1, *image, 1)), window, stride, pads))
+    return tf.add_n(_views(pad_image(tf.ones((1, *image, 1)), pads), window, stride))
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
@@ -274,14 +297,28 @@ def _pixels_inside(image: Sequence, window: tuple[int, int], stride: tuple[int, 
 # for the maximum and 1/n for the average. The gradient is the adjoint, dx = Σ_tap view_tapᵀ(w_tap ⊙ dy): what
 # a tap saw goes back, a stride apart. Taps p, p + s, p + 2s, … meet on the rows ≡ p modulo s, whole strides
 # apart, so the sums are taken in sh·sw small images, one a phase, and interleaved at the end.
+#
+# A window is also a pool along the rows and then one down the columns, for the maximum of maxima is the maximum, and
+# of equal ones the first row's first stays the first. Back it goes down the columns, then along the rows: kh + kw
+# taps instead of kh·kw.
 
 
 def max_pool_input_gradient(
     x: tf.Tensor, gradient: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID"
 ) -> tf.Tensor:
     """[B,H',W',C] → [B,H,W,C]; of equal maxima the first in its window, row by row, gets the gradient."""
-    switches = max_pool_switches(x, size, stride, padding)
-    return max_unpool(gradient, switches, size, stride, padding, input_size=_image_size(x))
+    window, stride = pair(size, "size"), pair(stride, "stride")
+    image = _image_size(x)
+    (top, _), (left, _) = pads = _pool_padding(image, window, stride, padding)
+    largest, passes = pad_image(_wide(x), pads, x.dtype.min), []
+    for line, step in _lines(window, stride):
+        seen = _image_size(largest)
+        largest, switches = _first_maximum(_views(largest, line, step))
+        passes.append((switches, line, step, seen))
+    back = _wide(gradient)
+    for switches, line, step, seen in reversed(passes):
+        back = max_unpool(back, switches, line, step, input_size=seen)
+    return tf.cast(back[:, top : top + image[0], left : left + image[1]], x.dtype)
 
 
 def average_pool_input_gradient(
@@ -298,7 +335,9 @@ def average_pool_input_gradient(
     n = prod(window) if count_padding else _pixels_inside(input_size, window, stride, pads)
     share = _wide(gradient)
     share /= tf.cast(n, share.dtype)
-    return tf.cast(_add_views([share] * prod(window), window, stride, pads, input_size), gradient.dtype)
+    _check_pooled(share, window, stride, pads, input_size)
+    dx = _interleave(_placed(share, window, stride), window, stride, pads, input_size)
+    return tf.cast(dx, gradient.dtype)
 
 
 def global_average_pool_input_gradient(gradient: tf.Tensor, input_size: Sequence[int]) -> tf.Tensor:
@@ -306,24 +345,30 @@ def global_average_pool_input_gradient(gradient: tf.Tensor, input_size: Sequence
     return tf.tile(gradient[:, None, None, :] / prod(input_size), (1, *input_size, 1))
 
 
-def _add_views(
-    views: list[tf.Tensor], window: tuple[int, int], stride: tuple[int, int], pads: Pads, image: Sequence
-) -> tf.Tensor:
-    """The adjoint of `_views`: add what each tap saw, kh·kw tensors [B,H',W',C], back into [B,H,W,C]."""
-    if all(isinstance(length, int) for length in image):
-        out = output_size(pads, image, window, stride)
-        if not views[0].shape[1:3].is_compatible_with(out):
-            raise ValueError(f"an image of {tuple(image)} pools to {out}; got {views[0].shape[1:3]}")
-    (kh, kw), (sh, sw), ((top, _), (left, _)) = window, stride, pads
+def _placed(
+    y: tf.Tensor, window: tuple[int, int], stride: tuple[int, int], padding_value: float = 0
+) -> list[tf.Tensor]:
+    """[B,H',W',C] → kh·kw tensors [B,rows,columns,C]: y where each tap saw it, in the image of its phase."""
+    (kh, kw), (sh, sw) = window, stride
     below, right = -(-(kh - 1) // sh), -(-(kw - 1) // sw)  # strides from a window's first pixel past its last
-    nothing = tf.zeros_like(tf.pad(views[0], ((0, 0), (0, below), (0, right), (0, 0))))
-    phases = [[nothing] * sw for _ in range(sh)]
-    for view, (p, q) in zip(views, product(range(kh), range(kw)), strict=True):
-        i, j = p // sh, q // sw
-        phases[p % sh][q % sw] += tf.pad(view, ((0, 0), (i, below - i), (j, right - j), (0, 0)))
-    rows, columns = _image_size(nothing)
-    padded = tf.stack([tf.stack(line, axis=3) for line in phases], axis=2)  # [B,rows,sh,columns,sw,C]
-    padded = tf.reshape(padded, (-1, rows * sh, columns * sw, nothing.shape[-1]))
+    height, width = _image_size(y)
+    y = pad_image(y, ((below, below), (right, right)), padding_value)  # once, and views of it: XLA compiles no branches
+    corners = [(below - p // sh, right - q // sw) for p, q in product(range(kh), range(kw))]
+    return [y[:, i : i + height + below, j : j + width + right] for i, j in corners]
+
+
+def _interleave(
+    placed: list[tf.Tensor], window: tuple[int, int], stride: tuple[int, int], pads: Pads, image: Sequence
+) -> tf.Tensor:
+    """The adjoint of padding and `_views`: add up what is `_placed` in each phase → [B,H,W,C]."""
+    (kh, kw), (sh, sw), ((top, _), (left, _)) = window, stride, pads
+    phases: list[list] = [[[] for _ in range(sw)] for _ in range(sh)]
+    for view, (p, q) in zip(placed, product(range(kh), range(kw)), strict=True):
+        phases[p % sh][q % sw].append(view)
+    sums = [[tf.add_n(views) if views else tf.zeros_like(placed[0]) for views in line] for line in phases]
+    rows, columns = _image_size(placed[0])
+    padded = tf.stack([tf.stack(line, axis=3) for line in sums], axis=2)  # [B,rows,sh,columns,sw,C]
+    padded = tf.reshape(padded, (-1, rows * sh, columns * sw, placed[0].shape[-1]))
     return padded[:, top : top + image[0], left : left + image[1]]
 
 

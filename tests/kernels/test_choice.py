@@ -10,6 +10,8 @@ import tensorflow as tf
 import kernels
 from kernels import choice
 from kernels.convolution import FILTER_GRADIENTS, GROUPED_JOBS, INPUT_GRADIENTS, JOBS
+from kernels.normalization import BATCH_NORMS
+from kernels.pooling import POOLS
 from tests import oracles
 
 
@@ -103,7 +105,7 @@ def test_one_part_may_differ(table):
 
 def test_pools_and_norms_are_chosen_too(table):
     x, ones = oracles.random((2, 6, 8, 4), 1), tf.ones(4)
-    table(entry("graph", "max_pool", "3×3×4 /2", n96="shifted") | entry("graph", "batch_norm", "4", n96="matmul"))
+    table(entry("graph", "max_pool", "3×3×4 /2", n96="lines") | entry("graph", "batch_norm", "4", n96="explicit"))
 
     def pool_gradient(x, size):
         with tf.GradientTape() as tape:
@@ -113,9 +115,23 @@ def test_pools_and_norms_are_chosen_too(table):
 
     assert "MaxPoolGrad" not in operations(lambda x: pool_gradient(x, 3), x)
     assert "MaxPoolGrad" in operations(lambda x: pool_gradient(x, 2), x)
-    assert "MaxPool" not in operations(lambda x: kernels.max_pool(x, 3, 2, algorithm="shifted"), tf.cast(x, "bfloat16"))
+    assert "MaxPool" not in operations(lambda x: kernels.max_pool(x, 3, 2, algorithm="lines"), x)
     norm = operations(lambda x: kernels.batch_normalization_training(x, ones, ones, 1e-5)[0], x)
     assert "MatMul" in norm and "FusedBatchNormV3" not in norm
+
+
+def test_what_was_never_measured(table):
+    """The kernel's default; under XLA on a CPU what won on nearly all shapes; of the same shape what was measured."""
+    table(entry("xla", "max_pool", "3×3×4 /2", n96="nn"))
+    with choice.compiled_by("xla"):
+        assert choice.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "explicit"
+        assert choice.measured("batch_norm", tf.float64, "no such shape", 96, ("explicit",)) == "explicit"
+        assert choice.measured("max_pool", tf.float32, "3×3×4 /2", 96 * choice.MORE + 1, POOLS) == "lines"
+        assert choice.measured("max_pool", tf.float32, "3×3×4 /2", 96, POOLS) == "nn"
+        assert choice.measured("conv2d", tf.float32, "no such shape", 96, JOBS["conv2d"]) == "nn"
+    for compiler in ("graph", "inference", "gpu", "nobody"):
+        with choice.compiled_by(compiler):
+            assert choice.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "fused"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +165,7 @@ def test_a_form_that_is_no_more_is_the_default(table):
 def test_the_table_that_comes_with_rawcnn():
     """Every form in it is one that its kernel knows."""
     shipped = json.loads(choice.SHIPPED.read_text(encoding="utf-8"))
-    known = {**JOBS, "batch_norm": ("fused", "explicit", "matmul"), "max_pool": ("nn", "shifted")}
+    known = {**JOBS, "batch_norm": BATCH_NORMS, "max_pool": POOLS, "average_pool": POOLS}
     known["lrn"] = ("nn", "explicit", "compiled")
     assert all({"date", "device", "versions", "commit", "command"} == set(about) for about in shipped["measured"])
     sections = {choice.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}

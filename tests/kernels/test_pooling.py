@@ -15,7 +15,7 @@ from kernels.cost import Cost
 from tests import oracles
 
 DTYPES = ["float64", "float32", "bfloat16"]
-FORMS = ["nn", "shifted"]
+FORMS = ["nn", "lines"]
 # image [B,H,W,C], window, stride, padding
 CASES = [
     ((2, 7, 9, 3), 3, 2, "VALID"),  # overlapping
@@ -142,7 +142,7 @@ def test_global_average_pool_and_its_gradient(dtype):
 def test_large_bfloat16_windows_do_not_saturate():
     """Adding ones in bfloat16 stops at 256; the window has 400."""
     ones = tf.ones((1, 20, 20, 1), "bfloat16")
-    assert pooling.average_pool(ones, 20, 1, ((1, 1), (1, 1)), algorithm="shifted").numpy().min() == 1
+    assert pooling.average_pool(ones, 20, 1, ((1, 1), (1, 1)), algorithm="lines").numpy().min() == 1
     assert pooling.average_pool_input_gradient(ones[:, :1, :1] * 400, (20, 20), 20, 1).numpy().min() == 1
 
 
@@ -215,7 +215,7 @@ def test_same_padding_by_a_stride_needs_a_known_size():
 
     trace()
     with pytest.raises(ValueError, match="known image size"):
-        trace(algorithm="shifted")
+        trace(algorithm="lines")
 
 
 X = tf.zeros((1, 5, 6, 2))
@@ -226,8 +226,8 @@ FULL: Any = "FULL"
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pooling.max_pool(X, 2, 2, algorithm="argmax"), "nn, shifted"),
-        (lambda: pooling.average_pool(X, 2, 2, algorithm="fast"), "nn, shifted"),
+        (lambda: pooling.max_pool(X, 2, 2, algorithm="argmax"), "nn, lines"),
+        (lambda: pooling.average_pool(X, 2, 2, algorithm="fast"), "nn, lines"),
         (lambda: pooling.max_pool(X, 0, 2), "size is 0"),
         (lambda: pooling.average_pool(X, 2, TRIPLE), "stride is"),
         (lambda: pooling.max_pool(X, 7, 1), "does not fit"),
