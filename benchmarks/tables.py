@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,20 @@ def races(records: Sequence[Record]) -> list[Record]:
 
 
 def race_table(records: Sequence[Record]) -> str:
-    """The races as Markdown tables, one a device, with what it was measured on under it; "" where there are none."""
+    """The races on the device that ran the most, as a Markdown table, with what it was measured on under it.
+
+    "" where there are none.
+    """
+    return _race_tables(records, lambda device, most: device == most)
+
+
+def other_race_table(records: Sequence[Record]) -> str:
+    """Those on other devices in the same way, a table each."""
+    return _race_tables(records, lambda device, most: device != most)
+
+
+def _race_tables(records: Sequence[Record], wanted: Callable[[str, str], bool]) -> str:
+    """Of the devices that are `wanted`, by their words and those of the one that ran the most races."""
     header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's | both by XLA "
     header += "| PyTorch's time / rawcnn's | peak memory: rawcnn, Keras's best |"
     told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: "
@@ -58,7 +71,10 @@ def race_table(records: Sequence[Record]) -> str:
     def row(r: Record) -> Sequence[str]:
         return _race_row(r, peaks.get(key(r, "model"), {}))
 
-    return device_tables(races(records), header, row, told)
+    ran = races(records)
+    words = [device_words(r["device"]) for r in ran]
+    most = max(words, key=words.count, default="")
+    return device_tables([r for r in ran if wanted(device_words(r["device"]), most)], header, row, told)
 
 
 def kernel_table(records: Sequence[Record]) -> str:
@@ -268,6 +284,7 @@ def _attack_ratio(figures: Mapping[str, Any], name: str, digits: int = 1) -> str
 
 TABLES = {
     "race table": race_table,
+    "other race table": other_race_table,
     "kernel table": kernel_table,
     "build table": build_table,
     "growth table": growth_table,

@@ -92,9 +92,11 @@ def test_devices_have_tables_of_their_own(file):
     records = results.append([race_result(), race_result("vgg16")], "c", file)
     other = json.loads(json.dumps(records[1]))
     other["device"] |= {"cpu": "Another", "gpus": ["A GPU"]}
-    text = tables.race_table([*records, other])
-    assert text.count("| network |") == 2
-    assert "Measured on A GPU, " in text and text.count("vgg16") == 2
+    most, others = tables.race_table([*records, other]), tables.other_race_table([*records, other])
+    assert most == tables.race_table(records) and tables.other_race_table(records) == ""
+    assert most.count("| network |") == others.count("| network |") == 1
+    assert "A GPU" not in most and most.count("resnet50") == 1 and most.count("vgg16") == 1
+    assert "Measured on A GPU, " in others and others.count("resnet50") == 0 and others.count("vgg16") == 1
 
 
 def test_races_that_not_all_ran_are_left_out(file):
