@@ -16,9 +16,11 @@ import tensorflow as tf
 
 import kernels
 from benchmarks.agreement import Disagreement
+from benchmarks.pjrt.arrays import draw
 from benchmarks.timing import Timing, interleaved, memory_of, timed
 from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
 from kernels.pooling import POOLS
+from rawcnn.compile import choose, compiled
 
 MODES = ("graph", "xla")
 # Largest difference from the first form, relative to the largest value: F(4×4)'s own error is 1e-5 in float32.
@@ -168,7 +170,7 @@ def _pool(pool: Function, case: Case, dtype):
         for form in forms(case)
     }
     cost = kernels.pool_cost(case.input_shape, case.output_shape, case.window)
-    return functions, [random_tensor(case.input_shape, 0, dtype)], cost
+    return functions, [distinct_tensor(case.input_shape, dtype)], cost
 
 
 def _batch_norm(case: Case, dtype):
@@ -200,6 +202,11 @@ def random_tensor(shape: Sequence[int], seed: int, dtype) -> tf.Tensor:
     return tf.cast(np.random.default_rng(seed).standard_normal(shape, np.float32), dtype)
 
 
+def distinct_tensor(shape: Sequence[int], dtype) -> tf.Tensor:
+    """[B,H,W,C] for a pool: no window up to 8×8 has two equal numbers."""
+    return tf.cast(draw("x", shape, "distinct"), dtype)
+
+
 def contestants(case: Case, job: str, precision: str) -> tuple[Mapping[str, Callable[[], list[tf.Tensor]]], int]:
     """("form mode" → a call that gives its results, floating point operations of one call).
 
@@ -221,9 +228,7 @@ def contestants(case: Case, job: str, precision: str) -> tuple[Mapping[str, Call
     calls = {}
     for name, form in functions.items():
         for mode in MODES:
-            function = tf.function(
-                partial(both if job == "gradient" else forward, form), jit_compile=mode == "xla", autograph=False
-            )
+            function = compiled(partial(both if job == "gradient" else forward, form), choose(mode))
             calls[f"{name} {mode}"] = partial(_call, function, inputs, upstream)
     return calls, cost.flops + (cost.backward_flops if job == "gradient" else 0)
 

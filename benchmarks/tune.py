@@ -22,7 +22,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from benchmarks.kernels_race import TOLERANCE, difference, random_tensor, wait_for
+from benchmarks.kernels_race import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
 from benchmarks.results import about
 from benchmarks.timing import Progress, Run, interleaved, timed
 from kernels.choice import section, shape_name
@@ -110,7 +110,7 @@ def _call(
     x, dy = (random_tensor(shape, seed, dtype) for seed, shape in enumerate(shapes))
     if case.job in ("max_pool", "average_pool"):
         pool = kernels.max_pool if case.job == "max_pool" else kernels.average_pool
-        return _with_gradient(partial(pool, **s, algorithm=form)), [x, dy]
+        return _with_gradient(partial(pool, **s, algorithm=form)), [distinct_tensor(shapes[0], dtype), dy]
     if case.job == "batch_norm":
         scale = tf.ones(x.shape[-1])
         return _with_gradient(lambda x: kernels.batch_normalization_training(x, scale, scale, 1e-5, form)[0]), [x, dy]
@@ -149,17 +149,18 @@ def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
 def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
     """(the form to take, seconds of each form that agrees with the first)."""
     calls, reference = dict[str, tuple[Callable, list[tf.Tensor], float]](), None
-    for form in case.forms:
-        function, tensors = _call(case, form, tf.as_dtype(precision), compiler)
-        run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
-        results = [tf.cast(t, tf.float32).numpy() for t in run()]
-        reference = reference or results
-        if difference(reference, results) <= TOLERANCE[precision]:
-            calls[form] = function, tensors, timed(partial(_wait, run))[0]
-    copies = max(1, min(COPIES, round(LEAST / calls[case.forms[0]][2])))
-    runs = {form: _several(case, *call[:2], copies, compiler) for form, call in calls.items()}
-    for several in runs.values():
-        several()  # traced and compiled
+    with kernels.choice.compiled_by(compiler):
+        for form in case.forms:
+            function, tensors = _call(case, form, tf.as_dtype(precision), compiler)
+            run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
+            results = [tf.cast(t, tf.float32).numpy() for t in run()]
+            reference = reference or results
+            if difference(reference, results) <= TOLERANCE[precision]:
+                calls[form] = function, tensors, timed(partial(_wait, run))[0]
+        copies = max(1, min(COPIES, round(LEAST / calls[case.forms[0]][2])))
+        runs = {form: _several(case, *call[:2], copies, compiler) for form, call in calls.items()}
+        for several in runs.values():
+            several()  # traced and compiled
     seconds = {form: [s / copies for s in taken] for form, taken in interleaved(runs, rounds).items()}
     return choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
 
@@ -228,13 +229,17 @@ def tune(
         for precision in precisions:
             for case in wanted[compiler]:
                 form, seconds = fastest(case, compiler, precision, rounds)
+                differ = [name for name in case.forms if name not in seconds]
                 sizes = forms.setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
                 told = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}
-                entry = {"form": form, "microseconds": told, "by": len(measured)}
+                entry = {"form": form, "microseconds": told, "by": len(measured)} | (
+                    {"differ": differ} if differ else {}
+                )
                 sizes.setdefault(case.shape, {})[str(case.pixels)] = entry
                 done += 1
                 if progress:
-                    progress(f"{compiler} {precision}: {case} {form}", done, total)
+                    wrong = f" ({', '.join(differ)} left out: other results)" if differ else ""
+                    progress(f"{compiler} {precision}: {case} {form}{wrong}", done, total)
             table = {"measured": [*measured, about(command)], "forms": forms}
             write(table, path)
             gc.collect()

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 BATCH = 8  # images, of which all forms were measured
 MORE, FEWER = 8, 4  # times as many pixels, or as few: so far a measurement counts. Of few, transforms no longer pay
-# Under XLA on a CPU these won on nearly every shape that was measured, by far: so they are taken for all others, too.
+# Under XLA on a CPU these won on most shapes that were measured, and on all that take long: so on others they run, too.
 BY_XLA = {"batch_norm": "explicit", "max_pool": "lines", "average_pool": "lines"}
 SHIPPED = Path(__file__).with_name("algorithms.json")
 _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
@@ -42,6 +42,11 @@ def compiled_by(compiler: str) -> Iterator[None]:
         yield
     finally:
         _compiler.reset(token)
+
+
+def compiler() -> str:
+    """For whom kernels are chosen here, as `compiled_by` says."""
+    return _compiler.get()
 
 
 def table_path() -> Path:
@@ -71,12 +76,12 @@ def section(compiler: str, job: str, dtype: tf.DType) -> str:
 def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: Sequence[str]) -> str:
     """The fastest form of `job` for tensors of this type; `shape` is what must be the same, as "1×1×64×256 /2".
 
-    `pixels` (batch times height times width of the output) picks the nearest of several sizes; None, unknown, picks the
-    smallest. Of the `known` forms the first is the default, but for `BY_XLA`: for shapes that were not measured, and
-    for what an old table names.
+    `pixels` (batch times height times width, of a convolution's output, of another's input) picks the nearest of
+    several sizes; None, unknown, picks the smallest. Of the `known` forms the first is the default, but for `BY_XLA`:
+    for shapes that were not measured, and for what an old table names.
     """
-    default = BY_XLA.get(job, known[0]) if _compiler.get() == "xla" else known[0]
-    sizes = _forms().get(section(_compiler.get(), job, dtype), {}).get(shape)
+    default = BY_XLA.get(job, known[0]) if compiler() == "xla" else known[0]
+    sizes = _forms().get(section(compiler(), job, dtype), {}).get(shape)
     if not sizes:
         return default
     nearest = min(sizes, key=lambda size: abs(log(size / pixels)) if pixels else size)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from kernels.choice import measured, pixels_of
+from kernels.choice import compiler, measured, pixels_of
 from kernels.cost import Cost, elementwise_cost
 from kernels.share import Share, current
 
@@ -118,9 +118,8 @@ def batch_normalization_training(
     """[B,H,W,C] → (y [B,H,W,C], mean [C], unbiased variance [C]).
 
     Forms, of which "auto" takes the one that was measured to be the fastest: "fused" is TensorFlow's, which has no
-    float64; "explicit" (auto for float64, and under XLA on a CPU) writes the equation, and the gradient by hand, with
-    sums as matmuls, which may round to TF32 on GPUs. Raises ValueError for "fused" in float64, and for x that is not
-    [B,H,W,C].
+    float64; "explicit" (auto for float64, and under XLA on a CPU) writes the equation, and the gradient by hand. Raises
+    ValueError for "fused" in float64, and for x that is not [B,H,W,C].
     """
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
@@ -277,11 +276,14 @@ def _count(x: tf.Tensor) -> tf.Tensor:
 
 
 def _channel_sums(x: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,C] → [C] as ones[2,m] · x[m,C], of which one row is taken.
+    """[B,H,W,C] → [C]; by XLA for a CPU as ones[2,m] · x[m,C], of which one row is taken.
 
-    XLA's reductions over pixels take up to fourteen times as long on a CPU, and so do its products with one row.
+    Its reductions over pixels take up to seven times as long there, and so do its products with one row. On GPUs
+    products may round to TF32.
     """
     flat = tf.reshape(x, (-1, x.shape[-1]))
+    if compiler() != "xla":
+        return tf.reduce_sum(flat, axis=0)
     return tf.matmul(tf.ones((2, tf.shape(flat)[0]), x.dtype), flat)[0]
 
 

@@ -223,7 +223,10 @@ def kernel(case: Case, form: str, precision: str) -> Workload:
 
     def arguments(batch: int) -> list[Argument]:
         shapes = [(batch, *inputs[0].shape[1:]), *(tuple(i.shape) for i in inputs[1:])]
-        draws = ["normal", *("filters" if case.kernel == "conv2d" else "ones" for _ in inputs[1:])]
+        draws = [
+            "distinct" if "pool" in case.kernel else "normal",
+            *("filters" if case.kernel == "conv2d" else "ones" for _ in inputs[1:]),
+        ]
         named = [
             Argument(f"input{k}", shape, given.dtype.name, how, axes=CUDNN if how == "filters" else ())
             for k, (shape, given, how) in enumerate(zip(shapes, inputs, draws, strict=True))

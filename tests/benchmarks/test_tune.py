@@ -73,6 +73,21 @@ def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
     assert choice.measured(case.job, tune.tf.float32, case.shape, case.pixels, ["nn", "another"]) == "another"
 
 
+def test_a_form_of_other_results_is_left_out_and_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
+    told = []
+    table = tune.tune(
+        ["cifar_resnet20"],
+        ["graph"],
+        ["float32"],
+        path=tmp_path / "t.json",
+        progress=lambda what, *_: told.append(what),
+    )
+    of = table["forms"]["graph batch_norm float32"]["16"]
+    assert [entry["differ"] for entry in of.values()] == [["explicit"]]
+    assert any("batch_norm 16" in what and "(explicit left out: other results)" in what for what in told)
+
+
 def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
     """A second measurement of other networks adds to the table, and says what is its own."""
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))

@@ -110,6 +110,23 @@ def test_average_pool_gradient(shape, size, stride, padding, count_padding, dtyp
         oracles.close(tape, by_hand, kind="gradient")
 
 
+@pytest.mark.parametrize("pool", [pooling.max_pool, pooling.average_pool])
+@everywhere
+def test_second_derivatives_agree(shape, size, stride, padding, pool):
+    x = oracles.random(shape, 17)
+
+    def second(form):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            (slope,) = oracles.tape_gradient(
+                lambda x: tf.reduce_sum(pool(x, size, stride, padding, algorithm=form) ** 3), [x], 1.0
+            )
+            total = tf.reduce_sum(slope**2)
+        return tape.gradient(total, x)
+
+    oracles.close(second("lines"), second("nn"), kind="gradient")
+
+
 @everywhere
 def test_gradients_against_central_differences(shape, size, stride, padding):
     x = oracles.random(shape, 9, "float64")
