@@ -33,7 +33,7 @@ def device_tables(
         here = [r for r in records if device_words(r["device"]) == where]
         fewest, most = (limit(r["settings"].get("rounds", 1) for r in here) for limit in (min, max))
         rounds = str(most) if fewest == most else f"{fewest} to {most}"
-        packages = _joined(_version_words(r["versions"]) for r in here)
+        packages = _joined(map(_version_words, here))
         lines += [
             *table(header, [row(r) for r in here]),
             "",
@@ -65,8 +65,12 @@ def device_words(device: Mapping[str, Any]) -> str:
     return f"{', '.join(device['gpus'])}, {words}" if device["gpus"] else words
 
 
-def _version_words(found: Mapping[str, str | None]) -> str:
-    engines = ("tensorflow", "keras") if found["tensorflow"] else ("jax", "keras", "torch")
+def _version_words(r: Record) -> str:
+    """Of what took part."""
+    found, raced = r["versions"], r["figures"].get("contestants", ())
+    engines: tuple[str, ...] = ("tensorflow", "keras") if found["tensorflow"] else ("jax", "keras", "torch")
+    if found["tensorflow"] and any(isinstance(c, Mapping) and c["name"].startswith("torch") for c in raced):
+        engines += ("torch",)
     told = (f"{PACKAGES[name]} {found[name]}" for name in ("python", *engines) if found.get(name))
     return ", ".join(told)
 

@@ -131,7 +131,7 @@ def race(
 
     A network brings its own size, classes and precision; `seed` draws the weights of one by name, and the images.
     `contestants` are some of `benchmarks.contestants.NAMES`, by default all. Raises ValueError for an unknown job or
-    contestant and Disagreement where results differ.
+    contestant, and for a training that drops paths; Disagreement where results differ.
     """
     names = entered(contestants, model.precision if isinstance(model, Network) else precision)
     if job not in JOBS:
@@ -142,6 +142,8 @@ def race(
         model = rawcnn.create(model, classes=classes, seed=seed, size=size, precision=precision)
         train_in_appearance(model, seed)
     network = model
+    if job == "training" and any(op.kind == "drop_path" for op in network.training_ledger):
+        raise ValueError(f"{network.name} drops paths in training, which the Keras twin does not; race its inference")
     start = {path: v.numpy() for path, v in network.variables.items()}
     try:
         return _race(network, job, batch, rounds, names, start, seed, progress or (lambda what, done, total: None))

@@ -22,7 +22,7 @@ from benchmarks.visualize_race import BATCHES, LAYERS, VisualizeResult, race_vis
 from rawcnn.compile import choose
 from rawcnn.network import Network
 
-MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "vgg16", "alexnet")  # a race a family
+MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "inception_v3", "vgg16", "alexnet")
 
 
 def run(

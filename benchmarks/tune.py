@@ -1,5 +1,8 @@
 """Which form of each kernel is the fastest on this machine: `kernels.choice`'s table, measured.
 
+`rawcnn benchmark kernels --tune` writes a user's own table; `python -m benchmarks.tune [NETWORK…] [--compilers xla]
+[--jobs batch_norm …]` measures a part of the one that comes with rawcnn anew.
+
 The cases are the convolutions, normalizations and pools of some networks, as their ledgers list them: forward and
 each gradient, in a TensorFlow graph and under XLA; and convolutions of constant filters with bias and ReLU behind them,
 which a graph may fuse. The forms of a case are compared before they are timed, and timed in turn; a form takes the
@@ -8,8 +11,11 @@ default's place where its median is shorter by `MARGIN`, and its fastest round a
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +31,12 @@ import rawcnn
 from benchmarks.kernels_race import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
 from benchmarks.results import about
 from benchmarks.timing import Progress, Run, interleaved, timed
-from kernels.choice import section, shape_name
+from kernels.choice import SHIPPED, section, shape_name
 from kernels.convolution import GROUPED_JOBS, JOBS
 from kernels.geometry import pair
 from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
 from kernels.pooling import POOLS
+from rawcnn.models import MODELS as NETWORKS
 from rawcnn.network import Operation
 from rawcnn.whole import write_whole
 
@@ -204,6 +211,7 @@ def tune(
     precisions: Sequence[str] = ("float32", "bfloat16"),
     *,
     path: Path,
+    jobs: Sequence[str] = (),
     batch: int = 8,
     size: int | None = None,
     rounds: int = 5,
@@ -212,14 +220,16 @@ def tune(
 ) -> dict:
     """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table.
 
-    Its "measured" tells when and where; each entry is `by` one of these.
+    Its "measured" tells when and where; each entry is `by` one of these. `jobs` are measured, by default all.
 
-    A file there that cannot be read is written anew. ValueError on a GPU: there nothing is chosen.
+    A file there that cannot be read is written anew. ValueError on a GPU: its forms are of `benchmarks.pjrt.forms`.
     """
     if tf.config.list_physical_devices("GPU"):
-        raise ValueError("--tune measures forms for a CPU; on a GPU kernels take their defaults. Hide the GPU to go on")
+        raise ValueError(
+            "--tune measures forms for a CPU; hide the GPU to go on (python -m benchmarks.pjrt.forms has a GPU's)"
+        )
     measured, forms = read(path)
-    found = cases(models, batch, size)
+    found = [case for case in cases(models, batch, size) if not jobs or case.job in jobs]
     wanted = {
         compiler: [case for case in found if compiler != "inference" or case.job in INFERENCE] for compiler in compilers
     }
@@ -268,3 +278,27 @@ def write(table: Mapping, path: Path) -> None:
     ]
     text = f'{{\n "measured": [\n{measured}\n ],\n "forms": {{\n' + ",\n".join(sections) + "\n }\n}\n"
     write_whole(path, text.encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """A part of the table that comes with rawcnn."""
+    known = sorted({*JOBS, *GROUPED_JOBS, "batch_norm", "lrn", "max_pool", "average_pool"})
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("models", nargs="*", default=MODELS, metavar="NETWORK", help="whose layers; by default several")
+    parser.add_argument("--compilers", nargs="+", choices=COMPILERS, default=COMPILERS)
+    parser.add_argument("--jobs", nargs="+", choices=known, default=(), metavar="JOB", help=", ".join(known))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    if unknown := [name for name in options.models if name not in NETWORKS]:
+        parser.error(f"there is no network {unknown[0]!r}; `rawcnn models` lists them")
+
+    def progress(what: str, done: int, total: int) -> None:
+        print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
+
+    command = shlex.join(["python", "-m", "benchmarks.tune", *words])
+    tune(options.models, options.compilers, path=SHIPPED, jobs=options.jobs, command=command, progress=progress)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -134,7 +134,8 @@ def lower(network: Network, batch: int = 1) -> str:
 def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name: str) -> str:
     """A function of tensors as StableHLO text, its @main taking the `arguments` in their order.
 
-    Kernels are those of a GPU: forms that were measured on a CPU are for that alone. ValueError where TensorFlow is too
+    Kernels take their defaults, for forms that were measured here are for this machine, or what a `compiled_by` of the
+    function's own says. ValueError where TensorFlow is too
     old to lower.
     """
 

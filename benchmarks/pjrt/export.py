@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -59,7 +60,9 @@ def small() -> Iterator[Plan]:
     yield partial(workloads.kernel, SMALL_CASES[0], "winograd", "float32"), (4,)
 
 
-def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
+def export(
+    workload: Workload, batches: Sequence[int], folder: Path, command: str = "python -m benchmarks.pjrt.export"
+) -> Path:
     """Write one workload into a folder of its own under `folder` → its path."""
     from tensorflow.compiler.mlir.stablehlo import stablehlo
 
@@ -73,7 +76,7 @@ def export(workload: Workload, batches: Sequence[int], folder: Path) -> Path:
         (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
     np.savez(target / "answers.npz", allow_pickle=False, **answers(workload, checked))
     manifest = {
-        **about("python -m benchmarks.pjrt.export"),
+        **about(command),
         "name": workload.name,
         "form": workload.form,
         "job": workload.job,
@@ -127,10 +130,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--small", action="store_true", help="small networks, for a CPU")
     parser.add_argument("--only", help="the plans with this in them, such as 'training vgg16'")
-    options = parser.parse_args(arguments)
-    for make, batches in small() if options.small else full():
-        if not options.only or options.only in " ".join([make.func.__name__, *map(str, make.args)]):
-            print(export(make(), batches, options.folder), file=sys.stderr)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    command = shlex.join(["python", "-m", "benchmarks.pjrt.export", *(Path(w).name if "/" in w else w for w in words)])
+    plans = {" ".join([make.func.__name__, *map(str, make.args)]): (make, batches)
+             for make, batches in (small() if options.small else full())}  # fmt: skip
+    wanted = [plan for name, plan in plans.items() if not options.only or options.only in name]
+    if not wanted:
+        some = ", ".join(repr(name) for name in list(plans)[:3])
+        print(f"no plan has {options.only!r} in it; they are {some} and so on", file=sys.stderr)
+        return 2
+    try:
+        for make, batches in wanted:
+            print(export(make(), batches, options.folder, command), file=sys.stderr)
+    except OSError as error:
+        print(f"{options.folder} cannot be written ({error.strerror}); name another folder", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -21,15 +21,17 @@ from benchmarks.markdown import newest
 from benchmarks.results import FOLDER, Record, read
 from kernels.choice import SHIPPED, section, shape_name
 from kernels.convolution import GROUPED_JOBS, JOBS
+from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
+from kernels.pooling import POOLS
 
-OTHERS = {"max_pool": "nn", "batch_norm": "fused", "lrn": "nn"}
+OTHERS = {"max_pool": POOLS, "average_pool": POOLS, "batch_norm": BATCH_NORMS, "lrn": RESPONSE_NORMS}
 ABOUT = ("date", "device", "versions", "commit", "command")
 
 
 def defaults(case: Case) -> dict[str, str]:
-    """The jobs that a kernel's form is chosen for, and what each does where none is; none of an average pool's."""
+    """The jobs that a kernel's form is chosen for, and what each does where none is."""
     if case.kernel != "conv2d":
-        return {job: form for job, form in OTHERS.items() if job == case.kernel}
+        return {case.kernel: OTHERS[case.kernel][0]}
     jobs = {job: forms[0] for job, forms in (GROUPED_JOBS if case.groups > 1 else JOBS).items()}
     if case.channels == 3:
         del jobs["conv2d input gradient"]  # which the race does not take of an image
@@ -41,7 +43,7 @@ def shape_of(case: Case) -> str:
     if case.kernel == "conv2d":
         filters = case.window, case.window, case.channels // case.groups, case.out
         return shape_name(filters, (case.stride, case.stride), case.groups)
-    if case.kernel == "max_pool":
+    if case.kernel in ("max_pool", "average_pool"):
         return shape_name((case.window, case.window, case.channels), (case.stride, case.stride))
     return str(case.channels)
 
@@ -60,7 +62,7 @@ def add(records: Sequence[Record], path: Path) -> int:
         settings, case = record["settings"], Case(**record["settings"]["case"])
         seconds = {name.removeprefix("rawcnn "): times for name, times in record["figures"]["seconds"].items()}
         jobs = defaults(case)
-        usual = next(iter(jobs.values()), "")
+        usual = next(iter(jobs.values()))
         if usual not in seconds or (best := tune.choose(seconds, usual)) == usual:
             continue
         about = {key: record[key] for key in ABOUT}

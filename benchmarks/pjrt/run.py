@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,20 +96,29 @@ class Race:
         except Exception as error:
             self.failed[name] = str(error) if isinstance(error, Gone) else first_line(error)
             _tell(f"{self.name}: {name}: {self.failed[name]}")
-            del self.contestants[name]
+            its = self.contestants.pop(name)
+            for process in {its, self.checks.get(name, its)} - {*self.contestants.values()}:  # forms may share one
+                process.end()  # and its memory on the device is free
 
-    def record(self, rounds: int, machine: Machine) -> dict[str, Any]:
+    def run(self, name: str, calls: int) -> None:
+        """So many calls of a contestant; of one that fails there are none from then on."""
+        if name in self.contestants:
+            with self._left_out_if_wrong(name):
+                self.contestants[name].call(name, "run", calls)
+
+    def record(self, rounds: int, machine: Machine, command: str) -> dict[str, Any]:
         """Time it. Gone where none of ours can take part."""
+        taken = seconds_of({name: partial(self.run, name) for name in self.contestants}, rounds)
+        seconds = {name: taken[name] for name in self.contestants}
         if not any(name in self.contestants for name in self.ours):
             raise Gone("nothing is left to be timed")
-        seconds = seconds_of({name: partial(r.call, name, "run") for name, r in self.contestants.items()}, rounds)
         manifest, batch, limit = self.manifest, self.batch, machine.limits[self.manifest["precision"]]
         medians = {name: float(np.median(s)) for name, s in seconds.items()}
         ours = "rawcnn" if "rawcnn" in medians else min(medians.keys() & set(self.ours), key=medians.__getitem__)
         others = [m for name, m in medians.items() if name.startswith("keras")]
         rate, moved = manifest["flops"] * batch / medians[ours], manifest["bytes"][str(batch)] / medians[ours]
         return {
-            **about("python -m benchmarks.pjrt.run", machine.gpus),
+            **about(command, machine.gpus),
             "commit": manifest["commit"],  # of the programs; here there may be no checkout
             "settings": {
                 "pjrt": manifest["name"], "job": manifest["job"], "precision": manifest["precision"], "batch": batch,
@@ -144,7 +154,7 @@ def seconds_of(runs: Mapping[str, Any], rounds: int) -> dict[str, list[float]]:
     counts = {}
     for name, run in runs.items():
         run(1)
-        counts[name] = max(1, min(100, round(LEAST / timed(partial(run, 1))[0])))
+        counts[name] = max(1, min(100, round(LEAST / max(timed(partial(run, 1))[0], 1e-6))))
     taken = interleaved({name: partial(run, counts[name]) for name, run in runs.items()}, rounds, short=0.0)
     return {name: [s / counts[name] for s in seconds] for name, seconds in taken.items()}
 
@@ -170,7 +180,13 @@ def races(folder: Path, only: str, batches: Sequence[int]) -> list[Unit]:
 
 
 def records(
-    group: Sequence[Unit], begin: Sequence[str], rounds: int, patience: float, profile: bool, machine: Machine
+    group: Sequence[Unit],
+    begin: Sequence[str],
+    rounds: int,
+    patience: float,
+    profile: bool,
+    machine: Machine,
+    command: str,
 ) -> Iterator[dict[str, Any] | None]:
     """Of races that are prepared side by side, one after another; None for what failed, which is told."""
     until = time.monotonic() + patience
@@ -180,7 +196,7 @@ def records(
     for race in begun:
         record = None
         try:
-            record = race.record(rounds, machine)
+            record = race.record(rounds, machine, command)
             if profile:
                 record["figures"]["spent"], record["figures"]["longest"] = race.spent()
         except Gone as error:
@@ -199,6 +215,22 @@ def _machine(units: Sequence[Unit]) -> Machine:
     return found
 
 
+def _asked(only: str, batches: Sequence[int]) -> str:
+    """What is wrong where a folder has no races of these."""
+    if not only and not batches:
+        return "; write some with python -m benchmarks.pjrt.export"
+    asked = [f"with {only!r} in its name"] * bool(only) + [f"for a batch of {', '.join(map(str, batches))}"] * bool(
+        batches
+    )
+    return f" {' '.join(asked)}; leave {'--only' if only else '--batches'} out, or export it"
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
 def _tell(line: str) -> None:
     print(f"[{time.monotonic() - BEGUN:4.0f} s] {line}", file=sys.stderr, flush=True)
 
@@ -210,16 +242,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", nargs="*", default=["keras", "torch"], help="whose names begin so; none: nobody")
     parser.add_argument("--only", default="", help="workloads whose folders have this in their names")
     parser.add_argument("--batches", type=int, nargs="*", default=(), help="of those that were exported; otherwise all")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=_positive, default=ROUNDS)
     parser.add_argument("--profile", action="store_true", help="of ours, the time by kind of kernel, on a GPU")
-    parser.add_argument("--together", type=int, default=1, help="races of a folder that are compiled side by side")
+    parser.add_argument(
+        "--together", type=_positive, default=1, help="races of a folder that are compiled side by side"
+    )
     parser.add_argument(
         "--patience", type=float, default=PATIENCE, help="seconds for that; who takes longer is left out"
     )
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
     found = {folder: races(folder, options.only, options.batches) for folder in options.folders}
     if nothing := [folder for folder, units in found.items() if not units]:
-        print(f"{nothing[0]} holds no workload; write some with python -m benchmarks.pjrt.export", file=sys.stderr)
+        print(f"{nothing[0]} holds no workload{_asked(options.only, options.batches)}", file=sys.stderr)
         return 2
     if options.output:
         try:
@@ -227,13 +262,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             print(f"{options.output} cannot be written ({error.strerror}); name another file", file=sys.stderr)
             return 2
-    machine = _machine([unit for units in found.values() for unit in units])
+    try:
+        machine = _machine([unit for units in found.values() for unit in units])
+    except Gone as error:
+        print(f"JAX could not measure this machine's device: {error}", file=sys.stderr)
+        return 2
+    command = shlex.join(["python", "-m", "benchmarks.pjrt.run", *(Path(w).name if "/" in w else w for w in words)])
     groups = [
         units[k : k + options.together] for units in found.values() for k in range(0, len(units), options.together)
     ]
     failed = 0
     for group in groups:
-        for record in records(group, options.peers, options.rounds, options.patience, options.profile, machine):
+        for record in records(
+            group, options.peers, options.rounds, options.patience, options.profile, machine, command
+        ):
             if record is None:
                 failed += 1
                 continue

@@ -25,6 +25,19 @@ class Answering:
         os._exit(3)
 
 
+class Tired(Answering):
+    """Its answers are right, but it fails while it is timed."""
+
+    def __init__(self, first):
+        self._first = first
+
+    def first(self):
+        return self._first
+
+    def run(self, count):
+        raise RuntimeError("no more")
+
+
 def answering():
     return {"it": Answering()}
 
@@ -35,4 +48,8 @@ def broken():
 
 def peer(name, folder, batch):
     """As `benchmarks.pjrt.peers.make`."""
+    if name == "tired":
+        from benchmarks.pjrt.program import programs
+
+        return {name: Tired(programs({"rawcnn": folder}, batch)["rawcnn"].first())}
     return {name: {"wrong": Answering, "broken": broken}[name]()}

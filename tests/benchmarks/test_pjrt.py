@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -120,16 +121,19 @@ def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
 
     (source,) = exported.glob("*inference-float32")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setattr(run.peers, "names", lambda *_: ["wrong", "broken"])
+    monkeypatch.setattr(run.peers, "names", lambda *_: ["wrong", "broken", "tired"])
     monkeypatch.setattr(run.peers, "make", remotes.peer)
     race = run.Race({"rawcnn": source}, 4, ["all"])
     race.prepare(time.monotonic() + 100)
     limits = {"matmul_flops_per_second": 1e9, "copy_bytes_per_second": 1e9}
-    record = race.record(1, run.Machine([], {"float32": limits}))
-    race.end()
-    assert set(record["figures"]["seconds"]) == {"rawcnn"}
+    record = race.record(1, run.Machine([], {"float32": limits}), "here")
+    assert set(record["figures"]["seconds"]) == {"rawcnn"} and record["command"] == "here"
     failed = record["figures"]["failed"]
     assert "differs by" in failed["wrong"] and failed["broken"] == "ZeroDivisionError: division by zero"
+    assert failed["tired"] == "RuntimeError: no more" and set(race.contestants) == {"rawcnn"}
+    assert len(multiprocessing.active_children()) == 1  # who failed gave its memory back
+    race.end()
+    assert not multiprocessing.active_children()
 
 
 def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path):
@@ -153,6 +157,25 @@ def test_results_that_cannot_be_written(exported, tmp_path):
 def test_a_folder_without_workloads(tmp_path):
     done = run_without_tensorflow(tmp_path)
     assert done.returncode == 2 and "holds no workload; write some with" in done.stderr
+
+
+@pytest.mark.parametrize("words, told", [
+    (("--only", "none", "--batches", 3), "no workload with 'none' in its name for a batch of 3; leave --only out"),
+    (("--batches", 3), "holds no workload for a batch of 3; leave --batches out, or export it"),
+    (("--together", 0), "--together: 0 is less than 1"),
+    (("--rounds", -1), "--rounds: -1 is less than 1"),
+])  # fmt: skip
+def test_nothing_to_run(exported, words, told):
+    done = run_without_tensorflow(exported, *words)
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nothing_to_export(tmp_path, capsys):
+    assert export.main([str(tmp_path), "--small", "--only", "none"]) == 2
+    assert "no plan has 'none' in it; they are 'inference cifar_resnet20 float32'" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert export.main([str(tmp_path / "file"), "--small", "--only", "inference"]) == 2
+    assert "file cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_folded_arrays_are_rawcnns():

@@ -91,7 +91,7 @@ def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
     records = [
         race(stem, nn=[2, 2], space_to_depth=[1, 1]),
         race(groups, nn=[3, 3], split=[1, 1], dense=[2, 2]),
-        race(pool, nn=[1, 1], shifted=[2, 2]),
+        race(pool, nn=[1, 1], lines=[2, 2]),
         race(norm, gpus=(), fused=[2, 2], explicit=[1, 1]),
     ]
     assert forms.add(records, table) == forms.add(records, table) == 2  # written twice it is the same

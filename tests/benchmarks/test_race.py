@@ -19,7 +19,7 @@ from benchmarks.keras_twin import twin_variables
 from benchmarks.kernels_race import SMALL_CASES, Case, compare, forms, race_kernel
 from benchmarks.race import RaceResult
 from benchmarks.timing import SHORT, Timing, interleaved, memory_of
-from tests.benchmarks.toys import dropping, small, toy
+from tests.benchmarks.toys import dropping, dropping_paths, small, toy
 
 QUICK = ("keras function", "rawcnn graph", "keras default")
 
@@ -177,9 +177,16 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
 def test_kernel_forms_race(case):
     result = race_kernel(case, "forward", rounds=1)
     assert [t.name for t in result.timings] == [f"{form} {mode}" for form in forms(case) for mode in ("graph", "xla")]
-    assert result.gflops(result.best) == result.flops / result.best.median / 1e9
+    slow = replace(result, flops=6_000_000_000, timings=(replace(result.best, seconds=(2.0, 3.0, 4.0)),))
+    assert slow.gflops(slow.best) == 2.0
     assert max(result.gflops(t) for t in result.timings) == result.gflops(result.best)
     json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_a_training_that_drops_paths_is_not_raced():
+    """The twin is built from what runs after training, where no path is dropped."""
+    with pytest.raises(ValueError, match="drops paths in training"):
+        race.race(toy(dropping_paths), "training", rounds=1)
 
 
 def test_kernel_gradients_cost_more():

@@ -99,6 +99,14 @@ def test_devices_have_tables_of_their_own(file):
     assert "Measured on A GPU, " in others and others.count("resnet50") == 0 and others.count("vgg16") == 1
 
 
+def test_versions_are_told_of_what_raced(file):
+    (alone,) = results.append([race_result()], "c", file)
+    beside = json.loads(json.dumps(alone))
+    beside["versions"]["torch"] = alone["versions"]["torch"] = "2.13.0"
+    beside["figures"]["contestants"].append({**beside["figures"]["contestants"][0], "name": "torch eager"})
+    assert "PyTorch 2.13.0." in tables.race_table([beside]) and "PyTorch 2" not in tables.race_table([alone])
+
+
 def test_races_that_not_all_ran_are_left_out(file):
     whole = race_result()
     some = [replace(whole, timings=whole.timings[:count]) for count in (1, 2, len(NAMES) - 1)]

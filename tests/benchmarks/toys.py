@@ -11,6 +11,7 @@ from rawcnn.layers import (
     concatenate,
     conv,
     dense,
+    drop_path,
     dropout,
     global_average_pool,
     lrn,
@@ -36,6 +37,14 @@ def dropping(net, images):
     """A convolution and dropout before the classifier."""
     x = relu(net, conv(net, "conv1", images, 8, 3, stride=2))
     return dense(net, "classifier", dropout(net, "drop", x, 0.5), 5)
+
+
+def dropping_paths(net, images):
+    """A branch that is dropped in training."""
+    x = relu(net, conv(net, "conv1", images, 8, 3, stride=2))
+    branch = conv(net, "conv2", x, 8, 3)
+    x = residual_sum(net, "sum", x, drop_path(net, "drop", branch, 0.3) if net.train else branch)
+    return dense(net, "classifier", x, 5)
 
 
 def everything(net, images):
