@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.results import Record
 
-PACKAGES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "jax": "JAX", "torch": "PyTorch"}
+PACKAGES = {"python": "Python", "tensorflow": "TensorFlow", "jax": "JAX", "keras": "Keras", "torch": "PyTorch"}
 
 
 def newest(records: Sequence[Record], settings: Sequence[str]) -> list[Record]:
@@ -33,11 +33,10 @@ def device_tables(
         here = [r for r in records if device_words(r["device"]) == where]
         fewest, most = (limit(r["settings"].get("rounds", 1) for r in here) for limit in (min, max))
         rounds = str(most) if fewest == most else f"{fewest} to {most}"
-        packages = _joined(map(_version_words, here))
         lines += [
             *table(header, [row(r) for r in here]),
             "",
-            f"Measured on {where}; {packages}. {told.format(rounds=rounds)}{sums(here)}",
+            f"Measured on {where}; {_version_words(here)}. {told.format(rounds=rounds)}{sums(here)}",
             "",
         ]
     return "\n".join(lines)
@@ -65,14 +64,21 @@ def device_words(device: Mapping[str, Any]) -> str:
     return f"{', '.join(device['gpus'])}, {words}" if device["gpus"] else words
 
 
-def _version_words(r: Record) -> str:
-    """Of what took part."""
-    found, raced = r["versions"], r["figures"].get("contestants", ())
-    engines: tuple[str, ...] = ("tensorflow", "keras") if found["tensorflow"] else ("jax", "keras", "torch")
-    if found["tensorflow"] and any(isinstance(c, Mapping) and c["name"].startswith("torch") for c in raced):
-        engines += ("torch",)
-    told = (f"{PACKAGES[name]} {found[name]}" for name in ("python", *engines) if found.get(name))
-    return ", ".join(told)
+def _version_words(records: Sequence[Record]) -> str:
+    """Of the packages that took part, each once, with all its versions."""
+    found = {
+        name: _joined(version for r in records if name in _engines(r) and (version := r["versions"].get(name)))
+        for name in PACKAGES
+    }
+    return ", ".join(f"{PACKAGES[name]} {versions}" for name, versions in found.items() if versions)
+
+
+def _engines(r: Record) -> tuple[str, ...]:
+    if not r["versions"]["tensorflow"]:
+        return "python", "jax", "keras", "torch"
+    raced = r["figures"].get("contestants", ())
+    beside = any(isinstance(c, Mapping) and c["name"].startswith("torch") for c in raced)
+    return "python", "tensorflow", "keras", *(("torch",) if beside else ())
 
 
 def _joined(words: Iterable[str]) -> str:

@@ -300,7 +300,7 @@ def _pixels_inside(image: Sequence, window: tuple[int, int], stride: tuple[int, 
 #
 # A window is also a pool along the rows and then one down the columns, for the maximum of maxima is the maximum, and
 # of equal ones the first row's first stays the first. Back it goes down the columns, then along the rows: kh + kw
-# taps instead of kh·kw.
+# taps to compare instead of kh·kw. (The average's gradient compares nothing, and is one sum.)
 
 
 def max_pool_input_gradient(

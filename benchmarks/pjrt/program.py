@@ -101,9 +101,25 @@ class Program:
         return worst
 
 
-def programs(named: Mapping[str, Path], batch: int) -> dict[str, Program]:
+class NotCompiled:
+    """In place of a program that this device cannot have: whatever is asked of it fails, and says why."""
+
+    def __init__(self, why: Exception):
+        self._why = why
+
+    def __getattr__(self, asked: str) -> Any:
+        raise self._why
+
+
+def programs(named: Mapping[str, Path], batch: int) -> dict[str, Program | NotCompiled]:
     """Compile each; for a process of its own."""
-    return {name: Program(folder, batch) for name, folder in named.items()}
+    made: dict[str, Program | NotCompiled] = {}
+    for name, folder in named.items():
+        try:
+            made[name] = Program(folder, batch)
+        except Exception as error:  # the other forms of a kernel are in this process, too
+            made[name] = NotCompiled(error)
+    return made
 
 
 def agree(who: str, expected: np.ndarray, actual: np.ndarray, precision: str) -> float:

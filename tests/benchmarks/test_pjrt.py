@@ -136,7 +136,9 @@ def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
     assert not multiprocessing.active_children()
 
 
-def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path):
+def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path, monkeypatch):
+    """One that cannot be compiled is out alone."""
+    pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     from benchmarks.pjrt import run
 
     (source,) = exported.glob("conv2d*winograd")
@@ -147,6 +149,13 @@ def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path):
     ((folders, batch),) = run.races(tmp_path, "", ())
     assert batch == 4 and folders == {"rawcnn nn": tmp_path / "nn", "rawcnn winograd": tmp_path / "winograd"}
     assert run.races(tmp_path, "", [8]) == []
+    (tmp_path / "nn" / "program-4.mlirbc").write_bytes(b"no program")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    race = run.Race(folders, batch, [])
+    race.prepare(time.monotonic() + 100)
+    assert set(race.contestants) == {"rawcnn winograd"} and "rawcnn nn" in race.failed
+    assert race.contestants["rawcnn winograd"].call("rawcnn winograd", "first").size  # its process goes on
+    race.end()
 
 
 def test_results_that_cannot_be_written(exported, tmp_path):
