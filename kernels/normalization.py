@@ -9,7 +9,8 @@ of x. No gradient flows through returned statistics. Any of batch, height and wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -217,19 +218,22 @@ def local_response_normalization(
     """[B,H,W,C] → [B,H,W,C]. The defaults are Krizhevsky's, with n = 2·radius + 1 = 5 channels in a window.
 
     Forms, of which "auto" takes the one that was measured to be the fastest: "nn" is tf.nn's, which has no float64;
-    "explicit" (auto for float64) adds 2r+1 views; "compiled" is the same by XLA, one pass over x, within any graph.
-    Raises ValueError for a form that the type does not have.
+    "explicit" (auto for float64) adds 2r+1 views; "compiled" is the same by XLA, one pass over x, within any graph, and
+    image by image where the batch is unknown: XLA would compile every size that comes. Raises ValueError for a form
+    that the type does not have.
     """
     forms = ("explicit",) if x.dtype == tf.float64 else RESPONSE_NORMS
     form = _form(algorithm, x, *forms)
-    if algorithm == "auto" and None not in x.shape[:3]:  # of an unknown size XLA would compile every one that comes
+    if algorithm == "auto" and None not in x.shape[1:3]:
         form = measured("lrn", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
     settings = radius, bias, alpha, beta
     if form == "nn":
         return tf.cast(tf.nn.local_response_normalization(_wide(x), *settings), x.dtype)
     forward, backward = _response, local_response_normalization_input_gradient
-    if form == "compiled":
+    if form == "compiled" and compiler() != "xla":
         forward, backward = _compiled_response, _compiled_response_gradient
+        if x.shape[0] is None and None not in x.shape[1:3]:
+            forward, backward = (partial(_by_image, function) for function in (forward, backward))
 
     @tf.custom_gradient
     def normalize(x):
@@ -245,6 +249,14 @@ def _response(x: tf.Tensor, radius: int, bias: float, alpha: float, beta: float)
 
 
 _compiled_response = tf.function(_response, jit_compile=True, autograph=False)
+
+
+def _by_image(function: Callable, *arguments) -> tf.Tensor:
+    """The function of tensors [B,H,W,C] and numbers → [B,H,W,C], of one image after the other."""
+    images = [a for a in arguments if isinstance(a, tf.Tensor)]
+    numbers = arguments[len(images) :]
+    result = tf.TensorSpec(images[0].shape[1:], images[0].dtype)
+    return tf.map_fn(lambda one: function(*(i[None] for i in one), *numbers)[0], images, fn_output_signature=result)
 
 
 def _form(algorithm: str, x: tf.Tensor, *forms: str) -> str:

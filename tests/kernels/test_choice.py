@@ -122,6 +122,28 @@ def test_pools_and_norms_are_chosen_too(table):
     assert "Sum" in norm and "FusedBatchNormV3" not in norm
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_response_norms_of_an_unknown_batch_are_chosen_too(table, dtype):
+    """XLA's island takes one image after the other; where XLA compiles all there is none."""
+    in_graphs, by_xla = (entry(c, "lrn", "6", tf.as_dtype(dtype), n96="compiled") for c in ("graph", "xla"))
+    table(in_graphs | by_xla)
+
+    def graph(shape):
+        norm = tf.function(lambda x: kernels.local_response_normalization(x), autograph=False)
+        return norm.get_concrete_function(tf.TensorSpec(shape, dtype))
+
+    def names(function) -> set[str]:
+        return {node.op for node in function.graph.as_graph_def().node}
+
+    assert names(graph([8, 3, 4, 6])) & {"StatefulPartitionedCall", "PartitionedCall"}
+    assert names(graph([None, 3, 4, 6])) & {"While", "StatelessWhile"} and "LRN" in names(graph([None, None, 4, 6]))
+    x = oracles.random((3, 3, 4, 6), 1, dtype)
+    oracles.close(graph([None, 3, 4, 6])(x), kernels.local_response_normalization(x, algorithm="explicit"))
+    with choice.compiled_by("xla"):
+        inline = names(graph([None, 3, 4, 6]))
+    assert "Rsqrt" in inline and not inline & {"While", "StatelessWhile", "LRN", "PartitionedCall"}
+
+
 def test_what_was_never_measured(table):
     """The kernel's default; under XLA on a CPU what won on nearly all shapes; of the same shape what was measured."""
     table(entry("xla", "max_pool", "3×3×4 /2", n96="nn"))

@@ -321,9 +321,11 @@ def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(for
         return y, by_hand, tape.gradient(y, x, output_gradients=gradient)
 
     oracles.same_everywhere(everything, x, gradient, kind="gradient")
-    unknown = tf.TensorSpec([None, None, None, 6], tf.float32)
-    compiled = tf.function(everything, autograph=False, input_signature=[unknown, unknown])
-    close_all(compiled(x, gradient), everything(x, gradient), kind="gradient")
+    for shape in ([None, None, None, 6], [None, 3, 3, 6]):
+        unknown = tf.TensorSpec(shape, tf.float32)
+        compiled = tf.function(everything, autograph=False, input_signature=[unknown, unknown])
+        close_all(compiled(x, gradient), everything(x, gradient), kind="gradient")
+        assert [t.shape for t in compiled(x[:0], gradient[:0])] == [(0, 3, 3, 6)] * 3
 
 
 @pytest.mark.parametrize(
