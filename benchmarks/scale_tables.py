@@ -8,7 +8,7 @@ from math import log2
 
 import numpy as np
 
-from benchmarks.markdown import device_tables, newest, table
+from benchmarks.markdown import device_tables, device_words, newest, table
 from benchmarks.results import Record
 
 IMAGENET = 1_281_167  # training images, 138 GB of JPEG
@@ -64,10 +64,11 @@ def paper_scale_table(records: Sequence[Record]) -> str:
     raced = [r for r in records if (r["settings"].get("model"), r["settings"].get("job")) == ("resnet50", "training")]
     wanted = {"precision": "bfloat16", "size": 224, "batch": STEP_BATCH}
     raced = [r for r in raced if r["figures"].get("complete") and wanted.items() <= r["settings"].items()]
-    raced = [r for r in raced if not r["device"]["gpus"]]  # what "this CPU" is
-    if not exchanges or not raced:
+    exchange = max(exchanges, key=lambda r: r["date"], default=None)
+    raced = [r for r in raced if exchange and device_words(r["device"]) == device_words(exchange["device"])]  # this CPU
+    if not exchange or not raced:
         return ""
-    size, sums = (max(exchanges, key=lambda r: r["date"])["figures"][key] for key in ("bytes", "sums"))
+    size, sums = (exchange["figures"][key] for key in ("bytes", "sums"))
     step = max(raced, key=lambda r: r["date"])
     times = {c["name"]: c["median"] for c in step["figures"]["contestants"]}
     here = step["settings"]["batch"] / times[step["figures"]["chosen"]]

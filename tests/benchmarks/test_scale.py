@@ -85,8 +85,10 @@ def test_arithmetic_on_paper():
     assert scale_tables.paper_scale_table([record(RESULT)]) == ""
     step = {"chosen": "a", "complete": True, "contestants": [{"name": "a", "median": 0.5}]}
     settings = {"model": "resnet50", "job": "training", "precision": "bfloat16", "batch": 8, "size": 224}
-    race = {**FIELDS, "device": {"gpus": []}, "settings": settings}
-    others = [race | {"device": {"gpus": ["a GPU"]}}, race | {"settings": settings | {"size": 64}}]  # not this CPU's
+    here = record(RESULT)["device"]
+    race = {**FIELDS, "device": here, "settings": settings}
+    elsewhere = [race | {"device": here | other} for other in ({"gpus": ["a GPU"]}, {"cpu": "Another"})]
+    others = [*elsewhere, race | {"settings": settings | {"size": 64}}]  # not this CPU's
     assert scale_tables.paper_scale_table([record(RESULT), *(r | {"figures": step} for r in others)]) == ""
     text = scale_tables.paper_scale_table([record(RESULT), race | {"figures": step}])
     assert "this CPU (16 images/s)" in text and "102.4 MB in 162 sums a step" in text
