@@ -18,8 +18,9 @@ import kernels
 from benchmarks.agreement import Disagreement
 from benchmarks.pjrt.arrays import draw
 from benchmarks.timing import Timing, interleaved, memory_of, timed
-from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
+from kernels.normalization import BATCH_NORMS
 from kernels.pooling import POOLS
+from kernels.response import RESPONSE_NORMS
 from rawcnn.compile import choose, compiled
 
 MODES = ("graph", "xla")

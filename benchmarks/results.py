@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -88,6 +89,11 @@ def commit(folder: Path | None = None) -> str | None:
 
 
 # Files -----------------------------------------------------------------------------------------------------------
+
+
+def command_line(module: str, words: Sequence[str]) -> str:
+    """`python -m module words…`, without the folders that paths lie in: those are of one machine."""
+    return shlex.join(["python", "-m", module, *(Path(w).name if "/" in w else w for w in words)])
 
 
 def about(command: str, gpus: Sequence[str] | None = None) -> Record:

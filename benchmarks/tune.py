@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +28,14 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from benchmarks.kernels_race import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
-from benchmarks.results import about
+from benchmarks.results import about, command_line
 from benchmarks.timing import Progress, Run, interleaved, timed
 from kernels.choice import SHIPPED, section, shape_name
 from kernels.convolution import GROUPED_JOBS, JOBS
 from kernels.geometry import pair
-from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
+from kernels.normalization import BATCH_NORMS
 from kernels.pooling import POOLS
+from kernels.response import RESPONSE_NORMS
 from rawcnn.models import MODELS as NETWORKS
 from rawcnn.network import Operation
 from rawcnn.whole import write_whole
@@ -242,9 +242,9 @@ def tune(
                 differ = [name for name in case.forms if name not in seconds]
                 sizes = forms.setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
                 told = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}
-                entry = {"form": form, "microseconds": told, "by": len(measured)} | (
-                    {"differ": differ} if differ else {}
-                )
+                entry: dict[str, Any] = {"form": form, "microseconds": told, "by": len(measured)}
+                if differ:
+                    entry["differ"] = differ
                 sizes.setdefault(case.shape, {})[str(case.pixels)] = entry
                 done += 1
                 if progress:
@@ -295,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def progress(what: str, done: int, total: int) -> None:
         print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
 
-    command = shlex.join(["python", "-m", "benchmarks.tune", *words])
+    command = command_line("benchmarks.tune", words)
     tune(options.models, options.compilers, path=SHIPPED, jobs=options.jobs, command=command, progress=progress)
     return 0
 

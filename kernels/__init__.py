@@ -102,10 +102,6 @@ from kernels.normalization import (
     batch_normalization_training,
     batch_normalization_training_reference,
     fold_batch_normalization,
-    local_response_normalization,
-    local_response_normalization_cost,
-    local_response_normalization_input_gradient,
-    local_response_normalization_reference,
 )
 from kernels.pooling import (
     average_pool,
@@ -123,6 +119,12 @@ from kernels.pooling import (
     max_unpool,
     max_unpool_reference,
     pool_cost,
+)
+from kernels.response import (
+    local_response_normalization,
+    local_response_normalization_cost,
+    local_response_normalization_input_gradient,
+    local_response_normalization_reference,
 )
 from kernels.spectral import (
     blur_matrix,

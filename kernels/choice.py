@@ -90,6 +90,13 @@ def measured(job: str, dtype: tf.DType, shape: str, pixels: int | None, known: S
     return sizes[nearest] if sizes[nearest] in known else default
 
 
+def form_of(algorithm: str, dtype: tf.DType, known: Sequence[str]) -> str:
+    """The form that `algorithm` asks for, for "auto" the first of the `known`. ValueError for none of these."""
+    if algorithm not in ("auto", *known):
+        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or, for {dtype.name}, {", ".join(known)}')
+    return known[0] if algorithm == "auto" else algorithm
+
+
 def shape_name(filter_shape: Sequence[int], stride: tuple[int, int], groups: int = 1) -> str:
     """How a table names a convolution: "3×3×64×128 /2", filters [kh,kw,Cin,Cout] and stride; " in 2 groups"."""
     steps = stride[0] if stride[0] == stride[1] else "×".join(map(str, stride))

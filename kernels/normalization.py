@@ -1,7 +1,4 @@
-"""Normalisation: batch normalisation, its folding into a convolution, and local response normalisation.
-
-Batch normalisation: Ioffe & Szegedy 2015, algorithms 1 and 2. Local response normalisation: Krizhevsky et al.
-2012, §3.3.
+"""Batch normalisation, and its folding into a convolution: Ioffe & Szegedy 2015, algorithms 1 and 2.
 
 Statistics and sums are computed in float32 (float64 for float64 input), whatever x is; results have the type
 of x. No gradient flows through returned statistics. Any of batch, height and width may be unknown.
@@ -9,23 +6,22 @@ of x. No gradient flows through returned statistics. Any of batch, height and wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from kernels.choice import compiler, measured, pixels_of
+from kernels.choice import compiler, form_of, measured, pixels_of
 from kernels.cost import Cost, elementwise_cost
+from kernels.precision import wide, wide_type
 from kernels.share import Share, current
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
-#   batch     y = (x − μ)·γ/√(σ² + ε) + β       μ, σ² of each channel, in this batch or in the training set
-#   response  y_i = x_i / (k + α·Σ_j x_j²)^β    i and j channels of one pixel, |j − i| ≤ r
+#   y = (x − μ)·γ/√(σ² + ε) + β       μ, σ² of each channel, in this batch or in the training set
 #
 # Training normalises with the biased variance (1/m)·Σ(x − μ)², m = B·H·W, and hands on the unbiased one,
-# m/(m − 1) times that, for the running average. α is not divided by the size of the window.
+# m/(m − 1) times that, for the running average.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -51,17 +47,6 @@ def batch_normalization_training_reference(
     return y, mean, biased * m / max(m - 1, 1)
 
 
-def local_response_normalization_reference(
-    x, radius: int = 2, bias: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
-) -> np.ndarray:
-    x = np.asarray(x, np.float64)
-    y, channels = np.zeros_like(x), x.shape[-1]
-    for i in range(channels):
-        neighbours = range(max(i - radius, 0), min(i + radius, channels - 1) + 1)
-        y[..., i] = x[..., i] / (bias + alpha * sum(x[..., j] ** 2 for j in neighbours)) ** beta
-    return y
-
-
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
@@ -84,11 +69,11 @@ def batch_normalization(
     fusible = x.shape.rank == 4 and x.dtype in (tf.float32, tf.bfloat16)
     if algorithm == "fused" and x.shape.rank != 4:
         raise ValueError(f'x has shape {x.shape}; expected [batch, height, width, channels] for algorithm "fused"')
-    if _form(algorithm, x, *(("fused", "explicit") if fusible else ("explicit",))) == "fused":
+    if form_of(algorithm, x.dtype, ("fused", "explicit") if fusible else ("explicit",)) == "fused":
         return _normalize_fused(x, mean, variance, scale, offset, epsilon)
     gain = tf.math.rsqrt(variance + epsilon) * scale  # [C]
     # Not x·gain + (β − μ·gain), which saves a subtraction and loses digits where |μ| is much larger than σ.
-    return tf.cast((_wide(x) - mean) * gain + offset, x.dtype)
+    return tf.cast((wide(x) - mean) * gain + offset, x.dtype)
 
 
 def _normalize_fused(x, mean, variance, scale, offset, epsilon: float) -> tf.Tensor:
@@ -125,7 +110,7 @@ def batch_normalization_training(
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
     forms = ("explicit",) if x.dtype == tf.float64 else BATCH_NORMS
-    form = _form(algorithm, x, *forms)
+    form = form_of(algorithm, x.dtype, forms)
     if algorithm == "auto":
         form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
     scale, offset = _parameters(x, scale=scale, offset=offset)[2:]
@@ -173,8 +158,8 @@ def _normalize_explicitly(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, eps
 
     @tf.custom_gradient
     def normalize(x, scale, offset):
-        mean = _channel_sums(_wide(x)) / _count(x)
-        variance = _channel_sums(tf.square(_wide(x) - mean)) / _count(x)
+        mean = _channel_sums(wide(x)) / _count(x)
+        variance = _channel_sums(tf.square(wide(x) - mean)) / _count(x)
         y = batch_normalization(x, mean, variance, scale, offset, epsilon, "explicit")
 
         def backward(gradient, *_):
@@ -200,91 +185,19 @@ def fold_batch_normalization(
     """
     mean, variance, scale, offset = _parameters(filters, mean, variance, scale, offset)
     gain = tf.math.rsqrt(variance + epsilon) * scale  # [Cout]
-    shift = -mean if bias is None else _wide(bias) - mean
-    return tf.cast(_wide(filters) * gain, filters.dtype), tf.cast(shift * gain + offset, filters.dtype)
-
-
-RESPONSE_NORMS = ("nn", "explicit", "compiled")  # forms
-
-
-def local_response_normalization(
-    x: tf.Tensor,
-    radius: int = 2,
-    bias: float = 2.0,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    algorithm: str = "auto",
-) -> tf.Tensor:
-    """[B,H,W,C] → [B,H,W,C]. The defaults are Krizhevsky's, with n = 2·radius + 1 = 5 channels in a window.
-
-    Forms, of which "auto" takes the one that was measured to be the fastest: "nn" is tf.nn's, which has no float64;
-    "explicit" (auto for float64) adds 2r+1 views; "compiled" is the same by XLA, one pass over x, within any graph, and
-    image by image where the batch is unknown: XLA would compile every size that comes. Raises ValueError for a form
-    that the type does not have.
-    """
-    forms = ("explicit",) if x.dtype == tf.float64 else RESPONSE_NORMS
-    form = _form(algorithm, x, *forms)
-    if algorithm == "auto" and None not in x.shape[1:3]:
-        form = measured("lrn", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
-    settings = radius, bias, alpha, beta
-    if form == "nn":
-        return tf.cast(tf.nn.local_response_normalization(_wide(x), *settings), x.dtype)
-    forward, backward = _response, local_response_normalization_input_gradient
-    if form == "compiled" and compiler() != "xla":
-        forward, backward = _compiled_response, _compiled_response_gradient
-        if x.shape[0] is None and None not in x.shape[1:3]:
-            forward, backward = (partial(_by_image, function) for function in (forward, backward))
-
-    @tf.custom_gradient
-    def normalize(x):
-        return forward(x, *settings), lambda gradient: backward(x, gradient, *settings)
-
-    return normalize(x)
-
-
-def _response(x: tf.Tensor, radius: int, bias: float, alpha: float, beta: float) -> tf.Tensor:
-    wide = _wide(x)
-    s = bias + alpha * _neighbour_sums(tf.square(wide), radius)
-    return tf.cast(wide * _inverse_power(s, beta), x.dtype)
-
-
-_compiled_response = tf.function(_response, jit_compile=True, autograph=False)
-
-
-def _by_image(function: Callable, *arguments) -> tf.Tensor:
-    """The function of tensors [B,H,W,C] and numbers → [B,H,W,C], of one image after the other."""
-    images = [a for a in arguments if isinstance(a, tf.Tensor)]
-    numbers = arguments[len(images) :]
-    result = tf.TensorSpec(images[0].shape[1:], images[0].dtype)
-    return tf.map_fn(lambda one: function(*(i[None] for i in one), *numbers)[0], images, fn_output_signature=result)
-
-
-def _form(algorithm: str, x: tf.Tensor, *forms: str) -> str:
-    """The form to compute: the first of `forms` for "auto"."""
-    if algorithm not in ("auto", *forms):
-        known = ", ".join(forms)
-        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or, for {x.dtype.name}, {known}')
-    return forms[0] if algorithm == "auto" else algorithm
-
-
-def _wide_type(x: tf.Tensor) -> tf.DType:
-    """The type statistics of x are computed in."""
-    return tf.float64 if x.dtype == tf.float64 else tf.float32
-
-
-def _wide(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast(x, _wide_type(x))
+    shift = -mean if bias is None else wide(bias) - mean
+    return tf.cast(wide(filters) * gain, filters.dtype), tf.cast(shift * gain + offset, filters.dtype)
 
 
 def _parameters(x: tf.Tensor, mean=0.0, variance=1.0, scale=None, offset=None) -> list[tf.Tensor]:
     """Mean, variance, scale and offset of x's channels as wide [C]; None is 1 for scale, 0 for offset."""
     values = mean, variance, 1.0 if scale is None else scale, 0.0 if offset is None else offset
-    return [tf.broadcast_to(tf.cast(value, _wide_type(x)), x.shape[-1:]) for value in values]
+    return [tf.broadcast_to(tf.cast(value, wide_type(x)), x.shape[-1:]) for value in values]
 
 
 def _count(x: tf.Tensor) -> tf.Tensor:
     """m = B·H·W as a wide scalar."""
-    return tf.reduce_prod(tf.cast(tf.shape(x)[:-1], _wide_type(x)))
+    return tf.reduce_prod(tf.cast(tf.shape(x)[:-1], wide_type(x)))
 
 
 def _channel_sums(x: tf.Tensor) -> tf.Tensor:
@@ -299,21 +212,9 @@ def _channel_sums(x: tf.Tensor) -> tf.Tensor:
     return tf.matmul(tf.ones((2, tf.shape(flat)[0]), x.dtype), flat)[0]
 
 
-def _neighbour_sums(x: tf.Tensor, radius: int) -> tf.Tensor:
-    """[…,C] → […,C]: Σ over |j − i| ≤ radius of x_j, fewer at the first and last channels."""
-    channels = x.shape[-1]
-    padded = tf.pad(x, [(0, 0)] * (x.shape.rank - 1) + [(radius, radius)])
-    return tf.add_n([padded[..., j : j + channels] for j in range(2 * radius + 1)])
-
-
-def _inverse_power(s: tf.Tensor, beta: float) -> tf.Tensor:
-    """s^(−β); for Krizhevsky's β = ¾ by two roots, which cost a quarter of a logarithm and an exponential."""
-    return tf.math.rsqrt(s) * tf.sqrt(tf.math.rsqrt(s)) if beta == 0.75 else s**-beta
-
-
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
-# Batch. Let g = dy and x̂ = (x − μ)·inv, inv = (σ² + ε)^(−½), so y = γ·x̂ + β. Sums run over the m values of
+# Let g = dy and x̂ = (x − μ)·inv, inv = (σ² + ε)^(−½), so y = γ·x̂ + β. Sums run over the m values of
 # one channel.
 #   dβ = Σ g,   dγ = Σ g·x̂
 # With statistics given (inference), ∂inv/∂σ² = −½·inv³ and
@@ -323,10 +224,6 @@ def _inverse_power(s: tf.Tensor, beta: float) -> tf.Tensor:
 #   (σ² also depends on μ, but ∂σ²/∂μ = −2/m·Σ(x − μ) = 0):
 #   dx_i = γ·inv·g_i  −  1/m · γ·inv·Σ g  −  ½·inv³ · 2(x_i − μ)/m · γ·Σ g·(x − μ)
 #        = γ·inv · (g_i − dβ/m − x̂_i·dγ/m)
-#
-# Response. Let s_i = k + α·Σ_j x_j², so y_i = x_i·s_i^(−β). x_j moves y_j by itself, and the s_i of all its
-# neighbours by ∂s_i/∂x_j = 2α·x_j; being a neighbour is mutual, so the window of the sum is the same:
-#   dx_j = g_j·s_j^(−β) − 2αβ·x_j·Σ_i g_i·x_i·s_i^(−β−1)
 
 
 def batch_normalization_inference_gradient(
@@ -339,9 +236,9 @@ def batch_normalization_inference_gradient(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """(dx […,C], dmean [C], dvariance [C], dscale [C], doffset [C]) of inference, with given statistics."""
     mean, variance, scale, _ = _parameters(x, mean, variance, scale)
-    inverse, g, pixels = tf.math.rsqrt(variance + epsilon), _wide(gradient), tuple(range(x.shape.rank - 1))
+    inverse, g, pixels = tf.math.rsqrt(variance + epsilon), wide(gradient), tuple(range(x.shape.rank - 1))
     doffset = tf.reduce_sum(g, pixels)
-    dscale = tf.reduce_sum(g * (_wide(x) - mean), pixels) * inverse
+    dscale = tf.reduce_sum(g * (wide(x) - mean), pixels) * inverse
     gain = scale * inverse
     return tf.cast(gain * g, x.dtype), -gain * doffset, -gain * inverse * dscale / 2, dscale, doffset
 
@@ -360,33 +257,13 @@ def batch_normalization_gradient(
     sums over this part.
     """
     mean, variance, scale, _ = _parameters(x, mean, variance_biased, scale)
-    inverse, m, g = tf.math.rsqrt(variance + epsilon), _count(x), _wide(gradient)
-    normalized = (_wide(x) - mean) * inverse
+    inverse, m, g = tf.math.rsqrt(variance + epsilon), _count(x), wide(gradient)
+    normalized = (wide(x) - mean) * inverse
     doffset, dscale = _channel_sums(g), _channel_sums(g * normalized)
     share = current()
     means = [doffset / m, dscale / m] if share is None else share.mean([doffset / m, dscale / m])
     dx = scale * inverse * (g - means[0] - normalized * means[1])
     return tf.cast(dx, x.dtype), dscale, doffset
-
-
-def local_response_normalization_input_gradient(
-    x: tf.Tensor,
-    gradient: tf.Tensor,
-    radius: int = 2,
-    bias: float = 2.0,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-) -> tf.Tensor:
-    """[B,H,W,C] → [B,H,W,C]."""
-    wide, g = _wide(x), _wide(gradient)
-    s = bias + alpha * _neighbour_sums(tf.square(wide), radius)
-    direct = g * _inverse_power(s, beta)
-    return tf.cast(direct - 2 * alpha * beta * wide * _neighbour_sums(direct * wide / s, radius), x.dtype)
-
-
-_compiled_response_gradient = tf.function(
-    local_response_normalization_input_gradient, jit_compile=True, autograph=False
-)
 
 
 # 5. Cost ----------------------------------------------------------------------------------------------------
@@ -399,12 +276,3 @@ def batch_normalization_cost(input_shape: Sequence[int], training: bool = False)
     Training adds 1 forward for μ and 3 for σ², and 3 backward: dx = gain·(g − dβ/m − x̂·dγ/m).
     """
     return elementwise_cost(input_shape, *((7, 9) if training else (3, 6)))
-
-
-def local_response_normalization_cost(input_shape: Sequence[int], radius: int = 2) -> Cost:
-    """Operations an element.
-
-    Forward: a square, 2r additions, ·α, +k, a power, ·x. Backward: s and its power again (2r + 4), ·g, ·x,
-    /s, 2r additions, 2αβ·x, a product, a difference.
-    """
-    return elementwise_cost(input_shape, forward=2 * radius + 5, backward=4 * radius + 10)

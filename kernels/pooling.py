@@ -18,7 +18,7 @@ from math import prod
 import numpy as np
 import tensorflow as tf
 
-from kernels.choice import measured, pixels_of, shape_name
+from kernels.choice import form_of, measured, pixels_of, shape_name
 from kernels.cost import Cost, elementwise_cost
 from kernels.geometry import (
     Padding,
@@ -30,6 +30,7 @@ from kernels.geometry import (
     window_padding,
     window_views,
 )
+from kernels.precision import wide
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
@@ -134,7 +135,7 @@ def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID",
 
     @tf.custom_gradient
     def by_lines(x):
-        largest = pad_image(_wide(x), pads, x.dtype.min)
+        largest = pad_image(wide(x), pads, x.dtype.min)
         for line, step in _lines(window, stride):
             largest = reduce(tf.maximum, _views(largest, line, step))
         return tf.cast(largest, x.dtype), lambda gradient: max_pool_input_gradient(x, gradient, window, stride, pads)
@@ -196,7 +197,7 @@ def average_pool(
 
     @tf.custom_gradient
     def by_lines(x):
-        total = pad_image(_wide(x), pads)
+        total = pad_image(wide(x), pads)
         for line, step in _lines(window, stride):
             total = tf.add_n(_views(total, line, step))
 
@@ -210,23 +211,15 @@ def average_pool(
 
 def global_average_pool(x: tf.Tensor) -> tf.Tensor:
     """[B,H,W,C] → [B,C]."""
-    return tf.cast(tf.reduce_mean(_wide(x), axis=(1, 2)), x.dtype)
+    return tf.cast(tf.reduce_mean(wide(x), axis=(1, 2)), x.dtype)
 
 
 def _form(job: str, algorithm: str, x: tf.Tensor, window: tuple[int, int], stride: tuple[int, int]) -> str:
     """The form to compute; for "auto" the one measured for this shape. ValueError for an unknown one."""
-    if algorithm not in ("auto", *POOLS):
-        raise ValueError(f'algorithm is {algorithm!r}; expected "auto" or one of {", ".join(POOLS)}')
-    if algorithm != "auto":
-        return algorithm
-    if x.shape.rank != 4 or None in x.shape[1:]:
-        return POOLS[0]
+    form = form_of(algorithm, x.dtype, POOLS)
+    if algorithm != "auto" or x.shape.rank != 4 or None in x.shape[1:]:
+        return form
     return measured(job, x.dtype, shape_name((*window, x.shape[-1]), stride), pixels_of(x), POOLS)
-
-
-def _wide(x: tf.Tensor) -> tf.Tensor:
-    """float64 as it is, else float32: 256 + 1 is 256 in bfloat16, too coarse to add up a window in."""
-    return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
 def _image_size(x: tf.Tensor) -> list:
@@ -310,12 +303,12 @@ def max_pool_input_gradient(
     window, stride = pair(size, "size"), pair(stride, "stride")
     image = _image_size(x)
     (top, _), (left, _) = pads = _pool_padding(image, window, stride, padding)
-    largest, passes = pad_image(_wide(x), pads, x.dtype.min), []
+    largest, passes = pad_image(wide(x), pads, x.dtype.min), []
     for line, step in _lines(window, stride):
         seen = _image_size(largest)
         largest, switches = _first_maximum(_views(largest, line, step))
         passes.append((switches, line, step, seen))
-    back = _wide(gradient)
+    back = wide(gradient)
     for switches, line, step, seen in reversed(passes):
         back = max_unpool(back, switches, line, step, input_size=seen)
     return tf.cast(back[:, top : top + image[0], left : left + image[1]], x.dtype)
@@ -333,7 +326,7 @@ def average_pool_input_gradient(
     window, stride = pair(size, "size"), pair(stride, "stride")
     pads = _pool_padding(input_size, window, stride, padding)
     n = prod(window) if count_padding else _pixels_inside(input_size, window, stride, pads)
-    share = _wide(gradient)
+    share = wide(gradient)
     share /= tf.cast(n, share.dtype)
     _check_pooled(share, window, stride, pads, input_size)
     dx = _interleave(_placed(share, window, stride), window, stride, pads, input_size)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from benchmarks.kernels_race import CASES, SMALL_CASES, forms
 from benchmarks.pjrt import workloads
 from benchmarks.pjrt.arrays import Argument, summary, values
 from benchmarks.pjrt.workloads import Workload
-from benchmarks.results import about
+from benchmarks.results import about, command_line
 from rawcnn.export import STABLEHLO, lower_function
 
 CHECKED = 2  # images of the batch of training whose answers are written: of more, a CPU has no memory
@@ -132,9 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help="the plans with this in them, such as 'training vgg16'")
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
-    command = shlex.join(["python", "-m", "benchmarks.pjrt.export", *(Path(w).name if "/" in w else w for w in words)])
-    plans = {" ".join([make.func.__name__, *map(str, make.args)]): (make, batches)
-             for make, batches in (small() if options.small else full())}  # fmt: skip
+    command = command_line("benchmarks.pjrt.export", words)
+    every = small() if options.small else full()
+    plans = {" ".join([make.func.__name__, *map(str, make.args)]): (make, batches) for make, batches in every}
     wanted = [plan for name, plan in plans.items() if not options.only or options.only in name]
     if not wanted:
         some = ", ".join(repr(name) for name in list(plans)[:3])

@@ -21,8 +21,9 @@ from benchmarks.markdown import newest
 from benchmarks.results import FOLDER, Record, read
 from kernels.choice import SHIPPED, section, shape_name
 from kernels.convolution import GROUPED_JOBS, JOBS
-from kernels.normalization import BATCH_NORMS, RESPONSE_NORMS
+from kernels.normalization import BATCH_NORMS
 from kernels.pooling import POOLS
+from kernels.response import RESPONSE_NORMS
 
 OTHERS = {"max_pool": POOLS, "average_pool": POOLS, "batch_norm": BATCH_NORMS, "lrn": RESPONSE_NORMS}
 ABOUT = ("date", "device", "versions", "commit", "command")

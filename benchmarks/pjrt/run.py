@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from benchmarks.pjrt import peers
 from benchmarks.pjrt.program import agree, limits, programs, read_manifest
 from benchmarks.pjrt.remote import Gone, Remote, first_line
-from benchmarks.results import about
+from benchmarks.results import about, command_line
 from benchmarks.timing import interleaved, timed
 
 ROUNDS, LEAST = 7, 0.1  # rounds; seconds that one of them takes, of as many calls as that needs
@@ -219,10 +218,9 @@ def _asked(only: str, batches: Sequence[int]) -> str:
     """What is wrong where a folder has no races of these."""
     if not only and not batches:
         return "; write some with python -m benchmarks.pjrt.export"
-    asked = [f"with {only!r} in its name"] * bool(only) + [f"for a batch of {', '.join(map(str, batches))}"] * bool(
-        batches
-    )
-    return f" {' '.join(asked)}; leave {'--only' if only else '--batches'} out, or export it"
+    name = f" with {only!r} in its name" if only else ""
+    batch = f" for a batch of {', '.join(map(str, batches))}" if batches else ""
+    return f"{name}{batch}; leave {'--only' if only else '--batches'} out, or export it"
 
 
 def _positive(text: str) -> int:
@@ -267,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Gone as error:
         print(f"JAX could not measure this machine's device: {error}", file=sys.stderr)
         return 2
-    command = shlex.join(["python", "-m", "benchmarks.pjrt.run", *(Path(w).name if "/" in w else w for w in words)])
+    command = command_line("benchmarks.pjrt.run", words)
     groups = [
         units[k : k + options.together] for units in found.values() for k in range(0, len(units), options.together)
     ]

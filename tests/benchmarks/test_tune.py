@@ -100,6 +100,21 @@ def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
     assert json.loads(choice.table_path().read_text()) == table
 
 
+def test_a_part_of_the_shipped_table_is_measured_anew(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[-1], dict.fromkeys(case.forms, 1e-3)))
+    monkeypatch.setattr(tune, "SHIPPED", tmp_path / "algorithms.json")
+    words = ["cifar_resnet20", "--compilers", "xla", "--jobs", "batch_norm"]
+    assert tune.main(words) == 0
+    table = json.loads((tmp_path / "algorithms.json").read_text())
+    assert set(table["forms"]) == {"xla batch_norm float32", "xla batch_norm bfloat16"}
+    assert table["measured"][0]["command"] == f"python -m benchmarks.tune {' '.join(words)}"
+    assert "xla float32: batch_norm 16" in capsys.readouterr().err
+    for wrong, told in (("none", "there is no network 'none'"), ("--jobs=none", "invalid choice: 'none'")):
+        with pytest.raises(SystemExit, match="2"):
+            tune.main([wrong])
+        assert told in capsys.readouterr().err
+
+
 def test_on_the_command_line(rawcnn_command, monkeypatch):
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
     code, out, err = rawcnn_command("benchmark", "kernels", "cifar_resnet20", "--tune", "--json")

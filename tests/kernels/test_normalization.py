@@ -1,4 +1,4 @@
-"""Batch and response normalisation against NumPy loops, each other, the tape and central differences."""
+"""Batch normalisation against NumPy loops, each other, the tape and central differences."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ FORMS = {
     "bfloat16": ["fused", "explicit"],
 }
 DTYPES_AND_FORMS = [(dtype, form) for dtype in DTYPES for form in FORMS[dtype]]
-RESPONSES = [
-    {},  # the paper's
-    {"radius": 1, "bias": 1.0, "alpha": 0.5},
-    {"radius": 0, "alpha": 1.0, "beta": 0.5},  # no neighbours
-    {"radius": 9, "bias": 1.5, "alpha": 0.3, "beta": 1.0},  # more neighbours than channels
-]
 EPSILON = 1e-3
 
 
@@ -263,31 +257,6 @@ def test_folding_keeps_the_convolution(bare, dtype):
     oracles.close(tf.nn.conv2d(exact_x, *wide(w), 1, "SAME") + wide(b), expected, dtype=dtype)
 
 
-@pytest.mark.parametrize("response", RESPONSES)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_response_normalization_and_its_gradient(dtype, response):
-    x, gradient = oracles.random((2, 3, 4, 7), 16, dtype) * 3, oracles.random((2, 3, 4, 7), 17, dtype)
-    expected = normalization.local_response_normalization_reference(wide(x)[0], **response)
-    by_hand = normalization.local_response_normalization_input_gradient(x, gradient, **response)
-    assert by_hand.dtype == x.dtype
-    for form in ("auto", "explicit") if dtype == "float64" else ("auto", "nn", "explicit", "compiled"):
-        y = normalization.local_response_normalization(x, **response, algorithm=form)
-        assert y.dtype == x.dtype
-        oracles.close(y, expected)
-        (tape,) = oracles.tape_gradient(
-            lambda x, form=form: normalization.local_response_normalization(x, **response, algorithm=form),
-            [x],
-            gradient,
-        )
-        oracles.close(tape, by_hand, kind="gradient")
-    if dtype == "float64":
-        oracles.central_difference(
-            lambda x: tf.reduce_sum(gradient * normalization.local_response_normalization(x, **response)),
-            [by_hand],
-            x,
-        )
-
-
 @pytest.mark.parametrize(("dtype", "form"), [("float32", f) for f in FORMS["float32"]] + [("bfloat16", "fused")])
 def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype, form):
     x, gradient = oracles.random((3, 4, 5, 6), 18, dtype), oracles.random((3, 4, 5, 6), 19, dtype)
@@ -307,25 +276,6 @@ def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype,
         for signature in (None, [unknown, known, known, unknown]):
             compiled = tf.function(everything, jit_compile=jit, autograph=False, input_signature=signature)
             close_all(tf.nest.flatten(compiled(x, scale, offset, gradient)), eager, **kind)
-
-
-@pytest.mark.parametrize("form", ["nn", "explicit", "compiled"])
-def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(form):
-    x, gradient = oracles.random((2, 3, 3, 6), 20), oracles.random((2, 3, 3, 6), 23)
-
-    def everything(x, gradient):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = normalization.local_response_normalization(x, alpha=0.1, algorithm=form)
-        by_hand = normalization.local_response_normalization_input_gradient(x, gradient, alpha=0.1)
-        return y, by_hand, tape.gradient(y, x, output_gradients=gradient)
-
-    oracles.same_everywhere(everything, x, gradient, kind="gradient")
-    for shape in ([None, None, None, 6], [None, 3, 3, 6]):
-        unknown = tf.TensorSpec(shape, tf.float32)
-        compiled = tf.function(everything, autograph=False, input_signature=[unknown, unknown])
-        close_all(compiled(x, gradient), everything(x, gradient), kind="gradient")
-        assert [t.shape for t in compiled(x[:0], gradient[:0])] == [(0, 3, 3, 6)] * 3
 
 
 @pytest.mark.parametrize(
@@ -349,11 +299,6 @@ def test_response_normalization_is_the_same_everywhere_and_for_unknown_sizes(for
             r"shape \(2, 2, 3\); expected \[batch, height, width, channels\] for algorithm",
         ),
         (lambda x: normalization.batch_normalization_training(x[0], None, None, 1e-3), "expected"),
-        (lambda x: normalization.local_response_normalization(x, algorithm="fast"), "nn, explicit, compiled"),
-        (
-            lambda x: normalization.local_response_normalization(tf.cast(x, "float64"), algorithm="nn"),
-            "float64, explicit",
-        ),
     ],
 )
 def test_bad_arguments(call, message):
@@ -364,23 +309,17 @@ def test_bad_arguments(call, message):
 @settings(max_examples=20, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6)),
-    radius=st.integers(0, 4),
     seed=st.integers(0, 99),
 )
-def test_any_shape(shape, radius, seed):
+def test_any_shape(shape, seed):
     x = oracles.random(shape, seed)
     scale, offset = parameters(shape[-1], "float32")
     expected = normalization.batch_normalization_training_reference(*wide(x, scale, offset), epsilon=0.1)
     for form in FORMS["float32"]:
         close_all(normalization.batch_normalization_training(x, scale, offset, 0.1, form), expected)
-    response = normalization.local_response_normalization_reference(wide(x)[0], radius, alpha=0.2)
-    for form in ("nn", "explicit"):
-        y = normalization.local_response_normalization(x, radius, alpha=0.2, algorithm=form)
-        oracles.close(y, response)
 
 
 def test_cost():
     shape = (2, 3, 3, 4)  # 72 elements
     assert normalization.batch_normalization_cost(shape) == Cost(flops=216, backward_flops=432)
     assert normalization.batch_normalization_cost(shape, training=True) == Cost(flops=504, backward_flops=648)
-    assert normalization.local_response_normalization_cost(shape) == Cost(flops=648, backward_flops=1296)
