@@ -16,7 +16,7 @@ from kernels import Cost
 from rawcnn.field import Field, Window
 
 MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "levels", "linear", "loss"]
-MODULES += ["normalization", "pooling", "spectral", "transposed", "warp", "winograd"]
+MODULES += ["normalization", "pooling", "response", "spectral", "transposed", "warp", "winograd"]
 # Of other kernels, or forms behind `algorithm`.
 HELPERS = {"check_winograd", "extra_channels", "widened", "winograd2", "winograd4", "winograd_filter_gradient"}
 
