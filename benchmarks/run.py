@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attack_race import ATTACKS, AttackRace, race_attack
-from benchmarks.contestants import JOBS
-from benchmarks.kernels_race import CASES, Case, KernelResult, race_kernel
-from benchmarks.kernels_race import JOBS as KERNEL_JOBS
-from benchmarks.memory import MemoryResult, measure_memory
-from benchmarks.race import RaceResult, race
-from benchmarks.results import append
-from benchmarks.scale import ScaleResult, measure_scale
-from benchmarks.timing import Progress
-from benchmarks.visualize_race import BATCHES, LAYERS, VisualizeResult, race_visualization
-from rawcnn.compile import choose
-from rawcnn.network import Network
+from benchmarks.harness.results import append
+from benchmarks.harness.timing import Progress
+from benchmarks.measurements.memory import MemoryResult, measure_memory
+from benchmarks.measurements.scale import ScaleResult, measure_scale
+from benchmarks.races.attacks import ATTACKS, AttackRace, race_attack
+from benchmarks.races.contestants import JOBS
+from benchmarks.races.kernels import CASES, Case, KernelResult, race_kernel
+from benchmarks.races.kernels import JOBS as KERNEL_JOBS
+from benchmarks.races.networks import RaceResult, race
+from benchmarks.races.visualize import BATCHES, LAYERS, VisualizeResult, race_visualization
+from rawcnn.nn.execution import choose
+from rawcnn.nn.network import Network
 
 MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "inception_v3", "vgg16", "alexnet")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.kernels_race import CASES, JOBS, MODES, SMALL_CASES, Case, compare, contestants, forms
+from benchmarks.races.kernels import CASES, JOBS, MODES, SMALL_CASES, Case, compare, contestants, forms
 
 
 def pytest_generate_tests(metafunc):

@@ -1,8 +1,8 @@
 """pytest-benchmark: each network's inference and training step, a group for each (network, job, precision, batch).
 
-The contestants are those of `benchmarks.contestants`, with the same weights, compared before they are measured. By
-default one small network and, in training, no contestant that XLA compiles for long; `--full` takes a network of each
-family at its own size, with all contestants, in bfloat16 too. Rounds here follow each other; `rawcnn benchmark`
+The contestants are those of `benchmarks.races.contestants`, with the same weights, compared before they are measured.
+By default one small network and, in training, no contestant that XLA compiles for long; `--full` takes one network of
+each family at its own size, with all contestants, in bfloat16 too. Rounds here follow each other; `rawcnn benchmark`
 interleaves them and is what results are quoted from.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 import rawcnn
-from benchmarks.agreement import compare_gradients, compare_logits, network_gradients
-from benchmarks.contest import Setup
-from benchmarks.contestants import JOBS, NAMES
-from benchmarks.keras_twin import keras_twin
+from benchmarks.harness.agreement import compare_gradients, compare_logits, network_gradients
+from benchmarks.races.contestants import JOBS, NAMES
+from benchmarks.races.setup import Setup
 from benchmarks.run import MODELS
+from benchmarks.twins.keras import keras_twin
 
 QUICK = {"inference": NAMES, "training": ("rawcnn graph", "keras default", "keras function")}
 

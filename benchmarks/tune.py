@@ -27,18 +27,18 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from benchmarks.kernels_race import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
-from benchmarks.results import about, command_line
-from benchmarks.timing import Progress, Run, interleaved, timed
+from benchmarks.harness.results import about, command_line
+from benchmarks.harness.timing import Progress, Run, interleaved, timed
+from benchmarks.races.kernels import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
 from kernels.choice import SHIPPED, section, shape_name
 from kernels.convolution import GROUPED_JOBS, JOBS
 from kernels.geometry import pair
 from kernels.normalization import BATCH_NORMS
 from kernels.pooling import POOLS
 from kernels.response import RESPONSE_NORMS
+from rawcnn.files.atomic import write_whole
 from rawcnn.models import MODELS as NETWORKS
-from rawcnn.network import Operation
-from rawcnn.whole import write_whole
+from rawcnn.nn.network import Operation
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
 COMPILERS = ("graph", "inference", "xla")
@@ -222,11 +222,11 @@ def tune(
 
     Its "measured" tells when and where; each entry is `by` one of these. `jobs` are measured, by default all.
 
-    A file there that cannot be read is written anew. ValueError on a GPU: its forms are of `benchmarks.pjrt.forms`.
+    A file that cannot be read is replaced. ValueError on a GPU: its forms are of `benchmarks.stablehlo.forms`.
     """
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
-            "--tune measures forms for a CPU; hide the GPU to go on (python -m benchmarks.pjrt.forms has a GPU's)"
+            "--tune measures forms for a CPU; hide the GPU to go on (python -m benchmarks.stablehlo.forms has a GPU's)"
         )
     measured, forms = read(path)
     found = [case for case in cases(models, batch, size) if not jobs or case.job in jobs]

@@ -34,7 +34,7 @@ _compiler: ContextVar[str] = ContextVar("compiler", default="graph")
 def compiled_by(compiler: str) -> Iterator[None]:
     """Within, kernels are chosen for "graph" (TensorFlow's CPU kernels; where nothing is said), "inference" (the same,
     where bias and ReLU follow a convolution of constant filters, and TensorFlow may fuse them), "xla" (on a CPU) or
-    "gpu" (by XLA; `benchmarks.pjrt.forms` writes that part, of which nothing was measured yet). For "nobody", in
+    "gpu" (by XLA; `benchmarks.stablehlo.forms` writes that part, of which nothing was measured yet). For "nobody", in
     programs that run elsewhere, all take their defaults.
     """
     token = _compiler.set(compiler)

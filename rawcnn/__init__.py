@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rawcnn import attacks, data, visualize
-    from rawcnn.folded import program
-    from rawcnn.models import MODELS, create
-    from rawcnn.network import Forward, Network
-    from rawcnn.profiler import Profile, profile
+    from rawcnn.models import MODELS
+    from rawcnn.nn.folding import program
+    from rawcnn.nn.network import Forward, Network
+    from rawcnn.profiling.costs import Profile, profile
     from rawcnn.weights import load_weights, save_weights
+    from rawcnn.zoo import create
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,13 +35,13 @@ __all__ = [
 
 _HOMES = {
     "MODELS": "rawcnn.models",
-    "Forward": "rawcnn.network",
-    "Network": "rawcnn.network",
-    "Profile": "rawcnn.profiler",
-    "create": "rawcnn.models",
+    "Forward": "rawcnn.nn.network",
+    "Network": "rawcnn.nn.network",
+    "Profile": "rawcnn.profiling.costs",
+    "create": "rawcnn.zoo",
     "load_weights": "rawcnn.weights",
-    "profile": "rawcnn.profiler",
-    "program": "rawcnn.folded",
+    "profile": "rawcnn.profiling.costs",
+    "program": "rawcnn.nn.folding",
     "save_weights": "rawcnn.weights",
 }
 

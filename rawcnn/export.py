@@ -24,8 +24,8 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from rawcnn.labels import check_labels
-from rawcnn.network import Network
+from rawcnn.evaluation.class_names import check_labels
+from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
 MANIFEST = "manifest.json"

@@ -19,7 +19,7 @@ from kernels.geometry import Pair
 from rawcnn.attacks.evolve import FoolingImages, log_probabilities, size_of
 from rawcnn.attacks.task import Model, logits_of, prepared, real, run, slope, whole
 from rawcnn.attacks.unfinished import each
-from rawcnn.evaluate import Progress
+from rawcnn.evaluation.accuracy import Progress
 
 GREY, NOISE = 0.5, 1 / 255
 

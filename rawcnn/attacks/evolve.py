@@ -31,7 +31,7 @@ from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.task import Model, logits_of, run, whole
-from rawcnn.whole import write_whole
+from rawcnn.files.atomic import write_whole
 
 MUTATED, HALVED = 0.1, 1000  # probability that a number changes; generations after which it is half
 COLOURS = ("hsv", "rgb")

@@ -22,8 +22,8 @@ from rawcnn.attacks.drawing import normal, numbers
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import distance, gain, prepare, real, whole
 from rawcnn.attacks.unfinished import each
-from rawcnn.folded import Fold, Folded, fold
-from rawcnn.network import Network, Operation
+from rawcnn.nn.folding import Fold, Folded, fold
+from rawcnn.nn.network import Network, Operation
 
 FAR = 1e9  # taken off the numbers of levels out of reach: their probability is 0
 COOLING = 1.2

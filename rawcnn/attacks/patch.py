@@ -23,9 +23,9 @@ import kernels
 from rawcnn.attacks.drawing import numbers, uniform
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import Model, logits_of, prepare, prepared, real, slope, whole
-from rawcnn.compile import choose, compiled
-from rawcnn.network import check_images
-from rawcnn.optimizers import adam
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.network import check_images
+from rawcnn.optim.optimizers import adam
 
 Progress = Callable[[int, int], None]
 

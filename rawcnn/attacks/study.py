@@ -27,9 +27,9 @@ from rawcnn.attacks.substitute import substitute as transferred
 from rawcnn.attacks.sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.task import distance
 from rawcnn.data import DataSet
-from rawcnn.evaluate import Progress
-from rawcnn.journal import Journal, digest_of
-from rawcnn.network import Network
+from rawcnn.evaluation.accuracy import Progress
+from rawcnn.files.journal import Journal, digest_of
+from rawcnn.nn.network import Network
 
 PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
 LENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # in L2

@@ -23,11 +23,11 @@ import kernels
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import check_range, judged, real, run, whole
-from rawcnn.compile import choose
-from rawcnn.layers import conv, dense, max_pool, relu
-from rawcnn.network import Network, check_images
-from rawcnn.recipes import ONECYCLE, Recipe
-from rawcnn.step import State, step_of
+from rawcnn.nn.execution import choose
+from rawcnn.nn.layers import conv, dense, max_pool, relu
+from rawcnn.nn.network import Network, check_images
+from rawcnn.training.recipes import ONECYCLE, Recipe
+from rawcnn.training.step import State, step_of
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
 Progress = Callable[[int, int], None]

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
 from rawcnn.attacks.task import Model, logits_of, run
-from rawcnn.augment import center_crop
 from rawcnn.data import DataSet
-from rawcnn.evaluate import Progress
-from rawcnn.journal import Journal
+from rawcnn.data.augmentation import center_crop
+from rawcnn.evaluation.accuracy import Progress
+from rawcnn.files.journal import Journal
 
 Attack = Callable[..., AttackResult]
 

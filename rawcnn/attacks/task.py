@@ -19,9 +19,9 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.attacks.result import AttackResult
-from rawcnn.compile import choose, compiled
-from rawcnn.folded import folded
-from rawcnn.network import Network, check_images
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.folding import folded
+from rawcnn.nn.network import Network, check_images
 
 Model = Callable[[tf.Tensor], tf.Tensor]
 

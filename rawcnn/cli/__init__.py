@@ -13,9 +13,28 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import attack, data, files, learn, look, optimized, pages, pictures, race, ship, study, train
-from rawcnn.console import fail, interrupts
-from rawcnn.streams import CLOSED, NobodyReads, Unwritten, watched
+from rawcnn.cli import (
+    attack,
+    data,
+    files,
+    optimized,
+    pages,
+    pictures,
+    race,
+    study,
+    train,
+)
+from rawcnn.cli import (
+    evaluate as learn,
+)
+from rawcnn.cli import (
+    export as ship,
+)
+from rawcnn.cli import (
+    tour as look,
+)
+from rawcnn.cli.console import fail, interrupts
+from rawcnn.cli.streams import CLOSED, NobodyReads, Unwritten, watched
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped

@@ -35,7 +35,7 @@ def forms(order: Order) -> None:
 
 def builds(order: Order) -> None:
     """How long each network, or all of them, takes to be profiled, created, traced and compiled."""
-    from benchmarks.build import run_builds
+    from benchmarks.measurements.build import run_builds
     from rawcnn.models import MODELS, find
 
     for name in order.names:
@@ -52,9 +52,9 @@ def builds(order: Order) -> None:
 
 def growth(order: Order) -> None:
     """How time grows with batch, size, depth and an attack's steps; the plot lies beside the results."""
-    from benchmarks.growth import grow
-    from rawcnn import plots
-    from rawcnn.network import check_precision
+    from benchmarks.measurements.growth import grow
+    from rawcnn.nn.network import check_precision
+    from rawcnn.plots import figures as plots
 
     if order.names:
         raise ValueError("`benchmark growth` measures networks of its own; give the others in another command")
@@ -78,7 +78,7 @@ def scaling(order: Order) -> None:
     """How a training step scales over workers that share its batch, each with a GPU or cores of its own."""
     from benchmarks.run import run_scale
     from rawcnn.models import find
-    from rawcnn.network import check_precision
+    from rawcnn.nn.network import check_precision
 
     if not order.names:
         raise ValueError("`benchmark scale` trains networks; name some, as `benchmark scale resnet18`")

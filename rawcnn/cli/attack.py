@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
     Batch,
     Classes,
@@ -24,7 +25,6 @@ from rawcnn.cli.options import (
     settings_of,
     writable,
 )
-from rawcnn.console import Screen
 
 NAMES = "fgsm, bim, mi_fgsm, pgd, smallest, deepfool, logit_pga, spatial, patch, substitute or evolve"
 
@@ -58,7 +58,7 @@ def attack(
 ) -> None:
     """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
     from rawcnn.attacks.study import checked, find, study
-    from rawcnn.whole import together
+    from rawcnn.files.atomic import together
 
     screen = Screen(as_json)
     settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
@@ -125,7 +125,7 @@ def _write(found, labels, output: Path, record: dict[str, Any]) -> None:
     from PIL import Image
 
     from rawcnn.attacks import Patch, Substitute
-    from rawcnn.plots import accuracy_curve, examples, save
+    from rawcnn.plots.figures import accuracy_curve, examples, save
     from rawcnn.weights import save_weights
 
     result = found.examples
@@ -155,8 +155,8 @@ def _evolve(
     from rawcnn.attacks import ascend, evolve
     from rawcnn.attacks.evolve import ENCODINGS
     from rawcnn.attacks.study import keywords
-    from rawcnn.plots import fooling_images, save
-    from rawcnn.whole import together
+    from rawcnn.files.atomic import together
+    from rawcnn.plots.figures import fooling_images, save
 
     encoding = settings.get("encoding", "direct")
     if encoding not in (known_encodings := (*ENCODINGS, "gradient")):

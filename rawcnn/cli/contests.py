@@ -63,10 +63,10 @@ def networks(order: Order) -> None:
 
 def _check(order: Order, names: Sequence[str]) -> None:
     """ValueError for words that no race of networks has, before anything is made."""
-    from benchmarks.contestants import JOBS
-    from benchmarks.race import entered
+    from benchmarks.races.contestants import JOBS
+    from benchmarks.races.networks import entered
     from rawcnn.models import find
-    from rawcnn.network import check_precision
+    from rawcnn.nn.network import check_precision
 
     for name in names:
         find(name)
@@ -78,8 +78,8 @@ def _check(order: Order, names: Sequence[str]) -> None:
 
 def memory(order: Order) -> None:
     """The peak memory of contestants, by default of rawcnn's and of Keras's own ways and functions."""
-    from benchmarks.contestants import JOBS, NAMES
-    from rawcnn.compile import choose
+    from benchmarks.races.contestants import JOBS, NAMES
+    from rawcnn.nn.execution import choose
 
     _check(order, order.names)
     if not order.names:
@@ -115,7 +115,7 @@ def kernels(order: Order) -> None:
         measure_forms(order)
         return
     from benchmarks.run import run_kernels
-    from rawcnn.network import check_precision
+    from rawcnn.nn.network import check_precision
 
     if order.names or order.batch or order.size:
         raise ValueError("`benchmark kernels` races shapes of its own; networks, --batch and --size go with --tune")
@@ -133,8 +133,8 @@ def kernels(order: Order) -> None:
 
 def visualizations(order: Order) -> None:
     """A step of feature visualization against Keras's users' ways, and libraries where they are installed."""
+    from benchmarks.races.visualize import BATCHES, LAYERS, entered
     from benchmarks.run import run_visualizations
-    from benchmarks.visualize_race import BATCHES, LAYERS, entered
 
     entered(order.contestants)
     if unknown := [name for name in order.names if name not in LAYERS]:
@@ -160,7 +160,7 @@ def attacks(order: Order) -> None:
 
     Named networks are attacked by PGD against the loop around Keras alone: libraries would take minutes a call.
     """
-    from benchmarks.attack_race import AGAINST_KERAS, ATTACKS, MODEL, PGDS, entered
+    from benchmarks.races.attacks import AGAINST_KERAS, ATTACKS, MODEL, PGDS, entered
     from benchmarks.run import run_attacks
     from rawcnn.models import MODELS
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import Json, SkipUnreadable
-from rawcnn.console import Screen
 
 app = typer.Typer(help="Data on the disk.", no_args_is_help=True, rich_markup_mode=None)
 

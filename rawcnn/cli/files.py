@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import WEIGHTS, Classes, Json, Labels, Model, Options, Size, network_for, writable
-from rawcnn.console import Screen
 
 app = typer.Typer(help="Weights in files.", no_args_is_help=True, rich_markup_mode=None)
 File = Annotated[Path, typer.Argument(help=f"A file of weights: {WEIGHTS}.")]
@@ -41,7 +41,7 @@ def fetch_weights(
 ) -> None:
     """Download published weights into Keras's cache; --output writes them with the names of ImageNet's classes."""
     from rawcnn.models import find
-    from rawcnn.weights.fetch import fetch, fetch_labels
+    from rawcnn.weights.download import fetch, fetch_labels
 
     screen = Screen(as_json)
     if source != "keras":
@@ -56,7 +56,7 @@ def _convert(
     screen: Screen, model: str, file: Path, output: Path | None, labels, *, classes=None, size=None, option=()
 ):
     """Load, and write where an output is named; `labels` is a file of names, or the names."""
-    from rawcnn.labels import check_labels, read_labels
+    from rawcnn.evaluation.class_names import check_labels, read_labels
     from rawcnn.weights import Misfit, save_weights
 
     with screen.err.status(f"reading {file}"):
@@ -83,8 +83,8 @@ def show_weights(file: File, as_json: Json = False) -> None:
     from math import prod
 
     from rawcnn.weights import describe
-    from rawcnn.weights.files import opened
-    from rawcnn.weights.schemes import form_of
+    from rawcnn.weights.detect import form_of
+    from rawcnn.weights.readers import opened
 
     screen = Screen(as_json)
     about = describe(file)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
     PICTURES,
     Compile,
@@ -26,7 +27,6 @@ from rawcnn.cli.options import (
     writable,
 )
 from rawcnn.cli.pictures import Steps
-from rawcnn.console import Screen
 
 ACROSS = 8  # pictures in a row of a sheet
 DEFAULTS = (
@@ -66,7 +66,7 @@ def optimize(
     seed: Seed = 0,
 ) -> None:
     """Images that excite a neuron, channel, class, layer or direction most, optimised from noise."""
-    from rawcnn.plots import picture_rows, save
+    from rawcnn.plots.figures import picture_rows, save
     from rawcnn.visualize import compare as compare_regularizations
     from rawcnn.visualize import optimize as optimize_images
     from rawcnn.visualize.record import write_record

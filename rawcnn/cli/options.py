@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rawcnn.console import Screen
-from rawcnn.whole import regular
+from rawcnn.cli.console import Screen
+from rawcnn.files.atomic import regular
 
 Model = Annotated[str, typer.Argument(help="A model's name: `rawcnn models` lists them.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, progress on stderr.")]
@@ -125,7 +125,7 @@ def load_images(files: Sequence[Path], size: int):
     """Image files as float32 [B,size,size,3] in [0,1], scaled to cover the square and cropped."""
     import numpy as np
 
-    from rawcnn.predict import read_image
+    from rawcnn.evaluation.predict import read_image
 
     return np.stack([read_image(file, size) for file in files]).astype(np.float32) / np.float32(255)
 

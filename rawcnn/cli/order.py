@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import writable
-from rawcnn.console import Screen
 
 BATCH = 8  # of networks where none is given; attacks have their own
 

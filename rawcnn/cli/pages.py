@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
     Compile,
     Data,
@@ -26,7 +27,6 @@ from rawcnn.cli.options import (
     writable,
 )
 from rawcnn.cli.pictures import Channels, Steps
-from rawcnn.console import Screen
 
 Page = Annotated[Path, typer.Option(help="The page to write, one offline HTML file; figures and arrays beside it.")]
 Split = Annotated[str, typer.Option(help="train or test.")]
@@ -55,11 +55,11 @@ def page(
     """A row a unit: optimised, diverse, negative, top and bottom inputs, deconvolutions, histogram."""
     import numpy as np
 
+    from rawcnn.files.atomic import write_whole
     from rawcnn.report.units_page import units_page
     from rawcnn.visualize.filters import check_channels
     from rawcnn.visualize.record import write_record
     from rawcnn.visualize.units import rectified, units
-    from rawcnn.whole import write_whole
 
     screen = Screen(as_json)
     writable(output, ".html")
@@ -114,12 +114,12 @@ def building_blocks(
     seed: Seed = 0,
 ) -> None:
     """One image: what each position of a layer detects, what that says of the classes, and in which groups."""
+    from rawcnn.files.atomic import write_whole
     from rawcnn.report.blocks_page import blocks_page
     from rawcnn.report.blocks_sheet import blocks_sheet
     from rawcnn.visualize import building_blocks as look
     from rawcnn.visualize import save_png
     from rawcnn.visualize.record import write_record
-    from rawcnn.whole import write_whole
 
     screen = Screen(as_json)
     writable(output, ".html")
@@ -166,11 +166,11 @@ def atlas(
     seed: Seed = 0,
 ) -> None:
     """An activation atlas: all that a layer tells apart, as a map of optimised icons to zoom into."""
+    from rawcnn.files.atomic import write_whole
     from rawcnn.report.atlas_page import atlas_page
     from rawcnn.visualize import activation_atlas
     from rawcnn.visualize.layout import check_method
     from rawcnn.visualize.record import write_record
-    from rawcnn.whole import write_whole
 
     screen = Screen(as_json)
     writable(output, ".html")

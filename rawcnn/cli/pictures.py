@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
     PICTURES,
     Compile,
@@ -30,7 +31,6 @@ from rawcnn.cli.options import (
     position_of,
     writable,
 )
-from rawcnn.console import Screen
 
 Channels = Annotated[list[int] | None, typer.Option("--channel", help="May be repeated; all channels otherwise.")]
 FRAMED = 320  # pixels that an image with a frame is enlarged to
@@ -84,8 +84,8 @@ def top_inputs(
     """The images that excite each channel, unit or class most, cropped to what it sees: a row a channel."""
     import numpy as np
 
+    from rawcnn.plots.themed import LIGHT, save
     from rawcnn.report.excitation import histogram_sheet, sheet_size
-    from rawcnn.report.plots import LIGHT, save
     from rawcnn.visualize import contact_sheet, excitations, save_png
     from rawcnn.visualize.filters import check_channels
     from rawcnn.visualize.record import write_record
@@ -165,7 +165,7 @@ def deconv(
     """What in an image excited a unit: deconvolutional network, guided backpropagation and gradient side by side."""
     import numpy as np
 
-    from rawcnn.plots import picture_rows, save
+    from rawcnn.plots.figures import picture_rows, save
     from rawcnn.visualize import deconvolve, diverging, draw_box, enlarge
     from rawcnn.visualize.deconvolution import METHODS, SEEDS
     from rawcnn.visualize.objectives import as_map
@@ -229,7 +229,7 @@ def saliency(
     seed: Seed = 0,
 ) -> None:
     """Which pixels a class depends on: the gradient, averaged over noise, and integrated from black."""
-    from rawcnn.plots import picture_rows, save
+    from rawcnn.plots.figures import picture_rows, save
     from rawcnn.visualize import input_gradient, integrated_gradients, saliency_pictures, smooth_gradient
     from rawcnn.visualize.record import write_record
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from rawcnn.cli import alone, contests
+from rawcnn.cli.console import Screen
 from rawcnn.cli.options import Classes, Json, Precision, Seed, Size, Weights, without_folders
 from rawcnn.cli.order import Order
-from rawcnn.console import Screen
 
 ROUNDS = 10
 CONTESTANTS = (

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rawcnn.cli.console import Screen, number
 from rawcnn.cli.options import (
     PICTURES,
     Batch,
@@ -28,13 +29,12 @@ from rawcnn.cli.options import (
     settings_of,
     writable,
 )
-from rawcnn.console import Screen, number
 
 
 def models(as_json: Json = False) -> None:
     """List the models: parameters, MACs, receptive field, the paper."""
     from rawcnn.models import MODELS
-    from rawcnn.profiler import profile
+    from rawcnn.profiling.costs import profile
 
     screen, rows = Screen(as_json), []
     with screen.bar("profiling") as told:
@@ -66,7 +66,7 @@ def profile(
     seed: Seed = 0,
 ) -> None:
     """Parameters, MACs, FLOPs, memory, receptive field and intensity, layer by layer."""
-    from rawcnn.profiler import profile as profile_model
+    from rawcnn.profiling.costs import profile as profile_model
 
     screen = Screen(as_json)
     writable(plot, *PICTURES)
@@ -79,7 +79,7 @@ def profile(
     )
     timings, measurement = {}, None
     if measure or plot:
-        from rawcnn.measure import measure as measure_layers
+        from rawcnn.profiling.roofline import measure as measure_layers
 
         with screen.bar("measuring layers") as told:
             measurement = measure_layers(result, compile=compile, progress=told)
@@ -129,7 +129,7 @@ def profile(
         why = ("layers", "ms", "share", "limit", "reached", "why")
         screen.table("the slowest five, equal ones together", why, five, text=("layers", "limit", "why"))
     if measurement and plot:
-        from rawcnn import plots
+        from rawcnn.plots import figures as plots
 
         plots.save(plots.roofline(result, measurement), plot)
         screen.say(f"wrote {plot}")
@@ -173,9 +173,9 @@ def paper(
         raise ValueError(
             f"--train repeats the ResNet paper's experiment, {name} has none; use rawcnn paper resnet --train"
         )
-    from rawcnn.depth import compare_depths, verdict
-    from rawcnn.plots import depth_curves, save
-    from rawcnn.recipes import find
+    from rawcnn.plots.figures import depth_curves, save
+    from rawcnn.training.plain_vs_residual import compare_depths, verdict
+    from rawcnn.training.recipes import find
 
     chosen = find(recipe or "resnet2015_cifar")
     changes: dict[str, Any] = {"epochs": epochs, "batch": batch}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rawcnn.cli.console import Screen, terminated
 from rawcnn.cli.options import (
     Compile,
     Data,
@@ -24,7 +25,6 @@ from rawcnn.cli.options import (
     load_data,
     settings_of,
 )
-from rawcnn.console import Screen, terminated
 
 
 def train(
@@ -83,10 +83,10 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train a model; a run that was stopped goes on from its last checkpoint. SIGTERM saves one and ends the run."""
-    from rawcnn.distribute import check_configuration, cluster_of
-    from rawcnn.runs import prepare, run
-    from rawcnn.supervise import all_are_here, end_with_the_watcher, run_has_begun, watch_over, watched
-    from rawcnn.train import Stopped
+    from rawcnn.cli.supervise import all_are_here, end_with_the_watcher, run_has_begun, watch_over, watched
+    from rawcnn.training.distributed import check_configuration, cluster_of
+    from rawcnn.training.run import prepare, run
+    from rawcnn.training.trainer import Stopped
 
     screen = Screen(as_json)
     check_finite(rate=rate, adversarial=adversarial, wait=wait, save_every=save_every, memory=memory)
@@ -194,7 +194,7 @@ def _ended_early(screen: Screen) -> None:
 
 
 def _profile_input(screen: Screen, plan, images, seed: int, precision: str, compile: str) -> None:
-    from rawcnn.pace import pace
+    from rawcnn.training.throughput import pace
 
     where = "in memory" if images.splits["train"].images is not None else "streamed"
     screen.settings(model=plan.model, data=images.name, images=where, batch=plan.recipe.batch, precision=precision)

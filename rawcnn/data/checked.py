@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rawcnn.data.decode import Item
-from rawcnn.whole import write_whole
+from rawcnn.files.atomic import write_whole
 
 
 def note_of(items: Sequence[Item]) -> Path | None:

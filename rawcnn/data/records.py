@@ -27,7 +27,7 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn.data.decode import Item, Progress, check, each, header, open_image, stored, to_rgb
-from rawcnn.whole import alone_in, beside_of, remedy, write_whole
+from rawcnn.files.atomic import alone_in, beside_of, remedy, write_whole
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller

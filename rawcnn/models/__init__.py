@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -20,8 +20,6 @@ from rawcnn.models import (
     senet,
     vgg,
 )
-from rawcnn.network import Network
-from rawcnn.room import check_numbers
 
 
 @dataclass(frozen=True)
@@ -119,46 +117,3 @@ def find(name: str) -> Model:
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
     return MODELS[name]
-
-
-def create(
-    name: str,
-    classes: int | None = None,
-    seed: int = 0,
-    *,
-    size: int | None = None,
-    preprocessing: str | None = None,
-    precision: str = "float32",
-    devices: Sequence[str] = (),
-    **options,
-) -> Network:
-    """Build the model `name` with fresh variables, drawn from `seed`.
-
-    `size` is the side of its images in pixels, `preprocessing` its first step ("none", "centered", "torch", "caffe"),
-    `precision` "float32" or "bfloat16" arithmetic over float32 variables, `devices` the devices that layers are split
-    over (AlexNet's two GPUs). Further options are the model function's own keywords. ValueError where one is wrong.
-    """
-    model = find(name)
-    classes = model.classes if classes is None else classes
-    size = model.size if size is None else size
-    if not all(isinstance(number, Integral) for number in (classes, size, seed)) or min(classes, size) < 1 or seed < 0:
-        raise ValueError(
-            f"classes is {classes!r}, size {size!r} and seed {seed!r}; expected whole positive numbers, the seed also 0"
-        )
-    check_numbers(size=size, classes=classes)
-    reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels are those of [0,1]
-    preprocessing = reads if preprocessing is None else preprocessing
-    if options.get("discretize", "none") != "none" and preprocessing != "none":
-        raise ValueError(f'preprocessing is {preprocessing!r}; expected "none": levels are those of pixels in [0,1]')
-    settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **model.options, **options}
-    return Network(
-        name,
-        model.configured(classes, **options),
-        size=size,
-        classes=classes,
-        seed=seed,
-        preprocessing=preprocessing,
-        precision=precision,
-        devices=devices,
-        settings=settings,
-    )

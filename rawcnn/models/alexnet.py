@@ -14,9 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rawcnn.initial import normal, ones
-from rawcnn.layers import conv, dense, dropout, lrn, max_pool, relu
-from rawcnn.network import Pass
+from rawcnn.nn.initializers import normal, ones
+from rawcnn.nn.layers import conv, dense, dropout, lrn, max_pool, relu
+from rawcnn.nn.network import Pass
 
 GAUSSIAN = normal(0.01)  # §5: every weight
 ACTIVE: dict[str, Any] = {"initial": GAUSSIAN, "bias_initial": ones}  # §5: feeds the ReLUs positive inputs at first

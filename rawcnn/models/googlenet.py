@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rawcnn.layers import (
+from rawcnn.nn.layers import (
     average_pool,
     concatenate,
     conv,
@@ -24,7 +24,7 @@ from rawcnn.layers import (
     max_pool,
     relu,
 )
-from rawcnn.network import Pass
+from rawcnn.nn.network import Pass
 
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool projection
 INCEPTION = {

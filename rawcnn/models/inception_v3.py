@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rawcnn.layers import average_pool, concatenate, conv_bn_relu, dense, dropout, global_average_pool, max_pool
-from rawcnn.network import Pass
+from rawcnn.nn.layers import average_pool, concatenate, conv_bn_relu, dense, dropout, global_average_pool, max_pool
+from rawcnn.nn.network import Pass
 
 
 def inception_v3(

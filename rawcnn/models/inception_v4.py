@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rawcnn.layers import (
+from rawcnn.nn.layers import (
     average_pool,
     concatenate,
     conv,
@@ -22,7 +22,7 @@ from rawcnn.layers import (
     relu,
     scaled_residual_sum,
 )
-from rawcnn.network import Pass
+from rawcnn.nn.network import Pass
 
 
 def inception_v4(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:

@@ -13,7 +13,7 @@ from functools import partial
 import tensorflow as tf
 
 from kernels.geometry import window_padding
-from rawcnn.layers import (
+from rawcnn.nn.layers import (
     average_pool,
     batch_norm,
     concatenate,
@@ -28,7 +28,7 @@ from rawcnn.layers import (
     relu,
     residual_sum,
 )
-from rawcnn.network import Pass
+from rawcnn.nn.network import Pass
 
 ONE_FURTHER = ((-1, 1), (-1, 1))  # a map moved up and left by a pixel
 

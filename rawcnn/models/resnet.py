@@ -15,7 +15,7 @@ from functools import partial
 import tensorflow as tf
 
 from kernels.levels import CODES
-from rawcnn.layers import (
+from rawcnn.nn.layers import (
     batch_norm,
     conv,
     dense,
@@ -25,8 +25,8 @@ from rawcnn.layers import (
     residual_sum,
     zero_padded_shortcut,
 )
-from rawcnn.layers import discretize as codes
-from rawcnn.network import Pass
+from rawcnn.nn.layers import discretize as codes
+from rawcnn.nn.network import Pass
 
 ONE_AROUND = ((1, 1), (1, 1))  # the padding of a 3×3: the same on both sides at stride 2 too
 THREE_AROUND = ((3, 3), (3, 3))

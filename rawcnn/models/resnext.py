@@ -11,8 +11,8 @@ from functools import partial
 
 import tensorflow as tf
 
-from rawcnn.layers import batch_norm, conv, conv_bn_relu, dense, global_average_pool, max_pool, relu, residual_sum
-from rawcnn.network import Pass
+from rawcnn.nn.layers import batch_norm, conv, conv_bn_relu, dense, global_average_pool, max_pool, relu, residual_sum
+from rawcnn.nn.network import Pass
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))

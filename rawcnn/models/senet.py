@@ -13,7 +13,7 @@ from functools import partial
 import tensorflow as tf
 
 from kernels.geometry import Padding
-from rawcnn.layers import (
+from rawcnn.nn.layers import (
     batch_norm,
     conv,
     conv_bn_relu,
@@ -25,7 +25,7 @@ from rawcnn.layers import (
     residual_sum,
     squeeze_excite,
 )
-from rawcnn.network import Pass
+from rawcnn.nn.network import Pass
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))

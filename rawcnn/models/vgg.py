@@ -11,9 +11,9 @@ from functools import partial
 
 import tensorflow as tf
 
-from rawcnn.initial import glorot_uniform
-from rawcnn.layers import conv, dense, dropout, lrn, max_pool, relu
-from rawcnn.network import Pass
+from rawcnn.nn.initializers import glorot_uniform
+from rawcnn.nn.layers import conv, dense, dropout, lrn, max_pool, relu
+from rawcnn.nn.network import Pass
 
 # Table 1, a row a column of the paper: five stages with a max-pool after each. A number is a 3×3 convolution's width
 # (conv3-64), (1, width) a 1×1 convolution, LRN the normalisation of column A-LRN.

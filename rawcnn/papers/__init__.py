@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 from rawcnn.papers import alexnet, googlenet, inception, nasnet, resnet, resnext, senet, vgg
-from rawcnn.papers.table import Comparison, Line, profiled
+from rawcnn.papers.comparison import Comparison, Line, profiled
 
 PAPERS: dict[str, Callable[[], Comparison]] = {
     "alexnet": alexnet.comparison,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rawcnn.models.googlenet import INCEPTION
-from rawcnn.papers.table import Comparison, Line, explained, profiled, sum_of, weights_of
+from rawcnn.papers.comparison import Comparison, Line, explained, profiled, sum_of, weights_of
 
 # GoogLeNet's table 1: row → (params, ops) as printed; K is 1024 there, as 112K = 114,688 and 1000K = 1,024,000 show.
 GOOGLENET_TABLE = {

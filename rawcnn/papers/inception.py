@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rawcnn.papers.table import Comparison, Line, explained, profiled, shape_of
-from rawcnn.profiler import Profile
+from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of
+from rawcnn.profiling.costs import Profile
 
 # Inception V3, table 1: the layer that gives each map, its side and its channels, and the modules on the maps of a side.
 V3_SIDES = {"conv1": 149, "conv3": 147, "pool1": 73, "conv5": 71, "pool2": 35}

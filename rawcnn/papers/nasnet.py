@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of, sum_of
 from rawcnn.papers.googlenet import separable_stem
-from rawcnn.papers.table import Comparison, Line, explained, profiled, shape_of, sum_of
-from rawcnn.profiler import Profile
+from rawcnn.profiling.costs import Profile
 
 
 def comparison() -> Comparison:

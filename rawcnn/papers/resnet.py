@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawcnn.papers.table import Comparison, Line, explained, profiled, shape_of, sum_of
+from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of, sum_of
 
 
 def comparison() -> Comparison:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rawcnn.models.resnext import block
-from rawcnn.network import draw
-from rawcnn.papers.table import Comparison, Line, explained, profiled, shape_of
+from rawcnn.nn.network import draw
+from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of
 
 TEMPLATES = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # table 2: cardinality → width of a group, all of one complexity
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from rawcnn.papers.table import Comparison, Line, explained, profiled, shape_of, sum_of, weights_of
-from rawcnn.profiler import Profile
+from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of, sum_of, weights_of
+from rawcnn.profiling.costs import Profile
 
 # Table 2: network → GFLOPs as printed, of the re-implementation and of the one with squeeze and excitation.
 SENET_TABLE = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawcnn.papers.table import Comparison, Line, profiled, sum_of
+from rawcnn.papers.comparison import Comparison, Line, profiled, sum_of
 
 
 def comparison() -> Comparison:

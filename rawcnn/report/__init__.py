@@ -2,5 +2,5 @@
 
 `page` says what a page is made of, `plots` draws, `folder` writes; `sections/` holds one function a section. To add a
 section, write a function that takes results and an `Album` and returns a `Section`, and put it into a chapter in
-`rawcnn.tour`.
+`rawcnn.report.tour`.
 """

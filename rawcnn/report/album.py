@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rawcnn.report import plots
+from rawcnn.plots import themed as plots
 from rawcnn.report.page import Figure, Tile
 
 INCH = 121  # pixels of the page that an inch of a plot takes

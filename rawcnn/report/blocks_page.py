@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
-from rawcnn.report.embedded import data_uri
+from rawcnn.report.data_uri import data_uri
 from rawcnn.visualize.attribution import ranked_channels
 from rawcnn.visualize.building_blocks import BuildingBlocks
 

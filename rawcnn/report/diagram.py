@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from rawcnn.network import Operation
+from rawcnn.nn.network import Operation
 from rawcnn.report.layering import place
 from rawcnn.report.page import si
 from rawcnn.report.stages import Node, Stage, graph, repeated, stages

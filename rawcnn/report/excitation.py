@@ -11,7 +11,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import ConnectionPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from rawcnn.report.plots import Draw, Look
+from rawcnn.plots.themed import Draw, Look
 from rawcnn.visualize.top_inputs import Excitation, TopInput
 
 ROWS = 3  # of the best images

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rawcnn.network import Operation
+from rawcnn.nn.network import Operation
 
 WORK = ("conv", "dense")
 UNSEEN = {"batch_norm", "relu", "dropout", "pad"}  # drawn with the operation before them

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
-from rawcnn.report.plots import Draw, Look
+from rawcnn.plots.themed import Draw, Look
 
 AREA = 3.4  # square points of a marker for a million parameters
 ALONG = 40  # places of an arrow that labels keep off

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from rawcnn.report.embedded import data_uri
+from rawcnn.report.data_uri import data_uri
 from rawcnn.visualize.picture import diverging, draw_box, enlarge
 from rawcnn.visualize.top_inputs import TopInput
 from rawcnn.visualize.units import Unit

@@ -21,7 +21,7 @@ from math import ceil
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.network import Network, draw
+from rawcnn.nn.network import Network, draw
 from rawcnn.visualize import objectives
 from rawcnn.visualize.atlas_sample import Progress, Sample, sample
 from rawcnn.visualize.layout import FEWEST, check_method

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.augment import center_crop
-from rawcnn.compile import choose, compiled
 from rawcnn.data import DataSet, Split
-from rawcnn.network import Network, draw, find_operation
+from rawcnn.data.augmentation import center_crop
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.network import Network, draw, find_operation
 from rawcnn.visualize.objectives import as_map
 
 EXPLAINED = 3  # classes of each image, those of the largest logits, whose gradients are taken

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.compile import choose, compiled
-from rawcnn.network import Network, check_images
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.network import Network, check_images
 from rawcnn.visualize.objectives import as_map
 
 PREDICTED = 2  # classes that are told apart where none are named: the two most likely

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rawcnn.field import Field
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
+from rawcnn.nn.receptive_field import Field
 from rawcnn.visualize.attribution import Attribution, attribution, one_image, ranked_channels
 from rawcnn.visualize.neuron_groups import Groups, check_groups, factorise, group_effects
 from rawcnn.visualize.objectives import as_map, direction

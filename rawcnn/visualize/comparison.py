@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.visualize.optimization import Optimized, Progress, optimize
 from rawcnn.visualize.regularization import COMPARED, Regularization
 

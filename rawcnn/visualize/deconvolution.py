@@ -25,8 +25,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.compile import choose, compiled
-from rawcnn.network import Network, Pass, check_images
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.network import Network, Pass, check_images
 from rawcnn.visualize.filters import check_channels
 from rawcnn.visualize.receptive import seen_at
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.augment import center_crop
-from rawcnn.compile import choose, compiled
 from rawcnn.data import DataSet
-from rawcnn.field import Field
-from rawcnn.network import Network
+from rawcnn.data.augmentation import center_crop
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.network import Network
+from rawcnn.nn.receptive_field import Field
 
 SAMPLE = 10_000  # images that a histogram and its quantiles rest on, drawn at random where there are more
 

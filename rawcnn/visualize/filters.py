@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.network import Network, check_images
-from rawcnn.preprocessing import PREPROCESSING
+from rawcnn.nn.network import Network, check_images
+from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.visualize.picture import grid, normalize
 
 

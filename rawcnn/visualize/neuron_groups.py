@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.visualize.attribution import Attribution, one_image
 from rawcnn.visualize.objectives import as_map
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.visualize.filters import check_channels
 
 COSINE_FLOOR = 0.1  # of a direction's cosine: what points elsewhere still has a gradient

@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.compile import choose, compiled
-from rawcnn.folded import Folded, fold
-from rawcnn.network import Network
-from rawcnn.optimizers import adam
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.folding import Folded, fold
+from rawcnn.nn.network import Network
+from rawcnn.optim.optimizers import adam
 from rawcnn.visualize import objectives
 from rawcnn.visualize.objectives import Objective
 from rawcnn.visualize.regularization import (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rawcnn.field import Field
-from rawcnn.network import Network, draw, find_operation
+from rawcnn.nn.network import Network, draw, find_operation
+from rawcnn.nn.receptive_field import Field
 
 
 def seen_at(network: Network, layer: str, size: tuple[int, int]) -> tuple[tuple[int, ...], Field]:

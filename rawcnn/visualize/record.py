@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawcnn.whole import write_whole
+from rawcnn.files.atomic import write_whole
 
 
 def write_record(

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.compile import choose, compiled
-from rawcnn.network import Network, check_images
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.network import Network, check_images
 from rawcnn.visualize.picture import diverging, picture
 
 ROWS = 64  # images in one step, where each image comes in many forms: what bounds the memory

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rawcnn.data import DataSet
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.visualize.extremes import SAMPLE, Kept, Progress, Sample, Units, cropped, drawn, search
 from rawcnn.visualize.filters import check_channels
 from rawcnn.visualize.picture import draw_box, fit, grid, picture

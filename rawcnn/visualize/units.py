@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.visualize import objectives
 from rawcnn.visualize.deconvolution import deconvolve
 from rawcnn.visualize.filters import check_channels

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from rawcnn.network import Network
-from rawcnn.weights.files import DESCRIPTION, Tensors, metadata, opened
-from rawcnn.weights.schemes import Scheme, form_of, recognise, settings_of
-from rawcnn.whole import write_whole
+from rawcnn.files.atomic import write_whole
+from rawcnn.nn.network import Network
+from rawcnn.weights.detect import Scheme, form_of, recognise, settings_of
+from rawcnn.weights.readers import DESCRIPTION, Tensors, metadata, opened
 
 __all__ = ["Misfit", "describe", "load_weights", "published_settings", "save_weights"]
 

@@ -47,9 +47,9 @@ def broken():
 
 
 def peer(name, folder, batch):
-    """As `benchmarks.pjrt.peers.make`."""
+    """As `benchmarks.stablehlo.peers.make`."""
     if name == "tired":
-        from benchmarks.pjrt.program import programs
+        from benchmarks.stablehlo.program import programs
 
         return {name: Tired(programs({"rawcnn": folder}, batch)["rawcnn"].first())}
     return {name: {"wrong": Answering, "broken": broken}[name]()}

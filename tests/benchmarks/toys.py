@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.layers import (
+from rawcnn.nn.layers import (
     average_pool,
     batch_norm,
     concatenate,
@@ -23,7 +23,7 @@ from rawcnn.layers import (
     squeeze_excite,
     zero_padded_shortcut,
 )
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 
 
 def small(net, images):

@@ -22,7 +22,7 @@ import rawcnn
 from rawcnn.cli import app
 from rawcnn.models import MODELS, Model
 from tests.rawcnn import small
-from tests.rawcnn.test_report import Reader
+from tests.rawcnn.report.test_report import Reader
 
 HOSTILE = (
     "", " ", "-1", "0", "1e999", "nan", "inf", "-0", "007", "٣", "1_000", "0x10", "9" * 40, "a" * 5000,
@@ -162,8 +162,8 @@ def end_at_work(monkeypatch) -> None:
         raise Enough("the words were right")
 
     monkeypatch.setattr(tf, "function", enough)
-    monkeypatch.setattr("rawcnn.weights.fetch.fetch", enough)
-    monkeypatch.setattr("rawcnn.supervise.watch_over", enough)
+    monkeypatch.setattr("rawcnn.weights.download.fetch", enough)
+    monkeypatch.setattr("rawcnn.cli.supervise.watch_over", enough)
 
 
 def check(words: list[str], command, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from rawcnn.data.records import Records, pack
-from rawcnn.journal import Journal
-from rawcnn.labels import read_labels
+from rawcnn.evaluation.class_names import read_labels
+from rawcnn.files.journal import Journal
 from rawcnn.weights import describe, load_weights, save_weights
 from tests.rawcnn import small
-from tests.rawcnn.test_weights import assert_equal, values
+from tests.rawcnn.weights.test_weights import assert_equal, values
 
 ENDINGS = (".safetensors", ".npz", ".h5")
 
@@ -138,7 +138,7 @@ def test_journals(tmp_path, seed):
 @pytest.mark.parametrize("seed", range(40))
 def test_notes_of_checkpoints(tmp_path, seed):
     """One that cannot be read is left out for the one before."""
-    from rawcnn.train import Training
+    from rawcnn.training.trainer import Training
     from tests.rawcnn.runs import RECIPE
 
     training = Training(small.network(), RECIPE, folder=tmp_path)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.timing import resident
+from benchmarks.harness.timing import resident
 from rawcnn.data.decode import FORMATS, Item, check, each, header, read
 
 SIZES = ((1, 1), (7, 5), (64, 48))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import Cost
-from rawcnn.field import Field, Window
+from rawcnn.nn.receptive_field import Field, Window
 
 MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "levels", "linear", "loss"]
 MODULES += ["normalization", "pooling", "response", "spectral", "transposed", "warp", "winograd"]

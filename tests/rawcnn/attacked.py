@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.data import DataSet
-from rawcnn.layers import batch_norm, conv, dense, relu
-from rawcnn.network import Network
+from rawcnn.nn.layers import batch_norm, conv, dense, relu
+from rawcnn.nn.network import Network
 from tests import oracles
 
 SHAPE = (4, 5, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import rawcnn
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from tests.rawcnn.attacked import learn, small
 
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from rawcnn.augment import Augmentation
-from rawcnn.recipes import Constant, OneCycle, Recipe
-from rawcnn.train import Training
+from rawcnn.data.augmentation import Augmentation
+from rawcnn.training.recipes import Constant, OneCycle, Recipe
+from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 
 RECIPE = Recipe(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rawcnn.layers import batch_norm, conv, dense, max_pool, relu
-from rawcnn.network import Network
+from rawcnn.nn.layers import batch_norm, conv, dense, max_pool, relu
+from rawcnn.nn.network import Network
 
 
 def two_layers(net, images):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rawcnn.data import DataSet, Split
-from rawcnn.layers import batch_norm, conv, dense, dropout, global_average_pool, max_pool, relu
-from rawcnn.network import Network, Pass
+from rawcnn.nn.layers import batch_norm, conv, dense, dropout, global_average_pool, max_pool, relu
+from rawcnn.nn.network import Network, Pass
 
 
 def model(net: Pass, images: tf.Tensor, *, classes: int = 10, rate: float = 0.2, auxiliary: bool = False) -> tf.Tensor:

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from rawcnn.attacks import AttackResult, fgsm, pgd
-from rawcnn.network import Network
-from rawcnn.report import plots
+from rawcnn.nn.network import Network
+from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
 from rawcnn.report.page import Block, Section, Sum, Sums, Table, Text
 

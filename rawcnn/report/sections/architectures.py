@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rawcnn.papers import Comparison
-from rawcnn.profiler import Profile
-from rawcnn.report import plots
+from rawcnn.plots import themed as plots
+from rawcnn.profiling.costs import Profile
 from rawcnn.report.album import Album
-from rawcnn.report.lecture import Module, Stack
+from rawcnn.report.kernel_claims import Module, Stack
 from rawcnn.report.page import Block, Cell, Figure, Notes, Section, Table, Text, si
 from rawcnn.report.stages import block_of
 

@@ -23,7 +23,7 @@ from rawcnn.attacks import (
     spatial,
     substitute,
 )
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Sum, Sums, Table, Text
 from rawcnn.report.sections.adversarial import EPSILONS, Series

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
 from rawcnn.report.page import Figure, Gallery, Section, Strip, Strips, Text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rawcnn.attacks import logit_pga
-from rawcnn.network import Network
+from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Section, Sums, Table, Text
 from rawcnn.report.sections.adversarial import EPSILONS, Series, choose, sum_of

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from rawcnn.papers import Comparison
-from rawcnn.profiler import Profile
+from rawcnn.profiling.costs import Profile
 from rawcnn.report.album import Album
-from rawcnn.report.lecture import Module, Stack
+from rawcnn.report.kernel_claims import Module, Stack
 from rawcnn.report.page import Section
 from rawcnn.report.sections import architectures
 

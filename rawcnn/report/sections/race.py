@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rawcnn.report import plots
+from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
 from rawcnn.report.page import Block, Section, Table, Text
 
-Race = Mapping[str, Any]  # {"settings": …, "figures": …}, as benchmarks.race.RaceResult.to_json gives it
+Race = Mapping[str, Any]  # {"settings": …, "figures": …}, as benchmarks.races.networks.RaceResult.to_json gives it
 
 
 def section(races: Sequence[Race], album: Album) -> Section:

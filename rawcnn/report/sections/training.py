@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.evaluate import Evaluation
-from rawcnn.network import Network
-from rawcnn.recipes import Recipe
-from rawcnn.report import plots
+from rawcnn.evaluation.accuracy import Evaluation
+from rawcnn.nn.network import Network
+from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
 from rawcnn.report.page import Block, Facts, Gallery, Section, Table, Text
+from rawcnn.training.recipes import Recipe
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.network import Network
-from rawcnn.preprocessing import PREPROCESSING
+from rawcnn.nn.network import Network
+from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Text
 from rawcnn.visualize import TopInput, activation_grid, diverging, draw_box, enlarge, filter_grid, top_inputs

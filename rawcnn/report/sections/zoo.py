@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from rawcnn.models import MODELS
-from rawcnn.papers.errors import ERRORS, Published
-from rawcnn.profiler import Profile
+from rawcnn.papers.imagenet_errors import ERRORS, Published
+from rawcnn.profiling.costs import Profile
 from rawcnn.report.album import Album
 from rawcnn.report.diagram import diagram
 from rawcnn.report.page import Card, Cards, Section, Table, Text, si

@@ -1,0 +1,1 @@
+"""The benchmark harness: interleaved timing, checks of equality, result files."""

@@ -1,0 +1,134 @@
+"""What was measured, on what: result files.
+
+A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, device, versions, commit, command,
+settings and figures; of a path outside of the folder in which the command ran, the last name.
+`benchmarks.tables.documents` makes the documents' tables from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+FOLDER = Path(__file__).resolve().parent / "results"
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
+VERSIONS = ("tensorflow", "keras", "numpy", "rawcnn", "jax", "torch")
+Record = dict[str, Any]
+
+
+class Result(Protocol):
+    """A RaceResult, a MemoryResult, a KernelResult, a Series of growth or another dataclass of this package."""
+
+    def to_json(self) -> dict[str, object]: ...
+
+
+# Where it was measured -------------------------------------------------------------------------------------------
+
+
+def device(gpus: Sequence[str] | None = None) -> dict[str, object]:
+    """The processor, its cores and what it can multiply with; the GPUs, by default those that TensorFlow sees."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    found = re.search(r"(?:flags|Features)\s*:\s*(.+)", text)
+    flags = set(found[1].split()) if found else set()
+    return {
+        "cpu": model[1].strip() if model else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": [flag for flag in FLAGS if flag in flags],
+        "gpus": _gpus_of_tensorflow() if gpus is None else list(gpus),
+        "system": platform.system(),
+    }
+
+
+def _gpus_of_tensorflow() -> list[str]:
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+
+
+def versions() -> dict[str, str | None]:
+    """Python's version and those of the packages that matter here."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit(folder: Path | None = None) -> str | None:
+    """The commit of the checkout that this file lies in, with "+" if tracked files were changed; None elsewhere."""
+    where = str(folder or Path(__file__).resolve().parents[1])
+    try:
+        run = [
+            subprocess.run(["git", "-C", where, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (
+                ("rev-parse", "--show-toplevel"),
+                ("rev-parse", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no"),
+            )
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    top, head, changes = run
+    return head + ("+" if changes else "") if Path(top) == Path(where).resolve() else None
+
+
+# Files -----------------------------------------------------------------------------------------------------------
+
+
+def command_line(module: str, words: Sequence[str]) -> str:
+    """`python -m module words…`, without the folders that paths lie in: those are of one machine."""
+    return shlex.join(["python", "-m", module, *(Path(w).name if "/" in w else w for w in words)])
+
+
+def about(command: str, gpus: Sequence[str] | None = None) -> Record:
+    """All that one must know to repeat what is measured now; `gpus` as `device` takes them."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": device(gpus),
+        "versions": versions(),
+        "commit": commit(),
+        "command": command,
+    }
+
+
+def record(result: Result, command: str) -> Record:
+    """One result with all that one must know to repeat it."""
+    return {**about(command), **result.to_json()}
+
+
+def append(results: Sequence[Result], command: str, path: Path) -> list[Record]:
+    """Add `results` to the file at `path`, which is made if there is none; returns the records."""
+    records = [record(result, command) for result in results]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in records)
+    return records
+
+
+def read(folder: Path = FOLDER) -> list[Record]:
+    """All records of all result files, file by file. ValueError for a line that is no record."""
+    records = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                what = f"{path}, line {number}, is not JSON ({error.msg}); expected one record a line"
+                raise ValueError(what) from error
+    return records

@@ -1,0 +1,1 @@
+"""Measurements of rawcnn alone: build time, growth, memory, scaling."""

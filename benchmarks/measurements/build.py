@@ -1,0 +1,110 @@
+"""How long a network takes before its first answer: to be profiled, created, traced as a graph, compiled by XLA.
+
+Each network is built in a process of its own, so that none finds what another left in memory or in a cache.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.harness.results import append
+from benchmarks.harness.timing import Progress, last_words
+
+BATCH = 1
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """Seconds of each step, for a batch of one image of the network's own size."""
+
+    model: str
+    size: int
+    operations: int  # layers in the ledger
+    profile: float  # the symbolic walk and its sums: no variable is made
+    create: float  # two symbolic walks, and the variables with their first values
+    graph: float  # the first answer of `rawcnn.program` as a TensorFlow graph: folding, tracing, and running it once
+    xla: float  # the same by XLA, compiling with it
+    answer: float  # an answer after that, of the graph
+    keras: float | None = None  # the first answer of its Keras twin with jit_compile; the twin is built before
+
+    def to_json(self) -> dict[str, object]:
+        figures = asdict(self)
+        settings = {"build": figures.pop("model"), "size": figures.pop("size"), "batch": BATCH}
+        return {"settings": settings, "figures": figures}
+
+
+def build(model: str) -> BuildResult:
+    """Take the steps in this process, which should be a fresh one."""
+    import numpy as np
+    import tensorflow as tf
+
+    import rawcnn
+    from benchmarks.twins.keras import keras_twin
+
+    def timed(step):
+        start = time.perf_counter()
+        result = step()
+        return time.perf_counter() - start, result
+
+    # What TensorFlow loads at its first graph and XLA at its first program is nobody's.
+    timed(lambda: rawcnn.profile("cifar_resnet20"))
+    tf.function(lambda x: tf.nn.relu(tf.nn.conv2d(x, x, 1, "SAME")), jit_compile=True)(tf.ones((1, 1, 1, 1)))
+    gc.collect()  # which takes a quarter of a second with TensorFlow loaded, at whatever step it falls due
+    gc.freeze()
+    profile, _ = timed(lambda: rawcnn.profile(model))
+    create, network = timed(lambda: rawcnn.create(model))
+    images = tf.constant(
+        np.random.default_rng(0).random((BATCH, network.input_size, network.input_size, 3), np.float32)
+    )
+    programs = {}
+
+    def first(mode: str):
+        programs[mode] = rawcnn.program(network, mode)
+        return programs[mode](images).numpy()
+
+    graph, _ = timed(lambda: first("graph"))
+    answer, _ = timed(lambda: programs["graph"](images).numpy())
+    xla, _ = timed(lambda: first("xla"))
+    twin = keras_twin(network)
+    twin.compile(jit_compile=True)
+    keras, _ = timed(lambda: twin.predict_on_batch(images))
+    return BuildResult(model, network.input_size, len(network.ledger), profile, create, graph, xla, answer, keras)
+
+
+def run_builds(
+    models: Sequence[str],
+    *,
+    file: Path | None = None,
+    command: str = "benchmarks.measurements.build.run_builds",
+    progress: Progress | None = None,
+) -> list[BuildResult]:
+    """Build each model in a fresh process; each result is appended to `file`, if one is named, as soon as it is there.
+
+    RuntimeError with the process's last words where one fails.
+    """
+    results = []
+    for number, model in enumerate(models, start=1):
+        if progress:
+            progress(f"building {model}", number - 1, len(models))
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.measurements.build", model], capture_output=True, text=True
+        )
+        if run.returncode:
+            raise RuntimeError(f"{model} could not be built: {last_words(run)}")
+        results.append(BuildResult(**json.loads(run.stdout)))
+        if file:
+            append(results[-1:], command, file)
+        if progress:
+            progress(f"built {model} in {results[-1].xla:.1f} s by XLA", number, len(models))
+    return results
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(build(sys.argv[1]))))

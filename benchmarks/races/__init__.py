@@ -1,0 +1,1 @@
+"""Races: networks, kernels, attacks and visualizations against other implementations."""

@@ -1,0 +1,360 @@
+"""Attacks: rawcnn's PGD, DeepFool and spatial grid against foolbox, ART, cleverhans and a loop around Keras.
+
+The same network, the same images, which it gets right, the same steps from the images themselves. Equal first: each
+contestant's images lie in [0,1] and within ε; rawcnn's network, in float32, says which of them fool it, and of no
+opponent's more than of ours; a single step of PGD changes all pixels alike; DeepFool's changes are no longer than
+theirs. Then interleaved rounds. As called, rawcnn leaves out of the batch who is fooled already. So PGD is raced a
+second time with an ε that fools nobody: there everybody takes all steps, and rawcnn's time against the number of steps
+and of images is told too.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+
+import rawcnn
+from benchmarks.harness.agreement import Disagreement
+from benchmarks.harness.timing import Progress, Timing, interleaved, timed
+from benchmarks.races.attack_peers import WAYS, Run, Task, library_of
+from benchmarks.races.visualize_peers import installed
+from rawcnn.attacks import deepfool, pgd, spatial
+from rawcnn.attacks.task import judged
+from rawcnn.nn.network import Network
+
+MODEL = "cifar_resnet20"
+OURS = ("rawcnn", "rawcnn bfloat16")  # the first is the reference
+LOOK = 256  # images that are looked at together, in search of such as the network gets right
+NOTHING = 1e-6  # an ε that fools nobody: a four-thousandth of a level of 255
+SLOW = 2  # who takes so many times as long as the fastest opponent is called once, and not in rounds
+FLIPPED = 5e-3  # share of the pixels that may step the other way: gradients within rounding of zero
+LONGER = 1.05  # times an opponent's distance, the mean and the median, that DeepFool's may be
+# Share of the images of which an opponent may fool more: foolbox's grid turns the frame that it moves in, and ART
+# samples otherwise, so their places are not quite ours.
+FEWER = {"pgd": 0.0, "deepfool": 0.0, "grid": 0.05}
+STEPS, BATCHES = (
+    (5, 10, 20, 40),
+    (16, 32, 64, 128),
+)  # PGD's growth: by steps, with the second batch; and the converse
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What is raced, by rawcnn's names of the settings."""
+
+    kind: str  # of WAYS
+    batch: int
+    settings: Mapping[str, Any]
+    grows: bool = False  # is its growth measured?
+
+
+PGD = {"epsilon": 8 / 255, "step": 2 / 255, "steps": 40}
+ATTACKS = {
+    "pgd": Attack("pgd", 128, PGD),
+    "pgd, nothing fooled": Attack("pgd", 128, {**PGD, "epsilon": NOTHING, "step": NOTHING / 4}, grows=True),
+    "deepfool": Attack("deepfool", 64, {"steps": 50, "candidates": 10, "overshoot": 0.02}),
+    "spatial grid": Attack("grid", 64, {"rotation": 30.0, "translation": 3.0, "angles": 31, "shifts": 5}),
+}
+PGDS = ("pgd", "pgd, nothing fooled")
+AGAINST_KERAS = (OURS[0], "keras function")  # who races where a library's call would take minutes
+
+
+@dataclass(frozen=True)
+class AttackRace:
+    """One race. Seconds are those of the whole attack on the batch; ratios are the fastest opponent's over rawcnn's."""
+
+    attack: str
+    network: str
+    size: int
+    batch: int
+    settings: Mapping[str, Any]
+    timings: tuple[Timing, ...]  # ours first; a difference is the share of other pixels after one step of PGD
+    success: Mapping[str, float]  # by contestant: share of the images that fool the network, all right before
+    l2: Mapping[str, tuple[float, float]]  # mean and median length of the change
+    named: Mapping[str, str] = field(default_factory=dict)  # where weights and images are from
+    growth: Mapping[str, Any] | None = None
+
+    @cached_property
+    def by_name(self) -> dict[str, Timing]:
+        return {timing.name: timing for timing in self.timings}
+
+    @property
+    def fastest_peer(self) -> Timing | None:
+        """Of the opponents that raced in all rounds, by median."""
+        rounds = len(self.timings[0].seconds)
+        peers = [t for t in self.timings if t.name not in OURS and len(t.seconds) == rounds]
+        return min(peers, key=lambda t: t.median, default=None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all ran."""
+        return self.by_name.keys() >= set(names_of(self.attack))
+
+    def ratios(self, ours: str = OURS[0]) -> tuple[float, ...]:
+        """The fastest opponent's time over that of one of ours, of each round; () if it or an opponent is lacking."""
+        best = self.fastest_peer
+        if not best or ours not in self.by_name:
+            return ()
+        return best.over(self.by_name[ours])
+
+    def ratio(self, ours: str = OURS[0]) -> float | None:
+        """Their median."""
+        ratios = self.ratios(ours)
+        return float(np.median(ratios)) if ratios else None
+
+    def to_json(self) -> dict[str, object]:
+        """Plain numbers: settings and figures."""
+        best = self.fastest_peer
+        libraries = {name for t in self.timings if (name := library_of(t.name))}
+        ratios = {name: self.ratios(name) for name in OURS if self.ratios(name)}
+        return {
+            "settings": {
+                "attack": self.attack,
+                "network": self.network,
+                "weights": self.named.get("weights"),
+                "data": self.named.get("data"),
+                "batch": self.batch,
+                "size": self.size,
+                "rounds": len(self.timings[0].seconds),
+                **self.settings,
+            },
+            "figures": {
+                "fastest_peer": best.name if best else None,
+                "complete": self.complete,
+                "ratio": self.ratio(),
+                "ratios": {name: float(np.median(r)) for name, r in ratios.items()},
+                "ratio_quartiles": {name: [float(q) for q in np.percentile(r, (25, 75))] for name, r in ratios.items()},
+                "contestants": [
+                    {
+                        **t.summary(),
+                        "success": self.success[t.name],
+                        "mean_l2": self.l2[t.name][0],
+                        "median_l2": self.l2[t.name][1],
+                    }
+                    for t in self.timings
+                ],
+                "growth": self.growth,
+                "libraries": {name: installed(name) for name in sorted(libraries)},
+            },
+        }
+
+
+# What is raced -------------------------------------------------------------------------------------------------------
+
+
+def names_of(attack: str) -> tuple[str, ...]:
+    """The contestants of an attack, ours first. ValueError for an unknown one."""
+    if attack not in ATTACKS:
+        raise ValueError(f"there is no race of {attack!r}; expected one of {', '.join(ATTACKS)}")
+    return (*OURS, *WAYS[ATTACKS[attack].kind])
+
+
+def right_images(
+    network: Network, count: int, images: np.ndarray | None = None, labels: np.ndarray | None = None, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(images float32 [count,H,W,3] in [0,1], labels int32 [count]) that the network gets right.
+
+    Drawn by `seed` from the `images` whose label it predicts; without any, noise, labelled as it is predicted.
+    ValueError where too few are right.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    if images is None or labels is None:
+        noise = generator.random((count, network.input_size, network.input_size, 3), np.float32)
+        return noise, judged(network, noise)[0]
+    found: list[int] = []
+    order = generator.permutation(len(labels))  # data sets may lie sorted by class
+    for start in range(0, len(order), LOOK):
+        some = order[start : start + LOOK]
+        found += list(some[judged(network, images[some])[0] == labels[some]])
+        if len(found) >= count:
+            chosen = found[:count]
+            return np.asarray(images[chosen], np.float32), np.asarray(labels[chosen], np.int32)
+    raise ValueError(f"the network is right on {len(found)} of {len(labels)} images; expected {count}: give more")
+
+
+def ours(task: Task, kind: str, name: str) -> Run:
+    """rawcnn's attack, as called."""
+    extra: dict[str, Any] = {"precision": "bfloat16" if name == OURS[1] else "float32"}
+    extra |= {"random_start": False} if kind == "pgd" else {}
+    attacks: dict[str, Callable[..., Any]] = {"pgd": pgd, "deepfool": deepfool, "grid": spatial}
+    return lambda: attacks[kind](task.network, task.images, task.labels, **task.settings, **extra).images
+
+
+def way(task: Task, kind: str, name: str) -> Run:
+    """A contestant's attack."""
+    return ours(task, kind, name) if name in OURS else WAYS[kind][name](task, name)
+
+
+# Equal first ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Judge:
+    """What rawcnn's network says, in float32, of the images of each contestant."""
+
+    task: Task
+    kind: str
+    success: dict[str, float] = field(default_factory=dict)
+    l2: dict[str, tuple[float, float]] = field(default_factory=dict)
+    step: np.ndarray | None = None  # ours after one step of PGD
+
+    def look(self, name: str, images: np.ndarray) -> None:
+        """Note success and lengths. Disagreement for images that are none, or farther than ε."""
+        task = self.task
+        if images.shape != task.images.shape or not (images.min() >= 0 and images.max() <= 1):
+            raise Disagreement(f"{name} made no images: {images.shape}, from {images.min():g} to {images.max():g}")
+        change = (images - task.images).reshape(len(images), -1).astype(np.float64)
+        epsilon = task.settings.get("epsilon", 1.0)
+        if np.abs(change).max() > epsilon + 1e-6:
+            raise Disagreement(f"{name} changed a pixel by {np.abs(change).max():g}; ε is {epsilon:g}")
+        lengths = np.linalg.norm(change, axis=1)
+        self.success[name] = float(np.mean(judged(task.network, images)[0] != task.labels))
+        self.l2[name] = float(np.mean(lengths)), float(np.median(lengths))
+
+    def compare_step(self, name: str) -> float | None:
+        """The share of pixels that one step of PGD leaves elsewhere than ours; None for other attacks and bfloat16."""
+        s = self.task.settings
+        if self.kind != "pgd" or name == OURS[1] or s["epsilon"] == NOTHING:
+            return None
+        images = way(self.task.of(steps=1), self.kind, name)()
+        self.step = images if self.step is None else self.step
+        share = float(np.mean(np.abs(images - self.step) > s["step"] / 100))
+        if not share < FLIPPED:
+            raise Disagreement(f"one step of {name} differs from that of {OURS[0]} in {share:.2%} of the pixels")
+        return share
+
+    def decide(self) -> None:
+        """Disagreement where an opponent fools the network more often than one of ours, or DeepFool by less."""
+        mine = [name for name in self.success if name in OURS]
+        theirs = [name for name in self.success if name not in OURS]
+        if self.task.settings.get("epsilon") == NOTHING and any(self.success.values()):
+            raise Disagreement(f"ε of {NOTHING:g} fools the network; take other images: {self.success}")
+        for a in mine:
+            for b in theirs:
+                if self.success[a] < self.success[b] - FEWER[self.kind]:
+                    raise Disagreement(f"{a} fools {self.success[a]:.2%} of the images, {b} {self.success[b]:.2%}")
+                if self.kind == "deepfool" and any(x > LONGER * y for x, y in zip(self.l2[a], self.l2[b], strict=True)):
+                    raise Disagreement(f"mean and median L2 of {a} are {self.l2[a]}, of {b} {self.l2[b]}")
+
+
+# Then fast -----------------------------------------------------------------------------------------------------------
+
+
+def race_attack(
+    attack: str,
+    network: Network | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    *,
+    batch: int | None = None,
+    rounds: int = 3,
+    contestants: Sequence[str] | None = None,
+    seed: int = 0,
+    named: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> AttackRace:
+    """Race one of ATTACKS on a network, by default a CIFAR ResNet-20 with weights drawn from `seed`.
+
+    The first `batch` of the images [N,H,W,3] that it gets right are attacked, or else noise. `contestants` are some of
+    `names_of(attack)`, by default all that are installed; `settings` replace those of the attack; `named` tells for the
+    record what weights and data are. ValueError for unknown ones; Disagreement where results do not compare.
+    """
+    names = entered(attack, contestants)
+    raced = ATTACKS[attack]
+    batch = batch or raced.batch
+    if batch < 1 or rounds < 1:
+        raise ValueError(f"batch is {batch} and rounds {rounds}; expected at least 1")
+    if unknown := settings.keys() - raced.settings.keys():
+        some = ", ".join(raced.settings)
+        raise ValueError(f"{attack} has no setting {', '.join(sorted(unknown))}; expected some of {some}")
+    network = network or rawcnn.create(MODEL, seed=seed)
+    try:
+        chosen = right_images(network, batch, images, labels, seed=seed)
+        task = Task(network, *chosen, {**raced.settings, **settings})
+        return _race(attack, task, names, rounds, named or {}, progress or (lambda what, done, total: None))
+    finally:
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def entered(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
+    names = names_of(attack)
+    absent = {name: library for name in names if (library := library_of(name)) and not installed(library)}
+    if contestants is None:
+        return tuple(name for name in names if name not in absent)
+    if not contestants or len(set(contestants)) < len(contestants) or not set(contestants) <= set(names):
+        raise ValueError(f"contestants are {', '.join(contestants) or 'none'}; expected some of {', '.join(names)}")
+    if OURS[0] not in contestants:
+        raise ValueError(f"{OURS[0]} is not among the contestants; name it too: it is what the others are compared to")
+    if lacking := [library for name, library in absent.items() if name in contestants]:
+        raise ValueError(f"{lacking[0]} must be installed to race; use pip, or name other contestants")
+    return tuple(sorted(contestants, key=names.index))
+
+
+def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackRace:
+    raced = ATTACKS[attack]
+    grows = raced.grows and tuple(names) != AGAINST_KERAS
+    total = len(names) + rounds + 2 + grows
+    judge, runs = Judge(task, raced.kind), {}
+    first_calls: dict[str, float] = {}
+    differences: dict[str, float | None] = {}
+    for number, name in enumerate(names, start=1):
+        runs[name] = way(task, raced.kind, name)
+        first_calls[name], attacked = timed(runs[name])
+        judge.look(name, attacked)
+        differences[name] = judge.compare_step(name)
+        progress(f"{name}: first call {first_calls[name]:.1f} s, fools {judge.success[name]:.1%}", number, total)
+    judge.decide()
+    fastest = min((seconds for name, seconds in first_calls.items() if name not in OURS), default=np.inf)
+    slow = {name for name in names if name not in OURS and first_calls[name] > SLOW * fastest}
+    seconds = interleaved(
+        {name: run for name, run in runs.items() if name not in slow},
+        rounds,
+        lambda n: progress(f"round {n + 1} of {rounds}", len(names) + n + 2, total),
+    )
+    seconds |= {name: (first_calls[name],) for name in slow}
+    grown = growth(task, rounds) if grows else None
+    progress("done", total, total)
+    return AttackRace(
+        attack,
+        task.network.name,
+        task.network.input_size,
+        len(task.images),
+        task.settings,
+        tuple(Timing(name, first_calls[name], seconds[name], None, differences[name]) for name in names),
+        judge.success,
+        judge.l2,
+        named,
+        grown,
+    )
+
+
+def growth(task: Task, rounds: int, steps: Sequence[int] = STEPS, batches: Sequence[int] = BATCHES) -> dict[str, Any]:
+    """Seconds of rawcnn's PGD where nothing is fooled, by steps and by images, and the exponents that fit them.
+
+    An exponent is the slope of log seconds against log number: 1 where the time is in proportion. Batches larger than
+    the task's are left out.
+    """
+    batches = [count for count in batches if count <= len(task.images)] or [len(task.images)]
+    few, middle = steps[min(1, len(steps) - 1)], batches[min(1, len(batches) - 1)]
+    by_steps = {f"{k} steps": ours(task.first(middle).of(steps=k), "pgd", OURS[0]) for k in steps}
+    by_images = {f"{n} images": ours(task.first(n).of(steps=few), "pgd", OURS[0]) for n in batches}
+    runs: dict[str, Callable[[], object]] = {**by_steps, **by_images}
+    medians = {name: float(np.median(seconds)) for name, seconds in interleaved(runs, rounds).items()}
+
+    def fitted(counts: Sequence[int], names) -> dict[str, Any]:
+        taken = [medians[name] for name in names]
+        slope = float(np.polyfit(np.log(counts), np.log(taken), 1)[0]) if len(counts) > 1 else None
+        return {"counts": list(counts), "seconds": taken, "exponent": slope}
+
+    return {
+        "steps": {**fitted(steps, by_steps), "batch": middle},
+        "images": {**fitted(batches, by_images), "steps": few},
+    }

@@ -1,0 +1,152 @@
+"""Write workloads for machines without TensorFlow: `python -m benchmarks.stablehlo.export FOLDER [--small]`.
+
+A folder a workload: program-B.mlirbc, the step for a batch of B as a portable artifact of StableHLO; manifest.json, its
+arguments and how they are drawn, its outputs, its arithmetic, the network's ledger for the peers; and answers.npz, what
+TensorFlow gives on this machine's CPU for the first of the batches, in training for a small one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from benchmarks.harness.results import about, command_line
+from benchmarks.races.kernels import CASES, SMALL_CASES, forms
+from benchmarks.stablehlo import workloads
+from benchmarks.stablehlo.arrays import Argument, summary, values
+from benchmarks.stablehlo.workloads import Workload
+from rawcnn.export import STABLEHLO, lower_function
+
+CHECKED = 2  # images of the batch of training whose answers are written: of more, a CPU has no memory
+BATCHES = {  # the first is compared with the CPU's answers
+    "resnet50": (128, 64, 256, 512),
+    "vgg16": (64, 128, 256, 512),
+    "googlenet": (256, 64, 128, 512),
+    "alexnet": (512, 64, 128, 256),
+}
+Plan = tuple[partial[Workload], tuple[int, ...]]  # what makes it, the batches to time
+
+
+def full() -> Iterator[Plan]:
+    """What is run where a GPU is at hand."""
+    for precision in ("float32", "bfloat16"):
+        for name, batches in BATCHES.items():
+            yield partial(workloads.inference, name, precision), batches
+            yield partial(workloads.training, name, precision), batches
+        yield partial(workloads.pgd, "cifar_resnet20", precision), (512,)
+        yield partial(workloads.visualize, "googlenet", "inception_4a", precision), (32,)
+        for case in CASES:
+            yield from ((partial(workloads.kernel, case, form, precision), (64,)) for form in forms(case))
+
+
+def small() -> Iterator[Plan]:
+    """The same kinds, for a CPU and a test."""
+    yield partial(workloads.inference, "cifar_resnet20", "float32", size=8), (4,)
+    yield partial(workloads.inference, "cifar_resnet20", "bfloat16", size=8), (4,)
+    yield partial(workloads.training, "cifar_resnet20", "float32", size=8), (4,)
+    yield partial(workloads.pgd, "cifar_resnet20", "float32", size=8), (4,)
+    yield partial(workloads.visualize, "googlenet", "inception_3a", "float32", size=64, classes=10), (2,)
+    yield partial(workloads.kernel, SMALL_CASES[0], "winograd", "float32"), (4,)
+
+
+def export(
+    workload: Workload, batches: Sequence[int], folder: Path, command: str = "python -m benchmarks.stablehlo.export"
+) -> Path:
+    """Write one workload into a folder of its own under `folder` → its path."""
+    from tensorflow.compiler.mlir.stablehlo import stablehlo
+
+    target = folder / re.sub(r"[^\w.-]+", "-", f"{workload.name} {workload.form}".strip())
+    target.mkdir(parents=True, exist_ok=True)
+    checked = CHECKED if workload.job == "training" else batches[0]
+    for batch in {checked, *batches}:
+        arguments = workload.arguments(batch)
+        specs = [tf.TensorSpec(a.given, a.dtype) for a in arguments]
+        text = lower_function(taking(workload, arguments), specs, workload.name)
+        (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
+    np.savez(target / "answers.npz", allow_pickle=False, **answers(workload, checked))
+    manifest = {
+        **about(command),
+        "name": workload.name,
+        "form": workload.form,
+        "job": workload.job,
+        "precision": workload.precision,
+        "batches": list(batches),
+        "checked": checked,
+        "arguments": {batch: [a.spec() for a in workload.arguments(batch)] for batch in {checked, *batches}},
+        "outputs": list(workload.outputs),
+        "carried": workload.carried,
+        "flops": workload.flops,
+        "bytes": {batch: workload.moved(batch) for batch in batches},
+        "by_length": list(workload.by_length),
+        "paths": workload.paths,
+        "case": asdict(workload.case) if workload.case else None,
+        "model": json.loads(workload.model.to_json()) if workload.model else None,
+    }
+    (target / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    return target
+
+
+def taking(workload: Workload, arguments: Sequence[Argument]) -> Callable[..., list[tf.Tensor]]:
+    """The workload's function of its arguments as the program takes them, with the forms of kernels that GPUs take.
+
+    What is carried over to the next call is given as it is taken then.
+    """
+    given = {out: arguments[into].axes for out, into in workload.carried}
+
+    def function(*tensors):
+        ordered = [
+            tf.transpose(t, np.argsort(a.axes)) if a.axes else t for t, a in zip(tensors, arguments, strict=True)
+        ]
+        with kernels.choice.compiled_by("gpu"):
+            results = workload.function(*ordered)
+        return [tf.transpose(r, given[k]) if given.get(k) else r for k, r in enumerate(results)]
+
+    return function
+
+
+def answers(workload: Workload, batch: int) -> dict[str, np.ndarray]:
+    """What the step gives on this CPU, by output."""
+    arguments = workload.arguments(batch)
+    arrays = values(arguments, workload.paths)
+    tensors = [tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)]
+    results = tf.function(taking(workload, arguments), autograph=False).get_concrete_function(*tensors)(*tensors)
+    named = zip(workload.outputs, results, strict=True)
+    return {name: summary(name, r.numpy(), name in workload.by_length) for name, r in named}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--small", action="store_true", help="small networks, for a CPU")
+    parser.add_argument("--only", help="the plans with this in them, such as 'training vgg16'")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(words)
+    command = command_line("benchmarks.stablehlo.export", words)
+    every = small() if options.small else full()
+    plans = {" ".join([make.func.__name__, *map(str, make.args)]): (make, batches) for make, batches in every}
+    wanted = [plan for name, plan in plans.items() if not options.only or options.only in name]
+    if not wanted:
+        some = ", ".join(repr(name) for name in list(plans)[:3])
+        print(f"no plan has {options.only!r} in it; they are {some} and so on", file=sys.stderr)
+        return 2
+    try:
+        for make, batches in wanted:
+            print(export(make(), batches, options.folder, command), file=sys.stderr)
+    except OSError as error:
+        print(f"{options.folder} cannot be written ({error.strerror}); name another folder", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

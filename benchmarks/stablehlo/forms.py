@@ -1,0 +1,98 @@
+"""Which forms kernels take on a GPU: `python -m benchmarks.stablehlo.forms`.
+
+Writes what the kernels' races on GPUs came to into the table of `kernels.choice`, anew from all records. A race is of a
+kernel's output and its gradients together, so its winner does all of them; where the default wins, nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import tune
+from benchmarks.harness.results import FOLDER, Record, read
+from benchmarks.races.kernels import Case
+from benchmarks.tables.markdown import newest
+from kernels.choice import SHIPPED, section, shape_name
+from kernels.convolution import GROUPED_JOBS, JOBS
+from kernels.normalization import BATCH_NORMS
+from kernels.pooling import POOLS
+from kernels.response import RESPONSE_NORMS
+
+OTHERS = {"max_pool": POOLS, "average_pool": POOLS, "batch_norm": BATCH_NORMS, "lrn": RESPONSE_NORMS}
+ABOUT = ("date", "device", "versions", "commit", "command")
+
+
+def defaults(case: Case) -> dict[str, str]:
+    """The jobs that a kernel's form is chosen for, and what each does where none is."""
+    if case.kernel != "conv2d":
+        return {case.kernel: OTHERS[case.kernel][0]}
+    jobs = {job: forms[0] for job, forms in (GROUPED_JOBS if case.groups > 1 else JOBS).items()}
+    if case.channels == 3:
+        del jobs["conv2d input gradient"]  # which the race does not take of an image
+    return jobs
+
+
+def shape_of(case: Case) -> str:
+    """How a table names it."""
+    if case.kernel == "conv2d":
+        filters = case.window, case.window, case.channels // case.groups, case.out
+        return shape_name(filters, (case.stride, case.stride), case.groups)
+    if case.kernel in ("max_pool", "average_pool"):
+        return shape_name((case.window, case.window, case.channels), (case.stride, case.stride))
+    return str(case.channels)
+
+
+def add(records: Sequence[Record], path: Path) -> int:
+    """Write them into the table → how many forms are now taken that are no defaults."""
+    before, forms = tune.read(path)
+    own = [k for k, about in enumerate(before) if not about["device"]["gpus"]]
+    measured: list[dict[str, Any]] = [before[k] for k in own]
+    forms = {name: shapes for name, shapes in forms.items() if not name.startswith("gpu ")}
+    for entry in (e for shapes in forms.values() for sizes in shapes.values() for e in sizes.values()):
+        entry["by"] = own.index(entry["by"])
+    found = 0
+    raced = [r for r in records if r["settings"].get("job") == "kernel" and r["device"]["gpus"]]
+    for record in newest(raced, ("pjrt", "batch")):
+        settings, case = record["settings"], Case(**record["settings"]["case"])
+        seconds = {name.removeprefix("rawcnn "): times for name, times in record["figures"]["seconds"].items()}
+        jobs = defaults(case)
+        usual = next(iter(jobs.values()))
+        if usual not in seconds or (best := tune.choose(seconds, usual)) == usual:
+            continue
+        about = {key: record[key] for key in ABOUT}
+        if about not in measured:
+            measured.append(about)
+        told = {name: float(f"{np.median(times) * 1e6:.3g}") for name, times in seconds.items()}
+        entry = {"form": best, "microseconds": told, "by": measured.index(about)}
+        side = case.output_shape[1] if case.kernel == "conv2d" else case.size
+        for job in jobs:
+            sizes = forms.setdefault(section("gpu", job, tf.as_dtype(settings["precision"])), {})
+            sizes.setdefault(shape_of(case), {})[str(settings["batch"] * side**2)] = entry
+        found += 1
+    tune.write({"measured": measured, "forms": forms}, path)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the result files are")
+    parser.add_argument("--table", type=Path, default=SHIPPED)
+    options = parser.parse_args(arguments)
+    try:
+        found = add(read(options.folder), options.table)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{found} kernels take another form than the default on a GPU, by {options.table}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

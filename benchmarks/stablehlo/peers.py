@@ -1,0 +1,177 @@
+"""Keras on its JAX backend, and PyTorch, beside an exported workload: the same layers, batch, precision and step.
+
+Keras runs `predict_on_batch` and `train_on_batch` with jit_compile, its default on a GPU, and a `jax.jit` written by
+hand around the model; PyTorch eager and by torch.compile, channels_last, under autocast. What is not installed does not
+run. Weights are drawn from the same seed, and each peer gives what its first call gave: logits, or the loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.stablehlo import arrays
+from benchmarks.stablehlo.arrays import MOMENTUM, RATE
+from benchmarks.twins.specification import Model, read_model
+
+Run = Callable[[int], np.ndarray]  # so many calls, waited for → what the last of them gave
+
+
+JOBS = ("inference", "training")
+
+
+def names(manifest: Mapping[str, Any], begin: Sequence[str]) -> list[str]:
+    """The peers that are installed and can do the workload; of those whose names `begin` so."""
+    found = [name for name, (_, needs) in PEERS.items() if all(map(find_spec, needs))]
+    return [n for n in found if n.startswith(tuple(begin))] if manifest["job"] in JOBS and manifest["model"] else []
+
+
+def make(name: str, folder: Path, batch: int) -> dict[str, Peer]:
+    """The peer, with the workload's weights; for a process of its own."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    model = read_model(json.dumps(manifest["model"]))
+    drawn = arrays.variables({path: tuple(shape) for path, shape in manifest["paths"].items()})
+    images = arrays.draw("images", (batch, model.size, model.size, 3), "uniform")
+    labels = arrays.draw("labels", (batch,), "labels", "int32")
+    build, _ = PEERS[name]
+    return {name: Peer(build(manifest["job"], manifest["precision"], model, drawn, images, labels))}
+
+
+class Peer:
+    """What runs, once it ran: a first call traces and compiles."""
+
+    def __init__(self, run: Run):
+        self.run, self._answer = run, run(1)
+
+    def first(self) -> np.ndarray:
+        """What the first call gave: logits, or the loss."""
+        return self._answer
+
+
+def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
+    """The Keras model with these weights. RuntimeError where Keras runs on another backend."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    from benchmarks.twins.keras import build, variable_of
+
+    if keras.backend.backend() != "jax":
+        raise RuntimeError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=jax")
+    twin = build(model, precision)
+    for path, value in drawn.items():
+        variable = variable_of(twin, path)
+        variable.assign(value.reshape(variable.shape))
+    return twin
+
+
+def _keras(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """Its own predict_on_batch or train_on_batch, which waits for each call."""
+    import jax
+    import keras
+
+    twin = _twin(model, precision, drawn)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    twin.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, jit_compile=True)
+    x, y = jax.device_put(images), jax.device_put(labels)
+
+    def run(count: int) -> np.ndarray:
+        for _ in range(count):
+            result = twin.train_on_batch(x, y) if job == "training" else twin.predict_on_batch(x)
+        return np.asarray(result)
+
+    return run
+
+
+def _keras_function(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """One jit around the model's stateless call, gradients and momentum written out."""
+    import jax
+    from jax import numpy as jnp
+
+    twin = _twin(model, precision, drawn)
+    x, y = jax.device_put(images), jax.device_put(labels)
+    trained, rest = ([v.value for v in group] for group in (twin.trainable_variables, twin.non_trainable_variables))
+
+    def infer(trained, rest, x):
+        return twin.stateless_call(trained, rest, x, training=False)[0]
+
+    def loss_of(trained, rest, x, y):
+        logits, new = twin.stateless_call(trained, rest, x, training=True)
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)), new
+
+    def step(trained, rest, velocities, x, y):
+        (loss, rest), slopes = jax.value_and_grad(loss_of, has_aux=True)(trained, rest, x, y)
+        velocities = [MOMENTUM * v - RATE * slope for v, slope in zip(velocities, slopes, strict=True)]
+        return loss, [w + v for w, v in zip(trained, velocities, strict=True)], rest, velocities
+
+    if job == "inference":
+        predict = jax.jit(infer)
+
+        def run(count: int) -> np.ndarray:
+            for _ in range(count):
+                logits = predict(trained, rest, x)
+            return np.asarray(logits)
+
+        return run
+    train, state = jax.jit(step, donate_argnums=(0, 1, 2)), [trained, rest, [jnp.zeros_like(w) for w in trained]]
+
+    def run_steps(count: int) -> np.ndarray:
+        for _ in range(count):
+            loss, *state[:] = train(*state, x, y)
+        return np.asarray(loss)
+
+    return run_steps
+
+
+def _torch(how: str, job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """Modules in channels_last, as they are or by torch.compile; fused SGD."""
+    import torch
+
+    from benchmarks.twins.torch import Twin
+
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as XLA has it
+    torch.backends.cudnn.benchmark = True
+    x, y = torch.from_numpy(images).to(where), torch.from_numpy(labels).long().to(where)
+    twin: Any = Twin(model)
+    twin.load(drawn)
+    twin = twin.to(where)
+    call = torch.compile(twin) if how == "compile" else twin
+    optimizer = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], RATE, MOMENTUM, fused=True)
+    half = partial(torch.autocast, where, torch.bfloat16) if precision == "bfloat16" else nullcontext
+
+    def infer() -> torch.Tensor:
+        with torch.inference_mode(), half():
+            return call(x)
+
+    def train() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with half():
+            logits = call(x)
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def run(count: int) -> np.ndarray:
+        twin.train(job == "training")
+        for _ in range(count):
+            result = train() if job == "training" else infer()
+        return result.float().cpu().numpy()  # which waits for the device
+
+    return run
+
+
+PEERS: dict[str, tuple[Callable[..., Run], Sequence[str]]] = {  # name → (what builds it, what must be installed)
+    "keras jax": (_keras, ("keras", "jax")),
+    "keras function jax": (_keras_function, ("keras", "jax")),
+    "torch eager": (partial(_torch, "eager"), ("torch",)),
+    "torch compile": (partial(_torch, "compile"), ("torch",)),
+}

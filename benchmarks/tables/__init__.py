@@ -1,0 +1,1 @@
+"""Tables for the documents, generated from the result files."""

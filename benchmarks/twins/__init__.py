@@ -1,0 +1,1 @@
+"""The same network in Keras and in PyTorch."""

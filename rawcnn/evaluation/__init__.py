@@ -1,0 +1,1 @@
+"""Evaluation: accuracy, multi-crop protocols, predictions and class names."""

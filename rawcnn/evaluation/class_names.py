@@ -1,0 +1,37 @@
+"""Names of classes in files: a name a line, or Keras's index of ImageNet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rawcnn.nn.network import Network
+
+
+def check_labels(network: Network) -> None:
+    """ValueError where the network's class names are not as many as its classes."""
+    if network.labels is not None and len(network.labels) != network.classes:
+        raise ValueError(
+            f"there are {len(network.labels)} class names for {network.classes} classes; expected one a class"
+        )
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The names in the order of the classes.
+
+    The file has a name a line; or is JSON: a list, or {"0": ["n01440764", "tench"], …} as imagenet_class_index.json.
+    ValueError where it is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8; expected a file with a class name a line") from error
+    if path.suffix != ".json":
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        content = json.loads(text)
+        rows = [content[str(n)] for n in range(len(content))] if isinstance(content, dict) else content
+        names = [row if isinstance(row, str) else row[1] for row in rows]
+    except (json.JSONDecodeError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f'{path} is no list of names in JSON, nor {{"0": ["id", "name"], …}}') from error
+    return tuple(str(name).replace("_", " ") for name in names)

@@ -1,0 +1,69 @@
+"""What a network sees in image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import kernels
+from rawcnn.data.decode import Item, read
+from rawcnn.evaluation.class_names import check_labels
+from rawcnn.nn.network import Network
+
+
+def predict(
+    network: Network,
+    files: Sequence[Path],
+    *,
+    top: int = 5,
+    unreadable: list[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict]:
+    """The `top` classes of each file: {"file", "guesses": [{"class", "label", "probability"}, …]}.
+
+    Images are scaled to cover the network's size and cropped at the centre. ValueError for class names that are not as
+    many as the classes, for probabilities that are no numbers, and for a file that is no image: given a list
+    `unreadable`, what is wrong with that goes there.
+    """
+    labels = network.labels or tuple(str(n) for n in range(network.classes))
+    check_labels(network)
+    results = []
+    for done, file in enumerate(files, start=1):
+        try:
+            image = read_image(file, network.input_size)
+        except ValueError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+        else:
+            probabilities = _probabilities(network, image)
+            if not np.isfinite(probabilities).all():
+                raise ValueError(
+                    f"{network.name} answers {file} with what is no number; its weights are broken, or too large for "
+                    f"its arithmetic: load others"
+                )
+            results.append({"file": str(file), "guesses": _guesses(probabilities, labels, top)})
+        if progress:
+            progress(done, len(files))
+    return results
+
+
+def _probabilities(network: Network, image: np.ndarray) -> np.ndarray:
+    logits = network(tf.constant(image[None] / np.float32(255)))
+    return kernels.softmax(logits)[0].numpy()
+
+
+def _guesses(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list[dict]:
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"class": int(c), "label": labels[c], "probability": float(probabilities[c])} for c in best]
+
+
+def read_image(file: Path, size: int) -> np.ndarray:
+    """An image file as uint8 [size,size,3], scaled to cover the square and cropped. ValueError for what is no image."""
+    try:
+        return read(Item("test", str(file), 0, file), (size, size))
+    except Exception as error:  # Pillow raises many kinds for what is no image
+        raise ValueError(f"{file} cannot be read as an image ({type(error).__name__}: {error})") from error

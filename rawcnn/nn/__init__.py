@@ -1,0 +1,1 @@
+"""The network: its trace, its layers, and what runs it."""

@@ -1,0 +1,1 @@
+"""Plots: figures of the command line and the report's themed plots."""

@@ -1,0 +1,245 @@
+"""Plots of the command line: rooflines and training curves, in one style that reads on paper and on screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, PercentFormatter
+
+from rawcnn.attacks import AttackResult, FoolingImages
+from rawcnn.files.atomic import remedy, write_whole
+from rawcnn.profiling.costs import Profile
+from rawcnn.profiling.roofline import Measurement
+
+COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
+STYLE: Any = {
+    "figure.dpi": 120,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure to `path` (.png, .svg or .pdf) and close it. ValueError for an ending that cannot be written."""
+    try:
+        drawn = BytesIO()
+        figure.savefig(drawn, format=Path(path).suffix[1:], bbox_inches="tight")
+        write_whole(path, drawn.getvalue())
+    except (ValueError, OSError) as error:
+        advice = (
+            f"{remedy(error)} and run the same command again, or name another path"
+            if isinstance(error, OSError)
+            else "give a path that ends in .png"
+        )
+        raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
+    finally:
+        plt.close(figure)
+
+
+def roofline(profile: Profile, measurement: Measurement) -> Figure:
+    """Each layer's FLOP/s against its intensity, under the two limits of this machine; areas are shares of the time."""
+    machine = measurement.machine
+    intensities = {row["name"]: row["intensity"] for row in profile.rows}
+    working = [t for t in measurement.timings if t.flops_per_second > 0]
+    shown = [t for t in working if t.resolved] or working
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 5))
+        knee = machine.flops_per_second / machine.bytes_per_second
+        low = min(*(intensities[t.name] / 2 for t in shown), knee / 10)  # both limits are seen
+        high = max(*(intensities[t.name] * 2 for t in shown), knee * 10)
+        axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
+        axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
+        middle = (low * knee) ** 0.5  # on the logarithmic axis
+        axes.annotate(
+            f"{machine.bytes_per_second / 1e9:.0f} GB/s memory",
+            (middle, machine.attainable(middle) / 1e9),
+            xytext=(-6, 4),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+        )
+        axes.annotate(
+            f"{machine.flops_per_second / 1e9:.0f} GFLOP/s matmul",
+            (high, machine.flops_per_second / 1e9),
+            ha="right",
+            va="bottom",
+        )
+        for colour, kind in zip(COLOURS * 3, dict.fromkeys(t.kind for t in shown), strict=False):
+            mine = [t for t in shown if t.kind == kind]
+            axes.scatter(
+                [intensities[t.name] for t in mine],
+                [t.flops_per_second / 1e9 for t in mine],
+                [12 + 1500 * t.share for t in mine],
+                color=colour,
+                alpha=0.6,
+                label=f"{kind} {sum(t.share for t in mine):.0%}",
+                linewidths=0,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="intensity, FLOP/byte", ylabel="GFLOP/s")
+        axes.set_title(f"{profile.model}, batch {profile.batch}, {profile.size}×{profile.size}, {profile.precision}")
+        legend: Any = axes.legend(title="share of the time", loc="lower right")
+        for handle in legend.legend_handles:
+            handle.set_sizes([40])
+    return figure
+
+
+def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Figure 6 of the ResNet paper: error by epoch, plain networks left, residual ones right; training dashed.
+
+    `histories` is what `rawcnn.training.plain_vs_residual.compare_depths` gives: name → summaries of the epochs.
+    """
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, 2, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
+        for axes, kind, title in zip(panels, ("plain", "resnet"), ("plain networks", "residual networks"), strict=True):
+            runs = {name: history for name, history in histories.items() if kind in name}
+            for colour, (name, history) in zip(COLOURS, runs.items(), strict=False):
+                epochs = [summary["epoch"] for summary in history]
+                layers = name.removeprefix(f"cifar_{kind}")
+                for split, line in (("train", "--"), ("test", "-")):
+                    errors = [100 * (1 - summary[f"{split}_accuracy"]) for summary in history]
+                    axes.plot(epochs, errors, line, color=colour, label=f"{layers} layers, {split}")
+            axes.set(xlabel="epoch", title=title, ylim=(0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(fontsize=9)
+        panels[0].set_ylabel("error, %")
+    return figure
+
+
+def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss, error and rate of a run against its epochs; `history` as `Training` keeps it."""
+    epochs = [summary["epoch"] for summary in history]
+    with plt.rc_context(STYLE):
+        figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
+        for part, colour in (("train", COLOURS[0]), ("test", COLOURS[1])):
+            losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=colour, marker=".", label=part)
+            errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=colour, marker=".", label=part)
+        rates.plot(epochs, [s["rate"] for s in history], color=COLOURS[2], marker=".")
+        for axes, title in ((losses, "loss"), (errors, "error"), (rates, "learning rate at the epoch's end")):
+            axes.set(title=title, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        losses.set_yscale("log")  # the end of a run is to be seen, too, where it has got small
+        errors.set_ylim(0, None)
+        rates.set_ylim(0, None)
+        errors.yaxis.set_major_formatter(PercentFormatter(1.0))
+        losses.legend()
+        figure.tight_layout()
+    return figure
+
+
+def growth(series: Sequence[Any]) -> Figure:
+    """Time an image against batch, side, arithmetic and steps, one panel for each."""
+    titles = {
+        "batch": "images of a batch",
+        "size": "side of an image, px",
+        "depth": "GMAC an image",
+        "steps": "steps",
+    }
+    shown = {along: [s for s in series if s.along == along] for along in titles}
+    shown = {along: lines for along, lines in shown.items() if lines}
+    with plt.rc_context(STYLE):
+        rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
+        size = (5 * columns, 3.75 * rows)
+        figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        for axes, (along, lines) in zip(panels.flat, shown.items(), strict=True):
+            for colour, s in zip(COLOURS, lines, strict=False):
+                xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
+                label = f"{s.job} ∝ x^{s.exponent:.2f}"
+                axes.plot(xs, [1e3 * t for t in s.an_image], "o-", color=colour, label=label)
+            if along == "depth":
+                for x, y, name in zip(lines[-1].points, lines[-1].an_image, lines[-1].names, strict=True):
+                    place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+                    axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
+            axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms an image")
+            for axis in (axes.xaxis, axes.yaxis):  # 20, not 2 × 10¹
+                axis.set_major_formatter(LogFormatter())
+                axis.set_minor_formatter(LogFormatter())
+            if along != "depth":
+                axes.set_xticks(lines[0].points, lines[0].names)
+                axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_title(lines[0].model if along != "depth" else "ResNets by depth", fontsize=10)
+            axes.legend(fontsize=9)
+    return figure
+
+
+def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Figure:
+    """The lecture's panda slide, a row an image: original + noise ×k = attacked, each with class and confidence."""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        shown = list(range(min(count, len(result.labels))))
+        figure, rows = plt.subplots(len(shown), 3, figsize=(7.2, 2.7 * len(shown)), squeeze=False)
+        for axes, index in zip(rows, shown, strict=True):
+            noise = result.noise[index]
+            times = 0.5 / max(float(abs(noise).max()), 1e-12)
+            pictures = (result.originals[index], 0.5 + times * noise, result.images[index])
+            titles = (
+                f"“{labels[result.predictions_before[index]]}”  {result.confidences_before[index]:.1%}",
+                f"+ difference, shown ×{times:,.{0 if times >= 2 else 2}f}",
+                f"= “{labels[result.predictions[index]]}”  {result.confidences[index]:.1%}"
+                + ("" if result.success[index] else "  (not fooled)"),
+            )
+            for panel, image, title in zip(axes, pictures, titles, strict=True):
+                panel.imshow(image.clip(0, 1), interpolation="nearest")
+                panel.set_axis_off()
+                panel.set_title(title.replace("$", r"\$"), fontsize=9)
+        figure.tight_layout()
+    return figure
+
+
+def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> Figure:
+    """Accuracy against ε, and the share of the images that could be fooled and were."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6, 3.6))
+        epsilons = [row["epsilon"] for row in rows]
+        axes.plot(epsilons, [row["accuracy_after"] for row in rows], "o-", color=COLOURS[0], label="accuracy")
+        success = [np.nan if row["success_rate"] is None else row["success_rate"] for row in rows]
+        axes.plot(epsilons, success, "o--", color=COLOURS[1], label="success of the attack")
+        axes.set(title=name, xlabel=f"ε: {unit}", ylim=(-0.03, 1.03))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend()
+    return figure
+
+
+def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) -> Figure:
+    """The image made for each class, and how sure the network is of it; of many classes the surest."""
+    shown = np.sort(np.argsort(-found.confidences)[:most])
+    columns = min(5, len(shown))
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        rows = -(-len(shown) // columns)
+        figure, panels = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False)
+        for panel in panels.flat:
+            panel.set_axis_off()
+        for panel, number in zip(panels.flat, shown, strict=False):
+            panel.imshow(found.images[number], interpolation="nearest")
+            panel.set_title(f"“{labels[number]}”  {found.confidences[number]:.1%}".replace("$", r"\$"), fontsize=8)
+        figure.tight_layout()
+    return figure
+
+
+def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequence[str]]) -> Figure:
+    """Rows of pictures [H,W,3] in [0,1], each with a name at its left and a title above each picture."""
+    columns = max(len(pictures) for pictures in rows.values())
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, panels = plt.subplots(
+            len(rows), columns, figsize=(1.2 + 1.7 * columns, 2.0 * len(rows)), squeeze=False, layout="constrained"
+        )
+        for line, (name, pictures), above in zip(panels, rows.items(), titles, strict=True):
+            for panel in line:
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set_visible(False)
+            for panel, pixels, title in zip(line, pictures, above, strict=False):
+                panel.imshow(pixels.clip(0, 1), interpolation="nearest")
+                panel.set_title(title.replace("$", r"\$"), fontsize=8)
+            line[0].set_ylabel(name.replace("$", r"\$"), fontsize=9)
+    return figure

@@ -1,0 +1,1 @@
+"""Costs of a network: counted (costs) and measured (roofline)."""

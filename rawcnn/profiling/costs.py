@@ -1,0 +1,130 @@
+"""What a network costs, layer by layer: parameters, MACs, FLOPs, memory, receptive field, arithmetic intensity.
+
+The static columns come from one symbolic walk of the model: nothing is computed and no variable is made. MACs count the
+multiply-accumulates of convolutions and dense layers; FLOPs are 2·MACs plus the elementwise operations; parameters are
+the trained ones. Other tools count otherwise: torchvision's "GFLOPS" are MACs, TensorFlow's profiler counts 2·MACs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from rawcnn.models import find
+from rawcnn.nn.limits import check_numbers
+from rawcnn.nn.network import PRECISIONS, Operation, check_precision, draw
+
+COLUMNS = (
+    "name",
+    "kind",
+    "output_shape",
+    "parameters",
+    "macs",
+    "flops_forward",
+    "flops_backward",
+    "activation_bytes",
+    "receptive_field",
+    "stride",
+    "intensity",
+)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`rows`, a dict a layer with the keys of COLUMNS, and their `totals`, for a batch."""
+
+    model: str
+    batch: int
+    size: int
+    precision: str
+    rows: list[dict]
+    totals: dict
+    ledger: tuple[Operation, ...]  # the same, as the walk wrote it
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "model": self.model,
+            "batch": self.batch,
+            "size": self.size,
+            "precision": self.precision,
+            "rows": self.rows,
+            "totals": self.totals,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_csv(self) -> str:
+        """The rows as comma-separated values, with a header."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "output_shape": "x".join(map(str, row["output_shape"]))} for row in self.rows)
+        return text.getvalue()
+
+
+def profile(
+    model: str,
+    batch: int = 1,
+    size: int | None = None,
+    *,
+    classes: int | None = None,
+    precision: str = "float32",
+    train: bool = False,
+    **options,
+) -> Profile:
+    """Profile `model` for `batch` images of `size` pixels; `options` are the model's own, as for `rawcnn.create`.
+
+    `train` walks as training does: auxiliary heads, the batch's own moments. ValueError for settings that do not fit.
+    """
+    entry = find(model)
+    classes, size = entry.classes if classes is None else classes, entry.size if size is None else size
+    if min(batch, size, classes) < 1:
+        raise ValueError(f"batch is {batch}, size {size} and classes {classes}; expected positive numbers")
+    check_numbers(batch=batch, size=size, classes=classes)
+    dtype = PRECISIONS[check_precision(precision)]
+    ledger = draw(entry.configured(classes, **options), (batch, size, size, 3), train=train, dtype=dtype).ledger
+    rows = [_row(operation, dtype.size) for operation in ledger]
+    return Profile(model, batch, size, precision, rows, _totals(ledger, rows), tuple(ledger))
+
+
+def _row(operation: Operation, element: int) -> dict[str, object]:
+    flops, moved = operation.cost.flops, bytes_moved(operation, element)
+    return {
+        "name": operation.name,
+        "kind": operation.kind,
+        "output_shape": list(operation.output_shape),
+        "parameters": sum(p.count for p in operation.parameters if p.trained),
+        "macs": operation.cost.macs,
+        "flops_forward": flops,
+        "flops_backward": operation.cost.backward_flops,
+        "activation_bytes": prod(operation.output_shape) * element,
+        "receptive_field": operation.field.size,
+        "stride": operation.field.stride,
+        "intensity": flops / moved,
+    }
+
+
+def bytes_moved(operation: Operation, element: int) -> int:
+    """Bytes that the forward pass reads and writes at least: inputs, parameters and output, once each."""
+    maps = sum(prod(shape) for shape in (*operation.input_shapes, operation.output_shape))
+    return element * maps + sum(p.count * p.dtype.size for p in operation.parameters)  # some stay in float32
+
+
+def _totals(ledger: Sequence[Operation], rows: Sequence[dict]) -> dict[str, object]:
+    """Sums, and the receptive field of the last map, before it is pooled or flattened to a vector."""
+    maps = [operation for operation in ledger if len(operation.output_shape) == 4]
+    parameters = [p for operation in ledger for p in operation.parameters]
+    last = maps[-1] if maps else ledger[-1]
+    summed = ("parameters", "macs", "flops_forward", "flops_backward", "activation_bytes")
+    return {
+        **{key: sum(row[key] for row in rows) for key in summed},
+        "non_trainable": sum(p.count for p in parameters if not p.trained),
+        "parameter_bytes": 4 * sum(p.count for p in parameters),  # variables are float32 in any precision
+        "receptive_field": last.field.size,
+        "stride": last.field.stride,
+    }

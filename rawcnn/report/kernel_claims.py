@@ -1,0 +1,116 @@
+"""Two claims of the lecture, counted and measured on the code: small kernels, and GoogLeNet's 1×1 reductions.
+
+Each builds the few layers that it speaks of with the same functions as the models, so the ledger counts them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+import tensorflow as tf
+
+from rawcnn.models.googlenet import INCEPTION, inception, naive_inception
+from rawcnn.nn.execution import choose, compiled
+from rawcnn.nn.layers import conv, relu
+from rawcnn.nn.network import Blueprint, Pass, draw
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Convolutions one upon another, C channels in and out."""
+
+    sizes: tuple[int, ...]
+    channels: int
+    receptive_field: int
+    weights: int
+    macs: int  # for a map of one position; times the positions for a larger one
+
+    @property
+    def weights_of_squares(self) -> int:
+        """Weights as a multiple of C²: 27 for three 3×3, 49 for one 7×7."""
+        return self.weights // self.channels**2
+
+
+def stack(sizes: Sequence[int], channels: int = 64) -> Stack:
+    """Count a stack of `sizes` (VGG, section 2.3), each followed by a ReLU."""
+
+    def layers(net: Pass, x: tf.Tensor) -> tf.Tensor:
+        for number, size in enumerate(sizes, start=1):
+            x = relu(net, conv(net, f"conv{number}", x, channels, size, bias=False))
+        return x
+
+    ledger = draw(layers, (1, 16, 16, channels)).ledger
+    return Stack(
+        tuple(sizes),
+        channels,
+        ledger[-1].field.rows.size,
+        sum(p.count for operation in ledger for p in operation.parameters),
+        sum(operation.cost.macs for operation in ledger) // 16**2,
+    )
+
+
+@dataclass(frozen=True)
+class Module:
+    """An inception module, counted and measured."""
+
+    form: str  # "naive" or "reduced"
+    channels: int
+    parameters: int
+    macs: int  # of one image
+    seconds: list[float] = field(repr=False)  # of each call
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "form": self.form,
+            "channels": self.channels,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "seconds": self.seconds,
+        }
+
+
+def race_inception(
+    name: str = "3a", side: int = 28, channels: int = 192, *, batch: int = 8, rounds: int = 15, progress: Progress
+) -> list[Module]:
+    """Module `name` in both forms on the same random maps: the naive one and the reduced one take turns."""
+    maps = np.random.Generator(np.random.PCG64(0)).random((batch, side, side, channels), np.float32)
+    images = tf.constant(maps)
+    forms = {"naive": naive_inception, "reduced": inception}
+    blueprints: dict[str, Blueprint] = {}
+    calls: dict[str, Callable] = {}
+    for form, function in forms.items():
+
+        def module(net: Pass, x: tf.Tensor, function=function) -> tf.Tensor:
+            return function(net, "module", x, INCEPTION[name])
+
+        blueprints[form] = draw(module, (1, side, side, channels))
+        variables = {path: p.create(0) for path, p in blueprints[form].parameters.items()}
+        calls[form] = compiled(lambda x, v=variables, m=module: m(Pass(v, x), x), choose())
+        calls[form](images)  # traced, and the memory is there
+    seconds: dict[str, list[float]] = {form: [] for form in forms}
+    for done in range(rounds):
+        for form, call in calls.items():
+            start = time.perf_counter()
+            call(images).numpy()
+            seconds[form].append(time.perf_counter() - start)
+        progress(done + 1, rounds)
+    return [
+        Module(
+            form,
+            blueprint.ledger[-1].output_shape[-1],
+            sum(p.count for p in blueprint.parameters.values()),
+            sum(operation.cost.macs for operation in blueprint.ledger),
+            seconds[form],
+        )
+        for form, blueprint in blueprints.items()
+    ]

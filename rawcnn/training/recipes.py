@@ -1,0 +1,340 @@
+"""Training recipes, named after the papers that printed them, and two modern ones.
+
+A recipe is data: `learning_rate(recipe, epoch, drops)` turns its schedule into a number, rawcnn.training.trainer does
+what the rest says. Each number carries its section; a number that the paper does not print is marked "ours",
+or with the place it was taken from. `dataclasses.replace` makes a variant.
+
+Dropout is not here: it belongs to the network, whose file has it where the paper's table has it.
+
+Rates belong to losses that are means over the batch, with weight decay λ as λ/2·Σw² beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from rawcnn.data.augmentation import Augmentation
+from rawcnn.optim.optimizers import RULES
+
+
+class Schedule(Protocol):
+    """The factor on a recipe's rate: `epoch` from 0, with its fraction; `drops` as Plateau counts them."""
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """1, always."""
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply by `factor` at each of these fractions of the training."""
+
+    at: tuple[float, ...]
+    factor: float = 0.1
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
+        return self.factor ** sum(epoch >= fraction * epochs for fraction in self.at)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Multiply by `factor` after every `every` epochs, in stairs."""
+
+    factor: float
+    every: float
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
+        return self.factor ** math.floor(epoch / self.every)
+
+
+@dataclass(frozen=True)
+class OnPlateau:
+    """Multiply by `factor` each time the validation error stops falling, at most `most` times."""
+
+    factor: float = 0.1
+    most: int = 3
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
+        return self.factor ** min(drops, self.most)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Rise linearly from `start` to 1 over the first `rise` of the training, then fall linearly to `end`.
+
+    Smith & Topin, "Super-Convergence", 2017, section 3, without their cycle of the momentum.
+    """
+
+    rise: float = 0.25
+    start: float = 0.1
+    end: float = 0.0
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
+        done = min(epoch / epochs, 1.0)
+        if done < self.rise:
+            return self.start + (1 - self.start) * done / self.rise
+        return 1 + (self.end - 1) * (done - self.rise) / (1 - self.rise)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """For `length` epochs a line from `start` to `end`, after that the schedule `then`.
+
+    start = 0, end = 1 is the gradual warm-up of Goyal et al. 2017, section 2.2; start = end the constant one
+    of He et al. 2015.
+    """
+
+    then: Schedule
+    length: float
+    start: float = 0.0
+    end: float = 1.0
+
+    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
+        if epoch < self.length:
+            return self.start + (self.end - self.start) * epoch / self.length
+        return self.then(epoch, epochs, drops)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Watches the validation error and counts the drops of the rate: `plateau = plateau.observe(error)`.
+
+    The papers say "when the error stops improving" and no more; three epochs without a gain of a thousandth
+    of the best error are ours. Plain numbers, so that a checkpoint can hold them.
+    """
+
+    best: float = math.inf
+    waited: int = 0
+    drops: int = 0
+    patience: int = 3
+    gain: float = 1e-3
+
+    def observe(self, error: float) -> Plateau:
+        """After each epoch. An error that is NaN counts as no improvement."""
+        if error < self.best * (1 - self.gain):
+            return replace(self, best=error, waited=0)
+        if self.waited + 1 < self.patience:
+            return replace(self, waited=self.waited + 1)
+        return replace(self, waited=0, drops=self.drops + 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: everything but the network and the data. Raises ValueError where a number cannot be."""
+
+    name: str
+    source: str
+    batch: int
+    epochs: int
+    rate: float  # the largest; the schedule's factor multiplies it
+    schedule: Schedule = Constant()
+    optimizer: str = "momentum"  # one of rawcnn.optim.optimizers.RULES
+    momentum: float = 0.9
+    decay: float = 0.9  # of RMSProp's mean square
+    epsilon: float = 1.0  # RMSProp's
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    clip: float | None = None  # the largest global norm of the gradients
+    average: float | None = None  # decay of the moving average of the variables that evaluation uses
+    auxiliary_weight: float = 0.0  # of each auxiliary head's loss
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("batch", self.batch == int(self.batch) and self.batch >= 1, "a whole number, at least 1"),
+            ("epochs", self.epochs == int(self.epochs) and self.epochs >= 1, "a whole number, at least 1"),
+            ("rate", 0 < self.rate < math.inf, "a positive number"),
+            ("optimizer", self.optimizer in RULES, f"one of {', '.join(RULES)}"),
+            ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
+            ("decay", 0 <= self.decay < 1, "from 0 to below 1"),
+            ("epsilon", 0 < self.epsilon < math.inf, "a positive number"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1"),
+            ("clip", self.clip is None or self.clip > 0, "None or a positive number"),
+            ("average", self.average is None or 0 < self.average < 1, "None or between 0 and 1"),
+            ("auxiliary_weight", 0 <= self.auxiliary_weight < math.inf, "0 or more"),
+        ):
+            if not holds:
+                value = getattr(self, name)
+                raise ValueError(f"{name} of the recipe {self.name} is {value!r}; expected {expected}")
+
+
+def learning_rate(recipe: Recipe, epoch: float, drops: int = 0) -> float:
+    """The rate at this epoch (from 0, with its fraction), after the plateaus seen so far."""
+    return recipe.rate * recipe.schedule(epoch, recipe.epochs, drops)
+
+
+ALEXNET = Recipe(
+    name="alexnet2012",
+    source="Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012",
+    batch=128,  # section 5
+    epochs=90,  # section 5: "roughly 90 cycles"
+    rate=0.01,  # section 5
+    schedule=OnPlateau(0.1, most=3),  # section 5: ÷10, "reduced three times prior to termination"
+    weight_decay=5e-4,  # section 5
+    augmentation=Augmentation(flip=True, crop=224, lighting=0.1),  # section 4.1, out of images of 256
+)
+
+VGG = Recipe(
+    name="vgg2014",
+    source="Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014",
+    batch=256,  # section 3.1, as all numbers here
+    epochs=74,
+    rate=0.01,
+    schedule=OnPlateau(0.1, most=3),
+    weight_decay=5e-4,
+    augmentation=Augmentation(flip=True, crop=224, jitter=(256, 512), lighting=0.1),
+)
+
+GOOGLENET = Recipe(
+    name="googlenet2014",
+    source="Szegedy et al., Going Deeper with Convolutions, 2014; where it is silent, BVLC's in Caffe",
+    batch=32,  # BVLC/caffe, models/bvlc_googlenet
+    epochs=250,  # bvlc_googlenet: 10,000,000 steps
+    rate=0.01,  # bvlc_googlenet
+    schedule=Exponential(0.96, every=8),  # section 6: −4 % every 8 epochs
+    weight_decay=2e-4,  # bvlc_googlenet
+    average=0.9999,  # section 6: "Polyak averaging"; the decay is Inception V3's in TF-slim
+    auxiliary_weight=0.3,  # section 5
+    augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0)),  # section 6
+)
+
+BN_INCEPTION = Recipe(
+    name="bn_inception2015",
+    source="Ioffe, Szegedy, Batch Normalization, 2015: the network BN-x30",
+    batch=32,  # section 4.2
+    epochs=150,  # section 4.2.2: 6·10⁶ steps
+    rate=0.045,  # section 4.2.2: 30 times Inception's .0015 (BN-x5: .0075)
+    schedule=Exponential(0.96, every=8 / 6),  # section 4.2.1: decays 6 times faster than Inception
+    weight_decay=2e-4 / 5,  # section 4.2.1: a fifth of Inception's
+    auxiliary_weight=0.3,  # Inception's
+    augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0)),  # Inception's
+)
+
+INCEPTION_V3 = Recipe(
+    name="inception_v3_2015",
+    source="Szegedy et al., Rethinking the Inception Architecture, 2015; where it is silent, TF-slim's",
+    batch=32,  # section 8, on each of 50 machines
+    epochs=100,  # section 8
+    rate=0.045,  # section 8
+    schedule=Exponential(0.94, every=2),  # section 8
+    optimizer="rmsprop",  # section 8: decay .9, ε 1; the momentum .9 is TF-slim's
+    weight_decay=4e-5,  # TF-slim
+    label_smoothing=0.1,  # section 7
+    clip=2.0,  # section 8
+    average=0.9999,  # section 8: "a running average of the parameters"; the decay is TF-slim's
+    auxiliary_weight=0.4,  # TF-slim
+    augmentation=Augmentation(flip=True, crop=299, area=(0.08, 1.0)),  # GoogLeNet's
+)
+
+RESNET = Recipe(
+    name="resnet2015",
+    source="He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015",
+    batch=256,  # section 3.4, as all numbers here
+    epochs=120,  # "up to 60·10⁴ iterations"
+    rate=0.1,
+    schedule=OnPlateau(0.1, most=3),  # ÷10 "when the error plateaus"
+    weight_decay=1e-4,
+    augmentation=Augmentation(flip=True, crop=224, jitter=(256, 480), lighting=0.1),
+)
+
+RESNET_CIFAR = replace(
+    RESNET,
+    name="resnet2015_cifar",
+    batch=128,  # section 4.2, as all numbers here
+    epochs=164,  # 64,000 steps over 50,000 images
+    schedule=Step(at=(32 / 64, 48 / 64)),  # ÷10 at 32,000 and 48,000 steps
+    augmentation=Augmentation(flip=True, pad=4),
+)
+
+RESNET_CIFAR_110 = replace(
+    RESNET_CIFAR,
+    name="resnet2015_cifar110",
+    # Section 4.2: n = 18 starts at .01 until the training error is below 80 %, about 400 steps: an epoch.
+    schedule=WarmUp(RESNET_CIFAR.schedule, length=1, start=0.1, end=0.1),
+)
+
+RESNEXT = replace(
+    RESNET,
+    name="resnext2016",
+    source="Xie et al., Aggregated Residual Transformations for Deep Neural Networks, 2016",
+    epochs=100,  # ours: room for the third drop
+    schedule=Step(at=(0.3, 0.6, 0.9)),  # section 4: ÷10 three times, as fb.resnet.torch: every 30 epochs
+    augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0), lighting=0.1),  # as fb.resnet.torch
+)
+
+SENET = replace(
+    RESNEXT,
+    name="senet2017",
+    source="Hu, Shen, Albanie, Sun, Wu, Squeeze-and-Excitation Networks, 2017",
+    batch=1024,  # section 5.1 of the journal form, as all numbers here; the weight decay is ResNet's
+    rate=0.6,
+    epochs=100,
+    schedule=Step(at=(0.3, 0.6, 0.9)),  # ÷10 every 30 epochs
+    augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0)),
+)
+
+NASNET = replace(
+    INCEPTION_V3,
+    name="nasnet2017",
+    source="Zoph et al., Learning Transferable Architectures, 2017; where it is silent, Inception V3's",
+    # Appendix A.7: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
+    augmentation=Augmentation(flip=True, crop=331, area=(0.08, 1.0)),  # NASNet-A large; mobile: 224
+)
+
+ONECYCLE = Recipe(
+    name="onecycle",
+    source="Smith, Topin, Super-Convergence, 2017; the numbers are ours, for CIFAR-10",
+    batch=128,
+    epochs=15,
+    rate=0.2,
+    schedule=OneCycle(),
+    optimizer="nesterov",
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    augmentation=Augmentation(flip=True, pad=4),
+)
+
+DIGITS = replace(
+    ONECYCLE,
+    name="digits",
+    source="ours, for the 8×8 digits of scikit-learn: a mirrored 2 is no digit, a shifted one is",
+    batch=64,
+    epochs=30,
+    rate=0.1,
+    augmentation=Augmentation(shift=1),
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        ALEXNET,
+        VGG,
+        GOOGLENET,
+        BN_INCEPTION,
+        INCEPTION_V3,
+        RESNET,
+        RESNET_CIFAR,
+        RESNET_CIFAR_110,
+        RESNEXT,
+        SENET,
+        NASNET,
+        ONECYCLE,
+        DIGITS,
+    )
+}
+
+
+def find(name: str) -> Recipe:
+    """The recipe called `name`; ValueError that lists them all."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,314 @@
+"""Attacks: closed forms on a linear model, the bounds that they promise, and one trace for all ε."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+from collections import Counter
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
+
+import kernels
+from rawcnn import create
+from rawcnn.attacks import ATTACKS, fgsm, pgd
+from rawcnn.attacks.gradient import random_point
+from rawcnn.attacks.task import ascent, run
+from rawcnn.nn.network import Network
+from tests import oracles
+from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling, small
+
+# A linear model --------------------------------------------------------------------------------------------
+
+
+def test_fgsm_moves_a_linear_model_by_the_l1_norm():
+    """With two classes z = x·W, the label's margin falls by exactly ε‖w₁ − w₀‖₁, and the loss follows."""
+    images, labels = middling(6)
+    network, labels, epsilon = Linear(WEIGHTS[:, :2]), labels % 2, 0.1
+    result = fgsm(network, images, labels, epsilon=epsilon)
+    across = (WEIGHTS[:, 1] - WEIGHTS[:, 0]).numpy()
+
+    def margin(x):
+        return np.where(labels == 1, 1, -1) * (x.reshape(6, -1).astype(np.float64) @ across)
+
+    def loss(x):
+        return kernels.cross_entropy(network(x), tf.constant(labels)).numpy()
+
+    fall = epsilon * np.sum(np.abs(across))
+    np.testing.assert_allclose(margin(images) - margin(result.images), fall, rtol=1e-5)
+    np.testing.assert_allclose(loss(images), np.log1p(np.exp(-margin(images))), rtol=1e-4)
+    np.testing.assert_allclose(loss(result.images), np.log1p(np.exp(fall - margin(images))), rtol=1e-4)
+
+
+def test_targeted_fgsm_follows_the_gradient_by_hand():
+    """−∂loss/∂x = W·(onehot(target) − p), for a linear model of three classes."""
+    images, labels = middling(6)
+    probabilities = tf.nn.softmax(Linear()(images))
+    slope = (tf.one_hot([2] * 6, 3) - probabilities) @ tf.transpose(WEIGHTS)  # [B,60]
+    expected = images + 0.1 * tf.sign(tf.reshape(slope, images.shape))
+    oracles.close(fgsm(Linear(), images, labels, epsilon=0.1, target=2).images, expected)
+
+
+def test_targeted_flips_the_sign_once():
+    """Towards the one class is, with two classes, away from the other."""
+    images, _ = middling(8)
+    network, zeros = Linear(WEIGHTS[:, :2]), np.zeros(8, int)
+    away, towards = (fgsm(network, images, zeros, target=t) for t in (None, 1))
+    np.testing.assert_array_equal(away.images, towards.images)
+    np.testing.assert_array_equal(towards.success, towards.predictions == 1)
+    back = fgsm(network, images, zeros, target=0)
+    np.testing.assert_allclose(back.noise, -away.noise, atol=1e-7)
+
+
+def test_l2_goes_straight_and_exactly_epsilon_far():
+    """From a random start, of a model that it cannot fool: the end is ε along the unit normal of the boundary."""
+    images, _ = middling(5)
+    weights = 0.1 * WEIGHTS[:, :2]
+    across = (weights[:, 1] - weights[:, 0]).numpy()
+
+    def sure(x):
+        return Linear(weights)(x) + tf.constant([3.0, 0.0])
+
+    result = pgd(sure, images, [0] * 5, epsilon=0.5, step=0.2, steps=30, norm="l2")
+    assert not result.success.any()
+    straight = 0.5 * across / np.linalg.norm(across)
+    np.testing.assert_allclose(result.noise.reshape(5, -1), np.tile(straight, (5, 1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_zero_gradient_moves_nothing(norm):
+    images, labels = middling(3)
+    result = pgd(lambda x: 0 * Linear()(x), images, labels, norm=norm, random_start=False)
+    np.testing.assert_array_equal(result.images, images)
+
+
+def test_a_loss_almost_zero_still_has_a_direction():
+    """A mean over the batch or a plain sum of squares would underflow; probabilities rounded to 1 would give zero."""
+    images, _ = middling(2)
+    network = Linear(WEIGHTS[:, :2] * 2.0)
+    labels = np.argmax(network(images), 1)
+    for attack in (lambda **k: fgsm(network, **k), lambda **k: pgd(network, norm="l2", random_start=False, **k)):
+        assert np.all(attack(images=images, labels=labels, epsilon=0.1).columns()["linf"] > 0)
+
+
+# What every attack promises --------------------------------------------------------------------------------
+
+
+def test_pgd_of_one_full_step_is_fgsm(trained):
+    network, images, labels = trained
+    for target in (None, (labels + 1) % 10):
+        single = pgd(network, images, labels, step=8 / 255, steps=1, random_start=False, target=target)
+        np.testing.assert_array_equal(single.images, fgsm(network, images, labels, target=target).images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("random_start", [False, True])
+def test_epsilon_zero_is_the_identity(trained, norm, random_start):
+    network, images, labels = trained
+    result = pgd(network, images, labels, epsilon=0.0, norm=norm, random_start=random_start)
+    np.testing.assert_array_equal(result.images, images)
+    np.testing.assert_array_equal(fgsm(network, images, labels, epsilon=0).images, images)
+    np.testing.assert_array_equal(result.success, result.already_wrong)
+
+
+@pytest.mark.parametrize("settings", [{}, {"restarts": 2, "seed": 3}, {"norm": "l2", "epsilon": 0.5, "step": 0.1}])
+def test_a_batch_is_the_same_as_single_calls(trained, settings):
+    network, images, labels = trained
+    together = pgd(network, images[:6], labels[:6], **settings)
+    for i in range(6):
+        alone = pgd(network, images[i : i + 1], labels[i : i + 1], first=i, **settings)
+        np.testing.assert_allclose(alone.images[0], together.images[i], atol=1e-6)
+        assert alone.iterations[0] == together.iterations[i]
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": "l2", "epsilon": 0.5, "step": 0.1, "restarts": 2, "steps": 4}])
+def test_eager_graph_and_xla_agree(trained, settings):
+    network, images, labels = trained
+    eager, graph, xla = (
+        pgd(network, images[:16], labels[:16], compile=mode, **settings) for mode in ("eager", "graph", "xla")
+    )
+    for other in (graph, xla):  # a gradient that rounds to the other side of 0 turns one pixel's sign
+        assert np.mean(np.abs(other.images - eager.images) > 1e-6) < 0.002
+        np.testing.assert_array_equal(other.predictions, eager.predictions)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_starts_are_the_same_everywhere(norm):
+    def points(seed):
+        return random_point(SHAPE, 4 + tf.range(3), seed, tf.constant(1), norm)
+
+    oracles.same_everywhere(points, tf.constant(5))
+    assert np.any(points(tf.constant(5)) != points(tf.constant(6)))
+
+
+def test_random_starts_are_uniform_in_the_ball():
+    """In the L2 ball of dimension 3, a share r³ lies within r; in L∞ every coordinate is uniform."""
+    shape, images, zero = (1, 1, 3), tf.range(4000), tf.constant(0)
+    points_in = tf.function(random_point, autograph=False)
+    points = points_in(shape, images, zero, zero, "l2").numpy().reshape(-1, 3)
+    radius = np.sort(np.linalg.norm(points, axis=1)) ** 3
+    assert np.max(np.abs(radius - np.linspace(0, 1, 4000))) < 0.03  # Kolmogorov-Smirnov: 1.63/√4000 at 1 %
+    assert np.max(np.abs(points.mean(0))) < 0.03
+    cube = np.sort(points_in(shape, images, zero, zero, "linf").numpy().ravel())
+    assert np.max(np.abs(cube - np.linspace(-1, 1, 12000))) < 0.03
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    epsilon=st.floats(0, 0.5),
+    step=st.floats(0, 0.5),
+    steps=st.integers(1, 4),
+    restarts=st.integers(1, 2),
+    seed=st.integers(0, 2**31 - 1),
+    norm=st.sampled_from(["linf", "l2"]),
+)
+def test_always_inside_the_ball_and_the_pixels(trained, epsilon, step, steps, restarts, seed, norm):
+    network, images, labels = trained
+    settings = {"epsilon": epsilon, "step": step, "steps": steps, "restarts": restarts, "seed": seed, "norm": norm}
+    result = pgd(network, images[:4], labels[:4], **settings)
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    assert result.images.dtype == np.float32
+    assert np.all(result.columns()[norm] <= epsilon * (1 + 1e-5) + 1e-6)
+    np.testing.assert_array_equal(result.predictions, np.argmax(network(result.images), axis=1))
+    assert np.all(result.iterations <= steps * restarts)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("target", [None, 3])
+def test_success_is_what_the_images_returned_predict(trained, name, target):
+    network, images, labels = trained
+    known = inspect.signature(ATTACKS[name]).parameters
+    settings = {"epsilon": 0.1, "target": target, "rotation": 180.0, "steps": 2 if name == "deepfool" else 10}
+    result = ATTACKS[name](network, images, labels, **{key: v for key, v in settings.items() if key in known})
+    target = target if "target" in known else None
+    predictions = np.argmax(network(result.images), axis=1)
+    np.testing.assert_array_equal(result.predictions, predictions)
+    np.testing.assert_array_equal(result.success, predictions != labels if target is None else predictions == 3)
+    np.testing.assert_array_equal(result.already_wrong, np.argmax(network(images), axis=1) != labels)
+    confidences = tf.reduce_max(tf.nn.softmax(network(result.images)), axis=1)
+    oracles.close(result.confidences, confidences, kind="network")
+    assert 0 < np.sum(result.success) < 64
+
+
+def test_pgd_is_not_weaker_than_fgsm(trained):
+    """Image by image, where its first step is FGSM's and who is fooled stays fooled."""
+    network, images, labels = trained
+    for epsilon in (0.02, 0.05, 0.1):
+        once = fgsm(network, images, labels, epsilon=epsilon)
+        often = pgd(network, images, labels, epsilon=epsilon, step=epsilon, random_start=False)
+        assert np.all(often.success[once.success])
+        usual = pgd(network, images, labels, epsilon=epsilon, step=epsilon / 4)
+        assert np.sum(usual.success) >= np.sum(once.success)
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+def test_a_fooled_image_stays_bit_identical(trained, random_start):
+    network, images, labels = trained
+    settings = {"epsilon": 0.1, "step": 0.025, "random_start": random_start}
+    short, long = (pgd(network, images, labels, steps=steps, **settings) for steps in (3, 12))
+    done = short.success
+    assert 0 < np.sum(done) < 64
+    np.testing.assert_array_equal(long.images[done], short.images[done])
+    np.testing.assert_array_equal(long.iterations[done], short.iterations[done])
+    assert np.all(long.iterations[~done] > 3)
+
+
+def test_restarts_only_add(trained):
+    """More restarts leave alone what is fooled; of the rest each keeps its highest loss."""
+    network, images, labels = trained
+    settings = {"epsilon": 0.04, "step": 0.01, "steps": 3}
+    one, three = (pgd(network, images, labels, restarts=restarts, **settings) for restarts in (1, 3))
+    assert 0 < np.sum(one.success) < 64
+    np.testing.assert_array_equal(three.images[one.success], one.images[one.success])
+    loss = [kernels.cross_entropy(network(r.images), tf.constant(labels)).numpy() for r in (one, three)]
+    assert np.all(loss[1][~one.success] >= loss[0][~one.success] - 1e-6)
+    assert np.any(three.images[~one.success] != one.images[~one.success])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_batch_statistics_and_weights_are_untouched(trained, name):
+    network, images, labels = trained
+    before = {path: v.numpy() for path, v in network.variables.items()}
+    ATTACKS[name](network, images, labels)
+    for path, value in before.items():
+        np.testing.assert_array_equal(network.variables[path], value)
+
+
+# Compiling -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_one_trace_for_all_values(mode):
+    network = Linear()
+    images, labels = middling(4)
+    values = [{"epsilon": 8 / 255}, {"epsilon": 0.1, "step": 0.02}, {"steps": 3, "restarts": 2, "seed": 9}]
+    for attack, settings in ((fgsm, values[0]), *((pgd, value) for value in values)):
+        attack(network, images, labels, compile=mode, **settings)
+        if attack is pgd and settings is values[0]:
+            calls = network.calls
+    assert network.calls == calls
+    pgd(network, images[:3], labels[:3], compile=mode)
+    assert (network.calls == calls) == (mode == "graph")  # XLA compiles for a batch size, the graph for all
+
+
+def test_what_is_kept_dies_with_the_network():
+    network = Network("small", small, size=8, classes=10)
+    fgsm(network, np.zeros((1, 8, 8, 3), np.float32), [0])
+    reference = weakref.ref(network)
+    del network
+    gc.collect()
+    assert reference() is None
+
+
+def test_filters_get_no_gradient(trained):
+    """Nothing that the gradient to the images needs is a gradient to filters: what is not needed is not run."""
+    network, images, labels = trained
+    graph = tf.function(lambda x: ascent(network, x, tf.constant(labels), False)[0], autograph=False)
+    waiting = [x.op for x in graph.get_concrete_function(tf.TensorSpec(images.shape)).outputs]
+    needed: dict[str, str] = {}
+    while waiting:
+        op = waiting.pop()
+        if op.name not in needed:
+            needed[op.name] = op.type
+            waiting += [x.op for x in op.inputs]
+    assert "Conv2DBackpropInput" in needed.values() and "Conv2DBackpropFilter" not in needed.values()
+
+
+def test_filters_get_no_gradient_eagerly_either(trained):
+    """Where nothing leaves out what is not needed: every operation that runs is seen."""
+    network, images, labels = trained
+    ran = Counter()
+
+    def seen(op_type, *_, **__):
+        ran[op_type.decode() if isinstance(op_type, bytes) else op_type] += 1
+
+    op_callbacks.add_op_callback(seen)
+    try:
+        fgsm(network, images[:4], labels[:4], compile="eager")
+    finally:
+        op_callbacks.remove_op_callback(seen)
+    convolutions = sum(operation.kind == "conv" for operation in network.ledger)
+    assert ran["Conv2DBackpropInput"] == convolutions > 0 and ran["Conv2DBackpropFilter"] == 0
+
+
+def test_a_callable_that_cannot_be_remembered():
+    class Unhashable(Linear):
+        __hash__ = None
+
+    images, labels = middling(4)
+    np.testing.assert_array_equal(fgsm(Unhashable(), images, labels).images, fgsm(Linear(), images, labels).images)
+    bound = Linear().__call__
+    np.testing.assert_array_equal(fgsm(bound, images, labels).images, fgsm(Linear(), images, labels).images)
+
+
+def test_a_model_of_the_library():
+    network = create("cifar_resnet20", size=8)
+    images, labels = np.full((2, 8, 8, 3), 0.5, np.float32), [0, 1]
+    result = fgsm(network, images, labels)
+    np.testing.assert_allclose(np.unique(np.abs(result.noise)), [8 / 255], atol=1e-6)
+    assert run(network, lambda n, x: n(x), tf.constant(images)).shape == (2, 10)

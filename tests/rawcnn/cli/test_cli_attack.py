@@ -1,0 +1,151 @@
+"""`rawcnn attack`, every attack, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rawcnn
+from rawcnn.files.atomic import together
+
+EXTRA = {
+    "fgsm": (),
+    "bim": (),
+    "mi_fgsm": ("--steps", 3),
+    "pgd": ("--steps", 3, "--set", "norm=l2", "--set", "restarts=2"),
+    "smallest": ("--steps", 3, "--set", "attack=pgd", "--set", "tolerance=0.05"),
+    "deepfool": ("--set", "norm=linf"),
+    "spatial": ("--set", "angles=3", "--set", "shifts=1"),
+    "patch": ("--target", 3, "--steps", 5),
+    "substitute": ("--set", "rounds=1", "--set", "attack=pgd", "--steps", 3),
+}
+
+
+@pytest.fixture(scope="module")
+def levels_weights(tmp_path_factory):
+    network = rawcnn.create("cifar_resnet20", size=8, discretize="onehot", levels=8)
+    path = tmp_path_factory.mktemp("weights") / "levels.safetensors"
+    rawcnn.save_weights(network, path)
+    return path
+
+
+@pytest.mark.parametrize("name", [*EXTRA, "logit_pga"])
+def test_every_attack_writes_its_files(rawcnn_command, digits_weights, levels_weights, tmp_path, name):
+    weights = levels_weights if name == "logit_pga" else digits_weights
+    words = ("attack", name, "cifar_resnet20", "--data", "digits", "--weights", weights, "--count", 10, "--batch", 8)
+    words += ("--epsilon", 0, "--epsilon", 0.2, "--output", tmp_path / "out", "--json", *EXTRA.get(name, ()))
+    code, out, err = rawcnn_command(*words)
+    assert code == 0, err
+    record = json.loads(out)
+    rows = record["accuracy_against_epsilon"]
+    assert [row["epsilon"] for row in rows] == [0, 0.2] and record["images"] == rows[0]["images"] == 10
+    assert record["weights"] == weights.name and record["batch"] == 8
+    assert name != "pgd" or (record["restarts"], record["steps"], record["step"]) == (2, 3, "epsilon / 4")
+    assert rows[1]["accuracy_after"] <= rows[0]["accuracy_after"] == rows[0]["accuracy_before"]
+    assert json.loads((tmp_path / "out" / "attack.json").read_text()) == record
+    made = {"patch": {"patch.png"}, "substitute": {"substitute.safetensors"}}.get(name, set())
+    files = {"attack.json", "curve.png", "examples.npz", "examples.png", "outcomes.jsonl"} | made
+    assert {file.name for file in (tmp_path / "out").iterdir()} == files
+    with np.load(tmp_path / "out" / "examples.npz") as arrays:
+        assert arrays["images"].shape == arrays["originals"].shape == (8, 8, 8, 3)
+    for picture in ("curve.png", "examples.png"):
+        with Image.open(tmp_path / "out" / picture) as image:
+            assert min(image.size) > 300
+    assert f"attack={name}" in err and "seed=0" in err
+
+
+@pytest.mark.parametrize("encoding", ["direct", "cppn", "gradient"])
+def test_evolve_writes_its_files(rawcnn_command, digits_weights, tmp_path, encoding):
+    words = ("attack", "evolve", "cifar_resnet20", "--weights", digits_weights, "--output", tmp_path, "--json")
+    length = ("--steps", 3) if encoding == "gradient" else ("--set", "generations=2", "--set", "population=12")
+    code, out, err = rawcnn_command(*words, "--set", f"encoding={encoding}", *length)
+    assert code == 0, err
+    record = json.loads(out)
+    assert len(record["confidences"]) == 10 and record["encoding"] == encoding
+    with np.load(tmp_path / "fooling.npz") as arrays:
+        assert arrays["images"].shape == (10, 8, 8, 3)
+    if encoding == "direct":  # goes on from its checkpoint
+        code, out, err = rawcnn_command(*words, "--set", "generations=4", "--set", "population=12")
+        assert code == 0 and json.loads(out)["rounds"] == 4
+        code, _, err = rawcnn_command(*words, "--set", "generations=4", "--set", "population=13")
+        assert code == 2 and "population" in err.splitlines()[-1]
+
+
+def test_files_are_written_all_or_none(tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    with pytest.raises(ZeroDivisionError), together(tmp_path) as folder:
+        (folder / "old.json").write_text("new")
+        raise ZeroDivisionError
+    assert [file.name for file in tmp_path.iterdir()] == ["old.json"] and (tmp_path / "old.json").read_text() == "old"
+    with together(tmp_path / "deeper") as folder:
+        (folder / "new.json").write_text("new")
+        assert not (tmp_path / "deeper" / "new.json").exists()
+    assert [file.name for file in (tmp_path / "deeper").iterdir()] == ["new.json"]
+
+
+DIGITS = ("cifar_resnet20", "--data", "digits")
+WRONG = {
+    "unknown attack": (("magic", *DIGITS), "the attacks are fgsm, bim, mi_fgsm, pgd, smallest, deepfool"),
+    "no data": (("fgsm", "cifar_resnet20"), "give --data"),
+    "unknown setting": (("pgd", *DIGITS, "--set", "foo=1"), "pgd has no setting foo; its settings are step="),
+    "a setting that is none": (("pgd", *DIGITS, "--set", "foo"), "--set is 'foo'; expected NAME=VALUE"),
+    "no target": (("patch", *DIGITS), "give a target"),
+    "a target for none": (("deepfool", *DIGITS, "--target", 3), "deepfool has no target"),
+    "a target beyond": (("fgsm", *DIGITS, "--target", 30), "expected 0 to 9"),
+    "an epsilon in levels": (("fgsm", *DIGITS, "--epsilon", 8), "8 of 255 levels are 8/255"),
+    "pixels, not levels": (("logit_pga", *DIGITS), "reads pixels, not levels"),
+    "a method": (("spatial", *DIGITS, "--set", "method=best"), "expected one of grid, worst, first-order"),
+    "another attack inside": (("smallest", *DIGITS, "--set", "attack=cw"), "expected fgsm or pgd"),
+    "another attack on a substitute": (
+        ("substitute", *DIGITS, "--set", "attack=cw", "--set", "rounds=1", "--epsilon", 0.1),
+        "expected one of fgsm, bim, mi_fgsm, pgd",
+    ),
+    "words for numbers": (("pgd", *DIGITS, "--set", "step=abc"), "step is 'abc'; expected a number"),
+    "a word for an angle": (("spatial", *DIGITS, "--set", "rotation=abc"), "rotation is 'abc'; expected a number"),
+    "one number for two": (("patch", *DIGITS, "--target", 3, "--set", "scale=0.5"), "scale is 0.5; expected two"),
+    "half a reservoir": (("substitute", *DIGITS, "--set", "reservoir=5"), "reservoir is 5; expected a round and"),
+    "a distance below zero": (("deepfool", *DIGITS, "--epsilon", -3), "epsilon is -3; expected"),
+    "a distance that is none": (("smallest", *DIGITS, "--epsilon", "nan"), "epsilon is nan; expected"),
+    "evolve": (("evolve", "cifar_resnet20", "--set", "foo=1"), "evolve has no setting foo"),
+    "evolve from images": (("evolve", *DIGITS, "--target", 3), "leave out --data, --target"),
+    "evolve in another way": (("evolve", "cifar_resnet20", "--set", "encoding=foo"), "one of direct, cppn, gradient"),
+    "a rate that is none": (
+        ("evolve", "cifar_resnet20", "--set", "encoding=gradient", "--set", "rate=abc"),
+        "rate is 'abc'; expected a number",
+    ),
+}
+
+
+@pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_line_and_code_2(rawcnn_command, tmp_path, words, message):
+    few = () if words[0] == "evolve" else ("--count", 4)
+    code, out, err = rawcnn_command("attack", *words, *few, "--output", tmp_path / "out")
+    assert code == 2 and message in err.strip().splitlines()[-1] and "Traceback" not in err
+    assert not out.strip() and not list((tmp_path / "out").glob("*"))
+
+
+def test_adversarial_training(rawcnn_command, tmp_path):
+    words = (
+        "train",
+        "cifar_resnet20",
+        "--epochs",
+        1,
+        "--output",
+        tmp_path,
+        "--adversarial",
+        0.1,
+        "--adversarial-steps",
+        2,
+    )
+    code, out, err = rawcnn_command(*words, "--json")
+    assert code == 0, err
+    assert "adversarial=0.1  step=0.025  steps=2" in err and json.loads(out.splitlines()[-1])["result"]
+    code, _, err = rawcnn_command(*words, "--adversarial", 0.2)
+    assert code == 2 and "adversary" in err.splitlines()[-1]  # another run is in the folder
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial", 8, "--output", tmp_path / "other")
+    assert code == 2 and "epsilon is 8" in err.splitlines()[-1]
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial-steps", 3, "--output", tmp_path / "other")
+    assert code == 2 and "give it too" in err.splitlines()[-1]

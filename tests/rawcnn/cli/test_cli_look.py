@@ -1,0 +1,100 @@
+"""The verbs that make pictures, fool and race a network, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.harness import results
+from benchmarks.races import contestants
+from rawcnn.cli import race
+
+
+def picture_size(path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_attack(rawcnn_command, digits_weights, tmp_path, name):
+    words = ("attack", name, "cifar_resnet20", "--data", "digits", "--weights", digits_weights, "--count", 16)
+    words += ("--epsilon", 0, "--epsilon", 0.1, "--output", tmp_path / "out", "--json")
+    code, out, err = rawcnn_command(*words)
+    assert code == 0, err
+    rows = json.loads(out)["accuracy_against_epsilon"]
+    assert [row["epsilon"] for row in rows] == [0, 0.1] and rows[1]["accuracy_after"] <= rows[0]["accuracy_after"]
+    assert json.loads((tmp_path / "out" / "attack.json").read_text()) == json.loads(out)
+    with np.load(tmp_path / "out" / "examples.npz") as files:
+        assert np.max(np.abs(files["images"] - files["originals"])) <= 0.1 + 1e-6
+    assert min(picture_size(tmp_path / "out" / "examples.png")) > 300
+
+
+def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
+    file = tmp_path / "races.jsonl"
+    words = ("benchmark", "cifar_resnet20", "--size", 8, "--batch", 2, "--rounds", 2, "--job", "inference")
+    words += ("--contestant", "rawcnn graph", "--contestant", "keras default", "--output", file, "--json")
+    monkeypatch.setattr(sys, "argv", ["/bin/rawcnn", *map(str, words)])
+    code, out, err = rawcnn_command(*words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["races"][0]["figures"]["ratio"] > 0
+    peaks = told["memory"][0]["figures"]["peaks"]
+    assert set(peaks) == {"rawcnn graph", "keras default"}
+    assert all(taken > 2**20 for taken in peaks.values()) or sys.platform != "linux"
+    record, memory = results.read(tmp_path)
+    assert record["settings"]["model"] == memory["settings"]["memory"] == "cifar_resnet20"
+    assert record["command"].startswith("rawcnn benchmark cifar_resnet20") and str(tmp_path) not in record["command"]
+
+
+def test_benchmark_writes_into_a_folder_of_its_own(rawcnn_command, tmp_path, monkeypatch):
+    """The result files that the documents' tables are made from are written where they are named, and only there."""
+    monkeypatch.chdir(tmp_path)
+    words = ("benchmark", "cifar_resnet20", "--size", 8, "--batch", 2, "--rounds", 1, "--job", "inference")
+    code, out, err = rawcnn_command(*words, "--contestant", "rawcnn graph", "--no-memory")
+    assert code == 0 and "appended to benchmark/races.jsonl" in out, err
+    assert len(results.read(tmp_path / "benchmark")) == 1
+
+
+def test_benchmark_says_what_heeds_which_options(rawcnn_command):
+    code, out, _ = rawcnn_command("benchmark", "--help")
+    assert code == 0 and all(f"benchmark {kind} " in out for kind in race.KINDS)
+    words = " ".join(out.split())
+    for name in (*contestants.NAMES, *contestants.TORCH):
+        side, how = name.split(" ", 1)
+        assert re.search(rf"{side} [a-z, ]*\b{how}\b", words), name
+
+
+WRONG = {
+    "unknown attack": (("attack", "magic", "cifar_resnet20", "--data", "digits"), "the attacks are fgsm, bim, mi_fgsm"),
+    "unknown contestant": (("benchmark", "cifar_resnet20", "--contestant", "torch"), "torch"),
+    "networks beside visualize": (
+        ("benchmark", "visualize", "resnet18"),
+        "no layer of 'resnet18' is raced; expected some of alexnet, vgg16",
+    ),
+    "memory of nothing": (("benchmark", "memory"), "name some, as `benchmark memory resnet50`"),
+    "a precision of attacks": (
+        ("benchmark", "attacks", "--precision", "bfloat16"),
+        "`benchmark attacks` has no use for --precision; that is for `benchmark NETWORK`, `benchmark kernels`, ",
+    ),
+    "a table of networks": (("benchmark", "vgg16", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
+    "a batch of kernels": (("benchmark", "kernels", "--batch", 2), "networks, --batch and --size go with --tune"),
+    "unknown network": (("benchmark", "lenet"), "there is no model 'lenet'"),
+    "unknown job": (("benchmark", "alexnet", "--job", "sleep"), "--job is 'sleep'; expected one of inference, trai"),
+    "unknown precision": (("benchmark", "alexnet", "--precision", "int8"), "precision is 'int8'; expected "),
+    "a precision of growth": (("benchmark", "growth", "--precision", "int8"), "precision is 'int8'; expected "),
+    "how nothing is measured": (("profile", "alexnet", "--compile", "xla"), "give --measure or --plot, too"),
+}
+
+
+@pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = rawcnn_command(*words)
+    last = err.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("rawcnn: ") and message in last, err
+    assert not list(tmp_path.iterdir())  # not even a folder

@@ -1,0 +1,136 @@
+"""Output that nobody reads any longer, that a full disk does not take, or that was closed from the beginning."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rawcnn.cli.console import fail
+from rawcnn.cli.streams import CLOSED, NobodyReads, Unwritten, watched
+
+pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+EPOCHS = 8
+COMMAND = [sys.executable, "-m", "rawcnn"]
+TRAIN = ("train", "cifar_resnet20", "--size", "8", "--batch", "512", "--epochs", str(EPOCHS), "--json", "--output")
+VERBS = {
+    "rows": ("profile", "cifar_resnet20"),
+    "json": ("profile", "cifar_resnet20", "--json"),
+    "unflushed": ("weights", "show", "WEIGHTS", "--json"),
+    "help": ("profile", "--help"),
+    "nothing": (),
+}
+
+
+SHORT = {"rows", "unflushed"}  # written as it comes, and as the program ends
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(words, id=name, marks=() if name in SHORT else pytest.mark.deeper) for name, words in VERBS.items()
+    ]
+)
+def words(request, digits_weights):
+    return [str(digits_weights) if word == "WEIGHTS" else word for word in request.param]
+
+
+def into_a_closed_pipe(*words, stderr: bool = False) -> tuple[int, str]:
+    """(exit code, what was said on stderr, where that is not closed, too)."""
+    there, here = os.pipe()
+    os.close(there)
+    try:
+        done = subprocess.run([*COMMAND, *words], stdout=here, stderr=here if stderr else subprocess.PIPE)
+    finally:
+        os.close(here)
+    return done.returncode, (done.stderr or b"").decode()
+
+
+def test_a_closed_pipe_ends_any_verb_without_a_word(words):
+    code, said = into_a_closed_pipe(*words)
+    assert code == CLOSED and "rawcnn:" not in said and "Error" not in said, said
+
+
+def test_both_streams_closed():
+    assert into_a_closed_pipe("profile", "cifar_resnet20", stderr=True)[0] == CLOSED
+    assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # nobody hears why, but the code stays
+
+
+def test_a_full_disk_behind_stdout_is_a_line(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and "Error" not in done.stderr, done.stderr
+    line = "rawcnn: stdout cannot be written: no space left on device; free some space, or send it elsewhere"
+    assert done.stderr.splitlines()[-1] == line
+
+
+def test_a_full_disk_behind_stderr_keeps_the_code():
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([*COMMAND, "fly"], stderr=full).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "which", [">&-", ">&- 2>&-", *(pytest.param(which, marks=pytest.mark.deeper) for which in ("<&-", "2>&-"))]
+)
+def test_streams_that_were_closed_before(digits_weights, which):
+    """Their numbers would be the next files', which then got what is said; Python has no stdout or stderr then."""
+    line = f"exec {' '.join(COMMAND)} weights show {digits_weights} {which}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
+    assert ("conv1/filters" in done.stdout) == (not which.startswith(">&-"))
+
+
+def test_a_training_that_nobody_reads_ends_and_loses_nothing(tmp_path):
+    """As `| head -1` does it: an epoch is told when it is saved, and the same command goes on after the last."""
+    with subprocess.Popen(
+        [*COMMAND, *TRAIN, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout and run.stderr and json.loads(run.stdout.readline())["epoch"] == 1
+        run.stdout.close()
+        said = run.stderr.read()
+        assert run.wait() == CLOSED and "rawcnn:" not in said and "Error" not in said, said
+    history = json.loads((tmp_path / "history.json").read_text())
+    done = history[-1]["epoch"]
+    assert said.count("cifar_resnet20 epoch") == done < EPOCHS
+    again = subprocess.run([*COMMAND, *TRAIN, tmp_path], capture_output=True, text=True)
+    assert again.returncode == 0 and f"going on after epoch {done}" in again.stderr, again.stderr
+    assert json.loads((tmp_path / "history.json").read_text())[:done] == history
+
+
+def test_a_training_whose_output_has_no_room(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, *TRAIN, tmp_path], stdout=full, stderr=subprocess.PIPE, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and last.startswith("rawcnn: stdout cannot be written: no space left on device; ")
+    assert last.endswith("; the same command goes on from its last checkpoint")
+    assert json.loads((tmp_path / "history.json").read_text())[-1]["epoch"] == 1
+
+
+class Refusing(io.StringIO):
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+    def write(self, _: str) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(
+    "number, kind, said",
+    [
+        (errno.EPIPE, NobodyReads, "nobody reads stdout"),
+        (errno.EIO, Unwritten, "stdout cannot be written: input/output error; send it elsewhere"),
+        (errno.EDQUOT, Unwritten, "disk quota exceeded; free some space, or send it elsewhere"),
+    ],
+)
+def test_errors_of_the_streams_are_their_own(monkeypatch, number, kind, said):
+    monkeypatch.setattr(sys, "stdout", Refusing(number))
+    with watched(), pytest.raises(kind, match=said):
+        print("anything")
+    monkeypatch.setattr(sys, "stderr", Refusing(number))
+    with watched():
+        fail("of no avail")

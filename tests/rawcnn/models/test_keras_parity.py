@@ -1,0 +1,130 @@
+"""Keras as an independent oracle: its networks, with our variables' values, give the same logits and gradients.
+
+Weights and batch-norm statistics are random, so that no layer hides behind ones and zeros. They are copied layer by
+layer, by name.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rawcnn
+from rawcnn.nn.preprocessing import PREPROCESSING
+from tests import oracles
+
+CLASSES, SIZE = 7, 64
+IMAGES = oracles.random((3, SIZE, SIZE, 3), 0, low=0.0)
+
+
+def randomize(model: keras.Model) -> None:
+    """Every number of the model at random, on a scale that keeps activations near 1."""
+    generator = np.random.default_rng(1)
+    for layer in model.layers:
+        values = []
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if variable.name == "kernel":
+                values.append(generator.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape))
+            elif variable.name in ("gamma", "moving_variance"):
+                small = variable.name == "gamma" and layer.name.endswith("_3_bn")  # sixteen branches add up
+                values.append(generator.uniform(0.5, 1.5, shape) * (0.2 if small else 1))
+            else:
+                values.append(generator.normal(0, 0.1, shape))
+        layer.set_weights(values)
+
+
+def vgg16():
+    model = keras.applications.VGG16(
+        weights=None, input_shape=(SIZE, SIZE, 3), classes=CLASSES, classifier_activation=None
+    )
+    randomize(model)
+    net = rawcnn.create("vgg16", classes=CLASSES, size=SIZE, preprocessing="none")
+    names = {f"block{b}_conv{c}": f"conv{b}_{c}" for b in range(1, 6) for c in range(1, 4)}
+    names |= {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
+    values: dict[str, np.ndarray] = {}
+    for layer in model.layers:
+        if layer.weights:
+            ours = names[layer.name]
+            weights, bias = layer.get_weights()
+            values |= {f"{ours}/{'filters' if 'conv' in ours else 'weights'}": weights, f"{ours}/bias": bias}
+    return model, net, values
+
+
+def resnet50():
+    """Keras's convolutions have biases, which a batch norm right behind takes up: mean' = mean − bias."""
+    model = keras.applications.ResNet50(
+        weights=None, input_shape=(SIZE, SIZE, 3), classes=CLASSES, classifier_activation=None
+    )
+    randomize(model)
+    net = rawcnn.create("resnet50", classes=CLASSES, size=SIZE, preprocessing="none")
+    names = {"conv1": ("conv1", "conv1/bn")}  # Keras's prefix → our convolution and its batch norm
+    for stage, blocks in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True):
+        for block in range(1, blocks + 1):
+            theirs, ours = f"conv{stage}_block{block}", f"conv{stage}_{block}"
+            names |= {f"{theirs}_{i}": (f"{ours}/conv{i}", f"{ours}/bn{i}") for i in (1, 2, 3)}
+            names[f"{theirs}_0"] = (f"{ours}/shortcut", f"{ours}/shortcut/bn")
+    values: dict[str, np.ndarray] = {}
+    for theirs, (conv, norm) in names.items():
+        if theirs.endswith("_0") and not theirs.endswith("block1_0"):
+            continue
+        filters, bias = model.get_layer(f"{theirs}_conv").get_weights()
+        layer = model.get_layer(f"{theirs}_bn")
+        scale, offset, mean, variance = layer.get_weights()
+        values |= {
+            f"{conv}/filters": filters,
+            f"{norm}/scale": scale,
+            f"{norm}/offset": offset,
+            f"{norm}/mean": mean - bias,
+            f"{norm}/variance": variance + (layer.epsilon - 1e-5),  # theirs is 1.001e-5
+        }
+    values["classifier/weights"], values["classifier/bias"] = model.get_layer("predictions").get_weights()
+    return model, net, values
+
+
+@pytest.mark.parametrize("build", [vgg16, resnet50])
+def test_logits_and_gradients_are_those_of_keras(build):
+    model, net, values = build()
+    assert set(values) == set(net.variables)
+    for path, variable in net.variables.items():
+        variable.assign(values[path])
+
+    def look(network, images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = network(images)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([2, 5, 0], logits))
+        return logits, tape.gradient(loss, images)
+
+    logits, gradient = look(net, IMAGES)
+    expected_logits, expected_gradient = look(lambda images: model(images, training=False), IMAGES)
+    assert np.ptp(expected_logits) > 0.1
+    oracles.close(logits, expected_logits, "network")
+    # Wider than the table: of a million rectifiers one whose input is within rounding of 0 may pass in one network and
+    # not in the other. That makes 1e-3 of one image's gradient; a wrong gradient is wrong in all of them.
+    error, scale = (
+        (g**2).numpy().sum(axis=(1, 2, 3)) ** 0.5 for g in (gradient - expected_gradient, expected_gradient)
+    )
+    assert np.median(error / scale) < 1e-3 and np.max(error / scale) < 1e-2
+
+
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [("caffe", "vgg16"), ("caffe", "resnet50"), ("centered", "inception_v3")],
+)
+def test_preprocessing_is_that_of_keras(ours, theirs):
+    bytes_ = np.random.default_rng(3).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)
+    expected = getattr(keras.applications, theirs).preprocess_input(bytes_.copy())
+    oracles.close(PREPROCESSING[ours](tf.constant(bytes_ / 255)), expected)
+
+
+def test_counts_are_those_of_keras():
+    """Keras's totals hold the batch-norm averages and the biases before batch norm."""
+    model = keras.applications.ResNet50(weights=None)
+    net = rawcnn.MODELS["resnet50"]
+    ledger = rawcnn.nn.network.draw(net.configured(net.classes), (1, 224, 224, 3)).parameters.values()
+    biases = sum(p.count for p in ledger if p.path.endswith("/mean"))  # one a channel that is normalised
+    assert sum(p.count for p in ledger) + biases == model.count_params() == 25_636_712
+    assert sum(p.count for p in ledger if not p.trained) == 53_120

@@ -1,0 +1,218 @@
+"""The tour, shortened: every chapter on one page, all numbers beside it, and nothing half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rawcnn
+from rawcnn.attacks import AttackResult
+from rawcnn.papers import compare
+from rawcnn.papers.imagenet_errors import ERRORS
+from rawcnn.plots import themed as plots
+from rawcnn.profiling.costs import profile
+from rawcnn.report import tour
+from rawcnn.report.album import Album
+from rawcnn.report.sections import adversarial, architectures, fooling, inside, race, visualization
+from rawcnn.visualize import TopInput
+from tests.rawcnn import small
+from tests.rawcnn.report.test_report import Reader, check_offline
+
+CHAPTERS = ["Architectures", "The family", "Feature visualization", "Most activating inputs", "Deconvolution"]
+CHAPTERS += ["Visualization by optimization", "Directions", "Attribution and neuron groups"]
+CHAPTERS += ["A small activation atlas", "Inside cifar_resnet20", "Adversarial examples", "How this page was made"]
+FOOLED = ["Unrecognizable images", "DeepFool", "A black box", "An adversarial patch", "Rotations and translations"]
+
+
+def check(folder, chapters):
+    """The page stands by itself, has its chapters in order and no picture besides its own → its text."""
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    check_offline(html, folder)
+    page = Reader(html)
+    places = [page.text.index(title, page.text.index("is the ε at which")) for title in chapters]
+    assert places == sorted(places)
+    assert all(title in page.text for title in FOOLED) and "138,357,544" in page.text
+    assert len(page.all("svg")) == len(ERRORS)
+    shown = {a["src"] for a in page.all("img")} | {a["srcset"] for a in page.all("source")}
+    assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json"}
+    return page.text
+
+
+@pytest.mark.skipif("RAWCNN_TOUR" not in os.environ, reason="RAWCNN_TOUR names no folder of `rawcnn tour`")
+def test_a_tour_on_the_command_line():
+    """What the README's command made: `.ci/run` takes it whole."""
+    folder = Path(os.environ["RAWCNN_TOUR"])
+    check(folder, [title for title in CHAPTERS if not title.startswith("Inside")])
+    results = json.loads((folder / "tour.json").read_text(encoding="utf-8"))
+    assert results["training"]["test"]["top1_accuracy"] >= 0.98
+    assert min(row["accuracy_after"] for attack in results["attacks"] for row in attack["rows"]) < 0.2
+
+
+@pytest.mark.deeper
+@pytest.mark.slow
+def test_the_whole_tour(tmp_path, digits, monkeypatch):
+    """Three epochs, no race, a given network: the page, its pictures and tour.json, and that progress is told."""
+    monkeypatch.setattr(inside, "STEPS", 12)
+    monkeypatch.setattr(inside, "COMPARED", {name: inside.COMPARED[name] for name in ("none", "blur")})
+    monkeypatch.setattr(fooling, "GENERATIONS", {"direct": 4, "cppn": 3})
+    monkeypatch.setattr(fooling, "PATCH_STEPS", 20)
+    monkeypatch.setattr(fooling, "SEEDS", 20)
+    folder, told = tmp_path / "tour", []
+    given = tour.Given(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
+    results = tour.run(folder, seed=1, epochs=3, race=False, given=given, progress=lambda *step: told.append(step))
+    text = check(folder, CHAPTERS)
+    assert all(f"“{name}”" in text for name in ("0", "9")) and "--weights mine.npz --model cifar_resnet20" in text
+    assert all(row.model in results["profiles"] for row in ERRORS)
+    assert json.loads((folder / "tour.json").read_text(encoding="utf-8")) == results
+    assert results["training"]["test"]["top1_accuracy"] > 0.8 and len(results["training"]["history"]) == 3
+    own, other = results["visualization"]
+    assert own["inside"]["atlas_cells"] > 4 and other["data"] == given.data.name
+    assert own["inside"]["high_frequency_energy_against_none"]["blur"] < 1
+
+    accuracies = [row["accuracy_after"] for row in results["attacks"][1]["rows"]]
+    assert accuracies[0] == results["training"]["test"]["top1_accuracy"] and accuracies[-1] < 0.2
+
+    fooled = results["fooled"]
+    assert set(fooled["lines"]) == {"MI-FGSM", "DeepFool, L∞", "black box"}
+    assert fooled["spatial"]["worst of 10"]["accuracy_after"] <= fooled["spatial"]["one at random"]["accuracy_after"]
+    assert fooled["substitute"]["label_queries"] == 20 * 2**6
+    assert set(results["levels"]) == {"0.01", "0.1", "1.0"}
+    assert min(row["accuracy_after"] for s in results["levels"].values() for row in s["rows"]) < 0.5
+    steps = dict.fromkeys(step for step, _, _ in told)
+    assert list(steps) == list(results["seconds"])
+    for step in steps:
+        counts = [(done, total) for name, done, total in told if name == step]
+        assert counts == sorted(counts) and counts[0][0] == 0 and counts[-1][0] == counts[-1][1]
+
+
+def test_a_tour_that_cannot_be_written_does_no_work(tmp_path):
+    (tmp_path / "tour").write_text("mine")
+    told = []
+    with pytest.raises(ValueError, match="is a file"):
+        tour.run(tmp_path / "tour", progress=lambda *step: told.append(step))
+    assert not told and (tmp_path / "tour").read_text() == "mine"
+
+
+def test_a_tour_that_fails_leaves_the_last_one(tmp_path, monkeypatch):
+    (tmp_path / "index.html").write_text("the last one")
+
+    def fail(*_):
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(tour, "take", fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        tour.run(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "the last one"
+
+
+@pytest.mark.parametrize("paper", ["alexnet", "vgg", "googlenet", "resnext"])
+def test_a_papers_table_has_every_line_and_every_reason(paper):
+    comparison = compare(paper)
+    table = architectures.comparison_table(comparison)
+    assert [row[2] for row in table.rows] == [line.printed for line in comparison.lines]
+    assert [row[3] for row in table.rows] == ["=" if line.agrees else "≠" for line in comparison.lines]
+    told = " ".join(table.remarks.values()).lower()
+    assert all(line.explanation.lower() in told for line in comparison.lines if not line.agrees)
+
+
+def test_blocks_hold_all_of_a_network():
+    googlenet = profile("googlenet")
+    blocks = architectures.by_block(googlenet)
+    assert list(blocks)[:3] == ["conv1", "conv2", "inception_3a"] and len(blocks) == 12
+    assert sum(macs for macs, _ in blocks.values()) == googlenet.totals["macs"]
+    assert sum(parameters for _, parameters in blocks.values()) == googlenet.totals["parameters"]
+
+
+@pytest.mark.parametrize("number, text", [(1_582_671_872, "1.58 G"), (60_965_224, "61 M"), (2_712, "2.71 K"), (7, "7")])
+def test_numbers_are_shortened(number, text):
+    assert architectures.si(number) == text
+
+
+def result(labels, predictions, noise=0.0) -> AttackResult:
+    """Of images of 4×4, as an attack gives it."""
+    labels, predictions = np.array(labels, np.int32), np.array(predictions, np.int32)
+    images = np.full((len(labels), 4, 4, 3), 0.5, np.float32)
+    sure = np.full(len(labels), 0.9, np.float32)
+    return AttackResult(images + noise, images, labels, None, labels, predictions, sure, sure, labels, labels)
+
+
+def test_the_smallest_epsilon_of_each_image():
+    labels = [0, 1, 2, 2]
+    series = adversarial.Series(
+        "FGSM", (0, 0.1, 0.2), [result(labels, p) for p in ([0, 1, 0, 2], [0, 0, 2, 2], [1, 1, 0, 2])]
+    )
+    assert series.smallest.tolist() == [2, 1, 0, -1]  # the third was wrong from the start, the last is never fooled
+    assert series.accuracies == [0.75, 0.75, 0.5]
+    assert series.median_smallest == pytest.approx(0.15)
+    assert adversarial.choose([series]) == [0, 1]
+    assert adversarial.choose([series], count=1) == [0]
+
+
+def test_a_network_that_nothing_fools_has_a_page(tmp_path):
+    same = [result([0, 1], [0, 1]) for _ in range(4)]
+    series = [adversarial.Series(name, (0, 0.1, 0.2, 0.3), same) for name in ("FGSM", "PGD")]
+    assert adversarial.choose(series) == [] and series[0].to_dict()["median_smallest_epsilon"] is None
+    sections = (
+        adversarial.strength(series, Album(tmp_path)),
+        adversarial.fast_gradient_sign(series[0], [], ["a", "b"], Album(tmp_path)),
+    )
+    assert sections[0].blocks[-1].rows[0][-1] == "—"
+
+
+def test_a_sum_is_exact(tmp_path):
+    """The tiles are image, noise/ε around grey, and result."""
+    series = adversarial.Series("FGSM", (0, 0.25), [result([0], [0]), result([0], [1], noise=0.25)])
+    section = adversarial.fast_gradient_sign(series, [0], ["<zero>", "one"], Album(tmp_path))
+    (sum_,) = section.blocks[1].sums
+    assert sum_.factor == "0.25" and sum_.image.label == "“<zero>”" and sum_.result.label == "“one”"
+    colours = [np.unique(plots_image(tmp_path / tile.file)) for tile in (sum_.image, sum_.noise, sum_.result)]
+    assert [c.tolist() for c in colours] == [[128], [255], [191]]
+
+
+def plots_image(path) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(path))
+
+
+def test_channels_that_are_never_active_are_not_shown():
+    def top(channel, activation):
+        return [TopInput(channel, 0, activation, (0, 0), (0, 0, 8, 8), np.zeros((8, 8, 3), np.float32))]
+
+    seen = visualization.Seen({"a": {c: top(c, float(c % 2)) for c in range(20)}, "b": {0: top(0, 0.0)}})
+    assert list(seen.shown("a")) == [1, 7, 13, 19] and seen.shown("b") == {}
+
+
+def contestant(name: str, median: float, difference: float = 0.0) -> dict:
+    return {"name": name, "median": median, "interquartile_range": 0.1, "first_call": 1.0, "difference": difference}
+
+
+def test_a_race_is_told(tmp_path):
+    settings = {"model": "m", "batch": 8, "size": 32, "precision": "float32", "rounds": 5}
+    figures = {
+        "chosen": "rawcnn graph",
+        "keras_best": "keras default",
+        "complete": False,
+        "ratio": 1.5,
+        "ratio_quartiles": [1.4, 1.6],
+        "contestants": [contestant("rawcnn graph", 0.2), contestant("keras default", 0.3, 1e-6)],
+    }
+    races = [{"settings": {**settings, "job": job}, "figures": figures} for job in ("inference", "training")]
+    section = race.section(races, Album(tmp_path))
+    assert section.blocks[2].rows[1] == ("keras default", "300.0 ms", "100.0 ms", "27", "1.0 s", "1e-06")
+    assert race.headline(races) == ("1.50×", "as fast as the fastest form of Keras that ran in a training step")
+    figures["complete"] = True
+    assert race.headline(races) == ("1.50×", "as fast as Keras at its best in a training step")
+    assert race.headline([]) is None
+    assert "1.50 times as long" in section.blocks[1].caption
+
+
+def test_plots_draw_short_histories(tmp_path):
+    row = {"epoch": 1, "train_loss": 2.0, "test_loss": 2.0, "train_accuracy": 0.1, "test_accuracy": 0.1}
+    Album(tmp_path).plot("one", plots.curves([row]), (5.3, 2.4), alt="x")
+    assert (tmp_path / "one.png").stat().st_size > 1000

@@ -1,0 +1,236 @@
+"""Training: one step by hand, and what a run does epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import math
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rawcnn.data.augmentation import Augmentation
+from rawcnn.nn.layers import dense
+from rawcnn.nn.network import Network
+from rawcnn.plots import figures as plots
+from rawcnn.training.recipes import Recipe
+from rawcnn.training.step import decays, update
+from rawcnn.training.trainer import Training, TrainingFailed
+from tests import oracles
+from tests.rawcnn import small
+from tests.rawcnn.runs import RECIPE, RMSPROP, state
+
+PLAIN = Recipe("plain", "ours", batch=16, epochs=1, rate=0.5, weight_decay=0.01)
+IMAGES = oracles.random((16, 8, 8, 3), 0, low=0.0)
+LABELS = tf.constant(np.arange(16) % 10, tf.int32)
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return small.part(digits, 256, 64)
+
+
+def one_step(network, recipe, seed=(0, 0)):
+    """The new values after a step, as `update` gives them: (variables, slots, averages, metrics)."""
+    training = Training(network, recipe)
+    variables, slots, averages = (
+        {path: tf.convert_to_tensor(v) for path, v in owned.items()}
+        for owned in (network.variables, training.slots, training.averages)
+    )
+    rate = tf.constant(recipe.rate)
+    return update(network, recipe, variables, slots, averages, IMAGES, LABELS, tf.constant(seed), rate)
+
+
+# One step ----------------------------------------------------------------------------------------------------
+
+
+def test_two_steps_of_softmax_regression_by_hand():
+    """dL/dW = xᵀ(p − y)/B + λW, dL/db = mean(p − y) without λ; v ← .9·v + η·g; w ← w − v. In float64 NumPy."""
+    net = Network("linear", lambda net, images: dense(net, "fc", images, 10), size=8, classes=10, seed=1)
+    net.variables["fc/bias"].assign(np.linspace(-1, 1, 10, dtype=np.float32))
+    x = IMAGES.numpy().reshape(16, -1).astype(np.float64)
+    y = np.eye(10)[LABELS.numpy()]
+    w, b = (net.variables[f"fc/{leaf}"].numpy().astype(np.float64) for leaf in ("weights", "bias"))
+    vw, vb = np.zeros_like(w), np.zeros_like(b)
+    training = Training(net, PLAIN, compile="graph")
+    for step, rate in enumerate((0.5, 0.2)):
+        powers = np.exp(x @ w + b)
+        p = powers / powers.sum(1, keepdims=True)
+        loss, right = -np.log((p * y).sum(1)).mean(), (p.argmax(1) == LABELS.numpy()).mean()
+        gw, gb = x.T @ (p - y) / 16 + 0.01 * w, (p - y).mean(0)
+        vw, vb = 0.9 * vw - rate * gw, 0.9 * vb - rate * gb
+        w, b = w + vw, b + vb
+        metrics = training._step(IMAGES, LABELS, tf.constant([0, step]), tf.constant(rate))
+        oracles.close(metrics["loss"], loss)
+        oracles.close(metrics["accuracy"], right)
+        oracles.close(metrics["gradient_norm"], np.sqrt((gw**2).sum() + (gb**2).sum()), "gradient")
+    oracles.close(net.variables["fc/weights"], w, "gradient")
+    oracles.close(net.variables["fc/bias"], b, "gradient")
+    oracles.close(training.slots["fc/weights/velocity"], vw, "gradient")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_step_of_a_network_by_a_tape(smoothing):
+    """Loss, weight decay and update written out again; batch-norm averages are assigned, not descended."""
+    recipe = dataclasses.replace(PLAIN, label_smoothing=smoothing)
+    net = small.network(seed=1)
+    new, slots, averages, _ = one_step(net, recipe, seed=(3, 7))
+    with tf.GradientTape() as tape:
+        forward = net.forward(IMAGES, train=True, seed=tf.constant([3, 7]))
+        targets = tf.one_hot(LABELS, 10) * (1 - smoothing) + smoothing / 10
+        loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(forward.logits), axis=1))
+    gradients = tape.gradient(loss, net.trained_variables)
+    assert set(new) == set(net.variables) and averages == {}
+    for path, gradient in gradients.items():
+        w = net.variables[path]
+        decay = 0.01 * w if path in ("conv1/filters", "conv2/filters", "classifier/weights") else 0.0
+        oracles.close(new[path], w - 0.5 * (gradient + decay), "gradient")
+        oracles.close(slots[f"{path}/velocity"], -0.5 * (gradient + decay), "gradient")
+    for path, value in forward.statistics.items():
+        oracles.close(new[path], value)
+
+
+def test_only_filters_and_weights_decay():
+    assert [path for path in small.network().variables if decays(path)] == [
+        "conv1/filters",
+        "conv2/filters",
+        "classifier/weights",
+    ]
+
+
+def test_auxiliary_loss_counts():
+    """Weight 0 leaves the head without gradient and the trunk as it is; a weight moves both, in proportion."""
+
+    def moved(weight):
+        net = small.network(seed=1, auxiliary=True)
+        new, *_ = one_step(net, dataclasses.replace(PLAIN, weight_decay=0.0, auxiliary_weight=weight))
+        return {
+            path: (new[path] - net.variables[path]).numpy() for path in ("head/weights", "conv1/filters", "conv2/bias")
+        }
+
+    without, some, twice = moved(0.0), moved(0.3), moved(0.6)
+    assert not np.any(without["head/weights"]) and np.any(some["head/weights"])
+    oracles.close(twice["head/weights"], 2 * some["head/weights"], "gradient")
+    trunk = "conv1/filters"
+    oracles.close(twice[trunk] - without[trunk], 2 * (some[trunk] - without[trunk]), "network")
+    oracles.close(some["conv2/bias"], without["conv2/bias"])  # behind the head
+
+
+def test_clipping_scales_all_gradients_by_one_factor():
+    free, *_, metrics = one_step(small.network(seed=1), PLAIN)
+    norm = float(metrics["gradient_norm"])
+    clipped, *_, clipped_metrics = one_step(small.network(seed=1), dataclasses.replace(PLAIN, clip=norm / 4))
+    oracles.close(clipped_metrics["gradient_norm"], norm)  # as it was before
+    for path, v in small.network(seed=1).trained_variables.items():
+        oracles.close(4 * (clipped[path] - v), free[path] - v, "network", dtype="float32")
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop"])
+def test_xla_takes_the_step_of_the_graph(recipe):
+    results = []
+    for mode in ("graph", "xla", "eager"):
+        training = Training(small.network(seed=1, auxiliary=True), recipe, compile=mode)
+        metrics = training._step(IMAGES, LABELS, tf.constant([0, 0]), tf.constant(0.1))
+        results.append({**state(training), **{name: value.numpy() for name, value in metrics.items()}})
+    for other in results[1:]:
+        for name, value in results[0].items():
+            oracles.close(other[name], value, "network")
+
+
+def test_bfloat16_steps_and_keeps_float32():
+    net = small.network(seed=1, precision="bfloat16")
+    training = Training(net, RMSPROP)
+    before = state(training)
+    metrics = training._step(IMAGES, LABELS, tf.constant([0, 0]), tf.constant(0.1))
+    assert math.isfinite(float(metrics["loss"]))
+    after = state(training)
+    assert {value.dtype for value in after.values()} == {np.dtype("float32")}
+    assert [path for path in after if np.array_equal(before[path], after[path])] == []
+
+
+# Runs --------------------------------------------------------------------------------------------------------
+
+
+def test_loss_falls_on_digits(data):
+    recipe = dataclasses.replace(RECIPE, batch=16, epochs=6, label_smoothing=0.0, augmentation=Augmentation())
+    training = Training(small.network(rate=0.0), recipe, compile="graph")
+    steps: list[tuple] = []
+    epochs: list[dict[str, float]] = []
+    result = training.fit(data, on_step=lambda *told: steps.append(told), on_epoch=epochs.append)
+    assert [told[:2] for told in steps] == [(i, 16) for i in range(1, 17)] * 6
+    assert [told[2]["step"] for told in steps] == list(range(96))
+    assert epochs == training.history and [summary["epoch"] for summary in epochs] == list(range(1, 7))
+    assert epochs[-1]["train_loss"] < 0.6 * epochs[0]["train_loss"]
+    assert result.accuracy == epochs[-1]["test_accuracy"] > 0.5  # chance is .1
+    assert max(told[2]["rate"] for told in steps) == pytest.approx(0.1)
+
+
+def test_each_epoch_has_an_order_and_each_step_a_seed_of_its_own(data, monkeypatch):
+    orders, seeds = [], []
+    original = type(data).batches
+
+    def batches(self, split, batch, **settings):
+        if split == "train":
+            orders.append((settings["seed"], settings["epoch"]))
+        return original(self, split, batch, **settings)
+
+    training = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), seed=3)
+    step = training._step
+
+    def watched(images, labels, seed, rate):
+        seeds.append(seed.numpy().tolist())
+        return step(images, labels, seed, rate)
+
+    monkeypatch.setattr(type(data), "batches", batches)
+    monkeypatch.setattr(training, "_step", watched)
+    training.fit(data)
+    assert orders == [(3, 0), (3, 1)]
+    assert seeds == [[3, i] for i in range(8)]
+
+
+def test_different_seeds_train_differently(data):
+    ends = []
+    for seed in (1, 2):
+        training = Training(small.network(seed=5), dataclasses.replace(RECIPE, epochs=1), seed=seed)
+        training.fit(data)
+        ends.append(state(training))
+    assert any(np.any(ends[0][path] != ends[1][path]) for path in ends[0])
+
+
+def test_rmsprop_with_averages_and_clipping_trains(data):
+    training = Training(small.network(), dataclasses.replace(RMSPROP, rate=0.3, epochs=6), compile="graph")
+    result = training.fit(data)
+    assert training.history[-1]["train_loss"] < training.history[0]["train_loss"]
+    for path, average in training.averages.items():
+        assert np.any(average.numpy() != training.network.variables[path].numpy()), path
+        assert training.evaluation_variables[path] is average
+    assert result.accuracy > 0.2
+
+
+def test_a_loss_that_is_no_number_without_a_checkpoint(data):
+    net = small.network()
+    net.variables["classifier/bias"].assign(tf.fill(10, math.nan))
+    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 0 \(epoch 1, .*there is no checkpoint"):
+        Training(net, RECIPE).fit(data)
+
+
+def test_fewer_images_than_a_batch(data):
+    training = Training(small.network(), dataclasses.replace(RECIPE, batch=1000))
+    with pytest.raises(ValueError, match="a part of digits has 256 training images, fewer than a batch of 1000"):
+        training.fit(data)
+
+
+@pytest.mark.parametrize(
+    "number, remedy", [(errno.ENOSPC, "free some space"), (errno.EACCES, "let this user write there")]
+)
+def test_curves_that_cannot_be_written_say_what_to_do(tmp_path, monkeypatch, number, remedy):
+    def fail(path, content):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(plots, "write_whole", fail)
+    names = ("epoch", "rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    figure = plots.training_curves([dict.fromkeys(names, 1.0)])
+    with pytest.raises(ValueError, match=rf"curves.png.*; {remedy} and run the same command again, or name another"):
+        plots.save(figure, tmp_path / "curves.png")

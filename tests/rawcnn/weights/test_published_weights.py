@@ -1,0 +1,340 @@
+"""Networks as Keras and PyTorch publish them, with random values: each tensor has its place, the outputs are equal."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import save_file
+
+import kernels
+import rawcnn
+from rawcnn.nn.network import PRECISIONS
+from rawcnn.nn.preprocessing import PREPROCESSING
+from rawcnn.weights import Misfit, load_weights, published_settings
+from rawcnn.weights.detect import settings_of
+from rawcnn.weights.keras_names import EPSILON, RESNET_EPSILON, sources
+from tests import oracles
+
+# Keras ------------------------------------------------------------------------------------------------------------
+
+APPLICATIONS = keras.applications
+TWINS = {
+    "vgg16": APPLICATIONS.VGG16,
+    "vgg19": APPLICATIONS.VGG19,
+    "resnet50": APPLICATIONS.ResNet50,
+    "resnet101": APPLICATIONS.ResNet101,
+    "resnet152": APPLICATIONS.ResNet152,
+    "inception_v3": APPLICATIONS.InceptionV3,
+    "inception_resnet_v2": APPLICATIONS.InceptionResNetV2,
+    "nasnet_mobile": APPLICATIONS.NASNetMobile,
+    "nasnet_large": APPLICATIONS.NASNetLarge,
+}
+DEEPER = ("vgg19", "resnet101", "resnet152", "nasnet_large")  # than another whose tensors are named by the same rule
+
+
+def keras_network(name: str, dtype: str = "float32") -> keras.Model:
+    """The application with random weights and random batch-norm statistics, the same in each run, giving logits."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        model = TWINS[name](weights=None, classifier_activation=None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    generator = np.random.default_rng(0)
+    for variable in model.weights:
+        leaf = variable.path.rsplit("/", 1)[1]
+        if leaf in ("gamma", "moving_variance"):
+            variable.assign(generator.uniform(0.5, 1.5, variable.shape).astype(np.float32))
+        elif leaf in ("beta", "bias", "moving_mean"):
+            variable.assign(generator.normal(0, 0.1, variable.shape).astype(np.float32))
+    return model
+
+
+def hold_as_converted(wide: keras.Model, network: rawcnn.Network) -> None:
+    """Give a ResNet in float64 what our float32 variables hold: the bias in the mean, the larger ε in the variance.
+
+    Both are rounded once when they are loaded, by less than 10⁻⁷. A ReLU that lies so near to zero would switch, and in
+    one of some draws of the weights one does.
+    """
+    there = {variable.path: variable for variable in wide.weights}
+    for path, source in (sources(network, "resnet", there) or {}).items():
+        ours = network.variables[path].numpy().astype(np.float64)
+        if path.endswith("/mean"):
+            mean, bias = (there[name] for name in source.names)
+            np.testing.assert_allclose(mean.numpy() - bias.numpy(), ours, atol=1e-7)
+            mean.assign(ours)
+            bias.assign(np.zeros_like(ours))
+        elif path.endswith("/variance"):
+            (variance,) = (there[name] for name in source.names)
+            np.testing.assert_allclose(variance.numpy() + RESNET_EPSILON, ours + EPSILON, rtol=1e-7)
+            variance.assign(ours + EPSILON - RESNET_EPSILON)
+
+
+def write_legacy(model: keras.Model, path: Path) -> None:
+    """A .h5 file as keras.applications publishes them: groups of layers, Keras 2's names with ":0"."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            variables = [*layer.trainable_weights, *layer.non_trainable_weights]
+            names = [f"{layer.name}/{v.path.rsplit('/', 1)[1]}:0" for v in variables]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, variable in zip(names, variables, strict=True):
+                group[name] = variable.numpy()
+
+
+@cache
+def photographs(size: int) -> tf.Tensor:
+    """Two real photographs, [2,size,size,3] in [0,1]."""
+    from sklearn.datasets import load_sample_images
+
+    images = [tf.image.resize(image / np.float32(255), (size, size)) for image in load_sample_images().images]
+    return tf.stack(images)
+
+
+def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:  # filters want no gradients
+        tape.watch(images)
+        loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(function(images), tf.float32), tf.constant([3])))
+    return tape.gradient(loss, images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.deeper] * (name in DEEPER)) for name in TWINS])
+def test_keras_applications(name, tmp_path, monkeypatch):
+    """max |Δ| of the logits ≤ 1e-4 of the largest, the same top five; the gradient to the image the same to 1e-3.
+
+    The gradient in float64: in float32 it moves by some percent in Keras itself when an image is rounded otherwise,
+    for of ten million ReLUs a few switch.
+    """
+    model = keras_network(name)
+    write_legacy(model, tmp_path / "published.h5")
+    network = rawcnn.create(name)
+    load_weights(network, tmp_path / "published.h5")
+    images, preprocess = photographs(network.input_size), PREPROCESSING[network.preprocessing]
+    logits, expected = network(images), model(preprocess(images), training=False)
+    oracles.close(logits, expected, "network")
+    np.testing.assert_array_equal(tf.math.top_k(logits, 5).indices, tf.math.top_k(expected, 5).indices)
+
+    before = {path: v.numpy() for path, v in network.variables.items()}
+    model.save_weights(tmp_path / "published.weights.h5")  # Keras 3's own form
+    load_weights(network, tmp_path / "published.weights.h5")
+    for path, value in before.items():
+        np.testing.assert_array_equal(network.variables[path], value, path)
+
+    values = model.get_weights()
+    del model, before  # they are large
+    wide = keras_network(name, "float64")
+    wide.set_weights(values)
+    if name.startswith("resnet"):
+        hold_as_converted(wide, network)
+    monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
+    monkeypatch.setattr(network, "precision", "float64")
+
+    def keras_logits(images):
+        return wide(tf.cast(preprocess(images), tf.float64), training=False)
+
+    gradient, expected = (gradient_of_loss(function, images[:1]) for function in (network, keras_logits))
+    assert oracles.error(gradient, expected) <= 1e-3
+
+
+def test_keras_1_names(tmp_path):
+    """VGG's file of 2016: `block1_conv1_W_1:0`."""
+    network, path = rawcnn.create("vgg_a", classes=3, size=32), tmp_path / "old.h5"
+    layers = {v.rsplit("/", 1)[0] for v in network.variables}
+    called = {n: re.sub(r"conv(\d)_(\d)", r"block\1_conv\2", n) for n in layers}
+    called |= {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+    expected = {}
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in called.values()]
+        for here, there in called.items():
+            names = [f"{there}_W_1:0", f"{there}_b_1:0"]
+            file.create_group(there).attrs["weight_names"] = [name.encode() for name in names]
+            for name, leaf in zip(names, ("filters" if "conv" in here else "weights", "bias"), strict=True):
+                value = oracles.random(network.variables[f"{here}/{leaf}"].shape, len(expected)).numpy()
+                file[there][name] = expected[f"{here}/{leaf}"] = value
+    load_weights(network, path)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(network.variables[name], value)
+
+
+# PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def modules() -> dict[str, dict[str, tuple[int, ...]]]:
+    """The modules of torchvision's and timm's networks and the shapes of their weights, listed by those libraries."""
+    networks: dict[str, dict[str, tuple[int, ...]]] = {}
+    name = ""
+    for line in (Path(__file__).parent / "pytorch_modules.txt").read_text().splitlines():
+        if line.startswith(" "):
+            module, shape = line.split()
+            networks[name][module] = tuple(map(int, shape.split("×")))
+        else:
+            name = line
+            networks[name] = {}
+    return networks
+
+
+MODULES = modules()
+
+
+def state_dict(name: str, classes: int = 1000) -> dict[str, np.ndarray]:
+    """Random values under the names of a state dict, with the batch norms that stand behind convolutions."""
+    state, generator = {}, np.random.default_rng(0)
+
+    def random(*shape):
+        return generator.standard_normal(shape, np.float32)
+
+    for module, shape in MODULES[name].items():
+        state[f"{module}.weight"] = random(*shape)
+        norm = re.sub(r"(^|\.)conv(\d?)$", r"\1bn\2", module)
+        norm = re.sub(r"downsample\.0$", "downsample.1", norm)
+        if norm == module or "_module" in module or module.endswith("conv2d"):
+            state[f"{module}.bias"] = random(shape[0])
+            continue
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            state[f"{norm}.{leaf}"] = abs(random(shape[0])) if leaf == "running_var" else random(shape[0])
+        state[f"{norm}.num_batches_tracked"] = np.array(7)
+    return state
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_pytorch_names(name, tmp_path):
+    """Every tensor is used, each once, and nothing of the network is left as it was."""
+    state, path = state_dict(name), tmp_path / "published.safetensors"
+    save_file(state, path)
+    settings = published_settings(name, path)
+    network = rawcnn.create(name, **settings)
+    fresh = {variable: v.numpy() for variable, v in network.variables.items()}
+    load_weights(network, path)
+    there = [value for key, value in state.items() if not key.endswith("tracked")]
+    for power in (1, 2):  # of all numbers: none is there twice, none left out
+        loaded = sum(float(np.sum(v.numpy().astype(float) ** power)) for v in network.variables.values())
+        assert loaded == pytest.approx(sum(float(np.sum(v.astype(float) ** power)) for v in there), rel=1e-12, abs=1e-6)
+    assert [k for k, v in fresh.items() if np.array_equal(v, network.variables[k])] == []
+
+
+def test_pytorch_layouts(tmp_path):
+    """Filters OIHW, weights [out,in], a map flattened channels first, the excitation's layers as 1×1 convolutions."""
+    state, path = state_dict("alexnet_one_tower"), tmp_path / "alexnet.safetensors"
+    save_file(state, path)
+    network = rawcnn.create("alexnet_one_tower")
+    load_weights(network, path)
+    ours = {k: v.numpy() for k, v in network.variables.items()}
+    assert ours["conv2/filters"][1, 4, 30, 7] == state["features.3.weight"][7, 30, 1, 4]
+    assert ours["fc7/weights"][5, 9] == state["classifier.4.weight"][9, 5]
+    for h, w, c, unit in ((0, 0, 0, 0), (5, 5, 255, 4095), (2, 4, 77, 1234)):
+        theirs = state["classifier.1.weight"].reshape(4096, 256, 6, 6)[unit, c, h, w]
+        assert ours["fc6/weights"][(h * 6 + w) * 256 + c, unit] == theirs
+    state, path = state_dict("se_resnext50"), tmp_path / "se.safetensors"
+    save_file(state, path)
+    network = rawcnn.create("se_resnext50", preprocessing="torch")
+    load_weights(network, path)
+    assert network.variables["conv3_1/se/fc1/weights"][11, 3] == state["layer2.0.se_module.fc1.weight"][3, 11, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "name, other",
+    [
+        ("resnet50", {"preprocessing": "caffe", "version": "v1"}),
+        ("inception_v3", {"count_padding": False, "auxiliary": True}),
+    ],
+)
+def test_a_network_created_otherwise_is_warned_of(name, other, tmp_path):
+    path = tmp_path / "published.safetensors"
+    save_file(state_dict(name), path)
+    wanted = published_settings(name, path)
+    differing = {k: v for k, v in other.items() if wanted[k] != v}
+    with pytest.warns(UserWarning, match=", ".join(f"{k}={wanted[k]!r}" for k in differing)):
+        load_weights(rawcnn.create(name, **other), path)
+    load_weights(rawcnn.create(name, **{**wanted, "preprocessing": "none"}), path)  # normalised by somebody else
+
+
+@pytest.mark.parametrize("form, divisor", [("Keras", "pixels"), ("PyTorch", "window")])
+def test_the_pools_of_inception_v3_at_the_border(form, divisor):
+    """All nine against NumPy: Keras's means are of the pixels under a window, torchvision's of its nine places."""
+    network = rawcnn.create("inception_v3", classes=5, size=75, **settings_of(form, "inception_v3", ()))
+    pools = [o for o in network.ledger if o.kind == "average_pool"]
+    assert len(pools) == 9
+    maps = [name for pool in pools for name in (pool.inputs[0], pool.name)]
+    activations = network.activations(oracles.random((1, 75, 75, 3), low=0.0), maps)
+    for pool in pools:
+        read = activations[pool.inputs[0]].numpy().astype(np.float64)
+        side = read.shape[1]
+        padded = np.pad(read, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        total = sum(padded[:, i : i + side, j : j + side] for i in range(3) for j in range(3))
+        there = np.convolve(np.ones(side), np.ones(3), "same") if side > 1 else np.ones(1)  # of each row, then of both
+        count = np.outer(there, there)[None, :, :, None] if divisor == "pixels" else 9
+        assert np.abs(total[0, 0, 0]).max() > 0
+        oracles.close(activations[pool.name], total / count)
+
+
+def test_what_a_published_file_says_of_its_network(tmp_path):
+    path = tmp_path / "published.safetensors"
+    state = state_dict("googlenet")
+    save_file(state, path)
+    assert published_settings("googlenet", path) == {
+        "preprocessing": "centered",
+        "torchvision": True,
+        "auxiliary": True,
+    }
+    with pytest.raises(ValueError, match=r"has no such form; create it with torchvision=True, auxiliary=True$"):
+        load_weights(rawcnn.create("googlenet"), path)
+    save_file({k: v for k, v in state.items() if not k.startswith("aux")}, path)
+    assert published_settings("googlenet", path)["auxiliary"] is False
+    with pytest.raises(ValueError, match=r"its names are PyTorch's, such as .*, and alexnet has no such form$"):
+        load_weights(rawcnn.create("alexnet"), path)
+
+
+def test_a_counted_layer_that_is_missing(tmp_path):
+    """Keras's Inception V3 with a convolution less: the file is refused, though its names count on."""
+    keras.backend.clear_session()
+    model = APPLICATIONS.InceptionV3(weights=None, input_shape=(75, 75, 3), include_top=False)
+    write_legacy(model, tmp_path / "no_top.h5")
+    network = rawcnn.create("inception_v3", classes=5, size=75)
+    with pytest.raises(Misfit) as error:
+        load_weights(network, tmp_path / "no_top.h5")
+    assert [p.split(" for ")[0] for p in error.value.problems] == [
+        "missing predictions/kernel",
+        "missing predictions/bias",
+    ]
+
+
+# Against the libraries themselves, where they are installed -----------------------------------------------------------
+
+TORCHVISION = {"alexnet_one_tower": "alexnet", "resnext50": "resnext50_32x4d"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["alexnet_one_tower", "vgg16", "resnet18", "resnet50", "resnext50", "googlenet", "inception_v3"]
+)
+def test_torchvision_agrees(name, tmp_path):
+    try:
+        import torch
+        import torchvision
+    except Exception as error:  # a build for another PyTorch fails with a RuntimeError
+        pytest.skip(f"needs PyTorch and torchvision: {type(error).__name__}")
+    heads = {"aux_logits": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = getattr(torchvision.models, TORCHVISION.get(name, name))(weights=None, **heads).eval()
+    generator = torch.Generator().manual_seed(0)
+    for key, value in model.state_dict().items():
+        if key.endswith("running_var"):
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+        elif value.ndim == 1:
+            value.add_(torch.randn(value.shape, generator=generator) / 10)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "published.pth")
+    network = rawcnn.create(name, **published_settings(name, tmp_path / "published.pth"))
+    load_weights(network, tmp_path / "published.pth")
+    images = photographs(network.input_size)
+    inputs = torch.from_numpy(PREPROCESSING[network.preprocessing](images).numpy().transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        oracles.close(network(images), model(inputs).numpy(), "network")
