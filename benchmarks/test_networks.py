@@ -57,7 +57,7 @@ def test_network(benchmark, model, size, job, precision, batch, name):
     network = setup.network
     if job == "inference":
         compare_logits(network(setup.images), result, precision, name)
-    elif contestant.gradients and precision == "float32" and not any(op.kind == "dropout" for op in network.ledger):
+    elif contestant.gradients and precision == "float32" and not any(op.kind == "dropout" for op in network.operations):
         expected = network_gradients(network, setup.images, setup.labels)
         compare_gradients(expected, contestant.gradients(), precision, who=name)
     benchmark.group = f"{model} {job} {precision} batch {batch}"

@@ -36,9 +36,9 @@ from kernels.geometry import pair
 from kernels.normalization import BATCH_NORMS
 from kernels.pooling import POOLS
 from kernels.response import RESPONSE_NORMS
-from rawcnn.files.atomic import write_whole
+from rawcnn.files.atomic import write_atomic
 from rawcnn.models import MODELS as NETWORKS
-from rawcnn.nn.network import Operation
+from rawcnn.nn.trace import Operation
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
 COMPILERS = ("graph", "inference", "xla")
@@ -65,7 +65,7 @@ def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Ca
     """Of the convolutions without dilation that are not depthwise, norms and pools of these networks, each once."""
     found: dict[str, Case] = {}
     for name in models:
-        for operation in rawcnn.profile(name, batch=batch, size=size).ledger:
+        for operation in rawcnn.profile(name, batch=batch, size=size).operations:
             for case in _cases(operation):
                 found.setdefault(str(case), case)
     return list(found.values())
@@ -277,7 +277,7 @@ def write(table: Mapping, path: Path) -> None:
         for name, shapes in table["forms"].items()
     ]
     text = f'{{\n "measured": [\n{measured}\n ],\n "forms": {{\n' + ",\n".join(sections) + "\n }\n}\n"
-    write_whole(path, text.encode())
+    write_atomic(path, text.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

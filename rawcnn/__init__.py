@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rawcnn import attacks, data, visualize
     from rawcnn.models import MODELS
     from rawcnn.nn.folding import program
-    from rawcnn.nn.network import Forward, Network
+    from rawcnn.nn.network import Network
+    from rawcnn.nn.trace import Forward
     from rawcnn.profiling.costs import Profile, profile
     from rawcnn.weights import load_weights, save_weights
     from rawcnn.zoo import create

@@ -24,7 +24,6 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from rawcnn.evaluation.class_names import check_labels
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
@@ -42,7 +41,7 @@ def export(network: Network, folder: str | Path, format: str = "savedmodel", *, 
     many as the classes, and a folder that holds something else or cannot be written: it stays as it was.
     """
     check(folder, format, batch)
-    check_labels(network)
+    network.check_labels()
     about = {
         "rawcnn": rawcnn.__version__,
         "tensorflow": tf.version.VERSION,
@@ -71,7 +70,7 @@ def check(folder: str | Path, format: str, batch: int | None = None) -> None:
 
 def inference_variables(network: Network) -> dict[str, tf.Variable]:
     """The variables that inference reads, in the order of the layers: those of auxiliary heads are not among them."""
-    return {p.path: network.variables[p.path] for operation in network.ledger for p in operation.parameters}
+    return {p.path: network.variables[p.path] for operation in network.operations for p in operation.parameters}
 
 
 def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
@@ -124,7 +123,7 @@ def lower(network: Network, batch: int = 1) -> str:
 
     def logits(*arguments):
         *values, images = arguments
-        return network.walk(dict(zip(variables, values, strict=True)), images).logits
+        return network.trace(dict(zip(variables, values, strict=True)), images).logits
 
     images = tf.TensorSpec([batch, network.input_size, network.input_size, 3], tf.float32)
     arguments = [*(tf.TensorSpec(v.shape, tf.float32) for v in variables.values()), images]

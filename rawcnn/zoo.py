@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from pathlib import Path
 
-from rawcnn.models import find
+from rawcnn.models import MODELS, find
 from rawcnn.nn.limits import check_numbers
 from rawcnn.nn.network import Network
+from rawcnn.weights.detect import family_of, form_of, settings_of
+from rawcnn.weights.readers import opened
 
 
 def create(
@@ -51,3 +54,18 @@ def create(
         devices=devices,
         settings=settings,
     )
+
+
+def published_settings(model: str, path: str | Path) -> dict[str, object]:
+    """Return the arguments of `create` with which the model of a weight file was published.
+
+    Args:
+        model: The model's name.
+        path: A file of published weights.
+
+    Returns:
+        Keyword arguments, such as stride, padding, preprocessing and heads; {} if the file's names do not show them.
+    """
+    family = family_of(MODELS[model].function) if model in MODELS else ""
+    with opened(path) as tensors:
+        return settings_of(form_of(tensors), model, family, tensors)

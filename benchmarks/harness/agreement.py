@@ -21,8 +21,9 @@ import tensorflow as tf
 
 import kernels
 from benchmarks.twins.keras import copy_weights, twin_variables
-from rawcnn.nn.network import Network, Pass
+from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING
+from rawcnn.nn.trace import Trace
 
 Gradients = Mapping[str, np.ndarray]
 
@@ -53,7 +54,7 @@ class Agreement:
     gradient: float
 
 
-class PlainWalk(Pass):
+class PlainWalk(Trace):
     """A training walk that drops nothing (the masks of two libraries differ) and can be all float64."""
 
     def apply(self, name, kind, kernel, inputs, parameters=(), **settings):

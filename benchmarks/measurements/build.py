@@ -26,7 +26,7 @@ class BuildResult:
 
     model: str
     size: int
-    operations: int  # layers in the ledger
+    operations: int  # layers in the operations
     profile: float  # the symbolic walk and its sums: no variable is made
     create: float  # two symbolic walks, and the variables with their first values
     graph: float  # the first answer of `rawcnn.program` as a TensorFlow graph: folding, tracing, and running it once
@@ -75,7 +75,7 @@ def build(model: str) -> BuildResult:
     twin = keras_twin(network)
     twin.compile(jit_compile=True)
     keras, _ = timed(lambda: twin.predict_on_batch(images))
-    return BuildResult(model, network.input_size, len(network.ledger), profile, create, graph, xla, answer, keras)
+    return BuildResult(model, network.input_size, len(network.operations), profile, create, graph, xla, answer, keras)
 
 
 def run_builds(

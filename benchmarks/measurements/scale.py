@@ -271,7 +271,7 @@ def told_of(network: Network, recipe: Recipe, state: State) -> dict[str, int]:
     types = tf.float32, tf.int32, tf.int32, tf.float32
     tf.function(step, autograph=False).get_concrete_function(*map(tf.TensorSpec, shapes, types))
     size = sum(t.shape.num_elements() * t.dtype.size for tensors in summed for t in tensors)
-    random = any(operation.kind in RANDOM for operation in network.ledger)
+    random = any(operation.kind in RANDOM for operation in network.operations)
     return {"sums": len(summed), "bytes": size, "random": int(random)}
 
 

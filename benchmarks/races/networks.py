@@ -142,7 +142,7 @@ def race(
         model = rawcnn.create(model, classes=classes, seed=seed, size=size, precision=precision)
         train_in_appearance(model, seed)
     network = model
-    if job == "training" and any(op.kind == "drop_path" for op in network.training_ledger):
+    if job == "training" and any(op.kind == "drop_path" for op in network.training_operations):
         raise ValueError(f"{network.name} drops paths in training, which the Keras twin does not; race its inference")
     start = {path: v.numpy() for path, v in network.variables.items()}
     try:
@@ -192,7 +192,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
         torch = Twin(model_of(network))
         torch.load(start)
     setup = Setup(network, twin_of_keras, tf.constant(images), tf.constant(labels), torch)
-    drops = job == "training" and any(op.kind == "dropout" for op in network.ledger)
+    drops = job == "training" and any(op.kind == "dropout" for op in network.operations)
     total = 2 + len(names) + rounds
     progress("the Keras twin is built", 1, total)
     twin = None

@@ -95,9 +95,9 @@ def paced(name: str, task: Task, step: Callable[[tf.Tensor], np.ndarray], slope)
 def keras_features(network: Network, layer: str) -> tuple[keras.Model, str]:
     """(Keras's model from images in [0,1] to the activations of `layer`, with the network's weights; what it is).
 
-    keras.applications' own for Inception V3 with its own preprocessing, else the twin made from the ledger.
+    keras.applications' own for Inception V3 with its own preprocessing, else the twin made from the operations.
     """
-    modules = [op.name for op in network.ledger if op.kind == "concatenate"]
+    modules = [op.name for op in network.operations if op.kind == "concatenate"]
     if network.name == "inception_v3" and network.preprocessing == "centered" and layer in modules:
         model, what = _applications(network), "keras.applications.InceptionV3"
         output = model.get_layer(f"mixed{modules.index(layer)}").output

@@ -1,8 +1,8 @@
 """Write workloads for machines without TensorFlow: `python -m benchmarks.stablehlo.export FOLDER [--small]`.
 
 A folder a workload: program-B.mlirbc, the step for a batch of B as a portable artifact of StableHLO; manifest.json, its
-arguments and how they are drawn, its outputs, its arithmetic, the network's ledger for the peers; and answers.npz, what
-TensorFlow gives on this machine's CPU for the first of the batches, in training for a small one.
+arguments and how they are drawn, its outputs, its arithmetic, the network's operations for the peers; and answers.npz,
+what TensorFlow gives on this machine's CPU for the first of the batches, in training for a small one.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from rawcnn.attacks.gradient import direction, project
 from rawcnn.attacks.task import ascent
 from rawcnn.nn.execution import Choice
 from rawcnn.nn.folding import Fold, Folded, fold
-from rawcnn.nn.network import PRECISIONS, Network, Operation
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import PRECISIONS, Operation
 from rawcnn.training.recipes import Recipe
 from rawcnn.training.step import State, update
 from rawcnn.visualize import objectives
@@ -84,7 +85,7 @@ class _Products:
         made = fold(network, spare)
         self.network, self.norms = network, made.norms
         self.arguments: list[Argument] = []
-        readers = {op.inputs[0]: op for op in network.ledger if op.kind == "batch_norm"}
+        readers = {op.inputs[0]: op for op in network.operations if op.kind == "batch_norm"}
         for name, (filters, bias) in made.convolutions.items():
             norm = readers[name]
             told: dict[str, Any] = {"norm": norm.name, "epsilon": norm.settings["epsilon"]}
@@ -106,7 +107,7 @@ class _Products:
         """Images → logits."""
         products, variables = self.walk(values)
         kind = partial(Folded, fold=products, precision=self.network.precision)
-        return lambda images: self.network.walk(variables, images, kind=kind).logits
+        return lambda images: self.network.trace(variables, images, trace_type=kind).logits
 
 
 def inference(name: str, precision: str, **settings: Any) -> Workload:
@@ -121,7 +122,7 @@ def inference(name: str, precision: str, **settings: Any) -> Workload:
     return Workload(
         f"{name} inference {precision}", "inference", precision, function,
         lambda batch: [*products.arguments, _images(network, batch)], ("logits",), (),
-        _flops(network.ledger), partial(_moved, network, network.ledger, 1), model_of(network), _paths(network),
+        _flops(network.operations), partial(_moved, network, network.operations, 1), model_of(network), _paths(network),
     )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def training(name: str, precision: str, **settings: Any) -> Workload:
     carried = tuple((k + 1, k) for k in range(len(outputs) - 1))
     return Workload(
         f"{name} training {precision}", "training", precision, function, arguments, outputs, carried,
-        _flops(network.training_ledger, train=True), partial(_moved, network, network.training_ledger, 3),
+        _flops(network.training_operations, train=True), partial(_moved, network, network.training_operations, 3),
         model_of(network), _paths(network), tuple(slots),
     )  # fmt: skip
 
@@ -171,8 +172,8 @@ def pgd(name: str, precision: str, **settings: Any) -> Workload:
     return Workload(
         f"{name} pgd{STEPS} {precision}", "pgd", precision, function,
         lambda batch: [*products.arguments, _images(network, batch), _labels(batch)],
-        ("moved", "loss"), (), 2 * STEPS * _flops(network.ledger),
-        partial(_moved, network, network.ledger, 2 * STEPS), model_of(network), _paths(network), ("moved",),
+        ("moved", "loss"), (), 2 * STEPS * _flops(network.operations),
+        partial(_moved, network, network.operations, 2 * STEPS), model_of(network), _paths(network), ("moved",),
     )  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workloa
         ]
 
     count = len(products.arguments)
-    seen = network.ledger[: [operation.name for operation in network.ledger].index(layer) + 1]
+    seen = network.operations[: [operation.name for operation in network.operations].index(layer) + 1]
     return Workload(
         f"{name} {layer} visualize {precision}", "visualize", precision, function, arguments,
         ("values", "z", "mean", "square"), tuple((k + 1, count + k) for k in range(3)), 2 * _flops(seen),
@@ -262,15 +263,15 @@ def _paths(network: Network) -> dict[str, tuple[int, ...]]:
     return {path: tuple(v.shape) for path, v in network.variables.items()}
 
 
-def _flops(ledger: Sequence[Operation], train: bool = False) -> float:
-    """Of one image, by the ledger."""
-    costs = [operation.cost for operation in ledger]
+def _flops(operations: Sequence[Operation], train: bool = False) -> float:
+    """Of one image, by the operations."""
+    costs = [operation.cost for operation in operations]
     return float(np.sum([c.flops + (c.backward_flops if train else 0) for c in costs]))
 
 
-def _moved(network: Network, ledger: Sequence[Operation], passes: int, batch: int) -> int:
-    """Bytes that the layers read and write at least, in so many passes of a batch; the ledger is of one image."""
+def _moved(network: Network, operations: Sequence[Operation], passes: int, batch: int) -> int:
+    """Bytes that the layers read and write at least, in so many passes of a batch; the operations is of one image."""
     element = PRECISIONS[network.precision].size
-    maps = sum(prod(shape) for o in ledger for shape in (*o.input_shapes, o.output_shape))
-    weights = sum(p.count * p.dtype.size for o in ledger for p in o.parameters)
+    maps = sum(prod(shape) for o in operations for shape in (*o.input_shapes, o.output_shape))
+    weights = sum(p.count * p.dtype.size for o in operations for p in o.parameters)
     return passes * (element * maps * batch + weights)

@@ -1,4 +1,4 @@
-"""The Keras opponent of a network: its ledger replayed as Keras layers, with its weights copied.
+"""The Keras opponent of a network: its operations replayed as Keras layers, with its weights copied.
 
 The twin is what a Keras user would write: Conv2D, BatchNormalization, MaxPooling2D … in a functional model, with
 `mixed_bfloat16` for a bfloat16 network. Keras has no layer for local response normalisation, nor for the zero-padded
@@ -29,7 +29,7 @@ LEAVES = {  # rawcnn's last path element → the attribute of the Keras layer
     "mean": "moving_mean",
     "variance": "moving_variance",
 }
-# The layers, a function a kind of the ledger ---------------------------------------------------------------------
+# The layers, a function a kind of the operations ---------------------------------------------------------------------
 
 
 def _pad(x, pads: Pads, value: float, name: str):

@@ -1,4 +1,4 @@
-"""A network's ledger as plain numbers: what the opponents' twins are built from, also where there is no TensorFlow."""
+"""A network's operations as plain numbers, from which the twins are built, also without TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Layer:
-    """One operation of the ledger."""
+    """One operation of the operations."""
 
     name: str
     kind: str
@@ -76,9 +76,9 @@ def _tuples(layer: Layer) -> Layer:
 
 
 def model_of(network: Network) -> Model:
-    """The network as its ledger says. ValueError for variables that are not in it: GoogLeNet's auxiliary heads."""
+    """The network as its operations says. ValueError for variables that are not in it: GoogLeNet's auxiliary heads."""
     layers = []
-    for operation in network.ledger:
+    for operation in network.operations:
         settings: dict[str, Any] = operation.settings
         parameters = {parameter.path: parameter.shape for parameter in operation.parameters}
         layers.append(

@@ -1,4 +1,4 @@
-"""The PyTorch opponent of a network: its ledger replayed as torch.nn modules, with its weights copied.
+"""The PyTorch opponent of a network: its operations replayed as torch.nn modules, with its weights copied.
 
 What a PyTorch user would write for speed: Conv2d, BatchNorm2d, MaxPool2d … in channels_last memory format, under
 `torch.autocast` for bfloat16. Images come as [B,H,W,3] in [0,1], and are preprocessed inside. PyTorch is never

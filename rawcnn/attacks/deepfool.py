@@ -20,7 +20,7 @@ from rawcnn.attacks.gradient import NORMS
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import Model, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.attacks.unfinished import advance, each
-from rawcnn.nn.network import PRECISIONS
+from rawcnn.nn.trace import PRECISIONS
 
 REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it
 

@@ -31,7 +31,7 @@ from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.task import Model, logits_of, run, whole
-from rawcnn.files.atomic import write_whole
+from rawcnn.files.atomic import write_atomic
 
 MUTATED, HALVED = 0.1, 1000  # probability that a number changes; generations after which it is half
 COLOURS = ("hsv", "rgb")
@@ -268,7 +268,7 @@ def _save(path: Path, described: dict[str, object], code: _Direct | _Cppn, state
         fitness=state.fitness,
         history=state.history,
     )
-    write_whole(path, packed.getvalue())
+    write_atomic(path, packed.getvalue())
 
 
 def _restored(path: Path, described: dict, code: _Direct | _Cppn, judge: Callable, generations: int) -> _State:

@@ -20,7 +20,7 @@ from rawcnn.attacks.drawing import normal, numbers, uniform
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import Model, ascent, distance, fooled, gain, logits_of, prepare, prepared, real, whole
 from rawcnn.attacks.unfinished import advance, each
-from rawcnn.nn.network import PRECISIONS
+from rawcnn.nn.trace import PRECISIONS
 
 NORMS = ("linf", "l2")
 

@@ -23,7 +23,8 @@ from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import distance, gain, prepare, real, whole
 from rawcnn.attacks.unfinished import each
 from rawcnn.nn.folding import Fold, Folded, fold
-from rawcnn.nn.network import Network, Operation
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Operation
 
 FAR = 1e9  # taken off the numbers of levels out of reach: their probability is 0
 COOLING = 1.2
@@ -37,10 +38,10 @@ class Coded(Folded):
         super().__init__(variables, images, fold=fold, **options)
         self.codes = codes
 
-    def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
+    def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
         if kind == "discretize":
             kernel = lambda x: tf.cast(self.codes, x.dtype)  # noqa: E731
-        return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+        return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
 
 def logit_pga(
@@ -74,7 +75,7 @@ def logit_pga(
 
 def discretization(network: Network) -> Operation:
     """The layer that turns pixels into levels. ValueError where the network has none."""
-    found = [operation for operation in getattr(network, "ledger", ()) if operation.kind == "discretize"]
+    found = [operation for operation in getattr(network, "operations", ()) if operation.kind == "discretize"]
     if not found:
         name = getattr(network, "name", "the network")
         raise ValueError(f'{name} reads pixels, not levels; use pgd, or create it with discretize="thermometer"')
@@ -95,7 +96,7 @@ def _logit_pga(
             tape.watch(u)
             codes = kernels.join_codes(probabilities(u, sharpness), code)
             kind = partial(Coded, codes=codes, fold=products)
-            logits = network.walk(network.variables, images, kind=kind).logits
+            logits = network.trace(network.variables, images, trace_type=kind).logits
             total = tf.reduce_sum(gain(logits, goals, targeted))
         return k + 1, u + xi * tf.sign(tape.gradient(total, u)), COOLING * sharpness
 

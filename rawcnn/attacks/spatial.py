@@ -25,7 +25,7 @@ from rawcnn.attacks.drawing import numbers, uniform
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.task import Model, Task, fooled, gain, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.attacks.unfinished import each
-from rawcnn.nn.network import PRECISIONS
+from rawcnn.nn.trace import PRECISIONS
 
 METHODS = ("grid", "worst", "first-order")
 AT_A_TIME = 128  # images of a forward pass: as many transformations of the batch as that makes

@@ -28,7 +28,7 @@ from rawcnn.attacks.sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.task import distance
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Progress
-from rawcnn.files.journal import Journal, digest_of
+from rawcnn.files.journal import Journal
 from rawcnn.nn.network import Network
 
 PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
@@ -145,7 +145,7 @@ def study(
     told = {"target": target, "batch": batch, "compile": compile, **own, **({"made": made.settings} if made else {})}
     over: dict[str, Any] = {"limit": count, "sample_seed": seed, "batch": batch, "progress": halves(again)}
     if journal:
-        about = {"attack": name, "network": digest_of(network), "data": data.digest("test"), "epsilons": epsilons}
+        about = {"attack": name, "network": network.digest(), "data": data.digest("test"), "epsilons": epsilons}
         over["journal"] = _journal(journal, {**about, "seed": seed, "count": count, **told}, tell)
     shown = examples_of(network, data, target=target, sample_seed=seed)
     if name in ("smallest", "deepfool"):

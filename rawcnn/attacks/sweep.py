@@ -12,9 +12,9 @@ import tensorflow as tf
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
 from rawcnn.attacks.task import Model, logits_of, run
 from rawcnn.data import DataSet
-from rawcnn.data.augmentation import center_crop
 from rawcnn.evaluation.accuracy import Progress
 from rawcnn.files.journal import Journal
+from rawcnn.nn.preprocessing import center_crop
 
 Attack = Callable[..., AttackResult]
 

@@ -53,7 +53,7 @@ def builds(order: Order) -> None:
 def growth(order: Order) -> None:
     """How time grows with batch, size, depth and an attack's steps; the plot lies beside the results."""
     from benchmarks.measurements.growth import grow
-    from rawcnn.nn.network import check_precision
+    from rawcnn.nn.trace import check_precision
     from rawcnn.plots import figures as plots
 
     if order.names:
@@ -78,7 +78,7 @@ def scaling(order: Order) -> None:
     """How a training step scales over workers that share its batch, each with a GPU or cores of its own."""
     from benchmarks.run import run_scale
     from rawcnn.models import find
-    from rawcnn.nn.network import check_precision
+    from rawcnn.nn.trace import check_precision
 
     if not order.names:
         raise ValueError("`benchmark scale` trains networks; name some, as `benchmark scale resnet18`")

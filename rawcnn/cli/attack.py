@@ -58,7 +58,7 @@ def attack(
 ) -> None:
     """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
     from rawcnn.attacks.study import checked, find, study
-    from rawcnn.files.atomic import together
+    from rawcnn.files.atomic import atomic_files
 
     screen = Screen(as_json)
     settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
@@ -97,7 +97,7 @@ def attack(
         "images_drawn": count is not None,
         "accuracy_against_epsilon": found.rows,
     }
-    with together(output) as folder:
+    with atomic_files(output) as folder:
         _write(found, network.labels or images.labels, folder, record)
         files = os.listdir(folder)
     cells = [
@@ -155,7 +155,7 @@ def _evolve(
     from rawcnn.attacks import ascend, evolve
     from rawcnn.attacks.evolve import ENCODINGS
     from rawcnn.attacks.study import keywords
-    from rawcnn.files.atomic import together
+    from rawcnn.files.atomic import atomic_files
     from rawcnn.plots.figures import fooling_images, save
 
     encoding = settings.get("encoding", "direct")
@@ -177,7 +177,7 @@ def _evolve(
     record = {"attack": "evolve", "model": model, "weights": told_weights, **found.settings, **found.summary()}
     pairs = list(zip(labels, map(float, found.confidences), strict=True))  # two classes may have one name
     record["confidences"] = [{"class": label, "confidence": value} for label, value in pairs]
-    with together(output) as folder:
+    with atomic_files(output) as folder:
         save(fooling_images(found, labels), folder / "fooling.png")
         file = folder / "fooling.npz"
         np.savez(file, images=found.images, confidences=found.confidences, history=found.history)

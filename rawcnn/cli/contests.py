@@ -66,7 +66,7 @@ def _check(order: Order, names: Sequence[str]) -> None:
     from benchmarks.races.contestants import JOBS
     from benchmarks.races.networks import entered
     from rawcnn.models import find
-    from rawcnn.nn.network import check_precision
+    from rawcnn.nn.trace import check_precision
 
     for name in names:
         find(name)
@@ -115,7 +115,7 @@ def kernels(order: Order) -> None:
         measure_forms(order)
         return
     from benchmarks.run import run_kernels
-    from rawcnn.nn.network import check_precision
+    from rawcnn.nn.trace import check_precision
 
     if order.names or order.batch or order.size:
         raise ValueError("`benchmark kernels` races shapes of its own; networks, --batch and --size go with --tune")

@@ -57,7 +57,7 @@ def evaluate(
     """Top-1 and top-5 error of a network, or of an ensemble, on a data set."""
     from rawcnn.evaluation.accuracy import evaluate as evaluate_network
     from rawcnn.evaluation.multicrop import evaluate_views, scales_for
-    from rawcnn.files.journal import Journal, digest_of
+    from rawcnn.files.journal import Journal
 
     screen = Screen(as_json)
     writable(output)
@@ -72,7 +72,7 @@ def evaluate(
     images = load_data(screen, data, first.input_size, skip_unreadable)
     journal = None
     if output:
-        about = {"networks": [digest_of(n) for n in networks], "data": images.digest(split), "split": split}
+        about = {"networks": [n.digest() for n in networks], "data": images.digest(split), "split": split}
         journal = Journal(output, {**about, "protocol": protocol, "scales": shown, "batch": batch, "compile": compile})
         if journal.rows:
             screen.say(f"going on after {sum(len(row['labels']) for row in journal.rows)} images of {output}")

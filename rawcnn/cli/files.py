@@ -56,7 +56,7 @@ def _convert(
     screen: Screen, model: str, file: Path, output: Path | None, labels, *, classes=None, size=None, option=()
 ):
     """Load, and write where an output is named; `labels` is a file of names, or the names."""
-    from rawcnn.evaluation.class_names import check_labels, read_labels
+    from rawcnn.evaluation.class_names import read_labels
     from rawcnn.weights import Misfit, save_weights
 
     with screen.err.status(f"reading {file}"):
@@ -67,7 +67,7 @@ def _convert(
             raise
     if labels:
         network.labels = read_labels(labels) if isinstance(labels, Path) else labels
-        check_labels(network)
+        network.check_labels()
     if output:
         save_weights(network, output)
     wrote = f"; wrote {output}" if output else ""

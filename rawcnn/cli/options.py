@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.cli.console import Screen
-from rawcnn.files.atomic import regular
+from rawcnn.files.atomic import regular_file
 
 Model = Annotated[str, typer.Argument(help="A model's name: `rawcnn models` lists them.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, progress on stderr.")]
@@ -65,7 +65,7 @@ def writable(path: Path | None, *endings: str) -> None:
     except OSError as error:
         raise ValueError(f"the folder of {path} cannot be made: {error.strerror}; name another path") from error
     if path.exists() and not path.is_dir():
-        regular(path)
+        regular_file(path)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written: it is a folder, or not ours to write; name another path")
 
@@ -136,7 +136,8 @@ def network_for(model: str, weights: Path | None, *, classes=None, size=None, se
     A file that rawcnn wrote says its classes, size and settings itself; those of a published one its names tell.
     """
     import rawcnn
-    from rawcnn.weights import describe, load_weights, published_settings
+    from rawcnn.weights import describe, load_weights
+    from rawcnn.zoo import published_settings
 
     told = describe(weights) if weights else {}
     if told.get("network") not in (None, model):

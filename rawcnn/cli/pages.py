@@ -55,7 +55,7 @@ def page(
     """A row a unit: optimised, diverse, negative, top and bottom inputs, deconvolutions, histogram."""
     import numpy as np
 
-    from rawcnn.files.atomic import write_whole
+    from rawcnn.files.atomic import write_atomic
     from rawcnn.report.units_page import units_page
     from rawcnn.visualize.filters import check_channels
     from rawcnn.visualize.record import write_record
@@ -81,7 +81,7 @@ def page(
     if rectified(network, layer) != layer:
         lead += f" What inhibits is looked for in {rectified(network, layer)}, before the rectifier."
     html = units_page(rows, title=f"{model}, {layer}", lead=lead, settings=settings)
-    write_whole(output, html.encode())
+    write_atomic(output, html.encode())
     figures = {"layer": layer, "units": [row.to_dict() for row in rows]}
     arrays = {
         "channels": np.array([row.channel for row in rows]),
@@ -114,7 +114,7 @@ def building_blocks(
     seed: Seed = 0,
 ) -> None:
     """One image: what each position of a layer detects, what that says of the classes, and in which groups."""
-    from rawcnn.files.atomic import write_whole
+    from rawcnn.files.atomic import write_atomic
     from rawcnn.report.blocks_page import blocks_page
     from rawcnn.report.blocks_sheet import blocks_sheet
     from rawcnn.visualize import building_blocks as look
@@ -139,7 +139,7 @@ def building_blocks(
     with screen.bar("icons") as told:
         blocks = look(network, pixels, layer, top=top, classes=classes, groups=groups, progress=told, **made)
     html = blocks_page(blocks, network.labels, f"{model}, {layer}: {image.name}")
-    write_whole(output, html.encode())
+    write_atomic(output, html.encode())
     save_png(output.with_suffix(".png"), blocks_sheet(blocks))
     screen.say(f"wrote {output} and {output.with_suffix('.png')}")
     screen.emit(write_record(output, settings, blocks.figures(), **blocks.arrays()))
@@ -166,7 +166,7 @@ def atlas(
     seed: Seed = 0,
 ) -> None:
     """An activation atlas: all that a layer tells apart, as a map of optimised icons to zoom into."""
-    from rawcnn.files.atomic import write_whole
+    from rawcnn.files.atomic import write_atomic
     from rawcnn.report.atlas_page import atlas_page
     from rawcnn.visualize import activation_atlas
     from rawcnn.visualize.layout import check_method
@@ -202,7 +202,7 @@ def atlas(
             progress=told,
         )
     labels = network.labels or (shown.labels if len(shown.labels) == network.classes else None)
-    write_whole(output, atlas_page(made, labels, f"{model}, {layer}").encode())
+    write_atomic(output, atlas_page(made, labels, f"{model}, {layer}").encode())
     screen.say(f"wrote {output}: open it in a browser")
     figures = {
         "made_with": made.settings,

@@ -19,6 +19,7 @@ import tensorflow as tf
 from kernels.geometry import Pair, pad_image, pair
 from kernels.share import random_words
 from kernels.warp import affine_resample, crop_resize_transforms
+from rawcnn.nn.preprocessing import crop_room
 
 # Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of
 # facebookarchive/fb.resnet.torch, datasets/imagenet.lua. Components are columns, red, green, blue are rows.
@@ -73,17 +74,11 @@ def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def random_crop(images: tf.Tensor, size: Pair, seed: tf.Tensor) -> tf.Tensor:
     """A window of `size` at a random whole pixel: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
-    (height, width), (below, right) = pair(size, "size"), _room(images, size)
+    (height, width), (below, right) = pair(size, "size"), crop_room(images, size)
     corner = tf.cast(_uniform(images, seed, 2) * (below + 1, right + 1), tf.int32)  # [B,2]
     rows = corner[:, :1] + tf.range(height)  # [B,H']
     columns = corner[:, 1:] + tf.range(width)  # [B,W']
     return tf.gather(tf.gather(images, rows, batch_dims=1), columns, axis=2, batch_dims=1)
-
-
-def center_crop(images: tf.Tensor, size: Pair) -> tf.Tensor:
-    """The window in the middle, for evaluation: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
-    (height, width), (below, right) = pair(size, "size"), _room(images, size)
-    return images[:, below // 2 : below // 2 + height, right // 2 : right // 2 + width]
 
 
 def pad_crop(images: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
@@ -149,18 +144,6 @@ def scale_jitter_crop(
     scale = (shorter[0] + u * (shorter[1] - shorter[0])) / min(height, width)
     tall, wide = out_height / scale, out_width / scale
     return _stretch(images, v * (height - tall), w * (width - wide), tall, wide, size)
-
-
-def _room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
-    """By how many pixels images are higher and wider than `size`."""
-    height, width = pair(size, "size")
-    below, right = images.shape[1] - height, images.shape[2] - width
-    if below < 0 or right < 0:
-        raise ValueError(
-            f"a crop of {(height, width)} does not fit into images of {tuple(images.shape[1:3])}; "
-            "load larger images or take a smaller crop"
-        )
-    return below, right
 
 
 def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rawcnn.data.decode import Item
-from rawcnn.files.atomic import write_whole
+from rawcnn.files.atomic import write_atomic
 
 
 def note_of(items: Sequence[Item]) -> Path | None:
@@ -41,4 +41,4 @@ def remember(note: Path | None, unreadable: Iterable[str]) -> None:
     """Best effort: without a cache folder that can be written the next run checks again."""
     if note:
         with suppress(OSError):
-            write_whole(note, json.dumps(sorted(unreadable)).encode())
+            write_atomic(note, json.dumps(sorted(unreadable)).encode())

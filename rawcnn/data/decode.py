@@ -6,7 +6,6 @@ Whatever is wrong with a file ends in one ValueError that names it and says how 
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from rawcnn.files.errors import one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 PIXELS = 2**26  # of an image: 192 MiB decoded; a small file may claim any number
@@ -102,11 +103,6 @@ def unreadable(item: Item, error: Exception) -> ValueError:
     """The one sentence about a broken image."""
     name = item.source if isinstance(item.source, Path) else item.name
     return ValueError(f"{name} cannot be read as an image ({one_line(error)}); {item.remedy}")
-
-
-def one_line(error: Exception) -> str:
-    """What another library says, fit to stand in a sentence."""
-    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 
 
 def open_image(item: Item) -> Image.Image:

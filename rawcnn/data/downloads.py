@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rawcnn.data.decode import Item, one_line
+from rawcnn.data.decode import Item
+from rawcnn.files.errors import one_line
 
 DIGITS = tuple("0123456789")
 KERAS = {

@@ -27,7 +27,9 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn.data.decode import Item, Progress, check, each, header, open_image, stored, to_rgb
-from rawcnn.files.atomic import alone_in, beside_of, remedy, write_whole
+from rawcnn.files.atomic import temporary_path, write_atomic
+from rawcnn.files.errors import remedy
+from rawcnn.files.locks import exclusive_folder
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller
@@ -155,10 +157,10 @@ def pack(
     """
     root.mkdir(parents=True, exist_ok=True)
     _refuse_another(root)
-    with alone_in(root):
+    with exclusive_folder(root):
         _begin(root, {"labels": list(labels), "size": size, "shard": shard, "items": _fingerprint(items)})
         counts = _write_shards(items, root, size, shard, skip_unreadable, progress)
-        write_whole(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
+        write_atomic(root / "manifest.json", json.dumps({"labels": list(labels), "shards": counts}, indent=1).encode())
     return Records.open(root)
 
 
@@ -166,7 +168,7 @@ def _refuse_another(root: Path) -> None:
     """ValueError for a folder of something else: before its lock is taken, which would leave a file there."""
     plan = root / "plan.json"
     # listed first: who packs there just now wrote the plan before all else
-    if {*root.iterdir()} - {root / ".lock", beside_of(plan)} and not plan.is_file():
+    if {*root.iterdir()} - {root / ".lock", temporary_path(plan)} and not plan.is_file():
         raise ValueError(f"{root} holds something else; name a new folder")
 
 
@@ -175,7 +177,7 @@ def _begin(root: Path, plan: dict[str, object]) -> None:
     file = root / "plan.json"
     if file.is_file() and not _same_plan(file, plan):
         raise ValueError(f"{root} was begun with other images or settings; name another folder, or delete it")
-    write_whole(file, json.dumps(plan, indent=1).encode())
+    write_atomic(file, json.dumps(plan, indent=1).encode())
 
 
 def _same_plan(file: Path, plan: dict[str, object]) -> bool:
@@ -215,7 +217,7 @@ def _write_shards(
 
 def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bool, progress: Progress) -> None:
     skipped: list[str] | None = [] if skip else None
-    beside, end = beside_of(target), 0
+    beside, end = temporary_path(target), 0
     index: list[tuple[int, int, int, int, int]] = []
     try:
         with tf.io.TFRecordWriter(str(beside)) as writer:
@@ -235,7 +237,7 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
         buffer, allow_pickle=False, offsets=table[:, 0], lengths=table[:, 1], labels=table[:, 2].astype(np.int32),
         sizes=table[:, 3:].astype(np.int32), skipped=np.array(skipped or [], dtype=np.str_),
     )  # fmt: skip
-    write_whole(target.with_suffix(".npz"), buffer.getvalue())
+    write_atomic(target.with_suffix(".npz"), buffer.getvalue())
 
 
 def _encoded(item: Item, size: int | None) -> tuple[bytes, int, int]:

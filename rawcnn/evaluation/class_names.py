@@ -5,16 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rawcnn.nn.network import Network
-
-
-def check_labels(network: Network) -> None:
-    """ValueError where the network's class names are not as many as its classes."""
-    if network.labels is not None and len(network.labels) != network.classes:
-        raise ValueError(
-            f"there are {len(network.labels)} class names for {network.classes} classes; expected one a class"
-        )
-
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """The names in the order of the classes.

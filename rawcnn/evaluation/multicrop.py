@@ -30,7 +30,8 @@ from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Evaluation, Progress, check_classes, finite, joined, ranks
 from rawcnn.files.journal import Journal
 from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.network import Network, Pass
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Trace
 
 # Views: an image uint8 [H,W,3], the network's size, scales → arrays uint8 [h,w,3] ------------------------------
 
@@ -140,7 +141,7 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
         return tuple(round(scale * network.input_size / 224) for scale in own)
     if views is whole:
         raise ValueError('the protocol "whole" has no scales; leave them out, or take "center"')
-    pools = views is uncropped and not any(_reads_map(operation) for operation in network.ledger)
+    pools = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
     least = 1 if pools else network.input_size
     if min(scales, default=0) < least:
         raise ValueError(
@@ -157,7 +158,7 @@ def _reads_map(operation) -> bool:
     return operation.kind == "dense" and len(operation.input_shapes[0]) == 4
 
 
-class FullyConvolutional(Pass):
+class FullyConvolutional(Trace):
     """The walk over images of any size: fully connected layers are convolutions (Simonyan & Zisserman 2014, §3.2).
 
     The first has filters as large as the map that it reads at the network's own size, the later ones 1×1.
@@ -165,16 +166,16 @@ class FullyConvolutional(Pass):
 
     def __init__(self, network: Network, *variables_and_images, **options):
         super().__init__(*variables_and_images, **options)
-        self._windows = {o.name: o.input_shapes[0][1:-1] or (1, 1) for o in network.ledger if o.kind == "dense"}
+        self._windows = {o.name: o.input_shapes[0][1:-1] or (1, 1) for o in network.operations if o.kind == "dense"}
 
     def variable(self, path, shape, initial, *, trained=True, dtype=None):
         """As it is: the shape that a layer asks for is that of this larger map."""
         return tf.cast(self._variables[path], dtype or self.dtype)
 
-    def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
+    def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
         if kind == "dense" and len(inputs[0].shape) == 4:
             kernel = partial(_dense_as_convolution, window=self._windows[name])
-        return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+        return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
 
 def _dense_as_convolution(x, weights, bias=None, *, window):
@@ -186,7 +187,7 @@ def _dense_as_convolution(x, weights, bias=None, *, window):
 
 def score_map(network: Network, images: tf.Tensor) -> tf.Tensor:
     """Images [B,H,W,3] in [0,1] → logits [B,h,w,classes]; [B,classes] where the network averages its last map."""
-    return network.walk(network.variables, images, kind=partial(FullyConvolutional, network)).logits
+    return network.trace(network.variables, images, trace_type=partial(FullyConvolutional, network)).logits
 
 
 def class_scores(network: Network, images: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.data.decode import Item, read
-from rawcnn.evaluation.class_names import check_labels
 from rawcnn.nn.network import Network
 
 
@@ -29,7 +28,7 @@ def predict(
     `unreadable`, what is wrong with that goes there.
     """
     labels = network.labels or tuple(str(n) for n in range(network.classes))
-    check_labels(network)
+    network.check_labels()
     results = []
     for done, file in enumerate(files, start=1):
         try:

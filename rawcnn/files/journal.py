@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from rawcnn.files.atomic import lock, naming, regular, write_whole
-from rawcnn.nn.network import Network
+from rawcnn.files.atomic import errors_name, regular_file, write_atomic
+from rawcnn.files.locks import lock
 
 Row = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Journal:
 
         Their name is then `NAME.DIGEST.jsonl`, by the digest of their settings; who comes back to these goes on there.
         """
-        self.path = path = regular(path)
+        self.path = path = regular_file(path)
         self._found, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
         others = bool(self._found) and not _same(self._found[0], head)
         if others and not replace:
@@ -49,7 +49,7 @@ class Journal:
         if not self._begun:
             self._begin()
         numbered = {"row": len(self.rows), "crc32": _checksum(row), **row}
-        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+        with errors_name(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(numbered) + "\n")
         self.rows.append(row)
 
@@ -60,7 +60,7 @@ class Journal:
             raise ValueError(f"another process wrote {self.path} meanwhile; run the same command again")
         if self.aside:
             os.replace(self.path, self.aside)
-        write_whole(self.path, "".join(f"{line}\n" for line in self._whole).encode())
+        write_atomic(self.path, "".join(f"{line}\n" for line in self._whole).encode())
         _aside(self.path, self._whole[0]).unlink(missing_ok=True)
         self._begun = True
 
@@ -104,12 +104,3 @@ def _same(line: str, head: str) -> bool:
         return json.loads(line) == json.loads(head)
     except ValueError:
         return False
-
-
-def digest_of(network: Network) -> str:
-    """Of its variables' values and its settings: another network has another."""
-    digest = hashlib.sha256(repr((network.name, network.precision, dict(network.settings))).encode())
-    for path, variable in network.variables.items():
-        digest.update(path.encode())
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()

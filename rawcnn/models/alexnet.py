@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from rawcnn.nn.initializers import normal, ones
 from rawcnn.nn.layers import conv, dense, dropout, lrn, max_pool, relu
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 GAUSSIAN = normal(0.01)  # §5: every weight
 ACTIVE: dict[str, Any] = {"initial": GAUSSIAN, "bias_initial": ones}  # §5: feeds the ReLUs positive inputs at first
 
 
-def alexnet(net: Pass, images: tf.Tensor, *, groups: int = 2, classes: int = 1000) -> tf.Tensor:
+def alexnet(net: Trace, images: tf.Tensor, *, groups: int = 2, classes: int = 1000) -> tf.Tensor:
     """Two towers, 96-256-384-384-256: images [B,227,227,3] → logits [B,classes].
 
     `groups=1` lets every layer read both towers: 62,378,344 parameters and 57 % more MACs.
@@ -42,7 +42,7 @@ def alexnet(net: Pass, images: tf.Tensor, *, groups: int = 2, classes: int = 100
     return dense(net, "fc8", x, classes, initial=GAUSSIAN)  # [B,classes]
 
 
-def alexnet_one_tower(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
+def alexnet_one_tower(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
     """The network for one GPU, 64-192-384-256-256: images [B,224,224,3] → logits [B,classes].
 
     Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, in the form that torchvision

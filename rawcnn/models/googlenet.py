@@ -24,7 +24,7 @@ from rawcnn.nn.layers import (
     max_pool,
     relu,
 )
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool projection
 INCEPTION = {
@@ -41,7 +41,7 @@ INCEPTION = {
 
 
 def googlenet(
-    net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, torchvision: bool = False
+    net: Trace, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, torchvision: bool = False
 ) -> tf.Tensor:
     """Images [B,224,224,3] → logits [B,classes]; `auxiliary` adds the two heads that help training (§5)."""
     if torchvision:
@@ -49,7 +49,7 @@ def googlenet(
     return _googlenet(net, images, classes, inception, auxiliary)
 
 
-def googlenet_naive(net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False) -> tf.Tensor:
+def googlenet_naive(net: Trace, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False) -> tf.Tensor:
     """The same with the naive module everywhere (figure 2a): what the 1×1 reductions save, to be measured."""
     return _googlenet(net, images, classes, naive_inception, auxiliary)
 
@@ -58,7 +58,7 @@ def _conv(net, name, x, channels, size, **settings):
     return relu(net, conv(net, name, x, channels, size, **settings))
 
 
-def inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
+def inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
     """Figure 2b: 1×1 convolutions reduce the depth before the 3×3 and the 5×5, and after the pool."""
     one, three_reduce, three, five_reduce, five, projection = widths
     a = _conv(net, f"{name}/1x1", x, one, 1)
@@ -71,7 +71,7 @@ def inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
     return concatenate(net, name, [a, b, c, d])  # [B,H,W, one + three + five + projection]
 
 
-def naive_inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
+def naive_inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
     """Figure 2a: kernels of each size on the whole depth, and the pool as it is: the depth can only grow."""
     one, _, three, _, five, _ = widths
     a = _conv(net, f"{name}/1x1", x, one, 1)
@@ -100,7 +100,7 @@ def _googlenet(net, images, classes, module, auxiliary):
     return dense(net, "classifier", x, classes)
 
 
-def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
+def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """A small classifier on a middle layer (§5); its loss counts .3 in training: [B,14,14,C] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
     x = _conv(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
@@ -129,7 +129,7 @@ def _torchvision(net, images, classes, auxiliary):
     return dense(net, "classifier", x, classes)
 
 
-def torchvision_inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tensor:
+def torchvision_inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
     """The module of figure 2b; its 5×5 is a 3×3, as in the code that the weights come from."""
     one, three_reduce, three, five_reduce, five, projection = widths
     a = conv_bn_relu(net, f"{name}/1x1", x, one, 1)
@@ -142,7 +142,7 @@ def torchvision_inception(net: Pass, name: str, x: tf.Tensor, widths) -> tf.Tens
     return concatenate(net, name, [a, b, c, d])  # [B,H,W, one + three + five + projection]
 
 
-def torchvision_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
+def torchvision_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """The auxiliary classifier with batch norm. Its pool is the paper's, its windows not torchvision's."""
     x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
     x = conv_bn_relu(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rawcnn.nn.layers import average_pool, concatenate, conv_bn_relu, dense, global_average_pool, max_pool
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 # Figure 5: #1×1, #3×3 reduce, #3×3, double #3×3 reduce, double #3×3, pool, its projection
 INCEPTION = {
@@ -28,7 +28,7 @@ REDUCTION = {"3c": (128, 160, 64, 96), "4e": (128, 192, 192, 256)}
 MODULES = ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 
 
-def inception_v2(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
+def inception_v2(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
     """Images [B,224,224,3] → logits [B,classes]."""
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2)  # [B,112,112,64]
     x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
@@ -44,7 +44,7 @@ def inception_v2(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Ten
     return dense(net, "classifier", x, classes)
 
 
-def inception(net: Pass, name: str, x: tf.Tensor, one, three_reduce, three, double_reduce, double, pool, projection):
+def inception(net: Trace, name: str, x: tf.Tensor, one, three_reduce, three, double_reduce, double, pool, projection):
     """GoogLeNet's module with two 3×3 for its 5×5: [B,H,W,C] → [B,H,W, one + three + double + projection]."""
     a = conv_bn_relu(net, f"{name}/1x1", x, one, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, three_reduce, 1)
@@ -57,7 +57,7 @@ def inception(net: Pass, name: str, x: tf.Tensor, one, three_reduce, three, doub
     return concatenate(net, name, [a, b, c, d])
 
 
-def reduction(net: Pass, name: str, x: tf.Tensor, three_reduce, three, double_reduce, double):
+def reduction(net: Trace, name: str, x: tf.Tensor, three_reduce, three, double_reduce, double):
     """The module that halves the map, without a 1×1 branch: [B,H,W,C] → [B,H/2,W/2, three + double + C]."""
     a = conv_bn_relu(net, f"{name}/3x3_reduce", x, three_reduce, 1)
     a = conv_bn_relu(net, f"{name}/3x3", a, three, 3, stride=2)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rawcnn.nn.layers import average_pool, concatenate, conv_bn_relu, dense, dropout, global_average_pool, max_pool
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 
 def inception_v3(
-    net: Pass, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, count_padding: bool = False
+    net: Trace, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, count_padding: bool = False
 ) -> tf.Tensor:
     """Images [B,299,299,3] → logits [B,classes]; `auxiliary` adds the head that regularises (§4).
 
@@ -42,7 +42,7 @@ def inception_v3(
     return dense(net, "classifier", x, classes)
 
 
-def inception_a(net: Pass, name: str, x: tf.Tensor, projection: int, count_padding: bool) -> tf.Tensor:
+def inception_a(net: Trace, name: str, x: tf.Tensor, projection: int, count_padding: bool) -> tf.Tensor:
     """Figure 5: two 3×3 in place of one 5×5; the 5×5 that is left stands where GoogLeNet's 3×3 stood."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 64, 1)
     b = conv_bn_relu(net, f"{name}/5x5_reduce", x, 48, 1)
@@ -55,7 +55,7 @@ def inception_a(net: Pass, name: str, x: tf.Tensor, projection: int, count_paddi
     return concatenate(net, name, [a, b, c, d])
 
 
-def reduction_a(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def reduction_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 10: convolutions and pool halve the map side by side."""
     a = conv_bn_relu(net, f"{name}/3x3", x, 384, 3, stride=2, padding="VALID")
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, 64, 1)
@@ -65,7 +65,7 @@ def reduction_a(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c])
 
 
-def inception_b(net: Pass, name: str, x: tf.Tensor, width: int, count_padding: bool) -> tf.Tensor:
+def inception_b(net: Trace, name: str, x: tf.Tensor, width: int, count_padding: bool) -> tf.Tensor:
     """Figure 6, n = 7: 1×7 and 7×1 in place of 7×7."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, width, 1)
@@ -81,7 +81,7 @@ def inception_b(net: Pass, name: str, x: tf.Tensor, width: int, count_padding: b
     return concatenate(net, name, [a, b, c, d])
 
 
-def reduction_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """The second halving: 17×17 → 8×8."""
     a = conv_bn_relu(net, f"{name}/3x3_reduce", x, 192, 1)
     a = conv_bn_relu(net, f"{name}/3x3", a, 320, 3, stride=2, padding="VALID")
@@ -93,7 +93,7 @@ def reduction_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c])
 
 
-def inception_c(net: Pass, name: str, x: tf.Tensor, count_padding: bool) -> tf.Tensor:
+def inception_c(net: Trace, name: str, x: tf.Tensor, count_padding: bool) -> tf.Tensor:
     """Figure 7: wide at the coarsest map; 1×3 and 3×1 side by side."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 320, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 384, 1)
@@ -108,7 +108,7 @@ def inception_c(net: Pass, name: str, x: tf.Tensor, count_padding: bool) -> tf.T
     return concatenate(net, name, [a, b1, b2, c1, c2, d])
 
 
-def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
+def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """Figure 8, on the last 17×17 map: [B,17,17,768] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,5,5,768]
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1)

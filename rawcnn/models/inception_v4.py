@@ -22,10 +22,10 @@ from rawcnn.nn.layers import (
     relu,
     scaled_residual_sum,
 )
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 
-def inception_v4(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
+def inception_v4(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
     """Figure 9: images [B,299,299,3] → logits [B,classes]."""
     x = stem(net, images)  # [B,35,35,384]
     for index in range(4):
@@ -41,7 +41,7 @@ def inception_v4(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Ten
     return dense(net, "classifier", x, classes)
 
 
-def stem(net: Pass, images: tf.Tensor) -> tf.Tensor:
+def stem(net: Trace, images: tf.Tensor) -> tf.Tensor:
     """Figure 3: three times a pool or convolution beside a convolution, then concatenated."""
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
@@ -61,7 +61,7 @@ def stem(net: Pass, images: tf.Tensor) -> tf.Tensor:
     return concatenate(net, "stem3", [a, b])  # [B,35,35,384]
 
 
-def inception_a(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def inception_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 4."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 96, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 64, 1)
@@ -74,7 +74,7 @@ def inception_a(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c, d])
 
 
-def reduction_a(net: Pass, name: str, x: tf.Tensor, k: int, l: int, m: int, n: int) -> tf.Tensor:  # noqa: E741
+def reduction_a(net: Trace, name: str, x: tf.Tensor, k: int, l: int, m: int, n: int) -> tf.Tensor:  # noqa: E741
     """Figure 7 and table 1, which names the widths k, l, m, n: 35×35 → 17×17."""
     a = conv_bn_relu(net, f"{name}/3x3", x, n, 3, stride=2, padding="VALID")
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, k, 1)
@@ -84,7 +84,7 @@ def reduction_a(net: Pass, name: str, x: tf.Tensor, k: int, l: int, m: int, n: i
     return concatenate(net, name, [a, b, c])
 
 
-def inception_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def inception_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 5."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 384, 1)
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, 192, 1)
@@ -100,7 +100,7 @@ def inception_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c, d])
 
 
-def reduction_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 8: 17×17 → 8×8."""
     a = conv_bn_relu(net, f"{name}/3x3_reduce", x, 192, 1)
     a = conv_bn_relu(net, f"{name}/3x3", a, 192, 3, stride=2, padding="VALID")
@@ -112,7 +112,7 @@ def reduction_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c])
 
 
-def inception_c(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def inception_c(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 6."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 256, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 384, 1)
@@ -128,7 +128,7 @@ def inception_c(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b1, b2, c1, c2, d])
 
 
-def inception_resnet_v2(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
+def inception_resnet_v2(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
     """Figure 15: images [B,299,299,3] → logits [B,classes]."""
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
@@ -153,7 +153,7 @@ def inception_resnet_v2(net: Pass, images: tf.Tensor, *, classes: int = 1000) ->
     return dense(net, "classifier", x, classes)
 
 
-def inception_entry(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def inception_entry(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """A module of Inception V3's figure 5, with 96 channels in its 1×1: not in the paper, but in the published form."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 96, 1)
     b = conv_bn_relu(net, f"{name}/5x5_reduce", x, 48, 1)
@@ -166,7 +166,7 @@ def inception_entry(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c, d])
 
 
-def block35(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def block35(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 16, Inception-ResNet-A."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 32, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 32, 1)
@@ -177,7 +177,7 @@ def block35(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return relu(net, _expand(net, name, x, [a, b, c], scale=0.17))
 
 
-def block17(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def block17(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 17, Inception-ResNet-B."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, 128, 1)
@@ -186,7 +186,7 @@ def block17(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return relu(net, _expand(net, name, x, [a, b], scale=0.1))
 
 
-def residual_reduction_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def residual_reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """Figure 18: 17×17 → 8×8."""
     a = conv_bn_relu(net, f"{name}/3x3a_reduce", x, 256, 1)
     a = conv_bn_relu(net, f"{name}/3x3a", a, 384, 3, stride=2, padding="VALID")
@@ -199,7 +199,7 @@ def residual_reduction_b(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return concatenate(net, name, [a, b, c, d])
 
 
-def block8(net: Pass, name: str, x: tf.Tensor, scale: float) -> tf.Tensor:
+def block8(net: Trace, name: str, x: tf.Tensor, scale: float) -> tf.Tensor:
     """Figure 19, Inception-ResNet-C, before its ReLU: the last of them has none."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 192, 1)

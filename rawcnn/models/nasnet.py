@@ -28,13 +28,13 @@ from rawcnn.nn.layers import (
     relu,
     residual_sum,
 )
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 ONE_FURTHER = ((-1, 1), (-1, 1))  # a map moved up and left by a pixel
 
 
 def nasnet_mobile(
-    net: Pass, images: tf.Tensor, *, path_dropout: float = 0.0, auxiliary: bool = False, classes: int = 1000
+    net: Trace, images: tf.Tensor, *, path_dropout: float = 0.0, auxiliary: bool = False, classes: int = 1000
 ) -> tf.Tensor:
     """NASNet-A (4 @ 1056): images [B,224,224,3] → logits [B,classes]."""
     published = partial(nasnet, repeats=4, width=44, stem_width=32, skip_reduction=False)
@@ -42,7 +42,7 @@ def nasnet_mobile(
 
 
 def nasnet_large(
-    net: Pass, images: tf.Tensor, *, path_dropout: float = 0.3, auxiliary: bool = False, classes: int = 1000
+    net: Trace, images: tf.Tensor, *, path_dropout: float = 0.3, auxiliary: bool = False, classes: int = 1000
 ) -> tf.Tensor:
     """NASNet-A (6 @ 4032): images [B,331,331,3] → logits [B,classes]."""
     published = partial(nasnet, repeats=6, width=168, stem_width=96, skip_reduction=True)
@@ -50,7 +50,7 @@ def nasnet_large(
 
 
 def nasnet(
-    net: Pass,
+    net: Trace,
     images: tf.Tensor,
     *,
     repeats: int,
@@ -91,7 +91,7 @@ def nasnet(
     return dense(net, "classifier", x, classes)
 
 
-def normal_cell(net: Pass, name: str, x: tf.Tensor, before: tf.Tensor, width: int, dropped: float) -> tf.Tensor:
+def normal_cell(net: Trace, name: str, x: tf.Tensor, before: tf.Tensor, width: int, dropped: float) -> tf.Tensor:
     """Figure 4, left: [B,H,W,·] → [B,H,W,6·width]."""
     p, h = _adjust(net, name, before, x, width), _squeeze(net, name, x, width)
 
@@ -111,7 +111,7 @@ def normal_cell(net: Pass, name: str, x: tf.Tensor, before: tf.Tensor, width: in
 
 
 def reduction_cell(
-    net: Pass, name: str, x: tf.Tensor, before: tf.Tensor | None, width: int, dropped: float
+    net: Trace, name: str, x: tf.Tensor, before: tf.Tensor | None, width: int, dropped: float
 ) -> tf.Tensor:
     """Figure 4, right: [B,H,W,·] → [B,⌈H/2⌉,⌈W/2⌉,4·width]."""
     p, h = _adjust(net, name, before, x, width), _squeeze(net, name, x, width)
@@ -132,7 +132,7 @@ def reduction_cell(
     return concatenate(net, name, [two, three, four, five])
 
 
-def separable_conv(net: Pass, name: str, x: tf.Tensor, width: int, size: int, stride: int = 1) -> tf.Tensor:
+def separable_conv(net: Trace, name: str, x: tf.Tensor, width: int, size: int, stride: int = 1) -> tf.Tensor:
     """ReLU, depthwise and 1×1 convolution, batch norm; twice (appendix A.4)."""
     for index, step in ((1, stride), (2, 1)):
         x = _rectified(net, x)
@@ -181,7 +181,7 @@ def _dropped(net, name, x, rate):
     return drop_path(net, f"{name}/drop_path", x, rate) if rate and net.train else x
 
 
-def auxiliary_head(net: Pass, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
+def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """A classifier on the map at two thirds of the depth; its loss counts .4 in training."""
     x = average_pool(net, f"{name}/pool", _rectified(net, x), 5, 3)
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1, momentum=0.9997)

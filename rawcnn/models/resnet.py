@@ -26,14 +26,14 @@ from rawcnn.nn.layers import (
     zero_padded_shortcut,
 )
 from rawcnn.nn.layers import discretize as codes
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 ONE_AROUND = ((1, 1), (1, 1))  # the padding of a 3×3: the same on both sides at stride 2 too
 THREE_AROUND = ((3, 3), (3, 3))
 
 
 def resnet(
-    net: Pass,
+    net: Trace,
     images: tf.Tensor,
     *,
     blocks: tuple[int, ...],
@@ -63,7 +63,7 @@ def resnet(
 
 
 def cifar_resnet(
-    net: Pass,
+    net: Trace,
     images: tf.Tensor,
     *,
     depth: int,

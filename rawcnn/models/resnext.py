@@ -12,14 +12,14 @@ from functools import partial
 import tensorflow as tf
 
 from rawcnn.nn.layers import batch_norm, conv, conv_bn_relu, dense, global_average_pool, max_pool, relu, residual_sum
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))
 
 
 def resnext(
-    net: Pass,
+    net: Trace,
     images: tf.Tensor,
     *,
     blocks: tuple[int, ...],
@@ -41,7 +41,7 @@ def resnext(
     return dense(net, "classifier", x, classes)
 
 
-def block(net: Pass, name: str, x: tf.Tensor, inner: int, outer: int, cardinality: int, stride: int) -> tf.Tensor:
+def block(net: Trace, name: str, x: tf.Tensor, inner: int, outer: int, cardinality: int, stride: int) -> tf.Tensor:
     """Figure 3c: 1×1 to `inner`, grouped 3×3, 1×1 to `outer`, and the shortcut (option B)."""
     y = conv(net, f"{name}/conv1", x, inner, 1, bias=False)
     y = relu(net, batch_norm(net, f"{name}/bn1", y))

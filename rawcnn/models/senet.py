@@ -25,13 +25,13 @@ from rawcnn.nn.layers import (
     residual_sum,
     squeeze_excite,
 )
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))
 
 
-def se_resnet(net: Pass, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
+def se_resnet(net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
     """Table 1, SE-ResNet: images [B,224,224,3] → logits [B,classes]."""
     x = _stem(net, images)  # [B,56,56,64]
     for stage, count in enumerate(blocks):
@@ -42,7 +42,7 @@ def se_resnet(net: Pass, images: tf.Tensor, *, blocks: tuple[int, ...], classes:
     return dense(net, "classifier", x, classes)
 
 
-def se_resnext(net: Pass, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
+def se_resnext(net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
     """Table 1, SE-ResNeXt 32×4d: images [B,224,224,3] → logits [B,classes]."""
     x = _stem(net, images)  # [B,56,56,64]
     for stage, count in enumerate(blocks):
@@ -53,7 +53,7 @@ def se_resnext(net: Pass, images: tf.Tensor, *, blocks: tuple[int, ...], classes
     return dense(net, "classifier", x, classes)
 
 
-def senet154(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
+def senet154(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
     """The appendix: SE-ResNeXt-152 64×4d with a stem of three 3×3, halved first 1×1s, 3×3 projections and dropout."""
     x = conv_bn_relu(net, "conv1_1", images, 64, 3, stride=2, padding=ONE_AROUND, epsilon=1e-5)  # [B,112,112,64]
     x = conv_bn_relu(net, "conv1_2", x, 64, 3, epsilon=1e-5)
@@ -71,7 +71,7 @@ def senet154(net: Pass, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
 
 
 def se_bottleneck(
-    net: Pass,
+    net: Trace,
     name: str,
     x: tf.Tensor,
     widths: tuple[int, int, int],

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rawcnn.nn.initializers import glorot_uniform
 from rawcnn.nn.layers import conv, dense, dropout, lrn, max_pool, relu
-from rawcnn.nn.network import Pass
+from rawcnn.nn.trace import Trace
 
 # Table 1, a row a column of the paper: five stages with a max-pool after each. A number is a 3×3 convolution's width
 # (conv3-64), (1, width) a 1×1 convolution, LRN the normalisation of column A-LRN.
@@ -26,7 +26,7 @@ D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 E = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 
 
-def vgg(net: Pass, images: tf.Tensor, *, column, classes: int = 1000) -> tf.Tensor:
+def vgg(net: Trace, images: tf.Tensor, *, column, classes: int = 1000) -> tf.Tensor:
     """Images [B,224,224,3] → logits [B,classes]."""
     x = images
     for stage, entries in enumerate(column, start=1):

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.nn.execution import choose, choosing_for, compiled
-from rawcnn.nn.network import PRECISIONS, Network, Operation, Pass, check_precision
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import PRECISIONS, Operation, Trace, check_precision
 
 
 class Fold(NamedTuple):
@@ -27,7 +28,7 @@ class Fold(NamedTuple):
     norms: frozenset[str]  # the batch norms that are left with nothing to do
 
 
-class Folded(Pass):
+class Folded(Trace):
     """A walk whose convolutions have the parameters of the batch norm after them. Inference only.
 
     An activation of such a convolution is what the batch norm would have given.
@@ -44,14 +45,14 @@ class Folded(Pass):
             return None
         return super().variable(path, shape, initial, **options)
 
-    def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
+    def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
         if name in self.fold.convolutions:
             parameters = [p if p.dtype == self.dtype else tf.cast(p, self.dtype) for p in self.fold.convolutions[name]]
         elif name in self.fold.norms:
             kernel, parameters = lambda x: x, ()
         if kind == "conv" and tf.executing_eagerly() and not self.devices:
-            kernel = partial(_of_fixed_filters, kernel, ledger)
-        return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+            kernel = partial(_of_fixed_filters, kernel, metadata)
+        return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
 
 def _of_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tensor, filters: tf.Tensor, *bias):
@@ -88,7 +89,7 @@ def folded(network: Network, precision: str | None = None) -> Callable[[tf.Tenso
     check_precision(precision or network.precision)
     kind = partial(Folded, fold=fold(network), precision=precision)
     values = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}
-    return lambda images: network.walk(values, images, kind=kind).logits
+    return lambda images: network.trace(values, images, trace_type=kind).logits
 
 
 def program(network: Network, compile: str = "auto", precision: str | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -116,7 +117,7 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
 
     def logits(images):
         with choosing():
-            return network.walk(values, images, kind=kind).logits
+            return network.trace(values, images, trace_type=kind).logits
 
     return compiled(logits, choice)
 
@@ -124,12 +125,12 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
 def _foldable(network: Network) -> dict[str, Operation]:
     """By the name of each convolution that nothing but a batch norm reads: that batch norm."""
     readers: dict[str, list[Operation]] = {}
-    for operation in network.ledger:
+    for operation in network.operations:
         for source in operation.inputs:
             readers.setdefault(source, []).append(operation)
     return {
         operation.name: readers[operation.name][0]
-        for operation in network.ledger
+        for operation in network.operations
         if operation.kind == "conv" and [reader.kind for reader in readers.get(operation.name, ())] == ["batch_norm"]
     }
 

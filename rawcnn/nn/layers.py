@@ -1,7 +1,7 @@
 """Variables + a kernel = a layer. Each takes the walk `net`, a name where it owns variables, and tensors [B,H,W,C].
 
 A layer asks the walk for its variables by path (`conv1/filters`), applies a pure function of `kernels`, and tells the
-ledger its window and its cost. There is no object behind it.
+operations its window and its cost. There is no object behind it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Padding, Pads, Pair, crop_or_pad, pair
 from rawcnn.nn.initializers import Initial, glorot_uniform, he_normal, ones, zeros
-from rawcnn.nn.network import Pass
 from rawcnn.nn.receptive_field import Everywhere, Margins, Window
+from rawcnn.nn.trace import Trace
 
 
 def conv(
-    net: Pass,
+    net: Trace,
     name: str,
     x: tf.Tensor,
     channels: int,
@@ -70,7 +70,7 @@ def _on_devices(devices, layer, groups, x, filters, bias=None):
 
 
 def dense(
-    net: Pass,
+    net: Trace,
     name: str,
     x: tf.Tensor,
     units: int,
@@ -97,7 +97,7 @@ def dense(
 
 
 def batch_norm(
-    net: Pass,
+    net: Trace,
     name: str,
     x: tf.Tensor,
     *,
@@ -139,14 +139,14 @@ def batch_norm(
 
 
 def conv_bn_relu(
-    net: Pass, name: str, x: tf.Tensor, channels: int, size: Pair, *, epsilon: float = 1e-3, momentum=0.9, **settings
+    net: Trace, name: str, x: tf.Tensor, channels: int, size: Pair, *, epsilon: float = 1e-3, momentum=0.9, **settings
 ) -> tf.Tensor:
     """Convolution without bias, batch norm `name/bn`, ReLU: the unit of every Inception after the first."""
     x = conv(net, name, x, channels, size, bias=False, **settings)
     return relu(net, batch_norm(net, f"{name}/bn", x, epsilon=epsilon, momentum=momentum))
 
 
-def lrn(net: Pass, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, beta=0.75) -> tf.Tensor:
+def lrn(net: Trace, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, beta=0.75) -> tf.Tensor:
     """Local response normalisation over 2·radius + 1 neighbouring channels (AlexNet §3.3)."""
     settings: dict[str, Any] = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
     kernel = partial(kernels.local_response_normalization, **settings)
@@ -157,19 +157,19 @@ def lrn(net: Pass, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, b
     return net.apply(name, "lrn", kernel, [x], (), cost=cost, **settings)
 
 
-def relu(net: Pass, x: tf.Tensor) -> tf.Tensor:
+def relu(net: Trace, x: tf.Tensor) -> tf.Tensor:
     """max(x, 0), with the backward rule of this walk. Named after its input: `conv1/relu`."""
     return net.apply(f"{net.name_of(x)}/relu", "relu", net.relu, [x], cost=kernels.relu_cost)
 
 
-def max_pool(net: Pass, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "VALID") -> tf.Tensor:
+def max_pool(net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "VALID") -> tf.Tensor:
     """The largest value of each window: [B,H,W,C] → [B,H',W',C]."""
     kernel = partial(kernels.max_pool, size=size, stride=stride, padding=padding)
     return _pool(net, name, "max_pool", kernel, x, Window(size, stride, padding))
 
 
 def average_pool(
-    net: Pass, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "VALID", count_padding=False
+    net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "VALID", count_padding=False
 ) -> tf.Tensor:
     """The mean of each window: [B,H,W,C] → [B,H',W',C]; the padding counts in the mean only if `count_padding`."""
     kernel = partial(kernels.average_pool, size=size, stride=stride, padding=padding, count_padding=count_padding)
@@ -185,7 +185,7 @@ def _pool(net, name, kind, kernel, x, window, **settings):
     return net.apply(name, kind, kernel, [x], window=window, cost=cost, **settings)
 
 
-def global_average_pool(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
+def global_average_pool(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     """The mean of each channel's whole map: [B,H,W,C] → [B,C]."""
     window = Window(tuple(x.shape[1:3])) if None not in x.shape[1:3] else None
 
@@ -195,7 +195,7 @@ def global_average_pool(net: Pass, name: str, x: tf.Tensor) -> tf.Tensor:
     return net.apply(name, "global_average_pool", kernels.global_average_pool, [x], window=window, cost=cost)
 
 
-def dropout(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
+def dropout(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero each unit with probability `rate` and scale the rest by 1/(1 − rate); the identity after."""
     if not net.train:
         return net.apply(name, "dropout", tf.identity, [x], rate=rate)
@@ -203,22 +203,22 @@ def dropout(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     return net.apply(name, "dropout", kernel, [x], cost=kernels.dropout_cost, rate=rate)
 
 
-def drop_path(net: Pass, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
+def drop_path(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero all of an image's x with probability `rate` and scale the rest by 1/(1 − rate)."""
     kernel = partial(kernels.drop_path, rate=rate, seed=net.seed_of(name)) if net.train else tf.identity
     return net.apply(name, "drop_path", kernel, [x], rate=rate)
 
 
-def pad(net: Pass, name: str, x: tf.Tensor, margins: Pads) -> tf.Tensor:
+def pad(net: Trace, name: str, x: tf.Tensor, margins: Pads) -> tf.Tensor:
     """Put ((top, bottom), (left, right)) zeros around a map, or take pixels off where a number is negative."""
     kernel = partial(crop_or_pad, margins=margins)
     return net.apply(name, "pad", kernel, [x], window=Margins(margins), margins=margins)
 
 
-def discretize(net: Pass, name: str, x: tf.Tensor, code: str, levels: int) -> tf.Tensor:
+def discretize(net: Trace, name: str, x: tf.Tensor, code: str, levels: int) -> tf.Tensor:
     """Pixels in [0,1] as codes of their levels, "onehot" or "thermometer": [B,H,W,C] → [B,H,W,C·levels].
 
-    No gradient flows back (Buckman et al. 2018): for the ledger, what reads the codes reads data.
+    No gradient flows back (Buckman et al. 2018): for the operations, what reads the codes reads data.
     """
     kernel = partial(kernels.encode_levels, levels=levels, code=code)
     y = net.apply(name, "discretize", kernel, [x], cost=kernels.encode_levels_cost, code=code, levels=levels)
@@ -226,23 +226,23 @@ def discretize(net: Pass, name: str, x: tf.Tensor, code: str, levels: int) -> tf
     return y
 
 
-def concatenate(net: Pass, name: str, branches: list[tf.Tensor]) -> tf.Tensor:
+def concatenate(net: Trace, name: str, branches: list[tf.Tensor]) -> tf.Tensor:
     """Set branches [B,H,W,Cᵢ] side by side: [B,H,W,ΣCᵢ] (GoogLeNet's inception module)."""
     return net.apply(name, "concatenate", lambda *xs: kernels.concatenate(xs), branches)
 
 
-def residual_sum(net: Pass, name: str, x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
+def residual_sum(net: Trace, name: str, x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
     """x + shortcut (ResNet, equation 1)."""
     return net.apply(name, "residual_sum", kernels.residual_sum, [x, shortcut], cost=kernels.residual_sum_cost)
 
 
-def scaled_residual_sum(net: Pass, name: str, x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.Tensor:
+def scaled_residual_sum(net: Trace, name: str, x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.Tensor:
     """x + scale·residual (Inception-ResNet, §3.3)."""
     kernel = partial(kernels.scaled_residual_sum, scale=scale)
     return net.apply(name, "residual_sum", kernel, [x, residual], cost=kernels.scaled_residual_sum_cost, scale=scale)
 
 
-def squeeze_excite(net: Pass, name: str, x: tf.Tensor, reduction: int = 16) -> tf.Tensor:
+def squeeze_excite(net: Trace, name: str, x: tf.Tensor, reduction: int = 16) -> tf.Tensor:
     """Weigh each channel by what all of them see in the whole image (SENet, equations 2 to 4): [B,H,W,C] → the same."""
     s = global_average_pool(net, f"{name}/squeeze", x)  # [B,C]
     s = relu(net, dense(net, f"{name}/fc1", s, x.shape[-1] // reduction))  # [B,C/reduction]
@@ -252,7 +252,7 @@ def squeeze_excite(net: Pass, name: str, x: tf.Tensor, reduction: int = 16) -> t
     return net.apply(name, "scale_channels", kernels.scale_channels, [x, s], window=Everywhere(), cost=cost)
 
 
-def zero_padded_shortcut(net: Pass, name: str, x: tf.Tensor, channels: int, stride: int, *, zeros="end") -> tf.Tensor:
+def zero_padded_shortcut(net: Trace, name: str, x: tf.Tensor, channels: int, stride: int, *, zeros="end") -> tf.Tensor:
     """Option A of ResNet §3.3: every stride-th pixel, and zeros for the channels that x lacks."""
     kernel = partial(kernels.zero_padded_shortcut, channels=channels, stride=stride, zeros=zeros)
     window = Window(1, stride)

@@ -1,4 +1,7 @@
-"""Is there room for a network at all? What is killed for want of memory says nothing; what is asked before does."""
+"""Limits: check before building a network that this machine has the memory for it.
+
+A process that the system kills for want of memory reports nothing; a check before it does.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ from math import prod
 from typing import Any
 
 BYTES = 4  # of a float32
-MOST = 2**31  # a side, a batch or a number of classes; TensorFlow's shapes end not far above
+LARGEST = 2**31  # a side, a batch or a number of classes; TensorFlow's shapes end not far above
 
 
-def check_room(name: str, size: int, parameters: Iterable[Any], ledger: Iterable[Any]) -> None:
-    """ValueError where the parameters and the largest map of one image, held at once, are more than this machine has.
+def check_memory(name: str, size: int, parameters: Iterable[Any], operations: Iterable[Any]) -> None:
+    """Raise ValueError if the parameters and the largest map of one image exceed this machine's memory.
 
-    That is far less than a training needs, so what passes may still be too large; what does not pass certainly is.
+    Training needs far more than that, so a network that passes may still be too large.
     """
     held = sum(prod(parameter.shape) for parameter in parameters)
-    largest = max((prod(operation.output_shape) for operation in ledger), default=0)
+    largest = max((prod(operation.output_shape) for operation in operations), default=0)
     needed, present = BYTES * (held + largest), memory()
     if present and needed > present:
         raise ValueError(
@@ -27,14 +30,14 @@ def check_room(name: str, size: int, parameters: Iterable[Any], ledger: Iterable
 
 
 def check_numbers(**numbers: int) -> None:
-    """ValueError for one that no tensor's shape holds."""
+    """Raise ValueError for a number that is too large for a tensor's shape."""
     for name, number in numbers.items():
-        if number > MOST:
-            raise ValueError(f"{name} is {number}; expected {MOST:,} at most")
+        if number > LARGEST:
+            raise ValueError(f"{name} is {number}; expected {LARGEST:,} at most")
 
 
 def memory() -> int | None:
-    """Bytes of memory of this machine; None where the system does not tell."""
+    """Return the bytes of this machine's memory, or None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from kernels.geometry import Pair, pair
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red, in 0..255
@@ -30,3 +32,21 @@ def _caffe(images: tf.Tensor) -> tf.Tensor:
 
 
 PREPROCESSING = {"none": _none, "centered": _centered, "torch": _torch, "caffe": _caffe}
+
+
+def center_crop(images: tf.Tensor, size: Pair) -> tf.Tensor:
+    """The window in the middle, for evaluation: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
+    (height, width), (below, right) = pair(size, "size"), crop_room(images, size)
+    return images[:, below // 2 : below // 2 + height, right // 2 : right // 2 + width]
+
+
+def crop_room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
+    """By how many pixels images are higher and wider than `size`."""
+    height, width = pair(size, "size")
+    below, right = images.shape[1] - height, images.shape[2] - width
+    if below < 0 or right < 0:
+        raise ValueError(
+            f"a crop of {(height, width)} does not fit into images of {tuple(images.shape[1:3])}; "
+            "load larger images or take a smaller crop"
+        )
+    return below, right

@@ -1,9 +1,12 @@
-"""Receptive fields: which pixels of the image a position in the network can see.
+"""Receptive fields: the pixels of the image that a position in the network depends on.
 
-Along one axis, position p of a layer sees the `size` pixels from `start + p·stride`. A window of k taps, d apart,
-moving by s over a padded map grows the field:  start −= padding·stride,  size += (k−1)·d·stride,  stride ·= s.
-Branches that meet see the union of what each sees. (Araujo et al., "Computing Receptive Fields of Convolutional
-Neural Networks", Distill 2019.)
+Along one axis, position p of a layer sees the `size` pixels from `start + p·stride`. A window of k taps with dilation d
+that moves by s over a padded map changes them to
+
+    start − padding·stride,   size + (k − 1)·d·stride,   stride·s
+
+Where branches meet, a position sees the union of what it sees through each branch. Source: Araujo et al., "Computing
+Receptive Fields of Convolutional Neural Networks", Distill 2019.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from kernels.geometry import Padding, Pads, Pair, pair, window_padding
 
 @dataclass(frozen=True)
 class Axis:
-    """The receptive field along one axis, in pixels of the image; `whole`: every position sees all of it."""
+    """The receptive field along one axis, in pixels of the image. If `whole`, every position sees the whole axis."""
 
     start: int = 0
     size: int = 1
@@ -24,7 +27,7 @@ class Axis:
     whole: bool = False
 
     def window(self, taps: int, stride: int, padding: int, dilation: int = 1) -> Axis:
-        """The field after a window of `taps` over this layer."""
+        """Return the field after a window of `taps` over this layer."""
         return Axis(
             self.start - padding * self.stride,
             self.size + (taps - 1) * dilation * self.stride,
@@ -33,12 +36,13 @@ class Axis:
         )
 
     def union(self, other: Axis) -> Axis:
+        """Return the smallest field that contains both."""
         start = min(self.start, other.start)
         end = max(self.start + self.size, other.start + other.size)
         return Axis(start, end - start, max(self.stride, other.stride), self.whole or other.whole)
 
     def pixels(self, position: int, length: int) -> tuple[int, int]:
-        """First and one-past-last pixel that `position` sees, clipped to an image of `length` pixels."""
+        """Return the first and one-past-last pixel that `position` sees, clipped to an image of `length` pixels."""
         if self.whole:
             return 0, length
         first = self.start + position * self.stride
@@ -46,7 +50,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """The receptive field of a layer: one `Axis` down the image and one across."""
 
     rows: Axis = Axis()
@@ -54,19 +58,25 @@ class Field:
 
     @property
     def size(self) -> int | None:
-        """The longer side, in pixels; None where it is the whole image, however large."""
+        """The longer side in pixels, or None if it is the whole image, however large."""
         return None if self.rows.whole or self.columns.whole else max(self.rows.size, self.columns.size)
 
     @property
     def stride(self) -> int:
-        """Pixels of the image between neighbouring positions."""
+        """The distance of neighboring positions, in pixels of the image."""
         return max(self.rows.stride, self.columns.stride)
 
     def box(self, position: tuple[int, int], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of the pixels that `position` (row, column) sees, clipped to the image.
+        """Return the pixels that a position sees, clipped to the image.
 
-        The box is what the windows cover. Where a stride leaves the last pixels of a map unread, a position at that
-        edge may see a little less of them than its box says.
+        If a stride leaves the last pixels of a map unread, a position at that edge may see a little less than its box.
+
+        Args:
+            position: (row, column) in the layer's map.
+            image_size: (height, width) in pixels.
+
+        Returns:
+            (top, left, bottom, right).
         """
         top, bottom = self.rows.pixels(position[0], image_size[0])
         left, right = self.columns.pixels(position[1], image_size[1])
@@ -75,44 +85,46 @@ class Field:
 
 @dataclass(frozen=True)
 class Window:
-    """A window that slides over a map: what a convolution or a pool does to the receptive field."""
+    """The window of a convolution or a pool."""
 
     size: Pair
     stride: Pair = 1
     padding: Padding = "VALID"
     dilation: Pair = 1
 
-    def over(self, field: Field, input_size: Sequence[int]) -> Field:
-        """The field of this window's output, over a map of `input_size` whose own field is `field`."""
+    def over(self, field: ReceptiveField, input_size: Sequence[int]) -> ReceptiveField:
+        """Return the field of this window's output over a map of `input_size` with the receptive field `field`."""
         (top, _), (left, _) = window_padding(self.padding, input_size, self.size, self.stride, self.dilation)
-        taps, strides, gaps = pair(self.size), pair(self.stride), pair(self.dilation)
-        return Field(
-            field.rows.window(taps[0], strides[0], top, gaps[0]),
-            field.columns.window(taps[1], strides[1], left, gaps[1]),
+        taps, strides, dilations = pair(self.size), pair(self.stride), pair(self.dilation)
+        return ReceptiveField(
+            field.rows.window(taps[0], strides[0], top, dilations[0]),
+            field.columns.window(taps[1], strides[1], left, dilations[1]),
         )
 
 
 @dataclass(frozen=True)
 class Margins:
-    """Pixels put around a map, ((top, bottom), (left, right)), or taken off where negative."""
+    """Margins that are added around a map, ((top, bottom), (left, right)) in pixels, or cropped where negative."""
 
     pixels: Pads
 
-    def over(self, field: Field, input_size: Sequence[int]) -> Field:
+    def over(self, field: ReceptiveField, input_size: Sequence[int]) -> ReceptiveField:
+        """Return the field of the padded map."""
         (top, _), (left, _) = self.pixels
-        return Field(field.rows.window(1, 1, top), field.columns.window(1, 1, left))
+        return ReceptiveField(field.rows.window(1, 1, top), field.columns.window(1, 1, left))
 
 
 class Everywhere:
-    """What each position sees of a map that was scaled by what the whole map told (squeeze and excitation)."""
+    """The window of an operation that depends on the whole map, as squeeze and excitation does."""
 
-    def over(self, field: Field, input_size: Sequence[int]) -> Field:
-        return Field(replace(field.rows, whole=True), replace(field.columns, whole=True))
+    def over(self, field: ReceptiveField, input_size: Sequence[int]) -> ReceptiveField:
+        """Return the whole image."""
+        return ReceptiveField(replace(field.rows, whole=True), replace(field.columns, whole=True))
 
 
-def union(fields: Sequence[Field]) -> Field:
-    """What a position sees through any of several branches."""
+def union(fields: Sequence[ReceptiveField]) -> ReceptiveField:
+    """Return what a position sees through any of several branches."""
     first, *others = fields
     for other in others:
-        first = Field(first.rows.union(other.rows), first.columns.union(other.columns))
+        first = ReceptiveField(first.rows.union(other.rows), first.columns.union(other.columns))
     return first

@@ -118,7 +118,7 @@ def weights_of(model: Profile, *prefixes: str) -> int:
     """Weights of filters and dense layers, biases left out, of the operations that begin with `prefixes`."""
     return sum(
         p.count
-        for operation in model.ledger
+        for operation in model.operations
         if operation.name.startswith(prefixes)
         for p in operation.parameters
         if p.path.endswith(("/filters", "/weights"))

@@ -61,7 +61,7 @@ def _table_1(v3: Profile) -> list[Line]:
     lines = [Line(f"V3, {n}", "side of the map", f"{side}", shape_of(v3, n)[1]) for n, side in V3_SIDES.items()]
     for name, channels in V3_CHANNELS.items():
         lines.append(explained(Line(f"V3, {name}", "channels", f"{channels:,}", shape_of(v3, name)[-1]), _STEM))
-    (first,) = [o.input_shapes[0][-1] for o in v3.ledger if o.name == "mixed_5b/1x1"]
+    (first,) = [o.input_shapes[0][-1] for o in v3.operations if o.name == "mixed_5b/1x1"]
     lines.append(explained(Line("V3, mixed_5b", "channels that it reads", "288", first), _FIRST))
     sides = [row["output_shape"][1] for row in v3.rows if row["name"].endswith("/pool_projection")]
     for side, count in V3_MODULES.items():

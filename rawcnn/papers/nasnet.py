@@ -35,7 +35,7 @@ def comparison() -> Comparison:
     for name, model, filters in (("4 @ 1056", mobile, "1,056"), ("6 @ 4032", large, "4,032")):
         lines.append(Line(f"NASNet-A ({name})", "channels of the last map", filters, shape_of(model, "pool")[-1]))
     depthwise = sum(
-        row["macs"] for row, operation in zip(large.rows, large.ledger, strict=True) if _is_depthwise(operation)
+        row["macs"] for row, operation in zip(large.rows, large.operations, strict=True) if _is_depthwise(operation)
     )
     notes = [
         "Sizes of the images: 224 pixels for NASNet-A (4 @ 1056) and Inception V2, 299 for Inception V3 and "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rawcnn.models.resnext import block
-from rawcnn.nn.network import draw
+from rawcnn.nn.trace import symbolic_trace
 from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of
 
 TEMPLATES = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # table 2: cardinality → width of a group, all of one complexity
@@ -12,9 +12,11 @@ TEMPLATES = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # table 2: cardinality → widt
 def template(cardinality: int, width: int) -> tuple[int, int]:
     """(weights, MACs) of a block of conv2_x, 56×56×256 in and out, with `cardinality` groups `width` wide."""
     inner = cardinality * width
-    ledger = draw(lambda net, x: block(net, "block", x, inner, 256, cardinality, 1), (1, 56, 56, 256)).ledger
-    weights = sum(p.count for operation in ledger for p in operation.parameters if p.path.endswith("/filters"))
-    return weights, sum(operation.cost.macs for operation in ledger)
+    operations = symbolic_trace(
+        lambda net, x: block(net, "block", x, inner, 256, cardinality, 1), (1, 56, 56, 256)
+    ).operations
+    weights = sum(p.count for operation in operations for p in operation.parameters if p.path.endswith("/filters"))
+    return weights, sum(operation.cost.macs for operation in operations)
 
 
 def comparison() -> Comparison:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from rawcnn.attacks import AttackResult, FoolingImages
-from rawcnn.files.atomic import remedy, write_whole
+from rawcnn.files.atomic import write_atomic
+from rawcnn.files.errors import remedy
 from rawcnn.profiling.costs import Profile
 from rawcnn.profiling.roofline import Measurement
 
@@ -37,7 +38,7 @@ def save(figure: Figure, path: str | Path) -> None:
     try:
         drawn = BytesIO()
         figure.savefig(drawn, format=Path(path).suffix[1:], bbox_inches="tight")
-        write_whole(path, drawn.getvalue())
+        write_atomic(path, drawn.getvalue())
     except (ValueError, OSError) as error:
         advice = (
             f"{remedy(error)} and run the same command again, or name another path"

@@ -16,7 +16,7 @@ from math import prod
 
 from rawcnn.models import find
 from rawcnn.nn.limits import check_numbers
-from rawcnn.nn.network import PRECISIONS, Operation, check_precision, draw
+from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, symbolic_trace
 
 COLUMNS = (
     "name",
@@ -43,7 +43,7 @@ class Profile:
     precision: str
     rows: list[dict]
     totals: dict
-    ledger: tuple[Operation, ...]  # the same, as the walk wrote it
+    operations: tuple[Operation, ...]  # the same, as the walk wrote it
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -87,9 +87,11 @@ def profile(
         raise ValueError(f"batch is {batch}, size {size} and classes {classes}; expected positive numbers")
     check_numbers(batch=batch, size=size, classes=classes)
     dtype = PRECISIONS[check_precision(precision)]
-    ledger = draw(entry.configured(classes, **options), (batch, size, size, 3), train=train, dtype=dtype).ledger
-    rows = [_row(operation, dtype.size) for operation in ledger]
-    return Profile(model, batch, size, precision, rows, _totals(ledger, rows), tuple(ledger))
+    operations = symbolic_trace(
+        entry.configured(classes, **options), (batch, size, size, 3), train=train, dtype=dtype
+    ).operations
+    rows = [_row(operation, dtype.size) for operation in operations]
+    return Profile(model, batch, size, precision, rows, _totals(operations, rows), tuple(operations))
 
 
 def _row(operation: Operation, element: int) -> dict[str, object]:
@@ -103,8 +105,8 @@ def _row(operation: Operation, element: int) -> dict[str, object]:
         "flops_forward": flops,
         "flops_backward": operation.cost.backward_flops,
         "activation_bytes": prod(operation.output_shape) * element,
-        "receptive_field": operation.field.size,
-        "stride": operation.field.stride,
+        "receptive_field": operation.receptive_field.size,
+        "stride": operation.receptive_field.stride,
         "intensity": flops / moved,
     }
 
@@ -115,16 +117,16 @@ def bytes_moved(operation: Operation, element: int) -> int:
     return element * maps + sum(p.count * p.dtype.size for p in operation.parameters)  # some stay in float32
 
 
-def _totals(ledger: Sequence[Operation], rows: Sequence[dict]) -> dict[str, object]:
+def _totals(operations: Sequence[Operation], rows: Sequence[dict]) -> dict[str, object]:
     """Sums, and the receptive field of the last map, before it is pooled or flattened to a vector."""
-    maps = [operation for operation in ledger if len(operation.output_shape) == 4]
-    parameters = [p for operation in ledger for p in operation.parameters]
-    last = maps[-1] if maps else ledger[-1]
+    maps = [operation for operation in operations if len(operation.output_shape) == 4]
+    parameters = [p for operation in operations for p in operation.parameters]
+    last = maps[-1] if maps else operations[-1]
     summed = ("parameters", "macs", "flops_forward", "flops_backward", "activation_bytes")
     return {
         **{key: sum(row[key] for row in rows) for key in summed},
         "non_trainable": sum(p.count for p in parameters if not p.trained),
         "parameter_bytes": 4 * sum(p.count for p in parameters),  # variables are float32 in any precision
-        "receptive_field": last.field.size,
-        "stride": last.field.stride,
+        "receptive_field": last.receptive_field.size,
+        "stride": last.receptive_field.stride,
     }

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from kernels.geometry import window_padding
 from rawcnn.nn.execution import Choice, choose, compiled
-from rawcnn.nn.network import PRECISIONS, Operation
+from rawcnn.nn.trace import PRECISIONS, Operation
 from rawcnn.profiling.costs import Profile, bytes_moved
 
 MATMUL_SIDE = 2048
@@ -131,13 +131,13 @@ def measure(
     call = seconds_of(lambda: nothing(little), repeats)
     known: dict[str, tuple[float, str]] = {}  # what a layer does → its seconds, and its name
     measured = []
-    for done, operation in enumerate(profile.ledger, start=1):
+    for done, operation in enumerate(profile.operations, start=1):
         key = repr(_work_of(operation))
         if key not in known:
             known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING), operation.name
         measured.append((operation, *known[key]))
         if progress:
-            progress(done, len(profile.ledger))
+            progress(done, len(profile.operations))
     total = sum(seconds for _, seconds, _ in measured)
     timings = [_timing(o, s, s / total, machine, dtype, call, alike) for o, s, alike in measured]
     return Measurement(machine, call, choice, timings)

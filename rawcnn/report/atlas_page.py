@@ -36,7 +36,7 @@ def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "
     """
     last = max(int(level.classes.max()) for level in atlas.levels)
     if labels is not None and len(labels) <= last:
-        raise ValueError(f"there are {len(labels)} labels, and class {last} is shown; expected one a class")
+        raise ValueError(f"there are {len(labels)} labels, and class {last} is shown; expected one for each class")
     ranked = ranked_classes(atlas.levels)
     names = [f"class {number}" if labels is None else str(labels[number]) for number, _ in ranked]
     ranks = {number: rank for rank, (number, _) in enumerate(ranked)}

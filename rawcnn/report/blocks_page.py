@@ -30,7 +30,9 @@ def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, tit
     """
     classes = blocks.attribution.classes.tolist()
     if labels is not None and len(labels) <= max(classes):
-        raise ValueError(f"there are {len(labels)} labels, and class {max(classes)} is shown; expected one a class")
+        raise ValueError(
+            f"there are {len(labels)} labels, and class {max(classes)} is shown; expected one for each class"
+        )
     names = [f"class {k}" if labels is None else str(labels[k]) for k in classes]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined

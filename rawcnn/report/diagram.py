@@ -1,4 +1,4 @@
-"""A network's block diagram as SVG, drawn from its ledger: its stages from top to bottom, then its repeated block.
+"""A network's block diagram as SVG, drawn from its operations: its stages from top to bottom, then its repeated block.
 
 The drawing has no colours of its own: its classes are those of style.css, so that it suits light and dark screens.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from rawcnn.nn.network import Operation
+from rawcnn.nn.trace import Operation
 from rawcnn.report.layering import place
 from rawcnn.report.page import si
 from rawcnn.report.stages import Node, Stage, graph, repeated, stages
@@ -19,9 +19,9 @@ TALL, LOW, BETWEEN = 40.0, 19.0, 6.0  # a stage that works, one that only pools 
 LETTER, PADDING = 6.0, 11.0  # a letter's width in a node, and what is around its text
 
 
-def diagram(name: str, ledger: Sequence[Operation]) -> Markup:
+def diagram(name: str, operations: Sequence[Operation]) -> Markup:
     """The SVG of network `name`; every text in it is escaped."""
-    found = stages(ledger)
+    found = stages(operations)
     parameters, macs = (sum(getattr(stage, key) for stage in found) or 1 for key in ("parameters", "macs"))
     parts, y = [], 0.0
     for number, stage in enumerate(found):
@@ -34,7 +34,7 @@ def diagram(name: str, ledger: Sequence[Operation]) -> Markup:
         stage, block = chosen
         words = f"Inside {block}, one of {len(stage.blocks)}"
         parts.append(_text(WIDTH / 2, y + 26, words, "heading", "middle"))
-        inner, height = _graph(graph(ledger, block))
+        inner, height = _graph(graph(operations, block))
         parts.append(Markup('<g transform="translate(0 %.1f)">%s</g>') % (y + 38, inner))
         y += 38 + height + BETWEEN
     return Markup('<svg class="diagram" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s">%s</svg>') % (

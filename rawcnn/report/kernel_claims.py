@@ -1,6 +1,6 @@
 """Two claims of the lecture, counted and measured on the code: small kernels, and GoogLeNet's 1×1 reductions.
 
-Each builds the few layers that it speaks of with the same functions as the models, so the ledger counts them.
+Each builds the few layers that it speaks of with the same functions as the models, so the operations counts them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tensorflow as tf
 from rawcnn.models.googlenet import INCEPTION, inception, naive_inception
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.layers import conv, relu
-from rawcnn.nn.network import Blueprint, Pass, draw
+from rawcnn.nn.trace import SymbolicTrace, Trace, symbolic_trace
 
 Progress = Callable[[int, int], None]
 
@@ -40,18 +40,18 @@ class Stack:
 def stack(sizes: Sequence[int], channels: int = 64) -> Stack:
     """Count a stack of `sizes` (VGG, section 2.3), each followed by a ReLU."""
 
-    def layers(net: Pass, x: tf.Tensor) -> tf.Tensor:
+    def layers(net: Trace, x: tf.Tensor) -> tf.Tensor:
         for number, size in enumerate(sizes, start=1):
             x = relu(net, conv(net, f"conv{number}", x, channels, size, bias=False))
         return x
 
-    ledger = draw(layers, (1, 16, 16, channels)).ledger
+    operations = symbolic_trace(layers, (1, 16, 16, channels)).operations
     return Stack(
         tuple(sizes),
         channels,
-        ledger[-1].field.rows.size,
-        sum(p.count for operation in ledger for p in operation.parameters),
-        sum(operation.cost.macs for operation in ledger) // 16**2,
+        operations[-1].receptive_field.rows.size,
+        sum(p.count for operation in operations for p in operation.parameters),
+        sum(operation.cost.macs for operation in operations) // 16**2,
     )
 
 
@@ -86,16 +86,16 @@ def race_inception(
     maps = np.random.Generator(np.random.PCG64(0)).random((batch, side, side, channels), np.float32)
     images = tf.constant(maps)
     forms = {"naive": naive_inception, "reduced": inception}
-    blueprints: dict[str, Blueprint] = {}
+    traces: dict[str, SymbolicTrace] = {}
     calls: dict[str, Callable] = {}
     for form, function in forms.items():
 
-        def module(net: Pass, x: tf.Tensor, function=function) -> tf.Tensor:
+        def module(net: Trace, x: tf.Tensor, function=function) -> tf.Tensor:
             return function(net, "module", x, INCEPTION[name])
 
-        blueprints[form] = draw(module, (1, side, side, channels))
-        variables = {path: p.create(0) for path, p in blueprints[form].parameters.items()}
-        calls[form] = compiled(lambda x, v=variables, m=module: m(Pass(v, x), x), choose())
+        traces[form] = symbolic_trace(module, (1, side, side, channels))
+        variables = {path: p.create(0) for path, p in traces[form].parameters.items()}
+        calls[form] = compiled(lambda x, v=variables, m=module: m(Trace(v, x), x), choose())
         calls[form](images)  # traced, and the memory is there
     seconds: dict[str, list[float]] = {form: [] for form in forms}
     for done in range(rounds):
@@ -107,10 +107,10 @@ def race_inception(
     return [
         Module(
             form,
-            blueprint.ledger[-1].output_shape[-1],
-            sum(p.count for p in blueprint.parameters.values()),
-            sum(operation.cost.macs for operation in blueprint.ledger),
+            trace.operations[-1].output_shape[-1],
+            sum(p.count for p in trace.parameters.values()),
+            sum(operation.cost.macs for operation in trace.operations),
             seconds[form],
         )
-        for form, blueprint in blueprints.items()
+        for form, trace in traces.items()
     ]

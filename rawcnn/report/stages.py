@@ -1,4 +1,4 @@
-"""A network's ledger, read as a diagram: the stages of its maps, and the graph inside of a repeated block.
+"""A network's operations, read as a diagram: the stages of its maps, and the graph inside of a repeated block.
 
 The first part of an operation's name is its block: `conv2_1/bn1` is of block `conv2_1`. Blocks of one sort that follow
 each other with maps of one size are a stage.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rawcnn.nn.network import Operation
+from rawcnn.nn.trace import Operation
 
 WORK = ("conv", "dense")
 UNSEEN = {"batch_norm", "relu", "dropout", "pad"}  # drawn with the operation before them
@@ -48,10 +48,10 @@ class Stage:
         return f"{self.layers} layers of {self.window}" if self.window else f"{self.layers} layers"
 
 
-def stages(ledger: Sequence[Operation]) -> list[Stage]:
+def stages(operations: Sequence[Operation]) -> list[Stage]:
     """The stages, in the order of the walk; what does nothing outside of training is left out."""
     blocks: dict[str, list[Operation]] = {}
-    for operation in ledger:
+    for operation in operations:
         blocks.setdefault(block_of(operation.name), []).append(operation)
     seen = {name: block for name, block in blocks.items() if any(x.kind != "dropout" for x in block)}
 
@@ -121,13 +121,13 @@ def repeated(found: Sequence[Stage]) -> tuple[Stage, str] | None:
     return stage, stage.blocks[-1]
 
 
-def graph(ledger: Sequence[Operation], block: str) -> dict[str, Node]:
+def graph(operations: Sequence[Operation], block: str) -> dict[str, Node]:
     """The nodes of a block, each after those that it reads.
 
     Operations that share the second part of their name are one node, as the four layers of NASNet's separable
     convolutions. Batch normalisations and ReLUs of their own name go with the node before them.
     """
-    inside = [x for x in ledger if block_of(x.name) == block]
+    inside = [x for x in operations if block_of(x.name) == block]
     parts: dict[str, list[Operation]] = {}
     for operation in inside:
         parts.setdefault(_part(operation.name), []).append(operation)

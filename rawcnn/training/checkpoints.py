@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from rawcnn.files.atomic import remedy
+from rawcnn.files.errors import remedy
 
 KEPT = 2
 NAME = re.compile(r"ckpt-(\d+)")

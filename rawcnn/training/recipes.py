@@ -13,117 +13,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from rawcnn.data.augmentation import Augmentation
 from rawcnn.optim.optimizers import RULES
-
-
-class Schedule(Protocol):
-    """The factor on a recipe's rate: `epoch` from 0, with its fraction; `drops` as Plateau counts them."""
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float: ...
-
-
-@dataclass(frozen=True)
-class Constant:
-    """1, always."""
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
-        return 1.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """Multiply by `factor` at each of these fractions of the training."""
-
-    at: tuple[float, ...]
-    factor: float = 0.1
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
-        return self.factor ** sum(epoch >= fraction * epochs for fraction in self.at)
-
-
-@dataclass(frozen=True)
-class Exponential:
-    """Multiply by `factor` after every `every` epochs, in stairs."""
-
-    factor: float
-    every: float
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
-        return self.factor ** math.floor(epoch / self.every)
-
-
-@dataclass(frozen=True)
-class OnPlateau:
-    """Multiply by `factor` each time the validation error stops falling, at most `most` times."""
-
-    factor: float = 0.1
-    most: int = 3
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
-        return self.factor ** min(drops, self.most)
-
-
-@dataclass(frozen=True)
-class OneCycle:
-    """Rise linearly from `start` to 1 over the first `rise` of the training, then fall linearly to `end`.
-
-    Smith & Topin, "Super-Convergence", 2017, section 3, without their cycle of the momentum.
-    """
-
-    rise: float = 0.25
-    start: float = 0.1
-    end: float = 0.0
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
-        done = min(epoch / epochs, 1.0)
-        if done < self.rise:
-            return self.start + (1 - self.start) * done / self.rise
-        return 1 + (self.end - 1) * (done - self.rise) / (1 - self.rise)
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """For `length` epochs a line from `start` to `end`, after that the schedule `then`.
-
-    start = 0, end = 1 is the gradual warm-up of Goyal et al. 2017, section 2.2; start = end the constant one
-    of He et al. 2015.
-    """
-
-    then: Schedule
-    length: float
-    start: float = 0.0
-    end: float = 1.0
-
-    def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
-        if epoch < self.length:
-            return self.start + (self.end - self.start) * epoch / self.length
-        return self.then(epoch, epochs, drops)
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """Watches the validation error and counts the drops of the rate: `plateau = plateau.observe(error)`.
-
-    The papers say "when the error stops improving" and no more; three epochs without a gain of a thousandth
-    of the best error are ours. Plain numbers, so that a checkpoint can hold them.
-    """
-
-    best: float = math.inf
-    waited: int = 0
-    drops: int = 0
-    patience: int = 3
-    gain: float = 1e-3
-
-    def observe(self, error: float) -> Plateau:
-        """After each epoch. An error that is NaN counts as no improvement."""
-        if error < self.best * (1 - self.gain):
-            return replace(self, best=error, waited=0)
-        if self.waited + 1 < self.patience:
-            return replace(self, waited=self.waited + 1)
-        return replace(self, waited=0, drops=self.drops + 1)
+from rawcnn.optim.schedules import Constant, Exponential, OneCycle, OnPlateau, Schedule, Step, WarmUp
 
 
 @dataclass(frozen=True)
@@ -135,7 +28,7 @@ class Recipe:
     batch: int
     epochs: int
     rate: float  # the largest; the schedule's factor multiplies it
-    schedule: Schedule = Constant()
+    schedule: Schedule = Constant()  # noqa: RUF009 (frozen)
     optimizer: str = "momentum"  # one of rawcnn.optim.optimizers.RULES
     momentum: float = 0.9
     decay: float = 0.9  # of RMSProp's mean square

@@ -20,7 +20,8 @@ from typing import Any
 from rawcnn.attacks import Adversary
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Evaluation
-from rawcnn.files.atomic import alone_in, write_whole
+from rawcnn.files.atomic import write_atomic
+from rawcnn.files.locks import exclusive_folder
 from rawcnn.models import find
 from rawcnn.nn.network import Network
 from rawcnn.training.distributed import Cluster
@@ -91,7 +92,7 @@ class Plan:
         )  # fmt: skip
         training.check(data)  # what cannot be trained loses nothing of what was
         if fresh and (cluster is None or cluster.writes):
-            with alone_in(folder):
+            with exclusive_folder(folder):
                 for made in ("checkpoints", "events"):
                     shutil.rmtree(folder / made, ignore_errors=True)
                 for made in ("history.json", "curves.png"):  # the weights stay until there are new ones
@@ -196,5 +197,5 @@ def _write_history(training: Training, folder: Path) -> None:
     from rawcnn.plots import figures as plots
 
     if training.writes:
-        write_whole(folder / "history.json", json.dumps(training.history, indent=1).encode())
+        write_atomic(folder / "history.json", json.dumps(training.history, indent=1).encode())
         plots.save(plots.training_curves(training.history), folder / "curves.png")

@@ -37,7 +37,7 @@ def gradients(
     trained = {path: variables[path] for path in network.trained_variables}
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(trained)
-        forward = network.walk({**variables, **trained}, images, train=True, seed=seed)
+        forward = network.trace({**variables, **trained}, images, train=True, seed=seed)
         loss = tf.reduce_mean(kernels.cross_entropy(forward.logits, labels, recipe.label_smoothing))
         objective = loss
         for name in network.auxiliary:
@@ -66,7 +66,7 @@ def direction(
     """
     images = augment(images, seed, recipe.augmentation)
     if adversary:
-        images = adversary(lambda x: network.walk(variables, x).logits, images, labels, seed)
+        images = adversary(lambda x: network.trace(variables, x).logits, images, labels, seed)
     slopes, statistics, metrics = gradients(network, recipe, variables, images, labels, seed)
     if share := current():
         slopes, statistics, metrics = (

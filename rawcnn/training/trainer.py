@@ -18,13 +18,14 @@ import tensorflow as tf
 
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import BATCH, Evaluation, check_classes, counting_step, evaluate
-from rawcnn.files.atomic import alone_in
+from rawcnn.files.locks import exclusive_folder
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
+from rawcnn.optim.schedules import Plateau
 from rawcnn.training.checkpoints import Checkpoints, Note, NotWritten
 from rawcnn.training.distributed import Cluster
 from rawcnn.training.nonfinite import broken_at, broken_variable
-from rawcnn.training.recipes import Plateau, Recipe, learning_rate
+from rawcnn.training.recipes import Recipe, learning_rate
 from rawcnn.training.resume import check_epochs, check_same, images_of, settings_of
 from rawcnn.training.step import Adversary, State, Tensors, step_of
 
@@ -113,7 +114,7 @@ class Training:
 
     def _evaluated(self, images: tf.Tensor) -> tf.Tensor:
         """Logits by the variables that are evaluated, as they are at each call."""
-        return self.network.walk(self.evaluation_variables, images).logits
+        return self.network.trace(self.evaluation_variables, images).logits
 
     # Checkpoints -----------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Training:
         TrainingFailed where numbers are no longer finite, or the disk is full.
         """
         self.check(data)
-        alone = alone_in(self.folder) if self.folder and self.writes else nullcontext()
+        alone = exclusive_folder(self.folder) if self.folder and self.writes else nullcontext()
         with alone, self.cluster.lost_told() if self.cluster else nullcontext():
             return self._fit(data, on_step, on_epoch)
 

@@ -21,7 +21,8 @@ from math import ceil
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.nn.network import Network, draw
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize import objectives
 from rawcnn.visualize.atlas_sample import Progress, Sample, sample
 from rawcnn.visualize.layout import FEWEST, check_method
@@ -292,7 +293,7 @@ def _icon_size(network: Network, layer: str) -> int:
     """SIZE pixels where the network is larger and the layer takes images of any size; else the network's own."""
     if network.input_size > SIZE:
         try:
-            parameters = draw(network.model, (1, SIZE, SIZE, 3), layers=(layer,)).parameters
+            parameters = symbolic_trace(network.model, (1, SIZE, SIZE, 3), layers=(layer,)).parameters
         except ValueError:
             return network.input_size
         if all(p.shape == network.parameters[path].shape for path, p in parameters.items()):

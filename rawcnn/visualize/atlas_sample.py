@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet, Split
-from rawcnn.data.augmentation import center_crop
 from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.network import Network, draw, find_operation
+from rawcnn.nn.network import Network
+from rawcnn.nn.preprocessing import center_crop
+from rawcnn.nn.trace import find_operation, symbolic_trace
 from rawcnn.visualize.objectives import as_map
 
 EXPLAINED = 3  # classes of each image, those of the largest logits, whose gradients are taken
@@ -97,8 +98,8 @@ def _drawn(data: DataSet, split: str, images: int | None, seed: int) -> tuple[Da
 
 def _map_size(network: Network, layer: str, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the layer's map for images of `size`; 1×1 of a layer without map."""
-    ledger = draw(network.model, (1, *size, 3), layers=(layer,)).ledger
-    shape = find_operation(ledger, layer).output_shape
+    operations = symbolic_trace(network.model, (1, *size, 3), layers=(layer,)).operations
+    shape = find_operation(operations, layer).output_shape
     return (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
 
 

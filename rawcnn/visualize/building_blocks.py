@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rawcnn.nn.network import Network
-from rawcnn.nn.receptive_field import Field
+from rawcnn.nn.receptive_field import ReceptiveField
 from rawcnn.visualize.attribution import Attribution, attribution, one_image, ranked_channels
 from rawcnn.visualize.neuron_groups import Groups, check_groups, factorise, group_effects
 from rawcnn.visualize.objectives import as_map, direction
@@ -194,7 +194,7 @@ def _icons(network: Network, layer: str, wanted: list[int], grouped: Groups, pro
     return icons, optimize(network, along, progress=told(first), **settings).images
 
 
-def _most_active(activations: np.ndarray, top: int, receptive: Field, size: tuple[int, int]) -> Dictionary:
+def _most_active(activations: np.ndarray, top: int, receptive: ReceptiveField, size: tuple[int, int]) -> Dictionary:
     """The dictionary of activations [h,w,C] over an image of `size`."""
     height, width, _ = activations.shape
     order = np.argsort(-activations, axis=-1, kind="stable")[..., :top]

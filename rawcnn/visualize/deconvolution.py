@@ -26,7 +26,8 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.network import Network, Pass, check_images
+from rawcnn.nn.network import Network, check_images
+from rawcnn.nn.trace import Trace
 from rawcnn.visualize.filters import check_channels
 from rawcnn.visualize.receptive import seen_at
 
@@ -34,16 +35,16 @@ Box = tuple[int, int, int, int]
 SEEDS = ("activation", "one")
 
 
-class Deconvnet(Pass):
+class Deconvnet(Trace):
     """The walk whose gradient skips local response normalisation and the gates of squeeze and excitation."""
 
-    def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
+    def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
         if kind == "lrn":
             kernel = _straight_through(kernel)
         elif kind == "scale_channels":
             x, gates = inputs
             inputs = [x, tf.stop_gradient(gates)]
-        return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+        return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
 
 def _straight_through(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -56,10 +57,10 @@ def _straight_through(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.
     return straight
 
 
-METHODS: dict[str, tuple[Callable[..., Pass], Callable[[tf.Tensor], tf.Tensor]]] = {
+METHODS: dict[str, tuple[Callable[..., Trace], Callable[[tf.Tensor], tf.Tensor]]] = {
     "deconvnet": (Deconvnet, kernels.deconvnet_relu),
-    "guided": (Pass, kernels.guided_relu),
-    "gradient": (Pass, kernels.relu),
+    "guided": (Trace, kernels.guided_relu),
+    "gradient": (Trace, kernels.relu),
 }
 
 
@@ -146,7 +147,7 @@ def _projection(network: Network, layer: str, method: str, seed: str, size: tupl
     def project(images, channels, places):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
-            maps = network.activations(images, [layer], relu=relu, kind=walk)[layer]  # [B,h,w,C] or [B,C]
+            maps = network.activations(images, [layer], relu=relu, trace_type=walk)[layer]  # [B,h,w,C] or [B,C]
             maps = tf.cast(maps, tf.float32)
             maps = tf.reshape(maps, (tf.shape(maps)[0], -1, maps.shape[-1]))  # [B,h·w,C]
         own = tf.gather(maps, channels, axis=2, batch_dims=1)  # [B,h·w]

@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet
-from rawcnn.data.augmentation import center_crop
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
-from rawcnn.nn.receptive_field import Field
+from rawcnn.nn.preprocessing import center_crop
+from rawcnn.nn.receptive_field import ReceptiveField
 
 SAMPLE = 10_000  # images that a histogram and its quantiles rest on, drawn at random where there are more
 
@@ -34,7 +34,7 @@ class Units:
     position: tuple[int, int] | None  # (row, column)
     size: tuple[int, int]  # that images are cropped to
     columns: int  # of the map; 1 where there is none
-    field: Field
+    field: ReceptiveField
 
 
 @dataclass(frozen=True)

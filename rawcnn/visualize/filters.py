@@ -37,7 +37,7 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
 
 def first_layers(network: Network) -> list[str]:
     """Names of the convolutions that read the image."""
-    return [o.name for o in network.ledger if o.kind == "conv" and o.inputs == ("images",)]
+    return [o.name for o in network.operations if o.kind == "conv" and o.inputs == ("images",)]
 
 
 def _pixel_weights(preprocessing: str) -> np.ndarray:

@@ -169,12 +169,12 @@ def _waking(network: Network, layers: Sequence[str], asleep: tf.Tensor) -> type[
     last = {*layers, *(name for layer in layers for name in network.operation(layer).inputs)}
 
     class Waking(Folded):
-        def apply(self, name, kind, kernel, inputs, parameters=(), **ledger):
+        def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
             if kind == "relu" and name in last:
                 (x,) = inputs
                 images = tf.reshape(asleep, (-1, *(1,) * (len(x.shape) - 1)))
                 kernel = lambda x: tf.where(images, kernels.redirected_relu(x), kernels.relu(x))  # noqa: E731
-            return super().apply(name, kind, kernel, inputs, parameters, **ledger)
+            return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
     return Waking
 
@@ -231,5 +231,5 @@ class Climb:
 
     def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Folded]) -> tf.Tensor:
         kind, layers = partial(walk, fold=self.fold), self.objective.layers
-        activations = self.network.activations(images, layers, kind=kind, variables=self.variables)
+        activations = self.network.activations(images, layers, trace_type=kind, variables=self.variables)
         return self.objective.value(activations, *given)

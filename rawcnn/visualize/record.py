@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawcnn.files.atomic import write_whole
+from rawcnn.files.atomic import write_atomic
 
 
 def write_record(
@@ -21,10 +21,10 @@ def write_record(
     if arrays:
         packed = BytesIO()
         np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
-        write_whole(output.with_suffix(".npz"), packed.getvalue())
+        write_atomic(output.with_suffix(".npz"), packed.getvalue())
         record["arrays"] = str(output.with_suffix(".npz"))
     text = json.dumps(record, indent=1, default=_plain, allow_nan=False)
-    write_whole(output.with_suffix(".json"), text.encode())
+    write_atomic(output.with_suffix(".json"), text.encode())
     return json.loads(text)
 
 

@@ -1,7 +1,7 @@
 """What excites a unit, in real images: the largest activations over a data set, the smallest, and how all of them lie.
 
 Zeiler & Fergus 2014, figure 2, right; Girshick et al. 2014, figure 3. Each image is shown with the part that the unit
-saw: its receptive field, which the network's ledger knows, cut off at the border of the image.
+saw: its receptive field, which the network's operations knows, cut off at the border of the image.
 
 The data pass once, in memory that does not grow with them (`extremes.py`); the few images that are shown are fetched at
 the end, by number.

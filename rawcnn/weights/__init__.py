@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from rawcnn.files.atomic import write_whole
+from rawcnn.files.atomic import write_atomic
 from rawcnn.nn.network import Network
-from rawcnn.weights.detect import Scheme, form_of, recognise, settings_of
+from rawcnn.weights.detect import Scheme, family_of, recognise, settings_of
 from rawcnn.weights.readers import DESCRIPTION, Tensors, metadata, opened
 
-__all__ = ["Misfit", "describe", "load_weights", "published_settings", "save_weights"]
+__all__ = ["Misfit", "describe", "load_weights", "save_weights"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 SHOWN = 20  # problems in the message about a file of another network
@@ -50,7 +50,7 @@ def load_weights(network: Network, path: str | Path) -> None:
     path = Path(path)
     with opened(path) as tensors:
         scheme = _recognised(network, path, tensors)
-        differing = _differing(network, settings_of(scheme.form, network.name, tensors))
+        differing = _differing(network, settings_of(scheme.form, network.name, family_of(network.model), tensors))
         hint = f"; published with {_words(differing)}: create it so" if differing else ""
         if problems := _problems(network, scheme, tensors):
             raise Misfit(path, network, problems, hint)
@@ -71,12 +71,6 @@ def load_weights(network: Network, path: str | Path) -> None:
         )
     for variable, value in values.items():
         network.variables[variable].assign(value)
-
-
-def published_settings(model: str, path: str | Path) -> dict[str, object]:
-    """The settings of `rawcnn.create` with which the model of a file was published; {} where its names do not tell."""
-    with opened(path) as tensors:
-        return settings_of(form_of(tensors), model, tensors)
 
 
 def _recognised(network: Network, path: Path, tensors: Tensors) -> Scheme:
@@ -144,7 +138,7 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
         np.savez(packed, **arrays)
         content = packed.getvalue()
     try:
-        write_whole(path, content)
+        write_atomic(path, content)
     except OSError as error:
         raise ValueError(f"the weights {path} cannot be written: {error.strerror or error}") from error
 

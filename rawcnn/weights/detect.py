@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from rawcnn.models import find
 from rawcnn.nn.network import Network
 from rawcnn.weights import keras_names as keras
 from rawcnn.weights import torch_names as torch
@@ -44,26 +43,24 @@ def recognise(network: Network, names: Iterable[str]) -> Scheme:
     if found == "":
         some = ", ".join(names[:3]) or "none at all"
         raise ValueError(f"its names are of no known form ({some}); expected rawcnn's, Keras's or PyTorch's")
-    sources = OTHERS[found].sources(network, family_of(network.name), names)
+    family = family_of(network.model)
+    sources = OTHERS[found].sources(network, family, names)
     if sources is None:
-        published = settings_of(found, network.name, names)
+        published = settings_of(found, network.name, family, names)
         other = {k: v for k, v in published.items() if k != "preprocessing" and network.settings.get(k, v) != v}
         hint = f"; create it with {', '.join(f'{k}={v!r}' for k, v in other.items())}" if other else ""
         raise ValueError(f"its names are {found}'s, such as {names[0]}, and {network.name} has no such form{hint}")
     return Scheme(found, sources, torch.UNUSED if found == "PyTorch" else ())
 
 
-def settings_of(form: str, model: str, names: Iterable[str]) -> dict[str, object]:
-    """The settings of `rawcnn.create` with which `model` was published in this form."""
-    return OTHERS[form].published(model, family_of(model), names) if form in OTHERS else {}
+def settings_of(form: str, model: str, family: str, names: Iterable[str]) -> dict[str, object]:
+    """Return the settings of `rawcnn.create` with which `model` was published in this form."""
+    return OTHERS[form].published(model, family, names) if form in OTHERS else {}
 
 
-def family_of(model: str) -> str:
-    """The file that a model is written in: resnet for resnet50; "" for one that is not in MODELS."""
-    try:
-        function = find(model).function
-    except ValueError:
-        return ""
+def family_of(function: Callable) -> str:
+    """Return the name of the file in `rawcnn.models` that a model function is in, or "" if it is in none."""
     while isinstance(function, partial):
         function = function.func
-    return function.__module__.rsplit(".", 1)[1]
+    package, _, family = getattr(function, "__module__", "").rpartition(".")
+    return family if package == "rawcnn.models" else ""

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from rawcnn.data.decode import one_line
+from rawcnn.files.errors import one_line
 
 BASE = "https://storage.googleapis.com/tensorflow/keras-applications"
 TF_KERNELS = "weights_tf_dim_ordering_tf_kernels.h5"

@@ -16,7 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from rawcnn.nn.network import Network, Parameter
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Parameter
 from rawcnn.weights.source import Rules, Source, constant, plain, renamed, transposed
 
 LEAVES = {"filters": "kernel", "weights": "kernel", "bias": "bias", "scale": "gamma", "offset": "beta"}
@@ -83,14 +84,14 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
     """
     names = set(names)
     if family == "nasnet":
-        rules = _nasnet(repeats=sum(bool(re.fullmatch(r"normal_\d+", o.name)) for o in network.ledger) // 3)
+        rules = _nasnet(repeats=sum(bool(re.fullmatch(r"normal_\d+", o.name)) for o in network.operations) // 3)
     elif network.name in ("inception_v3", "inception_resnet_v2"):
         rules = INCEPTION
     elif family in ("vgg", "resnet"):
         rules = {"vgg": VGG, "resnet": RESNET}[family]
     else:
         return None
-    called = {o.name: layer for o in network.ledger if o.parameters and (layer := renamed(o.name, rules))}
+    called = {o.name: layer for o in network.operations if o.parameters and (layer := renamed(o.name, rules))}
     if rules is INCEPTION:
         called |= _counted(network, called, names)
     found = {path: p for path, p in network.parameters.items() if p.operation in called}
@@ -98,12 +99,12 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
 
 
 def _counted(network: Network, named: Iterable[str], names: set[str]) -> dict[str, str]:
-    """The layers without names of their own: conv2d, conv2d_1, … in the order they were made in, the ledger's."""
+    """The layers without names of their own: conv2d, conv2d_1, … in the order they were made in, the operations's."""
     called: dict[str, str] = {}
     for kind, prefix in (("conv", "conv2d"), ("batch_norm", "batch_normalization")):
         layers = {name.split("/")[0] for name in names if re.fullmatch(rf"{prefix}(_\d+)?/\w+", name)}
         there = sorted(layers, key=lambda layer: int(layer.removeprefix(prefix).lstrip("_") or 0))
-        here = [o.name for o in network.ledger if o.kind == kind and o.name not in named]
+        here = [o.name for o in network.operations if o.kind == kind and o.name not in named]
         there += [f"{prefix}[{n}]" for n in range(len(there), len(here))]  # no such names: they will be missed
         called |= dict(zip(here, there, strict=False))
     return called

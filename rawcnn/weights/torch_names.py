@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from rawcnn.nn.network import Network, Parameter
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Parameter
 from rawcnn.weights.source import Rules, Source, plain, renamed, transposed
 from rawcnn.weights.torch_inception_names import INCEPTIONS
 
@@ -59,7 +60,7 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
     called = {p.operation: renamed(p.operation, rules) for p in network.parameters.values()}
     if "linear.weight" in names:
         called["classifier"] = "linear"  # in the CIFAR ResNets
-    maps = {o.name: o.input_shapes[0][1:] for o in network.training_ledger if o.kind == "dense"}
+    maps = {o.name: o.input_shapes[0][1:] for o in network.training_operations if o.kind == "dense"}
     return {path: _source(p, called[p.operation], maps.get(p.operation, ())) for path, p in network.parameters.items()}
 
 
@@ -86,7 +87,7 @@ def _source(parameter: Parameter, module: str | None, read: Sequence[int]) -> So
 def _sequential(network: Network) -> Rules:
     """AlexNet and VGG are lists there, `features` and `classifier`: a layer is called by its place among all layers."""
     kinds = ("conv", "relu", "max_pool", "dropout", "dense")
-    layers = [o for o in network.ledger if o.kind in kinds]
+    layers = [o for o in network.operations if o.kind in kinds]
     after = next(place for place, o in enumerate(layers) if o.kind in ("dropout", "dense"))
     places = {o.name: f"features.{n}" for n, o in enumerate(layers[:after])}
     places |= {o.name: f"classifier.{n}" for n, o in enumerate(layers[after:])}

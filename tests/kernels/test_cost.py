@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import Cost
-from rawcnn.nn.receptive_field import Field, Window
+from rawcnn.nn.receptive_field import ReceptiveField, Window
 
 MODULES = ["activation", "combine", "convolution", "cost", "dropout", "excitation", "levels", "linear", "loss"]
 MODULES += ["normalization", "pooling", "response", "spectral", "transposed", "warp", "winograd"]
@@ -77,10 +77,10 @@ def test_depthwise_and_pointwise_instead_of_one_convolution():
 def test_a_stack_of_small_filters_sees_as_much_for_less(layers, wide, stack_weights, one_weights):
     """Simonyan & Zisserman, §2.3: three 3×3 layers see 7×7 pixels, with 3·(3²C²) = 27C² weights for 7²C² = 49C²."""
     channels, size = 64, (28, 28)
-    field = Field()
+    field = ReceptiveField()
     for _ in range(layers):
         field = Window(3, padding="SAME").over(field, size)
-    assert field == Window(wide, padding="SAME").over(Field(), size)
+    assert field == Window(wide, padding="SAME").over(ReceptiveField(), size)
     assert field.size == wide
 
     small, large = (3, 3, channels, channels), (wide, wide, channels, channels)

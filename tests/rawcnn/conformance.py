@@ -63,7 +63,7 @@ def settle(network: rawcnn.Network) -> None:
     Fresh averages leave the maps of a hundred layers to grow, until gates jump between 0 and 1 at a rounding.
     """
     images = oracles.random((8, network.input_size, network.input_size, 3), 2, low=0.0)
-    momentum = {o.name: o.settings["momentum"] for o in network.ledger if o.kind == "batch_norm"}
+    momentum = {o.name: o.settings["momentum"] for o in network.operations if o.kind == "batch_norm"}
     for path, average in network.forward(images, train=True, seed=0).statistics.items():
         kept = momentum[path.rsplit("/", 1)[0]]
         network.variables[path].assign((average - kept * network.variables[path]) / (1 - kept))

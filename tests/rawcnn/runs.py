@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from rawcnn.data.augmentation import Augmentation
-from rawcnn.training.recipes import Constant, OneCycle, Recipe
+from rawcnn.optim.schedules import Constant, OneCycle
+from rawcnn.training.recipes import Recipe
 from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 

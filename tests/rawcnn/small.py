@@ -6,10 +6,11 @@ import tensorflow as tf
 
 from rawcnn.data import DataSet, Split
 from rawcnn.nn.layers import batch_norm, conv, dense, dropout, global_average_pool, max_pool, relu
-from rawcnn.nn.network import Network, Pass
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Trace
 
 
-def model(net: Pass, images: tf.Tensor, *, classes: int = 10, rate: float = 0.2, auxiliary: bool = False) -> tf.Tensor:
+def model(net: Trace, images: tf.Tensor, *, classes: int = 10, rate: float = 0.2, auxiliary: bool = False) -> tf.Tensor:
     """What the large ones have, once: batch norm, bias, pool, dropout, an auxiliary head: [B,8,8,3] → [B,classes]."""
     x = conv(net, "conv1", images, 8, 3, bias=False)
     x = max_pool(net, "pool1", relu(net, batch_norm(net, "conv1/bn", x)), 2, 2)  # [B,4,4,8]

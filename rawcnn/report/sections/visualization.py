@@ -44,7 +44,7 @@ class Seen:
 
 def layers_of(network: Network) -> list[str]:
     """The first rectified map of a network, one in the middle, and the last."""
-    maps = [o.name for o in network.ledger if o.kind == "relu" and len(o.output_shape) == 4]
+    maps = [o.name for o in network.operations if o.kind == "relu" and len(o.output_shape) == 4]
     return list(dict.fromkeys(maps[place] for place in (0, len(maps) // 2, -1)))
 
 
@@ -125,7 +125,7 @@ def most_activating(seen: Seen, network: Network, data: DataSet, album: Album) -
 
 
 def _strips(seen: Seen, layer: str, network: Network, data: DataSet, labels: np.ndarray, album: Album) -> Strips:
-    field = network.operation(layer).field.size
+    field = network.operation(layer).receptive_field.size
     strips = []
     for channel, inputs in seen.shown(layer).items():
         names = [data.labels[labels[t.index]] for t in inputs]

@@ -21,7 +21,7 @@ colours of the two bars, which are its shares of the network's. A line without a
 
 Under the stages is the inside of a block of the sort that is repeated most, with the size of each convolution above its
 output channels; `sep` is a separable convolution, twice. Batch normalisations and ReLUs are not drawn. Nothing here is
-drawn by hand: names, sizes, counts and lines are read off the ledger that the network's own function writes.
+drawn by hand: names, sizes, counts and lines are read off the operations that the network's own function writes.
 """
 
 
@@ -93,7 +93,7 @@ def card(row: Published, profile: Profile) -> Card:
             ("sees", f"{field:,} pixels, stride {totals['stride']}" if field else "the whole image"),
             ("error", f"{percent(row.top1)}{top5} %, {row.protocol}"),
         ),
-        diagram(row.model, profile.ledger),
+        diagram(row.model, profile.operations),
     )
 
 

@@ -240,7 +240,7 @@ def test_build_table(file):
 def test_a_network_is_built_in_a_process_of_its_own(file):
     told = []
     (result,) = run_builds(["cifar_resnet20"], file=file, progress=lambda *words: told.append(words))
-    assert result.operations == len(rawcnn.create("cifar_resnet20").ledger)
+    assert result.operations == len(rawcnn.create("cifar_resnet20").operations)
     assert 0 < result.profile < result.create and 0 < result.answer < result.graph
     assert results.read(file.parent)[0]["figures"]["xla"] == result.xla > 0
     assert [words[1:] for words in told] == [(0, 1), (1, 1)]

@@ -32,7 +32,7 @@ def test_what_a_step_sums():
     network = rawcnn.create("cifar_resnet20", size=8)
     recipe = Recipe("a test", "ours", batch=4, epochs=1, rate=0.1, momentum=0.9)
     told = told_of(network, recipe, State.begin(network, recipe))
-    norms = [operation for operation in network.ledger if operation.kind == "batch_norm"]
+    norms = [operation for operation in network.operations if operation.kind == "batch_norm"]
     channels = sum(operation.output_shape[-1] for operation in norms)
     trained = sum(v.shape.num_elements() for v in network.trained_variables.values())
     assert told == {"sums": 3 * len(norms) + 3, "bytes": 4 * (trained + 2 * channels + 4 * channels + 2), "random": 0}

@@ -34,7 +34,7 @@ def fresh_keras():
 
 
 def layer_of(network) -> str:
-    return next(op.name for op in network.ledger if op.kind == "relu")
+    return next(op.name for op in network.operations if op.kind == "relu")
 
 
 def test_all_but_the_libraries():

@@ -13,7 +13,7 @@ import rawcnn
 from benchmarks.races import networks as race
 from benchmarks.stablehlo import arrays, peers
 from benchmarks.twins.specification import model_of
-from rawcnn.nn.network import PRECISIONS
+from rawcnn.nn.trace import PRECISIONS
 from tests import oracles
 from tests.benchmarks.toys import batch, everything, small, toy
 

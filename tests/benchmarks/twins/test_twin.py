@@ -11,7 +11,7 @@ import rawcnn
 from benchmarks.harness.agreement import Disagreement, check_twin, compare_gradients, compare_logits
 from benchmarks.twins.keras import LAYERS, keras_twin, twin_variables
 from rawcnn.models import MODELS
-from rawcnn.nn.network import draw
+from rawcnn.nn.trace import symbolic_trace
 from tests.benchmarks.toys import batch, dropping, everything, scramble, small, toy
 
 FAMILIES = [  # (model, options, size, images, dtype of the comparison)
@@ -43,7 +43,7 @@ def test_family(model, options, size, count, dtype):
 @pytest.mark.parametrize("preprocessing", ["none", "centered", "torch", "caffe"])
 def test_every_layer_and_setting(preprocessing):
     network = toy(everything, preprocessing=preprocessing)
-    assert {op.kind for op in network.ledger} == set(LAYERS)
+    assert {op.kind for op in network.operations} == set(LAYERS)
     agreement = check_twin(network, keras_twin(network), *batch(network))
     assert agreement.logits <= 1e-5
     assert agreement.gradient <= 1e-3  # a bias before batch norm has gradient 0: what is left of it is rounding
@@ -64,8 +64,8 @@ DEEPER = ("101", "152", "154", "nasnet_large", "net32", "44", "56", "110", "plai
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith(DEEPER)])
 def test_all_models_are_within_the_twin(name):
     model = MODELS[name]
-    ledger = draw(model.configured(10), (1, model.size, model.size, 3)).ledger
-    assert {op.kind for op in ledger} <= set(LAYERS)
+    operations = symbolic_trace(model.configured(10), (1, model.size, model.size, 3)).operations
+    assert {op.kind for op in operations} <= set(LAYERS)
 
 
 def test_the_check_leaves_the_twin_as_it_was():

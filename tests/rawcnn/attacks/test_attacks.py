@@ -292,7 +292,7 @@ def test_filters_get_no_gradient_eagerly_either(trained):
         fgsm(network, images[:4], labels[:4], compile="eager")
     finally:
         op_callbacks.remove_op_callback(seen)
-    convolutions = sum(operation.kind == "conv" for operation in network.ledger)
+    convolutions = sum(operation.kind == "conv" for operation in network.operations)
     assert ran["Conv2DBackpropInput"] == convolutions > 0 and ran["Conv2DBackpropFilter"] == 0
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import rawcnn
-from rawcnn.files.atomic import together
+from rawcnn.files.atomic import atomic_files
 
 EXTRA = {
     "fgsm": (),
@@ -76,11 +76,11 @@ def test_evolve_writes_its_files(rawcnn_command, digits_weights, tmp_path, encod
 
 def test_files_are_written_all_or_none(tmp_path):
     (tmp_path / "old.json").write_text("old")
-    with pytest.raises(ZeroDivisionError), together(tmp_path) as folder:
+    with pytest.raises(ZeroDivisionError), atomic_files(tmp_path) as folder:
         (folder / "old.json").write_text("new")
         raise ZeroDivisionError
     assert [file.name for file in tmp_path.iterdir()] == ["old.json"] and (tmp_path / "old.json").read_text() == "old"
-    with together(tmp_path / "deeper") as folder:
+    with atomic_files(tmp_path / "deeper") as folder:
         (folder / "new.json").write_text("new")
         assert not (tmp_path / "deeper" / "new.json").exists()
     assert [file.name for file in (tmp_path / "deeper").iterdir()] == ["new.json"]

@@ -17,7 +17,7 @@ from rawcnn import data
 from rawcnn.data import decode, records
 from rawcnn.data.folders import folder_items
 from rawcnn.data.records import Records, pack
-from rawcnn.files.atomic import alone_in
+from rawcnn.files.locks import exclusive_folder
 from rawcnn.training.run import prepare, run
 from tests.rawcnn.folders import make_folder, save
 
@@ -155,11 +155,14 @@ def test_two_processes_do_not_pack_into_one_folder(folder):
         for name in there:
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).touch()
-        with alone_in(root), pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"):
+        with (
+            exclusive_folder(root),
+            pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"),
+        ):
             packed(folder)
         assert {file.name for file in root.iterdir()} == there - {".lock"}
     packed(folder)
-    with alone_in(root):
+    with exclusive_folder(root):
         with pytest.raises(ValueError, match="another process writes in"):
             packed(folder)
         assert len(Records.open(root).splits["test"]) == 20
@@ -168,7 +171,8 @@ def test_two_processes_do_not_pack_into_one_folder(folder):
 
 def test_a_packing_beside_another_on_the_command_line(folder, rawcnn_command):
     root = folder.with_name("pets-records")
-    holding = f"from pathlib import Path; from rawcnn.files.atomic import alone_in\nwith alone_in(Path({str(root)!r})):"
+    imports = "from pathlib import Path; from rawcnn.files.locks import exclusive_folder"
+    holding = f"{imports}\nwith exclusive_folder(Path({str(root)!r})):"
     other = subprocess.Popen(
         [sys.executable, "-c", f"{holding} print('held', flush=True), input()"], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,

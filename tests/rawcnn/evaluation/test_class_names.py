@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rawcnn.evaluation.class_names import check_labels, read_labels
+from rawcnn.evaluation.class_names import read_labels
 from tests.rawcnn import small
 
 
@@ -38,7 +38,7 @@ def test_no_text(tmp_path):
 
 def test_one_name_a_class():
     network = small.network(classes=3)
-    check_labels(network)  # none are known
+    network.check_labels()  # none are known
     network.labels = ("a", "b")
-    with pytest.raises(ValueError, match="there are 2 class names for 3 classes; expected one a class"):
-        check_labels(network)
+    with pytest.raises(ValueError, match="there are 2 class names for 3 classes; expected one for each class"):
+        network.check_labels()

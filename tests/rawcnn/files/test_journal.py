@@ -18,7 +18,7 @@ import rawcnn
 from rawcnn.attacks.study import KINDS, study
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.evaluation.multicrop import evaluate_views
-from rawcnn.files.journal import Journal, digest_of
+from rawcnn.files.journal import Journal
 from tests.rawcnn import small
 
 
@@ -169,9 +169,9 @@ def test_a_file_of_others_is_not_touched(tmp_path, content):
 
 
 def test_a_digest_is_of_one_network(network):
-    assert digest_of(network) == digest_of(small.network(seed=2)) != digest_of(small.network(seed=3))
-    assert digest_of(rawcnn.create("cifar_resnet20", size=8)) != digest_of(
-        rawcnn.create("cifar_resnet20", size=8, zeros="end")
+    assert network.digest() == small.network(seed=2).digest() != small.network(seed=3).digest()
+    assert rawcnn.create("cifar_resnet20", size=8).digest() != (
+        rawcnn.create("cifar_resnet20", size=8, zeros="end").digest()
     )
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from rawcnn import models
-from rawcnn.nn import network
+from rawcnn.nn.trace import Trace, symbolic_trace
 from tests import oracles
 from tests.rawcnn.conformance import TABLE, Case
 
@@ -51,21 +51,21 @@ def test_every_model_file_has_a_representative():
 def test_counts(case):
     """At full size, by the symbolic walk: nothing is computed and no variable made."""
     model = models.find(case.name)
-    walk = partial(network.draw, model.configured(model.classes, **case.options), (1, model.size, model.size, 3))
+    walk = partial(symbolic_trace, model.configured(model.classes, **case.options), (1, model.size, model.size, 3))
     inference = walk()
     training = walk(train=True) if case.heads else inference
-    last = [operation for operation in inference.ledger if len(operation.output_shape) == 4][-1]
+    last = [operation for operation in inference.operations if len(operation.output_shape) == 4][-1]
     assert sum(p.count for p in training.parameters.values() if p.trained) == case.parameters
-    assert sum(operation.cost.macs for operation in inference.ledger) == case.macs
-    assert (last.field.size, last.field.stride) == (case.field, case.stride)
+    assert sum(operation.cost.macs for operation in inference.operations) == case.macs
+    assert (last.receptive_field.size, last.receptive_field.stride) == (case.field, case.stride)
 
 
 @pytest.mark.slow
 def test_the_thousand_layer_network_counts():
     """He et al. 2016 §4.2: 1202 layers, n = 200; 19.4 million parameters."""
-    blueprint = network.draw(partial(models.resnet.cifar_resnet, depth=1202), (1, 32, 32, 3))
-    assert sum(p.count for p in blueprint.parameters.values() if p.trained) == 19_421_274
-    assert sum(operation.cost.macs for operation in blueprint.ledger) == 2_829_238_912
+    trace = symbolic_trace(partial(models.resnet.cifar_resnet, depth=1202), (1, 32, 32, 3))
+    assert sum(p.count for p in trace.parameters.values() if p.trained) == 19_421_274
+    assert sum(operation.cost.macs for operation in trace.operations) == 2_829_238_912
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def step(built):
         return original(self, path, *args, **settings)
 
     with pytest.MonkeyPatch.context() as patch, tf.GradientTape() as tape:
-        original = network.Pass.variable
-        patch.setattr(network.Pass, "variable", variable)
+        original = Trace.variable
+        patch.setattr(Trace, "variable", variable)
         forward = built.network.forward(built.images, train=True, seed=4)
         labels = tf.range(len(built.images)) % 5
         heads = [forward.logits, *(forward.activations[name] for name in built.network.auxiliary)]
@@ -317,8 +317,8 @@ def test_options_that_cannot_be(name, options, message):
 
 def test_drop_path_grows_from_cell_to_cell():
     """NASNet's last cell drops the share that is named, the first of k cells the k-th part of it."""
-    blueprint = network.draw(models.find("nasnet_mobile").configured(5, path_dropout=0.16), (1, 64, 64, 3), train=True)
-    rates = {o.name.split("/")[0]: o.settings["rate"] for o in blueprint.ledger if o.kind == "drop_path"}
+    trace = symbolic_trace(models.find("nasnet_mobile").configured(5, path_dropout=0.16), (1, 64, 64, 3), train=True)
+    rates = {o.name.split("/")[0]: o.settings["rate"] for o in trace.operations if o.kind == "drop_path"}
     assert [rates[name] for name in ("stem_1", "stem_2", "normal_1", "normal_12")] == pytest.approx(
         [0.01, 0.02, 0.03, 0.16]
     )

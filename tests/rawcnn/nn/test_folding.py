@@ -66,7 +66,7 @@ def test_an_unknown_precision_is_named(make):
 def test_every_norm_after_a_convolution_is_folded():
     network = rawcnn.create("cifar_resnet20")
     products = fold(network)
-    norms = {op.name for op in network.ledger if op.kind == "batch_norm"}
+    norms = {op.name for op in network.operations if op.kind == "batch_norm"}
     assert products.norms == norms and len(products.convolutions) == len(norms) == 19
     spared = fold(network, spare=["conv2_1/conv1"])
     assert norms - spared.norms == {"conv2_1/bn1"}
@@ -77,7 +77,7 @@ def test_a_spared_convolution_keeps_its_activation():
     images = oracles.random((2, 8, 8, 3), low=0.0)
     plain = network.activations(images, ["conv1"])["conv1"]
     folding = network.activations(
-        images, ["conv1"], kind=lambda *a, **o: Folded(*a, fold=fold(network, ["conv1"]), **o)
+        images, ["conv1"], trace_type=lambda *a, **o: Folded(*a, fold=fold(network, ["conv1"]), **o)
     )
     oracles.close(folding["conv1"], plain)
 

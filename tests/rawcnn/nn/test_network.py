@@ -1,4 +1,4 @@
-"""Network, Pass and Forward: what a walk returns, what it leaves alone, and what it says about bad input."""
+"""Network, Trace and Forward: what a walk returns, what it leaves alone, and what it says about bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from rawcnn.nn.layers import conv, dense, dropout, global_average_pool, relu
-from rawcnn.nn.network import Network, draw
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import symbolic_trace
 from tests import oracles
 from tests.rawcnn import small
 
@@ -25,8 +26,8 @@ def net():
 
 def test_forward_has_every_operation_of_the_ledger_by_name(net):
     forward = net.forward(IMAGES)
-    assert list(forward.activations) == [operation.name for operation in net.ledger]
-    for operation in net.ledger:
+    assert list(forward.activations) == [operation.name for operation in net.operations]
+    for operation in net.operations:
         assert tuple(forward.activations[operation.name].shape[1:]) == operation.output_shape[1:]
     assert {"conv1", "conv1/bn", "conv1/bn/relu", "pool1", "conv2/relu", "classifier"} <= {*forward.activations}
     np.testing.assert_array_equal(forward.activations["classifier"], forward.logits)
@@ -37,20 +38,20 @@ def test_forward_has_every_operation_of_the_ledger_by_name(net):
 
 def test_ledger_connects_the_operations(net):
     known = {"images"}
-    for operation in net.ledger:
+    for operation in net.operations:
         assert known.issuperset(operation.inputs)
         known.add(operation.name)
     assert net.operation("conv1").inputs == ("images",)
     assert net.operation("conv1/bn/relu").kind == "relu"
     assert [p.path for p in net.operation("conv2").parameters] == ["conv2/filters", "conv2/bias"]
-    listed = [p.path for operation in net.ledger for p in operation.parameters]
+    listed = [p.path for operation in net.operations for p in operation.parameters]
     assert listed == list(net.variables)
 
 
 def test_ledgers_kernels_compute_the_activations(net):
     """Operation by operation, from the activations before: what `rawcnn profile --measure` times is the network."""
     values = {"images": IMAGES, **net.forward(IMAGES).activations}
-    for operation in net.ledger:
+    for operation in net.operations:
         inputs = [values[name] for name in operation.inputs]
         parameters = [net.variables[p.path] for p in operation.parameters]
         oracles.close(operation.kernel(*inputs, *parameters), values[operation.name])
@@ -198,9 +199,9 @@ def test_bfloat16_keeps_variables_statistics_and_logits_in_float32():
 
 def test_drawing_computes_nothing_and_creates_no_variable():
     """224-pixel VGG19: 20 G multiply-adds and 144 M parameters, in the time of a few hundred symbols."""
-    blueprint = draw(rawcnn.MODELS["vgg19"].configured(1000), (64, 224, 224, 3))
-    assert blueprint.ledger[-1].output_shape == (64, 1000)
-    assert all(tf.is_symbolic_tensor(value) for value in blueprint.activations.values())
+    trace = symbolic_trace(rawcnn.MODELS["vgg19"].configured(1000), (64, 224, 224, 3))
+    assert trace.operations[-1].output_shape == (64, 1000)
+    assert all(tf.is_symbolic_tensor(value) for value in trace.activations.values())
 
 
 def test_names_in_a_model_must_differ():
@@ -208,9 +209,9 @@ def test_names_in_a_model_must_differ():
         return conv(net, second, conv(net, first, images, 2, 3), 2, 3)
 
     with pytest.raises(ValueError, match="'a/filters'; every path in a model must differ"):
-        draw(partial(twice, first="a", second="a"), (1, 8, 8, 3))
+        symbolic_trace(partial(twice, first="a", second="a"), (1, 8, 8, 3))
     with pytest.raises(ValueError, match="two operations are named 'a'"):
-        draw(lambda net, x: global_average_pool(net, "a", relu_named(net, x)), (1, 8, 8, 3))
+        symbolic_trace(lambda net, x: global_average_pool(net, "a", relu_named(net, x)), (1, 8, 8, 3))
 
 
 def relu_named(net, x):
@@ -219,7 +220,7 @@ def relu_named(net, x):
 
 def test_a_tensor_from_outside_is_refused():
     with pytest.raises(ValueError, match=r"no layer made the tensor .*; a model may only combine what layers return"):
-        draw(lambda net, x: relu(net, x + 1), (1, 8, 8, 3))
+        symbolic_trace(lambda net, x: relu(net, x + 1), (1, 8, 8, 3))
 
 
 def test_repr_says_what_it_is(net):

@@ -13,16 +13,17 @@ from rawcnn import models
 from rawcnn.models.googlenet import inception
 from rawcnn.models.resnet import cifar_resnet
 from rawcnn.nn.layers import average_pool, concatenate, conv, max_pool, pad, relu, squeeze_excite
-from rawcnn.nn.network import Network, draw, find_operation
-from rawcnn.nn.receptive_field import Axis, Field, Window, union
+from rawcnn.nn.network import Network
+from rawcnn.nn.receptive_field import Axis, ReceptiveField, Window, union
+from rawcnn.nn.trace import find_operation, symbolic_trace
 from tests import oracles
 
 
 def fields(name, **options):
     """Receptive field by layer, at the model's own size."""
     model = models.find(name)
-    ledger = draw(model.configured(model.classes, **options), (1, model.size, model.size, 3)).ledger
-    return {operation.name: operation.field for operation in ledger}
+    operations = symbolic_trace(model.configured(model.classes, **options), (1, model.size, model.size, 3)).operations
+    return {operation.name: operation.receptive_field for operation in operations}
 
 
 def test_alexnet():
@@ -54,8 +55,8 @@ def test_resnet(name, size):
 @pytest.mark.parametrize("depth", [8, 20, 56])
 def test_cifar_resnet(depth):
     n = (depth - 2) // 6
-    ledger = draw(partial(cifar_resnet, depth=depth), (1, 32, 32, 3)).ledger
-    assert find_operation(ledger, f"conv4_{n}").field.size == 28 * n - 3
+    operations = symbolic_trace(partial(cifar_resnet, depth=depth), (1, 32, 32, 3)).operations
+    assert find_operation(operations, f"conv4_{n}").receptive_field.size == 28 * n - 3
 
 
 def test_three_layers_of_3x3_see_what_one_of_7x7_does_with_fewer_weights():
@@ -71,9 +72,9 @@ def test_three_layers_of_3x3_see_what_one_of_7x7_does_with_fewer_weights():
     def one(net, images):
         return conv(net, "conv", conv(net, "images", images, channels, 1, bias=False), channels, 7, bias=False)
 
-    stacked, single = (draw(model, (1, 32, 32, 3)) for model in (three, one))
-    assert stacked.ledger[-1].field == single.ledger[-1].field
-    assert stacked.ledger[-1].field.size == 7
+    stacked, single = (symbolic_trace(model, (1, 32, 32, 3)) for model in (three, one))
+    assert stacked.operations[-1].receptive_field == single.operations[-1].receptive_field
+    assert stacked.operations[-1].receptive_field.size == 7
     weights = [sum(p.count for p in walk.parameters.values()) - 3 * channels for walk in (stacked, single)]
     assert weights == [27 * channels**2, 49 * channels**2]
 
@@ -85,18 +86,18 @@ def test_the_classifier_sees_the_whole_image():
 
 def test_box_is_clipped_to_the_image():
     """A 3×3 at stride 2, padded by one in front: position 0 sees pixels −1 … 1."""
-    field = Window(3, 2, ((1, 0), (1, 0))).over(Field(), (8, 8))
+    field = Window(3, 2, ((1, 0), (1, 0))).over(ReceptiveField(), (8, 8))
     assert field.rows == Axis(start=-1, size=3, stride=2)
     assert field.box((0, 0), (8, 8)) == (0, 0, 2, 2)
     assert field.box((2, 3), (8, 8)) == (3, 5, 6, 8)
 
 
 def test_sides_may_differ():
-    field = Window((3, 5), (1, 2), "VALID", (2, 1)).over(Field(), (16, 16))
+    field = Window((3, 5), (1, 2), "VALID", (2, 1)).over(ReceptiveField(), (16, 16))
     assert (field.rows, field.columns) == (Axis(0, 5, 1), Axis(0, 5, 2))
-    tall = Window((7, 1)).over(Field(), (16, 16))
+    tall = Window((7, 1)).over(ReceptiveField(), (16, 16))
     assert tall.size == 7
-    assert union([field, tall]) == Field(Axis(0, 7, 1), Axis(0, 5, 2))
+    assert union([field, tall]) == ReceptiveField(Axis(0, 7, 1), Axis(0, 5, 2))
 
 
 # What really changes an activation ---------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_exactly_the_pixels_of_the_box_change_a_position(model, size):
         moved[1 + 2 * pixel, pixel // size, pixel % size] += 100
         moved[2 + 2 * pixel, pixel // size, pixel % size] -= 100
     activations = {name: value.numpy() for name, value in forward(tf.constant(moved)).items()}
-    for operation in net.ledger:
+    for operation in net.operations:
         if len(operation.output_shape) != 4:
             continue
         values = activations[operation.name]
@@ -172,7 +173,7 @@ def test_exactly_the_pixels_of_the_box_change_a_position(model, size):
         rows, columns = values.shape[1:3]
         for position in {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1), (0, columns - 1)}:
             matters = change[:, :, position[0], position[1]] > 1e-4 * np.abs(values).max()
-            top, left, bottom, right = operation.field.box(position, (size, size))
+            top, left, bottom, right = operation.receptive_field.box(position, (size, size))
             if not matters.any():
                 assert top == bottom or left == right, f"{operation.name} at {position} sees nothing"
                 continue

@@ -146,7 +146,7 @@ REASONS = {  # layer of AlexNet, share of its limit that it reaches → why it t
 
 @pytest.mark.parametrize("layer, reached", REASONS)
 def test_why_a_layer_is_slow(layer, reached):
-    (operation,) = (op for op in rawcnn.profile("alexnet").ledger if op.name == layer)
+    (operation,) = (op for op in rawcnn.profile("alexnet").operations if op.name == layer)
     machine = Machine(1e11, 1e10)
     at_its_limit = measuring._timing(operation, 1.0, 0.1, machine, tf.float32, 1e-9, layer).reached  # in a second
     timing = measuring._timing(operation, at_its_limit / reached, 0.1, machine, tf.float32, 1e-9, layer)

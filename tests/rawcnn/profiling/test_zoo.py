@@ -1,4 +1,4 @@
-"""The family tree and the cards: their numbers are the profile's, their diagrams the ledger's."""
+"""The family tree and the cards: their numbers are the profile's, their diagrams the operations's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 
 from rawcnn.nn.layers import concatenate, conv, conv_bn_relu, dense, dropout, max_pool
-from rawcnn.nn.network import draw
+from rawcnn.nn.trace import symbolic_trace
 from rawcnn.papers.comparison import profiled
 from rawcnn.papers.imagenet_errors import ERRORS
 from rawcnn.plots import themed as plots
@@ -39,29 +39,29 @@ def test_a_card_has_the_profiles_totals(row):
 @pytest.mark.parametrize("name", NAMES)
 def test_stages_hold_all_of_a_network(name):
     profile = profiled(name)
-    found = stages(profile.ledger)
+    found = stages(profile.operations)
     blocks = [block for stage in found for block in stage.blocks]
-    dropped = {x.name for x in profile.ledger if x.kind == "dropout"}
-    assert sorted(blocks) == sorted({block_of(x.name) for x in profile.ledger} - dropped)
+    dropped = {x.name for x in profile.operations if x.kind == "dropout"}
+    assert sorted(blocks) == sorted({block_of(x.name) for x in profile.operations} - dropped)
     assert sum(stage.parameters for stage in found) == profile.totals["parameters"]
     assert sum(stage.macs for stage in found) == profile.totals["macs"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_diagram_is_xml_with_every_stage_once(name):
-    ledger = profiled(name).ledger
-    svg = ElementTree.fromstring(diagram(name, ledger))
+    operations = profiled(name).operations
+    svg = ElementTree.fromstring(diagram(name, operations))
     titles = [
         group[1 if group[0].tag == "rect" else 0].text for group in svg.iter("g") if group.get("class") == "stage"
     ]
-    found = stages(ledger)
+    found = stages(operations)
     assert [title.split(",")[0] for title in titles] == [stage.name for stage in found]
     widths = [float(bar.get("width")) for bar in svg.iter("rect") if bar.get("class") == "macs"]
     assert sum(widths) == pytest.approx(WIDTH - 2, abs=0.1 * len(widths))
 
 
 def test_stages_of_resnet50():
-    found = stages(profiled("resnet50").ledger)
+    found = stages(profiled("resnet50").operations)
     assert [stage.name for stage in found] == [
         *("conv1", "pool1", "conv2_1 – conv2_3", "conv3_1 – conv3_4", "conv4_1 – conv4_6", "conv5_1 – conv5_3"),
         *("pool5", "classifier"),
@@ -70,11 +70,11 @@ def test_stages_of_resnet50():
     assert found[4].content == "6 blocks, 19 layers" and found[4].map == "14×14 × 1,024"
     assert found[1].content == "3×3 / 2" and found[-1].map == "1,000"
     assert repeated(found) == (found[4], "conv4_6")
-    assert repeated(stages(profiled("vgg16").ledger)) is None
+    assert repeated(stages(profiled("vgg16").operations)) is None
 
 
 def test_the_inside_of_a_bottleneck():
-    nodes = graph(profiled("resnext50").ledger, "conv4_6")
+    nodes = graph(profiled("resnext50").operations, "conv4_6")
     assert {key: (node.title, node.detail, node.sources) for key, node in nodes.items()} == {
         "← conv4_5": ("conv4_5", "", ()),
         "conv1": ("1×1", "512", ("← conv4_5",)),
@@ -85,7 +85,7 @@ def test_the_inside_of_a_bottleneck():
 
 
 def test_the_inside_of_a_searched_cell():
-    nodes = graph(profiled("nasnet_mobile").ledger, "normal_4")
+    nodes = graph(profiled("nasnet_mobile").operations, "normal_4")
     assert [node.title for node in nodes.values() if node.outside] == ["normal_2", "normal_3"]
     assert sum(node.title == "sep" for node in nodes.values()) == 5
     assert nodes["left1"].detail == "5×5" and nodes["sum1"].sources == ("left1", "right1")
@@ -95,9 +95,9 @@ def test_the_inside_of_a_searched_cell():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("alexnet", "vgg"))])
 def test_boxes_stand_apart_and_below_what_they_read(name):
-    ledger = profiled(name).ledger
-    _, block = repeated(stages(ledger))
-    nodes = graph(ledger, block)
+    operations = profiled(name).operations
+    _, block = repeated(stages(operations))
+    nodes = graph(operations, block)
     edges = [(source, key) for key, node in nodes.items() for source in node.sources]
     layout = place({key: (30, 20) for key in nodes}, edges, WIDTH)
     assert all(15 <= x <= WIDTH - 15 and 10 <= y <= layout.height - 10 for x, y in layout.centres.values())
@@ -119,7 +119,7 @@ def test_hostile_names_are_text():
             x = concatenate(net, f"{name}_{number}", [a, max_pool(net, f"{name}_{number}/pool", b, 1, 1)])
         return dense(net, f"{name}fc", dropout(net, "drop", x, 0.5), 2)
 
-    drawing = diagram(name, draw(model, (1, 8, 8, 3)).ledger)
+    drawing = diagram(name, symbolic_trace(model, (1, 8, 8, 3)).operations)
     svg = ElementTree.fromstring(drawing)
     assert {element.tag for element in svg.iter()} == {"svg", "g", "rect", "path", "text", "tspan"}
     texts = [element.text for element in svg.iter("text")]

@@ -94,7 +94,7 @@ def test_of_a_large_map_the_most_active_positions_are_shown(blocks):
 
 
 def blocks_field():
-    return Network("one", lambda net, x: dense(net, "y", x, 2), size=4, classes=2).operation("y").field
+    return Network("one", lambda net, x: dense(net, "y", x, 2), size=4, classes=2).operation("y").receptive_field
 
 
 def test_colours_lie_where_the_positions_are():

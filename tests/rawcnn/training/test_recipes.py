@@ -8,7 +8,8 @@ import math
 
 import pytest
 
-from rawcnn.training.recipes import RECIPES, Constant, OnPlateau, Plateau, Step, WarmUp, learning_rate
+from rawcnn.optim.schedules import Constant, OnPlateau, Plateau, Step, WarmUp
+from rawcnn.training.recipes import RECIPES, learning_rate
 
 # name: batch, rate at epoch 0, momentum, weight decay, label smoothing, clip, auxiliary weight
 PRINTED = {

@@ -16,11 +16,11 @@ import tensorflow as tf
 
 import rawcnn
 from rawcnn.data.augmentation import Augmentation
-from rawcnn.files.atomic import alone_in
+from rawcnn.files.locks import exclusive_folder
 from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
+from rawcnn.optim.schedules import Constant, OnPlateau
 from rawcnn.training import trainer as train
-from rawcnn.training.recipes import Constant, OnPlateau
 from rawcnn.training.trainer import Stopped, Training, TrainingFailed
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, files_of, state, trained
@@ -224,7 +224,10 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
     """Each would delete what the other is about to rename. The lock is of an open file: a second one stands for it."""
-    with alone_in(tmp_path), pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"):
+    with (
+        exclusive_folder(tmp_path),
+        pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"),
+    ):
         Training(small.network(), RECIPE, folder=tmp_path).fit(data)
     assert not (tmp_path / "checkpoints").exists()
     trained(tmp_path, data)

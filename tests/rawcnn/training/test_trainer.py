@@ -229,7 +229,7 @@ def test_curves_that_cannot_be_written_say_what_to_do(tmp_path, monkeypatch, num
     def fail(path, content):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(plots, "write_whole", fail)
+    monkeypatch.setattr(plots, "write_atomic", fail)
     names = ("epoch", "rate", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
     figure = plots.training_curves([dict.fromkeys(names, 1.0)])
     with pytest.raises(ValueError, match=rf"curves.png.*; {remedy} and run the same command again, or name another"):

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.nn.layers import conv, dense, global_average_pool, max_pool, relu
-from rawcnn.nn.network import Network, Pass
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Trace
 from rawcnn.visualize.attribution import Attribution, attribution, ranked_channels
 from rawcnn.visualize.building_blocks import (
     building_blocks,
@@ -71,7 +72,7 @@ def test_a_linear_head_is_told_exactly(trained):
         oracles.close(told.channels.sum(axis=1), rest, kind="gradient")
 
 
-class Scaled(Pass):
+class Scaled(Trace):
     """The walk in which the activations of one layer are multiplied by `factors`."""
 
     layer, factors = "", 1.0
@@ -141,7 +142,7 @@ def test_the_dictionary_by_brute_force(network, image, layer):
         expected = sorted(range(len(values)), key=lambda c: (-values[c], c))[:4]
         assert found.channels[row, column].tolist() == expected
         oracles.close(found.activations[row, column], values[expected])
-        box = network.operation(layer).field.box((row, column), (8, 8))
+        box = network.operation(layer).receptive_field.box((row, column), (8, 8))
         assert tuple(found.boxes[row, column]) == box
 
 

@@ -22,7 +22,8 @@ from rawcnn.nn.layers import (
     residual_sum,
     squeeze_excite,
 )
-from rawcnn.nn.network import Network, draw
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize.deconvolution import METHODS, deconvolve
 from rawcnn.visualize.receptive import seen_at
 from tests import oracles
@@ -290,7 +291,7 @@ def test_each_image_has_its_channel_and_position():
     net = network(two_layers)
     together = deconvolve(net, IMAGES, "conv2", [3, 0, 2], [(0, 1), (1, 1), (1, 0)])
     np.testing.assert_array_equal(together.positions, [(0, 1), (1, 1), (1, 0)])
-    field = net.operation("conv2").field
+    field = net.operation("conv2").receptive_field
     for b, (channel, position) in enumerate([(3, (0, 1)), (0, (1, 1)), (2, (1, 0))]):
         alone = deconvolve(net, IMAGES[b : b + 1], "conv2", channel, position)
         oracles.close(together.pictures[b], alone.pictures[0], "gradient")
@@ -304,7 +305,7 @@ def test_logits_have_no_position():
     found = deconvolve(net, IMAGES, "logits", 2)
     np.testing.assert_array_equal(found.positions, np.zeros((3, 2)))
     np.testing.assert_array_equal(found.activations, net(IMAGES)[:, 2])
-    assert found.boxes == [net.operation("logits").field.box((0, 0), (9, 9))] * 3
+    assert found.boxes == [net.operation("logits").receptive_field.box((0, 0), (9, 9))] * 3
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -350,7 +351,7 @@ def test_images_of_another_size(size):
     shape, field = seen_at(net, "conv2", size)
     assert shape == (1, -(-size[0] // 2), -(-size[1] // 2), 4)
     assert found.boxes == [field.box((0, 2), size)] * 2
-    assert field != net.operation("conv2").field, "padding depends on the size"
+    assert field != net.operation("conv2").receptive_field, "padding depends on the size"
     inside(found.pictures, found.boxes)
     with pytest.raises(ValueError, match="pool on"):
         seen_at(net, "pool", (3, 5))
@@ -390,8 +391,10 @@ def test_bad_input_says_what_is_wrong(message):
 
 
 def test_a_drawing_that_ends_with_a_layer():
-    """Network.ledger's entries up to the layer, the layer among them."""
+    """Network.operations's entries up to the layer, the layer among them."""
     net = network(two_layers)
-    ledger = draw(net.model, (1, 9, 9, 3), layers=["conv2", "pool1"]).ledger
-    assert [operation.name for operation in ledger] == ["conv1", "conv1/relu", "pool1", "conv2"]
-    assert [operation.field for operation in ledger] == [operation.field for operation in net.ledger[:4]]
+    operations = symbolic_trace(net.model, (1, 9, 9, 3), layers=["conv2", "pool1"]).operations
+    assert [operation.name for operation in operations] == ["conv1", "conv1/relu", "pool1", "conv2"]
+    assert [operation.receptive_field for operation in operations] == [
+        operation.receptive_field for operation in net.operations[:4]
+    ]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import rawcnn
 from rawcnn import models
-from rawcnn.nn.network import Blueprint, Ended, Operation
+from rawcnn.nn.trace import Operation, SymbolicTrace, TraceComplete
 from rawcnn.visualize.deconvolution import METHODS, deconvolve
 from tests import oracles
 from tests.rawcnn.conformance import TABLE, settle
@@ -22,39 +22,41 @@ PLAIN = {case.name: case for case in reversed(TABLE) if not case.only_counted}  
 SEEN = [pytest.param(name, id=name, marks=case.marks) for name, case in PLAIN.items()]
 
 
-class Ungated(Blueprint):
+class Ungated(SymbolicTrace):
     """A drawing in which a gate is a number: a position sees what the convolutions before it see."""
 
     def apply(self, name, kind, kernel, inputs, parameters=(), **settings):
         result = super().apply(name, kind, kernel, inputs, parameters, **settings)
         if kind == "scale_channels":
             self._fields[name] = self._fields[self.name_of(inputs[0])]
-            self.ledger[-1] = dataclasses.replace(self.ledger[-1], field=self._fields[name])
+            self.operations[-1] = dataclasses.replace(self.operations[-1], field=self._fields[name])
         return result
 
 
 def drawn(kind, model, size: int) -> list[Operation]:
-    """The ledger of a model over images of `size`, by a kind of drawing."""
+    """The operations of a model over images of `size`, by a kind of drawing."""
     with tf.Graph().as_default():
-        blueprint = kind(tf.raw_ops.Placeholder(dtype=tf.float32, shape=(1, size, size, 3)))
-        model(blueprint, blueprint.images)
-    return blueprint.ledger
+        trace = kind(tf.raw_ops.Placeholder(dtype=tf.float32, shape=(1, size, size, 3)))
+        model(trace, trace.images)
+    return trace.operations
 
 
-def deepest(ledger: list[Operation], places, size: int) -> tuple[Operation, list[tuple[int, int]]]:
+def deepest(operations: list[Operation], places, size: int) -> tuple[Operation, list[tuple[int, int]]]:
     """The last convolution or sum that at all `places` of its map sees a part of the image; and the positions."""
-    for operation in reversed(ledger):
+    for operation in reversed(operations):
         if operation.kind in ("conv", "residual_sum"):
             positions = places(*operation.output_shape[1:3])
-            if (0, 0, size, size) not in [operation.field.box(position, (size, size)) for position in positions]:
+            if (0, 0, size, size) not in [
+                operation.receptive_field.box(position, (size, size)) for position in positions
+            ]:
                 return operation, positions
     raise AssertionError("every layer sees the whole image")
 
 
 def until(layer, model, net, images):
     """A model that ends with a layer: what comes after is most of the variables, and here nobody asks for it."""
-    net.wanted = net.wanted or frozenset([layer])
-    with suppress(Ended):
+    net.requested = net.requested or frozenset([layer])
+    with suppress(TraceComplete):
         model(net, images)
     return [*net.activations.values()][-1]
 
@@ -80,13 +82,13 @@ def test_nothing_outside_the_receptive_field(name):
     """
     case = PLAIN[name]
     size, model, gated = case.small, models.find(name).configured(4), case.field is None
-    ledger = drawn(Blueprint, model, size)
-    convolutions = drawn(Ungated, model, size) if gated else ledger
+    operations = drawn(SymbolicTrace, model, size)
+    convolutions = drawn(Ungated, model, size) if gated else operations
     asked = [
-        (method, *deepest(convolutions if method == "deconvnet" else ledger, places, size))
+        (method, *deepest(convolutions if method == "deconvnet" else operations, places, size))
         for method, places in product(METHODS, (middle, corners))
     ]
-    names = [operation.name for operation in ledger]
+    names = [operation.name for operation in operations]
     last = max((operation.name for _, operation, _ in asked), key=names.index)
     net = network(partial(until, last, model), size)
     if gated:
@@ -95,4 +97,4 @@ def test_nothing_outside_the_receptive_field(name):
     for method, operation, positions in asked:
         some, channels = images[: len(positions)], [*range(len(positions))]
         found = deconvolve(net, some, operation.name, channels, positions, method=method, seed="one", compile="eager")
-        inside(found.pictures, [operation.field.box(position, (size, size)) for position in positions])
+        inside(found.pictures, [operation.receptive_field.box(position, (size, size)) for position in positions])

@@ -59,7 +59,7 @@ def test_excitations_are_those_of_a_brute_force_search(network, few, mode, batch
         assert (excitation.channel, excitation.images, excitation.sampled) == (channel, 70, 70)
         assert excitation.quantiles[-1][1].index == excitation.top[0].index
         for top in (*excitation.bottom, *(example for _, example in excitation.quantiles)):
-            assert top.box == network.operation("conv2").field.box(top.position, (8, 8))
+            assert top.box == network.operation("conv2").receptive_field.box(top.position, (8, 8))
 
 
 def test_the_top_is_that_of_top_inputs(network, few):
@@ -76,7 +76,7 @@ def test_a_unit_is_a_channel_at_one_position(network, few):
         unit = V.excitations(network, few, "conv2", [1], 4, position=(row, column), quantiles=QUANTILES, batch=30)[1]
         there = maps[:, row : row + 1, column : column + 1, 1]  # [N,1,1]
         same_excitation(unit, there, 4, QUANTILES, (row, column))
-        assert unit.top[0].box == network.operation("conv2").field.box((row, column), (8, 8))
+        assert unit.top[0].box == network.operation("conv2").receptive_field.box((row, column), (8, 8))
 
 
 def test_a_class_is_a_channel_of_the_head(trained, digits):

@@ -47,7 +47,7 @@ def test_cifar(data_folder, cifar10_folder):
     rawcnn.load_weights(network, data_folder / "cifar-resnet20-torch.safetensors")
     data = load(f"folder:{cifar10_folder}")
     assert data.count("test") == 10_000
-    rectified = [o.name for o in network.ledger if o.kind == "relu"]
+    rectified = [o.name for o in network.operations if o.kind == "relu"]
     layers = sorted(np.random.default_rng(0).choice(rectified, LAYERS, replace=False), key=rectified.index)
     ratios = against_the_best(network, data, layers, steps=128)
     assert np.mean(ratios >= 1) >= 0.9 and np.median(ratios) >= 2

@@ -44,7 +44,7 @@ def test_top_inputs_are_those_of_a_brute_force_search(network, few, layer):
         same(found, brute_force(maps[..., channel], 5))
         for top in found:
             assert top.channel == channel
-            assert top.box == network.operation(layer).field.box(top.position, (8, 8))
+            assert top.box == network.operation(layer).receptive_field.box(top.position, (8, 8))
             np.testing.assert_array_equal(top.image, images[top.index])
             t, left, bottom, right = top.box
             assert 0 <= t < bottom <= 8 and 0 <= left < right <= 8
@@ -89,7 +89,7 @@ def test_images_of_another_size(few):
     np.testing.assert_array_equal(cropped.image, data.arrays("train")[0][cropped.index, 2:10, 3:11])
     larger = V.top_inputs(create("cifar_resnet20", size=16), few, "conv3_1/conv1", [0], 2)[0][0]
     assert larger.image.shape == (8, 8, 3)
-    expected = create("cifar_resnet20", size=8).operation("conv3_1/conv1").field
+    expected = create("cifar_resnet20", size=8).operation("conv3_1/conv1").receptive_field
     assert larger.box == expected.box(larger.position, (8, 8))
 
 

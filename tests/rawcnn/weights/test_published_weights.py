@@ -15,11 +15,12 @@ from safetensors.numpy import save_file
 
 import kernels
 import rawcnn
-from rawcnn.nn.network import PRECISIONS
 from rawcnn.nn.preprocessing import PREPROCESSING
-from rawcnn.weights import Misfit, load_weights, published_settings
+from rawcnn.nn.trace import PRECISIONS
+from rawcnn.weights import Misfit, load_weights
 from rawcnn.weights.detect import settings_of
 from rawcnn.weights.keras_names import EPSILON, RESNET_EPSILON, sources
+from rawcnn.zoo import published_settings
 from tests import oracles
 
 # Keras ------------------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def test_a_network_created_otherwise_is_warned_of(name, other, tmp_path):
 def test_the_pools_of_inception_v3_at_the_border(form, divisor):
     """All nine against NumPy: Keras's means are of the pixels under a window, torchvision's of its nine places."""
     network = rawcnn.create("inception_v3", classes=5, size=75, **settings_of(form, "inception_v3", ()))
-    pools = [o for o in network.ledger if o.kind == "average_pool"]
+    pools = [o for o in network.operations if o.kind == "average_pool"]
     assert len(pools) == 9
     maps = [name for pool in pools for name in (pool.inputs[0], pool.name)]
     activations = network.activations(oracles.random((1, 75, 75, 3), low=0.0), maps)
