@@ -29,14 +29,14 @@ def alexnet(net: Trace, images: tf.Tensor, *, groups: int = 2, classes: int = 10
     """
     x = conv(net, "conv1", images, 96, 11, stride=4, padding="VALID", initial=GAUSSIAN)  # [B,55,55,96]
     x = lrn(net, "norm1", relu(net, x))
-    x = max_pool(net, "pool1", x, 3, 2)  # [B,27,27,96]  overlapping: size 3, stride 2
+    x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,27,27,96]  overlapping: size 3, stride 2
     x = conv(net, "conv2", x, 256, 5, groups=groups, **ACTIVE)  # [B,27,27,256]
     x = lrn(net, "norm2", relu(net, x))
-    x = max_pool(net, "pool2", x, 3, 2)  # [B,13,13,256]
+    x = max_pool(net, "pool2", x, 3, 2, padding="VALID")  # [B,13,13,256]
     x = relu(net, conv(net, "conv3", x, 384, 3, initial=GAUSSIAN))  # [B,13,13,384]  reads both towers
     x = relu(net, conv(net, "conv4", x, 384, 3, groups=groups, **ACTIVE))  # [B,13,13,384]
     x = relu(net, conv(net, "conv5", x, 256, 3, groups=groups, **ACTIVE))  # [B,13,13,256]
-    x = max_pool(net, "pool5", x, 3, 2)  # [B,6,6,256]
+    x = max_pool(net, "pool5", x, 3, 2, padding="VALID")  # [B,6,6,256]
     x = dropout(net, "drop6", relu(net, dense(net, "fc6", x, 4096, **ACTIVE)), 0.5)  # [B,4096]
     x = dropout(net, "drop7", relu(net, dense(net, "fc7", x, 4096, **ACTIVE)), 0.5)  # [B,4096]
     return dense(net, "fc8", x, classes, initial=GAUSSIAN)  # [B,classes]
@@ -49,13 +49,13 @@ def alexnet_one_tower(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> 
     publishes weights for: no normalisation, conv1 padded by 2, 61,100,840 parameters.
     """
     x = relu(net, conv(net, "conv1", images, 64, 11, stride=4, padding=((2, 2), (2, 2))))  # [B,55,55,64]
-    x = max_pool(net, "pool1", x, 3, 2)  # [B,27,27,64]
+    x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,27,27,64]
     x = relu(net, conv(net, "conv2", x, 192, 5))  # [B,27,27,192]
-    x = max_pool(net, "pool2", x, 3, 2)  # [B,13,13,192]
+    x = max_pool(net, "pool2", x, 3, 2, padding="VALID")  # [B,13,13,192]
     x = relu(net, conv(net, "conv3", x, 384, 3))
     x = relu(net, conv(net, "conv4", x, 256, 3))
     x = relu(net, conv(net, "conv5", x, 256, 3))  # [B,13,13,256]
-    x = max_pool(net, "pool5", x, 3, 2)  # [B,6,6,256]
+    x = max_pool(net, "pool5", x, 3, 2, padding="VALID")  # [B,6,6,256]
     x = relu(net, dense(net, "fc6", dropout(net, "drop5", x, 0.5), 4096))  # [B,4096]
     x = relu(net, dense(net, "fc7", dropout(net, "drop6", x, 0.5), 4096))  # [B,4096]
     return dense(net, "fc8", x, classes)  # [B,classes]

@@ -102,7 +102,7 @@ def _googlenet(net, images, classes, module, auxiliary):
 
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """A small classifier on a middle layer (§5); its loss counts .3 in training: [B,14,14,C] → [B,classes]."""
-    x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
+    x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,4,4,C]
     x = _conv(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
     x = relu(net, dense(net, f"{name}/fc1", x, 1024))
     x = dropout(net, f"{name}/drop", x, 0.7)
@@ -144,7 +144,7 @@ def torchvision_inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Ten
 
 def torchvision_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """The auxiliary classifier with batch norm. Its pool is the paper's, its windows not torchvision's."""
-    x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,4,4,C]
+    x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,4,4,C]
     x = conv_bn_relu(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
     x = relu(net, dense(net, f"{name}/fc1", x, 1024))
     x = dropout(net, f"{name}/drop", x, 0.7)

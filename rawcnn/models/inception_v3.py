@@ -23,10 +23,10 @@ def inception_v3(
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
     x = conv_bn_relu(net, "conv3", x, 64, 3)  # [B,147,147,64]
-    x = max_pool(net, "pool1", x, 3, 2)  # [B,73,73,64]
+    x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,73,73,64]
     x = conv_bn_relu(net, "conv4", x, 80, 1)
     x = conv_bn_relu(net, "conv5", x, 192, 3, padding="VALID")  # [B,71,71,192]
-    x = max_pool(net, "pool2", x, 3, 2)  # [B,35,35,192]
+    x = max_pool(net, "pool2", x, 3, 2, padding="VALID")  # [B,35,35,192]
     for name, projection in (("5b", 32), ("5c", 64), ("5d", 64)):
         x = inception_a(net, f"mixed_{name}", x, projection, count_padding)  # [B,35,35,288]
     x = reduction_a(net, "mixed_6a", x)  # [B,17,17,768]
@@ -61,7 +61,7 @@ def reduction_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, 64, 1)
     b = conv_bn_relu(net, f"{name}/double_3x3_1", b, 96, 3)
     b = conv_bn_relu(net, f"{name}/double_3x3_2", b, 96, 3, stride=2, padding="VALID")
-    c = max_pool(net, f"{name}/pool", x, 3, 2)
+    c = max_pool(net, f"{name}/pool", x, 3, 2, padding="VALID")
     return concatenate(net, name, [a, b, c])
 
 
@@ -89,7 +89,7 @@ def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     b = conv_bn_relu(net, f"{name}/1x7", b, 192, (1, 7))
     b = conv_bn_relu(net, f"{name}/7x1", b, 192, (7, 1))
     b = conv_bn_relu(net, f"{name}/7x7_3x3", b, 192, 3, stride=2, padding="VALID")
-    c = max_pool(net, f"{name}/pool", x, 3, 2)
+    c = max_pool(net, f"{name}/pool", x, 3, 2, padding="VALID")
     return concatenate(net, name, [a, b, c])
 
 
@@ -110,7 +110,7 @@ def inception_c(net: Trace, name: str, x: tf.Tensor, count_padding: bool) -> tf.
 
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """Figure 8, on the last 17×17 map: [B,17,17,768] → [B,classes]."""
-    x = average_pool(net, f"{name}/pool", x, 5, 3)  # [B,5,5,768]
+    x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,5,5,768]
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1)
     height, width = x.shape[1:3]
     x = conv_bn_relu(net, f"{name}/conv2", x, 768, (min(height, 5), min(width, 5)), padding="VALID")  # [B,1,1,768]

@@ -46,7 +46,7 @@ def stem(net: Trace, images: tf.Tensor) -> tf.Tensor:
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
     x = conv_bn_relu(net, "conv3", x, 64, 3)  # [B,147,147,64]
-    a = max_pool(net, "stem1/pool", x, 3, 2)
+    a = max_pool(net, "stem1/pool", x, 3, 2, padding="VALID")
     b = conv_bn_relu(net, "stem1/3x3", x, 96, 3, stride=2, padding="VALID")
     x = concatenate(net, "stem1", [a, b])  # [B,73,73,160]
     a = conv_bn_relu(net, "stem2/3x3_reduce", x, 64, 1)
@@ -57,7 +57,7 @@ def stem(net: Trace, images: tf.Tensor) -> tf.Tensor:
     b = conv_bn_relu(net, "stem2/7x7_3x3", b, 96, 3, padding="VALID")
     x = concatenate(net, "stem2", [a, b])  # [B,71,71,192]
     a = conv_bn_relu(net, "stem3/3x3", x, 192, 3, stride=2, padding="VALID")
-    b = max_pool(net, "stem3/pool", x, 3, 2)
+    b = max_pool(net, "stem3/pool", x, 3, 2, padding="VALID")
     return concatenate(net, "stem3", [a, b])  # [B,35,35,384]
 
 
@@ -80,7 +80,7 @@ def reduction_a(net: Trace, name: str, x: tf.Tensor, k: int, l: int, m: int, n: 
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, k, 1)
     b = conv_bn_relu(net, f"{name}/double_3x3_1", b, l, 3)
     b = conv_bn_relu(net, f"{name}/double_3x3_2", b, m, 3, stride=2, padding="VALID")
-    c = max_pool(net, f"{name}/pool", x, 3, 2)
+    c = max_pool(net, f"{name}/pool", x, 3, 2, padding="VALID")
     return concatenate(net, name, [a, b, c])
 
 
@@ -108,7 +108,7 @@ def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     b = conv_bn_relu(net, f"{name}/1x7", b, 256, (1, 7))
     b = conv_bn_relu(net, f"{name}/7x1", b, 320, (7, 1))
     b = conv_bn_relu(net, f"{name}/7x7_3x3", b, 320, 3, stride=2, padding="VALID")
-    c = max_pool(net, f"{name}/pool", x, 3, 2)
+    c = max_pool(net, f"{name}/pool", x, 3, 2, padding="VALID")
     return concatenate(net, name, [a, b, c])
 
 
@@ -133,10 +133,10 @@ def inception_resnet_v2(net: Trace, images: tf.Tensor, *, classes: int = 1000) -
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
     x = conv_bn_relu(net, "conv3", x, 64, 3)  # [B,147,147,64]
-    x = max_pool(net, "pool1", x, 3, 2)  # [B,73,73,64]
+    x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,73,73,64]
     x = conv_bn_relu(net, "conv4", x, 80, 1)
     x = conv_bn_relu(net, "conv5", x, 192, 3, padding="VALID")  # [B,71,71,192]
-    x = max_pool(net, "pool2", x, 3, 2)  # [B,35,35,192]
+    x = max_pool(net, "pool2", x, 3, 2, padding="VALID")  # [B,35,35,192]
     x = inception_entry(net, "mixed_5b", x)  # [B,35,35,320]
     for index in range(10):
         x = block35(net, f"block35_{index + 1}", x)
@@ -195,7 +195,7 @@ def residual_reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     c = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, 256, 1)
     c = conv_bn_relu(net, f"{name}/double_3x3_1", c, 288, 3)
     c = conv_bn_relu(net, f"{name}/double_3x3_2", c, 320, 3, stride=2, padding="VALID")
-    d = max_pool(net, f"{name}/pool", x, 3, 2)
+    d = max_pool(net, f"{name}/pool", x, 3, 2, padding="VALID")
     return concatenate(net, name, [a, b, c, d])
 
 

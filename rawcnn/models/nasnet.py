@@ -183,7 +183,7 @@ def _dropped(net, name, x, rate):
 
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """A classifier on the map at two thirds of the depth; its loss counts .4 in training."""
-    x = average_pool(net, f"{name}/pool", _rectified(net, x), 5, 3)
+    x = average_pool(net, f"{name}/pool", _rectified(net, x), 5, 3, padding="VALID")
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1, momentum=0.9997)
     x = conv_bn_relu(net, f"{name}/conv2", x, 768, tuple(x.shape[1:3]), padding="VALID", momentum=0.9997)
     return dense(net, f"{name}/fc", x, classes)

@@ -28,6 +28,7 @@ from rawcnn.nn.layers import (
 from rawcnn.nn.layers import discretize as codes
 from rawcnn.nn.trace import Trace
 
+norm = partial(batch_norm, epsilon=1e-5)  # ε of the authors' code and of the published weights
 ONE_AROUND = ((1, 1), (1, 1))  # the padding of a 3×3: the same on both sides at stride 2 too
 THREE_AROUND = ((3, 3), (3, 3))
 
@@ -47,7 +48,7 @@ def resnet(
     _choose("shortcut", shortcut, ("A", "B", "C"))
     _choose("version", version, ("v1", "v1.5"))
     x = conv(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, bias=False)  # [B,112,112,64]
-    x = relu(net, batch_norm(net, "conv1/bn", x))
+    x = relu(net, norm(net, "conv1/bn", x))
     x = max_pool(net, "pool1", x, 3, 2, padding=ONE_AROUND)  # [B,56,56,64]
     for stage, count in enumerate(blocks):  # conv2_x … conv5_x
         for index in range(count):
@@ -83,7 +84,7 @@ def cifar_resnet(
     _choose("discretize", discretize, ("none", *CODES))
     x = images if discretize == "none" else codes(net, "codes", images, discretize, levels)  # [B,32,32,3·levels]
     x = conv(net, "conv1", x, 16, 3, bias=False)  # [B,32,32,16]
-    x = relu(net, batch_norm(net, "conv1/bn", x))
+    x = relu(net, norm(net, "conv1/bn", x))
     for stage, width in enumerate((16, 32, 64)):
         for index in range((depth - 2) // 6):
             name = f"conv{stage + 2}_{index + 1}"
@@ -99,20 +100,20 @@ def cifar_resnet(
 def _basic(net, name, x, width, stride):
     """Two 3×3 convolutions (figure 5, left); the last ReLU comes after the sum."""
     x = conv(net, f"{name}/conv1", x, width, 3, stride=stride, padding=ONE_AROUND, bias=False)
-    x = relu(net, batch_norm(net, f"{name}/bn1", x))
+    x = relu(net, norm(net, f"{name}/bn1", x))
     x = conv(net, f"{name}/conv2", x, width, 3, bias=False)
-    return batch_norm(net, f"{name}/bn2", x)
+    return norm(net, f"{name}/bn2", x)
 
 
 def _bottleneck(net, name, x, width, stride, version):
     """1×1 to `width`, 3×3, 1×1 to 4·width (figure 5, right)."""
     first, second = (stride, 1) if version == "v1" else (1, stride)
     x = conv(net, f"{name}/conv1", x, width, 1, stride=first, bias=False)
-    x = relu(net, batch_norm(net, f"{name}/bn1", x))
+    x = relu(net, norm(net, f"{name}/bn1", x))
     x = conv(net, f"{name}/conv2", x, width, 3, stride=second, padding=ONE_AROUND, bias=False)
-    x = relu(net, batch_norm(net, f"{name}/bn2", x))
+    x = relu(net, norm(net, f"{name}/bn2", x))
     x = conv(net, f"{name}/conv3", x, 4 * width, 1, bias=False)
-    return batch_norm(net, f"{name}/bn3", x)
+    return norm(net, f"{name}/bn3", x)
 
 
 def _shortcut(net, name, x, channels, stride, option, zeros="end"):
@@ -121,7 +122,7 @@ def _shortcut(net, name, x, channels, stride, option, zeros="end"):
         return zero_padded_shortcut(net, f"{name}/shortcut", x, channels, stride, zeros=zeros)
     if option == "C" or (option == "B" and changes):
         x = conv(net, f"{name}/shortcut", x, channels, 1, stride=stride, bias=False)
-        return batch_norm(net, f"{name}/shortcut/bn", x)
+        return norm(net, f"{name}/shortcut/bn", x)
     return x
 
 

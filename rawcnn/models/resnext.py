@@ -16,6 +16,7 @@ from rawcnn.nn.trace import Trace
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))
+norm = partial(batch_norm, epsilon=1e-5)  # ε of the authors' code and of the published weights
 
 
 def resnext(
@@ -44,14 +45,14 @@ def resnext(
 def block(net: Trace, name: str, x: tf.Tensor, inner: int, outer: int, cardinality: int, stride: int) -> tf.Tensor:
     """Figure 3c: 1×1 to `inner`, grouped 3×3, 1×1 to `outer`, and the shortcut (option B)."""
     y = conv(net, f"{name}/conv1", x, inner, 1, bias=False)
-    y = relu(net, batch_norm(net, f"{name}/bn1", y))
+    y = relu(net, norm(net, f"{name}/bn1", y))
     y = conv(net, f"{name}/conv2", y, inner, 3, stride=stride, padding=ONE_AROUND, groups=cardinality, bias=False)
-    y = relu(net, batch_norm(net, f"{name}/bn2", y))
+    y = relu(net, norm(net, f"{name}/bn2", y))
     y = conv(net, f"{name}/conv3", y, outer, 1, bias=False)
-    y = batch_norm(net, f"{name}/bn3", y)
+    y = norm(net, f"{name}/bn3", y)
     if stride != 1 or x.shape[-1] != outer:
         x = conv(net, f"{name}/shortcut", x, outer, 1, stride=stride, bias=False)
-        x = batch_norm(net, f"{name}/shortcut/bn", x)
+        x = norm(net, f"{name}/shortcut/bn", x)
     return relu(net, residual_sum(net, name, y, x))
 
 

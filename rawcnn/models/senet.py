@@ -29,6 +29,7 @@ from rawcnn.nn.trace import Trace
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))
+norm = partial(batch_norm, epsilon=1e-5)  # ε of the authors' code and of the published weights
 
 
 def se_resnet(net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
@@ -85,15 +86,15 @@ def se_bottleneck(
     `strides` are those of the first 1×1 and of the 3×3; `projection` is the size of the shortcut's convolution.
     """
     y = conv(net, f"{name}/conv1", x, widths[0], 1, stride=strides[0], bias=False)
-    y = relu(net, batch_norm(net, f"{name}/bn1", y))
+    y = relu(net, norm(net, f"{name}/bn1", y))
     y = conv(net, f"{name}/conv2", y, widths[1], 3, stride=strides[1], padding=ONE_AROUND, groups=groups, bias=False)
-    y = relu(net, batch_norm(net, f"{name}/bn2", y))
+    y = relu(net, norm(net, f"{name}/bn2", y))
     y = conv(net, f"{name}/conv3", y, widths[2], 1, bias=False)
-    y = squeeze_excite(net, f"{name}/se", batch_norm(net, f"{name}/bn3", y))
+    y = squeeze_excite(net, f"{name}/se", norm(net, f"{name}/bn3", y))
     if max(strides) != 1 or x.shape[-1] != widths[2]:
         padding: Padding = ONE_AROUND if projection == 3 else "VALID"
         x = conv(net, f"{name}/shortcut", x, widths[2], projection, stride=max(strides), padding=padding, bias=False)
-        x = batch_norm(net, f"{name}/shortcut/bn", x)
+        x = norm(net, f"{name}/shortcut/bn", x)
     return relu(net, residual_sum(net, name, y, x))
 
 

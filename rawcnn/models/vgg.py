@@ -36,7 +36,7 @@ def vgg(net: Trace, images: tf.Tensor, *, column, classes: int = 1000) -> tf.Ten
                 continue
             size, width = entry if isinstance(entry, tuple) else (3, entry)
             x = relu(net, conv(net, f"conv{stage}_{number}", x, width, size, initial=glorot_uniform))
-        x = max_pool(net, f"pool{stage}", x, 2, 2)  # 224 → 112 → 56 → 28 → 14 → 7
+        x = max_pool(net, f"pool{stage}", x, 2, 2, padding="VALID")  # 224 → 112 → 56 → 28 → 14 → 7
     x = relu(net, dense(net, "fc6", x, 4096, initial=glorot_uniform))  # [B,25088] → [B,4096]
     x = dropout(net, "drop6", x, 0.5)
     x = relu(net, dense(net, "fc7", x, 4096, initial=glorot_uniform))  # [B,4096]

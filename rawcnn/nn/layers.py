@@ -1,7 +1,10 @@
-"""Variables + a kernel = a layer. Each takes the walk `net`, a name where it owns variables, and tensors [B,H,W,C].
+"""Layers: a layer is a kernel with variables.
 
-A layer asks the walk for its variables by path (`conv1/filters`), applies a pure function of `kernels`, and tells the
-operations its window and its cost. There is no object behind it.
+Each function takes the trace `net`, the operation's name, and tensors [B,H,W,C]. It asks the trace for its variables by
+path (`conv1/filters`), applies a pure function of `kernels` to them, and describes itself with its window, its cost and
+its settings. There is no layer object.
+
+Defaults are the same for all layers: padding "SAME", and for batch norms ε = 0.001 and momentum 0.9.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from kernels.geometry import Padding, Pads, Pair, crop_or_pad, pair
 from rawcnn.nn.initializers import Initial, glorot_uniform, he_normal, ones, zeros
 from rawcnn.nn.receptive_field import Everywhere, Margins, Window
 from rawcnn.nn.trace import Trace
+
+# Convolution and fully connected layers ------------------------------------------------------------------------------
 
 
 def conv(
@@ -34,7 +39,20 @@ def conv(
     initial: Initial = he_normal,
     bias_initial: Initial = zeros,
 ) -> tf.Tensor:
-    """Convolution with `channels` filters of `size`: [B,H,W,C] → [B,H',W',channels]."""
+    """Convolve a map with `channels` filters: [B,H,W,C] → [B,H',W',channels].
+
+    Args:
+        net: The trace.
+        name: The operation's name; its variables are `name/filters` [kh,kw,C/groups,channels] and `name/bias`.
+        x: The map [B,H,W,C].
+        channels: The number of filters.
+        size: The filters' size, an int or (kh, kw).
+        stride, dilation: An int or a pair.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        groups: Filters of a group read only the channels of that group.
+        bias: Add a bias to each channel.
+        initial, bias_initial: How the first values are drawn.
+    """
     filter_shape = (*pair(size), x.shape[-1] // groups, channels)
     parameters = [net.variable(f"{name}/filters", filter_shape, initial)]
     if bias:
@@ -45,13 +63,14 @@ def conv(
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def cost(output_shape):
-        cost = kernels.conv2d_cost(filter_shape, output_shape, input_gradient=all(x is not d for d in net.data))
+        reads_data = any(x is data for data in net.data)  # the first layer's input needs no gradient
+        cost = kernels.conv2d_cost(filter_shape, output_shape, input_gradient=not reads_data)
         return cost + kernels.elementwise_cost(output_shape) if bias else cost
 
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
     window = Window(size, stride, padding, dilation)
-    form = partial(_on_devices, net.devices, convolution, groups) if net.devices else convolution
-    return net.apply(name, "conv", form, [x], parameters, window=window, cost=cost, **settings)
+    kernel = partial(_on_devices, net.devices, convolution, groups) if net.devices else convolution
+    return net.apply(name, "conv", kernel, [x], parameters, window=window, cost=cost, **settings)
 
 
 def _on_devices(devices, layer, groups, x, filters, bias=None):
@@ -63,9 +82,9 @@ def _on_devices(devices, layer, groups, x, filters, bias=None):
     towers = []
     for tower, device in enumerate(devices):
         with tf.device(device):
-            seen = tf.split(x, parts, axis=-1)[tower * parts // count]
-            mine = [tf.split(v, count, axis=-1)[tower] for v in (filters, bias) if v is not None]
-            towers.append(layer(seen, *mine, groups=max(groups // count, 1)))
+            tower_input = tf.split(x, parts, axis=-1)[tower * parts // count]
+            tower_parameters = [tf.split(v, count, axis=-1)[tower] for v in (filters, bias) if v is not None]
+            towers.append(layer(tower_input, *tower_parameters, groups=max(groups // count, 1)))
     return tf.concat(towers, axis=-1)
 
 
@@ -79,9 +98,18 @@ def dense(
     initial: Initial = he_normal,
     bias_initial: Initial = zeros,
 ) -> tf.Tensor:
-    """Fully connected: [B,C] → [B,units]; a map [B,H,W,C] is flattened to [B,H·W·C] first."""
+    """Apply a fully connected layer: [B,C] → [B,units]. A map [B,H,W,C] is flattened to [B,H·W·C] first.
+
+    Args:
+        net: The trace.
+        name: The operation's name; its variables are `name/weights` [C,units] and `name/bias`.
+        x: [B,C] or [B,H,W,C].
+        units: The number of outputs.
+        bias: Add a bias to each unit.
+        initial, bias_initial: How the first values are drawn.
+    """
     width = prod(x.shape[1:])
-    # As wide as they are: the kernel rounds them, and has their gradient as wide at once.
+    # The weights stay in float32: the kernel rounds them itself, and computes their gradient in float32.
     parameters = [net.variable(f"{name}/weights", (width, units), initial, dtype=tf.float32)]
     if bias:
         parameters.append(net.variable(f"{name}/bias", (units,), bias_initial))
@@ -96,19 +124,32 @@ def dense(
     return net.apply(name, "dense", linear, [x], parameters, window=window, cost=cost, bias=bias)
 
 
+# Normalization -------------------------------------------------------------------------------------------------------
+
+
 def batch_norm(
     net: Trace,
     name: str,
     x: tf.Tensor,
     *,
-    epsilon: float = 1e-5,
+    epsilon: float = 1e-3,
     momentum: float = 0.9,
     scale: bool = True,
     offset: bool = True,
 ) -> tf.Tensor:
-    """Batch normalisation (Ioffe & Szegedy 2015): by the batch's moments in training, by their average after.
+    """Normalize each channel: by the batch's moments in training, by their moving averages in inference.
 
-    Training puts the new averages, momentum·old + (1 − momentum)·batch, into the walk's statistics and assigns nothing.
+    Training assigns nothing. It puts the new averages, momentum·old + (1 − momentum)·batch, into `net.statistics`.
+    Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
+
+    Args:
+        net: The trace.
+        name: The operation's name; its variables are `name/scale`, `/offset`, `/mean` and `/variance`, all [C].
+        x: [B,H,W,C] or [B,C].
+        epsilon: Added to the variance.
+        momentum: The decay of the moving averages.
+        scale: Multiply by a learned γ.
+        offset: Add a learned β.
     """
     shape = (x.shape[-1],)
     variable = partial(net.variable, shape=shape, dtype=tf.float32)  # moments and their averages stay in float32
@@ -116,38 +157,44 @@ def batch_norm(
     beta = variable(f"{name}/offset", initial=zeros) if offset else None
     mean = variable(f"{name}/mean", initial=zeros, trained=False)
     variance = variable(f"{name}/variance", initial=ones, trained=False)
+    learned = [value for value in (gamma, beta) if value is not None]
+    present = scale, offset
+
+    def by_batch_moments(x, *learned):
+        return kernels.batch_normalization_training(x, *_scale_and_offset(learned, present), epsilon)
+
+    def by_averages(x, *values):
+        *learned, mean, variance = values
+        return kernels.batch_normalization(x, mean, variance, *_scale_and_offset(learned, present), epsilon)
 
     def cost(output_shape):
         return kernels.batch_normalization_cost(output_shape, training=net.train)
 
     settings: dict[str, Any] = {"epsilon": epsilon, "momentum": momentum, "scale": scale, "offset": offset}
-    learned = [v for v in (gamma, beta) if v is not None]
-
-    def normalise(x, *values):
-        given = iter(values)
-        g, b = next(given) if scale else None, next(given) if offset else None
-        if net.train:
-            return kernels.batch_normalization_training(x, g, b, epsilon)
-        return kernels.batch_normalization(x, next(given), next(given), g, b, epsilon)
-
     if not net.train:
-        return net.apply(name, "batch_norm", normalise, [x], [*learned, mean, variance], cost=cost, **settings)
-    y, batch_mean, batch_variance = net.apply(name, "batch_norm", normalise, [x], learned, cost=cost, **settings)
+        return net.apply(name, "batch_norm", by_averages, [x], [*learned, mean, variance], cost=cost, **settings)
+    y, batch_mean, batch_variance = net.apply(name, "batch_norm", by_batch_moments, [x], learned, cost=cost, **settings)
     net.statistics[f"{name}/mean"] = momentum * mean + (1 - momentum) * batch_mean
     net.statistics[f"{name}/variance"] = momentum * variance + (1 - momentum) * batch_variance
     return y
 
 
+def _scale_and_offset(learned, present):
+    """(γ or None, β or None), from those of the two that the layer has."""
+    has_scale, has_offset = present
+    return (learned[0] if has_scale else None, learned[-1] if has_offset else None)
+
+
 def conv_bn_relu(
     net: Trace, name: str, x: tf.Tensor, channels: int, size: Pair, *, epsilon: float = 1e-3, momentum=0.9, **settings
 ) -> tf.Tensor:
-    """Convolution without bias, batch norm `name/bn`, ReLU: the unit of every Inception after the first."""
+    """Apply convolution without bias, batch norm `name/bn` and ReLU: the unit of every Inception after the first."""
     x = conv(net, name, x, channels, size, bias=False, **settings)
     return relu(net, batch_norm(net, f"{name}/bn", x, epsilon=epsilon, momentum=momentum))
 
 
 def lrn(net: Trace, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, beta=0.75) -> tf.Tensor:
-    """Local response normalisation over 2·radius + 1 neighbouring channels (AlexNet §3.3)."""
+    """Apply local response normalization over 2·radius + 1 neighboring channels (AlexNet §3.3)."""
     settings: dict[str, Any] = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
     kernel = partial(kernels.local_response_normalization, **settings)
 
@@ -157,27 +204,32 @@ def lrn(net: Trace, name: str, x: tf.Tensor, *, radius=2, bias=2.0, alpha=1e-4, 
     return net.apply(name, "lrn", kernel, [x], (), cost=cost, **settings)
 
 
+# Activation and pooling ----------------------------------------------------------------------------------------------
+
+
 def relu(net: Trace, x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0), with the backward rule of this walk. Named after its input: `conv1/relu`."""
+    """Apply max(x, 0) with the trace's backward rule. The operation is named after its input: `conv1/relu`."""
     return net.apply(f"{net.name_of(x)}/relu", "relu", net.relu, [x], cost=kernels.relu_cost)
 
 
-def max_pool(net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "VALID") -> tf.Tensor:
-    """The largest value of each window: [B,H,W,C] → [B,H',W',C]."""
+def max_pool(net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "SAME") -> tf.Tensor:
+    """Take the largest value of each window: [B,H,W,C] → [B,H',W',C]."""
     kernel = partial(kernels.max_pool, size=size, stride=stride, padding=padding)
     return _pool(net, name, "max_pool", kernel, x, Window(size, stride, padding))
 
 
 def average_pool(
-    net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "VALID", count_padding=False
+    net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "SAME", count_padding=False
 ) -> tf.Tensor:
-    """The mean of each window: [B,H,W,C] → [B,H',W',C]; the padding counts in the mean only if `count_padding`."""
+    """Take the mean of each window: [B,H,W,C] → [B,H',W',C]; the padding counts in the mean only if `count_padding`."""
     kernel = partial(kernels.average_pool, size=size, stride=stride, padding=padding, count_padding=count_padding)
     window = Window(size, stride, padding)
     return _pool(net, name, "average_pool", kernel, x, window, count_padding=count_padding)
 
 
 def _pool(net, name, kind, kernel, x, window, **settings):
+    """Apply a pool with its window and its cost."""
+
     def cost(output_shape):
         return kernels.pool_cost(tuple(x.shape), output_shape, window.size)
 
@@ -186,7 +238,7 @@ def _pool(net, name, kind, kernel, x, window, **settings):
 
 
 def global_average_pool(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """The mean of each channel's whole map: [B,H,W,C] → [B,C]."""
+    """Take the mean of each channel's whole map: [B,H,W,C] → [B,C]."""
     window = Window(tuple(x.shape[1:3])) if None not in x.shape[1:3] else None
 
     def cost(output_shape):
@@ -195,8 +247,11 @@ def global_average_pool(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
     return net.apply(name, "global_average_pool", kernels.global_average_pool, [x], window=window, cost=cost)
 
 
+# Layers that only act in training ------------------------------------------------------------------------------------
+
+
 def dropout(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
-    """In training, zero each unit with probability `rate` and scale the rest by 1/(1 − rate); the identity after."""
+    """In training, zero each unit with probability `rate` and scale the others by 1/(1 − rate); else the identity."""
     if not net.train:
         return net.apply(name, "dropout", tf.identity, [x], rate=rate)
     kernel = partial(kernels.dropout, rate=rate, seed=net.seed_of(name))
@@ -204,21 +259,24 @@ def dropout(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
 
 
 def drop_path(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
-    """In training, zero all of an image's x with probability `rate` and scale the rest by 1/(1 − rate)."""
+    """In training, zero an image's whole x with probability `rate` and scale the others by 1/(1 − rate)."""
     kernel = partial(kernels.drop_path, rate=rate, seed=net.seed_of(name)) if net.train else tf.identity
     return net.apply(name, "drop_path", kernel, [x], rate=rate)
 
 
+# Padding, codes, branches --------------------------------------------------------------------------------------------
+
+
 def pad(net: Trace, name: str, x: tf.Tensor, margins: Pads) -> tf.Tensor:
-    """Put ((top, bottom), (left, right)) zeros around a map, or take pixels off where a number is negative."""
+    """Add ((top, bottom), (left, right)) rows and columns of zeros around a map; a negative number crops."""
     kernel = partial(crop_or_pad, margins=margins)
     return net.apply(name, "pad", kernel, [x], window=Margins(margins), margins=margins)
 
 
 def discretize(net: Trace, name: str, x: tf.Tensor, code: str, levels: int) -> tf.Tensor:
-    """Pixels in [0,1] as codes of their levels, "onehot" or "thermometer": [B,H,W,C] → [B,H,W,C·levels].
+    """Encode pixels in [0,1] by their level, "onehot" or "thermometer": [B,H,W,C] → [B,H,W,C·levels].
 
-    No gradient flows back (Buckman et al. 2018): for the operations, what reads the codes reads data.
+    The code has no gradient (Buckman et al. 2018), so layers that read it count as reading data.
     """
     kernel = partial(kernels.encode_levels, levels=levels, code=code)
     y = net.apply(name, "discretize", kernel, [x], cost=kernels.encode_levels_cost, code=code, levels=levels)
@@ -227,33 +285,33 @@ def discretize(net: Trace, name: str, x: tf.Tensor, code: str, levels: int) -> t
 
 
 def concatenate(net: Trace, name: str, branches: list[tf.Tensor]) -> tf.Tensor:
-    """Set branches [B,H,W,Cᵢ] side by side: [B,H,W,ΣCᵢ] (GoogLeNet's inception module)."""
+    """Concatenate the channels of branches [B,H,W,Cᵢ] → [B,H,W,ΣCᵢ] (GoogLeNet's inception module)."""
     return net.apply(name, "concatenate", lambda *xs: kernels.concatenate(xs), branches)
 
 
 def residual_sum(net: Trace, name: str, x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
-    """x + shortcut (ResNet, equation 1)."""
+    """Add x + shortcut (ResNet, equation 1)."""
     return net.apply(name, "residual_sum", kernels.residual_sum, [x, shortcut], cost=kernels.residual_sum_cost)
 
 
 def scaled_residual_sum(net: Trace, name: str, x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.Tensor:
-    """x + scale·residual (Inception-ResNet, §3.3)."""
+    """Add x + scale·residual (Inception-ResNet, §3.3)."""
     kernel = partial(kernels.scaled_residual_sum, scale=scale)
     return net.apply(name, "residual_sum", kernel, [x, residual], cost=kernels.scaled_residual_sum_cost, scale=scale)
 
 
 def squeeze_excite(net: Trace, name: str, x: tf.Tensor, reduction: int = 16) -> tf.Tensor:
-    """Weigh each channel by what all of them see in the whole image (SENet, equations 2 to 4): [B,H,W,C] → the same."""
+    """Scale each channel by a gate that depends on all channels' means (SENet, equations 2 to 4): [B,H,W,C] → same."""
     s = global_average_pool(net, f"{name}/squeeze", x)  # [B,C]
     s = relu(net, dense(net, f"{name}/fc1", s, x.shape[-1] // reduction))  # [B,C/reduction]
-    s = dense(net, f"{name}/fc2", s, x.shape[-1], initial=glorot_uniform)  # [B,C]  small, for gates to begin half open
+    s = dense(net, f"{name}/fc2", s, x.shape[-1], initial=glorot_uniform)  # [B,C]  small, so that gates start half open
     s = net.apply(f"{name}/gate", "sigmoid", kernels.sigmoid, [s], cost=kernels.sigmoid_cost)
     cost = kernels.scale_channels_cost
     return net.apply(name, "scale_channels", kernels.scale_channels, [x, s], window=Everywhere(), cost=cost)
 
 
 def zero_padded_shortcut(net: Trace, name: str, x: tf.Tensor, channels: int, stride: int, *, zeros="end") -> tf.Tensor:
-    """Option A of ResNet §3.3: every stride-th pixel, and zeros for the channels that x lacks."""
+    """Take every stride-th pixel, and zeros for the channels that x lacks (ResNet §3.3, option A)."""
     kernel = partial(kernels.zero_padded_shortcut, channels=channels, stride=stride, zeros=zeros)
     window = Window(1, stride)
     return net.apply(

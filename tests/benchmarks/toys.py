@@ -29,7 +29,7 @@ from rawcnn.nn.network import Network
 def small(net, images):
     """A convolution, batch norm, and a classifier."""
     x = relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 8, 3, stride=2, bias=False)))
-    x = global_average_pool(net, "pool", max_pool(net, "pool1", x, 2, 2))
+    x = global_average_pool(net, "pool", max_pool(net, "pool1", x, 2, 2, padding="VALID"))
     return dense(net, "classifier", x, 5)
 
 
@@ -68,7 +68,7 @@ def everything(net, images):
     x = scaled_residual_sum(net, "sum4", x, conv(net, "residual", x, 36, 1), 0.3)
     x = squeeze_excite(net, "excited", pad(net, "pad", x, ((-1, 1), (1, 0))), reduction=9)
     x = dropout(net, "drop", x, 0.5)
-    return dense(net, "classifier", average_pool(net, "average5", x, (2, 1), 1), 5)
+    return dense(net, "classifier", average_pool(net, "average5", x, (2, 1), 1, padding="VALID"), 5)
 
 
 def toy(model=small, precision="float32", preprocessing="none") -> Network:

@@ -194,9 +194,9 @@ def test_scales_that_cannot_be(fully_connected):
 def connected(net, images):
     """A VGG in small, without padding, so that a window knows nothing of its surroundings: [B,22,22,3] → [B,5]."""
     x = relu(net, conv(net, "conv1", images, 4, 3, padding="VALID"))
-    x = max_pool(net, "pool1", x, 2, 2)  # [B,10,10,4]
+    x = max_pool(net, "pool1", x, 2, 2, padding="VALID")  # [B,10,10,4]
     x = relu(net, conv(net, "conv2", x, 6, (3, 5), padding="VALID"))
-    x = max_pool(net, "pool2", x, 2, 2)  # [B,4,3,6]
+    x = max_pool(net, "pool2", x, 2, 2, padding="VALID")  # [B,4,3,6]
     x = dropout(net, "drop6", relu(net, dense(net, "fc6", x, 8)), 0.5)
     x = relu(net, dense(net, "fc7", x, 7))
     return dense(net, "fc8", x, 5, bias=False)

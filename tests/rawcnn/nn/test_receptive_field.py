@@ -112,7 +112,7 @@ def windows(net, images):
     x = relu(net, conv(net, "conv2", x, 4, 3, dilation=(1, 2)))
     x = max_pool(net, "pool1", x, 3, 2, padding="SAME")
     x = relu(net, conv(net, "conv3", x, 4, 2))
-    return average_pool(net, "pool2", x, 2, 1)
+    return average_pool(net, "pool2", x, 2, 1, padding="VALID")
 
 
 def branches(net, images):
@@ -128,7 +128,7 @@ def margins(net, images):
     """Pixels put around a map and taken off, before windows that read them."""
     x = relu(net, conv(net, "conv1", images, 3, 3, stride=2))
     x = pad(net, "around", x, ((2, 1), (0, 2)))
-    x = average_pool(net, "pool", x, 3, 2)
+    x = average_pool(net, "pool", x, 3, 2, padding="VALID")
     x = pad(net, "further", x, ((-1, 0), (-1, 0)))
     return relu(net, conv(net, "conv2", x, 2, 1, padding="VALID"))
 

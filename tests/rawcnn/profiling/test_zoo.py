@@ -116,7 +116,9 @@ def test_hostile_names_are_text():
         for number in (1, 2):
             a = conv_bn_relu(net, f"{name}_{number}/{name}", x, 4, 3)
             b = conv(net, f"{name}_{number}/b", x, 4, 1)
-            x = concatenate(net, f"{name}_{number}", [a, max_pool(net, f"{name}_{number}/pool", b, 1, 1)])
+            x = concatenate(
+                net, f"{name}_{number}", [a, max_pool(net, f"{name}_{number}/pool", b, 1, 1, padding="VALID")]
+            )
         return dense(net, f"{name}fc", dropout(net, "drop", x, 0.5), 2)
 
     drawing = diagram(name, symbolic_trace(model, (1, 8, 8, 3)).operations)

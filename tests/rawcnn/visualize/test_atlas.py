@@ -341,7 +341,7 @@ def test_what_is_no_atlas(few):
 
 def test_icons_of_a_large_network_are_smaller_than_it():
     def model(net, images):
-        x = max_pool(net, "pool1", conv(net, "conv1", images, 2, 3, stride=4), 2, 2)
+        x = max_pool(net, "pool1", conv(net, "conv1", images, 2, 3, stride=4), 2, 2, padding="VALID")
         return dense(net, "logits", relu(net, dense(net, "fc1", x, 4)), 3)
 
     network = Network("wide", model, size=96, classes=3)

@@ -25,7 +25,7 @@ from tests import oracles
 
 
 def deep(net, images):
-    x = max_pool(net, "pool1", relu(net, conv(net, "conv1", images, 6, 3)), 2, 2)  # [B,4,4,6]
+    x = max_pool(net, "pool1", relu(net, conv(net, "conv1", images, 6, 3)), 2, 2, padding="VALID")  # [B,4,4,6]
     x = relu(net, conv(net, "conv2", x, 8, 3))
     x = global_average_pool(net, "pool2", relu(net, conv(net, "conv3", x, 8, 3)))
     return dense(net, "logits", x, 5)

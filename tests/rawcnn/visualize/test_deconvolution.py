@@ -124,7 +124,7 @@ def test_hits_of_overlapping_windows_are_summed():
     """One bright pixel wins all four windows of 3×3 that see it, and gets the sum of what they bring."""
 
     def model(net, images):
-        return average_pool(net, "mean", max_pool(net, "pool", images, 3, 2), 2, 1)
+        return average_pool(net, "mean", max_pool(net, "pool", images, 3, 2, padding="VALID"), 2, 1, padding="VALID")
 
     image = np.zeros((1, 5, 5, 3), np.float32)
     image[0, 2, 2, 1] = 1
@@ -173,7 +173,7 @@ def test_the_pictures_of_a_convolution_are_its_adjoint():
 
 def test_unpooling_undoes_a_pool_without_overlap():
     """What came back from every position, pooled again, is the pooled map."""
-    net = network(lambda net, images: max_pool(net, "pool", images, 2, 2), 6)
+    net = network(lambda net, images: max_pool(net, "pool", images, 2, 2, padding="VALID"), 6)
     image = oracles.random((1, 6, 6, 3), 6, low=0.0)
     places = [*np.ndindex(3, 3, 3)]
     repeated = np.repeat(image, 27, axis=0)
@@ -313,7 +313,7 @@ def test_logits_have_no_position():
 def test_compiled_is_eager(method, mode):
     def model(net, images):
         x = lrn(net, "norm", relu(net, conv(net, "conv1", images, 4, 3)))
-        x = squeeze_excite(net, "gated", max_pool(net, "pool", x, 3, 2), reduction=1)
+        x = squeeze_excite(net, "gated", max_pool(net, "pool", x, 3, 2, padding="VALID"), reduction=1)
         return relu(net, conv(net, "conv2", x, 4, 3))
 
     net = network(model)
@@ -343,7 +343,7 @@ def test_images_of_another_size(size):
 
     def model(net, images):
         x = relu(net, conv(net, "conv2", relu(net, conv(net, "conv1", images, 4, 3, stride=2)), 4, 3))
-        return dense(net, "logits", max_pool(net, "pool", x, 4, 4), 4)
+        return dense(net, "logits", max_pool(net, "pool", x, 4, 4, padding="VALID"), 4)
 
     net = network(model, 16)
     images = oracles.random((2, *size, 3), 7, low=0.0)

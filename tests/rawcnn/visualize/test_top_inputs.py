@@ -18,7 +18,7 @@ from tests.rawcnn.searched import activations, brute_force, same
 def branching(net, images):
     x = relu(net, conv(net, "conv1", images, 8, 3, stride=2))  # [B,16,16,8]
     x = inception(net, "inception", x, (2, 3, 2, 3, 2, 2))  # 1×1, 3×3, 5×5 and a pool side by side
-    return dense(net, "logits", max_pool(net, "pool", x, 2, 2), 5)
+    return dense(net, "logits", max_pool(net, "pool", x, 2, 2, padding="VALID"), 5)
 
 
 @pytest.fixture(scope="module")
