@@ -28,7 +28,7 @@ from kernels.geometry import (
     spread,
     window_padding,
 )
-from kernels.groups import dense_filters, of_each_group, own_filters
+from kernels.groups import dense_filters, of_each_group, own_filters, unfused
 from kernels.matmuls import im2col, shifted, shifted_filter_gradient, shifted_input_gradient
 from kernels.space_to_depth import (
     space_to_depth_conv2d,
@@ -176,6 +176,7 @@ def _nn(x, filters, stride, padding, dilation, groups):
     @tf.custom_gradient
     def convolution(x, filters):
         y = tf.nn.conv2d(x, filters, stride, words, dilations=dilation)
+        y = unfused(y) if groups > 1 else y
 
         def gradients(dy):
             dy = tf.ensure_shape(dy, y.shape)  # which a graph may have lost on the way

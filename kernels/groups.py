@@ -7,6 +7,20 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+import onednn
+from kernels.choice import compiler
+
+
+def unfused(y: tf.Tensor) -> tf.Tensor:
+    """Keep TensorFlow from fusing the grouped convolution that computes y with the bias, norm or ReLU that follows.
+
+    Eigen's fused convolution takes no groups; its plain one does. EnsureShape copies nothing, but ends the pattern that
+    the graph optimizer looks for. A graph for another machine ("nobody") gets it too: oneDNN may be off there.
+    """
+    if tf.executing_eagerly() or (onednn.in_use() and compiler() != "nobody"):
+        return y
+    return tf.ensure_shape(y, y.shape)
+
 
 def of_each_group(function: Callable[..., tf.Tensor], groups: int, *tensors: tf.Tensor) -> tf.Tensor:
     """The function of each group's share of the channels of these tensors; the results' channels side by side."""

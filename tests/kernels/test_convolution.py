@@ -367,3 +367,33 @@ def test_any_convolution(case):
         close_all(through_the_tape(x, w, dy, options, form), gradients)
     for gradient, value in zip(gradients, (x, w), strict=True):  # y is linear in each: ⟨∂L/∂x, x⟩ = ⟨dy, y⟩
         oracles.close(tf.reduce_sum(gradient * value), np.sum(expected * dy))
+
+
+def _followed(follower, y, bias):
+    """What a network applies after a convolution y [B,H,W,C]."""
+    if follower == "batch norm and relu":
+        ones, zeros = tf.ones_like(bias), tf.zeros_like(bias)
+        return tf.nn.relu(kernels.batch_normalization(y, zeros, ones, ones, bias, 0.0))
+    y = tf.nn.bias_add(y, bias)
+    return y if follower == "bias" else tf.nn.relu(y)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64", "bfloat16"))
+@pytest.mark.parametrize("follower", ("bias", "bias and relu", "batch norm and relu"))
+@pytest.mark.parametrize(
+    "settings",
+    ((1, "SAME", 1, 2), (2, "VALID", 1, 4), ((2, 1), "SAME", 1, 8), (1, ((1, 0), (2, 1)), 2, 4)),
+    ids=("groups", "strided", "depthwise with unequal strides", "dilated with padding in pixels"),
+)
+def test_groups_run_everywhere_with_what_follows(settings, follower, dtype):
+    """TensorFlow's graph optimizer fuses these. Where oneDNN is off, its fused convolution takes no groups."""
+    stride, padding, dilation, groups = settings
+    x, filters = oracles.random((2, 9, 8, 8), 0, dtype), oracles.random((3, 3, 8 // groups, 16), 1, dtype)
+    bias = oracles.random((16,), 2, "float32" if dtype == "bfloat16" and "norm" in follower else dtype)
+    y = kernels.conv2d_reference(x, filters, stride, padding, dilation, groups) + np.asarray(bias, np.float64)
+
+    def block(x, filters, bias):
+        return _followed(follower, kernels.conv2d(x, filters, stride, padding, dilation, groups), bias)
+
+    oracles.close(tf.function(block, autograph=False)(x, filters, bias), y if follower == "bias" else np.maximum(y, 0))
+    oracles.same_everywhere(block, x, filters, bias)
