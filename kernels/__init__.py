@@ -4,6 +4,7 @@ Each file has five faces in one order: the equation, a NumPy reference, the tens
 cost. Activations are [B,H,W,C], filters [kh,kw,Cin/groups,Cout].
 """
 
+import onednn  # noqa: F401 (before TensorFlow: it turns oneDNN on)
 from kernels.activation import (
     deconvnet_relu,
     deconvnet_relu_gradient,

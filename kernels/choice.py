@@ -22,6 +22,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+import onednn
+
 BATCH = 8  # images, of which all forms were measured
 MORE, FEWER = 8, 4  # times as many pixels, or as few: so far a measurement counts. Of few, transforms no longer pay
 # Under XLA on a CPU these won on most shapes that were measured, and on all that take long: so on others they run, too.
@@ -60,11 +62,12 @@ def table_path() -> Path:
 
 @cache
 def _machine() -> str:
-    """A digest of the processor, its number of cores, and TensorFlow's version."""
+    """A digest of the processor, its number of cores, TensorFlow's version, and oneDNN where it is off."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else [platform.processor()]
     words = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))} or lines
-    told = repr((sorted(words), platform.machine(), os.cpu_count(), tf.__version__))
+    off = () if onednn.in_use() else ("oneDNN off",)
+    told = repr((sorted(words), platform.machine(), os.cpu_count(), tf.__version__, *off))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

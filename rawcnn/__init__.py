@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import onednn  # noqa: F401 (before TensorFlow: it turns oneDNN on)
+
 if TYPE_CHECKING:
     from rawcnn import attacks, data, visualize
     from rawcnn.models import MODELS

@@ -13,11 +13,14 @@ import platform
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
+
+import onednn
 
 FOLDER = Path(__file__).resolve().parent / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
@@ -35,7 +38,10 @@ class Result(Protocol):
 
 
 def device(gpus: Sequence[str] | None = None) -> dict[str, object]:
-    """The processor, its cores and what it can multiply with; the GPUs, by default those that TensorFlow sees."""
+    """The processor, its cores and what it can multiply with; the GPUs, by default those that TensorFlow sees.
+
+    "onednn" is whether TensorFlow runs oneDNN's CPU kernels; None where TensorFlow was not imported.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     model = re.search(r"model name\s*:\s*(.+)", text)
@@ -46,6 +52,7 @@ def device(gpus: Sequence[str] | None = None) -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "gpus": _gpus_of_tensorflow() if gpus is None else list(gpus),
+        "onednn": onednn.in_use() if "tensorflow" in sys.modules else None,
         "system": platform.system(),
     }
 

@@ -59,7 +59,7 @@ def milliseconds(seconds: float) -> str:
 
 def device_words(device: Mapping[str, Any]) -> str:
     """The processor, and the GPUs before it."""
-    flags = ", ".join(device["flags"])
+    flags = ", ".join([*device["flags"], *(["oneDNN off"] if device.get("onednn") is False else [])])
     words = f"{device['cores']} cores of {device['cpu']}" + (f" ({flags})" if flags else "")
     return f"{', '.join(device['gpus'])}, {words}" if device["gpus"] else words
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import onednn
 from rawcnn.cli.options import writable
 from rawcnn.cli.order import BATCH, Order
 
@@ -18,7 +19,8 @@ def forms(order: Order) -> None:
         find(name)
     models, path, batch = order.names or list(MODELS), table_path(), order.batch or BATCH
     writable(path)
-    order.screen.settings(models=",".join(models), batch=batch, size=order.size, rounds=order.rounds, table=path)
+    order.screen.settings(models=",".join(models), batch=batch, size=order.size, rounds=order.rounds)
+    order.screen.settings(onednn=onednn.state(), table=path)
     with order.bar("measuring") as progress:
         table = tune(
             models, path=path, batch=batch, size=order.size, rounds=order.rounds, command=order.command,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import onednn
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import writable
 
@@ -43,7 +44,7 @@ class Order:
     def show(self, **settings: object) -> None:
         """What it resolved to; the file is tried before the work begins."""
         writable(self.output)
-        self.screen.settings(**settings, rounds=self.rounds, seed=self.seed, output=self.output)
+        self.screen.settings(**settings, rounds=self.rounds, seed=self.seed, onednn=onednn.state(), output=self.output)
 
     def end(self, results: object) -> None:
         self.screen.say(f"appended to {self.output}")

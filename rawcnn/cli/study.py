@@ -116,6 +116,7 @@ def profile(
             f"{measurement.call * 1e6:.0f} µs, which is taken off; a layer that takes less has no rate (–)"
         )
         screen.say(f"layers run as {measurement.choice.mode}: {measurement.choice.reason}")
+        screen.say(f"oneDNN, TensorFlow's library of fast CPU kernels, is {'on' if measurement.onednn else 'off'}")
         screen.say(
             "each layer was timed alone with its inputs in memory: what the whole network fuses or overlaps is not seen"
         )

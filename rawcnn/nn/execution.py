@@ -16,6 +16,7 @@ from functools import partial
 import tensorflow as tf
 
 import kernels
+import onednn
 
 MODES = ("auto", "xla", "graph", "mixed", "eager")
 # What XLA compiles in a mixed graph where it is bfloat16. Reductions are not among them: XLA's are slower on a CPU.
@@ -46,6 +47,8 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
         return Choice(
             "mixed", "on a CPU in bfloat16, oneDNN's convolutions with XLA's elementwise chains win in large networks"
         )
+    if not onednn.in_use():
+        return Choice("graph", f"on a CPU; oneDNN is off here, and {onednn.VARIABLE}=1 turns it on")
     return Choice("graph", "on a CPU, oneDNN's convolutions in TensorFlow's graph are faster than XLA's")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+import onednn
 from kernels.geometry import window_padding
 from rawcnn.nn.execution import Choice, choose, compiled
 from rawcnn.nn.trace import PRECISIONS, Operation
@@ -69,6 +70,7 @@ class Measurement:
     call: float  # seconds that calling a compiled function costs by itself, taken off each layer's time
     choice: Choice  # how the layers ran, and why
     timings: list[LayerTiming]
+    onednn: bool  # whether TensorFlow ran oneDNN's CPU kernels
 
     def slowest(self, count: int = 5) -> list[tuple[LayerTiming, int]]:
         """(the first layer, how many are alike) of those layers that together take longest."""
@@ -82,6 +84,7 @@ class Measurement:
             "machine": asdict(self.machine),
             "seconds_of_a_call": self.call,
             "compile": asdict(self.choice),
+            "onednn": self.onednn,
             "layers": [timing.to_dict() for timing in self.timings],
         }
 
@@ -140,7 +143,7 @@ def measure(
             progress(done, len(profile.operations))
     total = sum(seconds for _, seconds, _ in measured)
     timings = [_timing(o, s, s / total, machine, dtype, call, alike) for o, s, alike in measured]
-    return Measurement(machine, call, choice, timings)
+    return Measurement(machine, call, choice, timings, onednn.in_use())
 
 
 def _work_of(operation: Operation) -> tuple:

@@ -1,0 +1,81 @@
+"""Networks in every mode and precision: inference, a training pass and gradients to images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+import rawcnn
+from rawcnn.compile import Choice, compiled
+from tests import oracles
+from tests.rawcnn.conformance import TABLE
+
+# XLA has no kernels of oneDNN, and takes long to compile
+MODES = ("eager", "graph", "mixed", pytest.param("xla", marks=pytest.mark.deeper))
+PRECISIONS = ("float32", "bfloat16")
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}  # of the largest value; bfloat16 rounds after each layer
+# AlexNet has what oneDNN alone fuses: grouped convolutions, a bias, a ReLU, and response norms
+CASES = [
+    pytest.param(case, id=case.id, marks=[] if case.id == "alexnet" else pytest.mark.deeper)
+    for case in TABLE
+    if case.representative
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=PRECISIONS)
+def network(case, request):
+    return case.create(seed=3, precision=request.param)
+
+
+def images_for(network: rawcnn.Network) -> tf.Tensor:
+    return oracles.random((4, network.input_size, network.input_size, 3), 1, low=0.0)
+
+
+def agree(network: rawcnn.Network, actual: tf.Tensor, expected: tf.Tensor) -> None:
+    assert actual.dtype == expected.dtype
+    assert oracles.error(tf.cast(actual, tf.float32), tf.cast(expected, tf.float32)) < TOLERANCE[network.precision]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_inference(network, mode):
+    images = images_for(network)
+    expected = network(images)
+    agree(network, rawcnn.program(network, mode)(images), expected)
+    agree(network, compiled(network.__call__, Choice(mode, ""))(images), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_training_pass_and_gradients(network, mode):
+    """Of the parameters and of the images. In bfloat16 only that all of them are there and finite."""
+    images, labels = images_for(network), tf.range(4) % 5
+
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = network.forward(images, train=True, seed=4).logits
+            loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(logits, tf.float32), labels))
+        return loss, tape.gradient(loss, [images, *network.trained_variables.values()])
+
+    loss, found = compiled(gradients, Choice(mode, ""))(images)
+    assert all(np.isfinite(gradient).all() for gradient in (loss, *found))
+    agree(network, loss, gradients(images)[0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradient_to_images_at_inference(network, mode):
+    images = images_for(network)
+
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            target = tf.reduce_sum(tf.cast(network(images)[:, 0], tf.float32))
+        return tape.gradient(target, images)
+
+    agree(network, compiled(gradient, Choice(mode, ""))(images), gradient(images))
