@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import onednn
-from benchmarks import markdown, results
+from benchmarks.harness import results
+from benchmarks.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from rawcnn.compile import Choice, compiled
+from rawcnn.nn.execution import Choice, compiled
 from tests import oracles
 from tests.rawcnn.conformance import TABLE
 
