@@ -179,7 +179,7 @@ def batch_norm(
     return y
 
 
-def _scale_and_offset(learned, present):
+def _scale_and_offset(learned, present) -> tuple[tf.Tensor | None, tf.Tensor | None]:
     """(γ or None, β or None), from those of the two that the layer has."""
     has_scale, has_offset = present
     return (learned[0] if has_scale else None, learned[-1] if has_offset else None)
