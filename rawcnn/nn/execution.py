@@ -1,9 +1,14 @@
-"""The one place that decides how a step runs: compiled by XLA, as a TensorFlow graph, as both mixed, or eagerly.
+"""Execution: the one place that decides how a step runs.
 
-On a CPU the convolutions of TensorFlow's graph are oneDNN's, and faster than XLA's. In float32 all else is at least
-level there, too. In bfloat16 it is not: Eigen's elementwise kernels widen each number by itself, and take as long as in
-float32 or longer. So there XLA compiles the chains of elementwise operations between the convolutions, and oneDNN does
-the rest. On GPUs XLA fuses such chains as well, between cuDNN's convolutions. `rawcnn benchmark` measures it.
+A step is compiled by XLA ("xla"), traced as a TensorFlow graph ("graph"), traced as a graph with some parts compiled by
+XLA ("mixed"), or run eagerly ("eager").
+
+- On a CPU, the convolutions of TensorFlow's graph are oneDNN's and faster than XLA's. In float32 everything else is at
+  least as fast, too. In bfloat16 it is not: Eigen's elementwise kernels convert each number by itself and take as long
+  as in float32 or longer. There XLA compiles the chains of elementwise operations between oneDNN's convolutions.
+- On a GPU, XLA fuses such chains between cuDNN's convolutions.
+
+`rawcnn benchmark` measures this.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import kernels
 import onednn
 
 MODES = ("auto", "xla", "graph", "mixed", "eager")
-# What XLA compiles in a mixed graph where it is bfloat16. Reductions are not among them: XLA's are slower on a CPU.
+# The bfloat16 operations that XLA compiles in a mixed graph. Reductions are left out: XLA's are slower on a CPU.
 ELEMENTWISE = frozenset({"Relu", "ReluGrad", "AddV2", "AddN", "Mul", "Sub", "Sigmoid", "SigmoidGrad"})
 
 
@@ -32,7 +37,16 @@ class Choice:
 
 
 def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "float32") -> Choice:
-    """The mode for this machine; a `mode` other than "auto" is taken as it is. ValueError for an unknown one."""
+    """Choose how a step runs on this machine.
+
+    Args:
+        mode: One of `MODES`; any other than "auto" is taken as it is.
+        devices: The devices that the network is split over.
+        precision: "float32" or "bfloat16".
+
+    Raises:
+        ValueError: The mode is unknown, or it is "xla" for a network on several devices.
+    """
     if mode not in MODES:
         raise ValueError(f"compile is {mode!r}; expected one of {', '.join(MODES)}")
     if devices:
@@ -40,7 +54,7 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
             raise ValueError('XLA compiles for one device, but this network is split over several; use "graph" instead')
         return Choice("graph" if mode == "auto" else mode, "the network is split over several devices, XLA takes one")
     if mode != "auto":
-        return Choice(mode, "asked for")
+        return Choice(mode, "as requested")
     if tf.config.list_physical_devices("GPU"):
         return Choice("xla", "on a GPU, XLA fuses the elementwise chains between the convolutions")
     if precision == "bfloat16":
@@ -53,7 +67,16 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
 
 
 def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSpec] | None = None) -> Callable:
-    """`function` as `choice` says; `signature` keeps one trace for all batch sizes where XLA does not need them."""
+    """Compile a function of tensors.
+
+    Args:
+        function: The function.
+        choice: How it runs.
+        signature: The input signature of a graph, so that one trace serves all batch sizes. XLA ignores it.
+
+    Returns:
+        The function itself in eager mode on a CPU, otherwise a traced or compiled function.
+    """
     if choice.mode == "eager" and not tf.config.list_physical_devices("GPU"):
         return function
     function = traced_for(function, choice.mode)
@@ -65,27 +88,31 @@ def compiled(function: Callable, choice: Choice, signature: Sequence[tf.TensorSp
 
 
 def traced_for(function: Callable, mode: str) -> Callable:
-    """The function as it is to be traced in this mode: kernels chosen for it, in a mixed graph XLA's islands too."""
+    """Return the function in the context that it needs while it is traced for this mode.
+
+    The context chooses the kernels' forms; in a mixed graph it also marks the operations that XLA compiles.
+    """
     if mode == "mixed":
-        function = _within(function, partial(tf.xla.experimental.jit_scope, compile_ops=_is_island))
+        function = _within(function, partial(tf.xla.experimental.jit_scope, compile_ops=_compiled_by_xla))
     return _within(function, choosing_for("xla" if mode == "xla" else "graph"))
 
 
 def choosing_for(mode: str) -> Callable[[], AbstractContextManager[None]]:
-    """Where kernels are chosen for this mode on this machine."""
+    """Return the context in which kernels choose their forms for this mode on this machine."""
     on_gpu = tf.config.list_physical_devices("GPU")
     return partial(kernels.choice.compiled_by, "gpu" if on_gpu else mode)
 
 
 def _within(function: Callable, context: Callable[[], AbstractContextManager[None]]) -> Callable:
-    """The function, traced in this context."""
+    """Return the function, called in this context."""
 
-    def traced(*arguments, **named):
+    def in_context(*arguments, **named):
         with context():
             return function(*arguments, **named)
 
-    return traced
+    return in_context
 
 
-def _is_island(node) -> bool:
+def _compiled_by_xla(node) -> bool:
+    """Whether XLA compiles this node of a mixed graph."""
     return node.op in ELEMENTWISE and node.attr["T"].type == tf.bfloat16.as_datatype_enum

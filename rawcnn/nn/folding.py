@@ -1,10 +1,10 @@
-"""Batch norms folded into the convolutions before them: the same network with fewer operations, for fixed weights.
+"""Folding: a batch norm becomes part of the convolution before it. For fixed weights only.
 
     γ·(conv(x, W) + b − μ)/√(σ² + ε) + β  =  conv(x, s·W) + (s·(b − μ) + β),   s = γ/√(σ² + ε)
 
-Attacks and optimized images take the network hundreds of times with the same weights, evaluations once an image: the
-products are made once. Saliency, deconvolution and the protocols that look at one image many times walk the network
-itself: they show its own layers.
+The folded network gives the same logits, up to rounding, with fewer operations. Attacks, optimized images and
+evaluations run a network hundreds of times with the same weights, so the products s·W are computed once. Saliency,
+deconvolution and multi-crop evaluation trace the network itself, because they show its own layers.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from rawcnn.nn.trace import PRECISIONS, Operation, Trace, check_precision
 
 
 class Fold(NamedTuple):
-    """What a folded walk computes with."""
+    """The parameters of a folded network."""
 
-    convolutions: dict[str, list]  # by name: filters and bias that do the batch norm's work too, tensors or arrays
-    norms: frozenset[str]  # the batch norms that are left with nothing to do
+    convolutions: dict[str, list]  # by name: filters and bias that include the batch norm, tensors or arrays
+    norms: frozenset[str]  # the batch norms that become the identity
 
 
 class Folded(Trace):
-    """A walk whose convolutions have the parameters of the batch norm after them. Inference only.
+    """A trace whose convolutions include the batch norm that follows them. For inference only.
 
-    An activation of such a convolution is what the batch norm would have given.
+    The activation of such a convolution is the output of its batch norm.
     """
 
     def __init__(self, variables, images, *, fold: Fold, precision: str | None = None, **options):
@@ -40,23 +40,24 @@ class Folded(Trace):
         self.fold = fold
 
     def variable(self, path, shape, initial, **options):
-        """As ever, but nothing where `apply` has the products."""
+        """Return the value of a variable, or None for a folded convolution, whose products `apply` uses."""
         if path.rsplit("/", 1)[0] in self.fold.convolutions:
             return None
         return super().variable(path, shape, initial, **options)
 
     def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
+        """Apply the kernel; a folded convolution gets its products, a folded batch norm becomes the identity."""
         if name in self.fold.convolutions:
             parameters = [p if p.dtype == self.dtype else tf.cast(p, self.dtype) for p in self.fold.convolutions[name]]
         elif name in self.fold.norms:
             kernel, parameters = lambda x: x, ()
         if kind == "conv" and tf.executing_eagerly() and not self.devices:
-            kernel = partial(_of_fixed_filters, kernel, metadata)
+            kernel = partial(_with_fixed_filters, kernel, metadata)
         return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
 
-def _of_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tensor, filters: tf.Tensor, *bias):
-    """A convolution with a gradient to x alone: eagerly, TensorFlow computes that of the filters too, asked or not."""
+def _with_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tensor, filters: tf.Tensor, *bias):
+    """A convolution with a gradient to x alone. Eagerly, TensorFlow would compute that of the filters in any case."""
     stride, padding, dilation, groups = (settings[key] for key in ("stride", "padding", "dilation", "groups"))
     fixed, *rest = map(tf.convert_to_tensor, (filters, *bias))
 
@@ -72,7 +73,12 @@ def _of_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Tenso
 
 
 def fold(network: Network, spare: Sequence[str] = ()) -> Fold:
-    """The products, of the variables as they are now; `spare` names convolutions whose own activations are wanted."""
+    """Fold the network's batch norms, with its variables as they are now.
+
+    Args:
+        network: The network.
+        spare: Names of convolutions that are not folded, because their own activations are needed.
+    """
     norms = {name: norm for name, norm in _foldable(network).items() if name not in spare}
     return Fold(
         {name: _parameters(network.operation(name), norm, network.variables) for name, norm in norms.items()},
@@ -81,24 +87,43 @@ def fold(network: Network, spare: Sequence[str] = ()) -> Fold:
 
 
 def folded(network: Network, precision: str | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The function images [B,H,W,3] → logits [B,classes], float32, of the network as its variables are now.
+    """Return the folded network, with its variables as they are now, as a function of images.
 
-    `precision` is that of the arithmetic, by default the network's; ValueError for an unknown one. Call `folded` itself
-    outside of loops: the function only uses what it has computed.
+    Call this once, outside of loops: the returned function only uses what was computed here.
+
+    Args:
+        network: The network.
+        precision: The precision of the arithmetic, by default the network's.
+
+    Returns:
+        A function images [B,H,W,3] → logits [B,classes], float32.
+
+    Raises:
+        ValueError: The precision is unknown.
     """
     check_precision(precision or network.precision)
-    kind = partial(Folded, fold=fold(network), precision=precision)
+    trace_type = partial(Folded, fold=fold(network), precision=precision)
     values = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}
-    return lambda images: network.trace(values, images, trace_type=kind).logits
+    return lambda images: network.trace(values, images, trace_type=trace_type).logits
 
 
 def program(network: Network, compile: str = "auto", precision: str | None = None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """`folded`, compiled: images [B,H,W,3] → logits [B,classes], the fastest inference for weights that stay.
+    """Compile the folded network: the fastest inference for fixed weights.
 
-    Where TensorFlow's graph runs it, the filters are constants in the program, so that oneDNN brings each into its own
-    order once, and not at every call; all weights are in the program's precision from the start. Fully connected
-    weights are no constants, nor is anything for XLA: both would spend a minute on them. ValueError for an unknown mode
-    or precision.
+    In a TensorFlow graph the filters are constants, so that oneDNN reorders each of them once and not in each call, and
+    all weights have the program's precision from the start. Fully connected weights are not constants, and for XLA
+    nothing is: both would spend a minute on them.
+
+    Args:
+        network: The network, with its variables as they are now.
+        compile: One of `rawcnn.nn.execution.MODES`.
+        precision: The precision of the arithmetic, by default the network's.
+
+    Returns:
+        A function images [B,H,W,3], float RGB in [0,1] → logits [B,classes], float32.
+
+    Raises:
+        ValueError: The mode or the precision is unknown.
     """
     precision = check_precision(precision or network.precision)
     choice = choose(compile, network.devices, precision)
@@ -112,18 +137,18 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
             values[path] = tf.cast(value, dtype).numpy()
         elif path.endswith("/weights"):
             values[path] = tf.cast(value, dtype)
-    kind = partial(Folded, fold=products._replace(convolutions=arrays), precision=precision)
+    trace_type = partial(Folded, fold=products._replace(convolutions=arrays), precision=precision)
     choosing = choosing_for("inference")
 
     def logits(images):
         with choosing():
-            return network.trace(values, images, trace_type=kind).logits
+            return network.trace(values, images, trace_type=trace_type).logits
 
     return compiled(logits, choice)
 
 
 def _foldable(network: Network) -> dict[str, Operation]:
-    """By the name of each convolution that nothing but a batch norm reads: that batch norm."""
+    """Name of each convolution whose only reader is a batch norm → that batch norm."""
     readers: dict[str, list[Operation]] = {}
     for operation in network.operations:
         for source in operation.inputs:
@@ -136,9 +161,9 @@ def _foldable(network: Network) -> dict[str, Operation]:
 
 
 def _parameters(conv: Operation, norm: Operation, variables: Mapping[str, tf.Variable]) -> list[tf.Tensor]:
-    """Filters and bias of the convolution that does both."""
+    """Filters and bias of the convolution that includes the batch norm."""
     paths = [parameter.path for parameter in (*conv.parameters, *norm.parameters)]
-    of = {path.rsplit("/", 1)[1]: tf.convert_to_tensor(variables[path]) for path in paths}
-    moments, learned = (of["mean"], of["variance"]), (of.get("scale"), of.get("offset"))
+    values = {path.rsplit("/", 1)[1]: tf.convert_to_tensor(variables[path]) for path in paths}
+    moments, learned = (values["mean"], values["variance"]), (values.get("scale"), values.get("offset"))
     epsilon: Any = norm.settings["epsilon"]
-    return list(kernels.fold_batch_normalization(of["filters"], of.get("bias"), *moments, *learned, epsilon))
+    return list(kernels.fold_batch_normalization(values["filters"], values.get("bias"), *moments, *learned, epsilon))

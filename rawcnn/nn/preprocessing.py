@@ -1,4 +1,4 @@
-"""What a network does first: RGB in [0,1] into the numbers that it was trained on."""
+"""Preprocessing: a network's first step, from RGB in [0,1] to the values that it was trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red, in 0..255
 
 
 def _none(images: tf.Tensor) -> tf.Tensor:
-    """As they are, [0,1]."""
+    """[0,1], unchanged."""
     return images
 
 
@@ -22,7 +22,7 @@ def _centered(images: tf.Tensor) -> tf.Tensor:
 
 
 def _torch(images: tf.Tensor) -> tf.Tensor:
-    """ImageNet's mean and standard deviation a channel: torchvision."""
+    """Minus ImageNet's mean, over its standard deviation, for each channel: torchvision."""
     return (images - tf.constant(IMAGENET_MEAN)) / tf.constant(IMAGENET_DEVIATION)
 
 
@@ -35,13 +35,13 @@ PREPROCESSING = {"none": _none, "centered": _centered, "torch": _torch, "caffe":
 
 
 def center_crop(images: tf.Tensor, size: Pair) -> tf.Tensor:
-    """The window in the middle, for evaluation: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
+    """Crop the window in the middle: [B,H,W,C] → [B,*size,C]. Raises ValueError if it does not fit."""
     (height, width), (below, right) = pair(size, "size"), crop_room(images, size)
     return images[:, below // 2 : below // 2 + height, right // 2 : right // 2 + width]
 
 
 def crop_room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
-    """By how many pixels images are higher and wider than `size`."""
+    """Return by how many pixels images are higher and wider than `size`. Raises ValueError if they are smaller."""
     height, width = pair(size, "size")
     below, right = images.shape[1] - height, images.shape[2] - width
     if below < 0 or right < 0:

@@ -64,7 +64,7 @@ def test_profile_measures_and_draws(rawcnn_command, tmp_path):
 def test_profile_names_the_slowest_five_and_how_they_ran(rawcnn_command):
     code, out, err = rawcnn_command("profile", "cifar_resnet20", "--size", 8, "--measure", "--compile", "xla")
     assert code == 0, err
-    assert "layers run as xla: asked for" in out and "GFLOP/s" in out and "GB/s" in out
+    assert "layers run as xla: as requested" in out and "GFLOP/s" in out and "GB/s" in out
     rows = out[out.index("the slowest five") :].splitlines()
     found = [row for row in rows if re.search(r"\d\.\d\d +\d+% +(arithmetic|memory) +\d+%", row)]
     assert len(found) == 5 and any(re.search(r"^\S+ and \d+ alike ", row) for row in found)

@@ -14,7 +14,7 @@ from tests import oracles
 
 def test_a_mode_asked_for_is_taken():
     for mode in MODES[1:]:
-        assert choose(mode) == Choice(mode, "asked for")
+        assert choose(mode) == Choice(mode, "as requested")
 
 
 def test_on_a_cpu_auto_is_the_graph(monkeypatch):
