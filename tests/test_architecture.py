@@ -41,7 +41,8 @@ def test_nothing_imports_the_benchmarks_when_it_is_imported(path):
 
 
 def test_imports_are_found_where_they_run_at_import():
-    source = "if True:\n    import benchmarks.run\nclass A:\n    from benchmarks import tune\ndef f():\n    import benchmarks"
+    source = "if True:\n    import benchmarks.run\nclass A:\n    from benchmarks import tune\n"
+    source += "def f():\n    import benchmarks"
     assert sorted(module_level_imports(source)) == ["benchmarks", "benchmarks.run"]
     assert module_level_imports("if TYPE_CHECKING:\n    import benchmarks\nelse:\n    import os") == ["os"]
 
