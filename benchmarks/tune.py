@@ -1,4 +1,4 @@
-"""Which form of each kernel is the fastest on this machine: `kernels.choice`'s table, measured.
+"""Which form of each kernel is the fastest on this machine: `kernels.dispatch.selection`'s table, measured.
 
 `rawcnn benchmark kernels --tune` writes a user's own table; `python -m benchmarks.tune [NETWORK…] [--compilers xla]
 [--jobs batch_norm …]` measures a part of the one that comes with rawcnn anew.
@@ -30,12 +30,13 @@ import rawcnn
 from benchmarks.harness.results import about, command_line
 from benchmarks.harness.timing import Progress, Run, interleaved, timed
 from benchmarks.races.kernels import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
-from kernels.choice import SHIPPED, section, shape_name
-from kernels.convolution import GROUPED_JOBS, JOBS
+from kernels.compiler import compiled_by
+from kernels.dispatch.normalization import BATCH_NORMS
+from kernels.dispatch.pooling import POOLS
+from kernels.dispatch.response import RESPONSE_NORMS
+from kernels.dispatch.selection import SHIPPED, forget, section, shape_name
+from kernels.forms.convolutions import GROUPED_JOBS, JOBS
 from kernels.geometry import pair
-from kernels.normalization import BATCH_NORMS
-from kernels.pooling import POOLS
-from kernels.response import RESPONSE_NORMS
 from rawcnn.files.atomic import write_atomic
 from rawcnn.models import MODELS as NETWORKS
 from rawcnn.nn.trace import Operation
@@ -156,7 +157,7 @@ def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
 def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
     """(the form to take, seconds of each form that agrees with the first)."""
     calls, reference = dict[str, tuple[Callable, list[tf.Tensor], float]](), None
-    with kernels.choice.compiled_by(compiler):
+    with compiled_by(compiler):
         for form in case.forms:
             function, tensors = _call(case, form, tf.as_dtype(precision), compiler)
             run = partial(tf.function(function, jit_compile=compiler == "xla", autograph=False), *tensors)
@@ -253,7 +254,7 @@ def tune(
             table = {"measured": [*measured, about(command)], "forms": forms}
             write(table, path)
             gc.collect()
-    kernels.choice.forget()
+    forget()
     return table
 
 

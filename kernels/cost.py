@@ -1,8 +1,8 @@
-"""What an operation costs, counted from shapes alone.
+"""The cost of an operation, counted from shapes alone.
 
-MACs are the multiply-accumulates of convolutions and fully connected layers, the unit of the papers' tables.
-FLOPs are all floating point operations: two a MAC, plus the elementwise ones (a bias, a ReLU, a comparison in
-a max-pool each count one).
+MACs are the multiply-accumulates of convolutions and fully connected layers, the unit of the papers' tables. FLOPs are
+all floating point operations: two per MAC, plus the elementwise ones. A bias, a ReLU, and a comparison in a max-pool
+each count one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from math import prod
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations of one call on a whole batch."""
+    """The operations of one call on a batch.
+
+    Attributes:
+        macs: Multiply-accumulates.
+        flops: Floating point operations of the forward pass.
+        backward_flops: Those of the gradients to the inputs and to the parameters.
+    """
 
     macs: int = 0
     flops: int = 0
-    backward_flops: int = 0  # gradients to the inputs and to the parameters
+    backward_flops: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -29,5 +35,5 @@ class Cost:
 
 
 def elementwise_cost(shape: Sequence[int], forward: int = 1, backward: int = 1) -> Cost:
-    """`forward` and `backward` operations for each element of `shape`."""
+    """Count `forward` and `backward` operations for each element of `shape`."""
     return Cost(flops=forward * prod(shape), backward_flops=backward * prod(shape))

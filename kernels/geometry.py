@@ -1,33 +1,39 @@
-"""Windows that slide over images: pairs, padding and output sizes.
+"""Windows that slide over images: pairs, padding, output sizes, and the descriptor of a convolution.
 
-Convolution and pooling share one geometry. A window of `size` taps, `dilation` apart, visits the padded
-image every `stride` pixels; the functions here turn the words "SAME" and "VALID" into pixels.
+Convolution and pooling share one geometry. A window of `size` taps that lie `dilation` pixels apart visits the padded
+image every `stride` pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from numbers import Integral
 from typing import Literal
 
 import tensorflow as tf
 
-Pair = int | tuple[int, int]
-Pads = tuple[tuple[int, int], tuple[int, int]]
+Sides = tuple[int, int]
+Pair = int | Sides
+Pads = tuple[Sides, Sides]
 Padding = Literal["SAME", "VALID"] | Pads
 
 
-def pair(value: Pair, what: str = "value") -> tuple[int, int]:
-    """A positive int or a (vertical, horizontal) pair of them → a pair. Raises ValueError for anything else."""
+def pair(value: Pair, what: str = "value") -> Sides:
+    """Turn a positive int or a (vertical, horizontal) pair of them into a pair.
+
+    Raises:
+        ValueError: If `value` is anything else; `what` names it in the message.
+    """
     numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(numbers) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in numbers):
         raise ValueError(f"{what} is {value!r}; expected a positive int or a pair of them, such as 2 or (2, 1)")
     return int(numbers[0]), int(numbers[1])
 
 
-def same_padding(length: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
-    """TensorFlow's "SAME" along one axis: ⌈length/stride⌉ outputs, the odd pixel of padding goes last."""
+def same_padding(length: int, window: int, stride: int, dilation: int) -> Sides:
+    """TensorFlow's "SAME" along one axis: ⌈length/stride⌉ outputs; an odd pixel of padding goes to the end."""
     reach = (window - 1) * dilation + 1
     total = max((-(-length // stride) - 1) * stride + reach - length, 0)
     return total // 2, total - total // 2
@@ -38,7 +44,8 @@ def window_padding(
 ) -> Pads:
     """Padding in pixels, ((top, bottom), (left, right)), for an image of `size` (height, width).
 
-    Raises ValueError for unknown words, negative padding, or "SAME" over an image of unknown size.
+    Raises:
+        ValueError: For an unknown word, negative padding, or "SAME" with an unknown image size.
     """
     if padding == "VALID":
         return (0, 0), (0, 0)
@@ -60,10 +67,31 @@ def window_padding(
     return (top, bottom), (left, right)
 
 
+def padding_reference(padding, size, window, stride, dilation=1) -> Pads:
+    """`window_padding` for the NumPy references, which call nothing else here.
+
+    "SAME" adds pixels, one after the other and the first at the end, until the windows that start at every stride-th
+    pixel of the image all fit.
+    """
+    if padding == "VALID":
+        return (0, 0), (0, 0)
+    if padding != "SAME":
+        return padding
+    pads = []
+    for axis in (0, 1):
+        taps, step, gap = (n if isinstance(n, int) else n[axis] for n in (window, stride, dilation))
+        last_start = max(range(0, size[axis], step))
+        before = after = 0
+        while size[axis] + before + after < last_start + (taps - 1) * gap + 1:
+            before, after = (before, after + 1) if before == after else (before + 1, after)
+        pads.append((before, after))
+    return pads[0], pads[1]
+
+
 def padding_word(
     padding: Padding, size: Sequence[int | None], window: Pair, stride: Pair, dilation: Pair = 1
 ) -> Literal["SAME", "VALID"] | None:
-    """ "SAME" or "VALID" where that is what `padding` comes to, else None."""
+    """ "SAME" or "VALID" if `padding` in pixels equals it, else None."""
     if padding == "SAME" or padding == "VALID":
         return padding
     pads = window_padding(padding, size, window, stride, dilation)
@@ -72,16 +100,15 @@ def padding_word(
     if None in size:
         if pair(stride) != (1, 1):
             return None
-        size = (1, 1)  # at stride 1 "SAME" is the same for all sizes
+        size = (1, 1)  # with stride 1, "SAME" pads all sizes equally
     return "SAME" if pads == window_padding("SAME", size, window, stride, dilation) else None
 
 
-def output_size(
-    padding: Padding, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair = 1
-) -> tuple[int, int]:
-    """Height and width of what a window sliding over an image of `size` gives.
+def output_size(padding: Padding, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair = 1) -> Sides:
+    """Height and width of the output of a window that slides over an image of `size`.
 
-    Raises ValueError where the window does not fit, or the size is unknown or not positive.
+    Raises:
+        ValueError: If the window does not fit, or the size is unknown or not positive.
     """
     if None in size or min(size) < 1:
         raise ValueError(f"the image size is {tuple(size)}; expected a known, positive height and width")
@@ -98,6 +125,42 @@ def output_size(
     return out[0], out[1]
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """How filters slide over an image: what cuDNN calls a convolution descriptor."""
+
+    stride: Sides = (1, 1)
+    padding: Padding = "SAME"
+    dilation: Sides = (1, 1)
+    groups: int = 1
+
+    @property
+    def plain(self) -> bool:
+        """One group and no dilation."""
+        return self.groups == 1 and self.dilation == (1, 1)
+
+    def in_one_group(self) -> Convolution:
+        """The same for all channels together."""
+        return replace(self, groups=1)
+
+    def pads(self, size: Sequence[int | None], kernel: Sides) -> Pads:
+        """`window_padding` of a filter of `kernel` (kh, kw) over an image of `size`."""
+        return window_padding(self.padding, size, kernel, self.stride, self.dilation)
+
+    def padding_word(self, size: Sequence[int | None], kernel: Sides) -> Literal["SAME", "VALID"] | None:
+        """The padding as a word if it equals one, else None."""
+        return padding_word(self.padding, size, kernel, self.stride, self.dilation)
+
+    def output_size(self, size: Sequence[int], kernel: Sides) -> Sides:
+        """Height and width of the output."""
+        return output_size(self.padding, size, kernel, self.stride, self.dilation)
+
+
+def kernel_size(filters: tf.Tensor) -> Sides:
+    """(kh, kw) of filters [kh,kw,…]."""
+    return filters.shape[0], filters.shape[1]
+
+
 def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
     """[B,H,W,C] → [B,H+top+bottom,W+left+right,C], filled with `value`."""
     if pads == ((0, 0), (0, 0)):
@@ -105,54 +168,53 @@ def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
     return tf.pad(x, ((0, 0), *pads, (0, 0)), constant_values=tf.constant(value, x.dtype))
 
 
-def window_views(x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]) -> list[tf.Tensor]:
-    """What each tap of the window sees, row by row: kh·kw strided views [B,H',W',C] of the padded image.
+def crop_image(x: tf.Tensor, pads: Pads) -> tf.Tensor:
+    """Remove the padding again: the adjoint of `pad_image`."""
+    (top, bottom), (left, right) = pads
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
 
-    Of images of known size strides are taken by folding them into axes of their own: TensorFlow's strided slices go
-    pixel by pixel, and take ten times as long.
+
+def crop_or_pad(x: tf.Tensor, margins: Pads) -> tf.Tensor:
+    """Add `margins` ((top, bottom), (left, right)) of zeros; a negative margin removes pixels."""
+    (top, bottom), (left, right) = margins  # pad first: one side may remove more pixels than there are without padding
+    x = pad_image(x, ((max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))))
+    return crop_image(x, ((max(-top, 0), max(-bottom, 0)), (max(-left, 0), max(-right, 0))))
+
+
+def window_views(x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]) -> list[tf.Tensor]:
+    """What each tap of the window reads, row by row: kh·kw strided views [B,H',W',C] of the padded image.
+
+    If the size is known, a reshape gives each stride an axis of its own. TensorFlow's strided slices copy pixel by
+    pixel and take ten times as long.
     """
     (kh, kw), (sh, sw), (dh, dw) = pair(window), pair(stride), pair(dilation)
-    places = list(product(range(0, kh * dh, dh), range(0, kw * dw, dw)))
+    taps = list(product(range(0, kh * dh, dh), range(0, kw * dw, dw)))
     if (sh, sw) == (1, 1) or None in x.shape[1:3]:
-        return [x[:, i : i + (out[0] - 1) * sh + 1 : sh, j : j + (out[1] - 1) * sw + 1 : sw] for i, j in places]
+        return [x[:, i : i + (out[0] - 1) * sh + 1 : sh, j : j + (out[1] - 1) * sw + 1 : sw] for i, j in taps]
     rows, columns = out[0] + (kh - 1) * dh // sh, out[1] + (kw - 1) * dw // sw
-    margins = (0, rows * sh - x.shape[1]), (0, columns * sw - x.shape[2])  # what no window reaches may go
-    folded = tf.reshape(crop_or_pad(x, margins), (-1, rows, sh, columns, sw, x.shape[-1]))
-    return [folded[:, i // sh : i // sh + out[0], i % sh, j // sw : j // sw + out[1], j % sw] for i, j in places]
+    margins = (0, rows * sh - x.shape[1]), (0, columns * sw - x.shape[2])  # negative for pixels that no window reads
+    blocks = tf.reshape(crop_or_pad(x, margins), (-1, rows, sh, columns, sw, x.shape[-1]))
+    return [blocks[:, i // sh : i // sh + out[0], i % sh, j // sw : j // sw + out[1], j % sw] for i, j in taps]
 
 
-def spread(x: tf.Tensor, stride: Pair) -> tf.Tensor:
-    """Set stride − 1 zeros between neighbours: [B,H,W,C] → [B,(H−1)·sh+1,(W−1)·sw+1,C].
+def insert_zeros(x: tf.Tensor, stride: Pair) -> tf.Tensor:
+    """Insert stride − 1 zeros between neighbours: [B,H,W,C] → [B,(H−1)·sh+1,(W−1)·sw+1,C].
 
-    The adjoint of taking every stride-th pixel. Done by reshaping, so that XLA sees neither scatter nor loop.
+    This is the adjoint of taking every stride-th pixel. It reshapes, so that XLA needs neither scatter nor loop.
     """
     sh, sw = pair(stride)
     if (sh, sw) == (1, 1):
         return x
     _, height, width, channels = x.shape
     x = tf.reshape(x, (-1, height, 1, width, 1, channels))
-    x = tf.pad(x, ((0, 0), (0, 0), (0, sh - 1), (0, 0), (0, sw - 1), (0, 0)))
+    x = tf.pad(x, ((0, 0), (0, 0), (0, sh - 1), (0, 0), (0, sw - 1), (0, 0)))  # [B,H,sh,W,sw,C]
     x = tf.reshape(x, (-1, height * sh, width * sw, channels))
     return x[:, : (height - 1) * sh + 1, : (width - 1) * sw + 1]
 
 
-def place_view(view: tf.Tensor, tap: tuple[int, int], stride: Pair, dilation: Pair, size: Sequence[int]) -> tf.Tensor:
-    """The adjoint of one of `window_views`: put what tap (i, j) saw back into a padded image of `size`."""
+def place_view(view: tf.Tensor, tap: Sides, stride: Pair, dilation: Pair, size: Sequence[int]) -> tf.Tensor:
+    """Put what tap (i, j) reads back into a padded image of `size`: the adjoint of one of `window_views`."""
     (i, j), (dh, dw) = tap, pair(dilation)
-    back = spread(view, stride)
-    below, right = size[0] - i * dh - back.shape[1], size[1] - j * dw - back.shape[2]
-    return tf.pad(back, ((0, 0), (i * dh, below), (j * dw, right), (0, 0)))
-
-
-def crop_image(x: tf.Tensor, pads: Pads) -> tf.Tensor:
-    """The adjoint of `pad_image`: take the padding off again."""
-    (top, bottom), (left, right) = pads
-    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
-
-
-def crop_or_pad(x: tf.Tensor, margins: Pads) -> tf.Tensor:
-    """Add `margins` ((top, bottom), (left, right)) of zeros; a negative margin takes pixels off."""
-    (top, bottom), (left, right) = margins
-    # Padded first, because one side may take off more than there is and get it back from the other.
-    x = pad_image(x, ((max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))))
-    return crop_image(x, ((max(-top, 0), max(-bottom, 0)), (max(-left, 0), max(-right, 0))))
+    x = insert_zeros(view, stride)
+    below, right = size[0] - i * dh - x.shape[1], size[1] - j * dw - x.shape[2]
+    return tf.pad(x, ((0, 0), (i * dh, below), (j * dw, right), (0, 0)))

@@ -1,6 +1,6 @@
-"""What training minimises: cross-entropy of the logits, with label smoothing, and weight decay.
+"""What training minimizes: the cross-entropy of softmax, with label smoothing, and weight decay.
 
-Label smoothing is that of Szegedy et al. 2015 (Rethinking the Inception Architecture), section 7.
+Source of label smoothing: Szegedy et al. 2015 ("Rethinking the Inception Architecture"), section 7.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from kernels.activation import log_softmax, softmax, widened
 from kernels.cost import Cost, elementwise_cost
+from kernels.precision import wide
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
+#   softmax(z)ᵢ = exp(zᵢ − max z) / Σⱼ exp(zⱼ − max z)          over the last axis; the maximum cancels, and keeps
+#   log_softmax(z)ᵢ = zᵢ − max z − log Σⱼ exp(zⱼ − max z)       exp from overflowing
+#
 #   q  = (1 − ε)·onehot(label) + ε/K          targets over K classes, ε the label smoothing
-#   L  = −Σₖ qₖ · log softmax(z)ₖ             one loss for each example
+#   L  = −Σₖ qₖ · log_softmax(z)ₖ             one loss per example
 #   ∂L/∂z = softmax(z) − q                    because Σ q = 1
 #
 #   weight decay = Σ w²/2 over all weights,   ∂/∂w = w
@@ -26,8 +29,25 @@ from kernels.cost import Cost, elementwise_cost
 # 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
+def softmax_reference(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, row by row, in float64."""
+    return np.exp(log_softmax_reference(logits))
+
+
+def log_softmax_reference(logits: np.ndarray) -> np.ndarray:
+    """The logarithm of softmax over the last axis, row by row, in float64."""
+    logits = np.asarray(logits, np.float64)
+    y = np.zeros(logits.shape)
+    for row in np.ndindex(logits.shape[:-1]):
+        highest = max(logits[row])
+        total = sum(np.exp(z - highest) for z in logits[row])
+        for i, z in enumerate(logits[row]):
+            y[row][i] = z - highest - np.log(total)
+    return y
+
+
 def cross_entropy_reference(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> np.ndarray:
-    """[B,K], [B] → [B], one class of one example at a time."""
+    """[B,K], [B] → [B], one class of one example at a time, in float64."""
     examples, classes = np.shape(logits)
     losses = np.zeros(examples)
     for b in range(examples):
@@ -47,12 +67,36 @@ def weight_decay_reference(variables: Iterable[np.ndarray]) -> float:
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
+def softmax(logits: tf.Tensor) -> tf.Tensor:
+    """[..., K] → probabilities [..., K]; the largest logit is subtracted first, so none overflows."""
+    z = wide(logits)
+    powers = tf.exp(z - tf.stop_gradient(tf.reduce_max(z, axis=-1, keepdims=True)))
+    return tf.cast(powers / tf.reduce_sum(powers, axis=-1, keepdims=True), logits.dtype)
+
+
+def log_softmax(logits: tf.Tensor) -> tf.Tensor:
+    """[..., K] → log probabilities [..., K]; finite where softmax underflows to 0."""
+    z = wide(logits)
+    z -= tf.stop_gradient(tf.reduce_max(z, axis=-1, keepdims=True))
+    return tf.cast(z - tf.math.log(tf.reduce_sum(tf.exp(z), axis=-1, keepdims=True)), logits.dtype)
+
+
 def smoothed_targets(
     labels: tf.Tensor, classes: int, label_smoothing: float = 0.0, dtype: tf.DType = tf.float32
 ) -> tf.Tensor:
-    """int [B] → target distribution [B,K]. A label outside 0…K−1 makes its row NaN, so that its loss tells.
+    """Turn labels into target distributions.
 
-    Raises ValueError if the labels are not a list of ints or the smoothing is not in [0, 1].
+    Args:
+        labels: int [B].
+        classes: K.
+        label_smoothing: ε of the equation, from 0 to 1.
+        dtype: Of the result.
+
+    Returns:
+        [B,K]. The row of a label outside 0 … K−1 is NaN, so that its loss is NaN.
+
+    Raises:
+        ValueError: If the labels are not ints [B], or the smoothing is not in [0, 1].
     """
     labels = tf.convert_to_tensor(labels)
     if labels.shape.rank != 1 or not labels.dtype.is_integer:
@@ -71,12 +115,21 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     algorithm: Literal["auto", "nn", "explicit"] = "auto",
 ) -> tf.Tensor:
-    """Cross-entropy of each example in nats: [B,K], int [B] → [B], float32 (float64 for float64 logits).
+    """Compute the cross-entropy of each example in nats.
 
-    A label outside 0…K−1 gives NaN. Raises ValueError for labels that are not ints [B], smoothing outside
-    [0, 1], or an unknown algorithm.
+    Args:
+        logits: [B,K].
+        labels: int [B]; a label outside 0 … K−1 gives NaN.
+        label_smoothing: ε of the equation, from 0 to 1.
+        algorithm: "nn" (TensorFlow's; "auto" is the same) or "explicit".
+
+    Returns:
+        [B] in float32, or float64 for float64 logits.
+
+    Raises:
+        ValueError: For labels that are not ints [B], smoothing outside [0, 1], or an unknown algorithm.
     """
-    z = widened(logits)
+    z = wide(logits)
     targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
     if algorithm in ("auto", "nn"):
         return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=z)
@@ -87,16 +140,28 @@ def cross_entropy(
 
 def weight_decay(variables: Iterable[tf.Tensor]) -> tf.Tensor:
     """Σ w²/2 over the weights of all `variables`, a scalar; 0 if there are none."""
-    penalties = [tf.nn.l2_loss(widened(variable)) for variable in variables]
+    penalties = [tf.nn.l2_loss(wide(variable)) for variable in variables]
     return tf.add_n(penalties) if penalties else tf.zeros(())
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 
 
+def softmax_gradient(probabilities: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """To the logits, from p = softmax(z): ∂pᵢ/∂zⱼ = pᵢ·([i = j] − pⱼ), so dz = p · (g − Σ g·p)."""
+    p, g = wide(probabilities), wide(gradient)
+    return tf.cast(p * (g - tf.reduce_sum(g * p, axis=-1, keepdims=True)), gradient.dtype)
+
+
+def log_softmax_gradient(log_probabilities: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """To the logits, from l = log_softmax(z): ∂lᵢ/∂zⱼ = [i = j] − exp lⱼ, so dz = g − exp(l) · Σ g."""
+    log_p, g = wide(log_probabilities), wide(gradient)
+    return tf.cast(g - tf.exp(log_p) * tf.reduce_sum(g, axis=-1, keepdims=True), gradient.dtype)
+
+
 def cross_entropy_gradient(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Of each example's loss to its logits, softmax(z) − q: [B,K], in the dtype of the logits."""
-    z = widened(logits)
+    """Each example's loss to its logits, softmax(z) − q: [B,K] in the type of the logits."""
+    z = wide(logits)
     targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
     return tf.cast(softmax(z) - targets, logits.dtype)
 
@@ -109,11 +174,16 @@ def weight_decay_gradient(variables: Iterable[tf.Tensor]) -> list[tf.Tensor]:
 # 5. Cost ----------------------------------------------------------------------------------------------------
 
 
+def softmax_cost(input_shape: Sequence[int]) -> Cost:
+    """Forward: maximum, difference, exp, sum, division. Backward: two products, a sum, a difference."""
+    return elementwise_cost(input_shape, forward=5, backward=4)
+
+
 def cross_entropy_cost(input_shape: Sequence[int]) -> Cost:
-    """Forward log softmax (5), product with the targets, sum; backward exp, difference, upstream factor."""
+    """Forward: log softmax (5), product with the targets, sum. Backward: exp, difference, upstream factor."""
     return elementwise_cost(input_shape, forward=7, backward=3)
 
 
 def weight_decay_cost(input_shape: Sequence[int]) -> Cost:
-    """Forward a square and an addition for each weight; backward the upstream factor."""
+    """Forward: a square and an addition per weight. Backward: the upstream factor."""
     return elementwise_cost(input_shape, forward=2)

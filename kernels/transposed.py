@@ -1,35 +1,40 @@
-"""Transposed convolution: the adjoint of a convolution with the same filters, by which a map grows.
+"""Transposed convolution: the adjoint of a convolution with the same filters, which enlarges a map.
 
-Zeiler et al. (2010, "Deconvolutional networks") for the use, Dumoulin & Visin (2016, §4) for the geometry. It is no
-inverse: it puts each number where the convolution took it from, times the filter.
+Sources: Zeiler et al. 2010 ("Deconvolutional networks") for its use, Dumoulin & Visin 2016, section 4, for its
+geometry. It is not an inverse: it adds each value, times the filter, to the pixels that the convolution read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from kernels.convolution import conv2d_cost, conv2d_input_gradient
 from kernels.cost import Cost
-from kernels.geometry import Padding, Pair, pair, window_padding
+from kernels.geometry import Convolution, Pair, Sides, crop_or_pad, insert_zeros, kernel_size
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   y[b, p·s + i·d − top, q·s + j·d − left, c] += Σ_o  x[b, p, q, o] · w[i, j, c, o]      for all p, q, i, j
 #
-# s stride, d dilation; what falls outside of y is dropped. x [B,H',W',Cout], w [kh,kw,C,Cout], y [B,H,W,C]: what
-# `kernels.conv2d` reads is what this gives, ⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩. Groups as there.
+# s is the stride, d the dilation; terms outside y are dropped. x [B,H',W',Cout], w [kh,kw,C,Cout], y [B,H,W,C]: the
+# output has the shape of the convolution's input, and ⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩. Groups as in `convolution.py`.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def conv2d_transpose_reference(
-    x, filters, output_size: Sequence[int], stride=1, offset=(0, 0), dilation=1, groups=1
+    x: np.ndarray,
+    filters: np.ndarray,
+    output_size: Sequence[int],
+    stride: Pair = 1,
+    offset: Sides = (0, 0),
+    dilation: Pair = 1,
+    groups: int = 1,
 ) -> np.ndarray:
-    """The equation as loops over images, pixels, output channels of the convolution and taps; `offset` (top, left)."""
+    """The equation as loops over images, pixels, channels and taps, in float64; `offset` is (top, left)."""
     x, filters = np.asarray(x, np.float64), np.asarray(filters, np.float64)
     (sh, sw), (dh, dw) = np.broadcast_to(stride, 2), np.broadcast_to(dilation, 2)
     (height, width), (top, left) = output_size, offset
@@ -45,53 +50,73 @@ def conv2d_transpose_reference(
 
 
 # 3. Tensor forms --------------------------------------------------------------------------------------------
+#
+# Insert s − 1 zeros between the values of x. Then every output reads its inputs with stride 1, so the transposed
+# convolution is a convolution: the same dilation, the filter flipped in both directions, its channel axes exchanged.
 
 
-def conv2d_transpose(
+def _convolve(x: tf.Tensor, filters: tf.Tensor, convolution: Convolution) -> tf.Tensor:
+    return tf.nn.conv2d(x, filters, convolution.stride, convolution.padding, dilations=convolution.dilation)
+
+
+def conv2d_transpose_flipped(
     x: tf.Tensor,
     filters: tf.Tensor,
-    stride: Pair = 1,
-    padding: Padding = "SAME",
-    dilation: Pair = 1,
-    groups: int = 1,
-    *,
-    output_size: tuple[int, int] | None = None,
+    output_size: Sequence[int],
+    convolution: Convolution,
+    convolve: Callable[[tf.Tensor, tf.Tensor, Convolution], tf.Tensor] = _convolve,
 ) -> tf.Tensor:
-    """The transposed convolution: the adjoint of `conv2d` with the same filters, ⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩.
+    """x [B,H',W',Cout], filters [kh,kw,C/G,Cout] → [B,H,W,C], with `output_size` (H, W), by one convolution."""
+    kh, kw = kernel_size(filters)
+    (top, _), (left, _) = convolution.pads(output_size, (kh, kw))
+    (dh, dw), groups, (height, width) = convolution.dilation, convolution.groups, output_size
+    spaced = insert_zeros(x, convolution.stride)  # [B,(H'−1)s+1,(W'−1)s+1,Cout]
+    rows = (kh - 1) * dh - top, height + top - spaced.shape[1]
+    columns = (kw - 1) * dw - left, width + left - spaced.shape[2]
+    spaced = crop_or_pad(spaced, (rows, columns))  # [B,H+(kh−1)d,W+(kw−1)d,Cout]
+    return convolve(spaced, _flipped(filters, groups), Convolution((1, 1), "VALID", (dh, dw), groups))
 
-    x [B,H',W',Cout], filters [kh,kw,C/groups,Cout] as the convolution has them → [B,H,W,C]. Several H, W can
-    give one H', W' when stride > 1; `output_size` chooses, by default the largest for "SAME" (H'·stride) and the
-    smallest otherwise. Raises ValueError as `conv2d_input_gradient` does.
-    """
-    if output_size is None:
-        output_size = _transposed_size(x, filters, pair(stride, "stride"), padding, pair(dilation, "dilation"))
-    return conv2d_input_gradient(x, filters, output_size, stride, padding, dilation, groups)
+
+def _flipped(filters: tf.Tensor, groups: int) -> tf.Tensor:
+    """[kh,kw,C/G,Cout] → [kh,kw,Cout/G,C]: flipped in both directions, the channel axes of each group exchanged."""
+    kh, kw, depth, out = filters.shape
+    flipped = tf.reshape(tf.reverse(filters, (0, 1)), (kh, kw, depth, groups, out // groups))
+    return tf.reshape(tf.transpose(flipped, (0, 1, 4, 3, 2)), (kh, kw, out // groups, groups * depth))
 
 
-def _transposed_size(x, filters, stride, padding, dilation) -> tuple[int, int]:
-    """The default (H, W) of a transposed convolution."""
-    if len(x.shape) != 4 or None in x.shape[1:3]:
-        raise ValueError(f"x has shape {x.shape}; expected [B,H',W',Cout] of known size, or an output_size (H, W)")
-    if padding == "SAME":
-        return x.shape[1] * stride[0], x.shape[2] * stride[1]
-    kernel = tuple(filters.shape[:2])
-    pads = window_padding(padding, x.shape[1:3], kernel, stride, dilation)
-    height, width = (
-        (length - 1) * step + (taps - 1) * gap + 1 - sum(pad)
-        for length, step, taps, gap, pad in zip(x.shape[1:3], stride, kernel, dilation, pads, strict=True)
+def transposed_size(size: Sequence[int], kernel: Sides, convolution: Convolution) -> Sides:
+    """The default (H, W) for x of `size` (H', W'): the largest for "SAME", which is H'·stride, else the smallest."""
+    (sh, sw), (dh, dw) = convolution.stride, convolution.dilation
+    if convolution.padding == "SAME":
+        return size[0] * sh, size[1] * sw
+    vertical, horizontal = convolution.pads(size, kernel)
+    return (
+        (size[0] - 1) * sh + (kernel[0] - 1) * dh + 1 - sum(vertical),
+        (size[1] - 1) * sw + (kernel[1] - 1) * dw + 1 - sum(horizontal),
     )
-    return height, width
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
-# Both are the convolution's: to x it is `conv2d` of ∂L/∂y, for the adjoint of an adjoint is the thing itself, and to
-# the filter `conv2d_filter_gradient` with the two maps in each other's place.
+# The adjoint of an adjoint is the operation itself, so the gradient to x is the convolution of ∂L/∂y
+# (`kernels.conv2d`). The gradient to the filters is the convolution's (`kernels.conv2d_filter_gradient`), with the two
+# maps exchanged.
 
 
 # 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def conv2d_transpose_cost(filter_shape: Sequence[int], input_shape: Sequence[int]) -> Cost:
-    """Each number of x [B,H',W',Cout] is multiplied by kh·kw·C/G of the filter's: as many as the convolution's."""
-    return conv2d_cost(filter_shape, input_shape)
+    """Count the operations of a transposed convolution: as many as those of the convolution.
+
+    Args:
+        filter_shape: [kh,kw,C/G,Cout].
+        input_shape: [B,H',W',Cout]; each of its values is multiplied by kh·kw·C/G filter values.
+
+    Returns:
+        The cost of one call.
+    """
+    batch, height, width, out = input_shape
+    kh, kw, depth, _ = filter_shape
+    macs = batch * height * width * out * kh * kw * depth
+    return Cost(macs=macs, flops=2 * macs, backward_flops=4 * macs)

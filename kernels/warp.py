@@ -1,7 +1,7 @@
-"""Affine resampling: rotate, shift, scale and crop each image of a batch by a transform of its own.
+"""Affine resampling: rotate, shift, scale and crop each image of a batch by its own transform.
 
-The sampler of Jaderberg et al. 2015 (Spatial Transformer Networks, section 3.3), with bilinear interpolation.
-Every output pixel asks where in the input it comes from, so none is missed and none is written twice.
+Source: the sampler of Jaderberg et al. 2015 ("Spatial Transformer Networks", section 3.3), with bilinear interpolation.
+Each output pixel looks up where in the input it comes from, so none is missed and none is written twice.
 """
 
 from __future__ import annotations
@@ -11,34 +11,33 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from kernels.activation import widened
 from kernels.cost import Cost
-from kernels.geometry import Pair, pair
+from kernels.geometry import Pair, Sides, pair
+from kernels.precision import wide
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
-#   Pixel (row i, column j) has its centre at (x, y) = (j, i). A transform [[a, b, c], [d, e, f]] says that
-#   the output pixel at (x, y) is the input at
+#   Pixel (row i, column j) has its centre at (x, y) = (j, i). A transform [[a, b, c], [d, e, f]] maps the output pixel
+#   at (x, y) to the input position
 #
 #       x' = a·x + b·y + c
 #       y' = d·x + e·y + f
 #
-#   between four input pixels, weighted by nearness; with x₀ = ⌊x'⌋, u = x' − x₀, y₀ = ⌊y'⌋, v = y' − y₀:
+#   between four input pixels; with x₀ = ⌊x'⌋, u = x' − x₀, y₀ = ⌊y'⌋, v = y' − y₀:
 #
 #       out[y, x] = (1 − v)·(1 − u)·in[y₀, x₀]     + (1 − v)·u·in[y₀, x₀ + 1]
 #                 +      v ·(1 − u)·in[y₀ + 1, x₀] +      v ·u·in[y₀ + 1, x₀ + 1]
 #
-#   A pixel outside the image is `fill`. The sum is linear in the image, so the gradient goes back to the same
-#   four pixels with the same four weights.
+#   A pixel outside the image is `fill`.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
 
 
 def affine_resample_reference(
-    images: np.ndarray, transforms: np.ndarray, fill: float = 0.0, size: tuple[int, int] | None = None
+    images: np.ndarray, transforms: np.ndarray, fill: float = 0.0, size: Sides | None = None
 ) -> np.ndarray:
-    """[B,H,W,C], [B,2,3] → [B,H',W',C], one output number at a time."""
+    """[B,H,W,C], [B,2,3] → [B,H',W',C], one output value at a time, in float64."""
     images, transforms = np.asarray(images, np.float64), np.asarray(transforms, np.float64)
     batch, height, width, channels = images.shape
     out_height, out_width = size or (height, width)
@@ -56,92 +55,75 @@ def affine_resample_reference(
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
-def _axis_taps(position: tf.Tensor, length: int) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
-    """Two neighbours on one axis, (index, weight) each; indices count from the border of one pixel.
-
-    What lies farther out than the border reads the border, which is `fill` too.
-    """
-    position = tf.clip_by_value(position, -1, length)
-    first = tf.minimum(tf.floor(position), length - 1)
-    index, weight = tf.cast(first, tf.int32) + 1, position - first
-    return (index, 1 - weight), (index + 1, weight)
-
-
-def _taps(
-    transforms: tf.Tensor, input_size: tuple[int, int], size: tuple[int, int]
-) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """The four neighbours of every output pixel: (index into the bordered image, weight), [B,H',W'] each."""
-    height, width = input_size
-    x, y = tf.meshgrid(*(tf.range(n, dtype=transforms.dtype) for n in (size[1], size[0])))  # [H',W']
-    a, b, c, d, e, f = (transforms[:, r, s, None, None] for r in range(2) for s in range(3))  # [B,1,1]
-    columns = _axis_taps(a * x + b * y + c, width)  # [B,H',W']
-    rows = _axis_taps(d * x + e * y + f, height)
-    return [(row * (width + 2) + column, v * u) for row, v in rows for column, u in columns]
-
-
-def affine_resample(
-    images: tf.Tensor,
-    transforms: tf.Tensor,
-    fill: float = 0.0,
-    size: Pair | None = None,
-    algorithm: str = "auto",
-) -> tf.Tensor:
-    """Bilinear samples of [B,H,W,C] where [B,2,3] says, as [B,*size,C] (`size` default: that of the images).
-
-    `transforms` map the centre (x, y) of an output pixel, (0, 0) for the first, to input pixel coordinates;
-    keep them float32 or wider. Outside the image lies `fill`. Differentiable in images and in transforms.
-    Forms: "gather" writes it operation by operation; "compiled" has it and its gradients done by XLA, in half the time,
-    and is taken within a graph that knows the batch: of an unknown one XLA would compile every size that comes.
-    Raises ValueError unless the shapes are [B,H,W,C], all but B known, and [B,2,3].
-    """
-    images, transforms = tf.convert_to_tensor(images), tf.convert_to_tensor(transforms)
-    known = images.shape.rank == 4 and None not in images.shape[1:]
-    if not known or not transforms.shape.is_compatible_with((images.shape[0], 2, 3)):
-        raise ValueError(
-            f"cannot resample images {images.shape} by transforms {transforms.shape}; expected [B,H,W,C] "
-            "with height, width and channels known, and a transform for each image, [B,2,3]"
-        )
-    if algorithm not in ("auto", "gather", "compiled"):
-        raise ValueError(f'algorithm is {algorithm!r}; expected "auto", "gather" or "compiled"')
-    input_size = tuple(images.shape[1:3])
-    sampled = fill, pair(size or input_size, "size")
-    unfit = tf.executing_eagerly() or images.shape[0] is None
-    if algorithm == "gather" or (algorithm == "auto" and unfit):
-        return _resample(images, transforms, *sampled)
-
-    @tf.custom_gradient
-    def resample(images, transforms):
-        def backward(gradient):  # one by one, so that a graph leaves out what nobody asks for
-            to_images = _compiled_image_gradient(gradient, transforms, input_size)
-            return to_images, _compiled_transform_gradient(images, transforms, gradient, *sampled)
-
-        return _compiled_resample(images, transforms, *sampled), backward
-
-    return resample(images, transforms)
-
-
-def _resample(images: tf.Tensor, transforms: tf.Tensor, fill: float, size: tuple[int, int]) -> tf.Tensor:
-    _, height, width, channels = images.shape
-    border = ((0, 0), (1, 1), (1, 1), (0, 0))
-    pixels = tf.pad(widened(images), border, constant_values=fill)  # [B,H+2,W+2,C]
-    pixels = tf.reshape(pixels, (-1, (height + 2) * (width + 2), channels))
+def affine_resample(images: tf.Tensor, transforms: tf.Tensor, fill: float, size: Sides) -> tf.Tensor:
+    """[B,H,W,C], [B,2,3] → [B,H',W',C] of `size` (H', W'): four gathers from the image with a border of one pixel."""
+    pixels = _bordered(images, fill)  # [B,(H+2)·(W+2),C]
     out = tf.add_n(
         [
             tf.cast(weight, pixels.dtype)[..., None] * tf.gather(pixels, index, batch_dims=1)
-            for index, weight in _taps(transforms, (height, width), size)
+            for index, weight in _taps(*_neighbours(transforms, images.shape[1:3], size), images.shape[2])
         ]
     )  # [B,H',W',C]
     return tf.cast(out, images.dtype)
 
 
-def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf.Tensor:
-    """Transforms [B,2,3] that turn images of `size` about their centre and then move them.
+def _bordered(images: tf.Tensor, fill: float) -> tf.Tensor:
+    """[B,H,W,C] → [B,(H+2)·(W+2),C], with a border of `fill`."""
+    _, height, width, channels = images.shape
+    pixels = tf.pad(wide(images), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
+    return tf.reshape(pixels, (-1, (height + 2) * (width + 2), channels))
 
-    `angles` [B] in radians, counter-clockwise (π/2 is np.rot90); `shifts` [B,2] in pixels, (right, down).
+
+Neighbour = tuple[tf.Tensor, tf.Tensor]  # index of the first of two neighbours, counted from the border; u or v
+
+
+def _neighbours(transforms: tf.Tensor, input_size: Sequence[int], size: Sides) -> tuple[Neighbour, Neighbour]:
+    """(row and v, column and u) of each output pixel, [B,H',W'] each."""
+    x, y = _positions(transforms, size)
+    column = _first_neighbour(x, input_size[1])
+    return _first_neighbour(y, input_size[0]), column
+
+
+def _positions(transforms: tf.Tensor, size: Sides) -> tuple[tf.Tensor, tf.Tensor]:
+    """The input position (x', y') of each output pixel, [B,H',W'] each."""
+    x, y = _grid(transforms.dtype, size)  # [H',W']
+    a, b, c, d, e, f = (transforms[:, r, s, None, None] for r in range(2) for s in range(3))  # [B,1,1]
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def _grid(dtype: tf.DType, size: Sides) -> tuple[tf.Tensor, tf.Tensor]:
+    """x and y of each output pixel, [H',W'] each."""
+    x, y = tf.meshgrid(*(tf.range(n, dtype=dtype) for n in (size[1], size[0])))
+    return x, y
+
+
+def _first_neighbour(position: tf.Tensor, length: int) -> Neighbour:
+    """On one axis; a position farther out than the border reads the border, which is `fill` too."""
+    position = tf.clip_by_value(position, -1, length)
+    first = tf.minimum(tf.floor(position), length - 1)
+    return tf.cast(first, tf.int32) + 1, position - first
+
+
+def _taps(row: Neighbour, column: Neighbour, width: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """The four neighbours of each output pixel: (index into the bordered image, weight), [B,H',W'] each."""
+    rows, columns = (((first, 1 - part), (first + 1, part)) for first, part in (row, column))
+    return [(i * (width + 2) + j, v * u) for i, v in rows for j, u in columns]
+
+
+def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf.Tensor:
+    """Compute the transforms that turn images about their centre and then move them.
+
+    Args:
+        angles: [B] in radians, counter-clockwise (π/2 is np.rot90).
+        shifts: [B,2] in pixels, (right, down).
+        size: Of the images, an int or (H, W).
+
+    Returns:
+        Transforms [B,2,3].
     """
     angles = tf.convert_to_tensor(angles)
     height, width = pair(size, "size")
-    x, y = (width - 1) / 2, (height - 1) / 2  # the centre, from where and to where the image turns
+    x, y = (width - 1) / 2, (height - 1) / 2  # the centre
     right, down = tf.unstack(tf.cast(shifts, angles.dtype), axis=-1)
     cos, sin = tf.cos(angles), tf.sin(angles)
     to_x = x - cos * (x + right) + sin * (y + down)
@@ -150,11 +132,17 @@ def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf
 
 
 def crop_resize_transforms(boxes: tf.Tensor, size: Pair) -> tf.Tensor:
-    """Transforms [B,2,3] that stretch each box of the input over an output of `size`.
+    """Compute the transforms that stretch each box of the input over the output.
 
-    `boxes` [B,4] are (top, left, height, width) in pixels, fractions allowed, in the order of
-    tf.image.crop_to_bounding_box. Edges meet edges, half a pixel from the outer centres, as in
-    tf.image.resize. A box much larger than `size` is sampled, not averaged, and so aliases.
+    Edges meet edges, half a pixel outside the outer centres, as in tf.image.resize. A box much larger than `size` is
+    sampled, not averaged, and so aliases.
+
+    Args:
+        boxes: [B,4], (top, left, height, width) in pixels, fractions allowed.
+        size: Of the output, an int or (H', W').
+
+    Returns:
+        Transforms [B,2,3].
     """
     boxes = tf.convert_to_tensor(boxes)
     out_height, out_width = pair(size, "size")
@@ -165,45 +153,60 @@ def crop_resize_transforms(boxes: tf.Tensor, size: Pair) -> tf.Tensor:
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
+#
+# The output is linear in the image: each output's gradient g goes to the four pixels that it read, with their weights.
+# The weights depend on x' = a·x + b·y + c: ∂out/∂x' = (1 − v)·(in₀₁ − in₀₀) + v·(in₁₁ − in₁₀), and likewise for y'. So
+#   da = Σ_{y,x} g·∂out/∂x' · x,   db = Σ … · y,   dc = Σ … · 1
 
 
-def affine_resample_image_gradient(
-    gradient: tf.Tensor, transforms: tf.Tensor, input_size: tuple[int, int]
-) -> tf.Tensor:
-    """[B,H',W',C] → [B,*input_size,C], to the images: each output pays back the pixels it read."""
+def affine_resample_image_gradient(gradient: tf.Tensor, transforms: tf.Tensor, input_size: Sides) -> tf.Tensor:
+    """Compute the gradient to the images.
+
+    Args:
+        gradient: ∂L/∂out [B,H',W',C].
+        transforms: [B,2,3].
+        input_size: (H, W).
+
+    Returns:
+        [B,H,W,C].
+    """
     transforms = tf.convert_to_tensor(transforms)
     height, width = input_size
     _, out_height, out_width, channels = gradient.shape
     batch, area = tf.shape(gradient)[0], (height + 2) * (width + 2)
-    g = widened(gradient)
+    g = wide(gradient)
     pixels = tf.zeros((batch * area, channels), g.dtype)
-    for index, weight in _taps(transforms, (height, width), (out_height, out_width)):
+    for index, weight in _taps(*_neighbours(transforms, input_size, (out_height, out_width)), width):
         places = index + area * tf.range(batch)[:, None, None]  # [B,H',W'] in the whole batch
         pixels = tf.tensor_scatter_nd_add(pixels, places[..., None], tf.cast(weight, g.dtype)[..., None] * g)
     bordered = tf.reshape(pixels, (batch, height + 2, width + 2, channels))
-    return tf.cast(bordered[:, 1:-1, 1:-1], gradient.dtype)  # the border is nobody's
+    return tf.cast(bordered[:, 1:-1, 1:-1], gradient.dtype)  # [B,H,W,C]
 
 
-def _transform_gradient(images, transforms, gradient, fill: float, size: tuple[int, int]) -> tf.Tensor:
-    """[B,2,3], to the transforms, as the tape has it: by the weights of the four pixels."""
-    with tf.GradientTape() as tape:
-        tape.watch(transforms)
-        out = _resample(images, transforms, fill, size)
-    return tape.gradient(out, transforms, output_gradients=gradient)
-
-
-_compiled_resample = tf.function(_resample, jit_compile=True, autograph=False)
-_compiled_image_gradient = tf.function(affine_resample_image_gradient, jit_compile=True, autograph=False)
-_compiled_transform_gradient = tf.function(_transform_gradient, jit_compile=True, autograph=False)
+def affine_resample_transform_gradient(
+    images: tf.Tensor, transforms: tf.Tensor, gradient: tf.Tensor, fill: float, size: Sides
+) -> tf.Tensor:
+    """∂L/∂out [B,H',W',C] → ∂L/∂transforms [B,2,3], from images [B,H,W,C]."""
+    pixels, g, (height, width) = _bordered(images, fill), wide(gradient), images.shape[1:3]
+    row, column = _neighbours(transforms, (height, width), size)
+    v, u = row[1], column[1]
+    products = [tf.reduce_sum(g * tf.gather(pixels, i, batch_dims=1), -1) for i, _ in _taps(row, column, width)]
+    p00, p01, p10, p11 = (tf.cast(p, transforms.dtype) for p in products)  # g·in of each tap, [B,H',W']
+    slopes = (1 - v) * (p01 - p00) + v * (p11 - p10), (1 - u) * (p10 - p00) + u * (p11 - p01)
+    inside = [(p >= -1) & (p <= n) for p, n in zip(_positions(transforms, size), (width, height), strict=True)]
+    dx, dy = (tf.where(where, slope, 0) for where, slope in zip(inside, slopes, strict=True))
+    x, y = _grid(transforms.dtype, size)
+    rows = [tf.stack([tf.reduce_sum(d * p, (1, 2)) for p in (x, y, tf.ones_like(x))], axis=-1) for d in (dx, dy)]
+    return tf.stack(rows, axis=1)  # [B,2,3]
 
 
 # 5. Cost ----------------------------------------------------------------------------------------------------
 
 
 def affine_resample_cost(output_shape: Sequence[int]) -> Cost:
-    """Of [B,H',W',C]: 18 operations a pixel find four weights, then each channel takes 4 products and 3 sums.
+    """Count 18 operations per pixel [B,H',W'] for four weights, and 4 products and 3 sums per channel.
 
-    Backward to the images the weights are found again, and each channel takes 4 products and 4 sums.
+    Backward to the images: the weights again, and 4 products and 4 sums per channel.
     """
     batch, height, width, channels = output_shape
     pixels = batch * height * width

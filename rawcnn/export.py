@@ -24,6 +24,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
+from kernels.compiler import compiled_by
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
@@ -79,7 +80,7 @@ def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images):
-        with kernels.choice.compiled_by("nobody"):  # forms that were measured here, and islands of XLA, stay here
+        with compiled_by("nobody"):  # forms that were measured here, and islands of XLA, stay here
             logits = network(images)
         return {"logits": logits, "probabilities": kernels.softmax(logits)}
 
@@ -139,7 +140,7 @@ def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name:
     """
 
     def traced(*tensors):
-        with kernels.choice.compiled_by("nobody"):
+        with compiled_by("nobody"):
             return function(*tensors)
 
     ir = tf.function(traced, jit_compile=True, autograph=False).experimental_get_compiler_ir(*arguments)

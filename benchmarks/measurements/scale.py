@@ -24,7 +24,7 @@ import tensorflow as tf
 
 import rawcnn
 from benchmarks.harness.timing import Progress
-from kernels.share import Share, shared
+from kernels.dispatch.replica import Replica, running_on
 from rawcnn.models import find
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
@@ -264,7 +264,7 @@ def told_of(network: Network, recipe: Recipe, state: State) -> dict[str, int]:
         return tensors
 
     def step(images, labels, seed, rate):
-        with shared(Share(0, 2, total)):
+        with running_on(Replica(0, 2, total)):
             return update_in_place(network, recipe, state, images, labels, seed, rate)
 
     shapes = (recipe.batch, network.input_size, network.input_size, 3), (recipe.batch,), (2,), ()

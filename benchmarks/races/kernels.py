@@ -18,9 +18,9 @@ import kernels
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Timing, interleaved, memory_of, timed
 from benchmarks.stablehlo.arrays import draw
-from kernels.normalization import BATCH_NORMS
-from kernels.pooling import POOLS
-from kernels.response import RESPONSE_NORMS
+from kernels.dispatch.normalization import BATCH_NORMS
+from kernels.dispatch.pooling import POOLS
+from kernels.dispatch.response import RESPONSE_NORMS
 from rawcnn.nn.execution import choose, compiled
 
 MODES = ("graph", "xla")

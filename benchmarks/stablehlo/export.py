@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import kernels
 from benchmarks.harness.results import about, command_line
 from benchmarks.races.kernels import CASES, SMALL_CASES, forms
 from benchmarks.stablehlo import workloads
 from benchmarks.stablehlo.arrays import Argument, summary, values
 from benchmarks.stablehlo.workloads import Workload
+from kernels.compiler import compiled_by
 from rawcnn.export import STABLEHLO, lower_function
 
 CHECKED = 2  # images of the batch of training whose answers are written: of more, a CPU has no memory
@@ -107,7 +107,7 @@ def taking(workload: Workload, arguments: Sequence[Argument]) -> Callable[..., l
         ordered = [
             tf.transpose(t, np.argsort(a.axes)) if a.axes else t for t, a in zip(tensors, arguments, strict=True)
         ]
-        with kernels.choice.compiled_by("gpu"):
+        with compiled_by("gpu"):
             results = workload.function(*ordered)
         return [tf.transpose(r, given[k]) if given.get(k) else r for k, r in enumerate(results)]
 

@@ -1,7 +1,8 @@
 """Which forms kernels take on a GPU: `python -m benchmarks.stablehlo.forms`.
 
-Writes what the kernels' races on GPUs came to into the table of `kernels.choice`, anew from all records. A race is of a
-kernel's output and its gradients together, so its winner does all of them; where the default wins, nothing is written.
+Writes the results of the kernels' races on GPUs into the table of `kernels.dispatch.selection`, from all records. A
+race is of a kernel's output and its gradients together, so its winner does all of them; where the default wins, nothing
+is written.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from benchmarks import tune
 from benchmarks.harness.results import FOLDER, Record, read
 from benchmarks.races.kernels import Case
 from benchmarks.tables.markdown import newest
-from kernels.choice import SHIPPED, section, shape_name
-from kernels.convolution import GROUPED_JOBS, JOBS
-from kernels.normalization import BATCH_NORMS
-from kernels.pooling import POOLS
-from kernels.response import RESPONSE_NORMS
+from kernels.dispatch.normalization import BATCH_NORMS
+from kernels.dispatch.pooling import POOLS
+from kernels.dispatch.response import RESPONSE_NORMS
+from kernels.dispatch.selection import SHIPPED, section, shape_name
+from kernels.forms.convolutions import GROUPED_JOBS, JOBS
 
 OTHERS = {"max_pool": POOLS, "average_pool": POOLS, "batch_norm": BATCH_NORMS, "lrn": RESPONSE_NORMS}
 ABOUT = ("date", "device", "versions", "commit", "command")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kernels.share import first_image
+from kernels.dispatch.replica import first_image
 from rawcnn.attacks.drawing import numbers
 from rawcnn.attacks.gradient import direction, project, random_point
 from rawcnn.attacks.task import ascent, real, whole

@@ -12,7 +12,7 @@ from rawcnn.cli.order import BATCH, Order
 def forms(order: Order) -> None:
     """Measure the fastest form of each kernel here, and use it from now on."""
     from benchmarks.tune import MODELS, tune
-    from kernels.choice import table_path
+    from kernels.dispatch.selection import table_path
     from rawcnn.models import find
 
     for name in order.names:

@@ -16,9 +16,9 @@ from math import log, pi
 
 import tensorflow as tf
 
+from kernels import affine_resample, crop_resize_transforms
+from kernels.dispatch.replica import random_words
 from kernels.geometry import Pair, pad_image, pair
-from kernels.share import random_words
-from kernels.warp import affine_resample, crop_resize_transforms
 from rawcnn.nn.preprocessing import crop_room
 
 # Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of

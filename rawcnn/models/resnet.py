@@ -14,7 +14,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from kernels.levels import CODES
+from kernels.discretization import CODES
 from rawcnn.nn.layers import (
     batch_norm,
     conv,

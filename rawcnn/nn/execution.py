@@ -20,8 +20,8 @@ from functools import partial
 
 import tensorflow as tf
 
-import kernels
 import onednn
+from kernels.compiler import compiled_by
 
 MODES = ("auto", "xla", "graph", "mixed", "eager")
 # The bfloat16 operations that XLA compiles in a mixed graph. Reductions are left out: XLA's are slower on a CPU.
@@ -100,7 +100,7 @@ def traced_for(function: Callable, mode: str) -> Callable:
 def choosing_for(mode: str) -> Callable[[], AbstractContextManager[None]]:
     """Return the context in which kernels choose their forms for this mode on this machine."""
     on_gpu = tf.config.list_physical_devices("GPU")
-    return partial(kernels.choice.compiled_by, "gpu" if on_gpu else mode)
+    return partial(compiled_by, "gpu" if on_gpu else mode)
 
 
 def _within(function: Callable, context: Callable[[], AbstractContextManager[None]]) -> Callable:

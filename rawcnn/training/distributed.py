@@ -4,7 +4,7 @@
     multiworker    several machines, a process each; TF_CONFIG in the environment says which
 
 The step is that of one device (`rawcnn.training.step`), written for a part of the batch: gradients, batch-norm moments
-and metrics are summed over all parts where `kernels.share` says so, and each device then moves its own copy by the same
+and metrics are summed over all parts (`kernels.dispatch.replica`), and each device then moves its own copy by the same
 numbers. So a run on many devices takes the steps of a run on one, but for the order of sums.
 """
 
@@ -23,7 +23,7 @@ from textwrap import shorten
 import numpy as np
 import tensorflow as tf
 
-from kernels.share import Share, shared
+from kernels.dispatch.replica import Replica, running_on
 from rawcnn.evaluation.accuracy import Evaluation
 from rawcnn.nn.execution import Choice, choose, traced_for
 from rawcnn.nn.network import Network
@@ -94,7 +94,7 @@ class Cluster:
         def replica(images, labels, seed, rate):
             context = tf.distribute.get_replica_context()
             total = partial(context.all_reduce, tf.distribute.ReduceOp.SUM)
-            with shared(Share(context.replica_id_in_sync_group, self.count, total)):
+            with running_on(Replica(context.replica_id_in_sync_group, self.count, total)):
                 return traced_for(update, choice.mode)(images, labels, seed, rate)
 
         def step(images, labels, seed, rate):

@@ -13,7 +13,7 @@ from functools import partial
 import tensorflow as tf
 
 import kernels
-from kernels.share import current
+from kernels.dispatch.replica import current_replica
 from rawcnn.data.augmentation import augment
 from rawcnn.nn.execution import Choice, compiled
 from rawcnn.nn.network import Network
@@ -62,15 +62,15 @@ def direction(
     """What a step goes by: (gradients, clipped where the recipe says so; new batch-norm averages; metrics).
 
     `seed` is an int tensor [2], (seed, step); images are as the data set gives them: the step augments. Of a batch that
-    devices share (`kernels.share`), what is computed of each part is averaged over all before anything goes by it.
+    devices share, what is computed of each part is averaged over all before anything goes by it.
     """
     images = augment(images, seed, recipe.augmentation)
     if adversary:
         images = adversary(lambda x: network.trace(variables, x).logits, images, labels, seed)
     slopes, statistics, metrics = gradients(network, recipe, variables, images, labels, seed)
-    if share := current():
+    if replica := current_replica():
         slopes, statistics, metrics = (
-            dict(zip(group, share.mean(list(group.values())), strict=True)) for group in (slopes, statistics, metrics)
+            dict(zip(group, replica.mean(list(group.values())), strict=True)) for group in (slopes, statistics, metrics)
         )
     if recipe.clip is None:
         metrics["gradient_norm"] = global_norm(list(slopes.values()))

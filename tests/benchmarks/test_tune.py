@@ -7,16 +7,16 @@ import json
 import pytest
 
 from benchmarks import tune
-from kernels import choice
+from kernels.dispatch import selection
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    choice.forget()
+    selection.forget()
     yield
     monkeypatch.undo()
-    choice.forget()
+    selection.forget()
 
 
 def test_cases_are_those_of_the_ledger_each_once():
@@ -52,7 +52,7 @@ def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
     cases = tune.cases(["cifar_resnet20"], 1, 8)[:8]
     assert {case.job.split()[0] for case in cases} == {"conv2d", "batch_norm"}
     monkeypatch.setattr(tune, "cases", lambda *_: cases)
-    path = choice.table_path()
+    path = selection.table_path()
     path.parent.mkdir(parents=True)
     path.write_text('{"forms": ')  # a table that broke is written anew
     told = []
@@ -69,8 +69,8 @@ def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
         assert set(told_of["microseconds"]) == set(case.forms) and told_of["by"] == 0
     told_of["form"] = "another"
     path.write_text(json.dumps(table))
-    choice.forget()
-    assert choice.measured(case.job, tune.tf.float32, case.shape, case.pixels, ["nn", "another"]) == "another"
+    selection.forget()
+    assert selection.measured(case.job, tune.tf.float32, case.shape, case.pixels, ["nn", "another"]) == "another"
 
 
 def test_a_form_of_other_results_is_left_out_and_told(monkeypatch, tmp_path):
@@ -92,12 +92,12 @@ def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
     """A second measurement of other networks adds to the table, and says what is its own."""
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
     for model, command in (("resnet18", "first"), ("cifar_resnet20", "second"), ("cifar_resnet20", "third")):
-        table = tune.tune([model], ["graph"], ["float32"], path=choice.table_path(), batch=1, command=command)
+        table = tune.tune([model], ["graph"], ["float32"], path=selection.table_path(), batch=1, command=command)
     assert [about["command"] for about in table["measured"]] == ["first", "second", "third"]
     of = table["forms"]["graph conv2d float32"]
     assert {entry["by"] for entry in of["7×7×3×64 /2"].values()} == {0}
     assert {entry["by"] for entry in of["3×3×3×16 /1"].values()} == {2}
-    assert json.loads(choice.table_path().read_text()) == table
+    assert json.loads(selection.table_path().read_text()) == table
 
 
 def test_a_part_of_the_shipped_table_is_measured_anew(monkeypatch, tmp_path, capsys):
@@ -126,7 +126,7 @@ def test_on_the_command_line(rawcnn_command, monkeypatch):
         for job in ("conv2d", "conv2d input gradient", "conv2d filter gradient", "batch_norm")
         for dtype in ("float32", "bfloat16")
     } | {"inference conv2d float32", "inference conv2d bfloat16"}
-    assert json.loads(choice.table_path().read_text()) == table and "delete it to use" in err
+    assert json.loads(selection.table_path().read_text()) == table and "delete it to use" in err
     for words, wrong in (
         (("resnet50", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
         (("kernels", "resnet50"), "networks, --batch and --size go with --tune"),

@@ -8,22 +8,22 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import activation
+import kernels
 from kernels.cost import Cost
 from tests import oracles
 
 RECTIFIERS = {
-    "relu": (activation.relu, activation.relu_gradient),
-    "deconvnet": (activation.deconvnet_relu, activation.deconvnet_relu_gradient),
-    "guided": (activation.guided_relu, activation.guided_relu_gradient),
-    "redirected": (activation.redirected_relu, activation.redirected_relu_gradient),
+    "relu": (kernels.relu, kernels.relu_gradient),
+    "deconvnet": (kernels.deconvnet_relu, kernels.deconvnet_relu_gradient),
+    "guided": (kernels.guided_relu, kernels.guided_relu_gradient),
+    "redirected": (kernels.redirected_relu, kernels.redirected_relu_gradient),
 }
 SOFTMAXES = [
-    (activation.softmax, activation.softmax_gradient, activation.softmax_reference, tf.nn.softmax),
+    (kernels.softmax, kernels.softmax_gradient, kernels.softmax_reference, tf.nn.softmax),
     (
-        activation.log_softmax,
-        activation.log_softmax_gradient,
-        activation.log_softmax_reference,
+        kernels.log_softmax,
+        kernels.log_softmax_gradient,
+        kernels.log_softmax_reference,
         tf.nn.log_softmax,
     ),
 ]
@@ -38,8 +38,8 @@ def test_rectifier_is_its_reference_exactly(rule, dtype):
     y, (sent_back,) = relu(x), oracles.tape_gradient(relu, [x], g)
     assert y.dtype == x.dtype and sent_back.dtype == x.dtype
     x64, g64 = (tf.cast(t, "float64").numpy() for t in (x, g))
-    np.testing.assert_array_equal(tf.cast(y, "float64"), activation.relu_reference(x64))
-    expected = activation.relu_gradient_reference(x64, g64, rule)
+    np.testing.assert_array_equal(tf.cast(y, "float64"), kernels.relu_reference(x64))
+    expected = kernels.relu_gradient_reference(x64, g64, rule)
     np.testing.assert_array_equal(tf.cast(sent_back, "float64"), expected)
     np.testing.assert_array_equal(tf.cast(relu_gradient(x, g), "float64"), expected)
 
@@ -69,8 +69,8 @@ def test_rectifier_is_the_same_everywhere(rule):
 
 def test_relu_gradient_is_the_slope():
     x = oracles.random((3, 7), 5, "float64")
-    gradient = activation.relu_gradient(x, tf.ones_like(x))
-    oracles.central_difference(lambda x: tf.reduce_sum(activation.relu(x)), [gradient], x)
+    gradient = kernels.relu_gradient(x, tf.ones_like(x))
+    oracles.central_difference(lambda x: tf.reduce_sum(kernels.relu(x)), [gradient], x)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 10), (2, 3, 4, 5)])
@@ -101,13 +101,13 @@ def test_softmax_is_the_same_everywhere(form, gradient_by_hand, reference, nn):
 
 def test_softmax_survives_logits_whose_exponential_overflows():
     z = tf.constant([[1000.0, 999.0, -1000.0]])
-    oracles.close(activation.softmax(z), [[1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0]])
-    oracles.close(activation.log_softmax(z), activation.log_softmax_reference(z.numpy()))
+    oracles.close(kernels.softmax(z), [[1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0]])
+    oracles.close(kernels.log_softmax(z), kernels.log_softmax_reference(z.numpy()))
 
 
 def test_bfloat16_softmax_over_a_thousand_classes_still_sums_to_one():
     # A running sum kept in bfloat16 would stop growing at 256.
-    p = activation.softmax(tf.zeros((1, 1024), tf.bfloat16))
+    p = kernels.softmax(tf.zeros((1, 1024), tf.bfloat16))
     assert p.numpy().astype("float64").tolist() == [[1 / 1024] * 1024]
 
 
@@ -115,10 +115,10 @@ def test_bfloat16_softmax_over_a_thousand_classes_still_sums_to_one():
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.floats(-50, 50), st.integers(0, 99))
 def test_softmax_sums_to_one_and_ignores_a_shift(shape, shift, seed):
     z = oracles.random(shape, seed, "float64")
-    oracles.close(tf.reduce_sum(activation.softmax(z), -1), np.ones(shape[:-1]))
-    oracles.close(activation.softmax(z + shift), activation.softmax_reference(z.numpy()))
+    oracles.close(tf.reduce_sum(kernels.softmax(z), -1), np.ones(shape[:-1]))
+    oracles.close(kernels.softmax(z + shift), kernels.softmax_reference(z.numpy()))
 
 
 def test_cost():
-    assert activation.relu_cost((2, 3, 3, 4)) == Cost(0, 72, 72)
-    assert activation.softmax_cost((2, 10)) == Cost(0, 100, 80)
+    assert kernels.relu_cost((2, 3, 3, 4)) == Cost(0, 72, 72)
+    assert kernels.softmax_cost((2, 10)) == Cost(0, 100, 80)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import combine
+import kernels
 from kernels.cost import Cost
 from tests import oracles
 
@@ -33,12 +33,12 @@ def wide(*tensors):
 @pytest.mark.parametrize("channels", [(3,), (2, 1, 4), (1, 1)])
 def test_concatenate_and_its_gradient(channels, dtype):
     branches = [oracles.random((2, 3, 4, c), c, dtype) for c in channels]
-    y = combine.concatenate(branches)
+    y = kernels.concatenate(branches)
     assert y.dtype == branches[0].dtype
-    np.testing.assert_array_equal(tf.cast(y, "float64"), combine.concatenate_reference(wide(*branches)))
+    np.testing.assert_array_equal(tf.cast(y, "float64"), kernels.concatenate_reference(wide(*branches)))
     gradient = oracles.random(y.shape, 9, dtype)
-    tape = oracles.tape_gradient(lambda *b: combine.concatenate(b), branches, gradient)
-    for by_hand, theirs in zip(combine.concatenate_gradient(gradient, channels), tape, strict=True):
+    tape = oracles.tape_gradient(lambda *b: kernels.concatenate(b), branches, gradient)
+    for by_hand, theirs in zip(kernels.concatenate_gradient(gradient, channels), tape, strict=True):
         np.testing.assert_array_equal(by_hand, theirs)
 
 
@@ -46,8 +46,8 @@ def test_concatenate_gradient_is_the_slope():
     a, b = oracles.random((2, 2, 2, 3), 1, "float64"), oracles.random((2, 2, 2, 1), 2, "float64")
     weights = oracles.random((2, 2, 2, 4), 3, "float64")
     oracles.central_difference(
-        lambda a, b: tf.reduce_sum(weights * combine.concatenate([a, b])),
-        combine.concatenate_gradient(weights, [3, 1]),
+        lambda a, b: tf.reduce_sum(weights * kernels.concatenate([a, b])),
+        kernels.concatenate_gradient(weights, [3, 1]),
         *(a, b),
     )
 
@@ -55,19 +55,19 @@ def test_concatenate_gradient_is_the_slope():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_residual_sum_and_its_gradient(dtype):
     x, shortcut, gradient = (oracles.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
-    y = combine.residual_sum(x, shortcut)
+    y = kernels.residual_sum(x, shortcut)
     assert y.dtype == x.dtype
-    oracles.close(y, combine.residual_sum_reference(*wide(x, shortcut)))
-    tape = oracles.tape_gradient(combine.residual_sum, [x, shortcut], gradient)
-    for by_hand, theirs in zip(combine.residual_sum_gradient(gradient), tape, strict=True):
+    oracles.close(y, kernels.residual_sum_reference(*wide(x, shortcut)))
+    tape = oracles.tape_gradient(kernels.residual_sum, [x, shortcut], gradient)
+    for by_hand, theirs in zip(kernels.residual_sum_gradient(gradient), tape, strict=True):
         np.testing.assert_array_equal(by_hand, theirs)
 
 
 def test_residual_sum_gradient_is_the_slope():
     x, shortcut, weights = (oracles.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
     oracles.central_difference(
-        lambda x, shortcut: tf.reduce_sum(weights * combine.residual_sum(x, shortcut)),
-        combine.residual_sum_gradient(weights),
+        lambda x, shortcut: tf.reduce_sum(weights * kernels.residual_sum(x, shortcut)),
+        kernels.residual_sum_gradient(weights),
         *(x, shortcut),
     )
 
@@ -76,22 +76,22 @@ def test_residual_sum_gradient_is_the_slope():
 @pytest.mark.parametrize("scale", [0.17, 1.0, -2.0])
 def test_scaled_residual_sum_and_its_gradient(scale, dtype):
     x, residual, gradient = (oracles.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
-    y = combine.scaled_residual_sum(x, residual, scale)
+    y = kernels.scaled_residual_sum(x, residual, scale)
     assert y.dtype == x.dtype
-    oracles.close(y, combine.scaled_residual_sum_reference(*wide(x, residual), scale))
-    tape = oracles.tape_gradient(lambda x, r: combine.scaled_residual_sum(x, r, scale), [x, residual], gradient)
-    for by_hand, theirs in zip(combine.scaled_residual_sum_gradient(gradient, scale), tape, strict=True):
+    oracles.close(y, kernels.scaled_residual_sum_reference(*wide(x, residual), scale))
+    tape = oracles.tape_gradient(lambda x, r: kernels.scaled_residual_sum(x, r, scale), [x, residual], gradient)
+    for by_hand, theirs in zip(kernels.scaled_residual_sum_gradient(gradient, scale), tape, strict=True):
         oracles.close(by_hand, theirs, "gradient")
 
 
 def test_scaled_residual_sum_gradient_is_the_slope():
     x, residual, weights = (oracles.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
     oracles.central_difference(
-        lambda x, residual: tf.reduce_sum(weights * combine.scaled_residual_sum(x, residual, 0.17)),
-        combine.scaled_residual_sum_gradient(weights, 0.17),
+        lambda x, residual: tf.reduce_sum(weights * kernels.scaled_residual_sum(x, residual, 0.17)),
+        kernels.scaled_residual_sum_gradient(weights, 0.17),
         *(x, residual),
     )
-    assert combine.scaled_residual_sum_cost((2, 3)) == Cost(flops=12, backward_flops=6)
+    assert kernels.scaled_residual_sum_cost((2, 3)) == Cost(flops=12, backward_flops=6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,13 +99,13 @@ def test_scaled_residual_sum_gradient_is_the_slope():
 def test_zero_padded_shortcut_and_its_gradient(case, dtype):
     height, width, channels_in, channels, stride, zeros = case
     x = oracles.random((2, height, width, channels_in), 1, dtype)
-    y = combine.zero_padded_shortcut(x, channels, stride, zeros=zeros)
+    y = kernels.zero_padded_shortcut(x, channels, stride, zeros=zeros)
     assert y.dtype == x.dtype
-    expected = combine.zero_padded_shortcut_reference(wide(x)[0], channels, stride, zeros)
+    expected = kernels.zero_padded_shortcut_reference(wide(x)[0], channels, stride, zeros)
     np.testing.assert_array_equal(tf.cast(y, "float64"), expected)
     gradient = oracles.random(y.shape, 2, dtype)
-    by_hand = combine.zero_padded_shortcut_gradient(gradient, x.shape, stride, zeros)
-    (tape,) = oracles.tape_gradient(lambda x: combine.zero_padded_shortcut(x, channels, stride, zeros), [x], gradient)
+    by_hand = kernels.zero_padded_shortcut_gradient(gradient, x.shape, stride, zeros)
+    (tape,) = oracles.tape_gradient(lambda x: kernels.zero_padded_shortcut(x, channels, stride, zeros), [x], gradient)
     np.testing.assert_array_equal(by_hand, tape)
 
 
@@ -113,8 +113,8 @@ def test_zero_padded_shortcut_and_its_gradient(case, dtype):
 def test_zero_padded_shortcut_gradient_is_the_slope(zeros):
     x, weights = oracles.random((2, 5, 4, 2), 1, "float64"), oracles.random((2, 3, 2, 4), 2, "float64")
     oracles.central_difference(
-        lambda x: tf.reduce_sum(weights * combine.zero_padded_shortcut(x, 4, 2, zeros)),
-        [combine.zero_padded_shortcut_gradient(weights, x.shape, 2, zeros)],
+        lambda x: tf.reduce_sum(weights * kernels.zero_padded_shortcut(x, 4, 2, zeros)),
+        [kernels.zero_padded_shortcut_gradient(weights, x.shape, 2, zeros)],
         x,
     )
 
@@ -122,26 +122,26 @@ def test_zero_padded_shortcut_gradient_is_the_slope(zeros):
 @pytest.mark.parametrize("zeros", ["end", "both"])
 def test_same_everywhere(zeros):
     x, gradient = oracles.random((2, 5, 5, 2), 1), oracles.random((2, 3, 3, 4), 2)
-    oracles.same_everywhere(lambda x: combine.concatenate([x, 2 * x]), x)
-    oracles.same_everywhere(lambda x: combine.residual_sum(x, 2 * x), x)
-    oracles.same_everywhere(lambda x: combine.zero_padded_shortcut(x, 4, 2, zeros), x)
-    oracles.same_everywhere(lambda g: combine.concatenate_gradient(g, [1, 3]), gradient)
-    oracles.same_everywhere(lambda g: combine.zero_padded_shortcut_gradient(g, x.shape, 2, zeros), gradient)
+    oracles.same_everywhere(lambda x: kernels.concatenate([x, 2 * x]), x)
+    oracles.same_everywhere(lambda x: kernels.residual_sum(x, 2 * x), x)
+    oracles.same_everywhere(lambda x: kernels.zero_padded_shortcut(x, 4, 2, zeros), x)
+    oracles.same_everywhere(lambda g: kernels.concatenate_gradient(g, [1, 3]), gradient)
+    oracles.same_everywhere(lambda g: kernels.zero_padded_shortcut_gradient(g, x.shape, 2, zeros), gradient)
 
 
 def test_where_the_zeros_go():
     x = tf.ones((1, 1, 1, 2))
-    assert combine.zero_padded_shortcut(x, 4, 1)[0, 0, 0].numpy().tolist() == [1, 1, 0, 0]
-    assert combine.zero_padded_shortcut(x, 4, 1, zeros="both")[0, 0, 0].numpy().tolist() == [0, 1, 1, 0]
+    assert kernels.zero_padded_shortcut(x, 4, 1)[0, 0, 0].numpy().tolist() == [1, 1, 0, 0]
+    assert kernels.zero_padded_shortcut(x, 4, 1, zeros="both")[0, 0, 0].numpy().tolist() == [0, 1, 1, 0]
 
 
 def test_unknown_batch():
     spec = [tf.TensorSpec([None, 5, 5, 2])]
 
     def block(x):
-        y = combine.zero_padded_shortcut(x, 4, 2)
-        back = combine.zero_padded_shortcut_gradient(y, x.shape, 2)
-        return combine.concatenate([combine.residual_sum(x, back), x])
+        y = kernels.zero_padded_shortcut(x, 4, 2)
+        back = kernels.zero_padded_shortcut_gradient(y, x.shape, 2)
+        return kernels.concatenate([kernels.residual_sum(x, back), x])
 
     compiled = tf.function(block, input_signature=spec)
     assert compiled.get_concrete_function().output_shapes.as_list() == [None, 5, 5, 4]
@@ -153,33 +153,33 @@ def test_unknown_batch():
 @given(*[st.integers(1, 6)] * 3, st.integers(0, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
 def test_shortcut_and_its_gradient_are_adjoint(height, width, channels, extra, stride):
     x = oracles.random((2, height, width, channels), 1, "float64")
-    y = combine.zero_padded_shortcut(x, channels + 2 * extra, stride, "both")
-    expected = combine.zero_padded_shortcut_reference(x.numpy(), channels + 2 * extra, stride, "both")
+    y = kernels.zero_padded_shortcut(x, channels + 2 * extra, stride, "both")
+    expected = kernels.zero_padded_shortcut_reference(x.numpy(), channels + 2 * extra, stride, "both")
     np.testing.assert_array_equal(y, expected)
     g = oracles.random(y.shape, 2, "float64")
-    back = combine.zero_padded_shortcut_gradient(g, x.shape, stride, "both")
+    back = kernels.zero_padded_shortcut_gradient(g, x.shape, stride, "both")
     np.testing.assert_allclose(tf.reduce_sum(y * g), tf.reduce_sum(x * back), rtol=1e-12, atol=1e-12)
 
 
 def test_bad_input_says_what_was_wrong():
     x = tf.ones((2, 4, 4, 6))
     with pytest.raises(ValueError, match=r"shape \(2, 4, 4, 6\) and its shortcut \(2, 4, 4, 1\)"):
-        combine.residual_sum(x, x[..., :1])
+        kernels.residual_sum(x, x[..., :1])
     with pytest.raises(ValueError, match=r"\(2, 4, 4, 6\), \(2, 3, 4, 6\); expected one batch"):
-        combine.concatenate([x, x[:, :3]])
+        kernels.concatenate([x, x[:, :3]])
     with pytest.raises(ValueError, match="shapes none"):
-        combine.concatenate([])
+        kernels.concatenate([])
     with pytest.raises(ValueError, match="from 6 channels to 5"):
-        combine.zero_padded_shortcut(x, 5, 2)
+        kernels.zero_padded_shortcut(x, 5, 2)
     with pytest.raises(ValueError, match="3 extra channels"):
-        combine.zero_padded_shortcut(x, 9, 2, zeros="both")
+        kernels.zero_padded_shortcut(x, 9, 2, zeros="both")
     with pytest.raises(ValueError, match="zeros is 'front'"):
-        combine.zero_padded_shortcut(x, 8, 2, zeros="front")  # type: ignore[arg-type]
+        kernels.zero_padded_shortcut(x, 8, 2, zeros="front")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="stride is 0"):
-        combine.zero_padded_shortcut(x, 8, 0)
+        kernels.zero_padded_shortcut(x, 8, 0)
 
 
 def test_cost():
-    assert combine.residual_sum_cost((2, 3, 3, 4)) == Cost(0, 72, 0)
-    assert combine.concatenate_cost((2, 3, 3, 4)) == Cost()
-    assert combine.zero_padded_shortcut_cost((2, 4, 4, 2), (2, 2, 2, 4)) == Cost()
+    assert kernels.residual_sum_cost((2, 3, 3, 4)) == Cost(0, 72, 0)
+    assert kernels.concatenate_cost((2, 3, 3, 4)) == Cost()
+    assert kernels.zero_padded_shortcut_cost((2, 4, 4, 2), (2, 2, 2, 4)) == Cost()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kernels
-from kernels.convolution import ALGORITHMS
+from kernels.dispatch.convolution import ALGORITHMS
 from kernels.geometry import window_padding
 from tests import oracles
 

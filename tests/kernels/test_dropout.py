@@ -8,8 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.cost import Cost
-from kernels.dropout import (
+from kernels import (
     drop_path,
     drop_path_cost,
     drop_path_gradient,
@@ -21,6 +20,7 @@ from kernels.dropout import (
     dropout_reference,
     philox_reference,
 )
+from kernels.cost import Cost
 from tests import oracles
 
 DTYPES = ["float64", "float32", "bfloat16"]

@@ -107,17 +107,18 @@ def test_crop_or_pad():
     np.testing.assert_array_equal(nothing_left, np.zeros((2, 3)))
 
 
-def test_spread():
+def test_inserted_zeros():
     x = tf.reshape(tf.range(1.0, 5.0), (1, 2, 2, 1))
-    np.testing.assert_array_equal(geometry.spread(x, (2, 3))[0, :, :, 0], [[1, 0, 0, 2], [0, 0, 0, 0], [3, 0, 0, 4]])
-    assert geometry.spread(x, 1) is x
+    spaced = geometry.insert_zeros(x, (2, 3))[0, :, :, 0]
+    np.testing.assert_array_equal(spaced, [[1, 0, 0, 2], [0, 0, 0, 0], [3, 0, 0, 4]])
+    assert geometry.insert_zeros(x, 1) is x
 
 
 def test_same_everywhere():
     x = oracles.random((2, 3, 4, 2), 1)
     oracles.same_everywhere(
         lambda x: (
-            geometry.spread(x, (2, 3)),
+            geometry.insert_zeros(x, (2, 3)),
             geometry.place_view(x, (1, 2), 2, (2, 1), (9, 10)),
             geometry.crop_or_pad(x, ((1, -2), (-3, 4))),
             geometry.window_views(x, 2, (1, 2), 1, (2, 2)),

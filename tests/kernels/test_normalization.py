@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import normalization
-from kernels.choice import compiled_by
+import kernels
+from kernels.compiler import compiled_by
 from kernels.cost import Cost
 from tests import oracles
 
@@ -55,9 +55,9 @@ def inference_case(dtype, shape=(2, 4, 5, 6)):
 def test_inference_equals_reference(present, form, dtype):
     (x, mean, variance, scale, offset), _ = inference_case(dtype)
     scale, offset = scale if "scale" in present else None, offset if "offset" in present else None
-    y = normalization.batch_normalization(x, mean, variance, scale, offset, EPSILON, form)
+    y = kernels.batch_normalization(x, mean, variance, scale, offset, EPSILON, form)
     assert y.dtype == x.dtype
-    expected = normalization.batch_normalization_reference(*wide(x, mean, variance, scale, offset), epsilon=EPSILON)
+    expected = kernels.batch_normalization_reference(*wide(x, mean, variance, scale, offset), epsilon=EPSILON)
     oracles.close(y, expected)
 
 
@@ -69,14 +69,14 @@ def test_inference_gradient(form, dtype):
     def with_gradients(*inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            y = normalization.batch_normalization(*inputs, epsilon=EPSILON, algorithm=form)
+            y = kernels.batch_normalization(*inputs, epsilon=EPSILON, algorithm=form)
         return y, *tape.gradient(y, inputs, output_gradients=gradient)
 
     x, mean, variance, scale, _ = inputs
-    by_hand = normalization.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON)
+    by_hand = kernels.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON)
     assert [g.dtype for g in by_hand] == [t.dtype for t in inputs]
     explicit = oracles.tape_gradient(
-        lambda *t: normalization.batch_normalization(*t, epsilon=EPSILON, algorithm="explicit"), inputs, gradient
+        lambda *t: kernels.batch_normalization(*t, epsilon=EPSILON, algorithm="explicit"), inputs, gradient
     )
     close_all(by_hand, explicit, kind="gradient", dtype=dtype)
     close_all(with_gradients(*inputs)[1:], by_hand, kind="gradient", dtype=dtype)
@@ -88,8 +88,8 @@ def test_inference_gradient_is_the_slope(shape):
     inputs, gradient = inference_case("float64", shape)
     x, mean, variance, scale, _ = inputs
     oracles.central_difference(
-        lambda *t: tf.reduce_sum(gradient * normalization.batch_normalization(*t, epsilon=EPSILON)),
-        normalization.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON),
+        lambda *t: tf.reduce_sum(gradient * kernels.batch_normalization(*t, epsilon=EPSILON)),
+        kernels.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON),
         *inputs,
     )
 
@@ -101,7 +101,7 @@ def test_second_derivative_of_inference():
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             first = oracles.tape_gradient(
-                lambda *t: normalization.batch_normalization(*t, epsilon=EPSILON, algorithm=form), inputs, gradient
+                lambda *t: kernels.batch_normalization(*t, epsilon=EPSILON, algorithm=form), inputs, gradient
             )
             size = tf.add_n([tf.reduce_sum(g**2) for g in first])
         return tape.gradient(size, inputs, unconnected_gradients="zero")
@@ -111,9 +111,9 @@ def test_second_derivative_of_inference():
 
 def test_inference_of_unknown_sizes():
     (x, *rest), _ = inference_case("float32")
-    compiled = tf.function(lambda x: normalization.batch_normalization(x, *rest, EPSILON), autograph=False)
+    compiled = tf.function(lambda x: kernels.batch_normalization(x, *rest, EPSILON), autograph=False)
     y = compiled.get_concrete_function(tf.TensorSpec([None, None, None, 6]))(x)
-    oracles.close(y, normalization.batch_normalization(x, *rest, EPSILON))
+    oracles.close(y, kernels.batch_normalization(x, *rest, EPSILON))
 
 
 by_compiler = pytest.mark.parametrize("compiler", ["graph", "xla"])  # sums are taken otherwise
@@ -126,8 +126,8 @@ def test_training_equals_reference(shape, form, dtype, compiler):
     x = oracles.random(shape, 4, dtype) * 2 + 1
     scale, offset = parameters(shape[-1], dtype)
     with compiled_by(compiler):
-        actual = normalization.batch_normalization_training(x, scale, offset, EPSILON, form)
-    expected = normalization.batch_normalization_training_reference(*wide(x, scale, offset), epsilon=EPSILON)
+        actual = kernels.batch_normalization_training(x, scale, offset, EPSILON, form)
+    expected = kernels.batch_normalization_training_reference(*wide(x, scale, offset), epsilon=EPSILON)
     assert actual[0].dtype == x.dtype and actual[1].dtype == actual[2].dtype == scale.dtype
     close_all(actual, expected)
 
@@ -141,9 +141,9 @@ def test_training_gradient(shape, form, dtype, compiler):
     wide_x = tf.cast(x, scale.dtype)
     mean, variance = tf.nn.moments(wide_x, (0, 1, 2))
     with compiled_by(compiler):
-        by_hand = normalization.batch_normalization_gradient(x, gradient, scale, mean, variance, EPSILON)
+        by_hand = kernels.batch_normalization_gradient(x, gradient, scale, mean, variance, EPSILON)
         tape = oracles.tape_gradient(
-            lambda *t: normalization.batch_normalization_training(*t, epsilon=EPSILON, algorithm=form)[0],
+            lambda *t: kernels.batch_normalization_training(*t, epsilon=EPSILON, algorithm=form)[0],
             [x, scale, offset],
             gradient,
         )
@@ -156,8 +156,8 @@ def test_training_gradient_against_a_central_difference(shape):
     x, g = oracles.random(shape, 7, "float64"), oracles.random(shape, 8, "float64")
     scale, offset = parameters(shape[-1], "float64")
     oracles.central_difference(
-        lambda *t: tf.reduce_sum(g * normalization.batch_normalization_training(*t, epsilon=EPSILON)[0]),
-        normalization.batch_normalization_gradient(x, g, scale, *tf.nn.moments(x, (0, 1, 2)), epsilon=EPSILON),
+        lambda *t: tf.reduce_sum(g * kernels.batch_normalization_training(*t, epsilon=EPSILON)[0]),
+        kernels.batch_normalization_gradient(x, g, scale, *tf.nn.moments(x, (0, 1, 2)), epsilon=EPSILON),
         *(x, scale, offset),
     )
 
@@ -167,7 +167,7 @@ def test_sums_over_many_pixels(compiler):
     """Of 131,072 numbers around 100, in float32: the mean is right to five digits, the variance to four."""
     x = 100 + oracles.random((8, 128, 128, 2), 28)
     norm = tf.function(
-        lambda x: normalization.batch_normalization_training(x, None, None, EPSILON, "explicit"),
+        lambda x: kernels.batch_normalization_training(x, None, None, EPSILON, "explicit"),
         jit_compile=compiler == "xla",
         autograph=False,
     )
@@ -195,25 +195,25 @@ def test_second_derivative_of_training(compiler):
         return tape.gradient(size, (x, scale))
 
     with compiled_by(compiler):
-        by_hand = second(lambda *t: normalization.batch_normalization_training(*t, EPSILON)[0])
+        by_hand = second(lambda *t: kernels.batch_normalization_training(*t, EPSILON)[0])
     close_all(by_hand, second(plain), dtype="float64")
 
 
 @pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
 def test_training_without_parameters(form, dtype):
     x = oracles.random((3, 4, 4, 2), 9, dtype)
-    actual = normalization.batch_normalization_training(x, None, None, EPSILON, form)
-    close_all(actual, normalization.batch_normalization_training_reference(wide(x)[0], None, None, epsilon=EPSILON))
+    actual = kernels.batch_normalization_training(x, None, None, EPSILON, form)
+    close_all(actual, kernels.batch_normalization_training_reference(wide(x)[0], None, None, epsilon=EPSILON))
 
 
 @pytest.mark.parametrize("form", FORMS["float32"])
 def test_statistics(form):
     """Of 1 and 3: mean 2, biased variance 1, unbiased 2; of a single value: 0, not a division by zero."""
     x = tf.reshape(tf.constant([1.0, 3.0]), (2, 1, 1, 1))
-    y, mean, variance = normalization.batch_normalization_training(x, None, None, 0.0, form)
+    y, mean, variance = kernels.batch_normalization_training(x, None, None, 0.0, form)
     np.testing.assert_allclose(tf.squeeze(y), (-1, 1), rtol=1e-6)
     np.testing.assert_allclose((mean[0], variance[0]), (2, 2), rtol=1e-6)
-    y, mean, variance = normalization.batch_normalization_training(x[1:], None, None, EPSILON, form)
+    y, mean, variance = kernels.batch_normalization_training(x[1:], None, None, EPSILON, form)
     np.testing.assert_array_equal((y[0, 0, 0, 0], mean[0], variance[0]), (0, 3, 0))
 
 
@@ -222,7 +222,7 @@ def test_no_gradient_through_statistics(form):
     x = oracles.random((2, 3, 3, 2), 10)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        _, mean, variance = normalization.batch_normalization_training(x, None, None, EPSILON, form)
+        _, mean, variance = kernels.batch_normalization_training(x, None, None, EPSILON, form)
     gradient = tape.gradient([mean, variance], x)
     assert gradient is None or not np.any(gradient)
 
@@ -233,9 +233,9 @@ def test_precision_at_a_large_mean():
     expected = wide(x - 4096)[0] / np.sqrt(1e-3)
     one, zero = tf.ones((1,)), tf.zeros((1,))
     for form in ("fused", "explicit"):
-        y = normalization.batch_normalization(x, 4096 * one, 1e-3 * one, one, zero, 0.0, form)
+        y = kernels.batch_normalization(x, 4096 * one, 1e-3 * one, one, zero, 0.0, form)
         oracles.close(y, expected)
-    _, bias = normalization.fold_batch_normalization(
+    _, bias = kernels.fold_batch_normalization(
         tf.ones((1, 1, 1, 1)), 4096.5 * one, 4096 * one, 1e-3 * one, one, zero, 0.0
     )
     oracles.close(bias, 0.5 / np.sqrt([1e-3]), dtype="float32")
@@ -248,12 +248,12 @@ def test_folding_keeps_the_convolution(bare, dtype):
     bias = None if bare else oracles.random((6,), 13, dtype)
     mean, variance = oracles.random((6,), 14, dtype), oracles.random((6,), 15, dtype, low=0.1)
     scale, offset = (None, None) if bare else parameters(6, dtype)
-    w, b = normalization.fold_batch_normalization(filters, bias, mean, variance, scale, offset, EPSILON)
+    w, b = kernels.fold_batch_normalization(filters, bias, mean, variance, scale, offset, EPSILON)
     assert w.dtype == b.dtype == filters.dtype
 
     exact_x, exact_filters, exact_bias = wide(x, filters, tf.zeros(6) if bias is None else bias)
     y = tf.nn.conv2d(exact_x, exact_filters, 1, "SAME") + exact_bias
-    expected = normalization.batch_normalization(y, *wide(mean, variance, scale, offset), epsilon=EPSILON)
+    expected = kernels.batch_normalization(y, *wide(mean, variance, scale, offset), epsilon=EPSILON)
     oracles.close(tf.nn.conv2d(exact_x, *wide(w), 1, "SAME") + wide(b), expected, dtype=dtype)
 
 
@@ -265,8 +265,8 @@ def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype,
     def everything(x, scale, offset, gradient):
         with tf.GradientTape() as tape:
             tape.watch([x, scale, offset])
-            y, mean, variance = normalization.batch_normalization_training(x, scale, offset, EPSILON, form)
-        inference = normalization.batch_normalization(x, mean, variance, scale, offset, EPSILON)
+            y, mean, variance = kernels.batch_normalization_training(x, scale, offset, EPSILON, form)
+        inference = kernels.batch_normalization(x, mean, variance, scale, offset, EPSILON)
         return y, mean, variance, inference, tape.gradient(y, [x, scale, offset], output_gradients=gradient)
 
     kind = {"kind": "gradient", "dtype": dtype}
@@ -282,23 +282,23 @@ def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype,
     ("call", "message"),
     [
         (
-            lambda x: normalization.batch_normalization_training(x, None, None, 1e-3, "moments"),
+            lambda x: kernels.batch_normalization_training(x, None, None, 1e-3, "moments"),
             "fused, explicit",
         ),
         (
-            lambda x: normalization.batch_normalization_training(tf.cast(x, "float64"), None, None, 1e-3, "fused"),
+            lambda x: kernels.batch_normalization_training(tf.cast(x, "float64"), None, None, 1e-3, "fused"),
             "float64, explicit",
         ),
-        (lambda x: normalization.batch_normalization(x, 0.0, 1.0, None, None, 1e-3, "fast"), "fused, explicit"),
+        (lambda x: kernels.batch_normalization(x, 0.0, 1.0, None, None, 1e-3, "fast"), "fused, explicit"),
         (
-            lambda x: normalization.batch_normalization(tf.cast(x, "float64"), 0.0, 1.0, None, None, 1e-3, "fused"),
+            lambda x: kernels.batch_normalization(tf.cast(x, "float64"), 0.0, 1.0, None, None, 1e-3, "fused"),
             "float64, explicit",
         ),
         (
-            lambda x: normalization.batch_normalization(x[0], 0.0, 1.0, None, None, 1e-3, "fused"),
+            lambda x: kernels.batch_normalization(x[0], 0.0, 1.0, None, None, 1e-3, "fused"),
             r"shape \(2, 2, 3\); expected \[batch, height, width, channels\] for algorithm",
         ),
-        (lambda x: normalization.batch_normalization_training(x[0], None, None, 1e-3), "expected"),
+        (lambda x: kernels.batch_normalization_training(x[0], None, None, 1e-3), "expected"),
     ],
 )
 def test_bad_arguments(call, message):
@@ -314,12 +314,12 @@ def test_bad_arguments(call, message):
 def test_any_shape(shape, seed):
     x = oracles.random(shape, seed)
     scale, offset = parameters(shape[-1], "float32")
-    expected = normalization.batch_normalization_training_reference(*wide(x, scale, offset), epsilon=0.1)
+    expected = kernels.batch_normalization_training_reference(*wide(x, scale, offset), epsilon=0.1)
     for form in FORMS["float32"]:
-        close_all(normalization.batch_normalization_training(x, scale, offset, 0.1, form), expected)
+        close_all(kernels.batch_normalization_training(x, scale, offset, 0.1, form), expected)
 
 
 def test_cost():
     shape = (2, 3, 3, 4)  # 72 elements
-    assert normalization.batch_normalization_cost(shape) == Cost(flops=216, backward_flops=432)
-    assert normalization.batch_normalization_cost(shape, training=True) == Cost(flops=504, backward_flops=648)
+    assert kernels.batch_normalization_cost(shape) == Cost(flops=216, backward_flops=432)
+    assert kernels.batch_normalization_cost(shape, training=True) == Cost(flops=504, backward_flops=648)

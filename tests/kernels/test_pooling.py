@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kernels import pooling
+import kernels
 from kernels.cost import Cost
 from tests import oracles
 
@@ -44,9 +44,9 @@ def image_with_ties(shape, dtype="float32"):
 @everywhere
 def test_max_pool_equals_reference(shape, size, stride, padding, form, dtype):
     x = oracles.random(shape, 1, dtype) - 4  # negative, so that zero padding would win
-    y = pooling.max_pool(x, size, stride, padding, algorithm=form)
+    y = kernels.max_pool(x, size, stride, padding, algorithm=form)
     assert y.dtype == x.dtype
-    np.testing.assert_array_equal(wide(y), pooling.max_pool_reference(wide(x), size, stride, padding))
+    np.testing.assert_array_equal(wide(y), kernels.max_pool_reference(wide(x), size, stride, padding))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -55,26 +55,26 @@ def test_max_pool_equals_reference(shape, size, stride, padding, form, dtype):
 @everywhere
 def test_average_pool_equals_reference(shape, size, stride, padding, form, count_padding, dtype):
     x = oracles.random(shape, 2, dtype)
-    y = pooling.average_pool(x, size, stride, padding, count_padding, algorithm=form)
+    y = kernels.average_pool(x, size, stride, padding, count_padding, algorithm=form)
     assert y.dtype == x.dtype
-    oracles.close(y, pooling.average_pool_reference(wide(x), size, stride, padding, count_padding))
+    oracles.close(y, kernels.average_pool_reference(wide(x), size, stride, padding, count_padding))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @everywhere
 def test_switches_and_unpooling_equal_references(shape, size, stride, padding, dtype):
     x = image_with_ties(shape, dtype)
-    switches = pooling.max_pool_switches(x, size, stride, padding)
-    expected = pooling.max_pool_switches_reference(wide(x), size, stride, padding)
+    switches = kernels.max_pool_switches(x, size, stride, padding)
+    expected = kernels.max_pool_switches_reference(wide(x), size, stride, padding)
     assert switches.dtype == tf.int32
     np.testing.assert_array_equal(switches, expected)
 
     pooled = oracles.random(expected.shape, 4, dtype)
-    image = pooling.max_unpool(pooled, switches, size, stride, padding, input_size=shape[1:3])
+    image = kernels.max_unpool(pooled, switches, size, stride, padding, input_size=shape[1:3])
     assert image.dtype == pooled.dtype
     oracles.close(
         image,
-        pooling.max_unpool_reference(wide(pooled), expected, size, stride, padding, input_size=shape[1:3]),
+        kernels.max_unpool_reference(wide(pooled), expected, size, stride, padding, input_size=shape[1:3]),
     )
 
 
@@ -83,13 +83,13 @@ def test_switches_and_unpooling_equal_references(shape, size, stride, padding, d
 @everywhere
 def test_max_pool_gradient(shape, size, stride, padding, form, dtype):
     x = oracles.random(shape, 5, dtype) if form == "nn" else image_with_ties(shape, dtype)
-    switches = pooling.max_pool_switches_reference(wide(x), size, stride, padding)
+    switches = kernels.max_pool_switches_reference(wide(x), size, stride, padding)
     gradient = oracles.random(switches.shape, 6, dtype)
-    by_hand = pooling.max_pool_input_gradient(x, gradient, size, stride, padding)
+    by_hand = kernels.max_pool_input_gradient(x, gradient, size, stride, padding)
     assert by_hand.dtype == x.dtype
-    expected = pooling.max_unpool_reference(wide(gradient), switches, size, stride, padding, input_size=shape[1:3])
+    expected = kernels.max_unpool_reference(wide(gradient), switches, size, stride, padding, input_size=shape[1:3])
     oracles.close(by_hand, expected, kind="gradient")
-    (tape,) = oracles.tape_gradient(lambda x: pooling.max_pool(x, size, stride, padding, algorithm=form), [x], gradient)
+    (tape,) = oracles.tape_gradient(lambda x: kernels.max_pool(x, size, stride, padding, algorithm=form), [x], gradient)
     oracles.close(tape, expected, kind="gradient")
 
 
@@ -98,19 +98,19 @@ def test_max_pool_gradient(shape, size, stride, padding, form, dtype):
 @everywhere
 def test_average_pool_gradient(shape, size, stride, padding, count_padding, dtype):
     x = oracles.random(shape, 7, dtype)
-    gradient = oracles.random(pooling.average_pool(x, size, stride, padding).shape, 8, dtype)
-    by_hand = pooling.average_pool_input_gradient(gradient, shape[1:3], size, stride, padding, count_padding)
+    gradient = oracles.random(kernels.average_pool(x, size, stride, padding).shape, 8, dtype)
+    by_hand = kernels.average_pool_input_gradient(gradient, shape[1:3], size, stride, padding, count_padding)
     assert by_hand.dtype == x.dtype
     for form in FORMS:
         (tape,) = oracles.tape_gradient(
-            lambda x, form=form: pooling.average_pool(x, size, stride, padding, count_padding, form),
+            lambda x, form=form: kernels.average_pool(x, size, stride, padding, count_padding, form),
             [x],
             gradient,
         )
         oracles.close(tape, by_hand, kind="gradient")
 
 
-@pytest.mark.parametrize("pool", [pooling.max_pool, pooling.average_pool])
+@pytest.mark.parametrize("pool", [kernels.max_pool, kernels.average_pool])
 @everywhere
 def test_second_derivatives_agree(shape, size, stride, padding, pool):
     x = oracles.random(shape, 17)
@@ -130,16 +130,16 @@ def test_second_derivatives_agree(shape, size, stride, padding, pool):
 @everywhere
 def test_gradients_against_central_differences(shape, size, stride, padding):
     x = oracles.random(shape, 9, "float64")
-    g = oracles.random(pooling.max_pool(x, size, stride, padding).shape, 10, "float64")
+    g = oracles.random(kernels.max_pool(x, size, stride, padding).shape, 10, "float64")
     oracles.central_difference(
-        lambda x: tf.reduce_sum(g * pooling.max_pool(x, size, stride, padding)),
-        [pooling.max_pool_input_gradient(x, g, size, stride, padding)],
+        lambda x: tf.reduce_sum(g * kernels.max_pool(x, size, stride, padding)),
+        [kernels.max_pool_input_gradient(x, g, size, stride, padding)],
         x,
     )
     for count in (False, True):
         oracles.central_difference(
-            lambda x, count=count: tf.reduce_sum(g * pooling.average_pool(x, size, stride, padding, count)),
-            [pooling.average_pool_input_gradient(g, shape[1:3], size, stride, padding, count)],
+            lambda x, count=count: tf.reduce_sum(g * kernels.average_pool(x, size, stride, padding, count)),
+            [kernels.average_pool_input_gradient(g, shape[1:3], size, stride, padding, count)],
             x,
         )
 
@@ -147,56 +147,56 @@ def test_gradients_against_central_differences(shape, size, stride, padding):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_global_average_pool_and_its_gradient(dtype):
     x, gradient = oracles.random((2, 17, 19, 3), 11, dtype, low=1.0), oracles.random((2, 3), 12, dtype)
-    y = pooling.global_average_pool(x)
+    y = kernels.global_average_pool(x)
     assert y.dtype == x.dtype
-    oracles.close(y, pooling.global_average_pool_reference(wide(x)))
-    by_hand = pooling.global_average_pool_input_gradient(gradient, (17, 19))
-    oracles.close(by_hand, oracles.tape_gradient(pooling.global_average_pool, [x], gradient)[0], kind="gradient")
+    oracles.close(y, kernels.global_average_pool_reference(wide(x)))
+    by_hand = kernels.global_average_pool_input_gradient(gradient, (17, 19))
+    oracles.close(by_hand, oracles.tape_gradient(kernels.global_average_pool, [x], gradient)[0], kind="gradient")
     if dtype == "float64":
-        oracles.central_difference(lambda x: tf.reduce_sum(gradient * pooling.global_average_pool(x)), [by_hand], x)
+        oracles.central_difference(lambda x: tf.reduce_sum(gradient * kernels.global_average_pool(x)), [by_hand], x)
 
 
 def test_large_bfloat16_windows_do_not_saturate():
     """Adding ones in bfloat16 stops at 256; the window has 400."""
     ones = tf.ones((1, 20, 20, 1), "bfloat16")
-    assert pooling.average_pool(ones, 20, 1, ((1, 1), (1, 1)), algorithm="lines").numpy().min() == 1
-    assert pooling.average_pool_input_gradient(ones[:, :1, :1] * 400, (20, 20), 20, 1).numpy().min() == 1
+    assert kernels.average_pool(ones, 20, 1, ((1, 1), (1, 1)), algorithm="lines").numpy().min() == 1
+    assert kernels.average_pool_input_gradient(ones[:, :1, :1] * 400, (20, 20), 20, 1).numpy().min() == 1
 
 
 def test_a_worked_example():
     """Two overlapping windows share the 9; of two equal 4s the first counts."""
     x = tf.reshape(tf.constant([1.0, 4, 9, 2, 3, 4, 0, 1, 5, 6]), (1, 2, 5, 1))
-    switches = pooling.max_pool_switches(x, 2, (1, 1))
+    switches = kernels.max_pool_switches(x, 2, (1, 1))
     np.testing.assert_array_equal(tf.squeeze(switches), [1, 1, 0, 3])
     pooled = tf.reshape(tf.constant([10.0, 20, 30, 40]), (1, 1, 4, 1))
-    unpooled = pooling.max_unpool(pooled, switches, 2, 1, input_size=(2, 5))
+    unpooled = kernels.max_unpool(pooled, switches, 2, 1, input_size=(2, 5))
     np.testing.assert_array_equal(tf.squeeze(unpooled), [[0, 10, 50, 0, 0], [0, 0, 0, 0, 40]])
 
 
 @pytest.mark.parametrize(("shape", "size", "stride", "padding"), [CASES[0], CASES[3], CASES[6]])
 def test_eager_graph_and_xla_agree(shape, size, stride, padding):
     x = oracles.random(shape, 13)
-    gradient = oracles.random(pooling.max_pool(x, size, stride, padding).shape, 14)
+    gradient = oracles.random(kernels.max_pool(x, size, stride, padding).shape, 14)
 
     def everything(x, gradient):
         results = []
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             for form in FORMS:
-                results.append(pooling.max_pool(x, size, stride, padding, form))
-                results.append(pooling.average_pool(x, size, stride, padding, False, form))
-                results.append(pooling.average_pool(x, size, stride, padding, True, form))
+                results.append(kernels.max_pool(x, size, stride, padding, form))
+                results.append(kernels.average_pool(x, size, stride, padding, False, form))
+                results.append(kernels.average_pool(x, size, stride, padding, True, form))
         results += [tape.gradient(y, x, output_gradients=gradient) for y in tuple(results)]
-        switches = pooling.max_pool_switches(x, size, stride, padding)
-        unpooled = pooling.max_unpool(gradient, switches, size, stride, padding, input_size=shape[1:3])
-        return [*results, tf.cast(switches, tf.float32), unpooled, pooling.global_average_pool(x)]
+        switches = kernels.max_pool_switches(x, size, stride, padding)
+        unpooled = kernels.max_unpool(gradient, switches, size, stride, padding, input_size=shape[1:3])
+        return [*results, tf.cast(switches, tf.float32), unpooled, kernels.global_average_pool(x)]
 
     oracles.same_everywhere(everything, x, gradient, kind="gradient")
 
 
 def test_unpooling_compiles_without_scatter():
     x = oracles.random((2, 8, 8, 3), 15)
-    compiled = tf.function(lambda x, g: pooling.max_pool_input_gradient(x, g, 3, 2), jit_compile=True, autograph=False)
+    compiled = tf.function(lambda x, g: kernels.max_pool_input_gradient(x, g, 3, 2), jit_compile=True, autograph=False)
     program = compiled.experimental_get_compiler_ir(x, x[:, :3, :3])(stage="optimized_hlo")
     assert "fusion" in program
     assert not any(word in program for word in ("scatter", "while", "reduce-window"))
@@ -211,8 +211,8 @@ def test_unknown_sizes(size, stride, padding, form, jit):
     def forward_and_gradient(x):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
-            largest = pooling.max_pool(x, size, stride, padding, form)
-            average = pooling.average_pool(x, size, stride, padding, algorithm=form)
+            largest = kernels.max_pool(x, size, stride, padding, form)
+            average = kernels.average_pool(x, size, stride, padding, algorithm=form)
         return largest, average, tape.gradient(largest, x), tape.gradient(average, x)
 
     unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
@@ -226,7 +226,7 @@ def test_unknown_sizes(size, stride, padding, form, jit):
 def test_same_padding_by_a_stride_needs_a_known_size():
     def trace(**options):
         unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
-        tf.function(lambda x: pooling.max_pool(x, 3, 2, "SAME", **options), autograph=False).get_concrete_function(
+        tf.function(lambda x: kernels.max_pool(x, 3, 2, "SAME", **options), autograph=False).get_concrete_function(
             unknown
         )
 
@@ -243,17 +243,17 @@ FULL: Any = "FULL"
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pooling.max_pool(X, 2, 2, algorithm="argmax"), "nn, lines"),
-        (lambda: pooling.average_pool(X, 2, 2, algorithm="fast"), "nn, lines"),
-        (lambda: pooling.max_pool(X, 0, 2), "size is 0"),
-        (lambda: pooling.average_pool(X, 2, TRIPLE), "stride is"),
-        (lambda: pooling.max_pool(X, 7, 1), "does not fit"),
-        (lambda: pooling.max_pool(X, 3, 1, FULL), "padding is 'FULL'"),
-        (lambda: pooling.average_pool(X, 3, 1, ((0, 0), (3, 0))), "hide a whole window"),
-        (lambda: pooling.max_pool_switches(X[0], 2, 2), "expected images"),
-        (lambda: pooling.max_unpool(X, X, 2, 2, input_size=(5, 6)), r"pools to \(2, 3\)"),
-        (lambda: pooling.max_unpool(X, X, 2, 2, input_size=(None, 6)), "input_size is"),
-        (lambda: pooling.average_pool_input_gradient(X, (20, 6), 2, 2), r"pools to \(10, 3\)"),
+        (lambda: kernels.max_pool(X, 2, 2, algorithm="argmax"), "nn, lines"),
+        (lambda: kernels.average_pool(X, 2, 2, algorithm="fast"), "nn, lines"),
+        (lambda: kernels.max_pool(X, 0, 2), "size is 0"),
+        (lambda: kernels.average_pool(X, 2, TRIPLE), "stride is"),
+        (lambda: kernels.max_pool(X, 7, 1), "does not fit"),
+        (lambda: kernels.max_pool(X, 3, 1, FULL), "padding is 'FULL'"),
+        (lambda: kernels.average_pool(X, 3, 1, ((0, 0), (3, 0))), "hide a whole window"),
+        (lambda: kernels.max_pool_switches(X[0], 2, 2), "expected images"),
+        (lambda: kernels.max_unpool(X, X, 2, 2, input_size=(5, 6)), r"pools to \(2, 3\)"),
+        (lambda: kernels.max_unpool(X, X, 2, 2, input_size=(None, 6)), "input_size is"),
+        (lambda: kernels.average_pool_input_gradient(X, (20, 6), 2, 2), r"pools to \(10, 3\)"),
     ],
 )
 def test_bad_arguments(call, message):
@@ -277,21 +277,21 @@ def test_any_geometry(image, size, stride, padding):
         assume(all(max(pad) < k <= n + sum(pad) for n, k, pad in zip(image, size, pads, strict=True)))
     x = image_with_ties((2, *image, 2), "float64")
     window = size, stride, padding
-    largest = pooling.max_pool_reference(x, *window)
-    switches = pooling.max_pool_switches_reference(x, *window)
-    average = pooling.average_pool_reference(x, *window)
+    largest = kernels.max_pool_reference(x, *window)
+    switches = kernels.max_pool_switches_reference(x, *window)
+    average = kernels.average_pool_reference(x, *window)
     for form in FORMS:
-        oracles.close(pooling.max_pool(x, *window, algorithm=form), largest)
-        oracles.close(pooling.average_pool(x, *window, algorithm=form), average)
-    np.testing.assert_array_equal(pooling.max_pool_switches(x, *window), switches)
-    unpooled = pooling.max_unpool_reference(largest, switches, *window, input_size=image)
-    oracles.close(pooling.max_pool_input_gradient(x, tf.constant(largest), *window), unpooled)
+        oracles.close(kernels.max_pool(x, *window, algorithm=form), largest)
+        oracles.close(kernels.average_pool(x, *window, algorithm=form), average)
+    np.testing.assert_array_equal(kernels.max_pool_switches(x, *window), switches)
+    unpooled = kernels.max_unpool_reference(largest, switches, *window, input_size=image)
+    oracles.close(kernels.max_pool_input_gradient(x, tf.constant(largest), *window), unpooled)
     # ⟨y, A x⟩ = ⟨Aᵀy, x⟩
-    back = pooling.average_pool_input_gradient(tf.constant(largest), image, *window)
+    back = kernels.average_pool_input_gradient(tf.constant(largest), image, *window)
     oracles.close(tf.reduce_sum(back * x), tf.reduce_sum(largest * average))
 
 
 def test_cost():
-    assert pooling.pool_cost((2, 8, 8, 3), (2, 4, 4, 3), 2) == Cost(flops=384, backward_flops=384)
-    assert pooling.pool_cost((1, 7, 7, 1), (1, 3, 3, 1), (3, 2)).flops == 54
-    assert pooling.global_average_pool_cost((2, 7, 7, 5)) == Cost(flops=490, backward_flops=10)
+    assert kernels.pool_cost((2, 8, 8, 3), (2, 4, 4, 3), 2) == Cost(flops=384, backward_flops=384)
+    assert kernels.pool_cost((1, 7, 7, 1), (1, 3, 3, 1), (3, 2)).flops == 54
+    assert kernels.global_average_pool_cost((2, 7, 7, 5)) == Cost(flops=490, backward_flops=10)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import response
+import kernels
 from kernels.cost import Cost
 from tests import oracles
 
@@ -27,22 +27,22 @@ def exact(x):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_it_equals_the_reference_and_its_gradient(dtype, chosen):
     x, gradient = oracles.random((2, 3, 4, 7), 16, dtype) * 3, oracles.random((2, 3, 4, 7), 17, dtype)
-    expected = response.local_response_normalization_reference(exact(x), **chosen)
-    by_hand = response.local_response_normalization_input_gradient(x, gradient, **chosen)
+    expected = kernels.local_response_normalization_reference(exact(x), **chosen)
+    by_hand = kernels.local_response_normalization_input_gradient(x, gradient, **chosen)
     assert by_hand.dtype == x.dtype
     for form in ("auto", "explicit") if dtype == "float64" else ("auto", "nn", "explicit", "compiled"):
-        y = response.local_response_normalization(x, **chosen, algorithm=form)
+        y = kernels.local_response_normalization(x, **chosen, algorithm=form)
         assert y.dtype == x.dtype
         oracles.close(y, expected)
         (tape,) = oracles.tape_gradient(
-            lambda x, form=form: response.local_response_normalization(x, **chosen, algorithm=form),
+            lambda x, form=form: kernels.local_response_normalization(x, **chosen, algorithm=form),
             [x],
             gradient,
         )
         oracles.close(tape, by_hand, kind="gradient")
     if dtype == "float64":
         oracles.central_difference(
-            lambda x: tf.reduce_sum(gradient * response.local_response_normalization(x, **chosen)),
+            lambda x: tf.reduce_sum(gradient * kernels.local_response_normalization(x, **chosen)),
             [by_hand],
             x,
         )
@@ -55,8 +55,8 @@ def test_it_is_the_same_everywhere_and_for_unknown_sizes(form):
     def everything(x, gradient):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = response.local_response_normalization(x, alpha=0.1, algorithm=form)
-        by_hand = response.local_response_normalization_input_gradient(x, gradient, alpha=0.1)
+            y = kernels.local_response_normalization(x, alpha=0.1, algorithm=form)
+        by_hand = kernels.local_response_normalization_input_gradient(x, gradient, alpha=0.1)
         return y, by_hand, tape.gradient(y, x, output_gradients=gradient)
 
     oracles.same_everywhere(everything, x, gradient, kind="gradient")
@@ -71,9 +71,9 @@ def test_it_is_the_same_everywhere_and_for_unknown_sizes(form):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: response.local_response_normalization(x, algorithm="fast"), "nn, explicit, compiled"),
+        (lambda x: kernels.local_response_normalization(x, algorithm="fast"), "nn, explicit, compiled"),
         (
-            lambda x: response.local_response_normalization(tf.cast(x, "float64"), algorithm="nn"),
+            lambda x: kernels.local_response_normalization(tf.cast(x, "float64"), algorithm="nn"),
             "float64, explicit",
         ),
     ],
@@ -91,11 +91,11 @@ def test_bad_arguments(call, message):
 )
 def test_any_shape(shape, radius, seed):
     x = oracles.random(shape, seed)
-    expected = response.local_response_normalization_reference(exact(x), radius, alpha=0.2)
+    expected = kernels.local_response_normalization_reference(exact(x), radius, alpha=0.2)
     for form in ("nn", "explicit"):
-        y = response.local_response_normalization(x, radius, alpha=0.2, algorithm=form)
+        y = kernels.local_response_normalization(x, radius, alpha=0.2, algorithm=form)
         oracles.close(y, expected)
 
 
 def test_cost():
-    assert response.local_response_normalization_cost((2, 3, 3, 4)) == Cost(flops=648, backward_flops=1296)
+    assert kernels.local_response_normalization_cost((2, 3, 3, 4)) == Cost(flops=648, backward_flops=1296)

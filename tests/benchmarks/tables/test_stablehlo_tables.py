@@ -11,9 +11,10 @@ from benchmarks.races.kernels import Case
 from benchmarks.stablehlo import forms
 from benchmarks.stablehlo.spent import by_kind
 from benchmarks.tables import documents as tables
-from kernels import choice
-from kernels.choice import SHIPPED
-from kernels.convolution import FILTER_GRADIENTS, GROUPED_JOBS, INPUT_GRADIENTS, JOBS
+from kernels.compiler import compiled_by
+from kernels.dispatch import selection
+from kernels.dispatch.selection import SHIPPED
+from kernels.forms.convolutions import FILTER_GRADIENT, GROUPED_JOBS, INPUT_GRADIENT, JOBS
 
 
 @pytest.mark.parametrize("kernel, kind", [
@@ -83,8 +84,8 @@ def race(case, gpus=("A GPU",), precision="bfloat16", **seconds):
 def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
     """By all jobs of the kernel that were raced; the default, and what raced on a CPU, are not written."""
     table = tmp_path / "algorithms.json"
-    shutil.copy(choice.SHIPPED, table)
-    monkeypatch.setattr(choice, "SHIPPED", table)
+    shutil.copy(selection.SHIPPED, table)
+    monkeypatch.setattr(selection, "SHIPPED", table)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     stem, groups = Case("conv2d", 8, 227, 3, 96, 11, 4), Case("conv2d", 8, 27, 96, 256, 5, groups=2)
     pool, norm = Case("max_pool", 8, 112, 64, window=3, stride=2), Case("batch_norm", 8, 56, 256)
@@ -95,7 +96,7 @@ def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
         race(norm, gpus=(), fused=[2, 2], explicit=[1, 1]),
     ]
     assert forms.add(records, table) == forms.add(records, table) == 2  # written twice it is the same
-    choice.forget()
+    selection.forget()
     told = json.loads(table.read_text())
     assert set(told["forms"]) - set(json.loads((SHIPPED).read_text())["forms"]) == {
         f"gpu {job} bfloat16" for job in JOBS
@@ -103,17 +104,17 @@ def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
     assert [about["device"]["gpus"] for about in told["measured"]][-1] == ["A GPU"]
 
     def form(job, shape, pixels, known):
-        return choice.measured(job, tf.bfloat16, shape, pixels, known)
+        return selection.measured(job, tf.bfloat16, shape, pixels, known)
 
-    with choice.compiled_by("gpu"):
+    with compiled_by("gpu"):
         assert form("conv2d", "11×11×3×96 /4", 64 * 57 * 57, JOBS["conv2d"]) == "space_to_depth"
-        assert form("conv2d filter gradient", "11×11×3×96 /4", 64 * 57 * 57, FILTER_GRADIENTS) == "space_to_depth"
-        assert form("conv2d input gradient", "11×11×3×96 /4", 64 * 57 * 57, INPUT_GRADIENTS) == "nn"
+        assert form("conv2d filter gradient", "11×11×3×96 /4", 64 * 57 * 57, JOBS[FILTER_GRADIENT]) == "space_to_depth"
+        assert form("conv2d input gradient", "11×11×3×96 /4", 64 * 57 * 57, JOBS[INPUT_GRADIENT]) == "nn"
         for job, known in GROUPED_JOBS.items():
             assert form(job, "5×5×48×256 /1 in 2 groups", 64 * 27 * 27, known) == "split"
-    assert form("conv2d filter gradient", "11×11×3×96 /4", 64 * 57 * 57, FILTER_GRADIENTS) == "nn"
+    assert form("conv2d filter gradient", "11×11×3×96 /4", 64 * 57 * 57, JOBS[FILTER_GRADIENT]) == "nn"
     monkeypatch.undo()
-    choice.forget()
+    selection.forget()
 
 
 def test_results_that_are_none(tmp_path, capsys):

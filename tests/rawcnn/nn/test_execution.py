@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-import kernels
+from kernels.dispatch import selection
 from rawcnn.nn.execution import MODES, Choice, choose, choosing_for, compiled
 from tests import oracles
 
@@ -32,9 +32,9 @@ def test_forms_that_were_measured_on_a_cpu_are_for_that_alone(monkeypatch, gpus)
     """On a GPU every kernel takes its default."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: gpus if kind == "GPU" else [])
     table = {"graph conv2d float32": {"3×3×8×8 /1": {512: "shifted"}}}
-    monkeypatch.setattr(kernels.choice, "_forms", lambda: table)
+    monkeypatch.setattr(selection, "_forms", lambda: table)
     with choosing_for("graph")():
-        form = kernels.choice.measured("conv2d", tf.float32, "3×3×8×8 /1", 512, ("nn", "shifted"))
+        form = selection.measured("conv2d", tf.float32, "3×3×8×8 /1", 512, ("nn", "shifted"))
     assert form == ("nn" if gpus else "shifted")
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from kernels.share import Share, first_image, random_words, shared
+from kernels.dispatch.replica import Replica, first_image, random_words, running_on
 from rawcnn.attacks import Adversary
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.training.distributed import Cluster, WorkerLost, cluster_of
@@ -131,14 +131,14 @@ def test_parts_are_the_whole(digits, count):
             np.testing.assert_array_equal(np.concatenate([p[number][1] for p in parts]), labels)
 
 
-def share(index: int, count: int = 2) -> Share:
-    return Share(index, count, lambda tensors: [count * t for t in tensors])
+def replica(index: int, count: int = 2) -> Replica:
+    return Replica(index, count, lambda tensors: [count * t for t in tensors])
 
 
 def test_words_of_parts_are_those_of_the_whole():
     whole = random_words((6, 5), tf.constant([1, 2])).numpy()
     for index in range(3):
-        with shared(share(index, 3)):
+        with running_on(replica(index, 3)):
             np.testing.assert_array_equal(random_words((2, 5), tf.constant([1, 2])), whole[2 * index : 2 * index + 2])
             assert int(first_image(2)) == 2 * index
     assert first_image(2) == 0
@@ -154,7 +154,7 @@ def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
 
     expected = oracles.tape_gradient(normalized, [x, scale, offset], upstream)
     y, mean, variance = kernels.batch_normalization_training(x, scale, offset, 1e-3, "explicit")
-    with shared(share(1)):
+    with running_on(replica(1)):
         found = oracles.tape_gradient(normalized, [x, scale, offset], upstream)
         again = kernels.batch_normalization_training(x, scale, offset, 1e-3)
     for a, b in zip((*found, *again[:2]), (*expected, y, mean), strict=True):

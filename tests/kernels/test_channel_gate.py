@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import excitation
+import kernels
 from kernels.cost import Cost
 from tests import oracles
 
@@ -23,17 +23,17 @@ def wide(*tensors):
 @pytest.mark.parametrize("shape", [(7,), (2, 3), (2, 3, 4, 5)])
 def test_sigmoid_and_its_gradient(shape, dtype):
     x, gradient = oracles.random(shape, 1, dtype), oracles.random(shape, 2, dtype)
-    y = excitation.sigmoid(x)
+    y = kernels.sigmoid(x)
     assert y.dtype == x.dtype
-    oracles.close(y, excitation.sigmoid_reference(*wide(x)))
-    (tape,) = oracles.tape_gradient(excitation.sigmoid, [x], gradient)
-    oracles.close(excitation.sigmoid_gradient(y, gradient), tape, "gradient")
+    oracles.close(y, kernels.sigmoid_reference(*wide(x)))
+    (tape,) = oracles.tape_gradient(kernels.sigmoid, [x], gradient)
+    oracles.close(kernels.sigmoid_gradient(y, gradient), tape, "gradient")
 
 
 def test_sigmoid_does_not_overflow():
     x = tf.constant([-1e4, -100.0, 0.0, 100.0, 1e4], tf.float64)
-    expected = excitation.sigmoid_reference(x.numpy())
-    np.testing.assert_allclose(excitation.sigmoid(x), expected, rtol=1e-12)
+    expected = kernels.sigmoid_reference(x.numpy())
+    np.testing.assert_allclose(kernels.sigmoid(x), expected, rtol=1e-12)
     assert expected[0] == 0 and expected[2] == 0.5 and expected[-1] == 1
 
 
@@ -42,11 +42,11 @@ def test_sigmoid_does_not_overflow():
 def test_scale_channels_and_its_gradient(shape, dtype):
     x, scales = oracles.random(shape, 1, dtype), oracles.random((shape[0], shape[3]), 2, dtype)
     gradient = oracles.random(shape, 3, dtype)
-    y = excitation.scale_channels(x, scales)
+    y = kernels.scale_channels(x, scales)
     assert y.dtype == x.dtype
-    oracles.close(y, excitation.scale_channels_reference(*wide(x, scales)))
-    tape = oracles.tape_gradient(excitation.scale_channels, [x, scales], gradient)
-    for by_hand, theirs in zip(excitation.scale_channels_gradient(x, scales, gradient), tape, strict=True):
+    oracles.close(y, kernels.scale_channels_reference(*wide(x, scales)))
+    tape = oracles.tape_gradient(kernels.scale_channels, [x, scales], gradient)
+    for by_hand, theirs in zip(kernels.scale_channels_gradient(x, scales, gradient), tape, strict=True):
         oracles.close(by_hand, theirs, "gradient")
 
 
@@ -55,31 +55,31 @@ def test_gradients_are_the_slopes():
     weights = oracles.random(x.shape, 3, "float64")
 
     def loss(x, scales):
-        return tf.reduce_sum(weights * excitation.scale_channels(x, excitation.sigmoid(scales)))
+        return tf.reduce_sum(weights * kernels.scale_channels(x, kernels.sigmoid(scales)))
 
-    gate = excitation.sigmoid(scales)
-    to_x, to_gate = excitation.scale_channels_gradient(x, gate, weights)
-    oracles.central_difference(loss, [to_x, excitation.sigmoid_gradient(gate, to_gate)], x, scales)
+    gate = kernels.sigmoid(scales)
+    to_x, to_gate = kernels.scale_channels_gradient(x, gate, weights)
+    oracles.central_difference(loss, [to_x, kernels.sigmoid_gradient(gate, to_gate)], x, scales)
 
 
 @settings(max_examples=15, deadline=None)
 @given(shape=st.tuples(*[st.integers(1, 4)] * 4))
 def test_scale_channels_over_shapes(shape):
     x, scales = oracles.random(shape, 1), oracles.random((shape[0], shape[3]), 2)
-    oracles.close(excitation.scale_channels(x, scales), excitation.scale_channels_reference(*wide(x, scales)))
+    oracles.close(kernels.scale_channels(x, scales), kernels.scale_channels_reference(*wide(x, scales)))
 
 
 def test_same_everywhere():
     x, scales = oracles.random((2, 3, 3, 4), 1), oracles.random((2, 4), 2)
-    oracles.same_everywhere(lambda x, s: excitation.scale_channels(x, excitation.sigmoid(s)), x, scales)
+    oracles.same_everywhere(lambda x, s: kernels.scale_channels(x, kernels.sigmoid(s)), x, scales)
 
 
 @pytest.mark.parametrize("shapes", [((2, 3, 3, 4), (2, 3)), ((2, 3, 3, 4), (2, 1, 1, 4)), ((2, 4), (2, 4))])
 def test_scales_that_do_not_fit(shapes):
     with pytest.raises(ValueError, match=r"expected \[B,C\] and \[B,H,W,C\]"):
-        excitation.scale_channels(*(tf.zeros(shape) for shape in shapes))
+        kernels.scale_channels(*(tf.zeros(shape) for shape in shapes))
 
 
 def test_costs():
-    assert excitation.sigmoid_cost((2, 3)) == Cost(flops=24, backward_flops=18)
-    assert excitation.scale_channels_cost((2, 3, 3, 4)) == Cost(flops=72, backward_flops=216)
+    assert kernels.sigmoid_cost((2, 3)) == Cost(flops=24, backward_flops=18)
+    assert kernels.scale_channels_cost((2, 3, 3, 4)) == Cost(flops=72, backward_flops=216)

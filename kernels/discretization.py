@@ -1,7 +1,7 @@
-"""Pixels as levels: the one-hot and the thermometer code of a number in [0,1].
+"""Pixels as levels: the one-hot and the thermometer code of a value in [0,1].
 
-Buckman, Roy, Raffel, Goodfellow, "Thermometer Encoding: One Hot Way To Resist Adversarial Examples", ICLR 2018.
-A network that reads codes cannot be led by small changes of a pixel: between levels they change nothing.
+Source: Buckman, Roy, Raffel, Goodfellow, "Thermometer Encoding: One Hot Way To Resist Adversarial Examples", ICLR 2018.
+Small changes of a pixel between two levels change nothing for a network that reads codes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kernels.cost import Cost
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
-#   l = min(⌊L·x⌋, L − 1)                   the level of x in [0,1], of L
+#   l = min(⌊L·x⌋, L − 1)                   the level of x in [0,1], of L levels
 #   onehot(x)_k = [k = l]                   k = 0 … L − 1
 #   thermometer(x)_k = Σ_{j ≥ k} onehot(x)_j = [k ≤ l]
 #
@@ -26,7 +26,7 @@ from kernels.cost import Cost
 
 
 def encode_levels_reference(x: np.ndarray, levels: int, code: str) -> np.ndarray:
-    """[…,C] → […,C·levels], one number at a time; the levels of a channel lie beside each other."""
+    """[…,C] → […,C·levels], value by value; the levels of a channel are neighbours."""
     x = np.asarray(x, np.float64)
     y = np.zeros((*x.shape, levels))
     for place in np.ndindex(*x.shape):
@@ -42,19 +42,42 @@ CODES = ("onehot", "thermometer")
 
 
 def level_of(x: tf.Tensor, levels: int) -> tf.Tensor:
-    """The level, int32, of each number in [0,1]; what lies outside counts as the end that is near."""
+    """The level, int32, of each value in [0,1]; a value outside gets the nearest level."""
     return tf.clip_by_value(tf.cast(tf.floor(levels * x), tf.int32), 0, levels - 1)
 
 
 def encode_levels(x: tf.Tensor, levels: int, code: str) -> tf.Tensor:
-    """Numbers in [0,1], [B,H,W,C] → codes [B,H,W,C·levels] of x's dtype. ValueError for no levels, an unknown code."""
+    """Encode pixels by their levels.
+
+    Args:
+        x: [B,H,W,C] in [0,1].
+        levels: 2 or more.
+        code: "onehot" or "thermometer".
+
+    Returns:
+        [B,H,W,C·levels] in the type of x.
+
+    Raises:
+        ValueError: For fewer than two levels, or an unknown code.
+    """
     if levels < 2:
         raise ValueError(f"levels is {levels!r}; expected 2 or more")
     return join_codes(tf.one_hot(level_of(x, levels), levels, dtype=x.dtype), code)
 
 
 def join_codes(p: tf.Tensor, code: str) -> tf.Tensor:
-    """Probabilities of levels [B,H,W,C,levels] → codes [B,H,W,C·levels]; differentiable."""
+    """Turn probabilities of levels into codes; differentiable.
+
+    Args:
+        p: [B,H,W,C,levels].
+        code: "onehot" or "thermometer".
+
+    Returns:
+        [B,H,W,C·levels].
+
+    Raises:
+        ValueError: For an unknown code.
+    """
     if code not in CODES:
         raise ValueError(f"code is {code!r}; expected one of {', '.join(CODES)}")
     p = p if code == "onehot" else tf.cumsum(p, axis=-1, reverse=True)
@@ -65,9 +88,9 @@ def join_codes(p: tf.Tensor, code: str) -> tf.Tensor:
 
 
 def join_codes_gradient(gradient: tf.Tensor, levels: int, code: str) -> tf.Tensor:
-    """[B,H,W,C·levels] → [B,H,W,C,levels]: a probability counts in its own level and in all below it.
+    """[B,H,W,C·levels] → [B,H,W,C,levels]: in a thermometer a probability counts in its level and all below it.
 
-    Of `encode_levels` itself the gradient is zero wherever it exists: that is its point.
+    The gradient of `encode_levels` itself is zero wherever it exists, which is its purpose.
     """
     _, height, width, channels = gradient.shape
     g = tf.reshape(gradient, (-1, height, width, channels // levels, levels))
@@ -78,5 +101,5 @@ def join_codes_gradient(gradient: tf.Tensor, levels: int, code: str) -> tf.Tenso
 
 
 def encode_levels_cost(output_shape: Sequence[int]) -> Cost:
-    """One comparison for each number of the code; nothing flows back."""
+    """Count one comparison per value of the code; there is no backward pass."""
     return Cost(flops=int(np.prod(output_shape)))

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 import kernels
-from kernels import choice
-from kernels.convolution import FILTER_GRADIENTS, GROUPED_JOBS, INPUT_GRADIENTS, JOBS
-from kernels.normalization import BATCH_NORMS
-from kernels.pooling import POOLS
+from kernels.compiler import compiled_by
+from kernels.dispatch import selection
+from kernels.dispatch.normalization import BATCH_NORMS
+from kernels.dispatch.pooling import POOLS
+from kernels.forms.convolutions import FILTER_GRADIENT, GROUPED_JOBS, INPUT_GRADIENT, JOBS
 from tests import oracles
 
 
@@ -21,19 +22,19 @@ def table(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def write(forms: object) -> None:
-        choice.table_path().parent.mkdir(parents=True, exist_ok=True)
-        choice.table_path().write_text(json.dumps({"forms": forms}))
-        choice.forget()
+        selection.table_path().parent.mkdir(parents=True, exist_ok=True)
+        selection.table_path().write_text(json.dumps({"forms": forms}))
+        selection.forget()
 
     yield write
     monkeypatch.undo()
-    choice.forget()
+    selection.forget()
 
 
 def entry(compiler: str, job: str, shape: str, dtype: tf.DType = tf.float32, **forms: str) -> dict:
     """A section of one shape; `forms` by pixels, as n128="nn"."""
     sizes = {pixels.removeprefix("n"): {"form": form} for pixels, form in forms.items()}
-    return {choice.section(compiler, job, dtype): {shape: sizes}}
+    return {selection.section(compiler, job, dtype): {shape: sizes}}
 
 
 def operations(function, *tensors) -> set[str]:
@@ -46,24 +47,26 @@ def test_the_nearest_size_counts(table):
     table(entry("graph", "conv2d", "1×1×4×6 /1", n100="im2col", n10000="shifted"))
 
     def form(pixels, shape="1×1×4×6 /1"):
-        return choice.measured("conv2d", tf.float32, shape, pixels, JOBS["conv2d"])
+        return selection.measured("conv2d", tf.float32, shape, pixels, JOBS["conv2d"])
 
     assert [form(pixels) for pixels in (25, 100, 800, 2500, 80_000)] == ["im2col"] * 3 + ["shifted"] * 2
     assert [form(pixels) for pixels in (24, 801, 2499, 80_001)] == ["nn"] * 4  # too far from what was measured
     assert form(None) == "im2col"  # unknown: the smallest
-    assert form(100, "1×1×4×6 /2") == "nn" and choice.measured("conv2d", tf.bfloat16, "1×1×4×6 /1", 9, ["nn"]) == "nn"
+    assert (
+        form(100, "1×1×4×6 /2") == "nn" and selection.measured("conv2d", tf.bfloat16, "1×1×4×6 /1", 9, ["nn"]) == "nn"
+    )
 
 
 def test_a_choice_is_for_one_compiler(table):
     table(entry("graph", "conv2d", "a", n1="im2col") | entry("xla", "conv2d", "a", n1="winograd"))
 
     def form():
-        return choice.measured("conv2d", tf.float32, "a", 1, JOBS["conv2d"])
+        return selection.measured("conv2d", tf.float32, "a", 1, JOBS["conv2d"])
 
     assert form() == "im2col"
-    with kernels.choice.compiled_by("xla"):
+    with compiled_by("xla"):
         assert form() == "winograd"
-        with kernels.choice.compiled_by("nobody"):
+        with compiled_by("nobody"):
             assert form() == "nn"
     assert form() == "im2col"
 
@@ -117,7 +120,7 @@ def test_pools_and_norms_are_chosen_too(table):
     assert "MaxPoolGrad" in operations(lambda x: pool_gradient(x, 2), x)
     assert "MaxPool" not in operations(lambda x: kernels.max_pool(x, 3, 2, algorithm="lines"), x)
     norm = operations(lambda x: kernels.batch_normalization_training(x, ones, ones, 1e-5)[0], x)
-    with choice.compiled_by("xla"):
+    with compiled_by("xla"):
         assert "MatMul" in operations(lambda x: kernels.batch_normalization_training(x, ones, ones, 1e-5)[0], x)
     assert "Sum" in norm and "FusedBatchNormV3" not in norm
 
@@ -139,7 +142,7 @@ def test_response_norms_of_an_unknown_batch_are_chosen_too(table, dtype):
     assert names(graph([None, 3, 4, 6])) & {"While", "StatelessWhile"} and "LRN" in names(graph([None, None, 4, 6]))
     x = oracles.random((3, 3, 4, 6), 1, dtype)
     oracles.close(graph([None, 3, 4, 6])(x), kernels.local_response_normalization(x, algorithm="explicit"))
-    with choice.compiled_by("xla"):
+    with compiled_by("xla"):
         inline = names(graph([None, 3, 4, 6]))
     assert "Rsqrt" in inline and not inline & {"While", "StatelessWhile", "LRN", "PartitionedCall"}
 
@@ -147,37 +150,37 @@ def test_response_norms_of_an_unknown_batch_are_chosen_too(table, dtype):
 def test_what_was_never_measured(table):
     """The kernel's default; under XLA on a CPU what won on nearly all shapes; of the same shape what was measured."""
     table(entry("xla", "max_pool", "3×3×4 /2", n96="nn"))
-    with choice.compiled_by("xla"):
-        assert choice.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "explicit"
-        assert choice.measured("batch_norm", tf.float64, "no such shape", 96, ("explicit",)) == "explicit"
-        assert choice.measured("max_pool", tf.float32, "3×3×4 /2", 96 * choice.MORE + 1, POOLS) == "lines"
-        assert choice.measured("max_pool", tf.float32, "3×3×4 /2", 96, POOLS) == "nn"
-        assert choice.measured("conv2d", tf.float32, "no such shape", 96, JOBS["conv2d"]) == "nn"
+    with compiled_by("xla"):
+        assert selection.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "explicit"
+        assert selection.measured("batch_norm", tf.float64, "no such shape", 96, ("explicit",)) == "explicit"
+        assert selection.measured("max_pool", tf.float32, "3×3×4 /2", 96 * selection.MORE + 1, POOLS) == "lines"
+        assert selection.measured("max_pool", tf.float32, "3×3×4 /2", 96, POOLS) == "nn"
+        assert selection.measured("conv2d", tf.float32, "no such shape", 96, JOBS["conv2d"]) == "nn"
     for compiler in ("graph", "inference", "gpu", "nobody"):
-        with choice.compiled_by(compiler):
-            assert choice.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "fused"
+        with compiled_by(compiler):
+            assert selection.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "fused"
 
 
 @pytest.mark.parametrize(
     "text", ['{"forms": ', "[]", '{"forms": []}', '{"forms": {"a": {"b": {"c": {"form": "nn"}}}}}', "{}"]
 )
 def test_a_broken_table_is_told_and_left_out(text, table, caplog):
-    choice.table_path().parent.mkdir(parents=True)
-    choice.table_path().write_text(text)
-    choice.forget()
+    selection.table_path().parent.mkdir(parents=True)
+    selection.table_path().write_text(text)
+    selection.forget()
     with caplog.at_level("WARNING", logger="tensorflow"):
-        assert choice.measured("conv2d", tf.float32, "no such shape", 1, ["nn"]) == "nn"
-    assert "--tune" in caplog.text and f"{choice.table_path()} cannot be read" in caplog.text
+        assert selection.measured("conv2d", tf.float32, "no such shape", 1, ["nn"]) == "nn"
+    assert "--tune" in caplog.text and f"{selection.table_path()} cannot be read" in caplog.text
 
 
 def test_a_table_is_of_one_machine_and_one_tensorflow(table, monkeypatch):
     """A home that machines share has a table for each."""
     table(entry("graph", "conv2d", "1×1×4×6 /1", n50="im2col"))
     ask = ("conv2d", tf.float32, "1×1×4×6 /1", 50, ["nn", "im2col"])
-    assert choice.measured(*ask) == "im2col"
-    monkeypatch.setattr(choice, "_machine", lambda: "another")
-    choice.forget()
-    assert choice.measured(*ask) == "nn"
+    assert selection.measured(*ask) == "im2col"
+    monkeypatch.setattr(selection, "_machine", lambda: "another")
+    selection.forget()
+    assert selection.measured(*ask) == "nn"
 
 
 def test_a_form_that_is_no_more_is_the_default(table):
@@ -188,12 +191,12 @@ def test_a_form_that_is_no_more_is_the_default(table):
 
 def test_the_table_that_comes_with_rawcnn():
     """Every form in it is one that its kernel knows."""
-    shipped = json.loads(choice.SHIPPED.read_text(encoding="utf-8"))
+    shipped = json.loads(selection.SHIPPED.read_text(encoding="utf-8"))
     known = {**JOBS, "batch_norm": BATCH_NORMS, "max_pool": POOLS, "average_pool": POOLS}
     known["lrn"] = ("nn", "explicit", "compiled")
     assert all({"date", "device", "versions", "commit", "command"} == set(about) for about in shipped["measured"])
-    sections = {choice.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}
-    sections |= {choice.section("inference", job, tf.as_dtype(d)) for job in ("conv2d", "lrn") for d in TYPES}
+    sections = {selection.section(c, job, tf.as_dtype(d)) for c in ("graph", "xla") for job in known for d in TYPES}
+    sections |= {selection.section("inference", job, tf.as_dtype(d)) for job in ("conv2d", "lrn") for d in TYPES}
     assert set(shipped["forms"]) == sections
     for name, shapes in shipped["forms"].items():
         job = name.split(" ", 1)[1].rsplit(" ", 1)[0]
@@ -212,8 +215,8 @@ def test_gradient_forms_agree(dtype, stride, padding):
     x, w = oracles.random((2, 9, 8, 3), 1, dtype), oracles.random((3, 2, 3, 4), 2, dtype)
     dy = oracles.random(kernels.conv2d(x, w, stride, padding).shape, 3, dtype)
     for function, tensors, forms in (
-        (kernels.conv2d_input_gradient, (dy, w, x.shape[1:3]), (*INPUT_GRADIENTS, "auto")),
-        (kernels.conv2d_filter_gradient, (x, dy, (3, 2)), FILTER_GRADIENTS),
+        (kernels.conv2d_input_gradient, (dy, w, x.shape[1:3]), (*JOBS[INPUT_GRADIENT], "auto")),
+        (kernels.conv2d_filter_gradient, (x, dy, (3, 2)), JOBS[FILTER_GRADIENT]),
     ):
         plain = [form for form in forms if not form.startswith("winograd")]  # for 3×3 alone
         expected, *others = (function(*tensors, stride, padding, algorithm=form) for form in plain)

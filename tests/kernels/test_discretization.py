@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import kernels
-from kernels.levels import CODES
+from kernels.discretization import CODES
 from tests import oracles
 
 LEVELS = (2, 10, 16)

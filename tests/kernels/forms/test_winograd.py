@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kernels
-from kernels.winograd import F2, F4
+from kernels.forms.winograd import F2, F4
 from tests import oracles
 
 TRANSFORMS = {"winograd": F2, "winograd4": F4}

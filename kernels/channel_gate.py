@@ -1,6 +1,6 @@
-"""What squeeze-and-excitation needs: a gate between 0 and 1, and a weight for each channel.
+"""The gate of squeeze-and-excitation: a value between 0 and 1 per channel, and the channels times these values.
 
-Hu, Shen, Albanie, Sun, Wu: "Squeeze-and-Excitation Networks", CVPR 2018, equations 3 and 4.
+Source: Hu, Shen, Albanie, Sun, Wu, "Squeeze-and-Excitation Networks", CVPR 2018, equations 3 and 4.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kernels.cost import Cost, elementwise_cost
 
 
 def sigmoid_reference(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(−x)), one number at a time, with the exponential that cannot overflow."""
+    """1 / (1 + exp(−x)) value by value, with the exponential that cannot overflow."""
     y = np.zeros(np.shape(x))
     for place in np.ndindex(y.shape):
         small = exp(-abs(float(x[place])))
@@ -33,7 +33,7 @@ def sigmoid_reference(x: np.ndarray) -> np.ndarray:
 
 
 def scale_channels_reference(x: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """[B,H,W,C], [B,C] → [B,H,W,C], one number at a time."""
+    """[B,H,W,C], [B,C] → [B,H,W,C], value by value."""
     y = np.zeros(x.shape)
     for b, i, j, c in np.ndindex(x.shape):
         y[b, i, j, c] = float(x[b, i, j, c]) * float(scales[b, c])
@@ -44,12 +44,23 @@ def scale_channels_reference(x: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: tf.Tensor) -> tf.Tensor:
-    """1 / (1 + exp(−x)), any shape."""
+    """1 / (1 + exp(−x)) for any shape."""
     return tf.sigmoid(x)
 
 
 def scale_channels(x: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,C], [B,C] → [B,H,W,C]. Raises ValueError unless each image has a scale for each of its channels."""
+    """Multiply each channel of each image by its own value.
+
+    Args:
+        x: [B,H,W,C].
+        scales: [B,C].
+
+    Returns:
+        [B,H,W,C].
+
+    Raises:
+        ValueError: Unless each image has a scale for each of its channels.
+    """
     if x.shape.rank != 4 or scales.shape.rank != 2 or x.shape[-1] != scales.shape[-1]:
         raise ValueError(f"scales {scales.shape} do not fit maps {x.shape}; expected [B,C] and [B,H,W,C]")
     return x * scales[:, None, None, :]
@@ -72,10 +83,10 @@ def scale_channels_gradient(x: tf.Tensor, scales: tf.Tensor, gradient: tf.Tensor
 
 
 def sigmoid_cost(input_shape: Sequence[int]) -> Cost:
-    """Negation, exponential, sum, division; backward two products and a difference."""
+    """Forward: negation, exponential, sum, division. Backward: two products and a difference."""
     return elementwise_cost(input_shape, forward=4, backward=3)
 
 
 def scale_channels_cost(input_shape: Sequence[int]) -> Cost:
-    """A product an element; backward a product to the maps, a product and a sum to the scales."""
+    """Count a product per value; backward a product to the maps, a product and a sum to the scales."""
     return elementwise_cost(input_shape, forward=1, backward=3)

@@ -1,0 +1,157 @@
+"""The public batch normalization: checks, the choice of a form, and batches that several devices share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from kernels import normalization as textbook
+from kernels.compiler import compiler
+from kernels.dispatch.replica import Replica, current_replica
+from kernels.dispatch.selection import form_of, measured, pixels_of
+from kernels.forms.channel_sums import matmul_channel_sums
+from kernels.forms.differentiable import with_gradient
+from kernels.forms.fused import fused_batch_normalization, fused_batch_normalization_training, fused_moments
+
+BATCH_NORMS = ("fused", "explicit")  # forms of the normalization by the moments of the batch
+
+
+def batch_normalization(
+    x: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    epsilon: float,
+    algorithm: str = "auto",
+) -> tf.Tensor:
+    """Normalize by given statistics (Ioffe & Szegedy 2015, algorithm 2).
+
+    Args:
+        x: […,C].
+        mean: [C], as `variance`.
+        scale: γ [C]; None is 1.
+        offset: β [C]; None is 0.
+        epsilon: ε, added to the variance.
+        algorithm: "fused" (TensorFlow's kernel; "auto" for float32 and bfloat16 [B,H,W,C]) or "explicit" (the
+            equation; "auto" otherwise). Both have gradients to x, statistics and parameters.
+
+    Returns:
+        […,C] in the type of x.
+
+    Raises:
+        ValueError: For "fused" in other types and shapes.
+    """
+    fusible = x.shape.rank == 4 and x.dtype in (tf.float32, tf.bfloat16)
+    if algorithm == "fused" and x.shape.rank != 4:
+        raise ValueError(f'x has shape {x.shape}; expected [batch, height, width, channels] for algorithm "fused"')
+    if form_of(algorithm, x.dtype, ("fused", "explicit") if fusible else ("explicit",)) == "fused":
+        mean, variance, scale, offset = textbook.parameters(x, mean, variance, scale, offset)
+        return fused_batch_normalization(x, mean, variance, scale, offset, epsilon)
+    return textbook.batch_normalization(x, mean, variance, scale, offset, epsilon)
+
+
+def batch_normalization_training(
+    x: tf.Tensor,
+    scale: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    epsilon: float,
+    algorithm: str = "auto",
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalize by the moments of the batch (Ioffe & Szegedy 2015, algorithm 1).
+
+    Args:
+        x: [B,H,W,C], or this device's part of a shared batch, whose moments then count.
+        scale: γ [C]; None is 1.
+        offset: β [C]; None is 0.
+        epsilon: ε, added to the variance.
+        algorithm: "fused" (TensorFlow's, which has no float64), "explicit" (the equation and the gradient by hand) or
+            "auto", the form that was the fastest.
+
+    Returns:
+        (y [B,H,W,C], mean [C], unbiased variance [C]). No gradient flows through the statistics.
+
+    Raises:
+        ValueError: For "fused" in float64, and if x is not [B,H,W,C].
+    """
+    if x.shape.rank != 4:
+        raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
+    forms = ("explicit",) if x.dtype == tf.float64 else BATCH_NORMS
+    form = form_of(algorithm, x.dtype, forms)
+    if algorithm == "auto":
+        form = measured("batch_norm", x.dtype, str(x.shape[-1]), pixels_of(x), forms)
+    scale, offset = textbook.parameters(x, scale=scale, offset=offset)[2:]
+    if replica := current_replica():
+        m = textbook.count(x) * replica.count
+        y, mean, variance = _differentiable(_normalize_shared(replica, epsilon), epsilon)(x, scale, offset)
+    elif form == "fused":
+        return fused_batch_normalization_training(x, scale, offset, epsilon)
+    else:
+        y, mean, variance = _differentiable(_normalize_explicitly(epsilon), epsilon)(x, scale, offset)
+        m = textbook.count(x)
+    return y, tf.stop_gradient(mean), tf.stop_gradient(textbook.unbiased(variance, m))
+
+
+def _normalize_explicitly(epsilon: float) -> Callable:
+    """(x, scale, offset) → (y, mean, biased variance) by the equation."""
+
+    def forward(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return textbook.batch_normalization_training(x, scale, offset, epsilon, _channel_sums())
+
+    return forward
+
+
+def _normalize_shared(replica: Replica, epsilon: float) -> Callable:
+    """(x, scale, offset) → (y, mean, biased variance), with the moments of all parts of the batch."""
+
+    def forward(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        local_mean, local_variance = fused_moments(x)
+        (mean,) = replica.mean([local_mean])
+        (variance,) = replica.mean([local_variance + tf.square(local_mean - mean)])
+        return batch_normalization(x, mean, variance, scale, offset, epsilon), mean, variance
+
+    return forward
+
+
+def _differentiable(forward: Callable, epsilon: float) -> Callable:
+    """(x, scale, offset) → (y, mean, biased variance), of which only y has a gradient: the one by hand."""
+
+    def backward(inputs, outputs, gradient, *_):
+        (x, scale, _), (_, mean, variance) = inputs, outputs
+        return batch_normalization_gradient(x, gradient, scale, mean, variance, epsilon)
+
+    return with_gradient(forward, backward)
+
+
+def batch_normalization_gradient(
+    x: tf.Tensor,
+    gradient: tf.Tensor,
+    scale: tf.Tensor | None,
+    mean: tf.Tensor,
+    variance_biased: tf.Tensor,
+    epsilon: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Compute the gradients of training, with the statistics of x itself.
+
+    Args:
+        x: [B,H,W,C], or this device's part of a shared batch.
+        gradient: ∂L/∂y [B,H,W,C].
+        scale: γ [C]; None is 1.
+        mean: [C], of the whole batch, as `variance_biased`.
+        epsilon: ε, added to the variance.
+
+    Returns:
+        (dx [B,H,W,C], dscale [C], doffset [C]). For a part of a shared batch, dx is the gradient of the sum of the
+        losses of all parts, and the others are sums over this part.
+    """
+    replica = current_replica()
+    average = {"average": replica.mean} if replica else {}
+    return textbook.batch_normalization_gradient(
+        x, gradient, scale, mean, variance_biased, epsilon, _channel_sums(), **average
+    )
+
+
+def _channel_sums() -> textbook.Sums:
+    """The faster sums over pixels for the compiler in use."""
+    return matmul_channel_sums if compiler() == "xla" else textbook.channel_sums
