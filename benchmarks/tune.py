@@ -35,8 +35,8 @@ from kernels.dispatch.normalization import BATCH_NORMS
 from kernels.dispatch.pooling import POOLS
 from kernels.dispatch.response import RESPONSE_NORMS
 from kernels.dispatch.selection import SHIPPED, forget, section, shape_name
-from kernels.forms.convolutions import GROUPED_JOBS, JOBS
-from kernels.geometry import pair
+from kernels.forms.convolutions import FORMS, GROUPED_JOBS, JOBS
+from kernels.geometry import Convolution, pair
 from rawcnn.files.atomic import write_atomic
 from rawcnn.models import MODELS as NETWORKS
 from rawcnn.nn.trace import Operation
@@ -79,8 +79,9 @@ def _cases(operation: Operation) -> list[Case]:
     if operation.kind == "conv" and pair(s["dilation"]) == (1, 1) and not depthwise:
         filters, stride = operation.parameters[0].shape, pair(s["stride"])
         named, known = shape_name(filters, stride, s["groups"]), GROUPED_JOBS if s["groups"] > 1 else JOBS
+        convolution = Convolution(stride, s["padding"], groups=s["groups"])
         return [
-            Case(job, named, pixels, tuple(f for f in forms if _fits(f, filters, stride, s["groups"])), operation)
+            Case(job, named, pixels, tuple(f for f in forms if _fits(f, job, filters, convolution)), operation)
             for job, forms in known.items()
         ]
     if operation.kind == "batch_norm":
@@ -94,18 +95,18 @@ def _cases(operation: Operation) -> list[Case]:
     return []
 
 
-def _fits(form: str, filters: Sequence[int], stride: tuple[int, int], groups: int) -> bool:
-    """Whether the form can do it, and is not known to be hopeless: many taps as many matmuls."""
-    taps = filters[0] * filters[1]
-    if form.startswith("winograd"):
-        return tuple(filters[:2]) == (3, 3) and stride == (1, 1)
+def _fits(form: str, job: str, filters: Sequence[int], convolution: Convolution) -> bool:
+    """Whether the form accepts this shape, and is not known to be hopeless: many taps need as many matmuls."""
+    if FORMS[form].accepts(job, filters, convolution):
+        return False
+    taps, strided = filters[0] * filters[1], convolution.stride != (1, 1)
     if form in ("split", "dense"):
-        return groups > 1
+        return convolution.groups > 1
     if form == "space_to_depth":
-        return stride != (1, 1) and taps > 1
+        return strided and taps > 1
     if form == "flipped":
-        return stride == (1, 1) or taps > 1
-    return form == "nn" or groups > 1 or taps <= 9
+        return not strided or taps > 1
+    return form in ("nn", "winograd", "winograd4") or convolution.groups > 1 or taps <= 9
 
 
 def _call(

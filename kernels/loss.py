@@ -90,7 +90,7 @@ def smoothed_targets(
         labels: int [B].
         classes: K.
         label_smoothing: ε of the equation, from 0 to 1.
-        dtype: Of the result.
+        dtype: The type of the result.
 
     Returns:
         [B,K]. The row of a label outside 0 … K−1 is NaN, so that its loss is NaN.

@@ -46,7 +46,7 @@ def zero_padded_shortcut(x: tf.Tensor, channels: int, stride: Pair, zeros: Zeros
 
     Args:
         x: [B,H,W,C].
-        channels: Of the output.
+        channels: The number of output channels.
         stride: An int or a pair.
         zeros: Where the zero channels go: all at the "end", or half in front and half behind ("both").
 

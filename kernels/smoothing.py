@@ -62,9 +62,9 @@ def blur_matrix(length: int, sigma: float, dtype: DTypeLike = np.float32) -> np.
     """Compute A of the equation.
 
     Args:
-        length: Of a line of pixels.
+        length: The length of a line of pixels.
         sigma: In pixels; the Gaussian is cut at 4σ, and the line is mirrored beyond its edges.
-        dtype: Of the result.
+        dtype: The type of the result.
 
     Returns:
         [length,length]: row i holds the weights for pixel i, and sums to 1.

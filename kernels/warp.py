@@ -116,7 +116,7 @@ def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf
     Args:
         angles: [B] in radians, counter-clockwise (π/2 is np.rot90).
         shifts: [B,2] in pixels, (right, down).
-        size: Of the images, an int or (H, W).
+        size: The image size, an int or (H, W).
 
     Returns:
         Transforms [B,2,3].
@@ -139,7 +139,7 @@ def crop_resize_transforms(boxes: tf.Tensor, size: Pair) -> tf.Tensor:
 
     Args:
         boxes: [B,4], (top, left, height, width) in pixels, fractions allowed.
-        size: Of the output, an int or (H', W').
+        size: The output size, an int or (H', W').
 
     Returns:
         Transforms [B,2,3].

@@ -16,10 +16,10 @@ def dropout_mask(
     """Draw a dropout mask.
 
     Args:
-        shape: Of the mask, [B,…].
+        shape: The shape of the mask, [B,…].
         rate: The probability of 0, in [0, 1).
         seed: Two 32-bit ints; the same seed gives the same mask.
-        dtype: Of the mask.
+        dtype: The type of the mask.
 
     Returns:
         0 with probability `rate`, else 1/(1 − rate).

@@ -27,7 +27,7 @@ def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID",
 
     Args:
         x: [B,H,W,C].
-        size: Of the window, an int or (kh, kw).
+        size: The window, an int or (kh, kw).
         stride: Pixels between two windows, an int or a pair.
         padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels; padding is never the maximum.
         algorithm: "nn" (TensorFlow's), "lines" (the maximum of kw views along the rows, then of kh down the columns),
@@ -111,7 +111,7 @@ def average_pool(
 
     Args:
         x: [B,H,W,C].
-        size: Of the window, an int or (kh, kw).
+        size: The window, an int or (kh, kw).
         stride: Pixels between two windows, an int or a pair.
         padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels.
         count_padding: Divide by kh·kw everywhere; otherwise by the number of pixels inside the image.

@@ -28,7 +28,7 @@ def affine_resample(
         transforms: [B,2,3]; each maps the centre (x, y) of an output pixel, (0, 0) for the first, to input pixel
             coordinates. Keep them float32 or wider.
         fill: The value of pixels outside the image.
-        size: Of the output, an int or (H', W'); the default is that of the images.
+        size: The output size, an int or (H', W'); the default is that of the images.
         algorithm: "gather" (operation by operation), "compiled" (by XLA with its gradients, in half the time), or
             "auto": "compiled" within a graph of known batch size, because XLA compiles each batch size again.
 

@@ -11,7 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import kernels
+from kernels import pooling
 from kernels.cost import Cost
+from kernels.geometry import pair, window_padding
 from tests import oracles
 
 DTYPES = ["float64", "float32", "bfloat16"]
@@ -295,3 +297,26 @@ def test_cost():
     assert kernels.pool_cost((2, 8, 8, 3), (2, 4, 4, 3), 2) == Cost(flops=384, backward_flops=384)
     assert kernels.pool_cost((1, 7, 7, 1), (1, 3, 3, 1), (3, 2)).flops == 54
     assert kernels.global_average_pool_cost((2, 7, 7, 5)) == Cost(flops=490, backward_flops=10)
+
+
+@everywhere
+def test_the_plain_adjoints_are_the_fast_ones(shape, size, stride, padding):
+    """The gradients of the textbook file, tap by tap, against those that run."""
+    window, step = pair(size), pair(stride)
+    pads = window_padding(padding, shape[1:3], window, step)
+    x = image_with_ties(shape)
+    switches = kernels.max_pool_switches(x, size, stride, padding)
+    gradient = oracles.random(switches.shape, 18)
+    oracles.close(
+        pooling.max_pool_input_gradient(x, gradient, window, step, pads),
+        kernels.max_pool_input_gradient(x, gradient, size, stride, padding),
+    )
+    oracles.close(
+        pooling.max_unpool(gradient, switches, shape[1:3], window, step, pads),
+        kernels.max_unpool(gradient, switches, size, stride, padding, input_size=shape[1:3]),
+    )
+    for count in (False, True):
+        oracles.close(
+            pooling.average_pool_input_gradient(gradient, shape[1:3], window, step, pads, count),
+            kernels.average_pool_input_gradient(gradient, shape[1:3], size, stride, padding, count),
+        )
