@@ -1,13 +1,14 @@
 """Random numbers as a function of their seed: the generator Philox 4×32-10.
 
-Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3". Eager code, graphs and XLA draw the same
-numbers for every dtype. Uniform and normal numbers are computed from the words, because of a word's 32 bits XLA keeps
-the first 23 in a float and TensorFlow's kernels keep the last 23.
+Sources: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"; Box & Muller 1958 for normal numbers. Eager
+code, graphs and XLA draw the same 32-bit words. Floats are computed from the words here, because TensorFlow's own
+random floats differ: XLA keeps the first 23 bits of a word, TensorFlow's kernels keep the last 23.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import pi
 
 import tensorflow as tf
 
@@ -19,6 +20,8 @@ import tensorflow as tf
 #       c ← (⌊q/2³²⌋ ⊕ c₁ ⊕ k₀,  q mod 2³²,  ⌊p/2³²⌋ ⊕ c₃ ⊕ k₁,  p mod 2³²)
 #       k ← (k₀ + 9E3779B9₁₆,  k₁ + BB67AE85₁₆)  mod 2³²
 #   After ten rounds the four words c are random.
+#
+#   uniform  u = ⌊word/2⁸⌋ · 2⁻²⁴  in [0, 1 − 2⁻²⁴]         normal  √(−2·ln(1 − u)) · cos(2π·v)  of two uniform u, v
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -73,6 +76,16 @@ def random_words(
 
 def _words(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+
+
+def uniform_floats(words: tf.Tensor) -> tf.Tensor:
+    """uint32 words of any shape → float32, uniform in [0, 1 − 2⁻²⁴]."""
+    return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
+
+
+def normal_floats(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+    """Two tensors of `uniform_floats` of one shape → standard normal numbers of that shape."""
+    return tf.sqrt(-2 * tf.math.log(1 - u)) * tf.cos(2 * pi * v)
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------

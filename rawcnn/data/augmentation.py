@@ -19,6 +19,7 @@ import tensorflow as tf
 from kernels import affine_resample, crop_resize_transforms
 from kernels.dispatch.replica import random_words
 from kernels.geometry import Pair, pad_image, pair
+from kernels.random import uniform_floats
 from rawcnn.nn.preprocessing import crop_room
 
 # Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of
@@ -148,8 +149,7 @@ def scale_jitter_crop(
 
 def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
     """`count` numbers in [0, 1 − 2⁻²⁴] for each image, float32 [B,count]."""
-    words = random_words((tf.shape(images)[0], count), seed)
-    return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
+    return uniform_floats(random_words((tf.shape(images)[0], count), seed))
 
 
 def _stretch(
