@@ -7,6 +7,11 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process: what runs at the same time would slow down what is timed."""
+    return 0
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--full",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,42 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )  # two logical devices, so that splitting a network over devices can be tested anywhere
+
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for whole folders; one for single files, where starting TensorFlow twice would take longer."""
+    return 0 if any(".py" in word for word in map(str, config.invocation_params.args)) else 2
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects and before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and mark as deeper the cases that a `sample` mark leaves out."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        sample = item.get_closest_marker("sample")
+        if sample is None:
+            continue
+        function = item.nodeid.partition("[")[0]
+        place = seen[function]
+        seen[function] += 1
+        if isinstance(sample.args[0], int):
+            kept = place % sample.args[0] == 0
+        else:
+            kept = any(re.search(pattern, item.callspec.id) for pattern in sample.args)
+        if not kept:
+            item.add_marker("deeper")
+    if items:
+        items[0].config.stash[COLLECTED] = list(items)
+
+
+@pytest.fixture(scope="session")
+def collected(pytestconfig) -> list[pytest.Item]:
+    """All tests of this run, before `-m` or `-k` selects some."""
+    return pytestconfig.stash[COLLECTED]
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,8 @@ class Case:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     images: int = 2  # of a batch: drop-path leaves no path out for all of a larger one
     heads: int = 0  # auxiliary classifiers in training
-    representative: bool = False  # of its family, for what takes long: XLA
-    slow: bool = False  # takes seconds even when small: all but its counts are marked slow
-    deeper: bool = False  # the layers of another case, more of them: all but its counts are left out of .ci/run
+    representative: bool = False  # of its family: every test runs it
+    slow: bool = False  # takes long even when small
     only_counted: bool = False  # a variant whose layers others run
 
     @property
@@ -41,8 +40,9 @@ class Case:
 
     @property
     def marks(self) -> list[pytest.MarkDecorator]:
-        """What pytest selects it by."""
-        return [pytest.mark.slow] * self.slow + [pytest.mark.deeper] * self.deeper
+        """The pytest marks of all tests of this case but the short ones: by default only representatives run."""
+        family = [pytest.mark.family] if self.representative else [pytest.mark.deeper]
+        return family + [pytest.mark.slow] * self.slow
 
     @property
     def comparison(self) -> str:
@@ -77,10 +77,10 @@ TABLE = (
     # Simonyan & Zisserman 2015
     Case("vgg_a", 132_863_336, 7_609_090_048, 150, 32, representative=True),
     Case("vgg_a_lrn", 132_863_336, 7_609_090_048, 150, 32),
-    Case("vgg_b", 133_047_848, 11_308_466_176, 156, 32, deeper=True),
+    Case("vgg_b", 133_047_848, 11_308_466_176, 156, 32),
     Case("vgg_c", 133_638_952, 11_770_888_192, 156, 32),
     Case("vgg16", 138_357_544, 15_470_264_320, 212, 32),
-    Case("vgg19", 143_667_240, 19_632_062_464, 268, 32, deeper=True),
+    Case("vgg19", 143_667_240, 19_632_062_464, 268, 32),
     # Szegedy et al. 2015; the heads pool 5×5 of a map that is a sixteenth of the image
     Case("googlenet", 6_998_552, 1_582_671_872, 715, 32, representative=True),
     Case("googlenet", 13_378_280, 1_582_671_872, 715, 32, small=80, options={"auxiliary": True}, heads=2),
@@ -101,28 +101,28 @@ TABLE = (
     # He et al. 2016
     Case("resnet18", 11_689_512, 1_814_073_344, 435, 32, representative=True),
     Case("resnet18", 11_515_688, 1_794_805_760, 435, 32, options={"shortcut": "A"}),
-    Case("resnet34", 21_797_672, 3_663_761_408, 899, 32, deeper=True),
+    Case("resnet34", 21_797_672, 3_663_761_408, 899, 32),
     Case("resnet34", 21_623_848, 3_644_493_824, 899, 32, options={"shortcut": "A"}, only_counted=True),
     Case("resnet34", 22_716_840, 3_830_747_136, 899, 32, options={"shortcut": "C"}, slow=True),
     Case("resnet50", 25_557_032, 3_857_973_248, 483, 32),
     Case("resnet50", 25_557_032, 4_089_184_256, 427, 32, options={"version": "v1.5"}, slow=True),
-    Case("resnet101", 44_549_160, 7_570_194_432, 1027, 32, deeper=True),
+    Case("resnet101", 44_549_160, 7_570_194_432, 1027, 32),
     Case("resnet101", 44_549_160, 7_801_405_440, 971, 32, options={"version": "v1.5"}, only_counted=True),
-    Case("resnet152", 60_192_808, 11_282_415_616, 1507, 32, deeper=True),
+    Case("resnet152", 60_192_808, 11_282_415_616, 1507, 32),
     Case("resnet152", 60_192_808, 11_513_626_624, 1451, 32, options={"version": "v1.5"}, only_counted=True),
     Case("plain18", 11_515_688, 1_794_805_760, 435, 32),
-    Case("plain34", 21_623_848, 3_644_493_824, 899, 32, deeper=True),
+    Case("plain34", 21_623_848, 3_644_493_824, 899, 32),
     Case("cifar_resnet20", 269_722, 40_551_040, 81, 4, small=8, representative=True),
     Case("cifar_resnet20", 272_474, 40_813_184, 81, 4, small=8, options={"shortcut": "B"}),
     Case("cifar_resnet20", 269_722, 40_551_040, 81, 4, small=8, options={"zeros": "end"}),
-    Case("cifar_resnet32", 464_154, 68_862_592, 137, 4, small=8, deeper=True),
-    Case("cifar_resnet44", 658_586, 97_174_144, 193, 4, small=8, deeper=True),
-    Case("cifar_resnet56", 853_018, 125_485_696, 249, 4, small=8, deeper=True),
-    Case("cifar_resnet110", 1_727_962, 252_887_680, 501, 4, small=8, deeper=True),
+    Case("cifar_resnet32", 464_154, 68_862_592, 137, 4, small=8),
+    Case("cifar_resnet44", 658_586, 97_174_144, 193, 4, small=8),
+    Case("cifar_resnet56", 853_018, 125_485_696, 249, 4, small=8),
+    Case("cifar_resnet110", 1_727_962, 252_887_680, 501, 4, small=8),
     Case("cifar_plain20", 269_722, 40_551_040, 81, 4, small=8),
-    Case("cifar_plain32", 464_154, 68_862_592, 137, 4, small=8, deeper=True),
-    Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8, deeper=True),
-    Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8, deeper=True),
+    Case("cifar_plain32", 464_154, 68_862_592, 137, 4, small=8),
+    Case("cifar_plain44", 658_586, 97_174_144, 193, 4, small=8),
+    Case("cifar_plain56", 853_018, 125_485_696, 249, 4, small=8),
     # Ioffe & Szegedy 2015; Szegedy et al. 2016 and 2017
     Case("inception_v2", 11_194_984, 2_018_851_840, 699, 32, small=64, representative=True),
     Case("inception_v3", 23_834_568, 5_713_216_096, 1311, 32, small=75, representative=True),
@@ -132,17 +132,17 @@ TABLE = (
     Case("inception_resnet_v2", 55_843_464, 13_155_794_016, 3039, 32, small=75, slow=True),
     # Xie et al. 2017
     Case("resnext50", 25_028_904, 4_230_479_872, 427, 32, small=64, representative=True),
-    Case("resnext101", 44_177_704, 7_969_996_800, 971, 32, deeper=True),
+    Case("resnext101", 44_177_704, 7_969_996_800, 971, 32),
     Case("resnext101", 83_455_272, 15_460_270_080, 971, 32, options={"cardinality": 64}, only_counted=True),
     # Hu et al. 2018: the gates see the whole image
     Case("se_resnet50", 28_088_024, 3_860_488_192, None, 32, representative=True),
-    Case("se_resnet101", 49_326_872, 7_574_937_600, None, 32, deeper=True),
-    Case("se_resnet152", 66_821_848, 11_288_993_792, None, 32, deeper=True),
+    Case("se_resnet101", 49_326_872, 7_574_937_600, None, 32),
+    Case("se_resnet152", 66_821_848, 11_288_993_792, None, 32),
     Case("se_resnext50", 27_559_896, 4_232_994_816, None, 32),
-    Case("se_resnext101", 48_955_416, 7_974_739_968, None, 32, deeper=True),
+    Case("se_resnext101", 48_955_416, 7_974_739_968, None, 32),
     Case("senet154", 115_088_984, 20_688_363_520, None, 32, slow=True),
     # Zoph et al. 2018; 79 pixels leave the auxiliary head's pool a map of 5×5
     Case("nasnet_mobile", 5_289_978, 563_638_816, 2407, 32, representative=True),
     Case("nasnet_mobile", 7_701_218, 563_638_816, 2407, 32, small=79, options={"auxiliary": True}, heads=1, slow=True),
-    Case("nasnet_large", 88_753_150, 23_783_414_658, 3303, 32, images=8, deeper=True),
+    Case("nasnet_large", 88_753_150, 23_783_414_658, 3303, 32, images=8),
 )

@@ -91,15 +91,8 @@ def test_saved_model_runs_without_rawcnn(name, tmp_path):
             oracles.close(answers["probabilities"], tf.nn.softmax(network(images[:count])), "network")
 
 
-LONG = ("inception_v2", "inception_v4")  # to compile; of the layers of v3
-AS_JAX = [
-    pytest.param(case, id=case.id, marks=[*case.marks, *[pytest.mark.deeper] * (case.name in LONG)])
-    for case in TABLE
-    if case.representative
-]
-
-
-@pytest.mark.parametrize("case", AS_JAX)
+@pytest.mark.sample("alexnet", "cifar_resnet20")  # XLA compiles the others for longer
+@pytest.mark.parametrize("case", FAMILIES)
 def test_jax_gives_the_same_logits(case, tmp_path):
     skip_without_jax()
     network = network_of(case)

@@ -33,6 +33,7 @@ def fresh_keras():
     keras.backend.clear_session()
 
 
+@pytest.mark.sample("^pgd$")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_without_libraries(attack):
     told, kind = [], ATTACKS[attack].kind
@@ -53,6 +54,7 @@ def test_without_libraries(attack):
     assert (differences.get("keras function") is not None) == (attack == "pgd")
 
 
+@pytest.mark.sample("^pgd foolbox$", "^grid foolbox$")
 @pytest.mark.parametrize("name", [f"{kind} {name}" for kind in WAYS for name in WAYS[kind] if library_of(name)])
 def test_a_library(name, monkeypatch):
     kind, name = name.split(" ", 1)

@@ -12,7 +12,10 @@ from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import bim, deepfool, fgsm, pgd
 from rawcnn.attacks.task import judged
 
-pytestmark = pytest.mark.skipif(not installed("foolbox"), reason="needs foolbox: pip install '.[test]'")
+pytestmark = [
+    pytest.mark.skipif(not installed("foolbox"), reason="needs foolbox: pip install '.[test]'"),
+    pytest.mark.sample("digits"),
+]
 
 EPSILONS = (1 / 255, 4 / 255, 8 / 255, 16 / 255)
 STEPS = 10

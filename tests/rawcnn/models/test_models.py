@@ -24,7 +24,8 @@ CASES = [
     for case in TABLE
     if not case.only_counted
 ]
-FAMILIES = [pytest.param(case, id=case.id) for case in TABLE if case.representative]
+FAMILIES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if case.representative]
+PLAIN = {case.name: case for case in reversed(TABLE) if not case.only_counted}  # the first of each: without options
 
 
 def test_every_model_is_in_the_table():
@@ -66,6 +67,16 @@ def test_the_thousand_layer_network_counts():
     trace = symbolic_trace(partial(models.resnet.cifar_resnet, depth=1202), (1, 32, 32, 3))
     assert sum(p.count for p in trace.parameters.values() if p.trained) == 19_421_274
     assert sum(operation.cost.macs for operation in trace.operations) == 2_829_238_912
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name) for name, case in PLAIN.items() if case.slow or not case.representative]
+)
+def test_every_model_runs(case):
+    """Eagerly, for one image; the tests below do more with one model per family."""
+    net = rawcnn.create(case.name, classes=5, seed=3, size=case.small)
+    logits = net(oracles.random((1, net.input_size, net.input_size, 3), 1, low=0.0))
+    assert logits.shape == (1, 5) and np.isfinite(logits).all() and np.ptp(logits) > 0
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ def test_a_tour_on_the_command_line():
     assert min(row["accuracy_after"] for attack in results["attacks"] for row in attack["rows"]) < 0.2
 
 
-@pytest.mark.deeper
 @pytest.mark.slow
 def test_the_whole_tour(tmp_path, digits, monkeypatch):
     """Three epochs, no race, a given network: the page, its pictures and tour.json, and that progress is told."""

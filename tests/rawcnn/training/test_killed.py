@@ -1,4 +1,4 @@
-"""SIGKILL at twenty random moments, a disk that is full: runs in processes of their own, which nobody tidies up."""
+"""SIGKILL at random moments, a disk that is full: runs in processes of their own, which nobody tidies up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 
-KILLS = 20
 RUN = """
 import os, sys
 import tensorflow as tf
@@ -47,8 +46,8 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments(tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_at_random_moments(tmp_path, kills):
     """In steps and in checkpoints, which are written after each, in the first and in the last: the same to the bit."""
     chance = random.Random(0)
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -68,7 +67,7 @@ def test_twenty_kills_at_random_moments(tmp_path):
                 pass
 
         within = 0
-        for _ in range(KILLS):
+        for _ in range(kills):
             child = start(tmp_path / "killed", 0)
             process.stdout.read(1)  # the first step is done
             time.sleep(chance.uniform(0, 0.25))
@@ -76,7 +75,7 @@ def test_twenty_kills_at_random_moments(tmp_path):
             end()
             assert not (tmp_path / "killed" / "end.npz").exists(), "the run is too short for so many kills"
             within += any((tmp_path / "killed" / "checkpoints").glob(".*.part"))  # what a save leaves that was cut off
-        assert within, "no kill fell into a checkpoint"
+        assert within or kills < 10, "no kill fell into a checkpoint"
         for name in ("killed", "undisturbed"):
             start(tmp_path / name, 600)
             end()

@@ -25,7 +25,6 @@ from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 from tests.rawcnn.runs import RMSPROP
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workers")]
 LIMIT = 900  # seconds that a test waits for a worker
 RECIPE = dataclasses.replace(RMSPROP, batch=96, epochs=3)
 
@@ -67,7 +66,7 @@ print(json.dumps({"losses": found, "accuracy": result.accuracy, "count": result.
 """
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_take_the_steps_of_one_device(tmp_path, digits, count):
     """Batch norm, dropout and augmentation of one global batch; each evaluates a part of the test images."""
     workers = [start(c, ("-c", LOSSES), tmp_path / str(k)) for k, c in enumerate(configurations(count))]
@@ -141,17 +140,18 @@ def undisturbed(tmp_path_factory):
     return run(tmp_path_factory.mktemp("workers") / "undisturbed", 2)
 
 
-@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.deeper)], ids=["who writes", "another"])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1], ids=["who writes", "another"])
 def test_a_killed_worker_comes_back(tmp_path, undisturbed, killed):
     assert_same(run(tmp_path / "killed", 2, killed), undisturbed)
 
 
-@pytest.mark.deeper
+@pytest.mark.slow
 def test_one_of_three_workers_comes_back(tmp_path):
     assert_same(run(tmp_path / "killed", 3, killed=2), run(tmp_path / "undisturbed", 3))
 
 
-@pytest.mark.deeper
+@pytest.mark.slow
 def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
     """All of them, as a cluster does it; each of them saves no more than what all have done."""
     workers = begin(tmp_path, 2)
@@ -181,6 +181,7 @@ train.evaluate, train.BATCH = slow, 8
 """
 
 
+@pytest.mark.slow
 def test_slow_workers_stop_in_the_middle_of_an_evaluation(tmp_path):
     """Nobody waits for its end, and the epoch is not lost."""
     workers = begin(tmp_path, 2, command=SLOW_EVALUATION + COMMAND)
@@ -194,6 +195,7 @@ def test_slow_workers_stop_in_the_middle_of_an_evaluation(tmp_path):
     assert time.monotonic() - asked < 30  # the whole of it takes 45 seconds
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):
     """At once: there is nothing to save, and TensorFlow, which waits, would not hear of it."""
     alone = start(configurations(2)[0], ("-c", COMMAND, "train", "small", "--strategy", "multiworker"), tmp_path / "0")
@@ -207,7 +209,7 @@ def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):
     assert time.monotonic() - asked < 10
 
 
-@pytest.mark.deeper
+@pytest.mark.slow
 def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
     """It has bad input, which the others have not: it says so, they wait for their time and say that."""
     workers = begin(tmp_path, 2, "--wait", 0.5, last=("--data", "folder:/nonexistent", "--recipe", "digits"))
@@ -216,7 +218,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
     assert waited == 2 and "the other workers did not come in 0.5 minutes; look at what they said last" in told
 
 
-@pytest.mark.deeper
+@pytest.mark.slow
 def test_folders_that_are_not_one_are_told(tmp_path):
     """Before anything is trained; else each would begin anew where another has died."""
     command = "import rawcnn.training.distributed\nrawcnn.distribute.SEEN = 2.0\n" + COMMAND
@@ -225,7 +227,8 @@ def test_folders_that_are_not_one_are_told(tmp_path):
     assert not any(tmp_path.glob("*/.worker-*")) and not any(tmp_path.glob("*/checkpoints/*"))
 
 
-@pytest.mark.parametrize("option", ["--rate", pytest.param("--epochs", marks=pytest.mark.deeper)])
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--rate", "--epochs"])
 def test_workers_with_other_settings_are_told(tmp_path, option):
     """Each would move its own copy by its own rate, and all would end well."""
     (one, first), (two, other) = told_by(tmp_path, begin(tmp_path, 2, last=(option, 2)))
@@ -233,6 +236,7 @@ def test_workers_with_other_settings_are_told(tmp_path, option):
     assert re.search(r"different settings than the first: (rate|schedule|epochs) is .* here, .* there", other), other
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_the_process_that_watches_it(tmp_path):
     """Or it would hold the port that the next run needs."""
     workers = begin(tmp_path, 2)
@@ -247,7 +251,7 @@ def test_a_worker_ends_with_the_process_that_watches_it(tmp_path):
     told_by(tmp_path, workers)
 
 
-@pytest.mark.deeper
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
     for code, told in told_by(tmp_path, begin(tmp_path, 2, "--rate", 1e30)):
         assert code == 2 and re.search(r"the (loss|length of the gradient) is (nan|inf) at step \d+", told), told
@@ -256,6 +260,7 @@ def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
 LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))\n" + COMMAND
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_the_worker_that_writes(tmp_path):
     """It ends with its line, the others after their time."""
     words = ("train", "small", "--strategy", "multiworker", "--epochs", 2, "--batch", 48, "--wait", 0.5)

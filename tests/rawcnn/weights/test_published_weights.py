@@ -37,7 +37,6 @@ TWINS = {
     "nasnet_mobile": APPLICATIONS.NASNetMobile,
     "nasnet_large": APPLICATIONS.NASNetLarge,
 }
-DEEPER = ("vgg19", "resnet101", "resnet152", "nasnet_large")  # than another whose tensors are named by the same rule
 
 
 def keras_network(name: str, dtype: str = "float32") -> keras.Model:
@@ -108,8 +107,8 @@ def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
     return tape.gradient(loss, images)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.deeper] * (name in DEEPER)) for name in TWINS])
+@pytest.mark.sample("resnet50")  # the others take as long each, or longer
+@pytest.mark.parametrize("name", TWINS)
 def test_keras_applications(name, tmp_path, monkeypatch):
     """max |Δ| of the logits ≤ 1e-4 of the largest, the same top five; the gradient to the image the same to 1e-3.
 

@@ -1,0 +1,44 @@
+"""What `pytest` runs by default: something of every file and of every model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import rawcnn
+
+ROOT = Path(__file__).resolve().parent
+# Files of which nothing runs by default, each with the reason.
+OUTSIDE: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def default(collected) -> list[pytest.Item]:
+    """The tests that run by default; skips where files were named and only those were collected."""
+    if 2 * len(files_of(collected)) < len([*ROOT.rglob("test_*.py")]):
+        pytest.skip("needs the tests of all files: run pytest without a path")
+    return [item for item in collected if not any(map(item.get_closest_marker, ("slow", "deeper")))]
+
+
+def files_of(items: list[pytest.Item]) -> set[str]:
+    return {item.path.relative_to(ROOT).as_posix() for item in items}
+
+
+def test_every_file_has_a_test_that_runs_by_default(collected, default):
+    assert files_of(collected) - files_of(default) == set(OUTSIDE)
+
+
+def test_every_model_runs_by_default(default):
+    cases = [
+        item.callspec.params.get("built") or item.callspec.params.get("case")
+        for item in default
+        if item.path.stem == "test_models"
+        and item.originalname in ("test_every_model_runs", "test_eager_and_graph_agree_for_any_batch")
+    ]
+    assert {case.name for case in cases} == set(rawcnn.MODELS)
+
+
+def test_every_sample_mark_keeps_a_case(collected, default):
+    sampled = {item.nodeid.partition("[")[0] for item in collected if item.get_closest_marker("sample")}
+    assert sampled <= {item.nodeid.partition("[")[0] for item in default}
