@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
+import gc
 import os
 import re
 import shutil
@@ -47,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         sample = item.get_closest_marker("sample")
-        if sample is None:
+        if sample is None or not hasattr(item, "callspec"):
             continue
         function = item.nodeid.partition("[")[0]
         place = seen[function]
@@ -66,6 +69,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def collected(pytestconfig) -> list[pytest.Item]:
     """All tests of this run, before `-m` or `-k` selects some."""
     return pytestconfig.stash[COLLECTED]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back():
+    """After each file, free what nobody refers to any longer: glibc keeps the pages of large networks otherwise."""
+    yield
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

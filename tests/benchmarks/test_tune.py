@@ -30,6 +30,7 @@ def test_cases_are_those_of_the_ledger_each_once():
     assert strided.forms == ("nn", "im2col", "shifted", "space_to_depth") and "winograd4" in of_first[0].forms
 
 
+@pytest.mark.deeper
 def test_cases_in_groups():
     """Of AlexNet's; a depthwise convolution has one form."""
     found = [case for case in tune.cases(["alexnet", "nasnet_mobile"], 1, 224) if "in 2 groups" in case.shape]
@@ -47,6 +48,7 @@ def test_a_form_must_win_clearly():
     assert tune.choose({"nn": [8, 10, 11], "shifted": [9, 9, 9]}, "nn") == "nn"
 
 
+@pytest.mark.slow
 def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
     """Of the first layers: a convolution of an image and one of maps, each forward and back, and a batch norm."""
     cases = tune.cases(["cifar_resnet20"], 1, 8)[:8]

@@ -176,12 +176,14 @@ def check(words: list[str], command, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["inside"], words
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("seed", range(300))
 def test_wrong_words(command, tmp_path, monkeypatch, seed):
     end_at_work(monkeypatch)
     check(wrong_words(seed), command, tmp_path)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("seed", range(300))
 def test_nearly_right_words(command, hostile, tmp_path, monkeypatch, seed):
     end_at_work(monkeypatch)
@@ -197,6 +199,7 @@ NUMERIC = [
 ]
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("verb, option", NUMERIC, ids=[" ".join((*verb, option)) for verb, option in NUMERIC])
 def test_numbers_that_nobody_would_give(command, hostile, tmp_path, monkeypatch, verb, option):
     """Each numeric option of each verb, with words that are right but for it."""
@@ -234,6 +237,7 @@ def in_folder(words, folder: Path) -> list[object]:
     return [str(word).replace("FOLDER", str(folder)).replace("IMAGE", str(image)) for word in words]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["text", "json"])
 @pytest.mark.parametrize("verb", WORK)
 def test_hostile_names_in_results(command, hostile, tmp_path, verb, as_json):

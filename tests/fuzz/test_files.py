@@ -47,6 +47,7 @@ def changed(content: bytes, seed: int) -> bytes:
     return bytes(some)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("seed", range(120))
 def test_weights(sound, tmp_path, ending, seed):
@@ -135,6 +136,7 @@ def test_journals(tmp_path, seed):
         assert "\n" not in str(error) and journal.path.read_bytes() == content
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("seed", range(40))
 def test_notes_of_checkpoints(tmp_path, seed):
     """One that cannot be read is left out for the one before."""

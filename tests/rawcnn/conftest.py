@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 import rawcnn
+from rawcnn.cli import main
 from rawcnn.nn.network import Network
 from tests.rawcnn.attacked import learn, small
 
@@ -27,10 +30,17 @@ def digits_weights(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def small_run(rawcnn_command, tmp_path):
-    """A network trained for one epoch on the digits: the folder of its run."""
-    folder = tmp_path / "run"
-    code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", folder, "--json")
-    assert code == 0, err
+@pytest.fixture(scope="session")
+def one_run(tmp_path_factory):
+    """The folder of a run of one epoch on the digits; tests that change it take the copy below."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "cifar_resnet20", "--epochs", "1", "--output", str(folder), "--json"])
+    assert not stop.value.code
     return folder
+
+
+@pytest.fixture
+def small_run(one_run, tmp_path):
+    """The folder of a run of one epoch on the digits, a copy for each test."""
+    return shutil.copytree(one_run, tmp_path / "run")

@@ -237,6 +237,7 @@ def test_build_table(file):
     assert "Keras's takes 1.79 to 1.79 times as long, 1.79 times in the median." in tables.build_table(records)
 
 
+@pytest.mark.slow
 def test_a_network_is_built_in_a_process_of_its_own(file):
     told = []
     (result,) = run_builds(["cifar_resnet20"], file=file, progress=lambda *words: told.append(words))

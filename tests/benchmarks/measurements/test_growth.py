@@ -26,6 +26,7 @@ def test_a_call_of_each_job(job):
     assert growth.JOBS[job]("cifar_resnet20", 2, 8, "bfloat16")().size
 
 
+@pytest.mark.slow
 def test_everything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "JOBS", {job: lambda *_: lambda: sum(range(10_000)) for job in growth.JOBS})
     file = tmp_path / "growth.jsonl"

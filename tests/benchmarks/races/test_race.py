@@ -78,6 +78,7 @@ def test_dropout_is_compared_without_masks():
     assert result.twin.gradient <= 1e-3
 
 
+@pytest.mark.deeper
 def test_bfloat16_is_compared_in_float32_too():
     result = race.race(toy(small, "bfloat16"), "training", batch=3, rounds=1, contestants=QUICK)
     assert result.precision == "bfloat16"
@@ -175,6 +176,7 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     assert json.loads(line)["command"] == "a test"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", SMALL_CASES[:1] + SMALL_CASES[3:], ids=str)
 def test_kernel_forms_race(case):
     result = race_kernel(case, "forward", rounds=1)
@@ -191,6 +193,7 @@ def test_a_training_that_drops_paths_is_not_raced():
         race.race(toy(dropping_paths), "training", rounds=1)
 
 
+@pytest.mark.deeper
 def test_kernel_gradients_cost_more():
     case, told = Case("lrn", 2, 5, 8), []
     forward, gradient = run.run_kernels([case], rounds=1, progress=lambda *counts: told.append(counts))

@@ -57,6 +57,7 @@ def test_all_but_the_libraries():
     assert all(c["per_image"] == c["median"] / 2 for c in figures["contestants"])
 
 
+@pytest.mark.deeper
 def test_keras_inception_has_the_networks_weights():
     """keras.applications' model, its layers found by their order and its variables by theirs."""
     network = rawcnn.create("inception_v3", classes=2, size=75)
@@ -84,6 +85,7 @@ def test_the_two_ways_to_move_it():
     np.testing.assert_allclose(visualize_peers.projected(images, moves), expected, atol=1e-5)
 
 
+@pytest.mark.sample("values")
 @pytest.mark.parametrize("what", ["slope", "values"])
 def test_a_wrong_opponent_is_not_timed(monkeypatch, what):
     def wrong(z, size):
@@ -127,6 +129,7 @@ def test_a_library(name):
     assert result.to_json()["figures"]["libraries"] == {name: installed(name)}
 
 
+@pytest.mark.deeper
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
 def test_memory_is_that_of_a_step_though_tensorflow_keeps_it():
     """A step of 64 images of 32 pixels has at least the activations of the stem, 4 MiB, forward and backward."""

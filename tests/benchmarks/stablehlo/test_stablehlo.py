@@ -44,6 +44,7 @@ def exported(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_all_kinds_run_without_tensorflow(exported, tmp_path):
     """Their answers agree with TensorFlow's, and they are timed beside Keras on JAX, where that can do the same."""
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
@@ -78,6 +79,7 @@ def test_other_answers_are_not_timed(exported, tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output, factor, message", [
     ("conv1/bn/mean", np.nan, "conv1/bn/mean differs by nan"),
     ("classifier/weights/velocity", 9.0, "the length of what moved is"),
@@ -105,6 +107,7 @@ def test_numbers_at_other_places_are_other_numbers(size):
     np.testing.assert_array_equal(told, arrays.summary("logits", numbers.reshape(2, -1)))
 
 
+@pytest.mark.slow
 def test_images_that_were_not_attacked_are_not_timed(exported, tmp_path):
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     (source,) = exported.glob("*pgd40-float32")

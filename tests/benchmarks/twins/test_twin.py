@@ -32,6 +32,7 @@ def fresh_keras():
     keras.backend.clear_session()
 
 
+@pytest.mark.sample("^cifar.*float32$", "^googlenet", "^vgg_a_lrn")
 @pytest.mark.parametrize("model, options, size, count, dtype", FAMILIES)
 def test_family(model, options, size, count, dtype):
     network = scramble(rawcnn.create(model, classes=10, size=size, **options))
@@ -40,6 +41,7 @@ def test_family(model, options, size, count, dtype):
     assert agreement.gradient <= 1e-3
 
 
+@pytest.mark.sample("none", "torch")
 @pytest.mark.parametrize("preprocessing", ["none", "centered", "torch", "caffe"])
 def test_every_layer_and_setting(preprocessing):
     network = toy(everything, preprocessing=preprocessing)
@@ -77,6 +79,7 @@ def test_the_check_leaves_the_twin_as_it_was():
         np.testing.assert_array_equal(np.reshape(variable, network.variables[path].shape), network.variables[path])
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("path", toy(everything).variables)
 def test_one_wrong_weight_is_seen(path):
     network = toy(everything)

@@ -70,6 +70,7 @@ def test_profile_names_the_slowest_five_and_how_they_ran(rawcnn_command):
     assert len(found) == 5 and any(re.search(r"^\S+ and \d+ alike ", row) for row in found)
 
 
+@pytest.mark.sample("alexnet", "vgg")
 @pytest.mark.parametrize("name", ["alexnet", "vgg", "resnext"])
 def test_paper(rawcnn_command, name):
     code, out, _ = rawcnn_command("paper", name)
@@ -234,6 +235,7 @@ def test_minutes_between_checkpoints(rawcnn_command, monkeypatch):
     assert "90.0 seconds" in rawcnn_command("train", "cifar_resnet20", "--save-every", 1.5)[2]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_well(tmp_path):
     """As a cluster takes a machine back: exit code 0, and the same command goes on in the middle of the epoch."""
     words = ["train", "cifar_resnet20", "--output", str(tmp_path / "run"), "--json"]

@@ -34,6 +34,7 @@ def test_attack(rawcnn_command, digits_weights, tmp_path, name):
     assert min(picture_size(tmp_path / "out" / "examples.png")) > 300
 
 
+@pytest.mark.slow
 def test_benchmark(rawcnn_command, tmp_path, monkeypatch):
     file = tmp_path / "races.jsonl"
     words = ("benchmark", "cifar_resnet20", "--size", 8, "--batch", 2, "--rounds", 2, "--job", "inference")

@@ -43,6 +43,7 @@ def run(rawcnn_command, *words) -> dict:
     return json.loads(out)
 
 
+@pytest.mark.slow
 def test_digits_by_protocol_and_ensemble(rawcnn_command, files):
     words = ("--data", "digits", "--weights", files["a"])
     usual, center, ten = (
