@@ -69,6 +69,7 @@ def test_top_inputs(run, tmp_path):
     assert size_of(tmp_path / "out-5.png")[0] > 500
 
 
+@pytest.mark.deeper
 def test_two_files_of_one_name(run, photo, tmp_path):
     (tmp_path / "other").mkdir()
     again = tmp_path / "other" / photo.name
@@ -114,6 +115,7 @@ def test_saliency(run, photo):
     assert arrays_of(record)["smooth"].shape == (2, 8, 8, 3)
 
 
+@pytest.mark.sample("logits", "direction", "diverse")
 @pytest.mark.parametrize(
     "words, objective, images",
     [
