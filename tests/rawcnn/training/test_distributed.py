@@ -54,6 +54,7 @@ def losses_of(run: Training, data) -> list[float]:
 ADVERSARY = Adversary(epsilon=0.1, step=0.05, steps=2)
 
 
+@pytest.mark.sample("nesterov", "rmsprop")
 @pytest.mark.parametrize(
     "recipe, settings", [(RECIPE, {}), (RMSPROP, {}), (RECIPE, {"adversary": ADVERSARY})],
     ids=["nesterov", "rmsprop-ema-clip", "adversarial"],
@@ -71,6 +72,7 @@ def test_two_devices_take_the_steps_of_one(cluster, data, recipe, settings):
         assert mine["train_accuracy"] == pytest.approx(theirs["train_accuracy"])
 
 
+@pytest.mark.deeper
 def test_bfloat16_is_shared_too(cluster, data):
     expected, losses = (losses_of(training(c, precision="bfloat16"), data) for c in (None, cluster))
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
@@ -240,6 +242,7 @@ def test_on_the_command_line(rawcnn_command, tmp_path):
     assert rawcnn.weights.describe(tmp_path / "0" / "weights.safetensors")["network"] == "cifar_resnet20"
 
 
+@pytest.mark.slow
 def test_logical_devices_on_the_command_line(tmp_path):
     """In a process of its own, for TensorFlow makes devices before it does anything."""
     words = ["train", "cifar_resnet20", "--strategy", "mirrored", "--replicas", "4", "--epochs", "1", "--json"]
