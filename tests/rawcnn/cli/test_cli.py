@@ -261,18 +261,16 @@ def test_sigterm_before_the_training_begins(rawcnn_command, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_command, tmp_path):
-    words = ("train", "cifar_resnet20", "--epochs", 1, "--output", tmp_path)
-    assert rawcnn_command(*words)[0] == 0
+def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_command, small_run):
     names = ("weights.safetensors", "history.json", "curves.png")
-    before = {name: (tmp_path / name).read_bytes() for name in names}
+    before = {name: (small_run / name).read_bytes() for name in names}
     for name in names:
-        (tmp_path / name).unlink()
-    code, out, err = rawcnn_command(*words)
-    assert code == 0 and all(str(tmp_path / name) in out.replace("\n", "") for name in names), err
+        (small_run / name).unlink()
+    code, out, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", small_run)
+    assert code == 0 and all(str(small_run / name) in out.replace("\n", "") for name in names), err
     for name in ("weights.safetensors", "history.json"):
-        assert (tmp_path / name).read_bytes() == before[name]
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
+        assert (small_run / name).read_bytes() == before[name]
+    assert (small_run / "curves.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

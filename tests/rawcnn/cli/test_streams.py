@@ -55,6 +55,7 @@ def test_a_closed_pipe_ends_any_verb_without_a_word(words):
     assert code == CLOSED and "rawcnn:" not in said and "Error" not in said, said
 
 
+@pytest.mark.deeper
 def test_both_streams_closed():
     assert into_a_closed_pipe("profile", "cifar_resnet20", stderr=True)[0] == CLOSED
     assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # nobody hears why, but the code stays
@@ -73,9 +74,8 @@ def test_a_full_disk_behind_stderr_keeps_the_code():
         assert subprocess.run([*COMMAND, "fly"], stderr=full).returncode == 2
 
 
-@pytest.mark.parametrize(
-    "which", [">&-", ">&- 2>&-", *(pytest.param(which, marks=pytest.mark.deeper) for which in ("<&-", "2>&-"))]
-)
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("which", [">&-", ">&- 2>&-", "<&-", "2>&-"])
 def test_streams_that_were_closed_before(digits_weights, which):
     """Their numbers would be the next files', which then got what is said; Python has no stdout or stderr then."""
     line = f"exec {' '.join(COMMAND)} weights show {digits_weights} {which}"
@@ -84,6 +84,7 @@ def test_streams_that_were_closed_before(digits_weights, which):
     assert ("conv1/filters" in done.stdout) == (not which.startswith(">&-"))
 
 
+@pytest.mark.slow
 def test_a_training_that_nobody_reads_ends_and_loses_nothing(tmp_path):
     """As `| head -1` does it: an epoch is told when it is saved, and the same command goes on after the last."""
     with subprocess.Popen(
@@ -101,6 +102,7 @@ def test_a_training_that_nobody_reads_ends_and_loses_nothing(tmp_path):
     assert json.loads((tmp_path / "history.json").read_text())[:done] == history
 
 
+@pytest.mark.slow
 def test_a_training_whose_output_has_no_room(tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, *TRAIN, tmp_path], stdout=full, stderr=subprocess.PIPE, text=True)

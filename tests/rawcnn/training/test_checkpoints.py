@@ -112,6 +112,7 @@ def test_what_the_system_does_not_give_is_no_damage(tmp_path, data, monkeypatch,
     assert again.restore() and again.damaged == {} and again.epoch == training.epoch
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("part", ["note.json", "state.index", "state.data-*"])
 @pytest.mark.parametrize("what", ["pipe", "device"])
 def test_what_is_no_regular_file_is_damage(tmp_path, data, part, what):
@@ -221,12 +222,10 @@ def test_all_of_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, dat
     assert done[place - 1] == beside and done[place + 1 :] == [tmp_path / "checkpoints"]
 
 
-def test_a_damaged_checkpoint_is_told_on_the_command_line(rawcnn_command, tmp_path):
-    words = ("train", "cifar_resnet20", "--size", 8, "--batch", 512, "--output", tmp_path, "--epochs")
-    assert rawcnn_command(*words, 1)[0] == 0
-    (newest,) = (tmp_path / "checkpoints").glob("ckpt-[1-9]*")
+def test_a_damaged_checkpoint_is_told_on_the_command_line(rawcnn_command, small_run):
+    (newest,) = (small_run / "checkpoints").glob("ckpt-[1-9]*")
     flipped(newest / "note.json")
-    code, _, err = rawcnn_command(*words, 2)
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--output", small_run, "--epochs", 2)
     assert code == 0 and f"left out the damaged checkpoint {newest} (" in " ".join(err.split()), err
 
 
@@ -235,6 +234,7 @@ def damage(folder, number, part="state.data-*", how=short):
     how(file)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "part, how",
     [

@@ -46,7 +46,7 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_at_random_moments(tmp_path, kills):
     """In steps and in checkpoints, which are written after each, in the first and in the last: the same to the bit."""
     chance = random.Random(0)
@@ -101,6 +101,7 @@ def train(folder, epochs, limit):
     return subprocess.run([*map(str, command)], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a file's size stands for the disk")
 def test_a_disk_without_space_leaves_the_last_checkpoint_whole(tmp_path):
     first = train(tmp_path, 1, 10**9)
@@ -128,10 +129,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
-@pytest.mark.parametrize(
-    "used", [900_000, *(pytest.param(n, marks=pytest.mark.deeper) for n in range(100_000, 2_000_000, 400_000))]
-)
+@pytest.mark.parametrize("used", [900_000, *range(100_000, 2_000_000, 400_000)])
 def test_a_disk_that_is_full_at_any_moment(small_disk, used):
     """At a checkpoint, at the curves, at the events: a line with the file, and the same command goes on."""
     disk, enlarge = small_disk
