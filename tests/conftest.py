@@ -65,6 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[0].config.stash[COLLECTED] = list(items)
 
 
+def pytest_collection_finish() -> None:
+    """Let garbage collection skip TensorFlow's modules and thousands of tests, which stay to the end anyway."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def collected(pytestconfig) -> list[pytest.Item]:
     """All tests of this run, before `-m` or `-k` selects some."""

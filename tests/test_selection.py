@@ -10,7 +10,7 @@ import rawcnn
 
 ROOT = Path(__file__).resolve().parent
 # Files of which nothing runs by default, each with the reason.
-OUTSIDE: dict[str, str] = {}
+OUTSIDE = {"test_attack_claims.py": "attacks hundreds of CIFAR-10 images; test_attack_oracles.py attacks digits"}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def default(collected) -> list[pytest.Item]:
 
 
 def files_of(items: list[pytest.Item]) -> set[str]:
-    return {item.path.relative_to(ROOT).as_posix() for item in items}
+    return {item.path.name for item in items}
 
 
 def test_every_file_has_a_test_that_runs_by_default(collected, default):
