@@ -219,6 +219,7 @@ def test_what_cannot_be_shared(cluster, data):
         training(cluster, dataclasses.replace(RECIPE, batch=63)).fit(data)
 
 
+@pytest.mark.slow
 def test_on_the_command_line(rawcnn_command, tmp_path):
     """The digits by two devices, and by one; at a rate at which a ReLU that rounding turns does not turn others."""
     ends = []
