@@ -192,6 +192,7 @@ def test_saved_model_agrees(built, folder):
     oracles.close(logits, built.network(built.images), built.case.comparison)
 
 
+@pytest.mark.sample("^alexnet$", "^cifar_resnet20$", "^resnext50$")
 @pytest.mark.parametrize("case", FAMILIES)
 def test_same_seed_same_values(case):
     first, again = case.create(seed=7), case.create(seed=7)
@@ -200,6 +201,7 @@ def test_same_seed_same_values(case):
         np.testing.assert_array_equal(value, again.variables[path], path)
 
 
+@pytest.mark.sample("^alexnet$", "^cifar_resnet20$")
 @pytest.mark.parametrize("case", FAMILIES)
 def test_xla_agrees(case):
     net = case.create(seed=3)
