@@ -37,6 +37,13 @@ tf.config.set_logical_device_configuration(
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Run a test that is named by its id (`file.py::test`) also if it is slow or deeper, unless -m is given."""
+    words = [str(word) for word in config.invocation_params.args]
+    if any("::" in word for word in words) and not any(word.startswith("-m") for word in words):
+        config.option.markexpr = ""
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two processes for whole folders; one for single files, where starting TensorFlow twice would take longer."""
     return 0 if any(".py" in word for word in map(str, config.invocation_params.args)) else 2
