@@ -20,6 +20,10 @@ from rawcnn.cli import main
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# glibc reads these when a process starts, so they hold for pytest-xdist's processes: the memory of large tensors is
+# given back when they are freed.
+os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**22))
 
 import tensorflow as tf
 
