@@ -24,6 +24,7 @@ KERAS = (
     "tensorflow.metrics",
     "tensorflow.optimizers",
 )
+MODULES = {("tensorflow", "keras"), ("keras", "utils")}  # may be imported by name; each use of them is checked
 
 
 def within(name: str, modules: tuple[str, ...]) -> bool:
@@ -44,9 +45,8 @@ def imported(tree: ast.AST) -> dict[str, str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.split(".")[0]] = (
-                    alias.name if alias.asname else alias.name.split(".")[0]
-                )
+                first = alias.name.split(".")[0]  # `import a.b` binds a, `import a.b as c` binds a.b
+                names[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
@@ -77,15 +77,18 @@ def keras_uses(source: str) -> list[str]:
             found = [alias.name for alias in node.names if "." in alias.name]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found = [f"{node.module}.{alias.name}" for alias in node.names if (node.module, alias.name) not in MODULES]
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "getattr"
+            and isinstance(node.args[1], ast.Constant)
+        ):
+            found = [f"{dotted(node.args[0], names)}.{node.args[1].value}"]
         elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func):  # importlib.import_module, __import__
             found = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         for name in found:
             if name and within(name, KERAS) and not within(canonical(name), ALLOWED):
                 uses.append(f"{node.lineno}: {name}")
     return uses
-
-
-MODULES = {("tensorflow", "keras"), ("keras", "utils")}  # importing these is allowed; each use of them is checked
 
 
 @pytest.mark.parametrize("package", ["rawcnn", "kernels"])
@@ -119,6 +122,7 @@ def test_no_file_uses_a_keras_layer_model_optimizer_loss_or_metric(package):
         "from tensorflow.keras import Model",
         "from tensorflow.keras.layers import Dense",
         "from tensorflow.python.keras.engine import base_layer",
+        "import tensorflow as tf\ngetattr(tf, 'keras')",
         "import importlib\nimportlib.import_module('keras.layers')",
         "__import__('keras')",
     ],
