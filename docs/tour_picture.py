@@ -1,6 +1,6 @@
-"""The README's picture, the tour's page at AlexNet: `python docs/tour_picture.py tour/index.html` (needs Chromium).
+"""Take the README's picture of the lecture report at AlexNet: `python docs/tour_picture.py tour/index.html`.
 
-A second argument says at which row of the page the picture begins, for when what stands above has grown.
+This needs Chromium. A second argument is the page row at which the picture starts; adjust it if the page above grows.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ WIDTH, HEIGHT, TOP = 900, 720, 1890
 
 
 def take(page: Path, top: int = TOP) -> None:
-    """Photograph the page and keep HEIGHT of its rows: Chromium's headless pictures always begin at its first."""
+    """Keep HEIGHT rows of the page from `top` on. Chromium's headless screenshots always start at the first row."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
-        sys.exit("there is no Chromium on this machine; install it to take the picture")
+        sys.exit("Chromium was not found; install it to take the picture")
     with TemporaryDirectory() as folder:
-        whole = Path(folder) / "page.png"
+        screenshot = Path(folder) / "page.png"
         size = f"--window-size={WIDTH},{top + HEIGHT}"
-        options = ("--headless", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={whole}")
+        options = ("--headless", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={screenshot}")
         subprocess.run([browser, *options, page.resolve().as_uri()], check=True, capture_output=True)
-        with Image.open(whole) as picture:
+        with Image.open(screenshot) as picture:
             picture.crop((0, top, WIDTH, top + HEIGHT)).save(PICTURE, optimize=True)
 
 

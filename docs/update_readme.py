@@ -1,28 +1,44 @@
-"""Copy what the README quotes from where it lives: `python docs/update_readme.py`. Tests hold the README against it."""
+"""Copy one kernel's equation, tensor form and gradient into the README: `python docs/update_readme.py`.
+
+A test compares the README with the kernel file.
+"""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "kernels" / "linear.py"
+FUNCTIONS = {1: (), 3: ("dense",), 4: ("dense_gradient",)}  # section → its functions that the README quotes
 
 
 def between(text: str, marker: str, content: str) -> str:
-    """`text` with what stands between `<!-- marker -->` and `<!-- end of marker -->` replaced."""
+    """Replace the text between `<!-- marker -->` and `<!-- end of marker -->` by `content`."""
     start, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
     head, rest = text.split(start)
     return head + start + content + end + rest.split(end)[1]
 
 
+def section(source: str, number: int) -> str:
+    """The heading of a section, such as `# 3. Tensor forms ---`, and the comment below it."""
+    lines = source[source.index(f"# {number}. ") :].splitlines()
+    length = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[:length])
+
+
 def kernel() -> str:
-    """kernels/linear.py, without its imports."""
-    source = (ROOT / "kernels" / "linear.py").read_text()
-    body = source[source.index("# 1. ") :].rstrip()
-    return f"```python\n{body}\n```\n"
+    """The quoted parts of the kernel as a Markdown code block."""
+    source = FILE.read_text()
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    parts = []
+    for number, names in FUNCTIONS.items():
+        parts += [section(source, number), *(ast.get_source_segment(source, functions[name]) for name in names)]
+    return "```python\n" + "\n\n\n".join(parts) + "\n```\n"
 
 
 def updated(text: str) -> str:
-    """The README as it should be."""
+    """The README with the kernel as it is now."""
     return between(text, "kernel", kernel())
 
 

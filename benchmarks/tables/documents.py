@@ -1,11 +1,12 @@
-"""The documents' tables, made from the result files.
+"""Generate the tables of the documents from the result files.
 
-`python -m benchmarks.tables.documents README.md docs/performance.md …` writes anew what stands between the comments
+`python -m benchmarks.tables.documents README.md docs/performance.md …` replaces the text between the comments
 
     <!-- race table -->
     <!-- end of race table -->
 
-and likewise for "kernel table", "build table", "growth table" and the others of `TABLES`; a test compares them.
+and likewise for "kernel table", "build table", "growth table" and the others of `TABLES`. A test compares the
+documents with the result files.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from benchmarks.tables.markdown import device_tables, device_words, milliseconds
 from benchmarks.tables.scale import paper_scale_table, scale_table
 from benchmarks.tables.stablehlo import gpu_table
 
-ROUNDS = 3  # of fewer there is no middle half
+ROUNDS = 3  # fewer rounds have no middle half
+SUMMARY = (  # (network, job, precision) of the README's table
+    *(("resnet50", job, precision) for job in ("inference", "training") for precision in ("float32", "bfloat16")),
+    *((name, "training", "float32") for name in ("alexnet", "googlenet", "vgg16", "cifar_resnet20")),
+)
+QUARTILES = "Medians of {rounds} interleaved rounds; in brackets the quartiles of the rounds' ratios."
 DEEPER = (("resnet50", "resnet101", "resnet152"), ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110"))
 
 
 def races(records: Sequence[Record]) -> list[Record]:
-    """The newest record of each race that all contestants ran, `ROUNDS` rounds or more, by device, model and so on."""
+    """The newest complete record of each race with at least `ROUNDS` rounds, sorted by device, model and job."""
 
     def order(r: Record) -> tuple:
         s = r["settings"]
@@ -40,31 +46,48 @@ def races(records: Sequence[Record]) -> list[Record]:
     return sorted(newest(complete, ("model", "job", "precision", "batch", "size", "classes")), key=order)
 
 
-def race_table(records: Sequence[Record]) -> str:
-    """The races on the device that ran the most, as a Markdown table, with what it was measured on under it.
+def summary_table(records: Sequence[Record]) -> str:
+    """The races of `SUMMARY` on the device that ran the most races: times and ratios, with a caption below."""
+    ran = races(records)
+    chosen = [r for job in SUMMARY for r in ran if _summary_key(r) == job and _device(r) == _most_used_device(ran)]
+    header = "| network | job | precision | rawcnn | Keras's best | PyTorch's best | Keras's time / rawcnn's "
+    header += "| PyTorch's time / rawcnn's |"
+    caption = "Batches of 8 images. " + QUARTILES
+    return device_tables(chosen, header, _summary_row, caption)
 
-    "" where there are none.
-    """
+
+def race_table(records: Sequence[Record]) -> str:
+    """The races on the device that ran the most races, as a Markdown table with a caption; "" without races."""
     return _race_tables(records, lambda device, most: device == most)
 
 
 def other_race_table(records: Sequence[Record]) -> str:
-    """Those on other devices in the same way, a table each."""
+    """The races on each other device, one table per device."""
     return _race_tables(records, lambda device, most: device != most)
 
 
-def _race_tables(records: Sequence[Record], wanted: Callable[[str, str], bool]) -> str:
-    """Of the devices that are `wanted`, by their words and those of the one that ran the most races."""
-    header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's | both by XLA "
+def _device(r: Record) -> str:
+    return device_words(r["device"])
+
+
+def _most_used_device(ran: Sequence[Record]) -> str:
+    words = [_device(r) for r in ran]
+    return max(words, key=words.count, default="")
+
+
+def _race_tables(records: Sequence[Record], selected: Callable[[str, str], bool]) -> str:
+    """One table per device for which `selected(device, most used device)` holds."""
+    header = "| network | job | precision | batch | rawcnn | Keras's best | Keras's time / rawcnn's | both with XLA "
     header += "| PyTorch's time / rawcnn's | peak memory: rawcnn, Keras's best |"
-    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios. Peak memory: "
-    told += "what three calls take in a process of its own, above what that holds before: a lower bound, for what "
-    told += "building the network left free there is taken first."
+    caption = (
+        QUARTILES + " Peak memory: the increase over three calls in a fresh process. This is a lower bound, because "
+    )
+    caption += "memory freed while the network was built is reused first."
     shared = ("job", "precision", "batch", "size", "classes")
     measured = newest([r for r in records if "memory" in r["settings"]], ("memory", *shared))
 
-    def key(r: Record, of: str) -> tuple:
-        return device_words(r["device"]), *(r["settings"][name] for name in (of, *shared))
+    def key(r: Record, model: str) -> tuple:
+        return _device(r), *(r["settings"][name] for name in (model, *shared))
 
     peaks = {key(r, "memory"): r["figures"]["peaks"] for r in measured}
 
@@ -72,53 +95,51 @@ def _race_tables(records: Sequence[Record], wanted: Callable[[str, str], bool]) 
         return _race_row(r, peaks.get(key(r, "model"), {}))
 
     ran = races(records)
-    words = [device_words(r["device"]) for r in ran]
-    most = max(words, key=words.count, default="")
-    return device_tables([r for r in ran if wanted(device_words(r["device"]), most)], header, row, told)
+    return device_tables([r for r in ran if selected(_device(r), _most_used_device(ran))], header, row, caption)
 
 
 def kernel_table(records: Sequence[Record]) -> str:
-    """The races of kernels in the same way: GFLOP/s of each form, the fastest first."""
+    """The races of kernel forms: GFLOP/s of each form, the fastest first."""
     chosen = newest([r for r in records if "case" in r["settings"]], ("case", "job", "precision"))
     header = "| kernel | job | precision | GFLOP/s of each form |"
-    return device_tables(chosen, header, _kernel_row, "By the median of {rounds} interleaved rounds.")
+    return device_tables(chosen, header, _kernel_row, "Medians of {rounds} interleaved rounds.")
 
 
 def build_table(records: Sequence[Record]) -> str:
-    """How long each network takes to be ready, in the order in which they were measured first."""
+    """How long each network takes to give its first answer, in the order of the first measurements."""
     chosen = newest([r for r in records if "build" in r["settings"]], ("build", "size", "batch"))
     header = "| network | image | layers | profile | create | first answer: graph | XLA | Keras's XLA | next answer |"
-    told = "One image, each network in a process of its own, once: seconds of a shared machine, not ratios."
-    return device_tables(chosen, header, _build_row, told, _build_words)
+    caption = "One image, one process per network, measured once: seconds of a shared machine, not ratios."
+    return device_tables(chosen, header, _build_row, caption, _build_summary)
 
 
-def _build_words(records: Sequence[Record]) -> str:
-    """How the first answer by XLA grows where blocks are repeated, and how long Keras's takes."""
+def _build_summary(records: Sequence[Record]) -> str:
+    """How the time of XLA's first answer grows with the number of blocks, and Keras's time relative to it."""
     seconds = {r["settings"]["build"]: (r["figures"]["operations"], r["figures"]["xla"]) for r in records}
     ratios = [r["figures"]["keras"] / r["figures"]["xla"] for r in records if r["figures"].get("keras")]
-    told, words = [], ""
+    growth, words = [], ""
     for family in DEEPER:
         if all(name in seconds for name in family):
             layers, taken = zip(*(seconds[name] for name in family), strict=True)
             exponent = polyfit(log(layers), log(taken), 1)[0]
-            told.append(f"{family[0]} to {family[-1]} layers^{exponent:.2f}")
-    if told:
-        words += f" XLA's first answer grows as: {', '.join(told)}."
+            growth.append(f"layers^{exponent:.2f} from {family[0]} to {family[-1]}")
+    if growth:
+        words += f" The time of XLA's first answer grows as {' and as '.join(growth)}."
     if ratios:
         low, middle, high = percentile(ratios, (0, 50, 100))
-        words += f" Keras's takes {low:.2f} to {high:.2f} times as long, {middle:.2f} times in the median."
+        words += f" Keras's first answer takes {low:.2f} to {high:.2f} times as long (median {middle:.2f})."
     return words
 
 
 def growth_table(records: Sequence[Record]) -> str:
-    """The exponents of time along batch, size, depth and steps."""
+    """The exponents with which time grows with batch, size, depth and steps."""
     chosen = newest([r for r in records if "growth_along" in r["settings"]], ("growth_along", "job", "precision"))
-    header = "| along | job | precision | networks | ms an image, first to last | time an image ∝ |"
+    header = "| x | job | precision | networks | ms per image, first to last | time per image ∝ |"
     return device_tables(chosen, header, _growth_row, "Medians of {rounds} rounds.")
 
 
 def visualize_table(records: Sequence[Record]) -> str:
-    """One step of feature visualization, for one image of the batch: rawcnn, Keras's users' ways, two libraries."""
+    """The time per image of one feature visualization step: rawcnn, two ways to write it with Keras, two libraries."""
     complete = [r for r in records if "visualize" in r["settings"] and r["figures"]["complete"]]
     chosen = newest(complete, ("visualize", "layer", "size", "batch"))
     chosen.sort(key=lambda r: (device_words(r["device"]), r["settings"]["visualize"], r["settings"]["batch"]))
@@ -126,34 +147,49 @@ def visualize_table(records: Sequence[Record]) -> str:
     libraries = " and ".join(dict.fromkeys(used))
     header = "| network | batch | rawcnn | by XLA | tape loop over Keras | its tf.function | tf-keras-vis | xplique "
     header += "| Keras's best / rawcnn |"
-    told = "A step's time over the images of the batch. Medians of {rounds} interleaved rounds; in brackets the middle "
-    told += "half of the rounds' ratios." + (f" {libraries}: their own transformations." if libraries else "")
-    return device_tables(chosen, header, _visualize_row, told)
+    caption = "Time per image: the step's time divided by the batch. " + QUARTILES
+    caption += f" {libraries} use their own transformations." if libraries else ""
+    return device_tables(chosen, header, _visualize_row, caption)
 
 
 def attack_table(records: Sequence[Record]) -> str:
-    """Whole attacks on a batch: rawcnn in float32 and bfloat16, a loop around Keras, the libraries."""
+    """Complete attacks on a batch: rawcnn in float32 and bfloat16, a loop around Keras, three libraries."""
     complete = [r for r in records if "attack" in r["settings"] and r["figures"]["complete"]]
     chosen = newest(complete, ("attack", "network", "weights", "data", "batch"))  # in the order of measuring
     used = (f"{name} {found}" for r in chosen for name, found in r["figures"]["libraries"].items())
     libraries = ", ".join(dict.fromkeys(used))
     header = "| attack | images | rawcnn | its bfloat16 | Keras, tf.function | foolbox | ART | cleverhans "
     header += "| fooled by rawcnn (most by others) | fastest other / rawcnn | / its bfloat16 |"
-    told = (
-        "Of a library the faster of its two ways. Medians of {rounds} interleaved rounds; in brackets the middle half "
-    )
-    told += "of the rounds' ratios; ¹ called once, its tracing included, for it takes more than twice as long as the "
-    told += "fastest other. "
-    return device_tables(chosen, header, _attack_row, told + (f"{libraries}." if libraries else ""))
+    caption = "Each library is timed in its faster form, plain or in a `tf.function`. " + QUARTILES
+    caption += " ¹ Called once, tracing included, because it takes more than twice as long as the fastest other."
+    return device_tables(chosen, header, _attack_row, caption + (f" {libraries}." if libraries else ""))
 
 
 def attack_networks_table(records: Sequence[Record]) -> str:
-    """PGD on large networks: rawcnn and a loop around Keras."""
+    """PGD on large networks: rawcnn against a loop around Keras."""
     raced = [r for r in records if "attack" in r["settings"] and r["settings"]["network"] != MODEL]
     raced = [r for r in raced if {"rawcnn", "keras function"} <= {c["name"] for c in r["figures"]["contestants"]}]
     header = "| network | attack | images | rawcnn | Keras, tf.function | Keras's time / rawcnn's |"
-    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds' ratios."
-    return device_tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, told)
+    return device_tables(newest(raced, ("network", "attack", "batch", "size")), header, _attack_network_row, QUARTILES)
+
+
+def _summary_key(r: Record) -> tuple[str, str, str]:
+    return r["settings"]["model"], r["settings"]["job"], r["settings"]["precision"]
+
+
+def _summary_row(r: Record) -> Sequence[str]:
+    s, f = r["settings"], r["figures"]
+    times = {c["name"]: c["median"] for c in f["contestants"]}
+    torch = _fastest(f, "torch eager", "torch compile")
+    return (
+        s["model"],
+        f"{'training step' if s['job'] == 'training' else s['job']}, {s['size']} px",
+        s["precision"],
+        *(milliseconds(times[name]) for name in (f["chosen"], f["keras_best"])),
+        milliseconds(times[torch]) if torch else "–",
+        _ratio(f, f["keras_best"], f["chosen"]),
+        _ratio(f, torch, f["chosen"]) or "–",
+    )
 
 
 def _race_row(r: Record, peaks: Mapping[str, int | None]) -> Sequence[str]:
@@ -175,13 +211,13 @@ def _race_row(r: Record, peaks: Mapping[str, int | None]) -> Sequence[str]:
 
 
 def _fastest(figures: Mapping[str, Any], *names: str) -> str | None:
-    """Of these contestants, by median; None where none of them raced."""
+    """The fastest of these contestants by median; None if none of them raced."""
     times = {c["name"]: c["median"] for c in figures["contestants"] if c["name"] in names}
     return min(times, key=lambda name: times[name], default=None)
 
 
 def _ratio(figures: Mapping[str, Any], other: str | None, ours: str) -> str:
-    """The other's time over ours: the median over the rounds, and their middle half."""
+    """The other's time divided by ours: the median over the rounds, and their quartiles."""
     seconds = {c["name"]: c["seconds"] for c in figures["contestants"]}
     if other is None:
         return ""
@@ -273,7 +309,7 @@ def _attack_network_row(r: Record) -> Sequence[str]:
 
 
 def _attack_ratio(figures: Mapping[str, Any], name: str, digits: int = 1) -> str:
-    """The fastest other's time over that of one of ours."""
+    """The fastest other contestant's time divided by `name`'s."""
     if name not in figures["ratios"]:
         return ""
     low, high = figures["ratio_quartiles"][name]
@@ -283,6 +319,7 @@ def _attack_ratio(figures: Mapping[str, Any], name: str, digits: int = 1) -> str
 # Documents -------------------------------------------------------------------------------------------------------
 
 TABLES = {
+    "summary table": summary_table,
     "race table": race_table,
     "other race table": other_race_table,
     "kernel table": kernel_table,
@@ -298,12 +335,12 @@ TABLES = {
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The two comment lines that a table stands between."""
+    """The two comment lines around a table."""
     return f"<!-- {name} -->", f"<!-- end of {name} -->"
 
 
 def rewrite(text: str, records: Sequence[Record]) -> str:
-    """`text` with the tables between their marks made anew. ValueError if it has none, or one of a pair is missing."""
+    """Replace the tables between their marks in `text`. Raise ValueError without marks or if a pair is incomplete."""
     present = [name for name in TABLES if any(mark in text for mark in marks(name))]
     if not present:
         raise ValueError(f"there is no table to write; expected lines such as {' and '.join(marks('race table'))}")
@@ -318,11 +355,11 @@ def rewrite(text: str, records: Sequence[Record]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the tables into files; with --check only tell whether they are as the result files give them."""
+    """Write the tables into files; with --check only report whether they match the result files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tables.documents", description=main.__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="files with the comment lines, such as README.md")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the result files")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is old")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table is out of date")
     options = parser.parse_args(arguments)
     old_tables = False
     for file in options.files:

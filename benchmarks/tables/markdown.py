@@ -1,4 +1,4 @@
-"""Records as tables in Markdown, one a device, and the words in them."""
+"""Records as Markdown tables, one per device, and the words in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = {"python": "Python", "tensorflow": "TensorFlow", "jax": "JAX", "keras
 
 
 def newest(records: Sequence[Record], settings: Sequence[str]) -> list[Record]:
-    """The last record of each device and each combination of these settings."""
+    """The newest record of each device and each combination of these settings."""
     found: dict[tuple, Record] = {}
     for r in records:
         key = (device_words(r["device"]), *(r["settings"][name] for name in settings))
@@ -24,26 +24,26 @@ def device_tables(
     records: Sequence[Record],
     header: str,
     row: Callable[[Record], Sequence[str]],
-    told: str,
-    sums: Callable[[Sequence[Record]], str] = lambda records: "",
+    caption: str,
+    summary: Callable[[Sequence[Record]], str] = lambda records: "",
 ) -> str:
-    """A table for each device; under it what it was measured on, `told`, and what `sums` says of its records."""
+    """One table per device; below it the device, the versions, the caption and a summary of the table's records."""
     lines: list[str] = []
     for where in dict.fromkeys(device_words(r["device"]) for r in records):
-        here = [r for r in records if device_words(r["device"]) == where]
-        fewest, most = (limit(r["settings"].get("rounds", 1) for r in here) for limit in (min, max))
+        local = [r for r in records if device_words(r["device"]) == where]
+        fewest, most = (limit(r["settings"].get("rounds", 1) for r in local) for limit in (min, max))
         rounds = str(most) if fewest == most else f"{fewest} to {most}"
         lines += [
-            *table(header, [row(r) for r in here]),
+            *table(header, [row(r) for r in local]),
             "",
-            f"Measured on {where}; {_version_words(here)}. {told.format(rounds=rounds)}{sums(here)}",
+            f"Measured on {where}; {_version_words(local)}. {caption.format(rounds=rounds)}{summary(local)}",
             "",
         ]
     return "\n".join(lines)
 
 
 def table(header: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    """Its lines. ValueError for a row that does not fit its header."""
+    """The table's lines. Raise ValueError for a row that does not fit the header."""
     for cells in rows:
         if len(cells) != header.count("|") - 1:
             raise ValueError(f"the row {cells} does not fit the header {header}")
@@ -51,21 +51,21 @@ def table(header: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits: 1.23 ms, 12.3 ms, 123 ms, 1,230 ms."""
+    """Format with three significant digits: 1.23 ms, 12.3 ms, 123 ms, 1,230 ms."""
     value = seconds * 1e3
     digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
     return f"{value:,.{digits}f} ms"
 
 
 def device_words(device: Mapping[str, Any]) -> str:
-    """The processor, and the GPUs before it."""
+    """The GPUs, if any, and the processor."""
     flags = ", ".join([*device["flags"], *(["oneDNN off"] if device.get("onednn") is False else [])])
     words = f"{device['cores']} cores of {device['cpu']}" + (f" ({flags})" if flags else "")
     return f"{', '.join(device['gpus'])}, {words}" if device["gpus"] else words
 
 
 def _version_words(records: Sequence[Record]) -> str:
-    """Of the packages that took part, each once, with all its versions."""
+    """The packages that took part, each with all its versions."""
     found = {
         name: _joined(version for r in records if name in _engines(r) and (version := r["versions"].get(name)))
         for name in PACKAGES
@@ -77,10 +77,10 @@ def _engines(r: Record) -> tuple[str, ...]:
     if not r["versions"]["tensorflow"]:
         return "python", "jax", "keras", "torch"
     raced = r["figures"].get("contestants", ())
-    beside = any(isinstance(c, Mapping) and c["name"].startswith("torch") for c in raced)
-    return "python", "tensorflow", "keras", *(("torch",) if beside else ())
+    with_torch = any(isinstance(c, Mapping) and c["name"].startswith("torch") for c in raced)
+    return "python", "tensorflow", "keras", *(("torch",) if with_torch else ())
 
 
 def _joined(words: Iterable[str]) -> str:
-    """Each once, in their order."""
+    """The distinct words in their order."""
     return " or ".join(dict.fromkeys(words))

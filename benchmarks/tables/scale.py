@@ -1,4 +1,4 @@
-"""Training on many devices, as tables: what was measured, and what that lets expect of ImageNet on many GPUs."""
+"""Tables of training on many devices: measured efficiency, and a prediction for ImageNet on many GPUs."""
 
 from __future__ import annotations
 
@@ -14,37 +14,35 @@ from benchmarks.tables.markdown import device_tables, device_words, newest, tabl
 IMAGENET = 1_281_167  # training images, 138 GB of JPEG
 JPEG = 138e9 / IMAGENET  # bytes
 DEVICES = (8, 16, 32, 64, 128, 256)
-BATCH = 32  # images of a device
-STEP_BATCH = 8  # of the step that was raced
+BATCH = 32  # images per device
+STEP_BATCH = 8  # images of the measured training step
 
 
 @dataclass(frozen=True)
 class Device:
-    """What one does by itself, and what it is reached by. Only the first is measured."""
+    """A device's own speed and its link to the others. Only the speed is measured."""
 
     name: str
     images_per_second: float
-    bandwidth: float  # bytes a second, each way, of each device
-    hop: float  # seconds from one device to the next, of a message of no length
+    bandwidth: float  # bytes per second and direction
+    hop: float  # seconds: latency from one device to the next
 
 
 def scale_table(records: Sequence[Record]) -> str:
-    """Images a second of groups of workers, and what is left of a worker's speed in them."""
+    """Images per second of groups of workers, and their efficiency relative to one worker."""
     chosen = newest([r for r in records if "scale" in r["settings"]], ("scale", "size", "precision", "batch"))
-    header = (
-        "| network | a worker has | images a worker | summed in a step | images/s of 1 worker | workers | images/s "
-    )
-    header += "| efficiency |"
-    told = "Medians of {rounds} interleaved rounds; in brackets the middle half of the rounds."
-    return device_tables(chosen, header, _scale_row, told)
+    header = "| network | device per worker | images per worker | summed per step | images/s of 1 worker "
+    header += "| workers | images/s | efficiency |"
+    caption = "Medians of {rounds} interleaved rounds; in brackets the quartiles over the rounds."
+    return device_tables(chosen, header, _scale_row, caption)
 
 
 def _scale_row(r: Record) -> Sequence[str]:
     s, f = r["settings"], r["figures"]
     alone, *groups = f["groups"]
-    told = [(str(g["workers"]), f"{g['images_per_second']:.1f}", _share(*g["efficiency"])) for g in groups]
+    rows = [(str(g["workers"]), f"{g['images_per_second']:.1f}", _share(*g["efficiency"])) for g in groups]
     summed = f"{f['bytes'] / 1e6:.1f} MB in {f['sums']} sums"
-    shared = ("<br>".join(column) for column in zip(*told, strict=True))
+    shared = ("<br>".join(column) for column in zip(*rows, strict=True))
     name = f"{s['scale']}, {s['size']} px, {s['precision']}"
     return name, s["each"], str(s["batch"]), summed, f"{alone['images_per_second']:.1f}", *shared
 
@@ -54,16 +52,16 @@ def _share(middle: float, low: float, high: float) -> str:
 
 
 def exchange_seconds(count: int, size: float, sums: int, device: Device) -> float:
-    """What a step's sums take on so many devices: the bytes around a ring, and the hops of a tree for each sum."""
+    """Seconds of a step's sums over `count` devices: the bytes around a ring, and the hops of a tree for each sum."""
     return 2 * (count - 1) / count * size / device.bandwidth + sums * 2 * log2(count) * device.hop
 
 
 def paper_scale_table(records: Sequence[Record]) -> str:
-    """ResNet-50 on ImageNet, on 8 to 256 devices, by arithmetic; "" until its exchange and its step were measured."""
+    """Predicted efficiency of ResNet-50 on 8 to 256 devices; "" until its exchange and its step are measured."""
     exchanges = [r for r in records if r["settings"].get("scale") == "resnet50"]
     raced = [r for r in records if (r["settings"].get("model"), r["settings"].get("job")) == ("resnet50", "training")]
-    wanted = {"precision": "bfloat16", "size": 224, "batch": STEP_BATCH}
-    raced = [r for r in raced if r["figures"].get("complete") and wanted.items() <= r["settings"].items()]
+    requested = {"precision": "bfloat16", "size": 224, "batch": STEP_BATCH}
+    raced = [r for r in raced if r["figures"].get("complete") and requested.items() <= r["settings"].items()]
     exchange = max(exchanges, key=lambda r: r["date"], default=None)
     raced = [r for r in raced if exchange and device_words(r["device"]) == device_words(exchange["device"])]  # this CPU
     if not exchange or not raced:
@@ -81,10 +79,10 @@ def paper_scale_table(records: Sequence[Record]) -> str:
         newest_one = max(on_gpus, key=lambda r: r["date"])
         fast, name = newest_one["figures"]["images_per_second"]["rawcnn"], newest_one["device"]["gpus"][0]
         devices.append(Device(f"{name} ({fast:,.0f} images/s), 200 Gb/s", fast, 25e9, 10e-6))
-    header = "| devices | batch | steps an epoch | input | " + " | ".join(d.name for d in devices) + " |"
+    header = "| devices | batch | steps per epoch | input | " + " | ".join(d.name for d in devices) + " |"
     rows = [_paper_row(count, size, sums, devices) for count in DEVICES]
-    told = f"{size / 1e6:.1f} MB in {sums} sums a step, {BATCH} images a device."
-    return "\n".join([*table(header, rows), "", told, ""])
+    caption = f"Predicted efficiency: {size / 1e6:.1f} MB in {sums} sums per step, {BATCH} images per device."
+    return "\n".join([*table(header, rows), "", caption, ""])
 
 
 def _paper_row(count: int, size: float, sums: int, devices: Sequence[Device]) -> Sequence[str]:

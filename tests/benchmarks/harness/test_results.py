@@ -70,7 +70,15 @@ def test_a_broken_line_is_named(file):
         results.read(file.parent)
 
 
-def test_table_tells_the_newest_of_each_race(file):
+def test_summary_table_has_the_chosen_races(file):
+    raced = [race_result("vgg16"), race_result("vgg16", "inference"), race_result(), race_result("resnet18")]
+    text = tables.summary_table(results.append(raced, "c", file))
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0] for row in rows] == ["| resnet50", "| vgg16"]
+    assert rows[1] == ("| vgg16 | training step, 224 px | float32 | 500 ms | 1,000 ms | – | **2.00** (2.00–2.00) | – |")
+
+
+def test_table_has_the_newest_of_each_race(file):
     races = [race_result(seconds=0.25), race_result(seconds=0.5), race_result("alexnet", "inference", 2.0, 32)]
     about = "alexnet", "inference", 32, 224, 1000, "float32"
     peaks = [MemoryResult(*about, {"rawcnn graph": taken, "keras jit": None}) for taken in (2**30, 2**20)]
@@ -234,7 +242,7 @@ def test_build_table(file):
     rows = [line for line in tables.build_table(records).splitlines() if line.startswith("| ")][1:]
     assert rows[0] == "| cifar_resnet20 | 32 | 70 | 0.10 s | 0.30 s | 0.31 s | 0.84 s | 1.50 s | 4.20 ms |"
     assert len(rows) == 2
-    assert "Keras's takes 1.79 to 1.79 times as long, 1.79 times in the median." in tables.build_table(records)
+    assert "Keras's first answer takes 1.79 to 1.79 times as long (median 1.79)." in tables.build_table(records)
 
 
 @pytest.mark.slow

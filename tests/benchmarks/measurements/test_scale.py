@@ -92,5 +92,5 @@ def test_arithmetic_on_paper():
     others = [*elsewhere, race | {"settings": settings | {"size": 64}}]  # not this CPU's
     assert scale_tables.paper_scale_table([record(RESULT), *(r | {"figures": step} for r in others)]) == ""
     text = scale_tables.paper_scale_table([record(RESULT), race | {"figures": step}])
-    assert "this CPU (16 images/s)" in text and "102.4 MB in 162 sums a step" in text
+    assert "this CPU (16 images/s)" in text and "102.4 MB in 162 sums per step" in text
     assert "| 256 | 8,192 | 157 |" in text and len([line for line in text.splitlines() if line.startswith("| ")]) == 7
