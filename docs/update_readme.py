@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "kernels" / "linear.py"
-FUNCTIONS = {1: (), 3: ("dense",), 4: ("dense_gradient",)}  # section → its functions that the README quotes
+QUOTED = {1: (), 3: ("dense",), 4: ("dense_gradient",)}  # section → the functions that the README quotes
 
 
 def between(text: str, marker: str, content: str) -> str:
@@ -32,9 +32,10 @@ def kernel() -> str:
     source = FILE.read_text()
     functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
     parts = []
-    for number, names in FUNCTIONS.items():
-        parts += [section(source, number), *(ast.get_source_segment(source, functions[name]) for name in names)]
-    return "```python\n" + "\n\n\n".join(parts) + "\n```\n"
+    for number, names in QUOTED.items():
+        parts.append(section(source, number))
+        parts += ["\n".join(source.splitlines()[functions[n].lineno - 1 : functions[n].end_lineno]) for n in names]
+    return "```python\n" + "\n\n\n".join(part for part in parts if part.count("\n")) + "\n```\n"
 
 
 def updated(text: str) -> str:
