@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import onednn
 
-FOLDER = Path(__file__).resolve().parent / "results"
+FOLDER = Path(__file__).resolve().parents[1] / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 VERSIONS = ("tensorflow", "keras", "numpy", "rawcnn", "jax", "torch")
 Record = dict[str, Any]
@@ -79,7 +79,7 @@ def versions() -> dict[str, str | None]:
 
 def commit(folder: Path | None = None) -> str | None:
     """The commit of the checkout that this file lies in, with "+" if tracked files were changed; None elsewhere."""
-    where = str(folder or Path(__file__).resolve().parents[1])
+    where = str(folder or Path(__file__).resolve().parents[2])
     try:
         run = [
             subprocess.run(["git", "-C", where, *words], capture_output=True, text=True, check=True).stdout.strip()
