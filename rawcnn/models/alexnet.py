@@ -1,11 +1,12 @@
 """AlexNet. Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional Neural Networks",
 NIPS 2012, §3 and figure 2.
 
-60,965,224 parameters (the paper: "60 million"), 650,000 neurons. It was trained on two GPUs, each with half of the
-channels: conv2, conv4 and conv5 read only their own half (`groups=2`), conv3 and the fully connected layers read both.
-`create("alexnet", devices=("GPU:0", "GPU:1"))` places the halves as the paper did.
+The network has 60,965,224 parameters (the paper: "60 million") and 650,000 neurons. The authors trained it on two GPUs,
+each with half of the channels. conv2, conv4 and conv5 read only the half on their own GPU (`groups=2`); conv3 and the
+fully connected layers read both halves. `create("alexnet", devices=("GPU:0", "GPU:1"))` places the halves as the paper
+does.
 
-The paper says 224×224 images, but its 55×55 maps need 227 (or padding that it does not mention): 227 here.
+Deviation: images are 227×227. The paper says 224×224, but its 55×55 maps need 227, or padding that it does not mention.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ from rawcnn.nn.initializers import normal, ones
 from rawcnn.nn.layers import conv, dense, dropout, lrn, max_pool, relu
 from rawcnn.nn.trace import Trace
 
-GAUSSIAN = normal(0.01)  # §5: every weight
-ACTIVE: dict[str, Any] = {"initial": GAUSSIAN, "bias_initial": ones}  # §5: feeds the ReLUs positive inputs at first
+GAUSSIAN = normal(0.01)  # §5: the initial values of all weights
+ACTIVE: dict[str, Any] = {"initial": GAUSSIAN, "bias_initial": ones}  # §5: biases of 1 give the ReLUs positive inputs
 
 
 def alexnet(net: Trace, images: tf.Tensor, *, groups: int = 2, classes: int = 1000) -> tf.Tensor:
-    """Two towers, 96-256-384-384-256: images [B,227,227,3] → logits [B,classes].
+    """Figure 2: two towers of 96-256-384-384-256 channels in all.
 
-    `groups=1` lets every layer read both towers: 62,378,344 parameters and 57 % more MACs.
+    Args:
+        net: The trace.
+        images: [B,227,227,3].
+        groups: With 1 instead of 2, every layer reads both towers: 62,378,344 parameters and 57 % more MACs.
+        classes: Number of classes.
+
+    Returns:
+        Logits [B,classes].
     """
     x = conv(net, "conv1", images, 96, 11, stride=4, padding="VALID", initial=GAUSSIAN)  # [B,55,55,96]
     x = lrn(net, "norm1", relu(net, x))
@@ -45,8 +53,8 @@ def alexnet(net: Trace, images: tf.Tensor, *, groups: int = 2, classes: int = 10
 def alexnet_one_tower(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
     """The network for one GPU, 64-192-384-256-256: images [B,224,224,3] → logits [B,classes].
 
-    Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, in the form that torchvision
-    publishes weights for: no normalisation, conv1 padded by 2, 61,100,840 parameters.
+    Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014. This is the form that
+    torchvision publishes weights for: no response normalization, conv1 padded by 2, 61,100,840 parameters.
     """
     x = relu(net, conv(net, "conv1", images, 64, 11, stride=4, padding=((2, 2), (2, 2))))  # [B,55,55,64]
     x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,27,27,64]

@@ -1,11 +1,12 @@
 """GoogLeNet. Szegedy et al.: "Going Deeper with Convolutions", CVPR 2015, table 1 and figures 2 and 3.
 
-6,998,552 parameters (table 1 sums to 6.8 million), 13,378,280 with both auxiliary heads; 1.58 G MACs.
-The paper's form: biases and local response normalisation, no batch norm. Table 1's first row counts another stem than
-its figure shows; `rawcnn paper googlenet` explains that and its other sums.
+The network has 6,998,552 parameters (table 1 sums to 6.8 million), 13,378,280 with both auxiliary heads, and takes
+1.58 G MACs. It has biases and local response normalization, as in the paper, and no batch norm. Table 1's first row
+counts another stem than the figure shows; `rawcnn paper googlenet` explains this and the other sums.
 
-`torchvision=True` is the form of the weights that people have: 6,624,904 parameters, 13,004,888 with its heads; batch
-norm and no biases, 3×3 filters where the paper has 5×5, a last pool of 2×2.
+`torchvision=True` is the form that torchvision publishes weights for. It has 6,624,904 parameters, 13,004,888 with its
+heads. It differs in three points: batch norm instead of biases and response normalization, 3×3 filters instead of 5×5,
+and 2×2 instead of 3×3 in the last max-pool.
 """
 
 from __future__ import annotations
@@ -43,14 +44,25 @@ INCEPTION = {
 def googlenet(
     net: Trace, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, torchvision: bool = False
 ) -> tf.Tensor:
-    """Images [B,224,224,3] → logits [B,classes]; `auxiliary` adds the two heads that help training (§5)."""
+    """Table 1: images [B,224,224,3] → logits [B,classes].
+
+    Args:
+        net: The trace.
+        images: [B,224,224,3].
+        classes: Number of classes.
+        auxiliary: Add the two auxiliary classifiers in training (§5).
+        torchvision: Build the form of torchvision's weights.
+
+    Returns:
+        Logits [B,classes].
+    """
     if torchvision:
         return _torchvision(net, images, classes, auxiliary)
     return _googlenet(net, images, classes, inception, auxiliary)
 
 
 def googlenet_naive(net: Trace, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False) -> tf.Tensor:
-    """The same with the naive module everywhere (figure 2a): what the 1×1 reductions save, to be measured."""
+    """GoogLeNet with the naive module of figure 2a everywhere. It shows what the 1×1 reductions save."""
     return _googlenet(net, images, classes, naive_inception, auxiliary)
 
 
@@ -59,7 +71,7 @@ def _conv(net, name, x, channels, size, **settings):
 
 
 def inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
-    """Figure 2b: 1×1 convolutions reduce the depth before the 3×3 and the 5×5, and after the pool."""
+    """Figure 2b: 1×1 convolutions reduce the depth before the 3×3 and 5×5 convolutions and after the pool."""
     one, three_reduce, three, five_reduce, five, projection = widths
     a = _conv(net, f"{name}/1x1", x, one, 1)
     b = _conv(net, f"{name}/3x3_reduce", x, three_reduce, 1)
@@ -72,7 +84,7 @@ def inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
 
 
 def naive_inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
-    """Figure 2a: kernels of each size on the whole depth, and the pool as it is: the depth can only grow."""
+    """Figure 2a: each convolution reads all channels, and the pool keeps them, so the depth can only grow."""
     one, _, three, _, five, _ = widths
     a = _conv(net, f"{name}/1x1", x, one, 1)
     b = _conv(net, f"{name}/3x3", x, three, 3)
@@ -101,7 +113,7 @@ def _googlenet(net, images, classes, module, auxiliary):
 
 
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
-    """A small classifier on a middle layer (§5); its loss counts .3 in training: [B,14,14,C] → [B,classes]."""
+    """A small classifier on a middle layer, whose loss has weight 0.3 in training (§5): [B,14,14,C] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,4,4,C]
     x = _conv(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
     x = relu(net, dense(net, f"{name}/fc1", x, 1024))
@@ -110,7 +122,7 @@ def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tens
 
 
 def _torchvision(net, images, classes, auxiliary):
-    """The same table with batch norm in place of biases and normalisation, as torchvision has it."""
+    """Table 1 as torchvision builds it, with batch norm instead of biases and response normalization."""
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=((3, 3), (3, 3)))  # [B,112,112,64]
     x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
     x = conv_bn_relu(net, "conv2_reduce", x, 64, 1)
@@ -130,7 +142,7 @@ def _torchvision(net, images, classes, auxiliary):
 
 
 def torchvision_inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
-    """The module of figure 2b; its 5×5 is a 3×3, as in the code that the weights come from."""
+    """Figure 2b with a 3×3 instead of the 5×5, as in the code that the published weights come from."""
     one, three_reduce, three, five_reduce, five, projection = widths
     a = conv_bn_relu(net, f"{name}/1x1", x, one, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, three_reduce, 1)
@@ -143,7 +155,7 @@ def torchvision_inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Ten
 
 
 def torchvision_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
-    """The auxiliary classifier with batch norm. Its pool is the paper's, its windows not torchvision's."""
+    """The auxiliary classifier with batch norm. Its pool has the paper's windows, not torchvision's."""
     x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,4,4,C]
     x = conv_bn_relu(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
     x = relu(net, dense(net, f"{name}/fc1", x, 1024))

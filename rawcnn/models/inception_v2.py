@@ -1,8 +1,10 @@
 """Inception V2, "BN-Inception". Ioffe, Szegedy: "Batch Normalization", ICML 2015, figure 5.
 
-11,194,984 parameters, 2.02 G MACs (the paper: 13.6 million). GoogLeNet with batch norm in place of biases, local
-response normalisation and dropout, and two 3×3 convolutions in place of each 5×5. In figure 5 the pool projections
-of 4c and 4d are 128 wide, but its own output width of 576 leaves them 96, as the authors' published code has it.
+The network has 11,194,984 parameters (the paper: 13.6 million) and takes 2.02 G MACs. It is GoogLeNet with batch norm
+instead of biases, local response normalization and dropout, and with two 3×3 convolutions instead of each 5×5.
+
+Deviation: the pool projections of 4c and 4d are 96 wide. Figure 5 prints 128, but its own output width of 576 leaves
+only 96, as in the authors' published code.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import tensorflow as tf
 from rawcnn.nn.layers import average_pool, concatenate, conv_bn_relu, dense, global_average_pool, max_pool
 from rawcnn.nn.trace import Trace
 
-# Figure 5: #1×1, #3×3 reduce, #3×3, double #3×3 reduce, double #3×3, pool, its projection
+# Figure 5: #1×1, #3×3 reduce, #3×3, double #3×3 reduce, double #3×3, pool, pool projection
 INCEPTION = {
     "3a": (64, 64, 64, 64, 96, average_pool, 32),
     "3b": (64, 64, 96, 64, 96, average_pool, 64),
@@ -23,13 +25,13 @@ INCEPTION = {
     "5a": (352, 192, 320, 160, 224, average_pool, 128),
     "5b": (352, 192, 320, 192, 224, max_pool, 128),
 }
-# #3×3 reduce, #3×3, double #3×3 reduce, double #3×3; the pool passes through
+# #3×3 reduce, #3×3, double #3×3 reduce, double #3×3; the pool has no projection
 REDUCTION = {"3c": (128, 160, 64, 96), "4e": (128, 192, 192, 256)}
 MODULES = ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 
 
 def inception_v2(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
-    """Images [B,224,224,3] → logits [B,classes]."""
+    """Figure 5: images [B,224,224,3] → logits [B,classes]."""
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2)  # [B,112,112,64]
     x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
     x = conv_bn_relu(net, "conv2_reduce", x, 64, 1)
@@ -45,7 +47,7 @@ def inception_v2(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Te
 
 
 def inception(net: Trace, name: str, x: tf.Tensor, one, three_reduce, three, double_reduce, double, pool, projection):
-    """GoogLeNet's module with two 3×3 for its 5×5: [B,H,W,C] → [B,H,W, one + three + double + projection]."""
+    """GoogLeNet's module with two 3×3 instead of the 5×5: [B,H,W,C] → [B,H,W, one + three + double + projection]."""
     a = conv_bn_relu(net, f"{name}/1x1", x, one, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, three_reduce, 1)
     b = conv_bn_relu(net, f"{name}/3x3", b, three, 3)
@@ -58,7 +60,7 @@ def inception(net: Trace, name: str, x: tf.Tensor, one, three_reduce, three, dou
 
 
 def reduction(net: Trace, name: str, x: tf.Tensor, three_reduce, three, double_reduce, double):
-    """The module that halves the map, without a 1×1 branch: [B,H,W,C] → [B,H/2,W/2, three + double + C]."""
+    """A module without a 1×1 branch that halves the map: [B,H,W,C] → [B,H/2,W/2, three + double + C]."""
     a = conv_bn_relu(net, f"{name}/3x3_reduce", x, three_reduce, 1)
     a = conv_bn_relu(net, f"{name}/3x3", a, three, 3, stride=2)
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, double_reduce, 1)

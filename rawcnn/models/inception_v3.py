@@ -1,8 +1,9 @@
 """Inception V3. Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: "Rethinking the Inception Architecture", CVPR 2016, table 1.
 
-23,834,568 parameters, 27,161,264 with the auxiliary head; 5.71 G MACs at 299 pixels. Widths that the paper leaves open
-are those of the authors' published code. A 5×5 becomes two 3×3, an n×n becomes 1×n and n×1, and the map is halved by
-convolution and pool side by side (§3 and §5).
+The network has 23,834,568 parameters, 27,161,264 with the auxiliary head, and takes 5.71 G MACs at 299 pixels. Two 3×3
+replace a 5×5, 1×n and n×1 replace an n×n (§3), and parallel convolutions and a pool halve the map (§5).
+
+The paper does not print all widths; the missing ones are those of the authors' published code.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ from rawcnn.nn.trace import Trace
 def inception_v3(
     net: Trace, images: tf.Tensor, *, classes: int = 1000, auxiliary: bool = False, count_padding: bool = False
 ) -> tf.Tensor:
-    """Images [B,299,299,3] → logits [B,classes]; `auxiliary` adds the head that regularises (§4).
+    """Table 1: images [B,299,299,3] → logits [B,classes].
 
-    `count_padding` lets the zeros around a map count in the mean of its pools, as torchvision's weights were trained.
+    Args:
+        net: The trace.
+        images: [B,299,299,3].
+        classes: Number of classes.
+        auxiliary: Add the auxiliary classifier in training; it regularizes (§4).
+        count_padding: Average pools divide by all 9 positions of a window, as torchvision does, not by its pixels.
+
+    Returns:
+        Logits [B,classes].
     """
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
@@ -43,7 +52,7 @@ def inception_v3(
 
 
 def inception_a(net: Trace, name: str, x: tf.Tensor, projection: int, count_padding: bool) -> tf.Tensor:
-    """Figure 5: two 3×3 in place of one 5×5; the 5×5 that is left stands where GoogLeNet's 3×3 stood."""
+    """Figure 5: two 3×3 replace GoogLeNet's 5×5, and a 5×5 replaces its 3×3."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 64, 1)
     b = conv_bn_relu(net, f"{name}/5x5_reduce", x, 48, 1)
     b = conv_bn_relu(net, f"{name}/5x5", b, 64, 5)
@@ -56,7 +65,7 @@ def inception_a(net: Trace, name: str, x: tf.Tensor, projection: int, count_padd
 
 
 def reduction_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """Figure 10: convolutions and pool halve the map side by side."""
+    """Figure 10: convolutions and a pool halve the map in parallel, 35×35 → 17×17."""
     a = conv_bn_relu(net, f"{name}/3x3", x, 384, 3, stride=2, padding="VALID")
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, 64, 1)
     b = conv_bn_relu(net, f"{name}/double_3x3_1", b, 96, 3)
@@ -66,7 +75,7 @@ def reduction_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def inception_b(net: Trace, name: str, x: tf.Tensor, width: int, count_padding: bool) -> tf.Tensor:
-    """Figure 6, n = 7: 1×7 and 7×1 in place of 7×7."""
+    """Figure 6 with n = 7: 1×7 and 7×1 replace a 7×7."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, width, 1)
     b = conv_bn_relu(net, f"{name}/1x7", b, width, (1, 7))
@@ -82,7 +91,7 @@ def inception_b(net: Trace, name: str, x: tf.Tensor, width: int, count_padding: 
 
 
 def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """The second halving: 17×17 → 8×8."""
+    """The second reduction, 17×17 → 8×8."""
     a = conv_bn_relu(net, f"{name}/3x3_reduce", x, 192, 1)
     a = conv_bn_relu(net, f"{name}/3x3", a, 320, 3, stride=2, padding="VALID")
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, 192, 1)
@@ -94,7 +103,7 @@ def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def inception_c(net: Trace, name: str, x: tf.Tensor, count_padding: bool) -> tf.Tensor:
-    """Figure 7: wide at the coarsest map; 1×3 and 3×1 side by side."""
+    """Figure 7: 1×3 and 3×1 in parallel, and many channels on the coarsest map."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 320, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 384, 1)
     b1 = conv_bn_relu(net, f"{name}/1x3", b, 384, (1, 3))
@@ -109,10 +118,10 @@ def inception_c(net: Trace, name: str, x: tf.Tensor, count_padding: bool) -> tf.
 
 
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
-    """Figure 8, on the last 17×17 map: [B,17,17,768] → [B,classes]."""
+    """Figure 8: the auxiliary classifier on the last 17×17 map, [B,17,17,768] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,5,5,768]
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1)
     height, width = x.shape[1:3]
     x = conv_bn_relu(net, f"{name}/conv2", x, 768, (min(height, 5), min(width, 5)), padding="VALID")  # [B,1,1,768]
-    x = global_average_pool(net, f"{name}/pool2", x)  # [B,768], of larger images too
+    x = global_average_pool(net, f"{name}/pool2", x)  # [B,768], for larger images, too
     return dense(net, f"{name}/fc", x, classes)

@@ -1,9 +1,11 @@
 """Inception V4 and Inception-ResNet V2. Szegedy, Ioffe, Vanhoucke, Alemi: "Inception-v4, Inception-ResNet and the
 Impact of Residual Connections on Learning", AAAI 2017.
 
-Inception V4: 42,679,816 parameters, 12.25 G MACs at 299 pixels, modules as the paper's figures 3 to 9 print them.
-Inception-ResNet V2: 55,843,464 parameters, 13.16 G MACs, in the form that the authors published with weights: the stem
-of Inception V3, and residual branches scaled by .17, .1 and .2 (§3.3 asks for .1 to .3).
+Inception V4 has 42,679,816 parameters and takes 12.25 G MACs at 299 pixels. Its modules are those of figures 3 to 9.
+
+Inception-ResNet V2 has 55,843,464 parameters and takes 13.16 G MACs. Deviation: it has the form that the authors
+published with weights. Its stem is that of Inception V3, it has twice as many blocks as figure 15, and its residual
+branches are scaled by 0.17, 0.1 and 0.2 (§3.3 recommends 0.1 to 0.3).
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def inception_v4(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Te
 
 
 def stem(net: Trace, images: tf.Tensor) -> tf.Tensor:
-    """Figure 3: three times a pool or convolution beside a convolution, then concatenated."""
+    """Figure 3: three times, two parallel branches are concatenated."""
     x = conv_bn_relu(net, "conv1", images, 32, 3, stride=2, padding="VALID")  # [B,149,149,32]
     x = conv_bn_relu(net, "conv2", x, 32, 3, padding="VALID")  # [B,147,147,32]
     x = conv_bn_relu(net, "conv3", x, 64, 3)  # [B,147,147,64]
@@ -62,7 +64,7 @@ def stem(net: Trace, images: tf.Tensor) -> tf.Tensor:
 
 
 def inception_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """Figure 4."""
+    """Figure 4, Inception-A: [B,35,35,384] → [B,35,35,384]."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 96, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 64, 1)
     b = conv_bn_relu(net, f"{name}/3x3", b, 96, 3)
@@ -75,7 +77,7 @@ def inception_a(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def reduction_a(net: Trace, name: str, x: tf.Tensor, k: int, l: int, m: int, n: int) -> tf.Tensor:  # noqa: E741
-    """Figure 7 and table 1, which names the widths k, l, m, n: 35×35 → 17×17."""
+    """Figure 7, Reduction-A, with table 1's widths k, l, m and n: 35×35 → 17×17."""
     a = conv_bn_relu(net, f"{name}/3x3", x, n, 3, stride=2, padding="VALID")
     b = conv_bn_relu(net, f"{name}/double_3x3_reduce", x, k, 1)
     b = conv_bn_relu(net, f"{name}/double_3x3_1", b, l, 3)
@@ -85,7 +87,7 @@ def reduction_a(net: Trace, name: str, x: tf.Tensor, k: int, l: int, m: int, n: 
 
 
 def inception_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """Figure 5."""
+    """Figure 5, Inception-B: [B,17,17,1024] → [B,17,17,1024]."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 384, 1)
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/1x7", b, 224, (1, 7))
@@ -101,7 +103,7 @@ def inception_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """Figure 8: 17×17 → 8×8."""
+    """Figure 8, Reduction-B: 17×17 → 8×8."""
     a = conv_bn_relu(net, f"{name}/3x3_reduce", x, 192, 1)
     a = conv_bn_relu(net, f"{name}/3x3", a, 192, 3, stride=2, padding="VALID")
     b = conv_bn_relu(net, f"{name}/7x7_reduce", x, 256, 1)
@@ -113,7 +115,7 @@ def reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def inception_c(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """Figure 6."""
+    """Figure 6, Inception-C: [B,8,8,1536] → [B,8,8,1536]."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 256, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 384, 1)
     b1 = conv_bn_relu(net, f"{name}/1x3", b, 256, (1, 3))
@@ -154,7 +156,7 @@ def inception_resnet_v2(net: Trace, images: tf.Tensor, *, classes: int = 1000) -
 
 
 def inception_entry(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
-    """A module of Inception V3's figure 5, with 96 channels in its 1×1: not in the paper, but in the published form."""
+    """A module as in Inception V3's figure 5, with 96 channels in its 1×1. The published code has it, the paper not."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 96, 1)
     b = conv_bn_relu(net, f"{name}/5x5_reduce", x, 48, 1)
     b = conv_bn_relu(net, f"{name}/5x5", b, 64, 5)
@@ -200,7 +202,7 @@ def residual_reduction_b(net: Trace, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def block8(net: Trace, name: str, x: tf.Tensor, scale: float) -> tf.Tensor:
-    """Figure 19, Inception-ResNet-C, before its ReLU: the last of them has none."""
+    """Figure 19, Inception-ResNet-C, without its ReLU, because the last block has none."""
     a = conv_bn_relu(net, f"{name}/1x1", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/3x3_reduce", x, 192, 1)
     b = conv_bn_relu(net, f"{name}/1x3", b, 224, (1, 3))
@@ -209,7 +211,7 @@ def block8(net: Trace, name: str, x: tf.Tensor, scale: float) -> tf.Tensor:
 
 
 def _expand(net, name, x, branches, scale):
-    """A 1×1 convolution, linear and with a bias, brings the branches to the depth of x (§3.2); then the scaled sum."""
+    """Add the scaled branches to x, after a linear 1×1 convolution with bias has given them x's depth (§3.2)."""
     y = concatenate(net, f"{name}/branches", branches)
     y = conv(net, f"{name}/expand", y, x.shape[-1], 1)
     return scaled_residual_sum(net, name, x, y, scale)

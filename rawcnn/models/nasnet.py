@@ -1,9 +1,12 @@
 """NASNet-A. Zoph, Vasudevan, Shlens, Le: "Learning Transferable Architectures for Scalable Image Recognition", 2018.
 
-NASNet-A (4 @ 1056), "mobile": 5,289,978 parameters, 564 M MACs at 224 pixels. NASNet-A (6 @ 4032), "large": 88,753,150
-and 23.8 G at 331 pixels. The cells are those that the search found (figure 4); each reads the outputs of the two cells
-before it, joins five pairs of operations by sums, and concatenates. The zeros around the maps that are halved are real:
-they can win a maximum and count in a mean, as in the published weights' code.
+    network                           parameters     MACs   image, pixels
+    NASNet-A (4 @ 1056), "mobile"      5,289,978    564 M             224
+    NASNet-A (6 @ 4032), "large"      88,753,150   23.8 G             331
+
+The cells are those that the search found (figure 4). A cell reads the outputs of the two cells before it, adds five
+pairs of operations, and concatenates the sums. Where a pool halves a map, the zeros around the map belong to it: they can
+be the maximum, and they count in the mean. The code of the published weights does the same.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from rawcnn.nn.layers import (
 )
 from rawcnn.nn.trace import Trace
 
-ONE_FURTHER = ((-1, 1), (-1, 1))  # a map moved up and left by a pixel
+ONE_FURTHER = ((-1, 1), (-1, 1))  # moves a map up and left by one pixel
 
 
 def nasnet_mobile(
@@ -63,10 +66,24 @@ def nasnet(
 ) -> tf.Tensor:
     """Figure 2, ImageNet: images [B,H,W,3] → logits [B,classes].
 
-    `repeats` normal cells (N) of `width` channels (F), the same of twice and of four times as many, and reduction cells
-    between. With `skip_reduction` a cell behind a reduction reads the map before it. `path_dropout` is the share of
-    paths dropped in the last cell in training; it grows linearly from the first cell on, but not, as in the paper's
-    appendix, over the steps of the training too. `auxiliary` adds the head at 2/3. ValueError for an impossible share.
+    Deviation: `path_dropout` grows from cell to cell, but not also over the steps of the training as in the appendix.
+
+    Args:
+        net: The trace.
+        images: [B,H,W,3].
+        repeats: Normal cells in each of the three stages (N).
+        width: Channels of the first stage (F); each further stage has twice as many. Reduction cells lie between them.
+        stem_width: Channels of the first convolution.
+        skip_reduction: The cell after a reduction reads the map before it instead of the reduction's output.
+        path_dropout: Share of paths that training drops in the last cell. It grows linearly from the first cell on.
+        auxiliary: Add an auxiliary classifier at two thirds of the depth in training.
+        classes: Number of classes.
+
+    Returns:
+        Logits [B,classes].
+
+    Raises:
+        ValueError: `path_dropout` is below 0, or 1 or more.
     """
     if not 0 <= path_dropout < 1:
         raise ValueError(f"path_dropout is {path_dropout}; expected a share of 0 or more, below 1")
@@ -133,7 +150,7 @@ def reduction_cell(
 
 
 def separable_conv(net: Trace, name: str, x: tf.Tensor, width: int, size: int, stride: int = 1) -> tf.Tensor:
-    """ReLU, depthwise and 1×1 convolution, batch norm; twice (appendix A.4)."""
+    """Twice ReLU, depthwise convolution, 1×1 convolution and batch norm (appendix A.4)."""
     for index, step in ((1, stride), (2, 1)):
         x = _rectified(net, x)
         x = conv(net, f"{name}/depthwise{index}", x, x.shape[-1], size, stride=step, groups=x.shape[-1], bias=False)
@@ -143,14 +160,14 @@ def separable_conv(net: Trace, name: str, x: tf.Tensor, width: int, size: int, s
 
 
 def _squeeze(net, name, x, width):
-    """The cell's first input, brought to `width` channels."""
+    """Return the cell's first input with `width` channels."""
     return _norm(net, f"{name}/squeeze/bn", conv(net, f"{name}/squeeze", _rectified(net, x), width, 1, bias=False))
 
 
 def _adjust(net, name, before, x, width):
-    """The cell's second input, the output of the cell before the last, brought to the size of x and `width` channels.
+    """Return the cell's second input, the output of the cell before the last, with x's size and `width` channels.
 
-    A map twice as large is read twice, at even and at odd pixels, so that none is lost.
+    A map that is twice as large is read at even and at odd pixels, so that no pixel is lost.
     """
     if before is None:
         return x
@@ -172,7 +189,7 @@ def _norm(net, name, x):
 
 
 def _rectified(net, x):
-    """ReLU of x; several operations of a cell share it."""
+    """Return the ReLU of x, which several operations of a cell share."""
     name = f"{net.name_of(x)}/relu"
     return net.activations[name] if name in net.activations else relu(net, x)
 
@@ -182,7 +199,7 @@ def _dropped(net, name, x, rate):
 
 
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
-    """A classifier on the map at two thirds of the depth; its loss counts .4 in training."""
+    """A classifier on the map at two thirds of the depth, whose loss has weight 0.4 in training."""
     x = average_pool(net, f"{name}/pool", _rectified(net, x), 5, 3, padding="VALID")
     x = conv_bn_relu(net, f"{name}/conv1", x, 128, 1, momentum=0.9997)
     x = conv_bn_relu(net, f"{name}/conv2", x, 768, tuple(x.shape[1:3]), padding="VALID", momentum=0.9997)

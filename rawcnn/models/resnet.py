@@ -1,11 +1,15 @@
 """ResNet. He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016, table 1 and §4.2.
 
-Parameters: ResNet-18 11,689,512, -34 21,797,672, -50 25,557,032, -101 44,549,160, -152 60,192,808. The table's FLOPs
-are multiply-adds: 1.8, 3.6, 3.8, 7.6 and 11.3 · 10⁹. CIFAR-10: 269,722 (20 layers) to 1,727,962 (110).
+    layers                      18          34          50         101         152
+    parameters          11,689,512  21,797,672  25,557,032  44,549,160  60,192,808
+    multiply-adds, 10⁹         1.8         3.6         3.8         7.6        11.3    table 1 calls them FLOPs
 
-A shortcut that changes shape is option A (every second pixel, zero channels, no parameters), B (a 1×1 projection there
-and identities elsewhere) or C (projections everywhere); §4.1. "v1" strides the first 1×1 of a bottleneck, as the paper
-does; "v1.5" the 3×3, as torchvision does.
+The CIFAR-10 networks have 269,722 (20 layers) to 1,727,962 (110 layers) parameters.
+
+The paper compares three kinds of shortcuts (§4.1). Where a block changes the shape, option A takes every second pixel
+and adds channels of zeros, without parameters. Option B uses a 1×1 projection there and identities elsewhere. Option C
+uses projections everywhere. In a bottleneck, "v1" strides the first 1×1, as the paper does, and "v1.5" strides the 3×3,
+as torchvision does.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from rawcnn.nn.layers import discretize as codes
 from rawcnn.nn.trace import Trace
 
 norm = partial(batch_norm, epsilon=1e-5)  # ε of the authors' code and of the published weights
-ONE_AROUND = ((1, 1), (1, 1))  # the padding of a 3×3: the same on both sides at stride 2 too
+ONE_AROUND = ((1, 1), (1, 1))  # a 3×3's padding, equal on both sides even with stride 2
 THREE_AROUND = ((3, 3), (3, 3))
 
 
@@ -44,7 +48,24 @@ def resnet(
     version: str = "v1",
     classes: int = 1000,
 ) -> tf.Tensor:
-    """Table 1: images [B,224,224,3] → logits [B,classes]. `residual=False` is the plain network of figure 3."""
+    """Table 1: images [B,224,224,3] → logits [B,classes].
+
+    Args:
+        net: The trace.
+        images: [B,224,224,3].
+        blocks: Number of blocks in conv2_x … conv5_x.
+        bottleneck: Use blocks of three layers instead of two (figure 5).
+        residual: False builds the plain network of figure 3.
+        shortcut: "A", "B" or "C" (§4.1).
+        version: "v1" strides the first 1×1 of a bottleneck, "v1.5" the 3×3.
+        classes: Number of classes.
+
+    Returns:
+        Logits [B,classes].
+
+    Raises:
+        ValueError: `shortcut` or `version` has another value.
+    """
     _choose("shortcut", shortcut, ("A", "B", "C"))
     _choose("version", version, ("v1", "v1.5"))
     x = conv(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, bias=False)  # [B,112,112,64]
@@ -77,8 +98,23 @@ def cifar_resnet(
 ) -> tf.Tensor:
     """§4.2: 6n + 2 layers of 16, 32 and 64 channels, images [B,32,32,3] → logits [B,classes].
 
-    The paper does not say where option A's zero channels go; "both" puts half on each side, as published weights do.
-    `discretize`, "onehot" or "thermometer", reads images in [0,1] as codes of `levels` (Buckman et al. 2018).
+    Args:
+        net: The trace.
+        images: [B,32,32,3].
+        depth: Number of layers, 6n + 2.
+        residual: False builds the plain network.
+        shortcut: "A", "B" or "C" (§4.1).
+        zeros: Where option A's channels of zeros are. The paper does not say; "both" puts half of them on each side, as
+            published weights do.
+        discretize: "onehot" or "thermometer" turns images in [0,1] into codes of levels (Buckman et al. 2018).
+        levels: Number of levels of these codes.
+        classes: Number of classes.
+
+    Returns:
+        Logits [B,classes].
+
+    Raises:
+        ValueError: `shortcut` or `discretize` has another value.
     """
     _choose("shortcut", shortcut, ("A", "B", "C"))
     _choose("discretize", discretize, ("none", *CODES))
@@ -98,7 +134,7 @@ def cifar_resnet(
 
 
 def _basic(net, name, x, width, stride):
-    """Two 3×3 convolutions (figure 5, left); the last ReLU comes after the sum."""
+    """Two 3×3 convolutions (figure 5, left). The last ReLU follows the sum."""
     x = conv(net, f"{name}/conv1", x, width, 3, stride=stride, padding=ONE_AROUND, bias=False)
     x = relu(net, norm(net, f"{name}/bn1", x))
     x = conv(net, f"{name}/conv2", x, width, 3, bias=False)

@@ -1,8 +1,12 @@
 """ResNeXt. Xie, Girshick, Dollár, Tu, He: "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017.
 
-Table 1, 32×4d: ResNeXt-50 25,028,904 parameters and 4.23 G MACs; ResNeXt-101 44,177,704 and 7.97 G, 83,455,272 and
-15.46 G as 64×4d. A bottleneck's 3×3 is split into `cardinality` groups of `width` channels, which is the same as
-summing that many small branches (figure 3c); it also takes the stride.
+    network, table 1            parameters     MACs
+    ResNeXt-50, 32×4d           25,028,904   4.23 G
+    ResNeXt-101, 32×4d          44,177,704   7.97 G
+    ResNeXt-101, 64×4d          83,455,272  15.46 G
+
+The 3×3 of a bottleneck is split into `cardinality` groups of `width` channels. This equals a sum of that many narrow
+branches (figure 3c). The 3×3 also has the stride.
 """
 
 from __future__ import annotations
@@ -28,7 +32,22 @@ def resnext(
     width: int = 4,
     classes: int = 1000,
 ) -> tf.Tensor:
-    """Table 1: images [B,224,224,3] → logits [B,classes]; `cardinality` groups, each `width` channels wide in conv2."""
+    """Table 1: images [B,224,224,3] → logits [B,classes].
+
+    Args:
+        net: The trace.
+        images: [B,224,224,3].
+        blocks: Number of blocks in conv2 … conv5.
+        cardinality: Groups of each 3×3.
+        width: Channels of a group in conv2; they double in each further stage.
+        classes: Number of classes.
+
+    Returns:
+        Logits [B,classes].
+
+    Raises:
+        ValueError: `cardinality` or `width` is below 1.
+    """
     if min(cardinality, width) < 1:
         raise ValueError(f"cardinality is {cardinality}, width {width}; expected 1 or more")
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, epsilon=1e-5)  # [B,112,112,64]

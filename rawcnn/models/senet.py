@@ -1,9 +1,15 @@
 """Squeeze-and-excitation networks. Hu, Shen, Albanie, Sun, Wu, CVPR 2018 and TPAMI 2019, table 1 and the appendix.
 
-Parameters: SE-ResNet-50 28,088,024, -101 49,326,872, -152 66,821,848; SE-ResNeXt-50 27,559,896, -101 48,955,416;
-SENet-154 115,088,984. MACs: 3.86, 7.57, 11.29; 4.23, 7.98; 20.69 G. The last 1×1 of every bottleneck is followed by
-squeeze, excitation and scaling, before the sum, so that from the first block on every position sees the whole image.
-SE-ResNets stride the first 1×1, the others the 3×3.
+    network             parameters     MACs
+    SE-ResNet-50        28,088,024   3.86 G
+    SE-ResNet-101       49,326,872   7.57 G
+    SE-ResNet-152       66,821,848  11.29 G
+    SE-ResNeXt-50       27,559,896   4.23 G
+    SE-ResNeXt-101      48,955,416   7.98 G
+    SENet-154          115,088,984  20.69 G
+
+In every bottleneck, squeeze, excitation and scaling follow the last 1×1 and precede the sum. Therefore every position
+depends on the whole image from the first block on. SE-ResNets stride the first 1×1, the other networks the 3×3.
 """
 
 from __future__ import annotations
@@ -55,7 +61,7 @@ def se_resnext(net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], classe
 
 
 def senet154(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor:
-    """The appendix: SE-ResNeXt-152 64×4d with a stem of three 3×3, halved first 1×1s, 3×3 projections and dropout."""
+    """The appendix: SE-ResNeXt-152 64×4d with a stem of three 3×3, half as wide first 1×1, 3×3 projections, dropout."""
     x = conv_bn_relu(net, "conv1_1", images, 64, 3, stride=2, padding=ONE_AROUND, epsilon=1e-5)  # [B,112,112,64]
     x = conv_bn_relu(net, "conv1_2", x, 64, 3, epsilon=1e-5)
     x = conv_bn_relu(net, "conv1_3", x, 128, 3, epsilon=1e-5)  # [B,112,112,128]
@@ -81,9 +87,19 @@ def se_bottleneck(
     groups: int = 1,
     projection: int = 1,
 ) -> tf.Tensor:
-    """1×1, 3×3, 1×1 of these `widths`, squeeze and excitation, and the sum (figure 3).
+    """Figure 3: 1×1, 3×3 and 1×1, squeeze and excitation, then the sum.
 
-    `strides` are those of the first 1×1 and of the 3×3; `projection` is the size of the shortcut's convolution.
+    Args:
+        net: The trace.
+        name: Prefix of the operations' names.
+        x: [B,H,W,C].
+        widths: Channels of the three convolutions.
+        strides: Strides of the first 1×1 and of the 3×3.
+        groups: Groups of the 3×3.
+        projection: Size of the shortcut's convolution.
+
+    Returns:
+        [B,H/s,W/s,widths[2]] with the larger stride s.
     """
     y = conv(net, f"{name}/conv1", x, widths[0], 1, stride=strides[0], bias=False)
     y = relu(net, norm(net, f"{name}/bn1", y))

@@ -1,8 +1,11 @@
 """VGG. Simonyan, Zisserman: "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015, table 1.
 
-Parameters: A and A-LRN 132,863,336, B 133,047,848, C 133,638,952, D 138,357,544, E 143,667,240 (the paper's table 2
-prints 133, 133, 134, 138 and 144 million). Filters start by Glorot & Bengio's rule, which the paper's authors found to
-work without warm-starting the deep columns from A (§3.1).
+    column               A, A-LRN            B            C            D            E
+    parameters        132,863,336  133,047,848  133,638,952  138,357,544  143,667,240
+    paper, table 2    133 million  133 million  134 million  138 million  144 million
+
+Deviation: filters are initialized by Glorot & Bengio's rule. The authors initialized the deep columns from a trained A,
+and found after submission that this rule makes that unnecessary (§3.1).
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from rawcnn.nn.initializers import glorot_uniform
 from rawcnn.nn.layers import conv, dense, dropout, lrn, max_pool, relu
 from rawcnn.nn.trace import Trace
 
-# Table 1, a row a column of the paper: five stages with a max-pool after each. A number is a 3×3 convolution's width
-# (conv3-64), (1, width) a 1×1 convolution, LRN the normalisation of column A-LRN.
+# Table 1. Each row is a column of the paper: five stages, with a max-pool after each. A number is the width of a 3×3
+# convolution (conv3-64), (1, width) a 1×1 convolution, and LRN the response normalization of column A-LRN.
 LRN = "lrn"
 A = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 A_LRN = ((64, LRN), (128,), (256, 256), (512, 512), (512, 512))
@@ -27,7 +30,7 @@ E = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512
 
 
 def vgg(net: Trace, images: tf.Tensor, *, column, classes: int = 1000) -> tf.Tensor:
-    """Images [B,224,224,3] → logits [B,classes]."""
+    """Table 1, one `column`: images [B,224,224,3] → logits [B,classes]."""
     x = images
     for stage, entries in enumerate(column, start=1):
         for number, entry in enumerate(entries, start=1):

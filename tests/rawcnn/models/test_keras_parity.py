@@ -1,7 +1,6 @@
-"""Keras as an independent oracle: its networks, with our variables' values, give the same logits and gradients.
+"""Keras as an independent reference: with the same values its networks give the same logits and gradients.
 
-Weights and batch-norm statistics are random, so that no layer hides behind ones and zeros. They are copied layer by
-layer, by name.
+Weights and batch-norm statistics are random, so that ones and zeros do not hide a wrong layer. They are copied by name.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ IMAGES = oracles.random((3, SIZE, SIZE, 3), 0, low=0.0)
 
 
 def randomize(model: keras.Model) -> None:
-    """Every number of the model at random, on a scale that keeps activations near 1."""
+    """Set all variables of the model to random values, on a scale that keeps activations near 1."""
     generator = np.random.default_rng(1)
     for layer in model.layers:
         values = []
@@ -55,7 +54,7 @@ def vgg16():
 
 
 def resnet50():
-    """Keras's convolutions have biases, which a batch norm right behind takes up: mean' = mean − bias."""
+    """Keras's convolutions have biases, which the batch norm after them absorbs: mean' = mean − bias."""
     model = keras.applications.ResNet50(
         weights=None, input_shape=(SIZE, SIZE, 3), classes=CLASSES, classifier_activation=None
     )

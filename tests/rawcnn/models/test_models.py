@@ -1,4 +1,4 @@
-"""Every model of the table: it counts what the papers count, runs the same everywhere, learns, and can be saved."""
+"""Every model: its counts are the papers', it gives the same results in all modes, has gradients, and can be saved."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_every_model_file_has_a_representative():
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in TABLE])
 def test_counts(case):
-    """At full size, by the symbolic walk: nothing is computed and no variable made."""
+    """At full size, by a symbolic trace, which computes nothing and creates no variable."""
     model = models.find(case.name)
-    walk = partial(symbolic_trace, model.configured(model.classes, **case.options), (1, model.size, model.size, 3))
-    inference = walk()
-    training = walk(train=True) if case.heads else inference
+    trace = partial(symbolic_trace, model.configured(model.classes, **case.options), (1, model.size, model.size, 3))
+    inference = trace()
+    training = trace(train=True) if case.heads else inference
     last = [operation for operation in inference.operations if len(operation.output_shape) == 4][-1]
     assert sum(p.count for p in training.parameters.values() if p.trained) == case.parameters
     assert sum(operation.cost.macs for operation in inference.operations) == case.macs
@@ -81,7 +81,7 @@ def test_every_model_runs(case):
 
 @dataclass(frozen=True)
 class Built:
-    """A small network, and its compiled form for a batch of unknown size."""
+    """A small network, and the same network compiled for an unknown batch size."""
 
     case: Case
     network: rawcnn.Network
@@ -109,19 +109,19 @@ def test_eager_and_graph_agree_for_any_batch(built):
 
 @dataclass(frozen=True)
 class Step:
-    """A training pass with its gradients, and the variables that it asked for, in order."""
+    """A forward pass in training mode with its gradients, and the paths of the variables that it read, in order."""
 
-    asked: list[str]
+    read: list[str]
     forward: rawcnn.Forward
     gradients: dict[str, tf.Tensor]
 
 
 @pytest.fixture(scope="module")
 def step(built):
-    asked = []
+    read = []
 
     def variable(self, path, *args, **settings):
-        asked.append(path)
+        read.append(path)
         return original(self, path, *args, **settings)
 
     with pytest.MonkeyPatch.context() as patch, tf.GradientTape() as tape:
@@ -131,7 +131,7 @@ def step(built):
         labels = tf.range(len(built.images)) % 5
         heads = [forward.logits, *(forward.activations[name] for name in built.network.auxiliary)]
         loss = tf.add_n([tf.reduce_mean(kernels.cross_entropy(logits, labels)) for logits in heads])
-    return Step(asked, forward, tape.gradient(loss, built.network.trained_variables))
+    return Step(read, forward, tape.gradient(loss, built.network.trained_variables))
 
 
 def test_gradients_reach_every_trained_parameter(built, step):
@@ -141,13 +141,13 @@ def test_gradients_reach_every_trained_parameter(built, step):
     assert [path for path, g in step.gradients.items() if g is None] == []
     assert [path for path, g in step.gradients.items() if g.shape != trained[path].shape] == []
     assert [path for path, g in step.gradients.items() if not np.isfinite(g).all()] == []
-    # A bias may have units without gradient: dropped or dead ones. A whole layer of weights may not.
+    # A bias may have no gradient, if its units are dropped or dead. The weights of a layer must have one.
     weights = [path for path in trained if path.endswith(("/filters", "/weights"))]
     assert [path for path in weights if not np.any(step.gradients[path])] == []
 
 
-def test_variables_are_in_the_order_of_the_walk(built, step):
-    assert step.asked == list(built.network.variables)
+def test_variables_are_in_the_order_of_the_trace(built, step):
+    assert step.read == list(built.network.variables)
 
 
 def test_variables_are_float32_and_keyed_by_path(built):
@@ -163,12 +163,12 @@ def test_variables_are_float32_and_keyed_by_path(built):
 
 @pytest.fixture
 def folder():
-    """Emptied at once: pytest keeps its own folders of three runs, and these files are large."""
+    """A folder that is deleted at once. The files are large, and pytest keeps its own folders of three runs."""
     with TemporaryDirectory() as name:
         yield Path(name)
 
 
-def test_checkpoint_brings_the_values_back(built, folder):
+def test_checkpoint_restores_the_values(built, folder):
     net, other = built.network, built.case.create(seed=4)
     random = [path for path in net.variables if path.endswith(("filters", "weights"))]
     assert [path for path in random if np.array_equal(net.variables[path], other.variables[path])] == []
@@ -213,22 +213,21 @@ def test_xla_agrees(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FAMILIES)
 def test_training_pass_is_the_same_everywhere(case):
-    """The masks of dropout and the moments of the batch too.
+    """Dropout masks and batch statistics agree in all modes, too.
 
-    Eight images, for the last maps may be 1×1: batch norm over two numbers makes a sign of their difference. Where one
-    rounding of the images moves the result, a hundred fresh layers of batch norm being so, the forms may differ as the
-    sum of a few dozen roundings.
+    Eight images are used because the last maps may be 1×1, and batch norm over two values reduces their difference to its
+    sign. A hundred new layers of batch norm amplify roundings. The tolerance is 30 times the effect of rounding the images.
     """
     net = case.create(seed=3)
     images = oracles.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
     rounded = images * (1 + 2**-23 * oracles.random(images.shape, 6))
 
-    def walk(images):
+    def run(images):
         forward = net.forward(images, train=True, seed=5)
         return forward.logits, forward.statistics
 
-    wobble = max(oracles.error(a, b) for a, b in zip(*map(tf.nest.flatten, (walk(rounded), walk(images))), strict=True))
-    oracles.same_everywhere(walk, images, kind=case.comparison, wobble=30 * wobble)
+    wobble = max(oracles.error(a, b) for a, b in zip(*map(tf.nest.flatten, (run(rounded), run(images))), strict=True))
+    oracles.same_everywhere(run, images, kind=case.comparison, wobble=30 * wobble)
 
 
 def test_unknown_model_and_option_list_the_known():
@@ -247,7 +246,7 @@ def test_unknown_model_and_option_list_the_known():
 @pytest.mark.parametrize(
     "settings", [{"classes": 0}, {"classes": -3}, {"classes": "ten"}, {"size": 0}, {"size": 2.5}, {"seed": -1}]
 )
-def test_numbers_that_cannot_be(settings):
+def test_numbers_out_of_range(settings):
     with pytest.raises(ValueError, match="expected whole positive numbers"):
         rawcnn.create("cifar_resnet20", **settings)
 
@@ -279,12 +278,12 @@ def test_googlenet_has_its_heads_only_in_training():
     }
     without = rawcnn.create("googlenet", classes=5, size=80)
     assert without.auxiliary == ()
-    oracles.close(without(images), inference.logits)  # seeds go by path: heads do not change the rest
+    oracles.close(without(images), inference.logits)  # seeds depend on paths, so heads do not change other variables
 
 
 @pytest.mark.parametrize("groups, devices", [(2, 2), (1, 2), (2, 1), (2, 4)])
 def test_alexnet_on_several_devices(groups, devices):
-    """The paper's two GPUs, and other numbers of them, as logical CPUs: the logits are those of one."""
+    """The logits on several logical CPUs, which replace the paper's two GPUs, are those on one."""
     names = [f"CPU:{i % 2}" for i in range(devices)]
     one = rawcnn.create("alexnet", classes=10, size=67, groups=groups)
     several = rawcnn.create("alexnet", classes=10, size=67, groups=groups, devices=names)
@@ -293,7 +292,7 @@ def test_alexnet_on_several_devices(groups, devices):
 
 
 def test_alexnet_runs_on_both_devices():
-    """In the compiled step too: each device has its own convolutions."""
+    """Each device has its own convolutions, in a compiled function, too."""
     net = rawcnn.create("alexnet", classes=10, size=67, devices=("CPU:0", "CPU:1"))
     images = oracles.random((1, 67, 67, 3), 0, low=0.0)
     compiled = tf.function(net.__call__, autograph=False)
@@ -308,7 +307,7 @@ def test_devices_that_cannot_share_a_layer():
         rawcnn.create("alexnet", classes=10, size=67, devices=("CPU:0", "CPU:1", "CPU:0"))
 
 
-def test_devices_that_are_not_there():
+def test_devices_that_do_not_exist():
     with pytest.raises(ValueError, match=r"no device GPU:7; it has CPU:0, CPU:1"):
         rawcnn.create("alexnet", classes=10, size=67, devices=("GPU:7", "cpu:0", "/device:CPU:1", "/CPU:0"))
 
@@ -324,13 +323,13 @@ def test_devices_that_are_not_there():
         ("nasnet_mobile", {"path_dropout": "much"}, "path_dropout is 'much'; expected a value like 0.0"),
     ],
 )
-def test_options_that_cannot_be(name, options, message):
+def test_options_out_of_range(name, options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         rawcnn.create(name, size=75, **options)
 
 
 def test_drop_path_grows_from_cell_to_cell():
-    """NASNet's last cell drops the share that is named, the first of k cells the k-th part of it."""
+    """NASNet's last cell drops the requested share of paths, the first of k cells 1/k of it."""
     trace = symbolic_trace(models.find("nasnet_mobile").configured(5, path_dropout=0.16), (1, 64, 64, 3), train=True)
     rates = {o.name.split("/")[0]: o.settings["rate"] for o in trace.operations if o.kind == "drop_path"}
     assert [rates[name] for name in ("stem_1", "stem_2", "normal_1", "normal_12")] == pytest.approx(
