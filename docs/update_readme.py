@@ -9,8 +9,12 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILE = ROOT / "kernels" / "linear.py"
-QUOTED = {1: (), 3: ("dense",), 4: ("dense_gradient",)}  # section → the functions that the README quotes
+FILE = ROOT / "kernels" / "convolution.py"
+QUOTED = {  # section → the functions that the README quotes
+    1: (),
+    3: ("conv2d_by_taps",),
+    4: ("conv2d_input_gradient_by_taps", "conv2d_filter_gradient_by_taps"),
+}
 
 
 def between(text: str, marker: str, content: str) -> str:

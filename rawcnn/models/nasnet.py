@@ -5,8 +5,8 @@
     NASNet-A (6 @ 4032), "large"      88,753,150   23.8 G             331
 
 The cells are those that the search found (figure 4). A cell reads the outputs of the two cells before it, adds five
-pairs of operations, and concatenates the sums. Where a pool halves a map, the zeros around the map belong to it: they can
-be the maximum, and they count in the mean. The code of the published weights does the same.
+pairs of operations, and concatenates the sums. Where a pool halves a map, the zeros around the map belong to it: they
+can be the maximum, and they count in the mean. The code of the published weights does the same.
 """
 
 from __future__ import annotations

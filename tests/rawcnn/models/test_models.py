@@ -215,8 +215,9 @@ def test_xla_agrees(case):
 def test_training_pass_is_the_same_everywhere(case):
     """Dropout masks and batch statistics agree in all modes, too.
 
-    Eight images are used because the last maps may be 1×1, and batch norm over two values reduces their difference to its
-    sign. A hundred new layers of batch norm amplify roundings. The tolerance is 30 times the effect of rounding the images.
+    Eight images are used because the last maps may be 1×1, and batch norm over two values reduces their difference to
+    its sign. A hundred new layers of batch norm amplify roundings. The tolerance is 30 times the effect of rounding the
+    images.
     """
     net = case.create(seed=3)
     images = oracles.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
