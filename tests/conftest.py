@@ -53,13 +53,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if any(".py" in word for word in map(str, config.invocation_params.args)) else 2
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m selects and before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and mark as deeper the cases that a `sample` mark leaves out."""
+    """Mark as deeper the cases that a `sample` mark leaves out."""
     seen: Counter[str] = Counter()
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         sample = item.get_closest_marker("sample")
         if sample is None or not hasattr(item, "callspec"):
             continue

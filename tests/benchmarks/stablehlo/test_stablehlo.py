@@ -24,7 +24,6 @@ from tests import oracles
 from tests.benchmarks import remotes
 from tests.benchmarks.toys import everything, toy
 
-pytestmark = pytest.mark.xdist_group("pjrt")  # one export for all
 WITHOUT_TENSORFLOW = (
     "import sys; sys.modules['tensorflow'] = None; from benchmarks.stablehlo.run import main; "
     "sys.exit(main(sys.argv[1:]))"

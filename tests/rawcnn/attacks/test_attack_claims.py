@@ -24,7 +24,7 @@ from rawcnn.attacks import (
 from rawcnn.training.recipes import RECIPES
 from rawcnn.training.trainer import Training
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attack claims")]
+pytestmark = pytest.mark.slow
 EIGHT = 8 / 255
 
 

@@ -19,11 +19,7 @@ from rawcnn.nn.trace import Trace, symbolic_trace
 from tests import oracles
 from tests.rawcnn.conformance import TABLE, Case
 
-CASES = [
-    pytest.param(case, id=case.id, marks=[pytest.mark.xdist_group(case.id), *case.marks])
-    for case in TABLE
-    if not case.only_counted
-]
+CASES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if not case.only_counted]
 FAMILIES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if case.representative]
 PLAIN = {case.name: case for case in reversed(TABLE) if not case.only_counted}  # the first of each: without options
 

@@ -12,8 +12,6 @@ from rawcnn.papers.imagenet_errors import ERRORS
 from rawcnn.papers.resnext import TEMPLATES, template
 from rawcnn.papers.senet import added_weights
 
-pytestmark = pytest.mark.xdist_group("profiles")  # which are cached
-
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_difference_is_explained_and_nothing_else(name):

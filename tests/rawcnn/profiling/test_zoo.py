@@ -22,7 +22,6 @@ from rawcnn.report.stages import block_of, graph, repeated, stages
 from rawcnn.report.tree import Member, family_tree
 from tests.rawcnn.report.test_report import HOSTILE, check_offline
 
-pytestmark = pytest.mark.xdist_group("profiles")  # which are cached
 NAMES = [row.model for row in ERRORS]
 
 

@@ -40,7 +40,6 @@ def test_digits(trained, digits):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("cifar10")
 def test_cifar(data_folder, cifar10_folder):
     """A published ResNet-20 and the 10,000 test images."""
     network = rawcnn.create("cifar_resnet20")
