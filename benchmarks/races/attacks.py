@@ -25,7 +25,7 @@ from benchmarks.harness.timing import Progress, Timing, interleaved, timed
 from benchmarks.races.attack_peers import WAYS, Run, Task, library_of
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import deepfool, pgd, spatial
-from rawcnn.attacks.task import judged
+from rawcnn.attacks.common import judged
 from rawcnn.nn.network import Network
 
 MODEL = "cifar_resnet20"

@@ -16,8 +16,8 @@ import rawcnn
 from benchmarks.races.kernels import KERNELS, Case
 from benchmarks.stablehlo.arrays import CUDNN, MOMENTUM, RATE, Argument
 from benchmarks.twins.specification import Model, model_of
+from rawcnn.attacks.common import ascent
 from rawcnn.attacks.gradient import direction, project
-from rawcnn.attacks.task import ascent
 from rawcnn.nn.execution import Choice
 from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network

@@ -6,19 +6,19 @@ AttackResult. One file a family.
 
 from collections.abc import Callable
 
-from rawcnn.attacks.adversary import Adversary
+from rawcnn.attacks.adversarial_patch import Patch, make_patch, patch
+from rawcnn.attacks.adversarial_training import Adversary
 from rawcnn.attacks.ascent import ascend
-from rawcnn.attacks.deepfool import deepfool
-from rawcnn.attacks.evolve import FoolingImages, evolve
+from rawcnn.attacks.black_box import Substitute, make_substitute, substitute
+from rawcnn.attacks.dataset_study import Study, study
+from rawcnn.attacks.epsilon_sweep import accuracy_against_epsilon, columns_of, examples_of, sweep
+from rawcnn.attacks.evolution import FoolingImages, evolve
 from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
-from rawcnn.attacks.logit_pga import logit_pga
-from rawcnn.attacks.patch import Patch, make_patch, patch
+from rawcnn.attacks.logit_ascent import logit_pga
+from rawcnn.attacks.minimal_epsilon import smallest
+from rawcnn.attacks.nearest_boundary import deepfool
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.smallest import smallest
-from rawcnn.attacks.spatial import SpatialResult, spatial
-from rawcnn.attacks.study import Study, study
-from rawcnn.attacks.substitute import Substitute, make_substitute, substitute
-from rawcnn.attacks.sweep import accuracy_against_epsilon, columns_of, examples_of, sweep
+from rawcnn.attacks.spatial_search import SpatialResult, spatial
 
 # Those that need nothing made before, and no special network.
 ATTACKS: dict[str, Callable[..., AttackResult]] = {

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 import kernels
 from kernels.geometry import Pair
-from rawcnn.attacks.evolve import FoolingImages, log_probabilities, size_of
-from rawcnn.attacks.task import Model, logits_of, prepared, real, run, slope, whole
-from rawcnn.attacks.unfinished import each
+from rawcnn.attacks.active_set import each
+from rawcnn.attacks.common import Model, logits_of, prepared, real, run, slope, whole
+from rawcnn.attacks.evolution import FoolingImages, log_probabilities, size_of
 from rawcnn.evaluation.accuracy import Progress
 
 GREY, NOISE = 0.5, 1 / 255

@@ -16,10 +16,10 @@ from math import ceil, inf, prod
 
 import tensorflow as tf
 
-from rawcnn.attacks.drawing import normal, numbers, uniform
+from rawcnn.attacks.active_set import advance, each
+from rawcnn.attacks.common import Model, ascent, distance, fooled, gain, logits_of, prepare, prepared, real, whole
+from rawcnn.attacks.per_image_random import normal, numbers, uniform
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, ascent, distance, fooled, gain, logits_of, prepare, prepared, real, whole
-from rawcnn.attacks.unfinished import advance, each
 from rawcnn.nn.trace import PRECISIONS
 
 NORMS = ("linf", "l2")

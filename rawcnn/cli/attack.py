@@ -57,7 +57,7 @@ def attack(
     seed: Seed = 0,
 ) -> None:
     """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
-    from rawcnn.attacks.study import checked, find, study
+    from rawcnn.attacks.dataset_study import checked, find, study
     from rawcnn.files.atomic import atomic_files
 
     screen = Screen(as_json)
@@ -153,8 +153,8 @@ def _evolve(
     import numpy as np
 
     from rawcnn.attacks import ascend, evolve
-    from rawcnn.attacks.evolve import ENCODINGS
-    from rawcnn.attacks.study import keywords
+    from rawcnn.attacks.dataset_study import keywords
+    from rawcnn.attacks.evolution import ENCODINGS
     from rawcnn.files.atomic import atomic_files
     from rawcnn.plots.figures import fooling_images, save
 

@@ -10,7 +10,7 @@ import rawcnn
 from benchmarks.races.attacks import right_images
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import bim, deepfool, fgsm, pgd
-from rawcnn.attacks.task import judged
+from rawcnn.attacks.common import judged
 
 pytestmark = [
     pytest.mark.skipif(not installed("foolbox"), reason="needs foolbox: pip install '.[test]'"),

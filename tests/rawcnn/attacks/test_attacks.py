@@ -17,8 +17,8 @@ from tensorflow.python.framework import op_callbacks
 import kernels
 from rawcnn import create
 from rawcnn.attacks import ATTACKS, fgsm, pgd
+from rawcnn.attacks.common import ascent, run
 from rawcnn.attacks.gradient import random_point
-from rawcnn.attacks.task import ascent, run
 from rawcnn.nn.network import Network
 from tests import oracles
 from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling, small

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.attacks import bim, deepfool, fgsm, mi_fgsm, pgd, smallest
-from rawcnn.attacks.deepfool import REACH, nearest
-from rawcnn.attacks.unfinished import advance
+from rawcnn.attacks.active_set import advance
+from rawcnn.attacks.nearest_boundary import REACH, nearest
 from tests import oracles
 from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling
 

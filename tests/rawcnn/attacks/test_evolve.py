@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rawcnn.attacks import cppn
 from rawcnn.attacks.ascent import ascend, of_unit_rms
-from rawcnn.attacks.evolve import ENCODINGS, coloured, evolve, log_probabilities
+from rawcnn.attacks.evolution import ENCODINGS, coloured, evolve, log_probabilities
 from tests import oracles
 from tests.rawcnn.attacked import WEIGHTS, Linear
 

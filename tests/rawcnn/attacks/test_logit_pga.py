@@ -9,7 +9,7 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from rawcnn.attacks import logit_pga, pgd
-from rawcnn.attacks.logit_pga import nearest_pixels, reachable
+from rawcnn.attacks.logit_ascent import nearest_pixels, reachable
 from rawcnn.nn.layers import conv, dense, discretize, relu
 from rawcnn.nn.network import Network
 from tests import oracles

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.attacks import make_patch, patch
-from rawcnn.attacks.patch import Patch, disc, laid, places
+from rawcnn.attacks.adversarial_patch import Patch, disc, laid, places
 from tests import oracles
 from tests.rawcnn.attacked import Linear, middling
 

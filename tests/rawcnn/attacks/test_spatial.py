@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.attacks import spatial
-from rawcnn.attacks.spatial import METHODS, _grid, moved
+from rawcnn.attacks.spatial_search import METHODS, _grid, moved
 from tests.rawcnn.attacked import Linear, middling
 
 IMAGES = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.attacks import fgsm, make_substitute, substitute
-from rawcnn.attacks.substitute import _jacobian_step, small_cnn
+from rawcnn.attacks.black_box import _jacobian_step, small_cnn
 from rawcnn.nn.network import Network
 from tests.rawcnn.attacked import WEIGHTS, Linear, middling
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import rawcnn
-from rawcnn.attacks.study import KINDS, study
+from rawcnn.attacks.dataset_study import KINDS, study
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.evaluation.multicrop import evaluate_views
 from rawcnn.files.journal import Journal

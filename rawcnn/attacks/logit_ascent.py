@@ -18,10 +18,10 @@ from math import prod
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.drawing import normal, numbers
+from rawcnn.attacks.active_set import each
+from rawcnn.attacks.common import distance, gain, prepare, real, whole
+from rawcnn.attacks.per_image_random import normal, numbers
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import distance, gain, prepare, real, whole
-from rawcnn.attacks.unfinished import each
 from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Operation

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from rawcnn.attacks.deepfool import deepfool
+from rawcnn.attacks.adversarial_patch import Patch, make_patch, patch
+from rawcnn.attacks.black_box import Substitute, make_substitute
+from rawcnn.attacks.black_box import substitute as transferred
+from rawcnn.attacks.common import distance
+from rawcnn.attacks.epsilon_sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
-from rawcnn.attacks.logit_pga import logit_pga
-from rawcnn.attacks.patch import Patch, make_patch, patch
+from rawcnn.attacks.logit_ascent import logit_pga
+from rawcnn.attacks.minimal_epsilon import smallest
+from rawcnn.attacks.nearest_boundary import deepfool
 from rawcnn.attacks.result import AttackResult, Columns, summarize
-from rawcnn.attacks.smallest import smallest
-from rawcnn.attacks.spatial import spatial
-from rawcnn.attacks.substitute import Substitute, make_substitute
-from rawcnn.attacks.substitute import substitute as transferred
-from rawcnn.attacks.sweep import columns_of, examples_of, sweep
-from rawcnn.attacks.task import distance
+from rawcnn.attacks.spatial_search import spatial
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Progress
 from rawcnn.files.journal import Journal

@@ -11,9 +11,9 @@ from math import ceil, log2
 
 import numpy as np
 
+from rawcnn.attacks.common import Model, real
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, real
 
 Attack = Callable[..., AttackResult]
 Progress = Callable[[int, int], None]

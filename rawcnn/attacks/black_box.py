@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from rawcnn.attacks.common import check_range, judged, real, run, whole
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import check_range, judged, real, run, whole
 from rawcnn.nn.execution import choose
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network, check_images

@@ -21,10 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.drawing import numbers, uniform
+from rawcnn.attacks.active_set import each
+from rawcnn.attacks.common import Model, Task, fooled, gain, logits_of, prepare, prepared, real, slope, whole
+from rawcnn.attacks.per_image_random import numbers, uniform
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, Task, fooled, gain, logits_of, prepare, prepared, real, slope, whole
-from rawcnn.attacks.unfinished import each
 from rawcnn.nn.trace import PRECISIONS
 
 METHODS = ("grid", "worst", "first-order")

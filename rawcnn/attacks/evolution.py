@@ -29,8 +29,8 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
+from rawcnn.attacks.common import Model, logits_of, run, whole
 from rawcnn.attacks.cppn import Genome
-from rawcnn.attacks.task import Model, logits_of, run, whole
 from rawcnn.files.atomic import write_atomic
 
 MUTATED, HALVED = 0.1, 1000  # probability that a number changes; generations after which it is half

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kernels.dispatch.replica import first_image
-from rawcnn.attacks.drawing import numbers
+from kernels.share import first_image
+from rawcnn.attacks.common import ascent, real, whole
 from rawcnn.attacks.gradient import direction, project, random_point
-from rawcnn.attacks.task import ascent, real, whole
+from rawcnn.attacks.per_image_random import numbers
 
 
 @dataclass(frozen=True)

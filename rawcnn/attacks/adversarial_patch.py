@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.drawing import numbers, uniform
+from rawcnn.attacks.common import Model, logits_of, prepare, prepared, real, slope, whole
+from rawcnn.attacks.per_image_random import numbers, uniform
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import check_images
 from rawcnn.optim.optimizers import adam

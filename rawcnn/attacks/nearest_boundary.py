@@ -16,10 +16,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from rawcnn.attacks.active_set import advance, each
+from rawcnn.attacks.common import Model, logits_of, prepare, prepared, real, slope, whole
 from rawcnn.attacks.gradient import NORMS
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.task import Model, logits_of, prepare, prepared, real, slope, whole
-from rawcnn.attacks.unfinished import advance, each
 from rawcnn.nn.trace import PRECISIONS
 
 REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it

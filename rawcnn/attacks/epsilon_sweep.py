@@ -9,8 +9,8 @@ from itertools import islice
 import numpy as np
 import tensorflow as tf
 
+from rawcnn.attacks.common import Model, logits_of, run
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
-from rawcnn.attacks.task import Model, logits_of, run
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Progress
 from rawcnn.files.journal import Journal
