@@ -25,7 +25,7 @@ from benchmarks.harness.timing import Progress, Timing, interleaved, timed
 from benchmarks.races.attack_peers import WAYS, Run, Task, library_of
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import deepfool, pgd, spatial
-from rawcnn.attacks.common import judged
+from rawcnn.attacks.problem import predict
 from rawcnn.nn.network import Network
 
 MODEL = "cifar_resnet20"
@@ -166,12 +166,12 @@ def right_images(
     generator = np.random.Generator(np.random.PCG64(seed))
     if images is None or labels is None:
         noise = generator.random((count, network.input_size, network.input_size, 3), np.float32)
-        return noise, judged(network, noise)[0]
+        return noise, predict(network, noise)[0]
     found: list[int] = []
     order = generator.permutation(len(labels))  # data sets may lie sorted by class
     for start in range(0, len(order), LOOK):
         some = order[start : start + LOOK]
-        found += list(some[judged(network, images[some])[0] == labels[some]])
+        found += list(some[predict(network, images[some])[0] == labels[some]])
         if len(found) >= count:
             chosen = found[:count]
             return np.asarray(images[chosen], np.float32), np.asarray(labels[chosen], np.int32)
@@ -214,7 +214,7 @@ class Judge:
         if np.abs(change).max() > epsilon + 1e-6:
             raise Disagreement(f"{name} changed a pixel by {np.abs(change).max():g}; ε is {epsilon:g}")
         lengths = np.linalg.norm(change, axis=1)
-        self.success[name] = float(np.mean(judged(task.network, images)[0] != task.labels))
+        self.success[name] = float(np.mean(predict(task.network, images)[0] != task.labels))
         self.l2[name] = float(np.mean(lengths)), float(np.median(lengths))
 
     def compare_step(self, name: str) -> float | None:

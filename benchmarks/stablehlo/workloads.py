@@ -16,8 +16,8 @@ import rawcnn
 from benchmarks.races.kernels import KERNELS, Case
 from benchmarks.stablehlo.arrays import CUDNN, MOMENTUM, RATE, Argument
 from benchmarks.twins.specification import Model, model_of
-from rawcnn.attacks.common import ascent
-from rawcnn.attacks.gradient import direction, project
+from rawcnn.attacks.ball import Ball
+from rawcnn.attacks.common import loss_gradient
 from rawcnn.nn.execution import Choice
 from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
@@ -161,9 +161,11 @@ def pgd(name: str, precision: str, **settings: Any) -> Workload:
         *values, images, labels = arguments
         model = products.model(values)
 
+        ball = Ball("linf")
+
         def move(k, x):
-            gradient, _ = ascent(model, x, labels, False)
-            x = project(x + STEP * direction(gradient, "linf"), images, EPSILON, "linf")
+            gradient, _ = loss_gradient(model, x, labels, False)
+            x = ball.project(x + STEP * ball.steepest(gradient), images, EPSILON)
             return k + 1, tf.clip_by_value(x, 0.0, 1.0)
 
         attacked = tf.while_loop(lambda k, x: k < STEPS, move, (0, images))[1]

@@ -1,7 +1,7 @@
-"""Attacks: images changed so little that people do not see it, and so that the network is wrong.
+"""Adversarial attacks: images changed so little that people do not notice, and so that the network is wrong.
 
-Each takes a network (or any function images → logits), images [B,H,W,3] in [0,1] and labels, and gives an
-AttackResult. One file a family.
+Each attack takes a network (or any function images → logits), images [B,H,W,3] in [0,1] and labels, and returns an
+`AttackResult`. There is one module per family of attacks. `runtime` compiles and repeats their steps.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from rawcnn.attacks.nearest_boundary import deepfool
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.spatial_search import SpatialResult, spatial
 
-# Those that need nothing made before, and no special network.
+# The attacks that work on every network and need nothing made in advance.
 ATTACKS: dict[str, Callable[..., AttackResult]] = {
     "fgsm": fgsm,
     "bim": bim,

@@ -1,17 +1,17 @@
-"""The adversarial patch: a round sticker that makes any image, wherever it lies, the class that one wants.
+"""The adversarial patch: a round sticker that turns an image into a chosen class, wherever it lies.
 
-Brown, Mané, Roy, Abadi, Gilmer, "Adversarial Patch", NIPS 2017 workshop (arXiv 1712.09665), section 2: the patch that
-maximises the target's log-probability in expectation over images, places, scales and rotations,
+Brown, Mané, Roy, Abadi, Gilmer, "Adversarial Patch", NIPS 2017 workshop (arXiv 1712.09665), section 2. The patch
+maximizes the target's log-probability in expectation over images, places, scales and rotations,
 
     p̂ = argmax_p E[log P(target | A(p, x, l, t))]
 
-for one network, or for several at once. As in the authors' notebook it begins grey, its diameter is U(.1, 1) of the
-image's side, it is turned by up to 22.5°, and lies wholly within the image. Ours are Adam's steps and their rate.
+for one network or for several at once. As in the authors' notebook it starts grey, its diameter is U(.1, 1) of the
+image's side, it is rotated by up to 22.5°, and it lies inside the image. The optimizer, Adam, and its rate are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import pi, sqrt
@@ -20,21 +20,21 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import Model, logits_of, prepare, prepared, real, slope, whole
-from rawcnn.attacks.per_image_random import numbers, uniform
+from rawcnn.attacks.common import Classifier, Progress, check_integer, check_number, gradient_of, logits_of
+from rawcnn.attacks.per_image_random import image_numbers, uniform
+from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.runtime import folded_network
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import check_images
 from rawcnn.optim.optimizers import adam
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch, and how it was made."""
+    """A patch and how it was made."""
 
-    pixels: np.ndarray = field(repr=False)  # float32 [S,S,3] in [0,1], of which the disc counts
+    pixels: np.ndarray = field(repr=False)  # float32 [S,S,3] in [0,1]; only the disc counts
     target: int
     history: np.ndarray = field(repr=False)  # [steps] mean log-probability of the target
     settings: dict[str, object]
@@ -45,8 +45,19 @@ class Patch:
         return np.uint8(255 * np.concatenate([self.pixels, disc(len(self.pixels))], axis=-1) + 0.5)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """The range of a patch's random transformations."""
+
+    scale: tuple[float, float]  # of the diameter, in shorter sides of the image
+    angle: float  # radians, to both sides
+
+
+# Making a patch ---------------------------------------------------------------------------------------------
+
+
 def make_patch(
-    networks: Model | Sequence[Model],
+    networks: Classifier | Sequence[Classifier],
     images,
     *,
     target: int,
@@ -60,40 +71,78 @@ def make_patch(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> Patch:
-    """A patch of `size` pixels (the images' side) that makes each of the `networks` predict `target`.
+    """Optimize a patch that makes one or several networks predict a class.
 
-    In a step it is laid on `batch` of the images [N,H,W,3], all by `seed`; the networks' losses are averaged. `scale`
-    is the range of its diameter, of the image's shorter side. ValueError for what is out of range.
+    Args:
+        networks: One network, or several whose losses are averaged.
+        images: RGB images [N,H,W,3] in [0,1] to lay the patch on.
+        target: The class.
+        steps: How many steps of Adam.
+        batch: How many images each step uses.
+        rate: Adam's learning rate.
+        scale: The range of the patch's diameter, in shorter sides of the image.
+        rotation: The largest rotation, in degrees.
+        size: The side of the patch in pixels; the images' height by default.
+        seed: Fixes the choice of images, places, scales and rotations.
+        compile: One of `rawcnn.nn.execution.MODES`.
+        progress: Called with (steps done, steps in all).
+
+    Returns:
+        The patch.
+
+    Raises:
+        ValueError: An argument is out of range or does not fit the networks.
     """
     models = list(networks) if isinstance(networks, Sequence) else [networks]
     images = check_images(images).numpy()
     if not models or not len(images):
         raise ValueError(f"there are {len(models)} networks and {len(images)} images; expected one or more of each")
-    whole("steps", steps, 1), whole("batch", batch, 1), whole("target", target, 0), whole("seed", seed, 0)
-    real("rate", rate), real("rotation", rotation, 180.0)
+    for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("target", target, 0), ("seed", seed, 0)):
+        check_integer(name, value, least)
+    check_number("rate", rate), check_number("rotation", rotation, 180.0)
     if np.shape(scale) != (2,) or not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale is {scale}; expected two shares of the image's side, the smaller first, as (0.1, 1)")
-    side = images.shape[1] if size is None else int(whole("size", size, 1))
-    for model in models:
-        prepare(model, images[:1], np.array([target]), None, compile)  # says if it has no such class, or images
+    side = images.shape[1] if size is None else int(check_integer("size", size, 1))
+    for model in models:  # raises ValueError if a network has no such class or takes no such images
+        make_problem(model, images[:1], np.array([target]), None, compile)
     choice = choose(compile, [device for model in models for device in getattr(model, "devices", ())])
-    step = compiled(partial(_step, [prepared(model) for model in models], target, scale, rotation), choice)
+    placement = Placement(scale, rotation * pi / 180)
+    step = compiled(partial(_step, [folded_network(model) for model in models], int(target), placement), choice)
     pixels = tf.fill((side, side, 3), 0.5)
-    state = [pixels, tf.zeros_like(pixels), tf.zeros_like(pixels)]
+    state = pixels, tf.zeros_like(pixels), tf.zeros_like(pixels)  # the patch and Adam's two averages
     generator, history = np.random.Generator(np.random.PCG64(seed)), []
     for number in range(1, steps + 1):
-        chosen = images[generator.integers(len(images), size=batch)]
-        given = tf.constant(number), tf.constant(seed), tf.constant(rate, tf.float32)
-        *state, value = step(*state, tf.constant(chosen), *given)
-        history.append(value)
+        chosen = tf.constant(images[generator.integers(len(images), size=batch)])
+        state, log_probability = step(
+            state, chosen, tf.constant(number), tf.constant(seed), tf.constant(rate, tf.float32)
+        )  # fmt: skip
+        history.append(log_probability)
         if progress:
             progress(number, steps)
     settings = {"steps": steps, "batch": batch, "rate": rate, "scale": list(scale), "rotation": rotation, "seed": seed}
     return Patch(state[0].numpy(), int(target), tf.stack(history).numpy(), settings)
 
 
+def _step(models, target, placement: Placement, state, images, number, seed, rate):
+    """One step of Adam → ((the patch, Adam's averages), the mean log-probability before the step)."""
+    pixels, mean, mean_square = state
+    numbers = image_numbers(images, 0)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(pixels)
+        places = random_places(numbers, placement, seed, number, images.shape)
+        seen = apply_patch(pixels, images, places)  # A(p, x, l, t)
+        goals = tf.fill(tf.shape(numbers), target)
+        losses = [tf.reduce_mean(kernels.cross_entropy(logits_of(model, seen), goals)) for model in models]
+        loss = tf.add_n(losses) / len(losses)  # −E[log P(target)]
+    pixels, mean, mean_square = adam(pixels, gradient_of(tape, loss, pixels), mean, mean_square, rate, number)
+    return (tf.clip_by_value(pixels, 0.0, 1.0), mean, mean_square), -loss
+
+
+# Using it ---------------------------------------------------------------------------------------------------
+
+
 def patch(
-    network: Model,
+    network: Classifier,
     images,
     labels,
     *,
@@ -104,57 +153,65 @@ def patch(
     first: int = 0,
     compile: str = "auto",
 ) -> AttackResult:
-    """The images with the patch on each, its disc `epsilon` of their area, at a place of its own; targeted.
+    """Lay a patch on each image, at a random place and angle; the attack is targeted at the patch's class.
 
-    Place and angle of an image depend on (seed, first + its number) alone. The rest as `pgd`.
+    Args:
+        network: A `Network`, or any function images → logits.
+        images: RGB images [B,H,W,3] in [0,1].
+        labels: The true classes, int [B].
+        patch: The patch.
+        epsilon: The area of the disc, as a share of the image's area.
+        rotation: The largest rotation, in degrees.
+        seed: With `first`, fixes place and angle: those of image i depend only on (seed, first + i).
+        first: How many images earlier batches had.
+        compile: One of `rawcnn.nn.execution.MODES`.
+
+    Returns:
+        The images with the patch and the network's predictions of them.
+
+    Raises:
+        ValueError: An argument is out of range, or the disc does not fit into the images.
     """
-    real("epsilon", epsilon, pi / 4)
-    task = prepare(network, images, labels, patch.target, compile)
-    height, width = task.images.shape[1:3]
-    diameter = sqrt(4 * epsilon / pi * height * width) / min(height, width)  # of the shorter side
+    check_number("epsilon", epsilon, pi / 4)
+    problem = make_problem(network, images, labels, patch.target, compile)
+    height, width = problem.images.shape[1:3]
+    diameter = sqrt(4 * epsilon / pi * height * width) / min(height, width)  # in shorter sides
     if diameter > 1:
         raise ValueError(f"a disc of {epsilon:.0%} does not fit into {height}×{width} images; give a smaller epsilon")
-    pixels = tf.constant(patch.pixels[None])  # of an axis in front the length may change
-    given = whole("seed", seed, 0), whole("first", first, 0), pixels
+    draw = check_integer("seed", seed, 0), check_integer("first", first, 0)
+    if not epsilon:
+        return problem.result(problem.images, 0)
     form = tf.constant([diameter, rotation * pi / 180], tf.float32)
-    return task.result(task.run(_patched, form, *given) if epsilon else task.images, 0)
+    pixels = tf.constant(patch.pixels[None])  # with an axis in front, because a program keeps all but the first length
+    return problem.result(problem.run(_patched, form, *draw, pixels), 0)
 
 
 def _patched(network, images, goals, form, seed, first, pixels, *, targeted):
-    which = numbers(images, first)
-    return laid(pixels[0], images, places(which, (form[0], form[0]), form[1], seed, tf.constant(0), images.shape))
+    numbers, placement = image_numbers(images, first), Placement((form[0], form[0]), form[1])
+    return apply_patch(pixels[0], images, random_places(numbers, placement, seed, tf.constant(0), images.shape))
 
 
-def _step(models, target, scale, rotation, pixels, mean, mean_square, images, number, seed, rate):
-    """Adam's step up the mean log-probability → (pixels, its two averages, the log-probability)."""
-    which = numbers(images, 0)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(pixels)
-        seen = laid(pixels, images, places(which, scale, rotation * pi / 180, seed, number, images.shape))
-        goals = tf.fill(tf.shape(which), target)
-        losses = [tf.reduce_mean(kernels.cross_entropy(logits_of(model, seen), goals)) for model in models]
-        loss = tf.add_n(losses) / len(losses)
-    pixels, mean, mean_square = adam(pixels, slope(tape, loss, pixels), mean, mean_square, rate, number)
-    return tf.clip_by_value(pixels, 0.0, 1.0), mean, mean_square, -loss
+# Where it lies ----------------------------------------------------------------------------------------------
 
 
-def places(which, scale, angle, seed, stream, shape) -> tf.Tensor:
-    """A place for each number of `which` [B], wholly in the image: [B,4], diameter, angle, and centre (right, down)."""
+def random_places(numbers, placement: Placement, seed, stream, shape) -> tf.Tensor:
+    """A place inside images of this shape for each image number [B]: [B,4], diameter, angle, centre (right, down)."""
     height, width = shape[1], shape[2]
-    u = uniform(4, which, seed, stream)
-    diameter = (scale[0] + (scale[1] - scale[0]) * u[:, 0]) * min(height, width)
+    u = uniform(4, numbers, seed, stream)
+    smallest, largest = placement.scale
+    diameter = (smallest + (largest - smallest) * u[:, 0]) * min(height, width)
     right, down = (diameter / 2 + u[:, k] * (length - diameter) for k, length in ((2, width), (3, height)))
-    return tf.stack([diameter, (2 * u[:, 1] - 1) * angle, right, down], axis=1)
+    return tf.stack([diameter, (2 * u[:, 1] - 1) * placement.angle, right, down], axis=1)
 
 
-def laid(pixels: tf.Tensor, images: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Images [B,H,W,3] with the disc of the patch [S,S,3] at `places` [B,4]; bit for bit the same around it."""
+def apply_patch(pixels: tf.Tensor, images: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Images [B,H,W,3] with the disc of the patch [S,S,3] at `places` [B,4]; around it they keep every bit."""
     side = pixels.shape[0]
     mask = tf.constant(disc(side))
     sticker = tf.concat([mask * pixels, mask], axis=-1)  # [S,S,4], premultiplied
     diameter, angle, right, down = tf.unstack(places, axis=1)
     cos, sin = tf.cos(angle) * side / diameter, tf.sin(angle) * side / diameter
-    # An output pixel's centre, seen from the disc's, turned and scaled to the patch's pixels.
+    # The centre of an output pixel, relative to the disc's centre, rotated and scaled to the patch's pixels.
     across, below = 0.5 - right, 0.5 - down
     middle = side / 2 - 0.5
     to_x = tf.stack([cos, -sin, cos * across - sin * below + middle], axis=1)

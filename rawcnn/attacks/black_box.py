@@ -1,14 +1,14 @@
-"""The practical black-box attack: of the network only its labels are known, so another one learns them.
+"""The practical black-box attack: only the network's labels are known, so a substitute network learns them.
 
 Papernot, McDaniel, Goodfellow, Jha, Celik, Swami, "Practical Black-Box Attacks against Machine Learning", ASIA CCS
-2017 (arXiv 1602.02697), algorithm 1. A few images are labelled by the oracle. In each round a substitute learns what is
-labelled, and then doubles it: from every image x with the oracle's label y it makes
+2017 (arXiv 1602.02697), algorithm 1. The oracle labels a few images. In each round the substitute learns what is
+labelled. Jacobian-based augmentation then doubles it: from every image x with the oracle's label y it makes
 
-    x + λ·sign(∇ₓ log F_y(x))        λ = .1, of the other sign every τ = 3 rounds
+    x + λ·sign(∇ₓ log F_y(x))        λ = .1, with the other sign every τ = 3 rounds
 
-along which the substitute's answer changes most (Jacobian-based augmentation), and asks the oracle again. With a
-reservoir, after σ = 3 rounds only κ = 400 new images are kept in each. What fools the substitute then mostly fools the
-oracle: adversarial examples transfer.
+along which the substitute's answer changes most, and asks the oracle for its label. With a reservoir, only κ = 400 new
+images per round are kept after round σ = 3. What fools the substitute mostly fools the oracle too: adversarial examples
+transfer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import check_range, judged, real, run, whole
+from rawcnn.attacks.common import Progress, check_integer, check_number, check_range
 from rawcnn.attacks.gradient import fgsm
+from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.runtime import run_compiled
 from rawcnn.nn.execution import choose
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network, check_images
@@ -30,7 +32,6 @@ from rawcnn.training.recipes import ONECYCLE, Recipe
 from rawcnn.training.step import State, step_of
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
-Progress = Callable[[int, int], None]
 RECIPE = replace(
     ONECYCLE, name="substitute", source="ours", batch=64, epochs=10, rate=0.02, optimizer="nesterov",
     weight_decay=5e-4, label_smoothing=0.0,
@@ -43,12 +44,12 @@ class Substitute:
 
     network: Network
     queries: int  # labels that the oracle gave
-    rounds: list[dict[str, float]]  # of each: images labelled so far, and how many of the new ones it had foreseen
+    rounds: list[dict[str, float]]  # of each: images labelled so far, and the share of new ones predicted correctly
     settings: dict[str, object]
 
 
 def small_cnn(net, images, *, classes: int):
-    """What the substitute is, unless another model function is given: [B,H,W,3] → logits [B,classes]."""
+    """The default substitute: images [B,H,W,3] → logits [B,classes]."""
     x = relu(net, conv(net, "conv1", images, 32, 3))
     x = max_pool(net, "pool1", x, 2, 2)
     x = relu(net, conv(net, "conv2", x, 64, 3))
@@ -56,8 +57,8 @@ def small_cnn(net, images, *, classes: int):
     return dense(net, "classifier", relu(net, dense(net, "fc", x, 200)), classes)
 
 
-class Counted:
-    """An oracle that is asked no more than `limit` labels, and keeps count."""
+class CountingOracle:
+    """An oracle that counts the labels that it gives."""
 
     def __init__(self, oracle: Oracle | Network, classes: int, limit: int):
         self.oracle = labels_of(oracle) if isinstance(oracle, Network) else oracle
@@ -65,6 +66,7 @@ class Counted:
 
     @property
     def left(self) -> int:
+        """How many labels may still be requested."""
         return self.limit - self.count
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -73,25 +75,51 @@ class Counted:
 
 
 def labels_of(network: Network) -> Oracle:
-    """The oracle that a network is: it tells labels, and nothing else."""
+    """A network as an oracle, which returns labels only."""
 
     def labels(network, images):
         return tf.argmax(network(images), axis=1, output_type=tf.int32)
 
-    return lambda images: run(network, labels, tf.constant(images)).numpy()
+    return lambda images: run_compiled(network, labels, tf.constant(images)).numpy()
 
 
 def checked_labels(oracle: Oracle, images: np.ndarray, classes: int) -> np.ndarray:
-    """The oracle's labels, int32 [N]; ValueError where it gives something else."""
+    """The oracle's labels, int32 [N]. ValueError if it returns something else."""
     labels = np.asarray(oracle(images))
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"the oracle gave {labels.dtype} {labels.shape}; expected {len(images)} labels, one an image")
+        raise ValueError(f"the oracle gave {labels.dtype} {labels.shape}; expected {len(images)} labels, one per image")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"the oracle gave labels from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}")
     return labels.astype(np.int32)
 
 
 # The substitute ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How the set of labelled images grows (Papernot et al. 2017, sections 4.3 and 4.5)."""
+
+    limit: int
+    rounds: int
+    size: float  # λ
+    turn: int  # τ
+    reservoir: tuple[int, int] | None  # σ, κ
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "turn", "limit"):
+            check_integer(name, getattr(self, name), 1)
+        check_number("augmentation", self.size, 1.0)
+        if self.reservoir is not None and np.shape(self.reservoir) != (2,):
+            raise ValueError(f"reservoir is {self.reservoir!r}; expected a round and a number of images, as (3, 400)")
+
+    def signed_size(self, number: int) -> float:
+        """λ of round `number`, with its sign."""
+        return self.size * (-1.0) ** (number // self.turn)
+
+    def kept(self, number: int, made: int, left: int) -> int:
+        """How many of the images `made` in round `number` are kept, if `left` labels may be requested."""
+        return min(made, left, self.reservoir[1] if self.reservoir and number >= self.reservoir[0] else made)
 
 
 def make_substitute(
@@ -110,82 +138,108 @@ def make_substitute(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> Substitute:
-    """A substitute for `oracle`, from the images `seeds` [N,H,W,3] in [0,1] that it has not learnt from.
+    """Train a substitute for an oracle, from a few images and the oracle's labels.
 
-    The oracle is any callable images → labels, or a Network, of which only labels are taken. It is asked at most
-    `limit` labels: N·2^rounds without a `reservoir` (σ, κ), with which after round σ only κ are added in each; beyond
-    the limit images are left out at random. `augmentation` is λ, `turn` is τ. ValueError for what is out of range.
+    Args:
+        oracle: Any function images → labels, or a `Network`, of which only labels are used.
+        seeds: The first images [N,H,W,3] in [0,1], square, from which the oracle has not learnt.
+        classes: How many classes the oracle knows.
+        limit: The largest number of labels to request. Beyond it new images are left out at random.
+        rounds: How many times the images are augmented. Without a reservoir N·2^rounds labels are requested.
+        augmentation: The size λ of an augmentation step, in pixel values of [0,1].
+        turn: The number of rounds τ after which λ changes its sign.
+        reservoir: (σ, κ): from round σ on, only κ new images are kept per round.
+        model: The model function of the substitute.
+        recipe: How it is trained in each round.
+        seed: Fixes the first weights and all random choices.
+        compile: One of `rawcnn.nn.execution.MODES`.
+        progress: Called with (training steps done, training steps in all).
+
+    Returns:
+        The substitute.
+
+    Raises:
+        ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
-    for what, value in {"rounds": rounds, "turn": turn, "limit": limit, "classes": classes}.items():
-        whole(what, value, 1)
-    whole("seed", seed, 0), real("augmentation", augmentation, 1.0)
-    if reservoir is not None and np.shape(reservoir) != (2,):
-        raise ValueError(f"reservoir is {reservoir!r}; expected a round and a number of images, as (3, 400)")
+    growth = Augmentation(limit, rounds, augmentation, turn, reservoir)
+    check_integer("classes", classes, 1), check_integer("seed", seed, 0)
     images = check_range(check_images(seeds)).numpy()
     if images.shape[1] != images.shape[2]:
         raise ValueError(f"seeds are {images.shape[1]}×{images.shape[2]} pixels; expected square images")
     if not 0 < len(images) <= limit:
         raise ValueError(f"there are {len(images)} seeds for {limit} queries; expected 1 to {limit} seeds")
-    asked = Counted(oracle, classes, limit)
+    counting = CountingOracle(oracle, classes, limit)
     network = Network("substitute", lambda net, x: model(net, x, classes=classes), size=images.shape[1],
                       classes=classes, seed=seed)  # fmt: skip
-    learn = _learner(network, recipe, compile)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    labels, told = asked(images), []
-    steps = [-(-len(images) * 2**k // recipe.batch) for k in range(rounds + 1)]
-    for number in range(rounds + 1):
-        learn(images, labels, number, generator)
-        if progress:
-            progress(sum(steps[: number + 1]), sum(steps))
-        if number == rounds:
-            break
-        way = augmentation * (-1.0) ** (number // turn)
-        new = _augmented(network, images, labels, way, compile)
-        keep = min(len(new), asked.left, reservoir[1] if reservoir and number >= reservoir[0] else len(new))
-        new = new[np.sort(generator.permutation(len(new))[:keep])]  # a reservoir of what came: each as likely
-        guesses, answers = labels_of(network)(new) if keep else labels[:0], asked(new)
-        foreseen = float(np.mean(guesses == answers)) if keep else 1.0
-        told.append({"round": number + 1, "images": len(images) + keep, "foreseen": foreseen})
-        images, labels = np.concatenate([images, new]), np.concatenate([labels, answers])
+    grown = _grow(network, counting, images, growth, Trainer(network, recipe, compile), seed, compile, progress)
     settings: dict[str, object] = {
         "seeds": len(seeds), "rounds": rounds, "limit": limit, "augmentation": augmentation, "turn": turn,
         "reservoir": list(reservoir) if reservoir else None, "epochs": recipe.epochs, "seed": seed,
     }  # fmt: skip
-    return Substitute(network, asked.count, told, settings)
+    return Substitute(network, counting.count, grown, settings)
 
 
-def _learner(network: Network, recipe: Recipe, compile: str) -> Callable:
-    """A function that trains the network on (images, labels) for the recipe's epochs, going on from where it is."""
-    step = step_of(network, recipe, State.begin(network, recipe), choose(compile))
+def _grow(
+    network, oracle: CountingOracle, images, growth: Augmentation, train: Trainer, seed, compile, progress
+) -> list[dict]:
+    """Algorithm 1: label, train, augment, repeat → `Substitute.rounds`."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    labels, rounds, total = oracle(images), [], growth.rounds + 1
+    work = np.cumsum([train.steps(len(images) * 2**k) for k in range(total)])
+    for number in range(total):
+        train(images, labels, number, generator)
+        if progress:
+            progress(int(work[number]), int(work[-1]))
+        if number == growth.rounds:
+            break
+        new = _augmented(network, images, labels, growth.signed_size(number), compile)
+        keep = growth.kept(number, len(new), oracle.left)
+        new = new[np.sort(generator.permutation(len(new))[:keep])]  # each image is equally likely to be kept
+        guesses, answers = labels_of(network)(new) if keep else labels[:0], oracle(new)
+        foreseen = float(np.mean(guesses == answers)) if keep else 1.0
+        rounds.append({"round": number + 1, "images": len(images) + keep, "foreseen": foreseen})
+        images, labels = np.concatenate([images, new]), np.concatenate([labels, answers])
+    return rounds
 
-    def learn(images: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator) -> None:
-        steps = -(-len(images) // recipe.batch)
+
+class Trainer:
+    """Trains the substitute for the recipe's epochs, from its present weights."""
+
+    def __init__(self, network: Network, recipe: Recipe, compile: str):
+        self.recipe = recipe
+        self.step = step_of(network, recipe, State.begin(network, recipe), choose(compile))
+
+    def steps(self, count: int) -> int:
+        """The steps of an epoch over `count` images."""
+        return -(-count // self.recipe.batch)
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator) -> None:
+        recipe, steps = self.recipe, self.steps(len(images))
         for k in range(recipe.epochs * steps):
             if k % steps == 0:
                 order = generator.permutation(len(images))
             rows = np.take(order, range(k % steps * recipe.batch, (k % steps + 1) * recipe.batch), mode="wrap")
             rate = recipe.rate * recipe.schedule(k / steps, recipe.epochs)
             seed = tf.constant([number, k])
-            step(tf.constant(images[rows]), tf.constant(labels[rows]), seed, tf.constant(rate, tf.float32))
-
-    return learn
+            self.step(tf.constant(images[rows]), tf.constant(labels[rows]), seed, tf.constant(rate, tf.float32))
 
 
-def _augmented(network: Network, images: np.ndarray, labels: np.ndarray, way: float, compile: str, batch: int = 512):
-    """x + λ·sign(∇ log F_y) of every image [N,H,W,3], within [0,1]."""
+def _augmented(network: Network, images: np.ndarray, labels: np.ndarray, size: float, compile: str, batch: int = 512):
+    """x + λ·sign(∇ₓ log F_y) of every image [N,H,W,3], within [0,1]."""
     parts = [
-        run(network, _jacobian_step, tf.constant(images[i : i + batch]), tf.constant(labels[i : i + batch]),
-            tf.constant(way, tf.float32), compile=compile)
+        run_compiled(network, _jacobian_step, tf.constant(images[i : i + batch]), tf.constant(labels[i : i + batch]),
+                     tf.constant(size, tf.float32), compile=compile)
         for i in range(0, len(images), batch)
     ]  # fmt: skip
     return np.concatenate([part.numpy() for part in parts])
 
 
-def _jacobian_step(network, images, labels, way):
+def _jacobian_step(network, images, labels, size):
+    """x + λ·sign(∇ₓ log F_y(x)), clipped to [0,1]."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         total = -tf.reduce_sum(kernels.cross_entropy(network(images), labels))  # Σ log F_y
-    return tf.clip_by_value(images + way * tf.sign(tape.gradient(total, images)), 0.0, 1.0)
+    return tf.clip_by_value(images + size * tf.sign(tape.gradient(total, images)), 0.0, 1.0)
 
 
 # The attack -------------------------------------------------------------------------------------------------
@@ -202,22 +256,35 @@ def substitute(
     compile: str = "auto",
     **settings,
 ) -> AttackResult:
-    """What fools the substitute, shown to the oracle: `attack` (of a form like `fgsm`) with ε on the one, judged by
-    the other.
+    """Attack the substitute and show the attacked images to the oracle.
 
-    Of an oracle that is no Network only labels are known: confidences are NaN. `queries` are 0: the attack itself asks
-    nothing; `substitute.queries` were asked before.
+    Args:
+        oracle: Any function images → labels, or a `Network`.
+        images: RGB images [B,H,W,3] in [0,1].
+        labels: The true classes, int [B].
+        substitute: What `make_substitute` returned.
+        epsilon: The ε of the attack, in pixel values of [0,1].
+        attack: `fgsm`, or a function with the same form.
+        compile: One of `rawcnn.nn.execution.MODES`.
+        settings: Further keywords of the attack; `early_stop=False` lets iterated attacks transfer better.
+
+    Returns:
+        The attacked images and the oracle's predictions of them. Confidences are NaN if the oracle is not a `Network`.
+        `queries` are 0, because the attack itself asks the oracle nothing; `substitute.queries` were asked before.
+
+    Raises:
+        ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
-    made = attack(substitute.network, images, labels, epsilon=epsilon, compile=compile, **settings)
+    found = attack(substitute.network, images, labels, epsilon=epsilon, compile=compile, **settings)
 
-    def said(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(oracle, Network):
-            return judged(oracle, images, compile)
+            return predict(oracle, images, compile)
         labels = checked_labels(oracle, images, substitute.network.classes)
         return labels, np.full(len(labels), np.nan, np.float32)
 
-    (before, sure_before), (after, sure) = said(made.originals), said(made.images)
+    (before, confidences_before), (after, confidences) = ask(found.originals), ask(found.images)
     return replace(
-        made, predictions_before=before, predictions=after, confidences_before=sure_before, confidences=sure,
-        queries=np.zeros_like(made.queries),
+        found, predictions_before=before, predictions=after, confidences_before=confidences_before,
+        confidences=confidences, queries=np.zeros_like(found.queries),
     )  # fmt: skip

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.attacks.common import Model, logits_of, run
+from rawcnn.attacks.common import Classifier, Progress, logits_of
+from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
+from rawcnn.attacks.runtime import run_compiled
 from rawcnn.data import DataSet
-from rawcnn.evaluation.accuracy import Progress
 from rawcnn.files.journal import Journal
 from rawcnn.nn.preprocessing import center_crop
 
 Attack = Callable[..., AttackResult]
+Batch = tuple[np.ndarray, np.ndarray]  # images [B,H,W,3] in [0,1], labels [B]
+
+
+@dataclass(frozen=True)
+class Work:
+    """An attack on the batches of a data set."""
+
+    attack: Attack
+    network: Classifier
+    batches: Iterable[Batch]  # from the first batch that the journal lacks
+    total: int  # images
+    settings: Mapping[str, Any]
+    progress: Progress | None = None
+    journal: Journal | None = None
 
 
 def accuracy_against_epsilon(
     attack: Attack,
-    network: Model,
+    network: Classifier,
     images,
     labels,
     epsilons: Sequence[float],
@@ -30,22 +47,35 @@ def accuracy_against_epsilon(
     progress: Progress | None = None,
     **settings,
 ) -> list[tuple[float, float]]:
-    """[(ε, accuracy under attack)] for a plot; ε = 0 gives the accuracy of the images as they are.
+    """Measure the accuracy under attack at several ε.
 
-    `attack` is `fgsm`, `pgd` or another function of that form, `settings` its keywords; a setting that is a function
-    is called with ε: `step=lambda epsilon: epsilon / 4`. progress(done, total) counts images, once for each ε.
+    Args:
+        attack: `fgsm`, `pgd` or another function with the same form.
+        network: A `Network`, or any function images → logits.
+        images: RGB images [N,H,W,3] in [0,1].
+        labels: The true classes, int [N].
+        epsilons: The values of ε; 0 gives the accuracy without an attack.
+        batch: How many images to attack at a time. It changes no random start.
+        progress: Called with (images done, images in all), counted once for each ε.
+        settings: Keywords of the attack. A function is called with ε: `step=lambda epsilon: epsilon / 4`.
+
+    Returns:
+        [(ε, accuracy)], for a plot.
+
+    Raises:
+        ValueError: An argument is out of range or does not fit the network.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if batch < 1 or len(images) == 0:
         raise ValueError(f"there are {len(images)} images in batches of {batch}; expected 1 or more of each")
     batches = [(images[i : i + batch], labels[i : i + batch]) for i in range(0, len(images), batch)]
-    rows = _over(attack, network, batches, epsilons, len(images), progress, settings)
+    rows = _rows(Work(attack, network, batches, len(images), settings, progress), epsilons)
     return [(row["epsilon"], row["accuracy_after"]) for row in rows]
 
 
 def sweep(
     attack: Attack,
-    network: Model,
+    network: Classifier,
     data: DataSet,
     epsilons: Sequence[float],
     /,
@@ -58,22 +88,38 @@ def sweep(
     progress: Progress | None = None,
     **settings,
 ) -> list[dict]:
-    """Attack a split at each ε: [{"epsilon": ε, **AttackResult.summary()}].
+    """Attack a split of a data set at several ε.
 
-    With `limit`, only that many of its images, drawn from all of them by `sample_seed`: data sets lie class by class.
-    Images pass in batches and are not kept. Settings, `progress` and the random starts are as those of
-    `accuracy_against_epsilon`: the batch size changes none. Images larger than the network's are cropped. To a
-    `journal` the table of each batch and ε is added; what it has already is not done again.
+    Images pass in batches and are not kept. Images larger than the network's are cropped.
+
+    Args:
+        attack: As `accuracy_against_epsilon`.
+        network: As `accuracy_against_epsilon`.
+        data: The data set.
+        epsilons: The values of ε.
+        split: "train" or "test".
+        limit: Attack only so many images, drawn from the whole split, because data sets are sorted by class.
+        sample_seed: Fixes which images are drawn.
+        batch: As `accuracy_against_epsilon`.
+        journal: Receives the table of each batch and ε. Tables that it has already are not computed again.
+        progress: As `accuracy_against_epsilon`.
+        settings: As `accuracy_against_epsilon`.
+
+    Returns:
+        One row per ε: {"epsilon": ε, **AttackResult.summary()}.
+
+    Raises:
+        ValueError: An argument is out of range or does not fit the network.
     """
     total = _total(data, split, limit)
     first = len(journal.rows) // max(len(epsilons), 1) if journal else 0
     batches = _batches(network, data, split, batch, total, sample_seed, first)
-    return _over(attack, network, batches, epsilons, total, progress, settings, journal)
+    return _rows(Work(attack, network, batches, total, settings, progress, journal), epsilons)
 
 
 def columns_of(
     attack: Attack,
-    network: Model,
+    network: Classifier,
     data: DataSet,
     /,
     *,
@@ -85,32 +131,59 @@ def columns_of(
     progress: Progress | None = None,
     **settings,
 ) -> Columns:
-    """Attack a split once, by an attack that needs no ε: its `AttackResult.columns`, joined. The rest as `sweep`."""
+    """Attack a split of a data set once, with an attack that takes no ε.
+
+    Args:
+        attack: `deepfool`, or another attack without ε.
+        network: As `sweep`.
+        data: As `sweep`.
+        split: As `sweep`.
+        limit: As `sweep`.
+        sample_seed: As `sweep`.
+        batch: As `sweep`.
+        journal: As `sweep`.
+        progress: As `sweep`.
+        settings: As `sweep`.
+
+    Returns:
+        The `AttackResult.columns` of all images.
+    """
     total = _total(data, split, limit)
     batches = _batches(network, data, split, batch, total, sample_seed, len(journal.rows) if journal else 0)
-    (columns,) = _tables(attack, network, batches, [None], total, progress, settings, journal)
+    (columns,) = _tables(Work(attack, network, batches, total, settings, progress, journal), [None])
     return columns
 
 
 def examples_of(
-    network: Model, data: DataSet, count: int = 8, *, target: int | None = None, split: str = "test",
+    network: Classifier, data: DataSet, count: int = 8, *, target: int | None = None, split: str = "test",
     sample_seed: int = 0, among: int = 64,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(images, labels) of `count` images to show an attack on: predicted rightly, of as many classes as there are.
+    """Choose images on which to show an attack: predicted correctly, and of as many classes as possible.
 
-    They are looked for `among` so many of the split. Where the network knows too few, others fill up; those that are
-    of the `target` already come last.
+    If the network is right about too few, others are added. Images of the target's class come last.
+
+    Args:
+        network: A `Network`, or any function images → logits.
+        data: The data set.
+        count: How many images.
+        target: The attack's target.
+        split: "train" or "test".
+        sample_seed: Fixes which images are considered.
+        among: How many images are considered.
+
+    Returns:
+        (images [count,H,W,3], labels [count]).
     """
     total = min(among, data.count(split))
     images, labels = next(_batches(network, data, split, total, total, sample_seed))
-    right = np.argmax(run(network, logits_of, tf.constant(images)), axis=1) == labels
+    right = np.argmax(run_compiled(network, logits_of, tf.constant(images)), axis=1) == labels
     seen = np.array([np.sum((labels == label)[:place] & right[:place]) for place, label in enumerate(labels)])
     best = np.lexsort([seen, ~right, labels == target])[:count]  # the first of each class, then the second of each, …
     return images[best], labels[best]
 
 
 def _total(data: DataSet, split: str, limit: int | None) -> int:
-    """How many images there are, or fewer; ValueError for none."""
+    """The number of images of the split, at most `limit`. ValueError if it is 0."""
     total = data.count(split) if limit is None else min(limit, data.count(split))
     if total < 1:
         raise ValueError(f"limit is {limit}; expected 1 or more images")
@@ -118,7 +191,7 @@ def _total(data: DataSet, split: str, limit: int | None) -> int:
 
 
 def _batches(network, data, split, batch, total, seed, first=0):
-    """`total` images of a split in batches but the `first` of these: all in their order, or some drawn from all."""
+    """Batches of `total` images without the `first` batches: a whole split in its order, or a random part of it."""
     some, count = total < data.count(split), -(-total // batch) - first
     total -= first * batch
     for images, labels in islice(data.batches(split, batch, seed=seed, shuffle=some, first=first), count):
@@ -130,37 +203,38 @@ def _batches(network, data, split, batch, total, seed, first=0):
         yield images[:keep].numpy(), labels[:keep].numpy()
 
 
-def _over(attack, network, batches, epsilons, total, progress, settings, journal=None) -> list[dict]:
+def _rows(work: Work, epsilons: Sequence[float]) -> list[dict]:
     """The rows of `sweep`."""
     if len(epsilons) == 0:
         raise ValueError("there are no epsilons; expected one or more, such as [0, 2/255, 4/255]")
-    tables = _tables(attack, network, batches, epsilons, total, progress, settings, journal)
-    return [{"epsilon": float(e), **summarize(table)} for e, table in zip(epsilons, tables, strict=True)]
+    return [
+        {"epsilon": float(epsilon), **summarize(table)}
+        for epsilon, table in zip(epsilons, _tables(work, epsilons), strict=True)
+    ]
 
 
-def _tables(attack, network, batches, epsilons, total, progress, settings, journal=None) -> list[Columns]:
-    """For every ε, which is not given where it is None, the joined columns of all batches: each is decoded once.
+def _tables(work: Work, epsilons: Sequence[float | None]) -> list[Columns]:
+    """The joined columns of all batches, for each ε; the attack gets none if it is None. Each batch is decoded once.
 
-    The rows of a journal are batch by batch, and within one ε by ε; `batches` begin with the first that lacks some.
+    A journal's rows are ordered by batch, then by ε.
     """
-    counts_images = "first" in inspect.signature(attack).parameters  # the attack draws by the number of the image
+    journal = work.journal
+    numbers_images = "first" in inspect.signature(work.attack).parameters  # it draws by the number of the image
     known: list[Columns] = [columns_from(row) for row in journal.rows] if journal else []
     tables: list[list[Columns]] = [known[number :: len(epsilons)] for number in range(len(epsilons))]
     before = len(known) // len(epsilons)  # batches
     done = sum(len(columns["label"]) for columns in tables[-1][:before])  # images
-    for index, (images, labels) in enumerate(batches, before):
+    for index, (images, labels) in enumerate(work.batches, before):
         for number, epsilon in enumerate(epsilons):
             if len(tables[number]) > index:
                 continue
-            here = {name: value(epsilon) if callable(value) else value for name, value in settings.items()}
-            if counts_images:
-                here["first"] = done
-            if epsilon is not None:
-                here["epsilon"] = epsilon
-            tables[number].append(attack(network, images, labels, **here).columns())
+            settings = at_epsilon(work.settings, epsilon)
+            settings |= {"first": done} if numbers_images else {}
+            settings |= {} if epsilon is None else {"epsilon": epsilon}
+            tables[number].append(work.attack(work.network, images, labels, **settings).columns())
             if journal:
                 journal.add(plain(tables[number][-1]))
-            if progress:
-                progress(done * len(epsilons) + len(images) * (number + 1), total * len(epsilons))
+            if work.progress:
+                work.progress(done * len(epsilons) + len(images) * (number + 1), work.total * len(epsilons))
         done += len(images)
     return [{name: np.concatenate([part[name] for part in table]) for name in table[0]} for table in tables]

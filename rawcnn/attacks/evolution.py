@@ -1,15 +1,15 @@
-"""Images that mean nothing to people and that a network is sure about, by evolution.
+"""Fooling images by evolution: meaningless to people, and classified with high confidence.
 
-Nguyen, Yosinski, Clune, "Deep neural networks are easily fooled", CVPR 2015 (arXiv 1412.1897), section 2.3: MAP-Elites
-with a niche for each class, whose champion is the image that the network has given that class the highest probability.
-A generation is a population of children of champions drawn at random, each tried in every niche. Images are encoded
+Nguyen, Yosinski, Clune, "Deep neural networks are easily fooled", CVPR 2015 (arXiv 1412.1897), section 2.3. The
+algorithm is MAP-Elites with one niche per class. A niche's champion is the image with the highest probability of that
+class so far. In each generation the children of random champions are tried in every niche. Images are encoded as
 
-    direct    a number for each pixel and channel, at first uniform noise; each is changed with a probability of .1,
-              halved every 1000 generations, by polynomial mutation with η = 15
-    cppn      a small graph that draws them (`cppn.py`), so that they are regular
+    direct    one value per pixel and channel, uniform noise at the start; each changes with a probability of .1, halved
+              every 1000 generations, by polynomial mutation with η = 15
+    cppn      a small graph that draws a regular image (`cppn.py`)
 
-with channels that are hue, saturation and value, or grey, as in the paper, or RGB. Niches compare log-probabilities:
-the same order, but an image that has a probability of 10⁻⁵⁰ still loses to one of 10⁻⁴⁹.
+The channels are hue, saturation and value, or grey, as in the paper, or RGB. Niches compare log-probabilities, so
+that a probability of 10⁻⁵⁰ still loses to one of 10⁻⁴⁹.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
-from rawcnn.attacks.common import Model, logits_of, run, whole
+from rawcnn.attacks.common import Classifier, Progress, check_integer, logits_of
 from rawcnn.attacks.cppn import Genome
+from rawcnn.attacks.runtime import run_compiled
 from rawcnn.files.atomic import write_atomic
 
-MUTATED, HALVED = 0.1, 1000  # probability that a number changes; generations after which it is half
+MUTATED, HALVED = 0.1, 1000  # the probability that a value changes; the generations after which it is halved
 COLOURS = ("hsv", "rgb")
-SAME = 1e-3  # by how much a champion's probability may differ from its checkpoint's: other batches round differently
-Progress = Callable[[int, int], None]
+SAME = 1e-3  # how far a champion's probability may be from its checkpoint's, because other batches round differently
 
 
 @dataclass(frozen=True)
 class FoolingImages:
-    """An image for each class, image k made for class k."""
+    """One image per class; image k is made for class k."""
 
     images: np.ndarray = field(repr=False)  # float32 [classes,H,W,3] in [0,1]
-    confidences: np.ndarray  # float32 [classes], probability of image k's class k, of the images as they are here
-    history: np.ndarray = field(repr=False)  # float32 [generations or steps,classes] the same on the way
-    encoding: str  # "direct", "cppn"; "gradient" of `ascend`
+    confidences: np.ndarray  # float32 [classes], the probability of class k for image k
+    history: np.ndarray = field(repr=False)  # float32 [generations or steps,classes], these probabilities over time
+    encoding: str  # "direct" or "cppn"; "gradient" from `ascend`
     settings: dict[str, object]
-    genomes: tuple[Genome, ...] = field(default=(), repr=False)  # of "cppn", to draw them in any size
+    genomes: tuple[Genome, ...] = field(default=(), repr=False)  # with "cppn", to draw the images in any size
 
     def summary(self) -> dict[str, object]:
-        """Plain numbers, for JSON."""
+        """The result as values for JSON."""
         return {
             "encoding": self.encoding,
             "images": len(self.images),
@@ -64,7 +64,7 @@ class FoolingImages:
 
 
 def evolve(
-    network: Model,
+    network: Classifier,
     *,
     encoding: str = "direct",
     generations: int = 200,
@@ -78,23 +78,37 @@ def evolve(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> FoolingImages:
-    """An image of `size` pixels (the network's own) for each class, after `generations` of `population` children.
+    """Make an image for each class by evolution.
 
-    `network` is any function images [B,H,W,3] in [0,1] → logits. `encoding` is "direct" or "cppn"; a `grey` image has
-    one number a pixel, for networks that never saw colours, else three, which `colours` names "hsv" or "rgb". The first
-    population is random. `checkpoint` is a file that is written `every` so many generations and at the end; where it is
-    there, the run goes on from it, to the same bits as if undisturbed. progress(done, total) counts generations.
-    ValueError for what is out of range, and for a checkpoint that is damaged or of another run.
+    Args:
+        network: A `Network`, or any function images → logits.
+        encoding: "direct" or "cppn".
+        generations: How many generations.
+        population: How many children each has.
+        size: Height and width of the images in pixels; the network's own by default.
+        grey: Make images with one channel, for networks that were trained on grey images.
+        colours: The channels of other images, "hsv" or "rgb".
+        seed: Fixes all random choices.
+        checkpoint: A file to write, and to resume from if it exists. The resumed run gives the same bits.
+        every: The generations between two writes; the file is also written at the end.
+        compile: One of `rawcnn.nn.execution.MODES`.
+        progress: Called with (generations done, generations in all).
+
+    Returns:
+        The images. `history` has the champions' probabilities after each generation.
+
+    Raises:
+        ValueError: An argument is out of range, or the checkpoint is damaged or belongs to another run.
     """
     for what, value in (("generations", generations), ("population", population), ("every", every)):
-        whole(what, value, 1)
-    whole("seed", seed, 0)
+        check_integer(what, value, 1)
+    check_integer("seed", seed, 0)
     if encoding not in ENCODINGS or colours not in COLOURS:
         raise ValueError(
             f"encoding is {encoding!r}, colours {colours!r}; expected {' or '.join(ENCODINGS)}, {' or '.join(COLOURS)}"
         )
     height, width = size_of(network, size)
-    described: dict[str, object] = {
+    metadata: dict[str, object] = {
         "encoding": encoding,
         "colours": "grey" if grey else colours,
         "population": int(population),
@@ -104,24 +118,24 @@ def evolve(
     code = ENCODINGS[encoding]((height, width), "grey" if grey else colours)
 
     def judge(genomes: Sequence) -> np.ndarray:
-        """Log-probabilities [N,classes], of the whole population at once."""
+        """Log-probabilities [N,classes] of the images that the genomes encode."""
         return log_probabilities(network, code.images(genomes), population, compile)
 
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
-        state = _restored(path, described, code, judge, generations)
+        state = _restored(path, metadata, code, judge, generations)
     else:
         state = _first(code, judge, population, seed)
     while state.generation < generations:
         state = _next(state, code, judge, population, seed)
         if path is not None and (state.generation % every == 0 or state.generation == generations):
-            _save(path, described, code, state)
+            _save(path, metadata, code, state)
         if progress:
             progress(state.generation, generations)
     images = code.images(state.champions)
     confidences = np.exp(np.diagonal(log_probabilities(network, images, population, compile)))
     genomes = tuple(state.champions) if encoding == "cppn" else ()
-    settings = {**described, "generations": int(generations)}
+    settings = {**metadata, "generations": int(generations)}
     return FoolingImages(images, confidences, state.history, encoding, settings, genomes)
 
 
@@ -130,9 +144,9 @@ def evolve(
 
 @dataclass(frozen=True)
 class _State:
-    """Where a run stands. What comes after depends on this and the seed alone."""
+    """The state of a run. The rest of the run depends only on this and the seed."""
 
-    champions: list  # a genome a class
+    champions: list  # one genome per class
     fitness: np.ndarray  # float32 [classes], log-probability of each champion's class
     history: np.ndarray  # float32 [generation,classes], probabilities
 
@@ -142,7 +156,7 @@ class _State:
 
 
 def _first(code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -> _State:
-    """Generation 0: random genomes, the best in each niche."""
+    """Generation 0: the best of random genomes in each niche."""
     genomes = code.draw(_generator(seed, 0), population)
     scores = judge(genomes)  # [P,classes]
     best = np.argmax(scores, axis=0)
@@ -150,12 +164,12 @@ def _first(code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -
 
 
 def _next(state: _State, code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -> _State:
-    """Children of champions drawn uniformly, each tried in every niche: it takes those where it is better."""
+    """One generation: a random champion's child replaces the champion of each niche in which it scores higher."""
     generator = _generator(seed, state.generation + 1)
     parents = [state.champions[k] for k in generator.integers(len(state.champions), size=population)]
     children = code.mutate(parents, generator, state.generation)
-    scores = judge(children)
-    best, highest = np.argmax(scores, axis=0), np.max(scores, axis=0)
+    scores = judge(children)  # [P,classes]
+    best, highest = np.argmax(scores, axis=0), np.max(scores, axis=0)  # of each niche
     better = highest > state.fitness
     champions = [children[k] if new else old for k, new, old in zip(best, better, state.champions, strict=True)]
     fitness = np.where(better, highest, state.fitness)
@@ -167,24 +181,26 @@ def _generator(seed: int, generation: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, generation]))
 
 
-def log_probabilities(network: Model, images: np.ndarray, batch: int, compile: str = "auto") -> np.ndarray:
-    """float32 [N,classes] of images [N,H,W,3], `batch` at a time. ValueError where the network's are not finite."""
+def log_probabilities(network: Classifier, images: np.ndarray, batch: int, compile: str = "auto") -> np.ndarray:
+    """float32 [N,classes] of images [N,H,W,3], `batch` at a time. ValueError if any is not finite."""
     parts = [tf.constant(images[k : k + batch]) for k in range(0, len(images), batch)]
-    scores = np.concatenate([run(network, _log_probabilities, part, compile=compile).numpy() for part in parts])
+    scores = np.concatenate(
+        [run_compiled(network, _log_probabilities, part, compile=compile).numpy() for part in parts]
+    )
     if not np.isfinite(scores).all():
-        raise ValueError("the network gives logits that are not finite numbers; expected a trained network")
+        raise ValueError("the network returns logits that are not finite; expected a trained network")
     return scores
 
 
-def _log_probabilities(network: Model, images: tf.Tensor) -> tf.Tensor:
+def _log_probabilities(network: Classifier, images: tf.Tensor) -> tf.Tensor:
     return kernels.log_softmax(logits_of(network, images))
 
 
-def size_of(network: Model, size: Pair | None) -> tuple[int, int]:
-    """(height, width): `size`, or that of the network's images. ValueError where nobody says it."""
+def size_of(network: Classifier, size: Pair | None) -> tuple[int, int]:
+    """(height, width): `size`, or the network's own. ValueError if neither is known."""
     size = getattr(network, "input_size", None) if size is None else size
     if size is None:
-        raise ValueError("size is None, and this network does not say what images it takes; give size=, in pixels")
+        raise ValueError("size is None, and this network has no input_size; give size=, in pixels")
     return pair(size, "size")
 
 
@@ -192,7 +208,7 @@ def size_of(network: Model, size: Pair | None) -> tuple[int, int]:
 
 
 class _Direct:
-    """A genome is its pixels, float32 [H,W,channels] in [0,1]."""
+    """A genome is an image, float32 [H,W,channels] in [0,1]."""
 
     def __init__(self, size: tuple[int, int], colours: str):
         self.colours, self.shape = colours, (*size, 1 if colours == "grey" else 3)
@@ -204,7 +220,7 @@ class _Direct:
         children = np.stack(parents)
         chosen = generator.random(children.shape, dtype=np.float32) < MUTATED * 0.5 ** (generation // HALVED)
         children[chosen] = cppn.polynomial_mutation(children[chosen], generator)
-        return [child.copy() for child in children]  # a view that stays champion would keep the whole population
+        return [child.copy() for child in children]  # a view would keep the whole population in memory
 
     def images(self, genomes: Sequence) -> np.ndarray:
         return coloured(np.stack(genomes), self.colours)
@@ -247,7 +263,7 @@ ENCODINGS: dict[str, Callable[..., Any]] = {"direct": _Direct, "cppn": _Cppn}
 
 
 def coloured(channels: np.ndarray, colours: str) -> np.ndarray:
-    """[…,channels] in [0,1] → RGB float32 […,3]: of one "grey", of "rgb", or of "hsv" (Smith 1978)."""
+    """Channels […,1 or 3] in [0,1] → RGB float32 […,3]; `colours` is "grey", "rgb" or "hsv" (Smith 1978)."""
     if colours == "hsv":
         hue, saturation, value = np.split(channels, 3, axis=-1)
         sextant = (6 * hue + np.array([5, 3, 1], channels.dtype)) % 6
@@ -259,11 +275,11 @@ def coloured(channels: np.ndarray, colours: str) -> np.ndarray:
 # Checkpoints ------------------------------------------------------------------------------------------------
 
 
-def _save(path: Path, described: dict[str, object], code: _Direct | _Cppn, state: _State) -> None:
+def _save(path: Path, metadata: dict[str, object], code: _Direct | _Cppn, state: _State) -> None:
     packed = BytesIO()
-    np.savez(  # not compressed: noise cannot be
+    np.savez(  # not compressed, because noise does not become smaller
         packed,
-        settings=np.array(json.dumps(described)),
+        settings=np.array(json.dumps(metadata)),
         genomes=code.pack(state.champions),
         fitness=state.fitness,
         history=state.history,
@@ -271,15 +287,15 @@ def _save(path: Path, described: dict[str, object], code: _Direct | _Cppn, state
     write_atomic(path, packed.getvalue())
 
 
-def _restored(path: Path, described: dict, code: _Direct | _Cppn, judge: Callable, generations: int) -> _State:
-    """The state that the checkpoint holds, where it is whole and of this run."""
-    otherwise = "name another checkpoint, or delete it to start anew"
+def _restored(path: Path, metadata: dict, code: _Direct | _Cppn, judge: Callable, generations: int) -> _State:
+    """The state in the checkpoint. ValueError if it is damaged or belongs to another run."""
+    otherwise = "name another checkpoint, or delete it to start again"
     damage = (OSError, EOFError, ValueError, LookupError, TypeError, MemoryError, RecursionError, AttributeError)
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             found = json.loads(str(archive["settings"]))
             fitness, history, packed = (archive[name] for name in ("fitness", "history", "genomes"))
-        differ = sorted(key for key in {*described, *found} if found.get(key) != described.get(key))
+        differ = sorted(key for key in {*metadata, *found} if found.get(key) != metadata.get(key))
         genomes = [] if differ else code.unpack(packed)
         shapes = fitness.shape == history.shape[1:] and (differ or fitness.shape == (len(genomes),))
         if not (
@@ -288,19 +304,21 @@ def _restored(path: Path, described: dict, code: _Direct | _Cppn, judge: Callabl
             and np.isfinite(fitness).all()
             and np.isfinite(history).all()
         ):
-            raise ValueError(f"a fitness of {fitness.shape} and a history of {history.shape} do not fit its genomes")
+            raise ValueError(f"its fitness {fitness.shape} and history {history.shape} do not fit its genomes")
     except (*damage, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the checkpoint {path} is damaged ({reason}); {otherwise}") from error
     if differ:
-        told = ", ".join(f"{key} is {described.get(key)!r}, there {found.get(key)!r}" for key in differ)
-        raise ValueError(f"the checkpoint {path} is of another run: {told}; {otherwise}")
+        differences = ", ".join(f"{key} is {metadata.get(key)!r}, there {found.get(key)!r}" for key in differ)
+        raise ValueError(f"the checkpoint {path} belongs to another run: {differences}; {otherwise}")
     if len(history) > generations:
         raise ValueError(
-            f"the checkpoint {path} stands at generation {len(history)}, and {generations} are wanted; {otherwise}"
+            f"the checkpoint {path} is at generation {len(history)}, but {generations} are requested; {otherwise}"
         )
     scores = judge(genomes)
     fits = scores.shape == (len(genomes),) * 2
     if not fits or np.max(np.abs(np.exp(np.diagonal(scores)) - np.exp(fitness))) > SAME:
-        raise ValueError(f"the network is not as sure of the champions as the checkpoint {path} says; {otherwise}")
+        raise ValueError(
+            f"the network does not give the champions the confidences in the checkpoint {path}; {otherwise}"
+        )
     return _State(genomes, fitness, history)

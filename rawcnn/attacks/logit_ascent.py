@@ -1,38 +1,51 @@
-"""Logit-space projected gradient ascent, for networks that read their images as levels.
+"""Logit-space projected gradient ascent (LS-PGA), for networks that read their images as levels.
 
-Buckman, Roy, Raffel, Goodfellow, "Thermometer Encoding: One Hot Way To Resist Adversarial Examples", ICLR 2018. Such a
-network's answer has no gradient to a pixel. So each pixel is relaxed to a probability of every level that lies within ε
-of it, the softmax of numbers u, and these are climbed, ever harder:
+Buckman, Roy, Raffel, Goodfellow, "Thermometer Encoding: One Hot Way To Resist Adversarial Examples", ICLR 2018. The
+answer of such a network has no gradient to a pixel. Each pixel is therefore relaxed to a probability of every level
+that lies within ε of it, the softmax of variables u. The attack ascends these with a falling temperature T:
 
     p = softmax(u / T) over the levels in reach        u ← u + ξ·sign(∇ᵤJ)        T ← T / 1.2
 
-The likeliest levels are the attacked image; it is the point nearest to the original that has them. J is the loss of the
-true label. The authors' released code steps by the gradient itself; here it is the paper's sign.
+The attacked image has the likeliest levels, and is the point nearest to the original that has them. J is the loss of
+the true label. The authors' released code steps by the gradient itself; here it is the paper's sign.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import prod
+from typing import Any
 
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.active_set import each
-from rawcnn.attacks.common import distance, gain, prepare, real, whole
-from rawcnn.attacks.per_image_random import normal, numbers
+from rawcnn.attacks.common import (
+    attack_loss,
+    check_distance,
+    check_flag,
+    check_integer,
+    check_number,
+    fooled,
+    logits_of,
+    per_image,
+)
+from rawcnn.attacks.per_image_random import image_numbers, normal
+from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.runtime import ActiveSet, folded_network, repeat_all, repeat_until_fooled
 from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Operation
 
-FAR = 1e9  # taken off the numbers of levels out of reach: their probability is 0
+FAR = 1e9  # subtracted from the logits of levels out of reach, so that their probability is 0
 COOLING = 1.2
-MARGIN = 1e-3  # of a level: how far within it the attacked pixel lies, so that rounding does not lose it
+MARGIN = 1e-3  # of a level: how far within it the attacked pixel lies, so that rounding does not change the level
 
 
 class Coded(Folded):
-    """A walk over codes that are given, whatever the images are."""
+    """A trace in which the discretization layer returns given codes, whatever the images are."""
 
     def __init__(self, variables, images, *, codes: tf.Tensor, fold: Fold, **options):
         super().__init__(variables, images, fold=fold, **options)
@@ -42,6 +55,16 @@ class Coded(Folded):
         if kind == "discretize":
             kernel = lambda x: tf.cast(self.codes, x.dtype)  # noqa: E731
         return super().apply(name, kind, kernel, inputs, parameters, **metadata)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of an attack, for each of which there is a compiled program."""
+
+    levels: int
+    code: str
+    random_start: bool
+    early_stop: bool
 
 
 def logit_pga(
@@ -56,25 +79,48 @@ def logit_pga(
     target=None,
     seed: int = 0,
     first: int = 0,
+    early_stop: bool = False,
     compile: str = "auto",
 ) -> AttackResult:
-    """`steps` of ξ in the space of the levels' logits, within ε of the images; all take all steps.
+    """Attack a network that reads its images as levels, by ascent in the space of the levels' logits.
 
-    The network reads its images as levels: `rawcnn.create("cifar_resnet20", discretize="thermometer", levels=16)`;
-    ValueError for another. u begins standard normal, by (seed, first + the image's number), or zero. The size of ξ
-    matters more than anything: sweep it. The rest as `pgd`; the defaults are the paper's for CIFAR-10.
+    The defaults are the paper's for CIFAR-10. Success depends strongly on ξ: try several.
+
+    Args:
+        network: A network with a discretization layer, such as
+            `rawcnn.create("cifar_resnet20", discretize="thermometer", levels=16)`.
+        images: RGB images [B,H,W,3] in [0,1].
+        labels: The true classes, int [B].
+        epsilon: The largest change of a pixel, in pixel values of [0,1]; one number or [B].
+        xi: The step size ξ of the logits u.
+        steps: How many.
+        random_start: Start from standard normal u instead of zero.
+        target: A class or int [B] to reach, instead of leaving the label.
+        seed: With `first`, fixes the random start: that of image i depends only on (seed, first + i).
+        first: How many images earlier batches had.
+        early_stop: Leave an image as it is after the step whose levels fool the network. This takes one more forward
+            pass per step. False, the default, takes all steps for all images, as the paper does.
+        compile: One of `rawcnn.nn.execution.MODES`.
+
+    Returns:
+        The attacked images and the network's predictions of them.
+
+    Raises:
+        ValueError: An argument is out of range, or the network reads pixels.
     """
-    operation = discretization(network)
-    counts = whole("steps", steps, 1), whole("seed", seed, 0), whole("first", first, 0)
-    task = prepare(network, images, labels, target, compile)
-    lengths = distance("epsilon", epsilon, task.count), real("xi", xi)
-    settings = {"levels": operation.settings["levels"], "code": operation.settings["code"]}
-    attacked = task.run(_logit_pga, *lengths, *counts, random_start=random_start, **settings)
-    return task.result(attacked, steps)
+    settings: Mapping[str, Any] = discretization(network).settings
+    counts = check_integer("steps", steps, 1), check_integer("seed", seed, 0), check_integer("first", first, 0)
+    choices = Choices(
+        settings["levels"], settings["code"], bool(random_start), check_flag("early_stop", early_stop)
+    )  # fmt: skip
+    problem = make_problem(network, images, labels, target, compile)
+    sizes = check_distance("epsilon", epsilon, problem.count), check_number("xi", xi)
+    attacked, taken, queries = problem.run(_logit_pga, *sizes, *counts, choices=choices, gather=problem.gather)
+    return problem.result(attacked, taken.numpy(), queries.numpy())
 
 
 def discretization(network: Network) -> Operation:
-    """The layer that turns pixels into levels. ValueError where the network has none."""
+    """The layer that turns pixels into levels. ValueError if the network has none."""
     found = [operation for operation in getattr(network, "operations", ()) if operation.kind == "discretize"]
     if not found:
         name = getattr(network, "name", "the network")
@@ -82,35 +128,45 @@ def discretization(network: Network) -> Operation:
     return found[0]
 
 
-def _logit_pga(
-    network, images, goals, epsilon, xi, steps, seed, first, *, levels, code, random_start, targeted
-):  # fmt: skip
-    products = fold(network)
-    within = reachable(images, each(epsilon, images), levels)  # [B,H,W,3,L] bool
+def _logit_pga(network, images, goals, epsilon, xi, steps, seed, first, *, choices: Choices, targeted, gather):
+    """(attacked images [B,H,W,3]; gradient steps and forward passes of each, [B])."""
+    levels, products = choices.levels, fold(network)
+    model = folded_network(network) if choices.early_stop else None
 
-    def probabilities(u, sharpness):
-        return tf.nn.softmax(sharpness * tf.where(within, u, -FAR))
-
-    def climb(k, u, sharpness):
+    def step(pixels, u, sharpness, images, goals, within):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(u)
-            codes = kernels.join_codes(probabilities(u, sharpness), code)
-            kind = partial(Coded, codes=codes, fold=products)
-            logits = network.trace(network.variables, images, trace_type=kind).logits
-            total = tf.reduce_sum(gain(logits, goals, targeted))
-        return k + 1, u + xi * tf.sign(tape.gradient(total, u)), COOLING * sharpness
+            codes = kernels.join_codes(probabilities(u, sharpness, within), choices.code)
+            trace_type = partial(Coded, codes=codes, fold=products)
+            logits = network.trace(network.variables, images, trace_type=trace_type).logits
+            total = tf.reduce_sum(attack_loss(logits, goals, targeted))
+        u = u + xi * tf.sign(tape.gradient(total, u))  # u ← u + ξ·sign(∇ᵤJ)
+        sharpness = COOLING * sharpness  # T ← T / 1.2
+        chosen = tf.argmax(probabilities(u, sharpness, within), axis=-1, output_type=tf.int32)  # [n,H,W,3]
+        done = fooled(logits_of(model, pixels), goals, targeted) if model else tf.zeros_like(goals, tf.bool)
+        return nearest_pixels(images, chosen, levels), u, sharpness, done
 
-    shape = (*images.shape[1:], levels)
+    within = reachable(images, per_image(epsilon, images), levels)  # [B,H,W,3,L] bool
     u = tf.zeros_like(within, tf.float32)
-    if random_start:
-        u = tf.reshape(normal(prod(shape), numbers(images, first), seed, 0), (-1, *shape))
-    _, u, sharpness = tf.while_loop(lambda k, *rest: k < steps, climb, (0, u, tf.constant(1.0)))
-    chosen = tf.argmax(probabilities(u, sharpness), axis=-1, output_type=tf.int32)  # [B,H,W,3]
-    return nearest_pixels(images, chosen, levels)
+    if choices.random_start:
+        shape = (*images.shape[1:], levels)
+        u = tf.reshape(normal(prod(shape), image_numbers(images, first), seed, 0), (-1, *shape))
+    none = tf.zeros_like(goals)
+    state = images, u, tf.ones_like(goals, tf.float32)
+    repeat = partial(repeat_until_fooled, gather=gather) if choices.early_stop else repeat_all
+    (x, *_), active = repeat(
+        steps, step, state, (images, goals, within), ActiveSet(tf.zeros_like(goals, tf.bool), none, none)
+    )
+    return x, active.steps, active.queries * (2 if choices.early_stop else 1)
+
+
+def probabilities(u: tf.Tensor, sharpness: tf.Tensor, within: tf.Tensor) -> tf.Tensor:
+    """softmax(u / T) over the levels in reach: u [n,H,W,3,L], 1/T [n], bool [n,H,W,3,L] → [n,H,W,3,L]."""
+    return tf.nn.softmax(per_image(sharpness, u) * tf.where(within, u, -FAR))
 
 
 def reachable(images: tf.Tensor, epsilon: tf.Tensor, levels: int) -> tf.Tensor:
-    """Which levels some pixel within ε [B,1,1,1] of each has: bool [B,H,W,3,levels], always the pixel's own."""
+    """bool [B,H,W,3,levels]: the levels of pixels within ε [B,1,1,1] of each pixel, its own always among them."""
     reach = tf.maximum(epsilon - MARGIN / levels, 0.0)
     low, high = (kernels.level_of(images + way, levels)[..., None] for way in (-reach, reach))
     every = tf.range(levels)
@@ -118,7 +174,7 @@ def reachable(images: tf.Tensor, epsilon: tf.Tensor, levels: int) -> tf.Tensor:
 
 
 def nearest_pixels(images: tf.Tensor, chosen: tf.Tensor, levels: int) -> tf.Tensor:
-    """The pixels of the levels `chosen` [B,H,W,3] that are nearest to those of the images [B,H,W,3]."""
+    """The pixels that have the levels `chosen` [B,H,W,3] and are nearest to those of the images [B,H,W,3]."""
     level = tf.cast(chosen, tf.float32)
     inside = tf.clip_by_value(images, (level + MARGIN) / levels, (level + 1 - MARGIN) / levels)
     return tf.where(chosen == kernels.level_of(images, levels), images, inside)

@@ -1,7 +1,7 @@
-"""The smallest ε that still fools, image by image: doubling until it does, then bisection.
+"""The smallest ε that fools the network, for each image: doubling until it does, then bisection.
 
-With a longer step FGSM may miss what a shorter one hit: success does not have to rise with ε. So the search begins with
-the smallest ε and doubles, and what it gives is a boundary between an ε that fools and one that does not.
+Success does not have to rise with ε: a longer FGSM step may miss what a shorter one hits. The search therefore begins
+with the smallest ε and doubles it. The result lies between an ε that fools the network and one that does not.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from math import ceil, log2
 
 import numpy as np
 
-from rawcnn.attacks.common import Model, real
+from rawcnn.attacks.common import Classifier, Progress, check_number
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
 
 Attack = Callable[..., AttackResult]
-Progress = Callable[[int, int], None]
 
 
 def smallest(
-    network: Model,
+    network: Classifier,
     images,
     labels,
     *,
@@ -30,43 +29,54 @@ def smallest(
     progress: Progress | None = None,
     **settings,
 ) -> tuple[np.ndarray, AttackResult]:
-    """(the smallest ε of each image, float32 [B]; the attack there), to within `tolerance`.
+    """Find each image's smallest ε by doubling and bisection.
 
-    `attack` takes an ε for each image, as `fgsm` and `pgd` do; a setting that is a function is called with them [B]:
-    `step=lambda epsilon: epsilon / 4`. ε is 0 of an image that is wrong before, and ∞ of one that `largest` does not
-    fool, which then is attacked with that.
+    Args:
+        network: A `Network`, or any differentiable function images → logits.
+        images: RGB images [B,H,W,3] in [0,1].
+        labels: The true classes, int [B].
+        attack: A function that takes one ε per image, such as `fgsm` or `pgd`.
+        largest: The largest ε to try, in pixel values of [0,1].
+        tolerance: The precision of ε, and the first one tried.
+        progress: Called with (attacks done, attacks in all).
+        settings: Keywords of the attack. A function is called with ε [B]: `step=lambda epsilon: epsilon / 4`.
+
+    Returns:
+        (ε, float32 [B]; the result of the attack with it). ε is 0 for an image that the network is wrong about, and ∞
+        for one that `largest` does not fool; that image is attacked with `largest`.
+
+    Raises:
+        ValueError: An argument is out of range or does not fit the network.
     """
-    if not 0 < float(real("tolerance", tolerance)) <= float(real("largest", largest, 1.0)):
+    if not 0 < float(check_number("tolerance", tolerance)) <= float(check_number("largest", largest, 1.0)):
         raise ValueError(f"tolerance is {tolerance} and largest {largest}; expected 0 < tolerance ≤ largest ≤ 1")
 
-    def fools(epsilon: np.ndarray) -> AttackResult:
-        here = {name: value(epsilon) if callable(value) else value for name, value in settings.items()}
-        return attack(network, images, labels, epsilon=epsilon, **here)
+    def attacked(epsilon: np.ndarray) -> AttackResult:
+        return attack(network, images, labels, epsilon=epsilon, **at_epsilon(settings, epsilon))
 
-    nothing = fools(np.zeros(len(labels)))
-    low, high = np.zeros(len(labels)), np.full(len(labels), np.inf)
-    high[nothing.success] = 0.0
-    rungs = [min(tolerance * 2.0**k, largest) for k in range(ceil(log2(largest / tolerance)) + 1)]
-    halvings = ceil(log2(max(rungs[-1] / 2, tolerance) / tolerance))
-    total = len(rungs) + halvings + 1
-    for number, rung in enumerate(rungs):
+    low, high = np.zeros(len(labels)), np.full(len(labels), np.inf)  # ε that do not fool, ε that do
+    high[attacked(low).success] = 0.0
+    doubled = [min(tolerance * 2.0**k, largest) for k in range(ceil(log2(largest / tolerance)) + 1)]
+    halvings = ceil(log2(max(doubled[-1] / 2, tolerance) / tolerance))
+    report, total = progress or (lambda done, total: None), len(doubled) + halvings + 1
+    for number, epsilon in enumerate(doubled, start=1):
         if np.isinf(high).any():
-            found = fools(np.full(len(labels), rung)).success & np.isinf(high)
-            high[found] = rung
-            low[np.isinf(high)] = rung
-        _tell(progress, number + 1, total)
-    for number in range(halvings):
+            hit = attacked(np.full(len(labels), epsilon)).success & np.isinf(high)
+            high[hit] = epsilon
+            low[np.isinf(high)] = epsilon
+        report(number, total)
+    for number in range(len(doubled) + 1, total):
         wide = np.isfinite(high) & (high - low > tolerance)
         if wide.any():
             middle = np.where(wide, (low + high) / 2, np.minimum(high, largest))
-            hit = fools(middle).success
+            hit = attacked(middle).success
             high[wide & hit], low[wide & ~hit] = middle[wide & hit], middle[wide & ~hit]
-        _tell(progress, len(rungs) + number + 1, total)
-    result = fools(np.minimum(high, largest))
-    _tell(progress, total, total)
+        report(number, total)
+    result = attacked(np.minimum(high, largest))
+    report(total, total)
     return high.astype(np.float32), result
 
 
-def _tell(progress: Progress | None, done: int, total: int) -> None:
-    if progress:
-        progress(done, total)
+def at_epsilon(settings, epsilon) -> dict:
+    """The settings; those that are functions are called with ε."""
+    return {name: value(epsilon) if callable(value) else value for name, value in settings.items()}

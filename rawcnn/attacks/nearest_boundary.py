@@ -1,14 +1,14 @@
-"""DeepFool: the nearest decision boundary, found as if the network were linear, again and again.
+"""DeepFool: step to the nearest decision boundary of the linearized network until the prediction changes.
 
-Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, algorithm 2. Of an image that the network calls 0, and of each other class
-k, the linearised boundary lies at the distance |f_k − f_0| / ‖∇f_k − ∇f_0‖_q; the image moves to the nearest one:
+Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, algorithm 2. Let k̂ be the class that the network predicts. The linearized
+boundary to another class k lies at the distance |f_k − f_k̂| / ‖∇f_k − ∇f_k̂‖_q. The image moves to the nearest one:
 
-    L2      r = |f'| / ‖w'‖₂² · w'              f' = f_l − f_0, w' = ∇f'
+    L2      r = |f'| / ‖w'‖₂² · w'              f' = f_l − f_k̂, w' = ∇f'
     L∞      r = |f'| / ‖w'‖₁  · sign(w')
 
-until the prediction changes. The sum of all r is then made larger by the overshoot. As in the authors' code only the
-ten classes that are likeliest at the start are tried, and 10⁻⁴ is added to each distance. Unlike there, images are
-clipped to [0,1] after each step, so that what fools is an image.
+The sum of all r is then enlarged by the overshoot. As in the authors' code, only the ten classes that are likeliest at
+the start are tried, and 10⁻⁴ is added to each distance. Unlike there, images are clipped to [0,1] after each step, so
+that the result is an image.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.attacks.active_set import advance, each
-from rawcnn.attacks.common import Model, logits_of, prepare, prepared, real, slope, whole
-from rawcnn.attacks.gradient import NORMS
+from rawcnn.attacks.ball import NORMS
+from rawcnn.attacks.common import (
+    Classifier,
+    check_choice,
+    check_integer,
+    check_number,
+    gradient_of,
+    logits_of,
+    per_image,
+)
+from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.runtime import folded_network, repeat_unfinished
 from rawcnn.nn.trace import PRECISIONS
 
 REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it
 
 
 def deepfool(
-    network: Model,
+    network: Classifier,
     images,
     labels,
     *,
@@ -37,76 +46,84 @@ def deepfool(
     precision: str = "float32",
     compile: str = "auto",
 ) -> AttackResult:
-    """The smallest change that makes the network predict another class than it does: no ε, untargeted.
+    """Find a small change that makes the network predict another class than it does; there is no ε and no target.
 
-    The class to leave is the prediction, not the label: of an image that is wrong before, nothing is changed.
-    `candidates` classes are tried, the prediction among them. With the `precision` "bfloat16" a Network's slopes are
-    taken so; its values, and who is fooled, are float32's. The rest as `fgsm`. `iterations` counts linearisations.
+    Args:
+        network: A `Network`, or any differentiable function images → logits.
+        images: RGB images [B,H,W,3] in [0,1].
+        labels: The true classes, int [B]. An image that the network is wrong about is not changed.
+        norm: The norm in which the change is small, "l2" or "linf".
+        steps: The largest number of linearizations.
+        candidates: How many of the likeliest classes are tried, the predicted one among them.
+        overshoot: By how much the total change is enlarged, as a fraction.
+        precision: "float32", or "bfloat16" to compute the gradients of a `Network` so. The logits, and with them
+            success, are always float32.
+        compile: One of `rawcnn.nn.execution.MODES`.
+
+    Returns:
+        The attacked images and the network's predictions of them. `iterations` counts linearizations.
+
+    Raises:
+        ValueError: An argument is out of range or does not fit the network.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}; expected one of {', '.join(NORMS)}")
-    count, limit = whole("steps", steps, 1), real("overshoot", overshoot)
-    whole("candidates", candidates, 2)
-    task = prepare(network, images, labels, None, compile)
-    start = task.predictions != task.labels
-    settings = {"norm": norm, "candidates": min(int(candidates), task.classes), "gather": task.gathers}
-    attacked, taken, asked = task.run(_deepfool, tf.constant(start), count, limit, precision=precision, **settings)
-    return task.result(attacked, taken.numpy(), asked.numpy())
+    check_choice("precision", precision, PRECISIONS)
+    check_choice("norm", norm, NORMS)
+    numbers = check_integer("steps", steps, 1), check_number("overshoot", overshoot)
+    check_integer("candidates", candidates, 2)
+    problem = make_problem(network, images, labels, None, compile)
+    finished = tf.constant(problem.predictions != problem.labels)
+    attacked, taken, queries = problem.run(
+        _deepfool, finished, *numbers, norm=norm, candidates=min(int(candidates), problem.classes),
+        precision=precision, gather=problem.gather,
+    )  # fmt: skip
+    return problem.result(attacked, taken.numpy(), queries.numpy())
 
 
-def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candidates, precision, gather, targeted):
-    """(attacked images [B,H,W,3]; linearisations and forward passes of each, [B])."""
-    model = prepared(network)
-    rough = model if precision == "float32" else prepared(network, precision)
+def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candidates, gather, precision, targeted):
+    """(attacked images [B,H,W,3]; linearizations and forward passes of each, [B])."""
+    model = folded_network(network)
+    rough = model if precision == "float32" else folded_network(network, precision)  # for the gradients
     logits = logits_of(model, images)
-    likeliest = tf.math.top_k(logits, candidates).indices  # [B,K], the prediction first
+    likeliest = tf.math.top_k(logits, candidates).indices  # [B,K], the prediction k̂ first
 
-    def climb(k, finished, taken, logits, x, total):
-        def move(logits, x, total, done, images, goals, likeliest):
-            total += nearest(differences(logits, likeliest), slopes_of(rough, x, likeliest), norm)
-            x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
-            logits = logits_of(model, x)  # told at once: who is done by this step needs no further slopes
-            return logits, x, total, tf.argmax(logits, axis=1, output_type=tf.int32) != goals
+    def step(logits, x, total, images, goals, likeliest):
+        f = differences(logits, likeliest)  # f'_k [n,K−1]
+        w = difference_gradients(rough, x, likeliest)  # w'_k [n,K−1,H,W,3]
+        total += nearest_boundary(f, w, norm)  # Σ r_i [n,H,W,3]
+        x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
+        logits = logits_of(model, x)  # here and not in the next step, so that finished images need no further gradient
+        return logits, x, total, tf.argmax(logits, axis=1, output_type=tf.int32) != goals
 
-        taken += tf.cast(~finished, tf.int32)
-        given = images, goals, likeliest
-        logits, x, total, finished = advance(move, finished, (logits, x, total, finished), given, gather=gather)
-        return k + 1, finished, taken, logits, x, total
-
-    _, _, taken, _, x, _ = tf.while_loop(
-        lambda k, finished, *rest: (k < steps) & ~tf.reduce_all(finished),
-        climb,
-        (0, finished, tf.zeros_like(goals), logits, images, tf.zeros_like(images)),
+    (_, x, _), taken = repeat_unfinished(
+        steps, step, (logits, images, tf.zeros_like(images)), (images, goals, likeliest), finished, gather=gather
     )
     return x, taken, 2 * taken + 1
 
 
 def differences(logits: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
-    """f' [n,K−1] of logits [n,classes]: of each of the `likeliest` [n,K] against the first."""
+    """f' [n,K−1] of logits [n,classes]: the logits of the `likeliest` [n,K] minus that of the first of them."""
     chosen = tf.gather(logits, likeliest, batch_dims=1)
     return chosen[:, 1:] - chosen[:, :1]
 
 
-def slopes_of(model: Model, x: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
-    """w' [n,K−1,H,W,3], the gradients of f' to images [n,H,W,3]: K − 1 of one forward pass."""
+def difference_gradients(model: Classifier, x: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
+    """w' [n,K−1,H,W,3]: the gradients of f' to images [n,H,W,3], K − 1 backward passes of one forward pass."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
         columns = tf.unstack(differences(logits_of(model, x), likeliest), num=likeliest.shape[1] - 1, axis=1)
         sums = [tf.reduce_sum(column) for column in columns]
-    return tf.stack([slope(tape, of_k, x) for of_k in sums], axis=1)
+    return tf.stack([gradient_of(tape, f_k, x) for f_k in sums], axis=1)
 
 
-def nearest(behind: tf.Tensor, slopes: tf.Tensor, norm: str) -> tf.Tensor:
-    """The way [n,H,W,3] to the nearest of the linearised boundaries f' = 0: of f' [n,K−1] and w' [n,K−1,H,W,3].
+def nearest_boundary(f: tf.Tensor, w: tf.Tensor, norm: str) -> tf.Tensor:
+    """r [n,H,W,3]: the way to the nearest of the boundaries f' = 0, from f' [n,K−1] and w' [n,K−1,H,W,3].
 
-    Where f' does not depend on the image, its boundary is nowhere.
+    A difference f' that does not depend on the image has no boundary.
     """
-    flat = tf.reshape(slopes, (-1, slopes.shape[1], int(np.prod(slopes.shape[2:]))))  # [n,K−1,H·W·3]
+    flat = tf.reshape(w, (-1, w.shape[1], int(np.prod(w.shape[2:]))))  # [n,K−1,H·W·3]
     size = tf.norm(flat, ord=2 if norm == "l2" else 1, axis=2)  # ‖w'‖_q [n,K−1]
-    far = tf.where(size > 0, tf.math.divide_no_nan(tf.abs(behind), size), np.inf)
-    which = tf.argmin(far, axis=1, output_type=tf.int32)  # l [n]
-    size, far, slope = (tf.gather(v, which, batch_dims=1) for v in (size, far, slopes))
-    way = slope / each(size, slope) if norm == "l2" else tf.sign(slope)
-    return tf.where(each(tf.math.is_finite(far), way), each(far + REACH, way) * way, 0.0)
+    distance = tf.where(size > 0, tf.math.divide_no_nan(tf.abs(f), size), np.inf)
+    l = tf.argmin(distance, axis=1, output_type=tf.int32)  # [n]  # noqa: E741
+    size, distance, w = (tf.gather(values, l, batch_dims=1) for values in (size, distance, w))
+    unit = w / per_image(size, w) if norm == "l2" else tf.sign(w)
+    return tf.where(per_image(tf.math.is_finite(distance), unit), per_image(distance + REACH, unit) * unit, 0.0)

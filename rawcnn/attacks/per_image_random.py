@@ -1,4 +1,4 @@
-"""Random numbers of an image: the same whatever batch it comes in, and by TensorFlow's kernels and XLA alike."""
+"""Random numbers that belong to an image: the same in every batch, for TensorFlow's kernels and for XLA."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import tensorflow as tf
 
 
 def uniform(count: int, images: tf.Tensor, seed: tf.Tensor, stream: tf.Tensor | int) -> tf.Tensor:
-    """[B,count] in [0, 1 − 2⁻²⁴], a row for each number in `images` [B].
+    """[B,count] in [0, 1 − 2⁻²⁴], one row for each image number in `images` [B].
 
-    A row depends on (seed, stream, number) alone: streams are restarts, trials, steps. Made from 32-bit words, for of
-    a word XLA keeps the first 23 bits in a float, TensorFlow's kernels the last.
+    A row depends only on (seed, stream, image number); streams are restarts, trials or steps. The numbers are made from
+    32-bit words, because XLA turns the first 23 bits of a word into a float and TensorFlow's kernels the last 23.
     """
 
     def draw(shape, seed, dtype):
@@ -27,11 +27,11 @@ def uniform(count: int, images: tf.Tensor, seed: tf.Tensor, stream: tf.Tensor | 
 
 
 def normal(count: int, images: tf.Tensor, seed: tf.Tensor, stream: tf.Tensor | int) -> tf.Tensor:
-    """[B,count], standard normal, as `uniform` (Box & Muller 1958)."""
+    """[B,count], standard normal, from `uniform` (Box & Muller 1958)."""
     u, v = tf.split(uniform(2 * count, images, seed, stream), 2, axis=1)
     return tf.sqrt(-2 * tf.math.log(1 - u)) * tf.cos(2 * pi * v)
 
 
-def numbers(images: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """[B]: the numbers of a batch's images, where `first` came before it."""
+def image_numbers(images: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """[B]: the numbers of a batch's images, if `first` images came before it."""
     return first + tf.range(tf.shape(images)[0])

@@ -1,7 +1,7 @@
-"""What an attack gives back: the images, and for each what the network says of it before and after.
+"""The result of an attack: the images, and the network's predictions of them before and after.
 
-Success is a property of the images that are returned, predicted anew after clipping, never of what the attack
-believed on its way. Images that were wrong from the start are told apart: nobody had to fool the network there.
+Success is a property of the images that are returned: the network predicts them again after clipping. Images that the
+network was wrong about from the start are counted separately, because no attack was needed there.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Arrays over the B images. A confidence is the softmax probability of the class predicted."""
+    """Arrays over the B images. A confidence is the softmax probability of the predicted class."""
 
     images: np.ndarray = field(repr=False)  # float32 [B,H,W,3] in [0,1], the attacked images
     originals: np.ndarray = field(repr=False)  # float32 [B,H,W,3]
-    labels: np.ndarray  # int32 [B], the truth
-    target: np.ndarray | None  # int32 [B], the classes wanted; None: any but the label
+    labels: np.ndarray  # int32 [B], the true classes
+    target: np.ndarray | None  # int32 [B], the requested classes; None for any but the label
     predictions_before: np.ndarray  # int32 [B], of `originals`
     predictions: np.ndarray  # int32 [B], of `images`
     confidences_before: np.ndarray  # float32 [B]
     confidences: np.ndarray  # float32 [B]
     iterations: np.ndarray  # int32 [B], gradient steps spent on the image
-    queries: np.ndarray  # int32 [B], forward passes of the network that the attack spent on the image
+    queries: np.ndarray  # int32 [B], forward passes spent on the image
 
     @property
     def success(self) -> np.ndarray:
-        """[B] bool: the prediction is not the label; or, targeted, is the target."""
+        """bool [B]: the prediction is not the label or, targeted, is the target."""
         return self.predictions != self.labels if self.target is None else self.predictions == self.target
 
     @property
     def already_wrong(self) -> np.ndarray:
-        """[B] bool: the prediction was wrong before the attack."""
+        """bool [B]: the prediction was wrong before the attack."""
         return self.predictions_before != self.labels
 
     @property
     def noise(self) -> np.ndarray:
-        """[B,H,W,3]: what the attack added."""
+        """[B,H,W,3]: the attacked images minus the original ones."""
         return self.images - self.originals
 
     def columns(self) -> dict[str, np.ndarray]:
-        """A table with a row for each image, for files and for `summarize`: all but the pixels."""
+        """A table with one row per image, for files and for `summarize`: everything except the pixels."""
         noise = np.abs(self.noise.reshape(len(self.labels), -1).astype(np.float64))
         return {
             "label": self.labels,
@@ -63,7 +63,7 @@ class AttackResult:
         }
 
     def summary(self) -> dict[str, object]:
-        """Plain numbers, for JSON."""
+        """The result as values for JSON; see `summarize`."""
         return summarize(self.columns())
 
 
@@ -76,20 +76,25 @@ TYPES = {
 
 
 def plain(columns: Columns) -> dict[str, list]:
-    """A table of `AttackResult.columns` for JSON, which keeps every digit."""
+    """A table of `AttackResult.columns` as lists, from which JSON keeps every digit."""
     return {name: values.tolist() for name, values in columns.items()}
 
 
 def columns_from(plain: Mapping[str, list]) -> dict[str, np.ndarray]:
-    """What `plain` was made of."""
+    """The table from which `plain` was made."""
     return {name: np.array(values, TYPES[name]) for name, values in plain.items()}
 
 
 def summarize(columns: Columns) -> dict[str, object]:
-    """Plain numbers from a table of `AttackResult.columns`, of one batch or of many joined.
+    """Summarize a table of `AttackResult.columns`, of one batch or of several joined ones.
 
-    `success_rate` is over the `attempted` images: those that were right before and, targeted, not of the target's
-    class; None where there are none. Norms are of the added noise, over all images, in units of [0,1] pixels.
+    Args:
+        columns: The table.
+
+    Returns:
+        Values for JSON. `success_rate` is over the `attempted` images: those that the network was right about and,
+        targeted, that are not of the target's class. It is None if there are none. Norms are those of the noise over
+        all images, in pixel values of [0,1].
     """
     attempted = columns["attempted"]
     return {
@@ -108,5 +113,5 @@ def summarize(columns: Columns) -> dict[str, object]:
 
 
 def _known(confidences: np.ndarray) -> float | None:
-    """Their mean; None of an oracle that tells labels alone."""
+    """Their mean; None if any is NaN, because an oracle returned labels only."""
     return None if np.isnan(confidences).any() else float(np.mean(confidences))

@@ -1,35 +1,47 @@
-"""Rotations and translations that fool: no noise, the same photograph held a little askew.
+"""Rotations and translations that fool a network, without any noise.
 
 Engstrom, Tran, Tsipras, Schmidt, Madry, "Exploring the Landscape of Spatial Robustness", ICML 2019 (arXiv 1712.02779).
-An image is turned about its middle by up to 30°, then moved by up to 3 pixels (CIFAR-10; 24 of ImageNet's 224), sampled
-bilinearly, with zeros around it. Three ways to search:
+An image is rotated about its centre by up to 30°, then translated by up to 3 pixels (CIFAR-10; 24 of ImageNet's 224).
+It is sampled bilinearly, with zeros around it. The searches are:
 
     grid          all of 5 × 5 translations and 31 angles: 775
-    worst         the worst of k = 10 drawn at random for each image; k = 1 is a random transformation
+    worst         the worst of k = 10 random transformations of each image
     first-order   projected gradient ascent on angle and translation, through the bilinear sampling
 
-Of the transformations tried, an image keeps one that fools before one that does not, and of those the one of highest
-loss. Zero rotation and translation leaves it bit for bit what it is.
+Each image keeps a transformation that fools the network rather than one that does not, and among equals the one with
+the highest loss. Zero rotation and translation returns the image bit for bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.active_set import each
-from rawcnn.attacks.common import Model, Task, fooled, gain, logits_of, prepare, prepared, real, slope, whole
-from rawcnn.attacks.per_image_random import numbers, uniform
+from rawcnn.attacks.common import (
+    Classifier,
+    attack_loss,
+    check_choice,
+    check_integer,
+    check_number,
+    fooled,
+    gradient_of,
+    logits_of,
+    per_image,
+)
+from rawcnn.attacks.per_image_random import image_numbers, uniform
+from rawcnn.attacks.problem import Problem, make_problem
 from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.runtime import folded_network
 from rawcnn.nn.trace import PRECISIONS
 
-METHODS = ("grid", "worst", "first-order")
-AT_A_TIME = 128  # images of a forward pass: as many transformations of the batch as that makes
-FOOLS = 1e6  # in float64 beside a loss: whatever fools is worse than what does not
+AT_A_TIME = 128  # images of a forward pass: as many transformations of the batch as that allows
+FOOLS = 1e6  # added to the loss, in float64, of a transformation that fools the network, so that it wins
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,41 @@ class SpatialResult(AttackResult):
     transformations: np.ndarray
 
 
+@dataclass(frozen=True)
+class Search:
+    """The settings of the three searches; each uses some of them."""
+
+    angles: int
+    shifts: int
+    trials: int
+    steps: int
+    step: float
+    seed: int
+    first: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        check_choice("precision", self.precision, PRECISIONS)
+        for name in ("angles", "shifts", "trials", "steps"):
+            check_integer(name, getattr(self, name), 1)
+
+    @property
+    def draw(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """What random transformations depend on: the seed and the number of the batch's first image."""
+        return check_integer("seed", self.seed, 0), check_integer("first", self.first, 0)
+
+
+class Found(NamedTuple):
+    """What a search returns."""
+
+    images: tf.Tensor | np.ndarray  # [B,H,W,3]
+    transformations: tf.Tensor | np.ndarray  # [B,3]: radians, right, down
+    iterations: int  # gradient steps
+    queries: int | np.ndarray  # transformations that the network saw, one number or [B]
+
+
 def spatial(
-    network: Model,
+    network: Classifier,
     images,
     labels,
     *,
@@ -59,79 +104,85 @@ def spatial(
     precision: str = "float32",
     compile: str = "auto",
 ) -> SpatialResult:
-    """The worst of the rotations up to ±`rotation` degrees and translations up to ±`translation` pixels.
+    """Find the worst of the rotations and translations within a range.
 
-    `epsilon`, 0 to 1, is the share of both that is allowed. The grid takes `angles` × `shifts` × `shifts` places, both
-    ends among them; "worst" draws `trials` for each image, by (seed, trial, first + number of the image) alone, so that
-    more trials only add; "first-order" starts from one draw and takes `steps` of `step` times the range. The rest as
-    `pgd`. `queries` counts the transformations that the network saw. With the `precision` "bfloat16" a Network looks
-    through the grid so, and whom what it finds does not fool gets the grid in float32: so no fewer are fooled.
+    Args:
+        network: A `Network`, or any function images → logits; differentiable for "first-order".
+        images: RGB images [B,H,W,3] in [0,1].
+        labels: The true classes, int [B].
+        epsilon: The share of both ranges that is allowed, 0 to 1.
+        method: "grid", "worst" or "first-order".
+        rotation: The largest rotation, in degrees.
+        translation: The largest translation in each direction, in pixels.
+        angles: Grid: how many angles, both ends among them.
+        shifts: Grid: how many translations in each direction, both ends among them.
+        trials: Worst: how many random transformations. More trials only add to fewer ones.
+        steps: First-order: how many steps, from a random transformation.
+        step: First-order: the step size, as a share of the range.
+        target: A class or int [B] to reach, instead of leaving the label.
+        seed: With `first`, fixes random transformations: they depend only on (seed, trial, first + the image's number).
+        first: How many images earlier batches had.
+        precision: "float32", or "bfloat16" for the grid of a `Network`. Images that the bfloat16 grid does not fool get
+            the grid in float32, so the success rate is not lower.
+        compile: One of `rawcnn.nn.execution.MODES`.
+
+    Returns:
+        The transformed images, their transformations, and the network's predictions. `queries` counts the
+        transformations that the network saw.
+
+    Raises:
+        ValueError: An argument is out of range or does not fit the network.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
-    for what, count in {"angles": angles, "shifts": shifts, "trials": trials, "steps": steps}.items():
-        whole(what, count, 1)
-    real("rotation", rotation, 180.0), real("translation", translation), real("epsilon", epsilon, 1.0)
-    draw = whole("seed", seed, 0), whole("first", first, 0)
+    search = Search(angles, shifts, trials, steps, step, seed, first, precision)
+    check_choice("method", method, METHODS)
+    check_number("rotation", rotation, 180.0), check_number("translation", translation)
+    check_number("epsilon", epsilon, 1.0), search.draw
     reach = tf.constant([epsilon * rotation * pi / 180, epsilon * translation, epsilon * translation], tf.float32)
-    task = prepare(network, images, labels, target, compile)
-    queries: int | np.ndarray
-    if method == "first-order":
-        attacked, chosen = task.run(_ascend, reach, whole("steps", steps, 1), real("step", step, 1.0), *draw)
-        iterations, queries = steps, steps + 1
-    elif method == "grid":
-        attacked, chosen, queries = _look_through(task, reach, tf.constant(_grid(angles, shifts)), precision)
-        iterations = 0
-    else:
-        attacked, chosen = task.run(_worst_of_draws, reach, whole("trials", trials, 1), *draw)
-        iterations, queries = 0, trials
-    degrees = np.asarray(chosen) * np.array([180 / pi, 1, 1], np.float32)
-    return task.result(attacked, iterations, queries, SpatialResult, transformations=degrees)
+    problem = make_problem(network, images, labels, target, compile)
+    found = METHODS[method](problem, reach, search)
+    degrees = np.asarray(found.transformations) * np.array([180 / pi, 1, 1], np.float32)
+    return problem.result(found.images, found.iterations, found.queries, SpatialResult, transformations=degrees)
 
 
 def moved(images: tf.Tensor, transformations: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,3], [B,3] (radians, right, down) → [B,H,W,3], zeros where there was no image."""
+    """Images [B,H,W,3], transformations [B,3] (radians, right, down) → images [B,H,W,3], with zeros outside."""
     size = images.shape[1], images.shape[2]
     places = kernels.rotation_translation(transformations[:, 0], transformations[:, 1:], size)
     return kernels.affine_resample(images, places)
 
 
-def _grid(angles: int, shifts: int) -> np.ndarray:
-    """All places [angles·shifts²,3], (angle, right, down) each in −1 … 1; of one, the middle."""
+# The grid ---------------------------------------------------------------------------------------------------
+
+
+def grid_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
+    """The worst transformation of a grid within `reach` [3]."""
+    grid = grid_of(search.angles, search.shifts)
+    attacked, chosen = _try_grid(problem, reach, grid, search.precision)
+    queries = np.full(problem.count, len(grid))
+    if search.precision != "float32" and (left := ~problem.fooled_by(attacked)).any():
+        attacked[left], chosen[left] = _try_grid(problem.only(left), reach, grid, "float32")
+        queries[left] *= 2
+    return Found(attacked, chosen, 0, queries)
+
+
+def grid_of(angles: int, shifts: int) -> np.ndarray:
+    """All places [angles·shifts²,3] (angle, right, down), each in −1 … 1; a single one is the middle."""
     axes = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in (angles, shifts, shifts))
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)
 
 
-def _score(logits: tf.Tensor, goals: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """How bad a transformation is, float64 [B]."""
-    loss = tf.cast(gain(logits, goals, targeted), tf.float64)
-    return loss + FOOLS * tf.cast(fooled(logits, goals, targeted), tf.float64)
-
-
-def _look_through(task: Task, reach: tf.Tensor, grid: tf.Tensor, precision: str) -> tuple[np.ndarray, ...]:
-    """The worst of the grid [T,3]: moved images [B,H,W,3], their transformations [B,3], places looked at [B]."""
-
-    def look(some: Task, precision: str) -> tuple[np.ndarray, np.ndarray]:
-        attacked, chosen = some.run(_worst_of_grid, reach, grid, precision=precision)
-        return attacked.numpy(), chosen.numpy()
-
-    attacked, chosen = look(task, precision)
-    looks = np.full(task.count, len(grid))
-    if precision != "float32" and (left := ~task.fooled_by(attacked)).any():
-        attacked[left], chosen[left] = look(task.only(left), "float32")
-        looks[left] *= 2
-    return attacked, chosen, looks
+def _try_grid(problem: Problem, reach: tf.Tensor, grid: np.ndarray, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    attacked, chosen = problem.run(_worst_of_grid, reach, tf.constant(grid), precision=precision)
+    return attacked.numpy(), chosen.numpy()
 
 
 def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
-    """Every place of the grid [T,3] for every image → (moved images [B,H,W,3], their transformations [B,3])."""
-    model, batch, count = prepared(network, precision), tf.shape(images)[0], tf.shape(grid)[0]
-    at_a_time = tf.maximum(AT_A_TIME // batch, 1)
+    """Try every place of the grid [T,3] on every image → (moved images [B,H,W,3], their transformations [B,3])."""
+    model, batch, count = folded_network(network, precision), tf.shape(images)[0], tf.shape(grid)[0]
+    at_a_time = tf.maximum(AT_A_TIME // batch, 1)  # n
 
-    def look(start, worst, worst_score):
-        places = tf.minimum(start + tf.range(at_a_time), count - 1)  # the last look repeats the last place
+    def step(start, worst, worst_score):
+        places = tf.minimum(start + tf.range(at_a_time), count - 1)  # the last pass repeats the last place
         tried = tf.repeat(tf.gather(grid, places) * reach, batch, axis=0)  # [n·B,3]
         seen = moved(tf.tile(images, [at_a_time, 1, 1, 1]), tried)  # [n·B,H,W,3]
         scores = _score(logits_of(model, seen), tf.tile(goals, [at_a_time]), targeted)
@@ -141,53 +192,94 @@ def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
         choice = tf.gather(tf.transpose(tried, (1, 0, 2)), which, batch_dims=1)
         return start + at_a_time, *_worse(choice, score, worst, worst_score)
 
-    _, worst, _ = tf.while_loop(lambda start, *rest: start < count, look, (0, *_none(images)))
+    _, worst, _ = tf.while_loop(lambda start, *_: start < count, step, (0, *_nothing_tried(images)))
     return moved(images, worst), worst
 
 
-def _worst_of_draws(network, images, goals, reach, trials, seed, first, *, targeted):
-    """`trials` draws for each image → (moved images [B,H,W,3], their transformations [B,3])."""
-    model = prepared(network)
+# Random transformations -------------------------------------------------------------------------------------
 
-    def look(trial, worst, worst_score):
+
+def random_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
+    """The worst of `trials` random transformations within `reach` [3]."""
+    trials = check_integer("trials", search.trials, 1)
+    attacked, chosen = problem.run(_worst_of_random, reach, trials, *search.draw)
+    return Found(attacked, chosen, 0, search.trials)
+
+
+def _worst_of_random(network, images, goals, reach, trials, seed, first, *, targeted):
+    """(moved images [B,H,W,3], their transformations [B,3])."""
+    model = folded_network(network)
+
+    def step(trial, worst, worst_score):
         choice = _draw(images, reach, seed, trial, first)
         score = _score(logits_of(model, moved(images, choice)), goals, targeted)
         return trial + 1, *_worse(choice, score, worst, worst_score)
 
-    _, worst, _ = tf.while_loop(lambda trial, *rest: trial < trials, look, (0, *_none(images)))
+    _, worst, _ = tf.while_loop(lambda trial, *_: trial < trials, step, (0, *_nothing_tried(images)))
     return moved(images, worst), worst
-
-
-def _ascend(network, images, goals, reach, steps, step, seed, first, *, targeted):
-    """Steps of the signs of the loss's slopes, from a draw → (moved images [B,H,W,3], their transformations [B,3])."""
-    model = prepared(network)
-
-    def climb(k, place, worst, worst_score):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(place)
-            logits = logits_of(model, moved(images, place))
-            total = tf.reduce_sum(gain(logits, goals, targeted))
-        way = slope(tape, total, place)
-        worst, worst_score = _worse(place, _score(logits, goals, targeted), worst, worst_score)
-        return k + 1, tf.clip_by_value(place + step * reach * tf.sign(way), -reach, reach), worst, worst_score
-
-    start = _draw(images, reach, seed, tf.constant(0), first)
-    state = tf.while_loop(lambda k, *rest: k <= steps, climb, (0, start, *_none(images)))  # the last looks where it is
-    return moved(images, state[2]), state[2]
 
 
 def _draw(images: tf.Tensor, reach: tf.Tensor, seed: tf.Tensor, trial: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     """A transformation for each image [B,3], uniform in ±reach."""
-    return (2 * uniform(3, numbers(images, first), seed, trial) - 1) * reach
+    return (2 * uniform(3, image_numbers(images, first), seed, trial) - 1) * reach
 
 
-def _none(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """No transformation yet [B,3], and how bad that is [B]."""
+# Gradient ascent --------------------------------------------------------------------------------------------
+
+
+def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
+    """The worst transformation that projected gradient ascent meets within `reach` [3]."""
+    lengths = check_integer("steps", search.steps, 1), check_number("step", search.step, 1.0)
+    attacked, chosen = problem.run(_first_order, reach, *lengths, *search.draw)
+    return Found(attacked, chosen, search.steps, search.steps + 1)
+
+
+def _first_order(network, images, goals, reach, steps, step_size, seed, first, *, targeted):
+    """(moved images [B,H,W,3], their transformations [B,3])."""
+    model = folded_network(network)
+
+    def step(k, place, worst, worst_score):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(place)  # [B,3]
+            logits = logits_of(model, moved(images, place))
+            total = tf.reduce_sum(attack_loss(logits, goals, targeted))
+        gradient = gradient_of(tape, total, place)
+        worst, worst_score = _worse(place, _score(logits, goals, targeted), worst, worst_score)
+        place = tf.clip_by_value(place + step_size * reach * tf.sign(gradient), -reach, reach)
+        return k + 1, place, worst, worst_score
+
+    start = _draw(images, reach, seed, tf.constant(0), first)
+    _, _, worst, _ = tf.while_loop(
+        lambda k, *_: k <= steps,  # the last pass only scores the place that the steps reached
+        step,
+        (0, start, *_nothing_tried(images)),
+    )
+    return moved(images, worst), worst
+
+
+METHODS: dict[str, Callable[[Problem, tf.Tensor, Search], Found]] = {
+    "grid": grid_search,
+    "worst": random_search,
+    "first-order": first_order_search,
+}
+
+
+# The worst transformation so far ----------------------------------------------------------------------------
+
+
+def _score(logits: tf.Tensor, goals: tf.Tensor, targeted: bool) -> tf.Tensor:
+    """float64 [B]: the loss, plus `FOOLS` if the network is fooled."""
+    loss = tf.cast(attack_loss(logits, goals, targeted), tf.float64)
+    return loss + FOOLS * tf.cast(fooled(logits, goals, targeted), tf.float64)
+
+
+def _nothing_tried(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """No transformation yet [B,3], and its score [B]."""
     batch = tf.shape(images)[0]
     return tf.zeros((batch, 3)), tf.fill((batch,), tf.constant(-np.inf, tf.float64))
 
 
 def _worse(choice, score, worst, worst_score) -> tuple[tf.Tensor, tf.Tensor]:
-    """The worse of two transformations [B,3] of each image, and its score [B]; of equal ones the second."""
+    """The worse of two transformations [B,3] of each image and its score [B]; of equal ones the older."""
     better = score > worst_score
-    return tf.where(each(better, choice), choice, worst), tf.where(better, score, worst_score)
+    return tf.where(per_image(better, choice), choice, worst), tf.where(better, score, worst_score)

@@ -57,7 +57,8 @@ def attack(
     seed: Seed = 0,
 ) -> None:
     """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
-    from rawcnn.attacks.dataset_study import checked, find, study
+    from rawcnn.attacks import study
+    from rawcnn.attacks.catalogue import checked, find
     from rawcnn.files.atomic import atomic_files
 
     screen = Screen(as_json)
@@ -153,7 +154,7 @@ def _evolve(
     import numpy as np
 
     from rawcnn.attacks import ascend, evolve
-    from rawcnn.attacks.dataset_study import keywords
+    from rawcnn.attacks.catalogue import keywords
     from rawcnn.attacks.evolution import ENCODINGS
     from rawcnn.files.atomic import atomic_files
     from rawcnn.plots.figures import fooling_images, save

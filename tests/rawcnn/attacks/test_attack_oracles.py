@@ -10,7 +10,7 @@ import rawcnn
 from benchmarks.races.attacks import right_images
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import bim, deepfool, fgsm, pgd
-from rawcnn.attacks.common import judged
+from rawcnn.attacks.problem import predict
 
 pytestmark = [
     pytest.mark.skipif(not installed("foolbox"), reason="needs foolbox: pip install '.[test]'"),
@@ -54,7 +54,7 @@ def by_foolbox(task, attack, epsilon=None) -> np.ndarray:
 def success(task, images) -> np.ndarray:
     """[B] bool, by the network itself."""
     network, _, labels = task
-    return judged(network, images)[0] != labels
+    return predict(network, images)[0] != labels
 
 
 def lengths(task, images, norm: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import pkgutil
 import weakref
 from collections import Counter
 
@@ -15,10 +16,11 @@ import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
 import kernels
-from rawcnn import create
-from rawcnn.attacks import ATTACKS, fgsm, pgd
-from rawcnn.attacks.common import ascent, run
-from rawcnn.attacks.gradient import random_point
+from rawcnn import attacks, create
+from rawcnn.attacks import ATTACKS, bim, fgsm, mi_fgsm, pgd
+from rawcnn.attacks.ball import Ball
+from rawcnn.attacks.common import loss_gradient
+from rawcnn.attacks.runtime import run_compiled
 from rawcnn.nn.network import Network
 from tests import oracles
 from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling, small
@@ -140,7 +142,7 @@ def test_eager_graph_and_xla_agree(trained, settings):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_starts_are_the_same_everywhere(norm):
     def points(seed):
-        return random_point(SHAPE, 4 + tf.range(3), seed, tf.constant(1), norm)
+        return Ball(norm).sample(SHAPE, 4 + tf.range(3), seed, tf.constant(1))
 
     oracles.same_everywhere(points, tf.constant(5))
     assert np.any(points(tf.constant(5)) != points(tf.constant(6)))
@@ -149,12 +151,12 @@ def test_random_starts_are_the_same_everywhere(norm):
 def test_random_starts_are_uniform_in_the_ball():
     """In the L2 ball of dimension 3, a share r³ lies within r; in L∞ every coordinate is uniform."""
     shape, images, zero = (1, 1, 3), tf.range(4000), tf.constant(0)
-    points_in = tf.function(random_point, autograph=False)
-    points = points_in(shape, images, zero, zero, "l2").numpy().reshape(-1, 3)
+    points = tf.function(Ball("l2").sample, autograph=False)(shape, images, zero, zero).numpy().reshape(-1, 3)
     radius = np.sort(np.linalg.norm(points, axis=1)) ** 3
     assert np.max(np.abs(radius - np.linspace(0, 1, 4000))) < 0.03  # Kolmogorov-Smirnov: 1.63/√4000 at 1 %
     assert np.max(np.abs(points.mean(0))) < 0.03
-    cube = np.sort(points_in(shape, images, zero, zero, "linf").numpy().ravel())
+    cube = tf.function(Ball("linf").sample, autograph=False)(shape, images, zero, zero)
+    cube = np.sort(cube.numpy().ravel())
     assert np.max(np.abs(cube - np.linspace(-1, 1, 12000))) < 0.03
 
 
@@ -268,7 +270,7 @@ def test_what_is_kept_dies_with_the_network():
 def test_filters_get_no_gradient(trained):
     """Nothing that the gradient to the images needs is a gradient to filters: what is not needed is not run."""
     network, images, labels = trained
-    graph = tf.function(lambda x: ascent(network, x, tf.constant(labels), False)[0], autograph=False)
+    graph = tf.function(lambda x: loss_gradient(network, x, tf.constant(labels), False)[0], autograph=False)
     waiting = [x.op for x in graph.get_concrete_function(tf.TensorSpec(images.shape)).outputs]
     needed: dict[str, str] = {}
     while waiting:
@@ -311,4 +313,102 @@ def test_a_model_of_the_library():
     images, labels = np.full((2, 8, 8, 3), 0.5, np.float32), [0, 1]
     result = fgsm(network, images, labels)
     np.testing.assert_allclose(np.unique(np.abs(result.noise)), [8 / 255], atol=1e-6)
-    assert run(network, lambda n, x: n(x), tf.constant(images)).shape == (2, 10)
+    assert run_compiled(network, lambda n, x: n(x), tf.constant(images)).shape == (2, 10)
+
+
+# Early stop ------------------------------------------------------------------------------------------------
+
+
+def textbook(network, images, labels, start, norm="linf", momentum=0.0, *, epsilon, step, steps):
+    """PGD as the paper writes it: all steps for all images, eagerly, in NumPy apart from the network's gradient."""
+    x, velocity = start.astype(np.float32), np.zeros_like(images)
+    axes = (1, 2, 3)
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            tape.watch(point := tf.constant(x))
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, network(point)))
+        gradient = tape.gradient(loss, point).numpy()
+        velocity = momentum * velocity + gradient / np.mean(np.abs(gradient), axis=axes, keepdims=True)
+        if norm == "linf":
+            x = np.clip(x + step * np.sign(velocity), images - epsilon, images + epsilon)
+        else:
+            x = x + step * velocity / np.linalg.norm(velocity.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1)
+            noise = x - images
+            length = np.linalg.norm(noise.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1)
+            x = images + noise * np.minimum(1, epsilon / np.maximum(length, 1e-12))
+        x = np.clip(x, 0, 1).astype(np.float32)
+    return x
+
+
+EARLY = {  # attack, its settings, and those of the textbook's loop
+    "bim": (bim, {"steps": 6}, {"step": 1 / 255, "steps": 6}),
+    "mi_fgsm": (mi_fgsm, {"steps": 5}, {"step": 0.012, "steps": 5, "momentum": 1.0}),
+    "pgd": (pgd, {"step": 0.02, "steps": 6, "random_start": False}, {"step": 0.02, "steps": 6}),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+@pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
+def test_without_early_stop_it_is_the_textbook_loop(trained, name, mode):
+    network, images, labels = trained
+    attack, settings, written = EARLY[name]
+    result = attack(network, images, labels, epsilon=0.06, early_stop=False, compile=mode, **settings)
+    expected = textbook(network, images, labels, images, epsilon=0.06, **written)
+    assert np.mean(np.abs(result.images - expected) > 1e-6) < 0.005  # gradients within rounding of zero
+    np.testing.assert_array_equal(result.iterations, np.full(64, written["steps"]))
+    np.testing.assert_array_equal(result.queries, np.full(64, written["steps"] + 1))
+    np.testing.assert_array_equal(result.predictions, np.argmax(network(result.images), axis=1))
+    assert result.columns()["linf"].max() <= 0.06 + 1e-6
+
+
+def test_without_early_stop_the_l2_ball_holds_too(trained):
+    network, images, labels = trained
+    written = {"epsilon": 0.4, "step": 0.15, "steps": 5, "norm": "l2"}
+    result = pgd(network, images, labels, random_start=False, early_stop=False, **written)
+    np.testing.assert_allclose(result.images, textbook(network, images, labels, images, **written), atol=1e-4)
+    assert result.columns()["l2"].max() <= 0.4 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_early_stop_keeps_the_first_image_that_fools(trained, name):
+    """What the textbook's loop had after the first step that fooled; it goes on, with another image in the end."""
+    network, images, labels = trained
+    attack, settings, written = EARLY[name]
+    settings = {**settings, "epsilon": 0.06, "step": 0.012}
+    if name == "mi_fgsm":
+        del settings["step"]  # it is ε/steps
+    early, late = (attack(network, images, labels, early_stop=stop, **settings) for stop in (True, False))
+    fooled = early.success & (early.iterations < written["steps"])
+    assert fooled.sum() > 5 and np.all(late.iterations[fooled] > early.iterations[fooled])
+    assert np.all(np.any(early.images[fooled] != late.images[fooled], axis=(1, 2, 3)))
+    np.testing.assert_array_equal(early.images[~early.success], late.images[~early.success])
+    loss = [kernels.cross_entropy(network(r.images[fooled]), tf.constant(labels[fooled])) for r in (early, late)]
+    assert np.mean(loss[1]) > np.mean(loss[0])
+    default = attack(network, images, labels, **settings)
+    np.testing.assert_array_equal(default.images, early.images)
+
+
+def test_restarts_and_precision_without_early_stop(trained):
+    network, images, labels = trained
+    settings = {"epsilon": 0.04, "step": 0.01, "steps": 3, "early_stop": False}
+    one, three = (pgd(network, images, labels, restarts=restarts, **settings) for restarts in (1, 3))
+    np.testing.assert_array_equal(three.images[one.success], one.images[one.success])
+    assert np.all(three.iterations == 9) and np.all(three.queries == 12)
+    again = pgd(network, images, labels, precision="bfloat16", **settings)
+    assert np.all(again.success[one.success]) and np.all(again.iterations == 6)
+
+
+def test_early_stop_is_true_or_false():
+    images, labels = middling(2)
+    for attack in (bim, mi_fgsm, pgd):
+        with pytest.raises(ValueError, match="early_stop is 'no'; expected True or False"):
+            attack(Linear(), images, labels, early_stop="no")
+
+
+# Names -----------------------------------------------------------------------------------------------------
+
+
+def test_no_function_hides_a_module():
+    modules = {name for _, name, _ in pkgutil.iter_modules(attacks.__path__)}
+    assert not modules & set(attacks.__all__)
+    assert len(modules) > 15

@@ -148,7 +148,7 @@ def test_mutation_leaves_the_parent_and_changes_with_its_probabilities():
         ([(4, "sine")], [(0, 9, 1.0)], 1, "no connection"),
         ([(5, "sine"), (4, "sine")], [(5, 4, 1.0)], 2, "no connection"),
         ([(4, "sine")], [(0, 4, 1.0), (0, 4, 2.0)], 1, "two connections"),
-        ([(4, "cosine")], [], 1, "expected a number of its own and one of sine"),
+        ([(4, "cosine")], [], 1, "expected a unique number and one of sine"),
         ([(3, "sine")], [], 1, "no neuron"),
         ([(4, "sine")], [], 2, "outputs is 2"),
     ],

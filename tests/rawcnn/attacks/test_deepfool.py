@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rawcnn.attacks import bim, deepfool, fgsm, mi_fgsm, pgd, smallest
 from rawcnn.attacks.active_set import advance
-from rawcnn.attacks.nearest_boundary import REACH, nearest
+from rawcnn.attacks.nearest_boundary import REACH, nearest_boundary
 from tests import oracles
 from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling
 
@@ -43,9 +43,9 @@ def test_a_linear_model_is_fooled_in_one_step_to_the_hyperplane(norm):
 def test_a_hand_made_choice_of_boundary():
     behind = tf.constant([[-3.0, -1.0, -2.0]])
     slopes = tf.reshape(tf.constant([[3.0, 4.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 8.0]]), (1, 3, 1, 1, 3))
-    way = nearest(behind, slopes, "l2").numpy().ravel()  # distances 3/5, 10 and 1/4
+    way = nearest_boundary(behind, slopes, "l2").numpy().ravel()  # distances 3/5, 10 and 1/4
     np.testing.assert_allclose(way, [0, 0, 0.25 + REACH], rtol=1e-6)
-    nowhere = nearest(behind, tf.zeros((1, 3, 1, 1, 3)), "linf")
+    nowhere = nearest_boundary(behind, tf.zeros((1, 3, 1, 1, 3)), "linf")
     np.testing.assert_array_equal(nowhere, tf.zeros((1, 1, 1, 3)))
 
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.attacks import cppn
-from rawcnn.attacks.ascent import ascend, of_unit_rms
+from rawcnn.attacks.ascent import ascend, unit_rms
 from rawcnn.attacks.evolution import ENCODINGS, coloured, evolve, log_probabilities
 from tests import oracles
 from tests.rawcnn.attacked import WEIGHTS, Linear
@@ -207,13 +207,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     others: list[dict[str, Any]] = [{"seed": 1}, {"encoding": "cppn"}, {"grey": True}, {"population": 17}]
     for other in others:
         with pytest.raises(
-            ValueError, match=f"is of another run: .*{'colours' if 'grey' in other else next(iter(other))}"
+            ValueError, match=f"belongs to another run: .*{'colours' if 'grey' in other else next(iter(other))}"
         ):
             evolve(Linear(), checkpoint=path, **{**SHORT, **other})
-    with pytest.raises(ValueError, match="stands at generation 6, and 5 are wanted"):
+    with pytest.raises(ValueError, match="is at generation 6, but 5 are requested"):
         evolve(Linear(), checkpoint=path, **{**SHORT, "generations": 5})
     for network in (Linear(-WEIGHTS), Linear(WEIGHTS[:, :2])):
-        with pytest.raises(ValueError, match="not as sure of the champions"):
+        with pytest.raises(ValueError, match="does not give the champions the confidences"):
             evolve(network, checkpoint=path, **SHORT)
 
 
@@ -257,8 +257,8 @@ def test_decay_keeps_images_nearer_to_grey(trained):
 
 def test_a_gradient_too_small_to_square_still_has_a_direction():
     slope = tf.constant(np.stack([np.full((2, 2, 3), -1e-30), np.zeros((2, 2, 3))]), tf.float32)
-    np.testing.assert_allclose(of_unit_rms(slope)[0], -np.ones((2, 2, 3)), rtol=1e-6)
-    np.testing.assert_array_equal(of_unit_rms(slope)[1], np.zeros((2, 2, 3)))
+    np.testing.assert_allclose(unit_rms(slope)[0], -np.ones((2, 2, 3)), rtol=1e-6)
+    np.testing.assert_array_equal(unit_rms(slope)[1], np.zeros((2, 2, 3)))
 
 
 # What it claims ---------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_evolution_makes_a_network_sure(trained, encoding, generations, grey):
         ({"every": 0}, "every is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"size": 0}, "size is 0"),
-        ({"size": None}, "does not say what images it takes"),
+        ({"size": None}, "has no input_size"),
         ({"compile": "fast"}, "compile is 'fast'"),
     ],
 )

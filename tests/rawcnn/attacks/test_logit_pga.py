@@ -102,6 +102,32 @@ def test_it_works_where_pixels_have_no_gradient(discretized):
     np.testing.assert_array_equal(still.images, images)
 
 
+@pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
+def test_early_stop_keeps_the_first_levels_that_fool(discretized, mode):
+    """By default all images take all steps, as in the paper; a stopped image is that of its last step."""
+    network, images, labels = discretized
+    count = 64 if mode == "graph" else 16
+    images, labels = images[:count], labels[:count]
+    settings = {"epsilon": 0.15, "xi": 1.0, "compile": mode}
+    late, early = (
+        logit_pga(network, images, labels, steps=6, **settings, **stop) for stop in ({}, {"early_stop": True})
+    )
+    assert np.all(late.iterations == 6) and np.all(late.queries == 6)
+    np.testing.assert_array_equal(early.predictions, np.argmax(network(early.images), 1))
+    assert np.all(early.success[late.success]) and early.columns()["linf"].max() <= 0.15 + 1e-6
+    stopped = early.iterations < 6
+    assert stopped.sum() >= count // 8 and np.all(early.success[stopped])
+    for steps in np.unique(early.iterations):
+        written = logit_pga(network, images, labels, steps=int(steps), **settings)
+        rows = early.iterations == steps
+        assert np.mean(np.abs(written.images[rows] - early.images[rows]) > 1e-6) < 0.02
+        if steps > 1:  # and not a step earlier
+            before = logit_pga(network, images, labels, steps=int(steps) - 1, **settings)
+            assert np.sum(before.success & rows & early.success) <= 0.1 * np.sum(rows)
+    with pytest.raises(ValueError, match="early_stop is 1; expected True or False"):
+        logit_pga(network, images, labels, early_stop=1)
+
+
 def test_eager_graph_and_xla_agree(discretized):
     network, images, labels = discretized
     results = [

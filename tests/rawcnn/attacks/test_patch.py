@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.attacks import make_patch, patch
-from rawcnn.attacks.adversarial_patch import Patch, disc, laid, places
+from rawcnn.attacks.adversarial_patch import Patch, Placement, apply_patch, disc, random_places
 from tests import oracles
 from tests.rawcnn.attacked import Linear, middling
 
@@ -27,43 +27,45 @@ def at(diameter, angle, right, down, count=6):
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 def test_the_disc_covers_its_area_and_leaves_the_rest_bit_for_bit(share):
-    covered = laid(some(), tf.constant(IMAGES), at(share * 40, 0.3, 20, 20)).numpy() - IMAGES
+    covered = apply_patch(some(), tf.constant(IMAGES), at(share * 40, 0.3, 20, 20)).numpy() - IMAGES
     touched = np.any(covered != 0, axis=-1)
     rows, columns = np.mgrid[:40, :40] + 0.5
     distance = np.hypot(rows - 20, columns - 20)
     assert not touched[:, distance > share * 20 + 1.5].any() and touched[:, distance < share * 20 - 1.5].all()
-    white = laid(some(), tf.zeros((1, 40, 40, 3)), at(share * 40, 0.0, 20, 20, 1)).numpy()
+    white = apply_patch(some(), tf.zeros((1, 40, 40, 3)), at(share * 40, 0.0, 20, 20, 1)).numpy()
     assert white[..., 0].sum() == pytest.approx(pi / 4 * (share * 40) ** 2, rel=0.03)
 
 
 def test_a_whole_patch_at_its_own_size_is_itself():
     pixels = tf.constant(IMAGES[0])
-    seen = laid(pixels, tf.constant(IMAGES[1:2]), at(40, 0.0, 20, 20, 1))[0].numpy()
+    seen = apply_patch(pixels, tf.constant(IMAGES[1:2]), at(40, 0.0, 20, 20, 1))[0].numpy()
     inside = disc(40)[..., 0] > 0
     np.testing.assert_allclose(seen[inside], IMAGES[0][inside], atol=1e-6)
     np.testing.assert_array_equal(seen[~inside], IMAGES[1][~inside])
-    turned = laid(pixels, tf.constant(IMAGES[1:2]), at(40, pi / 2, 20, 20, 1))[0].numpy()
+    turned = apply_patch(pixels, tf.constant(IMAGES[1:2]), at(40, pi / 2, 20, 20, 1))[0].numpy()
     np.testing.assert_allclose(turned[inside], np.rot90(IMAGES[0], 1)[inside], atol=1e-5)
 
 
 def test_it_always_lies_within_the_image():
-    where = places(tf.range(500), (0.1, 1.0), pi / 8, ZERO, ZERO, (500, 30, 40, 3)).numpy()
+    placement = Placement((0.1, 1.0), pi / 8)
+    where = random_places(tf.range(500), placement, ZERO, ZERO, (500, 30, 40, 3)).numpy()
     diameter, angle, right, down = where.T
     assert 3 <= diameter.min() < 6 and 27 < diameter.max() <= 30
     assert -pi / 8 <= angle.min() < -0.3 and 0.3 < angle.max() <= pi / 8
     for place, length in ((right, 40), (down, 30)):
         assert np.all(place >= diameter / 2 - 1e-5) and np.all(place <= length - diameter / 2 + 1e-5)
-    np.testing.assert_array_equal(places(tf.range(7, 9), (0.1, 1.0), pi / 8, ZERO, ZERO, (2, 30, 40, 3)), where[7:9])
-    later = places(tf.range(500), (0.1, 1.0), pi / 8, ZERO, tf.constant(1), (500, 30, 40, 3))
+    again = random_places(tf.range(7, 9), placement, ZERO, ZERO, (2, 30, 40, 3))
+    np.testing.assert_array_equal(again, where[7:9])
+    later = random_places(tf.range(500), placement, ZERO, tf.constant(1), (500, 30, 40, 3))
     assert np.all(later != where)
 
 
 def test_the_gradient_to_the_patch_is_that_of_its_arithmetic():
     pixels, images, upstream = (oracles.random(s, i, low=0.0) for i, s in enumerate([(8, 8, 3), *[(2, 8, 8, 3)] * 2]))
     where = tf.constant([[5, 0.3, 3.5, 4.0], [7, -0.2, 4.0, 4.2]])
-    (gradient,) = oracles.tape_gradient(lambda p: laid(p, images, where), [pixels], upstream)
+    (gradient,) = oracles.tape_gradient(lambda p: apply_patch(p, images, where), [pixels], upstream)
     basis = tf.eye(8 * 8 * 3)
-    columns = [tf.reduce_sum((laid(tf.reshape(row, (8, 8, 3)), 0 * images, where)) * upstream) for row in basis]
+    columns = [tf.reduce_sum((apply_patch(tf.reshape(row, (8, 8, 3)), 0 * images, where)) * upstream) for row in basis]
     oracles.close(tf.reshape(gradient, [-1]), tf.stack(columns), "gradient")  # it is linear in the patch
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.attacks import spatial
-from rawcnn.attacks.spatial_search import METHODS, _grid, moved
+from rawcnn.attacks.spatial_search import METHODS, grid_of, moved
 from tests.rawcnn.attacked import Linear, middling
 
 IMAGES = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
@@ -47,11 +47,11 @@ def test_each_image_has_its_own():
 
 
 def test_the_grid_is_five_by_five_by_thirty_one():
-    grid = _grid(31, 5)
+    grid = grid_of(31, 5)
     assert grid.shape == (775, 3) and len({tuple(row) for row in grid.tolist()}) == 775
     np.testing.assert_array_equal([grid.min(0), grid.max(0)], [[-1] * 3, [1] * 3])
     assert [0, 0, 0] in grid.tolist()
-    np.testing.assert_array_equal(_grid(1, 1), [[0, 0, 0]])
+    np.testing.assert_array_equal(grid_of(1, 1), [[0, 0, 0]])
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
@@ -60,7 +60,7 @@ def test_the_grid_finds_the_worst_by_brute_force(trained, mode):
     images, labels = images[:5], labels[:5]
     result = spatial(network, images, labels, angles=3, shifts=3, translation=1.0, rotation=20.0, compile=mode)
     worst = [None] * 5
-    for place in _grid(3, 3) * np.array([20 * pi / 180, 1, 1], np.float32):
+    for place in grid_of(3, 3) * np.array([20 * pi / 180, 1, 1], np.float32):
         seen = moved(tf.constant(images), tf.constant(np.tile(place, (5, 1))))
         logits = network(seen)
         loss = kernels.cross_entropy(logits, tf.constant(labels)).numpy()

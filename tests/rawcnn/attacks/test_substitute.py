@@ -95,7 +95,7 @@ def test_another_model_may_be_the_substitute(trained, digits):
 def test_bad_input(trained, digits, stolen):
     network, images, labels = trained
     for wrong, message in (
-        ({"oracle": lambda x: np.zeros((len(x), 10))}, "expected 6 labels, one an image"),
+        ({"oracle": lambda x: np.zeros((len(x), 10))}, "expected 6 labels, one per image"),
         ({"oracle": lambda x: np.full(len(x), 12)}, "expected 0 to 9"),
         ({"limit": 3}, "6 seeds for 3 queries"),
         ({"rounds": 0}, "rounds is 0"),

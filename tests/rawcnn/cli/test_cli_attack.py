@@ -13,7 +13,7 @@ from rawcnn.files.atomic import atomic_files
 
 EXTRA = {
     "fgsm": (),
-    "bim": (),
+    "bim": ("--steps", 2, "--set", "early_stop=false"),
     "mi_fgsm": ("--steps", 3),
     "pgd": ("--steps", 3, "--set", "norm=l2", "--set", "restarts=2"),
     "smallest": ("--steps", 3, "--set", "attack=pgd", "--set", "tolerance=0.05"),
@@ -45,6 +45,7 @@ def test_every_attack_writes_its_files(rawcnn_command, digits_weights, levels_we
     assert [row["epsilon"] for row in rows] == [0, 0.2] and record["images"] == rows[0]["images"] == 10
     assert record["weights"] == weights.name and record["batch"] == 8
     assert name != "pgd" or (record["restarts"], record["steps"], record["step"]) == (2, 3, "epsilon / 4")
+    assert name != "bim" or (record["early_stop"] is False and rows[1]["iterations"] == 2)
     assert rows[1]["accuracy_after"] <= rows[0]["accuracy_after"] == rows[0]["accuracy_before"]
     assert json.loads((tmp_path / "out" / "attack.json").read_text()) == record
     made = {"patch": {"patch.png"}, "substitute": {"substitute.safetensors"}}.get(name, set())
@@ -103,6 +104,10 @@ WRONG = {
     "another attack on a substitute": (
         ("substitute", *DIGITS, "--set", "attack=cw", "--set", "rounds=1", "--epsilon", 0.1),
         "expected one of fgsm, bim, mi_fgsm, pgd",
+    ),
+    "a truth value that is none": (
+        ("pgd", *DIGITS, "--set", "early_stop=maybe"),
+        "early_stop is 'maybe'; expected true or false",
     ),
     "words for numbers": (("pgd", *DIGITS, "--set", "step=abc"), "step is 'abc'; expected a number"),
     "a word for an angle": (("spatial", *DIGITS, "--set", "rotation=abc"), "rotation is 'abc'; expected a number"),

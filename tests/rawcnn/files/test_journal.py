@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import rawcnn
-from rawcnn.attacks.dataset_study import KINDS, study
+from rawcnn.attacks import study
+from rawcnn.attacks.catalogue import CATALOGUE
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.evaluation.multicrop import evaluate_views
 from rawcnn.files.journal import Journal
@@ -220,7 +221,7 @@ def test_a_study_goes_on(network, data, tmp_path, name, stopped, count, monkeypa
     done = len((tmp_path / "j").read_text().splitlines()) - 1
     assert done == stopped
     calls = []
-    monkeypatch.setitem(KINDS, name, replace(KINDS[name], attack=_counted(KINDS[name].attack, calls)))
+    monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], attack=_counted(CATALOGUE[name].attack, calls)))
     found = study(name, network, data, **settings, journal=tmp_path / "j")
     assert found.rows == expected.rows
     batches = -(-(count or 100) // 32) * (1 if name == "deepfool" else 3)
@@ -236,7 +237,7 @@ OTHERS = {  # attacks, and settings with which they take no time
 
 
 def test_all_attacks_are_tried():
-    assert {"fgsm", "pgd", "deepfool", "spatial", *OTHERS} == set(KINDS)
+    assert {"fgsm", "pgd", "deepfool", "spatial", *OTHERS} == set(CATALOGUE)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -254,10 +255,21 @@ def test_a_study_goes_on_from_the_rows_that_there_are(network, data, digits, tmp
     *kept, _ = (tmp_path / "j").read_text().splitlines(keepends=True)
     (tmp_path / "j").write_text("".join(kept[:3]))  # what it is about, and two rows
     calls = []
-    monkeypatch.setitem(KINDS, name, replace(KINDS[name], attack=_counted(KINDS[name].attack, calls)))
+    monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], attack=_counted(CATALOGUE[name].attack, calls)))
     found = study(name, network, data, **settings)
     assert found.rows == expected.rows and len((tmp_path / "j").read_text().splitlines()) == len(kept) + 1
     assert len(calls) == len(kept) - 2 + 1  # and the examples
+
+
+def test_a_journal_from_before_early_stop_is_resumed(network, data, tmp_path):
+    """It does not name the setting, whose default is what was done then."""
+    settings = {"epsilons": (0.1,), "batch": 40, "seed": 3}
+    study("bim", network, data, **settings, settings={"steps": 2}, journal=tmp_path / "j")
+    assert "early_stop" not in (tmp_path / "j").read_text()
+    found = study("bim", network, data, **settings, settings={"steps": 2, "early_stop": "True"}, journal=tmp_path / "j")
+    assert found.settings["early_stop"] is True and not list(tmp_path.glob("j.*"))
+    study("bim", network, data, **settings, settings={"steps": 2, "early_stop": "false"}, journal=tmp_path / "j")
+    assert '"early_stop": false' in (tmp_path / "j").read_text()
 
 
 def _counted(attack, calls):

@@ -1,0 +1,230 @@
+"""The attacks that `study` and the command line know: the function of each, its ε, its settings and its preparation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from rawcnn.attacks.adversarial_patch import Patch, make_patch, patch
+from rawcnn.attacks.black_box import Substitute, make_substitute
+from rawcnn.attacks.black_box import substitute as transferred
+from rawcnn.attacks.common import Progress
+from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
+from rawcnn.attacks.logit_ascent import logit_pga
+from rawcnn.attacks.minimal_epsilon import smallest
+from rawcnn.attacks.nearest_boundary import deepfool
+from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.spatial_search import spatial
+from rawcnn.data import DataSet
+from rawcnn.nn.network import Network
+
+PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
+LENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # in L2
+PIXEL, LENGTH = "largest change of a pixel", "L2 norm of the change"
+PATCH_IMAGES = 4000  # training images on which a patch is made
+SUBSTITUTE_SEEDS = 100  # test images with which a substitute begins; they are not attacked afterwards
+# Keywords that are no settings, because other options set them or because they are not for the command line.
+NO_SETTINGS = ("epsilon", "target", "seed", "first", "compile", "progress", "classes", "model", "recipe", "checkpoint")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is made once for all ε before an attack, and what the attack then uses."""
+
+    data: DataSet  # the images to attack
+    settings: dict[str, Any]  # keywords of the attack, with what was made among them
+    made: Patch | Substitute | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack and what `study` must know of it."""
+
+    attack: Callable[..., AttackResult]
+    epsilons: tuple[float, ...]  # by default
+    unit: str  # what ε is
+    takes_target: bool = True
+    needs_target: bool = False  # it aims at the target before the attack, and the attack itself takes none
+    finds_epsilon: bool = False  # the attack finds ε image by image; the values of ε only divide its results
+    defaults: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # settings that depend on ε
+    described: Mapping[str, str] = field(default_factory=dict)  # the same for people
+    make: Callable[..., Any] | None = None  # makes what the attack uses; its keywords are settings too
+    prepare: Callable[..., Preparation] | None = None  # (request, progress) → what `make` made of the data
+
+    def settings(self) -> dict[str, object]:
+        """All settings and their defaults."""
+        return {**keywords(self.attack), **(keywords(self.make) if self.make else {})}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a preparation starts from."""
+
+    network: Network
+    data: DataSet
+    target: int | None
+    seed: int
+    compile: str
+    settings: Mapping[str, Any]
+
+
+# Attacks by the name of another ------------------------------------------------------------------------------
+
+
+def quarter(epsilon):
+    """PGD's default step on the command line: ε/4."""
+    return epsilon / 4
+
+
+def smallest_by_name(
+    network, images, labels, *, attack: str = "fgsm", largest: float = 1.0, tolerance: float = 1 / 2550,
+    steps: int = 20, restarts: int = 1, seed: int = 0, first: int = 0, compile: str = "auto",
+) -> AttackResult:  # fmt: skip
+    """`smallest` with the name of its attack; `steps`, of ε/4, and `restarts` are those of "pgd"."""
+    if attack not in ("fgsm", "pgd"):
+        raise ValueError(f"attack is {attack!r}; expected fgsm or pgd")
+    of_pgd: dict[str, Any] = {"step": quarter, "steps": steps, "restarts": restarts, "seed": seed, "first": first}
+    settings = {"largest": largest, "tolerance": tolerance, "compile": compile, **(of_pgd if attack == "pgd" else {})}
+    return smallest(network, images, labels, attack=CATALOGUE[attack].attack, **settings)[1]
+
+
+def substitute_by_name(
+    oracle, images, labels, *, substitute: Substitute, epsilon: float, attack: str = "fgsm", steps: int | None = None,
+    early_stop: bool = True, compile: str = "auto",
+) -> AttackResult:  # fmt: skip
+    """`substitute` with the name of its attack; `steps` and `early_stop` are those of all attacks but "fgsm"."""
+    if attack not in (names := ("fgsm", "bim", "mi_fgsm", "pgd")):
+        raise ValueError(f"attack is {attack!r}; expected one of {', '.join(names)}")
+    settings: dict[str, Any] = {} if steps is None or attack == "fgsm" else {"steps": steps}
+    settings |= {} if attack == "fgsm" else {"early_stop": early_stop}
+    settings |= {"step": quarter(epsilon)} if attack == "pgd" else {}
+    transfer = partial(transferred, attack=CATALOGUE[attack].attack, substitute=substitute, epsilon=epsilon)
+    return transfer(oracle, images, labels, compile=compile, **settings)
+
+
+# Preparations -----------------------------------------------------------------------------------------------
+
+
+def prepare_patch(request: Request, progress: Progress | None) -> Preparation:
+    """Make a patch on training images."""
+    if request.target is None:
+        raise ValueError("a patch makes images a chosen class; give a target")
+    making = {key: value for key, value in request.settings.items() if takes(make_patch, key)}
+    count = min(PATCH_IMAGES, request.data.count("train"))
+    images, _ = next(request.data.batches("train", count, seed=request.seed))
+    made = make_patch(
+        request.network, images.numpy(), target=request.target, seed=request.seed, compile=request.compile,
+        progress=progress, **making,
+    )  # fmt: skip
+    using = {key: value for key, value in request.settings.items() if takes(patch, key)}
+    return Preparation(request.data, {"patch": made, **using}, made)
+
+
+def prepare_substitute(request: Request, progress: Progress | None) -> Preparation:
+    """Train a substitute on some test images; the others remain to be attacked."""
+    data, count = request.data, request.data.count("test")
+    if count <= SUBSTITUTE_SEEDS:
+        raise ValueError(
+            f"a substitute learns from {SUBSTITUTE_SEEDS} test images and is tried on the others, but {data.name} has "
+            f"{count} test images; give larger --data"
+        )
+    seeds = np.sort(np.random.Generator(np.random.PCG64(request.seed)).permutation(count)[:SUBSTITUTE_SEEDS])
+    making = {key: value for key, value in request.settings.items() if takes(make_substitute, key)}
+    made = make_substitute(
+        request.network, data.take("test", seeds.tolist()), classes=request.network.classes, seed=request.seed,
+        compile=request.compile, progress=progress, **making,
+    )  # fmt: skip
+    using = {key: value for key, value in request.settings.items() if key not in making}
+    others = np.setdiff1d(np.arange(count), seeds)
+    return Preparation(data.only("test", others.tolist()), {"substitute": made, **using}, made)
+
+
+# The catalogue ----------------------------------------------------------------------------------------------
+
+CATALOGUE: dict[str, Entry] = {
+    "fgsm": Entry(fgsm, PIXELS, PIXEL),
+    "bim": Entry(bim, PIXELS, PIXEL),
+    "mi_fgsm": Entry(mi_fgsm, PIXELS, PIXEL),
+    "pgd": Entry(pgd, PIXELS, PIXEL, defaults={"step": quarter}, described={"step": "epsilon / 4"}),
+    "smallest": Entry(smallest_by_name, PIXELS, PIXEL, takes_target=False, finds_epsilon=True),
+    "deepfool": Entry(deepfool, PIXELS, PIXEL, takes_target=False, finds_epsilon=True),
+    "logit_pga": Entry(logit_pga, PIXELS, PIXEL),
+    "spatial": Entry(spatial, (0.0, 0.25, 0.5, 0.75, 1.0), "share of the largest rotation and translation"),
+    "patch": Entry(
+        patch, (0.0, 0.02, 0.05, 0.1, 0.2), "share of the image that the patch covers", needs_target=True,
+        make=make_patch, prepare=prepare_patch,
+    ),
+    "substitute": Entry(
+        substitute_by_name, (0.0, 0.1, 0.2, 0.3), PIXEL, takes_target=False, make=make_substitute,
+        prepare=prepare_substitute,
+    ),
+}  # fmt: skip
+
+
+def find(name: str, settings: Mapping[str, Any] | None = None) -> Entry:
+    """Find an attack by its name.
+
+    Args:
+        name: The name.
+        settings: Its settings. With the norm "l2", ε is the length of the change.
+
+    Raises:
+        ValueError: There is no such attack; the message lists them all.
+    """
+    if name not in CATALOGUE:
+        raise ValueError(f"there is no attack {name!r}; the attacks are {', '.join([*CATALOGUE, 'evolve'])}")
+    entry = CATALOGUE[name]
+    norm = {**keywords(entry.attack), **(settings or {})}.get("norm")
+    return replace(entry, epsilons=LENGTHS, unit=LENGTH) if norm == "l2" else entry
+
+
+def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -> dict[str, Any]:
+    """Check the settings of an attack.
+
+    Args:
+        name: The attack.
+        settings: Its settings. A truth value may be the word "true" or "false".
+        target: The target, or None.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: The attack has no such setting, in which case the message lists all, or takes no target.
+    """
+    entry = find(name)
+    known = entry.settings()
+    if unknown := [key for key in settings if key not in known]:
+        some = ", ".join(f"{key}={value!r}" for key, value in known.items() if not callable(value)) or "none"
+        raise ValueError(f"{name} has no setting {', '.join(unknown)}; its settings are {some}")
+    if target is not None and not entry.takes_target:
+        raise ValueError(f"{name} has no target; leave it out")
+    return {key: _truth(key, value) if isinstance(known[key], bool) else value for key, value in settings.items()}
+
+
+def _truth(name: str, value) -> bool:
+    """A truth value, also as a word in any case. ValueError for anything else."""
+    word = str(value).lower()
+    if word not in ("true", "false"):
+        raise ValueError(f"{name} is {value!r}; expected true or false")
+    return word == "true"
+
+
+def keywords(function: Callable) -> dict[str, object]:
+    """The settings of a function and their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in NO_SETTINGS and p.default is not p.empty
+    }
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    return name in inspect.signature(function).parameters
