@@ -82,15 +82,15 @@ def quarter(epsilon):
 
 
 def smallest_by_name(
-    network, images, labels, *, attack: str = "fgsm", largest: float = 1.0, tolerance: float = 1 / 2550,
+    network, *batch, attack: str = "fgsm", largest: float = 1.0, tolerance: float = 1 / 2550,
     steps: int = 20, restarts: int = 1, seed: int = 0, first: int = 0, compile: str = "auto",
 ) -> AttackResult:  # fmt: skip
-    """`smallest` with the name of its attack; `steps`, of ε/4, and `restarts` are those of "pgd"."""
+    """`smallest` of a batch of images and labels; `steps`, of ε/4, and `restarts` are those of the attack "pgd"."""
     if attack not in ("fgsm", "pgd"):
         raise ValueError(f"attack is {attack!r}; expected fgsm or pgd")
     of_pgd: dict[str, Any] = {"step": quarter, "steps": steps, "restarts": restarts, "seed": seed, "first": first}
     settings = {"largest": largest, "tolerance": tolerance, "compile": compile, **(of_pgd if attack == "pgd" else {})}
-    return smallest(network, images, labels, attack=CATALOGUE[attack].attack, **settings)[1]
+    return smallest(network, *batch, attack=CATALOGUE[attack].attack, **settings)[1]
 
 
 def substitute_by_name(

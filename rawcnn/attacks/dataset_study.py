@@ -123,7 +123,7 @@ def _open_journal(path: Path, about: Mapping[str, object], tell: Callable[[str],
             "written"
         )
     if tell and journal.rows:
-        tell(f"going on after {len(journal.rows)} results of {path}")
+        tell(f"resuming after {len(journal.rows)} results of {path}")
     return journal
 
 

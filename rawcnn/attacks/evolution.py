@@ -125,9 +125,9 @@ def evolve(
     if path is not None and path.exists():
         state = _restored(path, metadata, code, judge, generations)
     else:
-        state = _first(code, judge, population, seed)
+        state = first_generation(code, judge, population, seed)
     while state.generation < generations:
-        state = _next(state, code, judge, population, seed)
+        state = next_generation(state, code, judge, population, seed)
         if path is not None and (state.generation % every == 0 or state.generation == generations):
             _save(path, metadata, code, state)
         if progress:
@@ -155,7 +155,7 @@ class _State:
         return len(self.history)
 
 
-def _first(code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -> _State:
+def first_generation(code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -> _State:
     """Generation 0: the best of random genomes in each niche."""
     genomes = code.draw(_generator(seed, 0), population)
     scores = judge(genomes)  # [P,classes]
@@ -163,8 +163,8 @@ def _first(code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -
     return _State([genomes[k] for k in best], np.max(scores, axis=0), np.empty((0, len(best)), np.float32))
 
 
-def _next(state: _State, code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -> _State:
-    """One generation: a random champion's child replaces the champion of each niche in which it scores higher."""
+def next_generation(state: _State, code: _Direct | _Cppn, judge: Callable, population: int, seed: int) -> _State:
+    """One generation of MAP-Elites: a random champion's child replaces the champions that it beats."""
     generator = _generator(seed, state.generation + 1)
     parents = [state.champions[k] for k in generator.integers(len(state.champions), size=population)]
     children = code.mutate(parents, generator, state.generation)

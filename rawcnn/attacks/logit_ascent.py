@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -55,6 +55,16 @@ class Coded(Folded):
         if kind == "discretize":
             kernel = lambda x: tf.cast(self.codes, x.dtype)  # noqa: E731
         return super().apply(name, kind, kernel, inputs, parameters, **metadata)
+
+
+class Amounts(NamedTuple):
+    """The numbers of an attack, which its compiled program takes as tensors."""
+
+    epsilon: tf.Tensor  # float32 [B]
+    xi: tf.Tensor  # ξ
+    steps: tf.Tensor
+    seed: tf.Tensor
+    first: tf.Tensor  # the number of the batch's first image
 
 
 @dataclass(frozen=True)
@@ -109,13 +119,13 @@ def logit_pga(
         ValueError: An argument is out of range, or the network reads pixels.
     """
     settings: Mapping[str, Any] = discretization(network).settings
-    counts = check_integer("steps", steps, 1), check_integer("seed", seed, 0), check_integer("first", first, 0)
+    numbers = check_integer("steps", steps, 1), check_integer("seed", seed, 0), check_integer("first", first, 0)
     choices = Choices(
         settings["levels"], settings["code"], bool(random_start), check_flag("early_stop", early_stop)
     )  # fmt: skip
     problem = make_problem(network, images, labels, target, compile)
-    sizes = check_distance("epsilon", epsilon, problem.count), check_number("xi", xi)
-    attacked, taken, queries = problem.run(_logit_pga, *sizes, *counts, choices=choices, gather=problem.gather)
+    amounts = Amounts(check_distance("epsilon", epsilon, problem.count), check_number("xi", xi), *numbers)
+    attacked, taken, queries = problem.run(_logit_pga, amounts, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 
 
@@ -128,7 +138,7 @@ def discretization(network: Network) -> Operation:
     return found[0]
 
 
-def _logit_pga(network, images, goals, epsilon, xi, steps, seed, first, *, choices: Choices, targeted, gather):
+def _logit_pga(network, images, goals, amounts: Amounts, *, choices: Choices, targeted, gather):
     """(attacked images [B,H,W,3]; gradient steps and forward passes of each, [B])."""
     levels, products = choices.levels, fold(network)
     model = folded_network(network) if choices.early_stop else None
@@ -140,22 +150,22 @@ def _logit_pga(network, images, goals, epsilon, xi, steps, seed, first, *, choic
             trace_type = partial(Coded, codes=codes, fold=products)
             logits = network.trace(network.variables, images, trace_type=trace_type).logits
             total = tf.reduce_sum(attack_loss(logits, goals, targeted))
-        u = u + xi * tf.sign(tape.gradient(total, u))  # u ← u + ξ·sign(∇ᵤJ)
+        u = u + amounts.xi * tf.sign(tape.gradient(total, u))  # u ← u + ξ·sign(∇ᵤJ)
         sharpness = COOLING * sharpness  # T ← T / 1.2
         chosen = tf.argmax(probabilities(u, sharpness, within), axis=-1, output_type=tf.int32)  # [n,H,W,3]
         done = fooled(logits_of(model, pixels), goals, targeted) if model else tf.zeros_like(goals, tf.bool)
         return nearest_pixels(images, chosen, levels), u, sharpness, done
 
-    within = reachable(images, per_image(epsilon, images), levels)  # [B,H,W,3,L] bool
+    within = reachable(images, per_image(amounts.epsilon, images), levels)  # [B,H,W,3,L] bool
     u = tf.zeros_like(within, tf.float32)
     if choices.random_start:
         shape = (*images.shape[1:], levels)
-        u = tf.reshape(normal(prod(shape), image_numbers(images, first), seed, 0), (-1, *shape))
+        u = tf.reshape(normal(prod(shape), image_numbers(images, amounts.first), amounts.seed, 0), (-1, *shape))
     none = tf.zeros_like(goals)
     state = images, u, tf.ones_like(goals, tf.float32)
     repeat = partial(repeat_until_fooled, gather=gather) if choices.early_stop else repeat_all
     (x, *_), active = repeat(
-        steps, step, state, (images, goals, within), ActiveSet(tf.zeros_like(goals, tf.bool), none, none)
+        amounts.steps, step, state, (images, goals, within), ActiveSet(tf.zeros_like(goals, tf.bool), none, none)
     )
     return x, active.steps, active.queries * (2 if choices.early_stop else 1)
 

@@ -13,6 +13,8 @@ that the result is an image.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 
@@ -32,6 +34,15 @@ from rawcnn.attacks.runtime import folded_network, repeat_unfinished
 from rawcnn.nn.trace import PRECISIONS
 
 REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of an attack, for each of which there is a compiled program."""
+
+    norm: str
+    candidates: int
+    precision: str  # of the gradients
 
 
 def deepfool(
@@ -72,24 +83,22 @@ def deepfool(
     check_integer("candidates", candidates, 2)
     problem = make_problem(network, images, labels, None, compile)
     finished = tf.constant(problem.predictions != problem.labels)
-    attacked, taken, queries = problem.run(
-        _deepfool, finished, *numbers, norm=norm, candidates=min(int(candidates), problem.classes),
-        precision=precision, gather=problem.gather,
-    )  # fmt: skip
+    choices = Choices(norm, min(int(candidates), problem.classes), precision)
+    attacked, taken, queries = problem.run(_deepfool, finished, *numbers, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 
 
-def _deepfool(network, images, goals, finished, steps, overshoot, *, norm, candidates, gather, precision, targeted):
+def _deepfool(network, images, goals, finished, steps, overshoot, *, choices: Choices, gather, targeted):
     """(attacked images [B,H,W,3]; linearizations and forward passes of each, [B])."""
     model = folded_network(network)
-    rough = model if precision == "float32" else folded_network(network, precision)  # for the gradients
+    rough = model if choices.precision == "float32" else folded_network(network, choices.precision)  # for the gradients
     logits = logits_of(model, images)
-    likeliest = tf.math.top_k(logits, candidates).indices  # [B,K], the prediction k̂ first
+    likeliest = tf.math.top_k(logits, choices.candidates).indices  # [B,K], the prediction k̂ first
 
     def step(logits, x, total, images, goals, likeliest):
         f = differences(logits, likeliest)  # f'_k [n,K−1]
         w = difference_gradients(rough, x, likeliest)  # w'_k [n,K−1,H,W,3]
-        total += nearest_boundary(f, w, norm)  # Σ r_i [n,H,W,3]
+        total += nearest_boundary(f, w, choices.norm)  # Σ r_i [n,H,W,3]
         x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
         logits = logits_of(model, x)  # here and not in the next step, so that finished images need no further gradient
         return logits, x, total, tf.argmax(logits, axis=1, output_type=tf.int32) != goals

@@ -90,7 +90,9 @@ class ActiveSet(NamedTuple):
     queries: tf.Tensor  # int32 [B], forward passes
 
 
-def repeat_all(steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, active: ActiveSet):
+def repeat_all(
+    steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, active: ActiveSet
+) -> tuple[list[tf.Tensor], ActiveSet]:
     """Take all `steps` for all images.
 
     Args:
@@ -115,7 +117,7 @@ def repeat_all(steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors
 
 def repeat_until_fooled(
     steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, active: ActiveSet, *, gather: bool
-):
+) -> tuple[list[tf.Tensor], ActiveSet]:
     """As `repeat_all`, but an image that fools the network stays as it is and takes no further step.
 
     The forward pass of a step shows whether the step before it fooled the network. An image takes at least one step,
@@ -143,7 +145,7 @@ def _keep_fooled(step: Callable, may_finish: tf.Tensor, _, x: tf.Tensor, *others
 
 def repeat_unfinished(
     steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, finished: tf.Tensor, *, gather: bool
-):
+) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Take at most `steps` for each image that is not finished.
 
     As `repeat_all`, but the last tensor that `step` returns marks the images that its new state finishes.

@@ -72,7 +72,7 @@ def test_fgsm(task):
 
 @pytest.mark.parametrize("name", ["LinfBasicIterativeAttack", "LinfPGD"])
 def test_iterated(task, name):
-    """The same steps from the images themselves: whom foolbox fools at the end, ours fools on the way, and stops."""
+    """The same steps from the images themselves; ours stops when an image is fooled, foolbox does not."""
     network, images, labels = task
     for epsilon in EPSILONS:
         settings = {"steps": STEPS, "abs_stepsize": epsilon / 4, "random_start": False}

@@ -1,4 +1,4 @@
-"""Attacks over many images and many ε, and what is said of input that cannot be attacked."""
+"""Attacks over many images and many ε, and the messages for wrong input."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_success_is_what_the_images_returned_predict(trained, name, target):
 
 
 def test_pgd_is_not_weaker_than_fgsm(trained):
-    """Image by image, where its first step is FGSM's and who is fooled stays fooled."""
+    """For each image, if PGD's first step is FGSM's: fooled images stay fooled."""
     network, images, labels = trained
     for epsilon in (0.02, 0.05, 0.1):
         once = fgsm(network, images, labels, epsilon=epsilon)
@@ -371,7 +371,7 @@ def test_without_early_stop_the_l2_ball_holds_too(trained):
 
 @pytest.mark.parametrize("name", EARLY)
 def test_early_stop_keeps_the_first_image_that_fools(trained, name):
-    """What the textbook's loop had after the first step that fooled; it goes on, with another image in the end."""
+    """The image after the first step that fools the network; the textbook's loop takes more steps from there."""
     network, images, labels = trained
     attack, settings, written = EARLY[name]
     settings = {**settings, "epsilon": 0.06, "step": 0.012}

@@ -59,7 +59,7 @@ def test_polynomial_mutation_ends_at_the_border():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_thousand_mutations_make_no_cycle(seed):
-    """Found anew by taking away neurons that nothing reaches any more; every output is still there."""
+    """Checked by removing neurons without sources until none is left; every output is still there."""
     genome = evolved_genome(1000, seed)
     waiting: dict[int, set[int]] = {neuron.number: set() for neuron in genome.neurons}
     for connection in genome.connections:
@@ -125,7 +125,7 @@ def test_symmetric_functions_draw_symmetric_images():
 
 
 def test_mutation_leaves_the_parent_and_changes_with_its_probabilities():
-    """Neurons come with .5 and go with .2, where there is one; one of three weights changes with .5."""
+    """Neurons are added with probability .5 and deleted with .2; one of three weights changes with .5."""
     parent = Genome(
         (Neuron(5, "sine"), Neuron(4, "sine")), (Connection(0, 5, 1.0), Connection(5, 4, 2.0), Connection(3, 4, 3.0)), 1
     )

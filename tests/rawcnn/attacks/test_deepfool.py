@@ -73,7 +73,7 @@ def test_what_deepfool_promises(trained):
     np.testing.assert_allclose(alone.images[0], result.images[3], atol=1e-5)
     short = deepfool(network, images, labels, steps=2)
     done = short.iterations < 2
-    np.testing.assert_array_equal(short.images[done], result.images[done])  # who is fooled stays, bit for bit
+    np.testing.assert_array_equal(short.images[done], result.images[done])  # fooled images stay bit for bit
 
 
 def test_slopes_in_bfloat16_lead_as_near(trained):

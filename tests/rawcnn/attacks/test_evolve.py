@@ -1,4 +1,4 @@
-"""Evolved images: runs that replay to the bit, checkpoints, and a network that is sure of what is nothing."""
+"""Evolved images: runs that replay bit for bit, checkpoints, and a network that is confident about noise."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_seed_gives_the_same_images(encoding):
 
 
 def test_the_share_of_pixels_that_change_halves():
-    """Each thousand generations; what does not change is the parent's to the bit."""
+    """The mutation rate halves every thousand generations; unchanged values are the parent's, bit for bit."""
     code = ENCODINGS["direct"]((60, 60), "rgb")
     parents = code.draw(generator(), 3)
     for generation, share in ((0, 0.1), (999, 0.1), (1000, 0.05), (2500, 0.025)):
@@ -135,7 +135,7 @@ def test_a_run_goes_on_as_if_undisturbed(encoding, stop, tmp_path):
     result = evolve(network, progress=lambda *n: told.append(n), **settings)
     same(result, whole)
     assert told == [(n, 6) for n in range(stop // 2 * 2 + 1, 7)]
-    assert [file.name for file in path.parent.iterdir()] == ["state.npz"]  # nothing lies beside
+    assert [file.name for file in path.parent.iterdir()] == ["state.npz"]  # no temporary file is left
     same(evolve(network, **settings), whole)  # it has ended: nothing is left to do
     same(
         evolve(network, **{**settings, "generations": 9}),
