@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from kernels.share import first_image
+from kernels.dispatch.replica import first_image
 from rawcnn.attacks.ball import Ball
 from rawcnn.attacks.common import check_integer, check_number, loss_gradient
 from rawcnn.attacks.per_image_random import image_numbers

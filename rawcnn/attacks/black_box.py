@@ -51,9 +51,9 @@ class Substitute:
 def small_cnn(net, images, *, classes: int):
     """The default substitute: images [B,H,W,3] → logits [B,classes]."""
     x = relu(net, conv(net, "conv1", images, 32, 3))
-    x = max_pool(net, "pool1", x, 2, 2)
+    x = max_pool(net, "pool1", x, 2, 2, padding="VALID")
     x = relu(net, conv(net, "conv2", x, 64, 3))
-    x = max_pool(net, "pool2", x, 2, 2)
+    x = max_pool(net, "pool2", x, 2, 2, padding="VALID")
     return dense(net, "classifier", relu(net, dense(net, "fc", x, 200)), classes)
 
 

@@ -49,5 +49,5 @@ def learn(network: Network, data: DataSet, rate: float, steps: int) -> None:
 
 
 def small(net, images):
-    x = relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 8, 3)))
+    x = relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 8, 3), epsilon=1e-5))
     return dense(net, "logits", relu(net, conv(net, "conv2", x, 8, 3, stride=2)), 10)
