@@ -70,7 +70,7 @@ def optimize(
     from rawcnn.visualize import compare as compare_regularizations
     from rawcnn.visualize import optimize as optimize_images
     from rawcnn.visualize.record import write_record
-    from rawcnn.visualize.units import rectified
+    from rawcnn.visualize.unit_summary import rectified
 
     screen = Screen(as_json)
     writable(output, *PICTURES)

@@ -59,7 +59,7 @@ def page(
     from rawcnn.report.units_page import units_page
     from rawcnn.visualize.filters import check_channels
     from rawcnn.visualize.record import write_record
-    from rawcnn.visualize.units import rectified, units
+    from rawcnn.visualize.unit_summary import rectified, units
 
     screen = Screen(as_json)
     writable(output, ".html")
@@ -169,7 +169,7 @@ def atlas(
     from rawcnn.files.atomic import write_atomic
     from rawcnn.report.atlas_page import atlas_page
     from rawcnn.visualize import activation_atlas
-    from rawcnn.visualize.layout import check_method
+    from rawcnn.visualize.projection import check_method
     from rawcnn.visualize.record import write_record
 
     screen = Screen(as_json)

@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
 from rawcnn.report.data_uri import data_uri
-from rawcnn.visualize.attribution import ranked_channels
-from rawcnn.visualize.building_blocks import BuildingBlocks
+from rawcnn.visualize.class_attribution import ranked_channels
+from rawcnn.visualize.interpretability import BuildingBlocks
 
 HERE = Path(__file__).parent
 SIDE = 28  # positions along a side of the map that the page shows; of a larger map the most active of each part

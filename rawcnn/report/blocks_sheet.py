@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rawcnn.visualize.attribution import ranked_channels
-from rawcnn.visualize.building_blocks import BuildingBlocks
-from rawcnn.visualize.picture import BLUE, RED, fit, grid, picture
+from rawcnn.visualize.class_attribution import ranked_channels
+from rawcnn.visualize.interpretability import BuildingBlocks
+from rawcnn.visualize.pictures import BLUE, RED, fit, grid, picture
 
 COVER = 0.85  # of the image where a colour is full
 PALE = 0.35  # the darkest grey of an image under colours

@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from rawcnn.visualize.picture import enlarge, picture
+from rawcnn.visualize.pictures import enlarge, picture
 
 
 def data_uri(pixels, scale: int = 1) -> str:

@@ -12,7 +12,7 @@ from matplotlib.patches import ConnectionPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from rawcnn.plots.themed import Draw, Look
-from rawcnn.visualize.top_inputs import Excitation, TopInput
+from rawcnn.visualize.dataset_examples import Excitation, TopInput
 
 ROWS = 3  # of the best images
 HISTOGRAM, COLUMN, HEIGHT = 3.6, 1.8, 3.4  # inches that these take

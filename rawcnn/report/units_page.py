@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rawcnn.report.data_uri import data_uri
-from rawcnn.visualize.picture import diverging, draw_box, enlarge
-from rawcnn.visualize.top_inputs import TopInput
-from rawcnn.visualize.units import Unit
+from rawcnn.visualize.dataset_examples import TopInput
+from rawcnn.visualize.pictures import diverging, draw_box, enlarge
+from rawcnn.visualize.unit_summary import Unit
 
 HERE = Path(__file__).parent
 SHOWN = 96  # pixels that the longer side of a small picture is enlarged to, by whole factors

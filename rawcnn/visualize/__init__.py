@@ -1,15 +1,16 @@
 """Pictures of what a network has learned. One file a technique; all give arrays, `save_png` writes them."""
 
 from rawcnn.visualize.atlas import Atlas, Level, activation_atlas
-from rawcnn.visualize.attribution import Attribution, attribution
-from rawcnn.visualize.building_blocks import BuildingBlocks, building_blocks, channel_icons, semantic_dictionary
+from rawcnn.visualize.class_attribution import Attribution, attribution
 from rawcnn.visualize.comparison import compare, noise_ratios
+from rawcnn.visualize.dataset_examples import Excitation, TopInput, contact_sheet, excitations, top_inputs
 from rawcnn.visualize.deconvolution import Deconvolution, deconvolve
+from rawcnn.visualize.factorization import Groups, neuron_groups
 from rawcnn.visualize.filters import activation_grid, filter_grid, first_layers
-from rawcnn.visualize.neuron_groups import Groups, neuron_groups
+from rawcnn.visualize.interpretability import BuildingBlocks, building_blocks, channel_icons, semantic_dictionary
 from rawcnn.visualize.objectives import Objective
 from rawcnn.visualize.optimization import Optimized, optimize
-from rawcnn.visualize.picture import diverging, draw_box, enlarge, fit, grid, normalize, picture, save_png
+from rawcnn.visualize.pictures import diverging, draw_box, enlarge, fit, grid, normalize, picture, save_png
 from rawcnn.visualize.regularization import Regularization
 from rawcnn.visualize.saliency import (
     Saliency,
@@ -18,8 +19,7 @@ from rawcnn.visualize.saliency import (
     saliency_pictures,
     smooth_gradient,
 )
-from rawcnn.visualize.top_inputs import Excitation, TopInput, contact_sheet, excitations, top_inputs
-from rawcnn.visualize.units import Unit, units
+from rawcnn.visualize.unit_summary import Unit, units
 
 __all__ = [
     "Atlas",

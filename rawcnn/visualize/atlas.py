@@ -9,7 +9,7 @@ Carter, Armstrong, Schubert, Johnson, Olah: "Activation Atlas", Distill 2019.
     label    the class whose logit the cell's activations raise most, by a·∂logit/∂a
 
 W keeps the icons from all showing what every activation shares. The class is a linear estimate, that of
-`rawcnn.visualize.attribution` at one position.
+`rawcnn.visualize.class_attribution` at one position.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize import objectives
 from rawcnn.visualize.atlas_sample import Progress, Sample, sample
-from rawcnn.visualize.layout import FEWEST, check_method
-from rawcnn.visualize.layout import layout as lay_out
 from rawcnn.visualize.optimization import Optimized, optimize
+from rawcnn.visualize.projection import FEWEST, check_method
+from rawcnn.visualize.projection import layout as lay_out
 from rawcnn.visualize.regularization import ROBUST, Regularization
 
 FILLED = 1 / 4  # of the coarsest grid's cells that the images must be able to fill

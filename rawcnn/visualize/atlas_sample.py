@@ -2,7 +2,7 @@
 
 Carter et al., "Activation Atlas", Distill 2019. One position an image, for all of them would be thousands alike. With
 it goes what these activations do to the classes that the network finds likeliest there: a·∂logit/∂a, the linear
-estimate of `rawcnn.visualize.attribution`.
+estimate of `rawcnn.visualize.class_attribution`.
 """
 
 from __future__ import annotations

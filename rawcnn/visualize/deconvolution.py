@@ -29,7 +29,7 @@ from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.trace import Trace
 from rawcnn.visualize.filters import check_channels
-from rawcnn.visualize.receptive import seen_at
+from rawcnn.visualize.layer_maps import seen_at
 
 Box = tuple[int, int, int, int]
 SEEDS = ("activation", "one")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.preprocessing import PREPROCESSING
-from rawcnn.visualize.picture import grid, normalize
+from rawcnn.visualize.pictures import grid, normalize
 
 
 def filter_grid(network: Network, layer: str | None = None, *, columns: int | None = None, gap: int = 1) -> np.ndarray:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network, check_images
-from rawcnn.visualize.picture import diverging, picture
+from rawcnn.visualize.pictures import diverging, picture
 
 ROWS = 64  # images in one step, where each image comes in many forms: what bounds the memory
 

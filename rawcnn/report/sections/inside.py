@@ -29,9 +29,9 @@ from rawcnn.visualize import (
     optimize,
 )
 from rawcnn.visualize.atlas import Atlas
-from rawcnn.visualize.attribution import Attribution
+from rawcnn.visualize.class_attribution import Attribution
 from rawcnn.visualize.deconvolution import METHODS
-from rawcnn.visualize.neuron_groups import Groups
+from rawcnn.visualize.factorization import Groups
 from rawcnn.visualize.regularization import COMPARED, ROBUST, STILL
 
 STEPS = 128  # of every optimisation

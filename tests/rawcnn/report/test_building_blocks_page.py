@@ -14,9 +14,9 @@ from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
 from rawcnn.report import blocks_sheet as sheet
 from rawcnn.report.blocks_page import blocks_page, signed
-from rawcnn.visualize.attribution import ranked_channels
-from rawcnn.visualize.building_blocks import _most_active
-from rawcnn.visualize.neuron_groups import factorise
+from rawcnn.visualize.class_attribution import ranked_channels
+from rawcnn.visualize.factorization import factorise
+from rawcnn.visualize.interpretability import _most_active
 from tests.rawcnn.report.test_report import HOSTILE, Reader
 from tests.rawcnn.visualize.test_building_blocks import built, deep
 

@@ -12,14 +12,14 @@ import tensorflow as tf
 from rawcnn.nn.layers import conv, dense, global_average_pool, max_pool, relu
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
-from rawcnn.visualize.attribution import Attribution, attribution, ranked_channels
-from rawcnn.visualize.building_blocks import (
+from rawcnn.visualize.class_attribution import Attribution, attribution, ranked_channels
+from rawcnn.visualize.factorization import factorise, group_effects, neuron_groups
+from rawcnn.visualize.interpretability import (
     building_blocks,
     channel_icons,
     most_frequent,
     semantic_dictionary,
 )
-from rawcnn.visualize.neuron_groups import factorise, group_effects, neuron_groups
 from rawcnn.visualize.optimization import optimize
 from tests import oracles
 

@@ -25,7 +25,7 @@ from rawcnn.nn.layers import (
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize.deconvolution import METHODS, deconvolve
-from rawcnn.visualize.receptive import seen_at
+from rawcnn.visualize.layer_maps import seen_at
 from tests import oracles
 from tests.rawcnn import small
 

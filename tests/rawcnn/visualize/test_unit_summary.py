@@ -11,7 +11,7 @@ from PIL import Image
 
 from rawcnn.report.units_page import units_page
 from rawcnn.visualize import objectives
-from rawcnn.visualize.units import rectified, units
+from rawcnn.visualize.unit_summary import rectified, units
 from tests.rawcnn import small
 from tests.rawcnn.report.test_report import Reader
 

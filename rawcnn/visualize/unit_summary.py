@@ -13,11 +13,11 @@ import numpy as np
 from rawcnn.data import DataSet
 from rawcnn.nn.network import Network
 from rawcnn.visualize import objectives
+from rawcnn.visualize.dataset_examples import Excitation, excitations
 from rawcnn.visualize.deconvolution import deconvolve
 from rawcnn.visualize.filters import check_channels
 from rawcnn.visualize.optimization import optimize
 from rawcnn.visualize.regularization import ROBUST, Regularization
-from rawcnn.visualize.top_inputs import Excitation, excitations
 
 DIVERSITY = 1.0
 Progress = Callable[..., None]  # (done, total, what)

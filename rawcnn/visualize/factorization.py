@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rawcnn.nn.network import Network
-from rawcnn.visualize.attribution import Attribution, one_image
+from rawcnn.visualize.class_attribution import Attribution, one_image
 from rawcnn.visualize.objectives import as_map
 
 GROUPS = 6  # as the article has

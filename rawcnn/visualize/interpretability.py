@@ -14,11 +14,11 @@ import numpy as np
 
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import ReceptiveField
-from rawcnn.visualize.attribution import Attribution, attribution, one_image, ranked_channels
-from rawcnn.visualize.neuron_groups import Groups, check_groups, factorise, group_effects
+from rawcnn.visualize.class_attribution import Attribution, attribution, one_image, ranked_channels
+from rawcnn.visualize.factorization import Groups, check_groups, factorise, group_effects
+from rawcnn.visualize.layer_maps import seen_at
 from rawcnn.visualize.objectives import as_map, direction
 from rawcnn.visualize.optimization import optimize
-from rawcnn.visualize.receptive import seen_at
 from rawcnn.visualize.regularization import ROBUST, Regularization
 
 LIMIT = 64  # icons of channels

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from rawcnn.visualize.layout import check_method, layout, stretched
+from rawcnn.visualize.projection import check_method, layout, stretched
 from tests.oracles import close
 
 
@@ -70,7 +70,7 @@ def test_umap_is_asked_as_the_article_asks_it(monkeypatch):
             asked["lengths"] = np.linalg.norm(vectors, axis=1)
             return vectors[:, :2]
 
-    monkeypatch.setattr("rawcnn.visualize.layout._umap_class", lambda: Fake)
+    monkeypatch.setattr("rawcnn.visualize.projection._umap_class", lambda: Fake)
     assert layout(clusters()[0]).method == "umap"
     assert {name: asked[name] for name in ("metric", "n_neighbors", "min_dist")} == {
         "metric": "cosine",

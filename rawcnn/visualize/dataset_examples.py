@@ -3,8 +3,8 @@
 Zeiler & Fergus 2014, figure 2, right; Girshick et al. 2014, figure 3. Each image is shown with the part that the unit
 saw: its receptive field, which the network's operations knows, cut off at the border of the image.
 
-The data pass once, in memory that does not grow with them (`extremes.py`); the few images that are shown are fetched at
-the end, by number.
+The search reads the data once, in memory that does not grow with the data set (`streaming_top_k.py`). The few images
+that are shown are fetched at the end, by index.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rawcnn.data import DataSet
 from rawcnn.nn.network import Network
-from rawcnn.visualize.extremes import SAMPLE, Kept, Progress, Sample, Units, cropped, drawn, search
 from rawcnn.visualize.filters import check_channels
-from rawcnn.visualize.picture import draw_box, fit, grid, picture
-from rawcnn.visualize.receptive import seen_at
+from rawcnn.visualize.layer_maps import seen_at
+from rawcnn.visualize.pictures import draw_box, fit, grid, picture
+from rawcnn.visualize.streaming_top_k import SAMPLE, Kept, Progress, Sample, Units, cropped, drawn, search
 
 BINS = 40
 
