@@ -41,8 +41,10 @@ from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import ADAM_DECAYS
 from rawcnn.visualize import objectives
-from rawcnn.visualize.optimization import Climb
-from rawcnn.visualize.regularization import ROBUST, draw_moves, first_values, image_of
+from rawcnn.visualize.ascent_runtime import AscentRuntime
+from rawcnn.visualize.layer_maps import as_map
+from rawcnn.visualize.optimization import AscentSettings, ascent_step
+from rawcnn.visualize.regularization import ROBUST, draw_transforms, images_from, initial_parameters
 
 LAYERS = {  # the middle layer of each network that is raced
     "alexnet": "conv4/relu",
@@ -238,10 +240,10 @@ def _task(network: Network, layer: str, features: keras.Model, batch: int, seed:
     """
     size, steps = network.input_size, max(2, 4 // batch)
     seeds = [[seed, place] for place in range(batch)]
-    start = np.float32(STRENGTH) * first_values(ROBUST, size, seeds)
-    answers = network.activations(image_of(tf.constant(start[:1]), ROBUST, size), [layer])[layer]
-    channel = int(tf.argmax(tf.reduce_mean(objectives.as_map(answers), axis=(0, 1, 2))))
-    return Task(network, layer, channel, features, start, tf.constant(draw_moves(ROBUST, size, steps, seeds)))
+    start = np.float32(STRENGTH) * initial_parameters(ROBUST, size, seeds)
+    answers = network.activations(images_from(tf.constant(start[:1]), ROBUST, size), [layer])[layer]
+    channel = int(tf.argmax(tf.reduce_mean(as_map(answers), axis=(0, 1, 2))))
+    return Task(network, layer, channel, features, start, tf.constant(draw_transforms(ROBUST, size, steps, seeds)))
 
 
 def _contestant(task: Task, name: str) -> Contestant:
@@ -253,13 +255,14 @@ def _contestant(task: Task, name: str) -> Contestant:
 def raw_way(task: Task, name: str) -> Contestant:
     """The step that `rawcnn.visualize.optimize` takes, with its state carried on."""
     objective = objectives.channel(task.network, task.layer, task.channel)
-    climb = Climb(task.network, objective, ROBUST, task.size, RATE, choose(name.removeprefix("rawcnn ")))
-    given = [tf.constant(np.repeat(rows, task.batch, axis=0)) for rows in objective.given]
+    settings = AscentSettings(size=task.size, rate=RATE, compile=name.removeprefix("rawcnn "))
+    runtime = AscentRuntime(task.network, objective, settings, ascent_step)
+    rows = [tf.constant(array) for array in objective.repeated_rows(task.batch)]
     z = tf.constant(task.start)
     state = [z, tf.zeros_like(z), tf.zeros_like(z), tf.constant(1.0)]  # coefficients, Adam's moments, the step's number
 
     def step(moves: tf.Tensor) -> np.ndarray:
-        *new, values, _ = climb.step(*state, moves, given)
+        *new, values, _ = runtime.step(*state, moves, rows)
         state[:] = [*new, state[-1] + 1]
         return values.numpy()
 

@@ -18,15 +18,15 @@ from benchmarks.stablehlo.arrays import CUDNN, MOMENTUM, RATE, Argument
 from benchmarks.twins.specification import Model, model_of
 from rawcnn.attacks.ball import Ball
 from rawcnn.attacks.common import loss_gradient
-from rawcnn.nn.execution import Choice
 from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import PRECISIONS, Operation
 from rawcnn.training.recipes import Recipe
 from rawcnn.training.step import State, update
 from rawcnn.visualize import objectives
-from rawcnn.visualize.optimization import Climb
-from rawcnn.visualize.regularization import Regularization, first_values
+from rawcnn.visualize.ascent_runtime import FoldedScore
+from rawcnn.visualize.optimization import AscentSettings, ascent_step
+from rawcnn.visualize.regularization import initial_parameters
 
 STEPS, EPSILON, STEP = 40, 8 / 255, 2 / 255  # of PGD
 
@@ -184,17 +184,18 @@ def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workloa
     network = rawcnn.create(name, precision=precision, **settings)
     products = _Products(network, [layer])
     size, objective = network.input_size, objectives.channel(network, layer, 0)
-    climb = Climb(network, objective, Regularization(), size, 0.05, Choice("eager", "exported as it is"))
+    ascent, score = AscentSettings(size=size), FoldedScore(network, objective)
 
     def function(*arguments):
         *values, z, mean, square, number, moves = arguments
-        climb.fold, climb.variables = products.walk(values)
-        given = [tf.constant(np.repeat(rows, z.shape[0], axis=0)) for rows in objective.given]
-        z, mean, square, value, _ = climb.move(Folded, z, mean, square, number, moves, given)
+        score.fold, score.variables = products.walk(values)
+        rows = [tf.constant(array) for array in objective.repeated_rows(z.shape[0])]
+        values_of = partial(score, rows=rows)
+        z, mean, square, value, _ = ascent_step(values_of, ascent, z, mean, square, number, moves)
         return [value, z, mean, square]
 
     def arguments(batch: int) -> list[Argument]:
-        state = first_values(climb.settings, size, [[0, 0]] * batch).shape
+        state = initial_parameters(ascent.regularization, size, [[0, 0]] * batch).shape
         return [
             *products.arguments,
             Argument("z", state, "float32", "normal"),

@@ -57,7 +57,7 @@ def page(
 
     from rawcnn.files.atomic import write_atomic
     from rawcnn.report.units_page import units_page
-    from rawcnn.visualize.filters import check_channels
+    from rawcnn.visualize.layer_maps import check_channels
     from rawcnn.visualize.record import write_record
     from rawcnn.visualize.unit_summary import rectified, units
 
@@ -169,7 +169,7 @@ def atlas(
     from rawcnn.files.atomic import write_atomic
     from rawcnn.report.atlas_page import atlas_page
     from rawcnn.visualize import activation_atlas
-    from rawcnn.visualize.projection import check_method
+    from rawcnn.visualize.projection import available_method
     from rawcnn.visualize.record import write_record
 
     screen = Screen(as_json)
@@ -182,7 +182,7 @@ def atlas(
     network.operation(layer)
     check_split(split)
     sides = whole_numbers("--grid", grids) or ()
-    check_method(layout)
+    available_method(layout)
     shown = load_data(screen, data, network.input_size, skip_unreadable)
     with screen.bar("atlas") as told:
         made = activation_atlas(

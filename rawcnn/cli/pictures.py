@@ -87,7 +87,7 @@ def top_inputs(
     from rawcnn.plots.themed import LIGHT, save
     from rawcnn.report.excitation import histogram_sheet, sheet_size
     from rawcnn.visualize import contact_sheet, excitations, save_png
-    from rawcnn.visualize.filters import check_channels
+    from rawcnn.visualize.layer_maps import check_channels
     from rawcnn.visualize.record import write_record
 
     screen = Screen(as_json)
@@ -167,14 +167,14 @@ def deconv(
 
     from rawcnn.plots.figures import picture_rows, save
     from rawcnn.visualize import deconvolve, diverging, draw_box, enlarge
-    from rawcnn.visualize.deconvolution import METHODS, SEEDS
-    from rawcnn.visualize.objectives import as_map
+    from rawcnn.visualize.deconvolution import METHODS, START_VALUES
+    from rawcnn.visualize.layer_maps import as_map
     from rawcnn.visualize.record import write_record
 
     screen = Screen(as_json)
     writable(output, *PICTURES)
-    if value not in SEEDS:
-        raise ValueError(f"--start is {value!r}; expected one of {', '.join(SEEDS)}")
+    if value not in START_VALUES:
+        raise ValueError(f"--start is {value!r}; expected one of {', '.join(START_VALUES)}")
     network = network_for(model, weights, size=size, seed=seed, options=option)
     settings: dict = {"model": model, "layer": layer, "weights": weights or "random", "start": value, "seed": seed}
     settings |= {"channel": channel or "the most active", "position": position or "the most active"}

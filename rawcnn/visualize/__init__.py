@@ -1,4 +1,7 @@
-"""Pictures of what a network has learned. One file a technique; all give arrays, `save_png` writes them."""
+"""Visualization of what a network has learned, one file per technique.
+
+All functions return arrays; `save_png` writes them to a file.
+"""
 
 from rawcnn.visualize.atlas import Atlas, Level, activation_atlas
 from rawcnn.visualize.class_attribution import Attribution, attribution

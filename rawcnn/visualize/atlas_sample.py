@@ -1,8 +1,8 @@
-"""What an activation atlas is drawn from: of each image a layer's activations at one position, taken at random.
+"""The sample of an activation atlas: the activations of a layer at one random position of each image.
 
-Carter et al., "Activation Atlas", Distill 2019. One position an image, for all of them would be thousands alike. With
-it goes what these activations do to the classes that the network finds likeliest there: a·∂logit/∂a, the linear
-estimate of `rawcnn.visualize.class_attribution`.
+Carter et al., "Activation Atlas", Distill 2019. One position per image is enough, because neighbors look alike. Each
+vector a comes with its effect on the classes that the network finds most likely: a·∂logit/∂a at the position, the
+linear estimate of `rawcnn.visualize.attribution`.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from rawcnn.data import DataSet, Split
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
-from rawcnn.nn.trace import find_operation, symbolic_trace
-from rawcnn.visualize.objectives import as_map
+from rawcnn.visualize.input_images import size_read
+from rawcnn.visualize.layer_maps import as_map, operation_at_size
+from rawcnn.visualize.progress import StageProgress
 
-EXPLAINED = 3  # classes of each image, those of the largest logits, whose gradients are taken
-EDGE = 1  # positions at each side of a map that are left out: padding is seen there
-Progress = Callable[[int, int, str], None]  # (done, total, stage)
+EXPLAINED = 3  # classes of each image whose gradients are taken: those with the largest logits
+EDGE = 1  # positions at each side of a map that are not drawn, because they see the padding
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One activation vector of each of N images, and what it does to the image's likeliest classes."""
+    """One activation vector of each of N images, and its effect on the K most likely classes of the image."""
 
     activations: np.ndarray = field(repr=False)  # float32 [N,C]
     indices: np.ndarray = field(repr=False)  # int32 [N], of the image in its split
-    positions: np.ndarray = field(repr=False)  # int32 [N,2] (row, column); (0, 0) in a layer without map
+    positions: np.ndarray = field(repr=False)  # int32 [N,2] (row, column); (0, 0) in a layer without a map
     classes: np.ndarray = field(repr=False)  # int32 [N,K], the largest logit first
     effects: np.ndarray = field(repr=False)  # float32 [N,K], a·∂logit_k/∂a at the position
 
     def __len__(self) -> int:
         return len(self.activations)
 
-    def only(self, kept: np.ndarray) -> Sample:
-        """The part of the sample where `kept` [N] is true."""
+    def where(self, selected: np.ndarray) -> Sample:
+        """The part of the sample where `selected` [N] is true."""
         arrays = (self.activations, self.indices, self.positions, self.classes, self.effects)
-        return Sample(*(array[kept] for array in arrays))
+        return Sample(*(array[selected] for array in arrays))
 
 
-def sample(
+def sample_activations(
     network: Network,
     data: DataSet,
     layer: str,
@@ -54,23 +54,36 @@ def sample(
     batch: int = 256,
     seed: int = 0,
     compile: str = "auto",
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Sample:
-    """Activations of a layer at one random position of each image of a split, or of `images` of it drawn at random.
+    """Collect the activations of a layer at one random position of each image, in one pass over the data.
 
-    Along an axis of three positions or more, the first and the last are not drawn. Images larger than the network's
-    are cropped. The data pass once. ValueError for an unknown layer or split, and fewer than one image.
+    Along an axis of three positions or more, the first and the last position are not drawn. Images that are larger
+    than the network's are cropped.
+
+    Args:
+        network: the network.
+        data: the data set.
+        layer: the name of the layer.
+        images: how many images to draw at random from the split; by default all.
+        split: "train" or "test".
+        batch: images at a time.
+        seed: of the images and the positions.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+        progress: called with (images done, images in total, "activations").
+
+    Raises:
+        ValueError: for an unknown layer or split, fewer than one image, and activations that are not finite.
     """
-    network.operation(layer)
-    data, indices = _drawn(data, split, images, seed)
-    side = network.input_size
-    shape = (side, side) if min(data.size) > side else data.size
-    positions = _positions(_map_size(network, layer, shape), len(indices), seed)
-    step = _sampling_step(network, layer, shape, compile)
+    network.operation(layer)  # raises a ValueError that names similar layers
+    data, indices = _draw_images(data, split, images, seed)
+    size = size_read(network, data)
+    positions = draw_positions(_map_size(network, layer, size), len(indices), seed)
+    step = _compiled_step(network, layer, size, compile)
     parts, done = [], 0
     for pixels, _ in data.batches(split, batch, shuffle=False):
-        if pixels.shape[1:3] != shape:
-            pixels = center_crop(pixels, side)
+        if tuple(pixels.shape[1:3]) != size:
+            pixels = center_crop(pixels, size)
         parts.append([t.numpy() for t in step(pixels, tf.constant(positions[done : done + len(pixels)]))])
         done += len(pixels)
         if progress:
@@ -81,8 +94,46 @@ def sample(
     return Sample(activations, indices, positions, classes, effects)
 
 
-def _drawn(data: DataSet, split: str, images: int | None, seed: int) -> tuple[DataSet, np.ndarray]:
-    """The data with only the images drawn in this split, in their order, and their indices [N]."""
+def activations_and_effects(
+    network: Network, layer: str, images: tf.Tensor, positions: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Compute the activations at one position of each image, and their effect on the most likely classes.
+
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        images: [B,H,W,3] in [0,1].
+        positions: int32 [B,2], (row, column) in the map.
+
+    Returns:
+        The activations a [B,C], the K most likely classes [B,K] and the effects a·∂logit_k/∂a [B,K].
+    """
+    count = min(EXPLAINED, network.classes)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(images)  # so that the tape records the activations
+        logits, activations, _ = network.forward(images)
+    classes = tf.math.top_k(logits, count).indices  # [B,K]
+    vectors = tf.gather_nd(as_map(activations[layer]), positions, batch_dims=1)  # [B,C]
+    effects = []
+    for rank in range(count):
+        one_hot = tf.one_hot(classes[:, rank], logits.shape[-1])  # [B,classes]
+        gradient = tape.gradient(
+            logits, activations[layer], output_gradients=one_hot, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        effects.append(tf.reduce_sum(vectors * tf.gather_nd(as_map(gradient), positions, batch_dims=1), axis=-1))
+    return vectors, classes, tf.stack(effects, axis=-1)
+
+
+def draw_positions(size: tuple[int, int], count: int, seed: int) -> np.ndarray:
+    """A random (row, column) in a map of `size` for each of `count` images: int32 [N,2]."""
+    generator = np.random.Generator(np.random.PCG64([seed, 1]))
+    edges = [EDGE if length > 2 * EDGE else 0 for length in size]
+    axes = [generator.integers(edge, length - edge, count) for edge, length in zip(edges, size, strict=True)]
+    return np.stack(axes, axis=1).astype(np.int32)
+
+
+def _draw_images(data: DataSet, split: str, images: int | None, seed: int) -> tuple[DataSet, np.ndarray]:
+    """The data set with only the drawn images in this split, in their order, and their indices [N]."""
     count = data.count(split)
     if images is not None and images < 1:
         raise ValueError(f"images is {images}; expected 1 or more")
@@ -97,38 +148,16 @@ def _drawn(data: DataSet, split: str, images: int | None, seed: int) -> tuple[Da
 
 
 def _map_size(network: Network, layer: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the layer's map for images of `size`; 1×1 of a layer without map."""
-    operations = symbolic_trace(network.model, (1, *size, 3), layers=(layer,)).operations
-    shape = find_operation(operations, layer).output_shape
+    """Height and width of the layer's map for images of `size`; 1×1 for a layer without a map."""
+    shape = operation_at_size(network, layer, size).output_shape
     return (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
 
 
-def _positions(size: tuple[int, int], count: int, seed: int) -> np.ndarray:
-    """A random (row, column) for each image: int32 [N,2]."""
-    generator = np.random.Generator(np.random.PCG64([seed, 1]))
-    edges = [EDGE if length > 2 * EDGE else 0 for length in size]
-    axes = [generator.integers(edge, length - edge, count) for edge, length in zip(edges, size, strict=True)]
-    return np.stack(axes, axis=1).astype(np.int32)
-
-
-def _sampling_step(network: Network, layer: str, size: tuple[int, int], compile: str) -> Callable:
-    """The compiled step (images, positions) → activations [B,C], classes [B,K], effects [B,K]."""
-    count = min(EXPLAINED, network.classes)
+def _compiled_step(network: Network, layer: str, size: tuple[int, int], compile: str) -> Callable:
+    """The compiled `activations_and_effects`: (images [B,H,W,3], positions [B,2]) → its results."""
 
     def step(images, positions):
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(images)  # and with it all that is made of them
-            logits, activations, _ = network.forward(images)
-        classes = tf.math.top_k(logits, count).indices  # [B,K]
-        here = tf.gather_nd(as_map(activations[layer]), positions, batch_dims=1)  # [B,C]
-        effects = []
-        for rank in range(count):
-            alone = tf.one_hot(classes[:, rank], logits.shape[-1])
-            slope = tape.gradient(
-                logits, activations[layer], output_gradients=alone, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            effects.append(tf.reduce_sum(here * tf.gather_nd(as_map(slope), positions, batch_dims=1), axis=-1))
-        return here, classes, tf.stack(effects, axis=-1)
+        return activations_and_effects(network, layer, images, positions)
 
     signature = [tf.TensorSpec((None, *size, 3), tf.float32), tf.TensorSpec((None, 2), tf.int32)]
     return compiled(step, choose(compile, network.devices, network.precision), signature)

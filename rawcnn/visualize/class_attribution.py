@@ -1,10 +1,10 @@
-"""How much each position and each channel of a layer raises a class, for one image: a linear estimate.
+"""Attribution: how much each position and each channel of a layer raises a class, for one image, by a linear estimate.
 
     spatial[k,x,y] = Σ_c  a[x,y,c] · ∂logit_k/∂a[x,y,c]        channels[k,c] = Σ_xy of the same
 
-Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Attribution". It is what the logit would fall by,
-were a part of the activations taken away, if the network were linear from here on. It is exact where all that follows
-the layer is linear, and it does not know what a large change would do.
+Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Attribution". If the network were linear from
+the layer on, the logit would fall by this much without that part of the activations. The estimate is exact where all
+later layers are linear. It does not describe large changes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.network import Network, check_images
-from rawcnn.visualize.objectives import as_map
+from rawcnn.nn.network import Network
+from rawcnn.visualize.input_images import one_image
+from rawcnn.visualize.layer_maps import as_map
 
-PREDICTED = 2  # classes that are told apart where none are named: the two most likely
-RANKED = 6  # channels named for a class, and as many against it
+PREDICTED = 2  # classes that are compared by default: the two most likely
+RANKED = 6  # channels that are listed for a class, and as many against it
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What the activations of a layer say of K classes. A layer without map has one position."""
+    """The effect of a layer's activations on K classes. A layer without a map has one position."""
 
     classes: np.ndarray  # int32 [K]
     logits: np.ndarray  # float32 [K]
-    probabilities: np.ndarray  # float32 [K], after the softmax over all classes
+    probabilities: np.ndarray  # float32 [K], of the softmax over all classes
     activations: np.ndarray = field(repr=False)  # float32 [h,w,C]
     gradients: np.ndarray = field(repr=False)  # float32 [K,h,w,C], of the logits
 
@@ -52,62 +53,86 @@ class Attribution:
 def attribution(
     network: Network, image, layer: str, classes: Sequence[int] | None = None, *, compile: str = "auto"
 ) -> Attribution:
-    """The effect of a layer's activations on the logits of `classes`, for an image [H,W,3] in [0,1].
+    """Estimate the effect of a layer's activations on the logits of some classes, for one image.
 
-    Without `classes`, of the two that the network finds most likely, the likelier first. ValueError for an unknown
-    layer or class, and for what is no image.
+    Args:
+        network: the network.
+        image: [H,W,3] in [0,1].
+        layer: the name of the layer.
+        classes: by default the two most likely classes, the likelier first.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+
+    Raises:
+        ValueError: for an unknown layer or class, and for anything but one image.
+
+    Source:
+        Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Attribution".
     """
     images = one_image(image)
-    network.operation(layer)  # or a ValueError that names similar ones
+    network.operation(layer)  # raises a ValueError that names similar layers
     count = min(PREDICTED, network.classes) if classes is None else len(classes)
-    chosen = [-1] * count if classes is None else _check_classes(network, classes)
+    requested = [-1] * count if classes is None else _check_classes(network, classes)
 
-    def step(images, classes):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)  # and with it all that is made of them
-            repeated = tf.repeat(images, len(chosen), axis=0)  # [K,H,W,3]: one backward pass for all classes
-            logits, activations, _ = network.forward(repeated)
-        ranked = tf.argsort(logits[0], direction="DESCENDING", stable=True)[: len(chosen)]
-        classes = tf.where(classes < 0, ranked, classes)
-        alone = tf.one_hot(classes, logits.shape[-1])
-        gradients = tape.gradient(
-            logits, activations[layer], output_gradients=alone, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        probabilities = tf.gather(tf.nn.softmax(logits[0]), classes)
-        return classes, tf.gather(logits[0], classes), probabilities, as_map(activations[layer])[0], as_map(gradients)
+    def effects(images, classes):
+        return logit_gradients(network, layer, images, classes, count)
 
-    run = compiled(step, choose(compile, network.devices, network.precision))
-    return Attribution(*(tensor.numpy() for tensor in run(images, tf.constant(chosen, tf.int32))))
+    run = compiled(effects, choose(compile, network.devices, network.precision))
+    return Attribution(*(tensor.numpy() for tensor in run(images, tf.constant(requested, tf.int32))))
+
+
+def logit_gradients(
+    network: Network, layer: str, image: tf.Tensor, classes: tf.Tensor, count: int
+) -> tuple[tf.Tensor, ...]:
+    """Compute the activations of a layer, and the gradients of several logits with respect to them.
+
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        image: [1,H,W,3] in [0,1].
+        classes: int32 [K]; −1 stands for the class of the same rank.
+        count: K.
+
+    Returns:
+        The classes [K], their logits [K] and probabilities [K], the activations [h,w,C] and the gradients [K,h,w,C].
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(image)  # so that the tape records the activations
+        repeated = tf.repeat(image, count, axis=0)  # [K,H,W,3]: one backward pass for all classes
+        logits, activations, _ = network.forward(repeated)
+    ranked = tf.argsort(logits[0], direction="DESCENDING", stable=True)[:count]
+    classes = tf.where(classes < 0, ranked, classes)
+    one_hot = tf.one_hot(classes, logits.shape[-1])  # [K,classes]
+    gradients = tape.gradient(
+        logits, activations[layer], output_gradients=one_hot, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    probabilities = tf.gather(tf.nn.softmax(logits[0]), classes)
+    return classes, tf.gather(logits[0], classes), probabilities, as_map(activations[layer])[0], as_map(gradients)
 
 
 def ranked_channels(attribution: Attribution, count: int = RANKED) -> list[tuple[list[int], list[int]]]:
-    """For each class the channels that raise it most and those that lower it most, the strongest first.
+    """List the channels that raise each class most, and those that lower it most, the strongest first.
 
-    At most `count` of each; a channel without effect is in neither.
+    Args:
+        attribution: of K classes.
+        count: the largest number of channels in each list; channels without effect are in neither.
+
+    Returns:
+        K pairs (channels for the class, channels against it).
     """
     ranks = []
     for effects in attribution.channels:
         order = np.argsort(-effects, kind="stable")
         supporting = [int(c) for c in order[:count] if effects[c] > 0]
-        ranks.append((supporting, [int(c) for c in order[::-1][:count] if effects[c] < 0]))
+        opposing = [int(c) for c in order[::-1][:count] if effects[c] < 0]
+        ranks.append((supporting, opposing))
     return ranks
 
 
-def one_image(image) -> tf.Tensor:
-    """An image [H,W,3] as a batch of one, float32 [1,H,W,3]. ValueError for anything else."""
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f"the image has shape {image.shape}; expected one RGB image [H,W,3]")
-    images = check_images(image[None])
-    if not np.isfinite(image).all():
-        raise ValueError("the image has values that are not finite; expected numbers in [0,1]")
-    return images
-
-
 def _check_classes(network: Network, classes: Sequence[int]) -> list[int]:
+    """The classes as a list; ValueError for none, unknown or repeated ones."""
     chosen = [int(k) for k in classes]
     wrong = [k for k in chosen if not 0 <= k < network.classes]
     if wrong or not chosen or len(set(chosen)) < len(chosen):
-        told = wrong or (chosen and f"{chosen}, one of them twice") or "none"
-        raise ValueError(f"classes are {told}; expected different ones of 0 to {network.classes - 1}")
+        what = wrong or (chosen and f"{chosen}, one of them twice") or "none"
+        raise ValueError(f"classes are {what}; expected different ones of 0 to {network.classes - 1}")
     return chosen

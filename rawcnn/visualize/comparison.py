@@ -1,4 +1,4 @@
-"""The lecture's slide: the same units with no remedy against noise, with each alone, and with several.
+"""The lecture's comparison: the same units without a remedy against noise, with each remedy, and with several.
 
 Olah et al., "Feature Visualization", Distill 2017, "The Enemy of Feature Visualization" and "The Spectrum of
 Regularization".
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rawcnn.nn.network import Network
-from rawcnn.visualize.optimization import Optimized, Progress, optimize
+from rawcnn.visualize.optimization import Optimized, optimize
+from rawcnn.visualize.progress import Progress, equal_part
 from rawcnn.visualize.regularization import COMPARED, Regularization
 
 
@@ -24,22 +25,36 @@ def compare(
     progress: Progress | None = None,
     **settings,
 ) -> dict[str, Optimized]:
-    """The images of these channels for each regularisation, all else equal: the same noise, steps and rate.
+    """Optimize images of the same channels with each regularization, from the same noise, with the same steps.
 
-    `settings` are those of `optimize`. ValueError for what the network has not.
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        channels: the channels of the layer, one image each.
+        regularizations: the regularizations by name.
+        progress: called with (steps done, steps in total).
+        **settings: keywords of `optimize`.
+
+    Returns:
+        The optimized images by the name of the regularization.
+
+    Raises:
+        ValueError: for an unknown layer or channel, and for a setting out of range.
     """
-    found = {}
-    for number, (name, regularization) in enumerate(regularizations.items()):
-
-        def told(done: int, total: int, number=number) -> None:
-            if progress:
-                progress(number * total + done, len(regularizations) * total)
-
-        found[name] = optimize(network, layer, channels, regularization=regularization, progress=told, **settings)
-    return found
+    return {
+        name: optimize(
+            network,
+            layer,
+            channels,
+            regularization=regularization,
+            progress=equal_part(progress, index, len(regularizations)),
+            **settings,
+        )
+        for index, (name, regularization) in enumerate(regularizations.items())
+    }
 
 
 def noise_ratios(compared: Mapping[str, Optimized]) -> dict[str, float]:
-    """High-frequency energy of each over that of the first, median over the images."""
+    """Return the high-frequency energy of each regularization relative to the first one, as the median over images."""
     first = next(iter(compared.values())).high_frequency
     return {name: float(np.median(found.high_frequency / first)) for name, found in compared.items()}

@@ -1,10 +1,10 @@
-"""What excites a unit, in real images: the largest activations over a data set, the smallest, and how all of them lie.
+"""The images of a data set that activate a unit most and least, examples between them, and a histogram of all.
 
-Zeiler & Fergus 2014, figure 2, right; Girshick et al. 2014, figure 3. Each image is shown with the part that the unit
-saw: its receptive field, which the network's operations knows, cut off at the border of the image.
+Zeiler & Fergus 2014, figure 2, right; Girshick et al. 2014, figure 3; Olah et al. 2017, "Dataset examples". Each image
+is shown with its receptive field, the part that the unit sees, clipped to the image.
 
 The search reads the data once, in memory that does not grow with the data set (`streaming_top_k.py`). The few images
-that are shown are fetched at the end, by index.
+that are shown are read again at the end, by index.
 """
 
 from __future__ import annotations
@@ -17,53 +17,54 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rawcnn.data import DataSet
 from rawcnn.nn.network import Network
-from rawcnn.visualize.filters import check_channels
-from rawcnn.visualize.layer_maps import seen_at
+from rawcnn.nn.preprocessing import center_crop
+from rawcnn.visualize.input_images import size_read
+from rawcnn.visualize.layer_maps import Box, check_channels, operation_at_size
 from rawcnn.visualize.pictures import draw_box, fit, grid, picture
-from rawcnn.visualize.streaming_top_k import SAMPLE, Kept, Progress, Sample, Units, cropped, drawn, search
+from rawcnn.visualize.progress import Progress
+from rawcnn.visualize.streaming_top_k import SAMPLE, Sample, Scan, TopK, UnitSelection, sample_indices, stream_top_k
 
 BINS = 40
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class TopInput:
-    """An image and the position in it at which a channel is most active."""
+    """An image, and the position at which a channel is most active in it."""
 
     channel: int
     index: int  # of the image in its split
     activation: float
     position: tuple[int, int]  # (row, column) in the layer's map
     box: Box  # (top, left, bottom, right) of the receptive field, in pixels of `image`
-    image: np.ndarray = field(repr=False)  # float32 [H,W,3] in [0,1], as the network read it
+    image: np.ndarray = field(repr=False)  # float32 [H,W,3] in [0,1], as the network reads it
 
     @property
     def crop(self) -> np.ndarray:
-        """What the unit saw."""
+        """The receptive field."""
         top, left, bottom, right = self.box
         return self.image[top:bottom, left:right]
 
 
 @dataclass(frozen=True)
 class Excitation:
-    """How the images of a data set excite a channel, or one unit of it. An image's activation is its best position's.
+    """The activations of a channel, or of one of its units, over the images of a data set.
 
-    Only `bottom` is of the images' lowest positions: what inhibits the channel most.
+    The activation of an image is that of its best position. Only `bottom` ranks images by their lowest position, which
+    inhibits the channel most.
     """
 
     channel: int
-    top: tuple[TopInput, ...]  # the best first
-    bottom: tuple[TopInput, ...]  # the lowest first
-    quantiles: tuple[tuple[float, TopInput], ...]  # the image whose activation is nearest to the quantile
+    top: tuple[TopInput, ...]  # the largest activation first
+    bottom: tuple[TopInput, ...]  # the smallest activation first
+    quantiles: tuple[tuple[float, TopInput], ...]  # the image whose activation is nearest to each quantile
     counts: np.ndarray = field(repr=False)  # int64 [BINS]: images between two edges
     edges: np.ndarray = field(repr=False)  # float64 [BINS + 1]
-    images: int  # that were seen
-    sampled: int  # of them, those in the histogram and in the quantiles
+    images: int  # of the split
+    sampled: int  # images in the histogram and in the quantiles
 
     @property
     def largest(self) -> float:
-        """The activation that the best image reaches."""
+        """The largest activation."""
         return self.top[0].activation
 
 
@@ -79,18 +80,36 @@ def top_inputs(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> dict[int, list[TopInput]]:
-    """The `count` images of a split that activate each of `channels` (all) most, the best first.
+    """Find the images that activate each channel most.
 
-    An image counts once, with its best position; of equals the first in the data set, and in the image the first row
-    by row, is taken. Images larger than the network's are cropped. ValueError for an unknown layer or channel, a count
-    below 1, and activations that are not finite.
+    An image counts once, with its best position. Of equal activations the first is taken: by image, then row by row.
+    Images that are larger than the network's are cropped.
+
+    Args:
+        network: the network.
+        data: the data set.
+        layer: the name of the layer.
+        channels: channels of the layer; by default all.
+        count: images per channel.
+        split: "train" or "test".
+        batch: images at a time.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+        progress: called with (images done, images in total).
+
+    Returns:
+        The images of each channel, the largest activation first.
+
+    Raises:
+        ValueError: for an unknown layer or channel, a count below 1, and activations that are not finite.
+
+    Source:
+        Girshick et al. 2014, section 3.1; Zeiler & Fergus 2014, section 4.
     """
-    units, count = _units(network, data, split, layer, channels, None), _count(count, data, split)
-    (best,), _ = search(
-        units, data, split, signs=(1,), count=count, numbers=drawn(0), batch=batch, compile=compile, progress=progress
-    )
-    images = _fetch(units, data, split, best)
-    return {channel: list(_inputs(units, best, row, images)) for row, channel in enumerate(units.channels)}
+    units = _select_units(network, data, split, layer, channels, None)
+    scan = Scan(data, split, batch, compile, progress)
+    (best,), _ = stream_top_k(units, scan, _check_count(count, data, split), signs=(1,), sampled=sample_indices(0))
+    images = _read_images(units, scan, best)
+    return {channel: list(_examples(units, best, row, images)) for row, channel in enumerate(units.channels)}
 
 
 def excitations(
@@ -109,49 +128,71 @@ def excitations(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> dict[int, Excitation]:
-    """How a split excites each of `channels` (all): `count` images at either end, examples between, a histogram.
+    """Describe the activations of each channel over a split: both extremes, examples between them, and a histogram.
 
-    With a `position` (row, column) of the map, of each channel the unit there alone. A class is a channel of
-    `network.head`. Of equals the first is taken. A data set of more than `sample` images gives its histogram and its
-    quantiles from as many, drawn by `seed`. Memory is of sample × channels numbers, and of the images that are shown:
-    name a few channels of a wide layer over large images.
+    A class is a channel of `network.head`. Of equal activations the first is taken. The memory grows with sample ×
+    channels and with the images that are shown, so name a few channels of a wide layer over large images.
 
-    ValueError for an unknown layer or channel, a position that the map has not, a quantile outside [0,1], a count or a
-    sample below 1, and for activations that are not finite.
+    Args:
+        network: the network.
+        data: the data set.
+        layer: the name of the layer.
+        channels: channels of the layer; by default all.
+        count: images at each extreme.
+        position: (row, column) of one unit in the map; by default the best position of each image.
+        quantiles: quantiles of the activations at which an example is shown.
+        split: "train" or "test".
+        batch: images at a time.
+        sample: the largest number of images for histogram and quantiles; drawn at random from a larger split.
+        seed: of that sample.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+        progress: called with (images done, images in total).
+
+    Returns:
+        The activations of each channel.
+
+    Raises:
+        ValueError: for an unknown layer, channel or position, a quantile outside [0,1], a count or a sample below 1,
+            and activations that are not finite.
+
+    Source:
+        Olah et al., "Feature Visualization", Distill 2017, appendix.
     """
-    units, count = _units(network, data, split, layer, channels, position), _count(count, data, split)
+    units = _select_units(network, data, split, layer, channels, position)
+    count = _check_count(count, data, split)
     if wrong := [quantile for quantile in quantiles if not 0 <= quantile <= 1]:
         raise ValueError(f"quantiles are {wrong}; expected numbers from 0, the lowest image, to 1, the highest")
     if sample < 1:
         raise ValueError(f"sample is {sample}; expected 1 or more images to draw a histogram of")
-    numbers = drawn(data.count(split), sample, seed)
-    (best, worst), seen = search(
-        units, data, split, signs=(1, -1), count=count, numbers=numbers, batch=batch, compile=compile, progress=progress
-    )
-    between = _nearest(seen, quantiles)
-    images = _fetch(units, data, split, best, worst, between)
+    scan = Scan(data, split, batch, compile, progress)
+    sampled = sample_indices(data.count(split), sample, seed)
+    (best, worst), drawn = stream_top_k(units, scan, count, signs=(1, -1), sampled=sampled)
+    between = _at_quantiles(drawn, quantiles)
+    images = _read_images(units, scan, best, worst, between)
     found = {}
     for row, channel in enumerate(units.channels):
-        top, bottom, middle = (tuple(_inputs(units, kept, row, images)) for kept in (best, worst, between))
+        top, bottom, middle = (tuple(_examples(units, part, row, images)) for part in (best, worst, between))
         examples = tuple(zip(map(float, quantiles), middle, strict=True))
-        counts, edges = np.histogram(seen.activations[:, row].astype(np.float64), BINS)
-        found[channel] = Excitation(channel, top, bottom, examples, counts, edges, data.count(split), len(numbers))
+        counts, edges = np.histogram(drawn.activations[:, row].astype(np.float64), BINS)
+        found[channel] = Excitation(channel, top, bottom, examples, counts, edges, data.count(split), len(sampled))
     return found
 
 
-# What is asked for -----------------------------------------------------------------------------------------
+# Arguments -------------------------------------------------------------------------------------------------------
 
 
-def _units(network, data: DataSet, split: str, layer: str, channels, position: tuple[int, int] | None) -> Units:
-    """What is looked for, checked. A position must be one that the map has."""
+def _select_units(
+    network: Network, data: DataSet, split: str, layer: str, channels, position: tuple[int, int] | None
+) -> UnitSelection:
+    """The units to search for, checked."""
     if not isinstance(data, DataSet):
         raise ValueError(f"data is {type(data).__name__}; expected a data set, such as rawcnn.data.load gives")
     chosen = check_channels(channels, layer, network.operation(layer).output_shape[-1])
     if not data.count(split):
         raise ValueError(f"{data.name} has no {split} images; expected one or more")
-    side = network.input_size
-    size = (side, side) if min(data.size) > side else data.size
-    shape, receptive = seen_at(network, layer, size)
+    size = size_read(network, data)
+    operation = operation_at_size(network, layer, size)
+    shape = operation.output_shape  # [1,h,w,C] or [1,C]
     if position is not None:
         if len(shape) != 4:
             raise ValueError(f"position is {tuple(position)}, but {layer} has no map, only channels; leave it out")
@@ -159,45 +200,49 @@ def _units(network, data: DataSet, split: str, layer: str, channels, position: t
         if not (0 <= row < height and 0 <= column < width):
             raise ValueError(f"position is {(row, column)}; the map of {layer} is {height}×{width}, counted from 0")
         position = (int(row), int(column))
-    return Units(network, layer, chosen, position, size, shape[2] if len(shape) == 4 else 1, receptive)
+    columns = shape[2] if len(shape) == 4 else 1
+    return UnitSelection(network, layer, chosen, position, size, columns, operation.receptive_field)
 
 
-def _count(count: int, data: DataSet, split: str) -> int:
-    """At most as many as there are images."""
+def _check_count(count: int, data: DataSet, split: str) -> int:
+    """The count, or the number of images if there are fewer."""
     if count < 1:
         raise ValueError(f"count is {count}; expected 1 or more")
     return min(count, data.count(split))
 
 
-# What is shown ---------------------------------------------------------------------------------------------
+# Examples --------------------------------------------------------------------------------------------------------
 
 
-def _nearest(sample: Sample, quantiles: Sequence[float]) -> Kept:
-    """Of each channel the image nearest to each quantile, of equals the first: activations, numbers, places [C,Q]."""
-    rows = np.empty((sample.activations.shape[1], len(quantiles)), np.int64)  # in the sample
+def _at_quantiles(sample: Sample, quantiles: Sequence[float]) -> TopK:
+    """The image of each channel that is nearest to each of Q quantiles, of equally near ones the first: [C,Q]."""
+    rows = np.empty((sample.activations.shape[1], len(quantiles)), np.int64)  # [C,Q], in the sample
     for channel, values in enumerate(sample.activations.T.astype(np.float64)):
         levels = np.quantile(values, quantiles)
         rows[channel] = [np.abs(values - level).argmin() for level in levels]
     activations, places = (np.take_along_axis(of, rows.T, 0).T for of in (sample.activations, sample.places))
-    return activations, sample.numbers[rows], places
+    return TopK(activations, sample.indices[rows], places)
 
 
-def _fetch(units: Units, data: DataSet, split: str, *shown: Kept) -> dict[int, np.ndarray]:
-    """The images that are shown, by number, each once, as the network read them."""
-    numbers = np.unique(np.concatenate([kept[1].ravel() for kept in shown]))
+def _read_images(units: UnitSelection, scan: Scan, *shown: TopK) -> dict[int, np.ndarray]:
+    """The images that are shown, by index, each once, as the network reads them."""
+    indices = np.unique(np.concatenate([part.indices.ravel() for part in shown]))
     images: dict[int, np.ndarray] = {}
-    for some in np.split(numbers, range(256, len(numbers), 256)):  # uncropped, only a few at a time
-        taken = np.asarray(cropped(data.take(split, some.tolist()), units.size))
-        images |= zip(some.tolist(), taken, strict=True)
+    for some in np.split(indices, range(256, len(indices), 256)):  # few at a time, because they are not cropped yet
+        taken = scan.data.take(scan.split, some.tolist())
+        images |= zip(some.tolist(), np.asarray(center_crop(taken, units.size)), strict=True)
     return images
 
 
-def _inputs(units: Units, kept: Kept, row: int, images: dict[int, np.ndarray]) -> Iterator[TopInput]:
-    """What was kept of one channel."""
-    for activation, index, place in zip(*(part[row].tolist() for part in kept), strict=True):
+def _examples(units: UnitSelection, best: TopK, row: int, images: dict[int, np.ndarray]) -> Iterator[TopInput]:
+    """The images of one channel; `row` is its row in `best`."""
+    for activation, index, place in zip(*(part[row].tolist() for part in best), strict=True):
         position = units.position or divmod(place, units.columns)
-        box = units.field.box(position, units.size)
+        box = units.receptive_field.box(position, units.size)
         yield TopInput(units.channels[row], index, activation, position, box, images[index])
+
+
+# Sheets ----------------------------------------------------------------------------------------------------------
 
 
 def contact_sheet(
@@ -209,10 +254,23 @@ def contact_sheet(
     gap: int = 8,
     color: tuple[float, float, float] = (1.0, 0.0, 0.0),
 ) -> np.ndarray:
-    """A sheet of the crops, each `tile` pixels large, with the whole image and the box in it beside: RGB in [0,1].
+    """Draw a sheet of the receptive fields, each next to the complete image with the field's box in it.
 
-    For a row of each channel: `contact_sheet([t for top in tops.values() for t in top], columns=count)`. `labels`, one
-    for each input, stand above them.
+    One row per channel: `contact_sheet([t for top in tops.values() for t in top], columns=count)`.
+
+    Args:
+        inputs: results of `top_inputs`, or of `excitations`.
+        labels: a line of text above each input.
+        columns: inputs per row; by default as many as there are rows, or a few more.
+        tile: side of each picture in pixels.
+        gap: pixels between and around the inputs.
+        color: RGB of the boxes.
+
+    Returns:
+        A picture [H,W,3].
+
+    Raises:
+        ValueError: for no inputs, and for another number of labels than inputs.
     """
     if not inputs:
         raise ValueError("there are no inputs to show; expected one or more")
@@ -225,11 +283,11 @@ def contact_sheet(
 
 
 def _cell(shown: TopInput, tile: int, color: tuple[float, float, float]) -> np.ndarray:
-    """The crop, and right of it the image with the box: [tile, 2·tile + 2, 3]."""
+    """The receptive field, and to its right the image with the box: [tile, 2·tile + 2, 3]."""
     height, width = shown.image.shape[:2]
     scale = max(1, tile // max(height, width))
     large = shown.image.repeat(scale, axis=0).repeat(scale, axis=1)
-    thickness = max(1, max(large.shape) // tile)  # still a pixel wide after shrinking
+    thickness = max(1, max(large.shape) // tile)  # still one pixel wide after shrinking
     boxed = draw_box(large, tuple(scale * edge for edge in shown.box), color, thickness)
     return np.concatenate([fit(shown.crop, tile), np.ones((tile, 2, 3)), fit(boxed, tile)], axis=1)
 

@@ -1,7 +1,7 @@
-"""What a layer has learned, looked at directly: the first filters as small pictures, activations as maps.
+"""The filters of the first layer as small color pictures, and the activations of a layer as grey maps.
 
-The first is figure 3 of Krizhevsky et al. 2012. Filters further in read dozens of channels that have no colours; for
-them there are `top_inputs` and feature visualisation.
+Krizhevsky et al. 2012, figure 3. The filters of later layers read many channels that have no color; `top_inputs` and
+`optimize` show what those detect.
 """
 
 from __future__ import annotations
@@ -13,35 +13,51 @@ import tensorflow as tf
 
 from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.preprocessing import PREPROCESSING
+from rawcnn.visualize.layer_maps import check_channels
 from rawcnn.visualize.pictures import grid, normalize
 
 
 def filter_grid(network: Network, layer: str | None = None, *, columns: int | None = None, gap: int = 1) -> np.ndarray:
-    """The filters of a convolution that reads the image, as RGB tiles: float [rows·.., columns·.., 3] in [0,1].
+    """Draw the filters of a convolution that reads the image, as RGB tiles.
 
-    Without a `layer`, those of the first. Each filter is stretched to [0,1] by itself, so zero is another grey in each.
-    It is shown as it weighs the pixels of the image, with the network's preprocessing multiplied in. ValueError for a
-    layer that does not read the image.
+    Each filter is stretched to [0,1] separately, so zero is a different grey in each. The weights are those of the
+    image's pixels: the network's preprocessing is multiplied in.
+
+    Args:
+        network: the network.
+        layer: a convolution that reads the image; by default the first.
+        columns: tiles per row; by default as many as there are rows, or a few more.
+        gap: pixels between and around the tiles.
+
+    Returns:
+        A picture [H,W,3] in [0,1].
+
+    Raises:
+        ValueError: for a layer that does not read the image.
+
+    Source:
+        Krizhevsky et al. 2012, figure 3.
     """
     layer = layer or first_layers(network)[0]
-    operation, able = network.operation(layer), ", ".join(first_layers(network))
+    operation = network.operation(layer)
     if operation.kind != "conv" or operation.inputs != ("images",):
         raise ValueError(
             f"{layer} is a {operation.kind} layer that reads {operation.input_shapes[0][-1]} channels of "
-            f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of {able}"
+            f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of "
+            f"{', '.join(first_layers(network))}"
         )
     filters = network.variables[f"{layer}/filters"].numpy()  # [kh,kw,3,C]
-    seen = np.einsum("rc,hwco->ohwr", _pixel_weights(network.preprocessing), filters)  # [C,kh,kw,3]
-    return grid([normalize(f) for f in seen], columns, gap)
+    over_rgb = np.einsum("rc,hwco->ohwr", _pixel_weights(network.preprocessing), filters)  # [C,kh,kw,3]
+    return grid([normalize(one) for one in over_rgb], columns, gap)
 
 
 def first_layers(network: Network) -> list[str]:
-    """Names of the convolutions that read the image."""
+    """Return the names of the convolutions that read the image."""
     return [o.name for o in network.operations if o.kind == "conv" and o.inputs == ("images",)]
 
 
 def _pixel_weights(preprocessing: str) -> np.ndarray:
-    """[3,3]: by how much RGB (rows) moves what the network reads (columns), preprocessing being affine."""
+    """[3,3]: the derivative of what the network reads (columns) by RGB (rows); preprocessing is affine."""
     function = PREPROCESSING[preprocessing]
     return (function(tf.eye(3)) - function(tf.zeros((3, 3)))).numpy()
 
@@ -55,25 +71,30 @@ def activation_grid(
     columns: int | None = None,
     gap: int = 1,
 ) -> np.ndarray:
-    """The maps of a layer for one image [H,W,3] in [0,1], a grey tile for each of `channels` (all).
+    """Draw the maps of a layer for one image, one grey tile per channel.
 
-    Each map is stretched to [0,1] by itself: black is its smallest value, white its largest; a constant map, such as
-    that of a ReLU that never fires, is black. ValueError for a layer without maps or a channel that it has not.
+    Each map is stretched to [0,1] separately: its smallest value is black, its largest white. A constant map, such as
+    that of a ReLU that is nowhere active, is black.
+
+    Args:
+        network: the network.
+        image: [H,W,3] in [0,1].
+        layer: the name of the layer.
+        channels: the channels to draw; by default all.
+        columns: tiles per row; by default as many as there are rows, or a few more.
+        gap: pixels between and around the tiles.
+
+    Returns:
+        A picture [H,W,3] in [0,1].
+
+    Raises:
+        ValueError: for an unknown layer or channel, and for a layer without maps.
     """
     maps = network.forward(check_images(np.asarray(image)[None])).activations
-    network.operation(layer)  # or a ValueError that names similar ones
-    values = tf.cast(maps[layer], tf.float32).numpy()[0]
+    network.operation(layer)  # raises a ValueError that names similar layers
+    values = tf.cast(maps[layer], tf.float32).numpy()[0]  # [h,w,C]
     if values.ndim != 3:
         spatial = [name for name, value in maps.items() if value.shape.rank == 4]
         raise ValueError(f"{layer} gives {values.shape}, no maps; expected a layer such as {', '.join(spatial[-3:])}")
     chosen = check_channels(channels, layer, values.shape[-1])
     return grid([normalize(values[..., channel]) for channel in chosen], columns, gap, background=0.5)
-
-
-def check_channels(channels: Sequence[int] | None, layer: str, count: int) -> list[int]:
-    """The channels as a list, all of them for None. ValueError if there are none, or one is not a channel."""
-    chosen = list(range(count)) if channels is None else [int(channel) for channel in channels]
-    wrong = [channel for channel in chosen if not 0 <= channel < count]
-    if wrong or not chosen:
-        raise ValueError(f"channels are {wrong or 'none'}; {layer} has channels 0 to {count - 1}")
-    return chosen

@@ -1,29 +1,30 @@
-"""One image seen through one layer: what it detects where, what that says of the classes, and in which groups.
+"""One image seen through one layer: what it detects where, how that affects the classes, and in which groups.
 
-Olah et al., "The Building Blocks of Interpretability", Distill 2018. A channel has no name, so it is shown by the image
-that excites it most, its icon (`optimization`). A semantic dictionary lists the channels that are active at each
-position. `attribution` and `neuron_groups` are the other two blocks; here they are put together.
+Olah et al., "The Building Blocks of Interpretability", Distill 2018. A channel has no name, so its icon stands for it:
+the image that activates it most (`optimization`). A semantic dictionary lists the most active channels at each
+position. The other two blocks are `class_attribution` and `factorization`; `building_blocks` combines all three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import ReceptiveField
-from rawcnn.visualize.class_attribution import Attribution, attribution, one_image, ranked_channels
-from rawcnn.visualize.factorization import Groups, check_groups, factorise, group_effects
-from rawcnn.visualize.layer_maps import seen_at
-from rawcnn.visualize.objectives import as_map, direction
-from rawcnn.visualize.optimization import optimize
+from rawcnn.visualize.class_attribution import Attribution, attribution, ranked_channels
+from rawcnn.visualize.factorization import Groups, check_groups, factorize, group_effects
+from rawcnn.visualize.input_images import one_image
+from rawcnn.visualize.layer_maps import as_map, operation_at_size
+from rawcnn.visualize.objectives import channel, direction
+from rawcnn.visualize.optimization import AscentSettings, maximize, optimize
+from rawcnn.visualize.progress import Progress, part_from
 from rawcnn.visualize.regularization import ROBUST, Regularization
 
 LIMIT = 64  # icons of channels
-COSINE_POWER = 2.0  # keeps a group's icon to the group's direction
-Progress = Callable[[int, int], None]
+COSINE_POWER = 2.0  # keeps the icon of a group to the group's direction
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Dictionary:
     channels: np.ndarray  # int32 [h,w,top]
     activations: np.ndarray  # float32 [h,w,top]
     map_shape: tuple[int, int]  # (h, w)
-    boxes: np.ndarray  # int32 [h,w,4]: (top, left, bottom, right) of what each position sees, in pixels of the image
+    boxes: np.ndarray  # int32 [h,w,4]: (top, left, bottom, right) of each receptive field, in pixels of the image
 
 
 @dataclass(frozen=True)
 class BuildingBlocks:
-    """All of it for one image and one layer, with icons of channels and groups."""
+    """All building blocks of one image and one layer, with icons of channels and groups."""
 
     network: str
     layer: str
@@ -47,11 +48,11 @@ class BuildingBlocks:
     attribution: Attribution
     groups: Groups
     group_effects: np.ndarray  # float32 [K,G]
-    channel_icons: dict[int, np.ndarray] = field(repr=False)  # by channel, float32 [s,s,3]; of those wanted most
+    channel_icons: dict[int, np.ndarray] = field(repr=False)  # by channel, float32 [s,s,3]; of the main channels
     group_icons: np.ndarray = field(repr=False)  # float32 [G,s,s,3]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All numbers by name, for `np.savez`."""
+        """Return all arrays by name, for `np.savez`."""
         icons = self.channel_icons
         return {
             "image": self.image,
@@ -74,19 +75,19 @@ class BuildingBlocks:
         }
 
     def figures(self) -> dict[str, object]:
-        """What is worth reading, as plain values for JSON."""
-        told, channels = self.attribution, self.attribution.channels
+        """Return the main results as plain values for JSON."""
+        effects, channels = self.attribution, self.attribution.channels
         classes = [
             {
-                "class": int(told.classes[k]),
-                "logit": float(told.logits[k]),
-                "probability": float(told.probabilities[k]),
+                "class": int(effects.classes[k]),
+                "logit": float(effects.logits[k]),
+                "probability": float(effects.probabilities[k]),
                 "attribution": float(channels[k].sum()),
                 "for": [{"channel": c, "effect": float(channels[k, c])} for c in supporting],
                 "against": [{"channel": c, "effect": float(channels[k, c])} for c in opposing],
                 "groups": self.group_effects[k].tolist(),
             }
-            for k, (supporting, opposing) in enumerate(ranked_channels(told))
+            for k, (supporting, opposing) in enumerate(ranked_channels(effects))
         ]
         return {
             "network": self.network,
@@ -101,36 +102,66 @@ class BuildingBlocks:
         }
 
 
-def semantic_dictionary(network: Network, image, layer: str, *, top: int = 4) -> Dictionary:
-    """The `top` most active channels of a layer at each position, for an image [H,W,3] in [0,1].
+# The blocks ------------------------------------------------------------------------------------------------------
 
-    Of equals the lower channel comes first; a layer without map has one position. Raises ValueError for an unknown
-    layer, for more channels than it has, and for what is no image.
+
+def semantic_dictionary(network: Network, image, layer: str, *, top: int = 4) -> Dictionary:
+    """List the most active channels of a layer at each position.
+
+    Of equally active channels the lower one comes first. A layer without a map has one position.
+
+    Args:
+        network: the network.
+        image: [H,W,3] in [0,1].
+        layer: the name of the layer.
+        top: channels per position.
+
+    Raises:
+        ValueError: for an unknown layer, for more channels than it has, and for anything but one image.
+
+    Source:
+        Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Making Sense of Hidden Layers".
     """
     images = one_image(image)
-    shape, receptive = seen_at(network, layer, (int(images.shape[1]), int(images.shape[2])))
-    _check_top(top, layer, shape[-1])
+    size = int(images.shape[1]), int(images.shape[2])
+    operation = operation_at_size(network, layer, size)
+    _check_top(top, layer, operation.output_shape[-1])
     activations = as_map(network.activations(images, [layer])[layer])[0].numpy()
-    return _most_active(activations, top, receptive, (int(images.shape[1]), int(images.shape[2])))
+    return most_active_channels(activations, top, operation.receptive_field, size)
 
 
-def most_frequent(channels, limit: int | None = None) -> list[int]:
-    """The distinct channels of an array, the most frequent first, of equals the lower; at most `limit`."""
-    found, counts = np.unique(np.asarray(channels), return_counts=True)
-    return found[np.argsort(-counts, kind="stable")][:limit].tolist()
+def most_active_channels(
+    activations: np.ndarray, top: int, receptive_field: ReceptiveField, size: tuple[int, int]
+) -> Dictionary:
+    """The dictionary of activations [h,w,C] with this receptive field, over an image of `size` (height, width)."""
+    height, width, _ = activations.shape
+    order = np.argsort(-activations, axis=-1, kind="stable")[..., :top]  # [h,w,top]
+    values = np.take_along_axis(activations, order, axis=-1)
+    boxes = [[receptive_field.box((row, column), size) for column in range(width)] for row in range(height)]
+    return Dictionary(order.astype(np.int32), values, (height, width), np.array(boxes, np.int32))
 
 
 def channel_icons(
     network: Network, layer: str, channels: Sequence[int] | np.ndarray, *, limit: int | None = LIMIT, **settings
 ) -> dict[int, np.ndarray]:
-    """The image [size,size,3] that excites each channel most, by channel: one optimisation for all.
+    """Optimize the image that activates each channel most, all in one optimization.
 
-    Where there are more than `limit` distinct `channels` (an array of any shape), the most frequent are taken.
-    `settings` are those of `optimize`. ValueError for an unknown layer or channel, or a limit below 1.
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        channels: channels in an array of any shape.
+        limit: the largest number of icons; the most frequent channels are taken.
+        **settings: keywords of `optimize`.
+
+    Returns:
+        The icons [size,size,3] by channel.
+
+    Raises:
+        ValueError: for an unknown layer or channel, and for a limit below 1.
     """
     _check_limit(limit)
-    wanted = most_frequent(channels, limit)
-    return dict(zip(wanted, optimize(network, layer, wanted, **settings).images, strict=True))
+    chosen = most_frequent(channels, limit)
+    return dict(zip(chosen, optimize(network, layer, chosen, **settings).images, strict=True))
 
 
 def building_blocks(
@@ -150,64 +181,102 @@ def building_blocks(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> BuildingBlocks:
-    """Semantic dictionary, attribution and neuron groups of a layer for an image [H,W,3] in [0,1], with icons.
+    """Compute semantic dictionary, attribution and neuron groups of a layer for one image, with icons.
 
-    `classes` and `groups` as in `attribution` and `neuron_groups`. Icons of `icon_size` pixels (the network's own) are
-    made of every group and of at most `limit` channels: those that speak loudest for and against the classes, then
-    those most often the strongest of a position, then those most often in the dictionary. The same seed gives the same
-    icons and groups. ValueError for what the network has not, before the work begins.
+    Every group has an icon, and so do at most `limit` channels: first the channels with the largest effects for and
+    against the classes, then those that are most often the strongest at a position, then those that are most often
+    in the dictionary. The same seed gives the same icons and groups.
+
+    Args:
+        network: the network.
+        image: [H,W,3] in [0,1].
+        layer: the name of the layer.
+        top: channels per position in the dictionary.
+        classes: by default the two most likely classes.
+        groups: neuron groups; by default six, or fewer if the layer does not allow six.
+        icon_size: side of an icon in pixels; by default the network's image size.
+        steps: steps of the optimization of icons.
+        regularization: of the optimization of icons.
+        limit: the largest number of channel icons.
+        batch: icons that are optimized at a time.
+        seed: of the groups and the icons.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+        progress: called with (steps done, steps in total) of the icons.
+
+    Raises:
+        ValueError: for an unknown layer or class, and for a number out of range, before the work begins.
+
+    Source:
+        Olah et al., "The Building Blocks of Interpretability", Distill 2018.
     """
     images = one_image(image)
     size = int(images.shape[1]), int(images.shape[2])
-    shape, receptive = seen_at(network, layer, size)
-    _check_top(top, layer, shape[-1])
+    operation = operation_at_size(network, layer, size)
+    _check_top(top, layer, operation.output_shape[-1])
     _check_limit(limit)
-    check_groups(groups, shape, layer)
-    told = attribution(network, image, layer, classes, compile=compile)
-    dictionary = _most_active(told.activations, top, receptive, size)
-    grouped = factorise(told.activations, groups, seed=seed, layer=layer)
-    wanted = _wanted(told, dictionary)[:limit]
-    settings = {"size": icon_size, "steps": steps, "regularization": regularization, "seed": seed, "batch": batch}
-    icons, group_icons = _icons(network, layer, wanted, grouped, progress, settings | {"compile": compile})
-    effects = group_effects(grouped, told)
-    pixels = images[0].numpy()
-    return BuildingBlocks(network.name, layer, pixels, dictionary, told, grouped, effects, icons, group_icons)
+    check_groups(groups, operation.output_shape, layer)
+    settings = AscentSettings(
+        size=network.input_size if icon_size is None else icon_size,
+        steps=steps,
+        regularization=regularization,
+        seed=seed,
+        batch=batch,
+        compile=compile,
+    )
+    effects = attribution(network, image, layer, classes, compile=compile)
+    dictionary = most_active_channels(effects.activations, top, operation.receptive_field, size)
+    factors = factorize(effects.activations, groups, seed=seed, layer=layer)
+    chosen = _main_channels(effects, dictionary)[:limit]
+    icons, group_icons = _icons(network, layer, chosen, factors, settings, progress)
+    of_groups, pixels = group_effects(factors, effects), images[0].numpy()
+    return BuildingBlocks(network.name, layer, pixels, dictionary, effects, factors, of_groups, icons, group_icons)
 
 
-def _wanted(told: Attribution, dictionary: Dictionary) -> list[int]:
-    """The channels that a reader wants to see, each once, the most wanted first."""
-    loudest = [channel for ranks in ranked_channels(told) for side in ranks for channel in side]
+# Icons -----------------------------------------------------------------------------------------------------------
+
+
+def _main_channels(effects: Attribution, dictionary: Dictionary) -> list[int]:
+    """The channels that need an icon, each once, the most important first."""
+    largest = [channel for ranks in ranked_channels(effects) for side in ranks for channel in side]
     strongest = most_frequent(dictionary.channels[..., 0])
-    return list(dict.fromkeys(loudest + strongest + most_frequent(dictionary.channels)))
+    return list(dict.fromkeys(largest + strongest + most_frequent(dictionary.channels)))
 
 
-def _icons(network: Network, layer: str, wanted: list[int], grouped: Groups, progress: Progress | None, settings):
-    """(icons by channel, icons of the groups [G,s,s,3]); their progress counts as that of one work."""
-    batch, steps = max(settings["batch"], 1), settings["steps"]
-    first, second = (-(-count // batch) * steps for count in (len(wanted), grouped.count))  # steps of each
-
-    def told(start: int) -> Progress | None:
-        return (lambda done, _: progress(start + done, first + second)) if progress else None
-
-    icons = channel_icons(network, layer, wanted, limit=None, progress=told(0), **settings)
-    along = direction(network, layer, grouped.directions, cosine_power=COSINE_POWER)
-    return icons, optimize(network, along, progress=told(first), **settings).images
+def most_frequent(channels, limit: int | None = None) -> list[int]:
+    """At most `limit` distinct channels of an array, the most frequent first, of equally frequent ones the lower."""
+    found, counts = np.unique(np.asarray(channels), return_counts=True)
+    return found[np.argsort(-counts, kind="stable")][:limit].tolist()
 
 
-def _most_active(activations: np.ndarray, top: int, receptive: ReceptiveField, size: tuple[int, int]) -> Dictionary:
-    """The dictionary of activations [h,w,C] over an image of `size`."""
-    height, width, _ = activations.shape
-    order = np.argsort(-activations, axis=-1, kind="stable")[..., :top]
-    boxes = [[receptive.box((row, column), size) for column in range(width)] for row in range(height)]
-    values = np.take_along_axis(activations, order, axis=-1)
-    return Dictionary(order.astype(np.int32), values, (height, width), np.array(boxes, np.int32))
+def _icons(
+    network: Network,
+    layer: str,
+    channels: Sequence[int],
+    groups: Groups,
+    settings: AscentSettings,
+    progress: Progress | None,
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """(icons by channel, icons of the groups [G,s,s,3]), with one progress for both."""
+    chosen = most_frequent(channels)
+    first, second = (-(-count // settings.batch) * settings.steps for count in (len(chosen), groups.count))
+    of_channels = maximize(
+        network, channel(network, layer, chosen), settings, part_from(progress, 0, first + second)
+    ).images
+    along = direction(network, layer, groups.directions, cosine_power=COSINE_POWER)
+    of_groups = maximize(network, along, settings, part_from(progress, first, first + second)).images
+    return dict(zip(chosen, of_channels, strict=True)), of_groups
+
+
+# Checks ----------------------------------------------------------------------------------------------------------
 
 
 def _check_top(top: int, layer: str, channels: int) -> None:
+    """ValueError for a dictionary of more channels than the layer has."""
     if not 1 <= top <= channels:
         raise ValueError(f"top is {top}; {layer} has {channels} channels: expected 1 to {channels}")
 
 
 def _check_limit(limit: int | None) -> None:
+    """ValueError for a limit below 1."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected 1 icon or more")

@@ -1,19 +1,59 @@
-"""Which pixels of an image the positions of a layer see, in images of any size."""
+"""The activations of a layer as maps: their shape, their channels, and the pixels that each position sees."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import tensorflow as tf
+
 from rawcnn.nn.network import Network
-from rawcnn.nn.receptive_field import ReceptiveField
-from rawcnn.nn.trace import find_operation, symbolic_trace
+from rawcnn.nn.trace import Operation, find_operation, symbolic_trace
+
+Box = tuple[int, int, int, int]  # (top, left, bottom, right) in pixels of the image
 
 
-def seen_at(network: Network, layer: str, size: tuple[int, int]) -> tuple[tuple[int, ...], ReceptiveField]:
-    """Output shape [1,h,w,C] or [1,C], and receptive field, of a layer over images of `size` (height, width).
+def as_map(activations: tf.Tensor) -> tf.Tensor:
+    """Activations [B,h,w,C] as float32; a vector [B,C] as a map of one position, [B,1,1,C]."""
+    activations = tf.cast(activations, tf.float32)
+    return activations if len(activations.shape) == 4 else activations[:, None, None]
 
-    The field depends on the size, as "SAME" padding does. The layers after need not fit the images. ValueError for an
-    unknown layer, and for images too small for it.
+
+def check_channels(channels: Sequence[int] | None, layer: str, count: int) -> list[int]:
+    """Return the channels as a list, by default all.
+
+    Args:
+        channels: channels of the layer; None for all of them.
+        layer: the layer's name, for the error message.
+        count: how many channels the layer has.
+
+    Raises:
+        ValueError: if there are no channels, or if the layer does not have one of them.
+    """
+    chosen = list(range(count)) if channels is None else [int(channel) for channel in channels]
+    wrong = [channel for channel in chosen if not 0 <= channel < count]
+    if wrong or not chosen:
+        raise ValueError(f"channels are {wrong or 'none'}; {layer} has channels 0 to {count - 1}")
+    return chosen
+
+
+def operation_at_size(network: Network, layer: str, size: tuple[int, int]) -> Operation:
+    """Return a layer's operation for images of another size, with its output shape and its receptive field.
+
+    The receptive field depends on the image size, because "SAME" padding does. The layers after this one are not
+    traced, so they need not accept the size.
+
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        size: (height, width) of the images.
+
+    Returns:
+        The operation; its output shape is [1,h,w,C] or [1,C].
+
+    Raises:
+        ValueError: for an unknown layer, and for images that are too small for it.
     """
     operation = network.operation(layer)
-    if size != (network.input_size, network.input_size):
-        operation = find_operation(symbolic_trace(network.model, (1, *size, 3), layers=[layer]).operations, layer)
-    return operation.output_shape, operation.receptive_field
+    if size == (network.input_size, network.input_size):
+        return operation
+    return find_operation(symbolic_trace(network.model, (1, *size, 3), layers=[layer]).operations, layer)

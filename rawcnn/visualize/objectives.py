@@ -1,10 +1,12 @@
-"""What an image is to excite. An objective gives one number for each image of a batch; it is to be as large as can be.
+"""Objectives of visualization by optimization. An objective gives one value per image of a batch, to be maximized.
 
-Olah, Mordvintsev, Schubert: "Feature Visualization", Distill 2017, "Optimization Objectives". Objectives add up:
+Olah, Mordvintsev, Schubert: "Feature Visualization", Distill 2017, "Optimization Objectives". Objectives can be added,
+subtracted and scaled:
 
     channel(net, "mixed4a", 11) - 0.5 * channel(net, "mixed4a", 12)
 
-A channel, a class or a direction may differ from image to image: give one for each, and each image is its own problem.
+The channel, the class or the direction may differ between the images of a batch; then each image is a problem of its
+own. Below, B is the number of images and N the number of problems of an objective, which is B or 1.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.nn.network import Network
-from rawcnn.visualize.filters import check_channels
+from rawcnn.visualize.layer_maps import as_map, check_channels
 
-COSINE_FLOOR = 0.1  # of a direction's cosine: what points elsewhere still has a gradient
+COSINE_FLOOR = 0.1  # of a direction's cosine, so that activations that point elsewhere still have a gradient
 Activations = Mapping[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """`value(activations of layers, *given)` → [B]. The `given` arrays, [N,…] or [1,…], hold a row for each image."""
+    """A function of activations, to be maximized for each image.
+
+    Attributes:
+        name: a description for people.
+        layers: the layers whose activations it reads.
+        value: the function (activations by layer, *given) → values [B].
+        given: arrays [N,…] or [1,…] with one row per image, such as the one-hot channel of each.
+    """
 
     name: str
     layers: tuple[str, ...]
@@ -33,14 +42,20 @@ class Objective:
 
     @property
     def images(self) -> int:
-        """For how many images it is made; 1: the same for any number."""
+        """The number N of images that it is for; 1 if it is the same for any number of images."""
         return max((len(rows) for rows in self.given), default=1)
 
+    def repeated_rows(self, count: int) -> tuple[np.ndarray, ...]:
+        """The arrays `given` for `count` images of each problem: [N·count,…]."""
+        return tuple(
+            np.repeat(np.broadcast_to(rows, (self.images, *rows.shape[1:])), count, axis=0) for rows in self.given
+        )
+
     def __add__(self, other: Objective) -> Objective:
-        return self._with(other, "+", lambda a, b: a + b)
+        return self._combined(other, "+", lambda a, b: a + b)
 
     def __sub__(self, other: Objective) -> Objective:
-        return self._with(other, "−", lambda a, b: a - b)
+        return self._combined(other, "−", lambda a, b: a - b)
 
     def __mul__(self, factor: float) -> Objective:
         layers, value = self.layers, self.value
@@ -52,55 +67,92 @@ class Objective:
         layers, value = self.layers, self.value
         return Objective(f"−({self.name})", layers, lambda a, *given: -value(a, *given), self.given)
 
-    def _with(self, other: Objective, sign: str, combine: Callable) -> Objective:
+    def _combined(self, other: Objective, sign: str, combine: Callable) -> Objective:
         if 1 not in (self.images, other.images) and self.images != other.images:
             raise ValueError(
                 f"{self.name} is for {self.images} images and {other.name} for {other.images}; expected equal numbers"
             )
-        count, mine, yours = len(self.given), self.value, other.value
+        count, first, second = len(self.given), self.value, other.value
         return Objective(
             f"{self.name} {sign} {other.name}",
             tuple(dict.fromkeys(self.layers + other.layers)),
-            lambda a, *given: combine(mine(a, *given[:count]), yours(a, *given[count:])),
+            lambda a, *given: combine(first(a, *given[:count]), second(a, *given[count:])),
             self.given + other.given,
         )
+
+
+# One unit, one layer ---------------------------------------------------------------------------------------------
 
 
 def neuron(
     network: Network, layer: str, channel: int | Sequence[int], position: tuple[int, int] | None = None
 ) -> Objective:
-    """A channel at one (row, column) of the map, the middle if None. ValueError for what the layer has not."""
+    """One neuron: a channel at one position of the map.
 
-    def value(activations: Activations, chosen: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(_at(activations[layer], position, layer) * chosen, axis=-1)  # [B]
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        channel: one channel for all images, or one per image.
+        position: (row, column) in the map; by default its middle.
 
-    chosen = _one_hot(network, layer, channel)
+    Raises:
+        ValueError: for an unknown layer or channel; when the objective is computed, for a position outside the map.
+    """
+
+    def value(activations: Activations, one_hot: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(_at(activations[layer], position, layer) * one_hot, axis=-1)  # [B]
+
     where = "the middle" if position is None else f"{tuple(position)}"
-    return Objective(f"{layer} channel {_words(channel)} at {where}", (layer,), value, (chosen,))
+    name = f"{layer} channel {_words(channel)} at {where}"
+    return Objective(name, (layer,), value, (_one_hot(network, layer, channel),))
 
 
 def channel(network: Network, layer: str, channel: int | Sequence[int]) -> Objective:
-    """The mean of a channel over its map; of a layer without map, the unit itself."""
+    """The mean of a channel over its map; in a layer without a map, the unit itself.
 
-    def value(activations: Activations, chosen: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.reduce_mean(as_map(activations[layer]), axis=(1, 2)) * chosen, axis=-1)
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        channel: one channel for all images, or one per image.
+
+    Raises:
+        ValueError: for an unknown layer or channel.
+    """
+
+    def value(activations: Activations, one_hot: tf.Tensor) -> tf.Tensor:
+        means = tf.reduce_mean(as_map(activations[layer]), axis=(1, 2))  # [B,C]
+        return tf.reduce_sum(means * one_hot, axis=-1)  # [B]
 
     return Objective(f"{layer} channel {_words(channel)}", (layer,), value, (_one_hot(network, layer, channel),))
 
 
 def logit(network: Network, classes: int | Sequence[int]) -> Objective:
-    """A class before the softmax, which could be raised by lowering all others."""
+    """A class before the softmax: a probability could also rise because all other logits fall (Simonyan et al. 2014).
+
+    Args:
+        network: the network.
+        classes: one class for all images, or one per image.
+
+    Raises:
+        ValueError: for an unknown class.
+    """
     return channel(network, network.head, classes)
 
 
 def layer(network: Network, layer: str) -> Objective:
-    """The mean square of a whole layer: whatever it sees, more of it (DeepDream; Mordvintsev et al. 2015)."""
+    """The mean square of all activations of a layer (DeepDream; Mordvintsev et al. 2015).
+
+    It strengthens whatever the layer already detects. ValueError for an unknown layer.
+    """
     network.operation(layer)
 
     def value(activations: Activations) -> tf.Tensor:
-        return tf.reduce_mean(tf.square(as_map(activations[layer])), axis=(1, 2, 3))
+        return tf.reduce_mean(tf.square(as_map(activations[layer])), axis=(1, 2, 3))  # [B]
 
     return Objective(f"{layer}, all channels", (layer,), value)
+
+
+# Directions ------------------------------------------------------------------------------------------------------
 
 
 def direction(
@@ -111,23 +163,34 @@ def direction(
     cosine_power: float = 1.0,
     position: tuple[int, int] | str | None = None,
 ) -> Objective:
-    """Activations along a vector [C], or one for each image [N,C]: mean over the map of dot · max(.1, cos)^power.
+    """A direction v in the space of a layer's channels: the mean over the map of (a·v) · max(0.1, cos(a, v))^power.
 
-    The cosine keeps the activations to the direction, where the dot product alone is content with its largest part. A
-    `position`, (row, column) or "middle", takes the activations there alone.
+    The dot product alone is satisfied by the largest component of v. The cosine keeps all components in proportion
+    (Carter et al., "Activation Atlas", Distill 2019, "Feature Visualization").
+
+    Args:
+        network: the network.
+        layer: the name of the layer, with C channels.
+        vectors: one direction [C] for all images, or one per image [N,C].
+        cosine_power: exponent of the cosine; 0 gives the dot product.
+        position: (row, column) or "middle" of the map; by default the mean over the map.
+
+    Raises:
+        ValueError: for an unknown layer, and for vectors that are zero, not finite or of another length than C.
     """
     channels = network.operation(layer).output_shape[-1]
     vectors = np.atleast_2d(np.asarray(vectors, np.float32))  # [N,C]
     if vectors.ndim != 2 or vectors.shape[1] != channels or not np.isfinite(vectors).all():
         raise ValueError(f"the direction has shape {vectors.shape}; expected finite numbers, {channels} for {layer}")
     if not np.abs(vectors).max(axis=1).all():
-        raise ValueError("the direction is zero; expected one that points somewhere")
+        raise ValueError("the direction is zero; expected a vector with a nonzero component")
 
     def value(activations: Activations, vectors: tf.Tensor) -> tf.Tensor:
-        maps = as_map(activations[layer])
+        maps = as_map(activations[layer])  # [B,h,w,C]
         if position is not None:
-            maps = _at(maps, None if position == "middle" else position, layer)[:, None, None]  # type: ignore[arg-type]
-        return _along(maps, vectors, cosine_power)
+            place = None if position == "middle" else position
+            maps = _at(maps, place, layer)[:, None, None]  # type: ignore[arg-type]  # [B,1,1,C]
+        return _dot_times_cosine(maps, vectors, cosine_power)
 
     return Objective(f"a direction of {layer}", (layer,), value, (vectors,))
 
@@ -135,9 +198,19 @@ def direction(
 def weighted_units(
     network: Network, layer: str, weights: Mapping[int, float], *, cosine_power: float = 4.0
 ) -> Objective:
-    """{5: 2, 16: 1}: the fifth map is to be excited twice as much as the sixteenth, at every position.
+    """A weighted sum of channels: {5: 2, 16: 1} activates channel 5 twice as strongly as channel 16, everywhere.
 
-    A direction in the space of these channels alone; the others may do as they like. The cosine keeps the proportion.
+    It is a direction in the space of these channels alone; the other channels are free. The cosine keeps the
+    proportion.
+
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        weights: the weight of each channel.
+        cosine_power: exponent of the cosine.
+
+    Raises:
+        ValueError: for an unknown layer or channel, and for weights that are not finite or all zero.
     """
     units = check_channels(list(weights), layer, network.operation(layer).output_shape[-1])
     vector = np.array([list(weights.values())], np.float32)  # [1,n]
@@ -145,22 +218,30 @@ def weighted_units(
         raise ValueError(f"the weights are {list(weights.values())}; expected finite numbers, not all zero")
 
     def value(activations: Activations, vector: tf.Tensor) -> tf.Tensor:
-        return _along(tf.gather(as_map(activations[layer]), units, axis=-1), vector, cosine_power)
+        maps = tf.gather(as_map(activations[layer]), units, axis=-1)  # [B,h,w,n]
+        return _dot_times_cosine(maps, vector, cosine_power)
 
     words = " + ".join(f"{weight:g}·{unit}" for unit, weight in weights.items())
     return Objective(f"{layer} channels {words}", (layer,), value, (vector,))
 
 
+# Several images --------------------------------------------------------------------------------------------------
+
+
 def interpolation(first: Objective, second: Objective, count: int) -> Objective:
-    """From one objective to another in `count` images: (1 − t)·first + t·second, t from 0 to 1."""
+    """From one objective to another in `count` images: (1 − t)·first + t·second with t from 0 to 1.
+
+    Raises:
+        ValueError: for a count below 2, and for objectives of more than one problem.
+    """
     if count < 2 or max(first.images, second.images) > 1:
         raise ValueError(f"count is {count}; expected 2 or more images between two objectives of one unit each")
-    shares = np.linspace(0, 1, count, dtype=np.float32)  # [N]
-    number = len(first.given)
+    shares = np.linspace(0, 1, count, dtype=np.float32)  # t of each image, [N]
+    split = len(first.given)
 
     def value(activations: Activations, share: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
-        return (1 - share) * first.value(activations, *given[:number]) + share * second.value(
-            activations, *given[number:]
+        return (1 - share) * first.value(activations, *given[:split]) + share * second.value(
+            activations, *given[split:]
         )
 
     layers = tuple(dict.fromkeys(first.layers + second.layers))
@@ -169,9 +250,18 @@ def interpolation(first: Objective, second: Objective, count: int) -> Objective:
 
 
 def diversity(network: Network, layer: str, group: int) -> Objective:
-    """How unlike the images of each `group` of neighbours are in style: −Σ_{j≠i} ⟨Gᵢ,Gⱼ⟩ / group.
+    """How much the images of a group differ in style: −Σ_{j≠i} ⟨Gᵢ,Gⱼ⟩ / group for image i.
 
-    G is the Gram matrix of the layer's channels, of length one (Distill 2017, "Diversity"; after Gatys et al. 2015).
+    G is the Gram matrix of the layer's channels, normalized to length one (Distill 2017, "Diversity"; after Gatys et
+    al. 2015).
+
+    Args:
+        network: the network.
+        layer: the name of the layer.
+        group: how many consecutive images of the batch form a group.
+
+    Raises:
+        ValueError: for an unknown layer and for a group below 2.
     """
     network.operation(layer)
     if group < 2:
@@ -179,32 +269,65 @@ def diversity(network: Network, layer: str, group: int) -> Objective:
 
     def value(activations: Activations) -> tf.Tensor:
         maps = as_map(activations[layer])  # [B,h,w,C]
-        grams = tf.einsum("bhwc,bhwd->bcd", maps, maps)
+        grams = tf.einsum("bhwc,bhwd->bcd", maps, maps)  # [B,C,C]
         grams = tf.reshape(grams, (-1, group, maps.shape[-1] ** 2))  # [B/group, group, C²]
         grams /= tf.norm(grams, axis=-1, keepdims=True) + 1e-12
-        alike = tf.matmul(grams, grams, transpose_b=True)  # ⟨Gᵢ,Gⱼ⟩
-        others = tf.reduce_sum(alike, axis=-1) - tf.linalg.diag_part(alike)
-        return -tf.reshape(others, (-1,)) / group
+        products = tf.matmul(grams, grams, transpose_b=True)  # ⟨Gᵢ,Gⱼ⟩: [B/group, group, group]
+        others = tf.reduce_sum(products, axis=-1) - tf.linalg.diag_part(products)  # Σ_{j≠i}: [B/group, group]
+        return -tf.reshape(others, (-1,)) / group  # [B]
 
     return Objective(f"diversity of {layer}", (layer,), value)
 
 
-def _along(maps: tf.Tensor, vectors: tf.Tensor, power: float) -> tf.Tensor:
-    """Maps [B,h,w,C] along vectors [B,C]: mean over the map of dot · max(.1, cos)^power, [B]."""
+def diverse(network: Network, objective: Objective, weight: float, group: int) -> Objective:
+    """The objective plus `weight` times the diversity of each group, in units of the objective's present value."""
+    unlike = diversity(network, objective.layers[0], group)
+
+    def value(activations, *given):
+        activation = objective.value(activations, *given)  # [B]
+        return activation + weight * tf.stop_gradient(tf.abs(activation)) * unlike.value(activations)
+
+    return Objective(f"{objective.name}, diverse", objective.layers, value, objective.given)
+
+
+# From the arguments of `optimize` --------------------------------------------------------------------------------
+
+
+def objective_of(
+    network: Network,
+    target: str | Objective,
+    channel_index: int | Sequence[int] | None = None,
+    position: tuple[int, int] | None = None,
+) -> Objective:
+    """The objective that `optimize` maximizes: `target` itself, or a neuron, a channel or all of the layer `target`."""
+    if isinstance(channel_index, str):
+        raise ValueError(f"channel is {channel_index!r}; expected a whole number or several")
+    if isinstance(target, Objective):
+        if channel_index is not None or position is not None:
+            raise ValueError("the target is an objective, which names its channels; give no channel or position")
+        return target
+    if channel_index is None:
+        if position is not None:
+            raise ValueError("position needs a channel; give a channel too")
+        return layer(network, target)
+    if position is None:
+        return channel(network, target, channel_index)
+    return neuron(network, target, channel_index, position)
+
+
+# Parts -----------------------------------------------------------------------------------------------------------
+
+
+def _dot_times_cosine(maps: tf.Tensor, vectors: tf.Tensor, power: float) -> tf.Tensor:
+    """Maps [B,h,w,C] and vectors [B,C] → mean over the map of dot · max(0.1, cos)^power: [B]."""
     dot = tf.reduce_sum(maps * vectors[:, None, None], axis=-1)  # [B,h,w]
-    lengths = tf.norm(maps, axis=-1) * tf.norm(vectors, axis=-1)[:, None, None]
+    lengths = tf.norm(maps, axis=-1) * tf.norm(vectors, axis=-1)[:, None, None]  # [B,h,w]
     cosine = tf.maximum(dot / (lengths + 1e-6), COSINE_FLOOR)
     return tf.reduce_mean(dot * cosine**power, axis=(1, 2))
 
 
-def as_map(activations: tf.Tensor) -> tf.Tensor:
-    """[B,h,w,C] as float32; a vector [B,C] as a map of one pixel."""
-    activations = tf.cast(activations, tf.float32)
-    return activations if len(activations.shape) == 4 else activations[:, None, None]
-
-
 def _at(activations: tf.Tensor, position: tuple[int, int] | None, layer: str) -> tf.Tensor:
-    """[B,C]: the activations at one place of the map."""
+    """The activations [B,C] at one position of the map, by default its middle."""
     maps = as_map(activations)
     height, width = maps.shape[1:3]
     row, column = (height // 2, width // 2) if position is None else position
@@ -214,11 +337,12 @@ def _at(activations: tf.Tensor, position: tuple[int, int] | None, layer: str) ->
 
 
 def _one_hot(network: Network, layer: str, channel: int | Sequence[int]) -> np.ndarray:
-    """[N,C]: 1 at each image's channel."""
+    """[N,C]: 1 at the channel of each image."""
     count = network.operation(layer).output_shape[-1]
     chosen = check_channels([channel] if isinstance(channel, (int, np.integer)) else channel, layer, count)
     return np.eye(count, dtype=np.float32)[chosen]
 
 
 def _words(channel: int | Sequence[int]) -> str:
+    """The channel, or the channels separated by commas."""
     return str(channel) if isinstance(channel, (int, np.integer)) else ", ".join(map(str, channel))

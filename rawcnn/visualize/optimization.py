@@ -1,60 +1,153 @@
-"""Visualization by optimization: the image that excites a unit, found by climbing the gradient from grey noise.
+"""Visualization by optimization: find the image that maximizes an objective, by gradient ascent from grey noise.
 
-Erhan et al. 2009; Simonyan et al. 2014, section 2; Olah et al., "Feature Visualization", Distill 2017. It works as
-training does, but the weights are fixed and the image is what changes. One compiled step:
+Erhan, Bengio, Courville, Vincent 2009, section 3; Simonyan, Vedaldi, Zisserman 2014, section 2; Olah, Mordvintsev,
+Schubert, "Feature Visualization", Distill 2017. It is training with fixed weights, in which the image changes:
 
-    image   = sigmoid(colours(fourier(z)))             z: the numbers that are optimised
-    seen    = image, moved, scaled and turned at random
-    value   = objective(activations(seen))
-    g       = ∂value/∂image, its length made one, less the penalties' gradient
-    z       = blur(adam(z, −(∂image/∂z)ᵀ·g))
+    x = sigmoid(colors(fourier(z)))         the image; z are the parameters that are optimized
+    v = objective(activations(T(x)))        T shifts, scales and rotates the image at random
+    d = ∂v/∂x / ‖∂v/∂x‖ − ∂penalties/∂x     the direction of ascent
+    z ← blur(adam(z, −(∂x/∂z)ᵀ·d))
+
+`ascent_step` is one step and `ascend` the loop. What runs them is in `ascent_runtime.py`: it compiles the step, folds
+batch norms, and wakes images that do not activate their unit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.folding import Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import adam
-from rawcnn.visualize import objectives
-from rawcnn.visualize.objectives import Objective
+from rawcnn.visualize.ascent_runtime import AscentRuntime, Recorder, WakingStep, full_batches
+from rawcnn.visualize.objectives import Objective, diverse, objective_of
+from rawcnn.visualize.progress import Progress, equal_part
 from rawcnn.visualize.regularization import (
     GREY,
     ROBUST,
     Regularization,
-    blurred,
-    draw_moves,
-    first_values,
-    image_of,
+    blur_parameters,
+    draw_transforms,
+    images_from,
+    initial_parameters,
     penalty_gradient,
 )
 
-RESCUE = 16  # steps in which the last rectifiers of an image that excites nothing let through what would wake them
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class AscentSettings:
+    """How images are optimized: the keywords of `optimize`."""
+
+    size: int  # side of the images in pixels
+    steps: int = 512
+    rate: float = 0.05  # Adam's learning rate
+    regularization: Regularization = ROBUST
+    count: int = 1  # images of each problem
+    diversity: float = 0.0  # weight of `objectives.diversity` within the images of one problem
+    frames: int = 0  # intermediate images that are kept
+    seed: int = 0
+    batch: int = 32  # images that are optimized at a time
+    compile: str = "auto"
+
+    def __post_init__(self) -> None:
+        positive = min(self.count, self.size, self.steps, self.batch) >= 1 and 0 < self.rate < float("inf")
+        if not positive or self.frames < 0 or self.diversity < 0:
+            raise ValueError(
+                f"count is {self.count}, size {self.size}, steps {self.steps}, batch {self.batch}, rate {self.rate}, "
+                f"frames {self.frames}, diversity {self.diversity}; expected positive numbers, and 0 or more frames "
+                "and diversity"
+            )
+
+    @property
+    def frame_steps(self) -> list[int]:
+        """The steps whose images are kept, at geometric distances from the first step to the last."""
+        if not self.frames:
+            return []
+        return sorted({int(step) for step in np.geomspace(1, self.steps, self.frames).round()})
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """Images that excite what they were made for."""
+    """Optimized images, and the values of the objective that they reach."""
 
     images: np.ndarray = field(repr=False)  # float32 [N,H,W,3] in [0,1]
-    values: np.ndarray = field(repr=False)  # [N] objective of the finished images, not moved
-    history: np.ndarray = field(repr=False)  # [steps,N] objective in each step, of the moved images
-    frames: tuple[tuple[int, np.ndarray], ...] = field(repr=False)  # (step, images [N,H,W,3]) on the way
+    values: np.ndarray = field(repr=False)  # [N] objective of the finished images, without random transforms
+    history: np.ndarray = field(repr=False)  # [steps,N] objective in each step, with random transforms
+    frames: tuple[tuple[int, np.ndarray], ...] = field(repr=False)  # (step, intermediate images [N,H,W,3])
     settings: dict[str, object]
 
     @property
     def high_frequency(self) -> np.ndarray:
-        """[N]: mean square of what varies faster than a quarter cycle a pixel."""
+        """[N]: mean square of the frequencies above a quarter cycle per pixel."""
         return kernels.high_frequency_energy(tf.constant(self.images)).numpy()
+
+
+# The algorithm ---------------------------------------------------------------------------------------------------
+
+
+def ascent_step(
+    score: Callable[[tf.Tensor], tf.Tensor],
+    settings: AscentSettings,
+    z: tf.Tensor,
+    mean: tf.Tensor,
+    mean_square: tf.Tensor,
+    number: tf.Tensor,
+    transforms: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Take one step of gradient ascent on the parameters of a batch of images.
+
+    Args:
+        score: images [B,size,size,3] → values [B] of the objective.
+        settings: size, learning rate and regularization.
+        z: parameters of the images, [B,…].
+        mean: Adam's running average of the gradient, shaped like z.
+        mean_square: Adam's running average of its square, shaped like z.
+        number: the number of the step, from 1.
+        transforms: [B,2,3] random transforms of this step.
+
+    Returns:
+        z, mean and mean_square after the step, the values [B] before it, and whether each image has a gradient [B].
+    """
+    size, rate, regularization = settings.size, settings.rate, settings.regularization
+    with tf.GradientTape(watch_accessed_variables=False) as image_tape:
+        image_tape.watch(z)
+        images = images_from(z, regularization, size)  # [B,size,size,3]
+    with tf.GradientTape(watch_accessed_variables=False) as score_tape:
+        score_tape.watch(images)
+        moved = kernels.affine_resample(images, transforms, GREY) if regularization.moves else images
+        values = score(moved)  # [B]
+    gradient = score_tape.gradient(values, images)  # [B,size,size,3]
+    length = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True))  # [B,1,1,1]
+    ascent = tf.math.divide_no_nan(gradient, length) - penalty_gradient(images, regularization)
+    z_gradient = image_tape.gradient(images, z, output_gradients=ascent)
+    z, mean, mean_square = adam(z, -z_gradient, mean, mean_square, rate, number)
+    return blur_parameters(z, regularization, size), mean, mean_square, values, length[:, 0, 0, 0] > 0
+
+
+def ascend(step: Callable, z: tf.Tensor, transforms: tf.Tensor, record: Callable) -> tf.Tensor:
+    """Maximize the objective by gradient ascent with Adam.
+
+    Args:
+        step: (z, mean, mean_square, number, transforms [B,2,3]) → (z, mean, mean_square, values [B]).
+        z: initial parameters of the images, [B,…].
+        transforms: [steps,B,2,3] random transforms of each step.
+        record: called after each step with (number, z, values).
+
+    Returns:
+        The parameters z after the last step.
+    """
+    mean, mean_square = tf.zeros_like(z), tf.zeros_like(z)
+    for number in range(1, len(transforms) + 1):
+        z, mean, mean_square, values = step(z, mean, mean_square, number, transforms[number - 1])
+        record(number, z, values)
+    return z
+
+
+# Many images -----------------------------------------------------------------------------------------------------
 
 
 def optimize(
@@ -75,161 +168,113 @@ def optimize(
     compile: str = "auto",
     progress: Progress | None = None,
 ) -> Optimized:
-    """Images of `size` pixels (the network's own) that excite `target` most: an Objective, or the name of a layer.
+    """Optimize images that maximize the activation of a unit, a channel, a layer or any objective.
 
-    Of a layer: a `channel`, or one for each image; at a `position` of the map, or in its mean; all channels without
-    one. `count` images are made of each, from different noise; a `diversity` of about 1 makes them differ. `batch`
-    images are optimised at a time, by one compiled step; an image does not depend on the others of its batch unless
-    they must differ. `frames` images of the way are kept. The same seed gives the same images.
-    ValueError for what the network has not, or a number out of range.
+    Each image depends only on its own problem and on the seed, unless `diversity` makes the images of one problem
+    differ. The same seed gives the same images.
+
+    Args:
+        network: the network; its weights stay fixed.
+        target: an `Objective`, or the name of a layer.
+        channel: a channel of the layer, or one per image; by default all channels of the layer.
+        position: (row, column) in the layer's map; by default the mean over the map.
+        count: images of each problem, from different noise.
+        size: side of the images in pixels; by default the network's own.
+        steps: steps of gradient ascent.
+        rate: Adam's learning rate.
+        regularization: how images are parameterized and kept free of noise.
+        diversity: weight by which the images of one problem must differ; about 1.
+        frames: how many intermediate images to keep.
+        seed: of the initial noise and of the random transforms.
+        batch: images that are optimized at a time, by one compiled step.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+        progress: called with (steps done, steps in total).
+
+    Returns:
+        The images, their values, and the values of each step.
+
+    Raises:
+        ValueError: for an unknown layer, channel or position, and for a number out of range.
+
+    Source:
+        Erhan et al. 2009, section 3; Simonyan et al. 2014, section 2; Olah et al., Distill 2017.
     """
-    objective = _objective(network, target, channel, position)
-    size = network.input_size if size is None else size
-    if min(count, size, steps, batch) < 1 or not 0 < rate < float("inf") or frames < 0 or diversity < 0:
-        raise ValueError(
-            f"count is {count}, size {size}, steps {steps}, batch {batch}, rate {rate}, frames {frames}, diversity "
-            f"{diversity}; expected positive numbers, no frames and no diversity at the least"
-        )
-    number = objective.images * count
-    given = tuple(np.repeat(np.broadcast_to(g, (objective.images, *g.shape[1:])), count, 0) for g in objective.given)
-    if diversity and count > 1:
-        objective = _diverse(network, objective, diversity, count)
-        batch = max(batch // count, 1) * count
-    batch = min(batch, number)
-    choice = choose(compile, network.devices, network.precision)
-    climb = Climb(network, objective, regularization, size, rate, choice)
-    kept = sorted({int(s) for s in np.geomspace(1, steps, frames).round()}) if frames else []
-    results = []
-    for first in range(0, number, batch):
-        places = np.arange(first, first + batch) % number  # the last batch is filled up: one trace fits all
-
-        def told(step: int, first=first) -> None:
-            if progress:
-                progress(first // batch * steps + step, -(-number // batch) * steps)
-
-        seeds = [[seed, int(place)] for place in places]
-        results.append(climb.run([g[places] for g in given], seeds, steps, kept, told))
-    images, values, history, films = (
-        np.concatenate(parts, axis)[_first(axis, number)]
-        for axis, parts in zip((0, 0, 1, 1), zip(*results, strict=True), strict=True)
+    objective = objective_of(network, target, channel, position)
+    settings = AscentSettings(
+        size=network.input_size if size is None else size,
+        steps=steps,
+        rate=rate,
+        regularization=regularization,
+        count=count,
+        diversity=diversity,
+        frames=frames,
+        seed=seed,
+        batch=batch,
+        compile=compile,
     )
-    settings: dict[str, object] = {
+    return maximize(network, objective, settings, progress)
+
+
+def maximize(
+    network: Network, objective: Objective, settings: AscentSettings, progress: Progress | None = None
+) -> Optimized:
+    """`optimize` for an objective and its settings, batch after batch."""
+    count, total = settings.count, objective.images * settings.count
+    rows, batch = objective.repeated_rows(count), settings.batch
+    if settings.diversity and count > 1:
+        objective = diverse(network, objective, settings.diversity, count)
+        batch = max(batch // count, 1) * count  # the images of one problem stay together
+    batch = min(batch, total)
+    runtime = AscentRuntime(network, objective, settings, ascent_step)
+    batches = full_batches(total, batch)
+    runs = []
+    for number, indices in enumerate(batches):
+        report = equal_part(progress, number, len(batches))
+        runs.append(_maximize_batch(runtime, settings, [array[indices] for array in rows], indices, report))
+    images, values, history, frames = zip(*runs, strict=True)
+    kept = np.concatenate(frames, axis=1)[:, :total]  # [frames,N,H,W,3]
+    return Optimized(
+        np.concatenate(images)[:total],
+        np.concatenate(values)[:total],
+        np.concatenate(history, axis=1)[:, :total],
+        tuple(zip(settings.frame_steps, kept, strict=True)),
+        _record(network, objective, settings, batch, runtime.mode),
+    )
+
+
+def _maximize_batch(
+    runtime: AscentRuntime,
+    settings: AscentSettings,
+    rows: Sequence[np.ndarray],
+    indices: np.ndarray,
+    report: Progress | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(images [B,…], values [B], history [steps,B], frames [frames,B,…]) of the images with these indices."""
+    seeds = [[settings.seed, int(index)] for index in indices]
+    z = tf.constant(initial_parameters(settings.regularization, settings.size, seeds))
+    transforms = tf.constant(draw_transforms(settings.regularization, settings.size, settings.steps, seeds))
+    tensors = [tf.constant(array) for array in rows]
+    recorder = Recorder(runtime.render, settings.steps, settings.frame_steps, report)
+    z = ascend(WakingStep(runtime, tensors, len(seeds)), z, transforms, recorder)
+    images = runtime.render(z)
+    values = runtime.values(images, tensors)
+    return images.numpy(), values.numpy(), tf.stack(recorder.history).numpy(), recorder.stacked_frames(images.shape)
+
+
+def _record(
+    network: Network, objective: Objective, settings: AscentSettings, batch: int, mode: str
+) -> dict[str, object]:
+    """The settings as plain values; `batch` and `mode` are those that were used."""
+    return {
         "network": network.name,
         "objective": objective.name,
-        "count": count,
-        "size": size,
-        "steps": steps,
-        "rate": rate,
-        "diversity": diversity,
-        "seed": seed,
+        "count": settings.count,
+        "size": settings.size,
+        "steps": settings.steps,
+        "rate": settings.rate,
+        "diversity": settings.diversity,
+        "seed": settings.seed,
         "batch": batch,
-        "compile": choice.mode,
-        **asdict(regularization),
+        "compile": mode,
+        **asdict(settings.regularization),
     }
-    return Optimized(images, values, history, tuple(zip(kept, films, strict=True)), settings)
-
-
-def _first(axis: int, number: int) -> tuple[slice, ...]:
-    """The first `number` along an axis."""
-    return (*(slice(None),) * axis, slice(number))
-
-
-def _objective(network: Network, target: str | Objective, channel, position) -> Objective:
-    if isinstance(channel, str):
-        raise ValueError(f"channel is {channel!r}; expected a whole number, or some")
-    if isinstance(target, Objective):
-        if channel is not None or position is not None:
-            raise ValueError("an objective says itself what it excites; give no channel or position beside it")
-        return target
-    if channel is None:
-        if position is not None:
-            raise ValueError("a position is that of a channel; give a channel too")
-        return objectives.layer(network, target)
-    if position is None:
-        return objectives.channel(network, target, channel)
-    return objectives.neuron(network, target, channel, position)
-
-
-def _diverse(network: Network, objective: Objective, weight: float, group: int) -> Objective:
-    """The objective plus how unlike a group's images are, in units of what the objective is worth at the time."""
-    unlike = objectives.diversity(network, objective.layers[0], group)
-
-    def value(activations, *given):
-        excited = objective.value(activations, *given)
-        return excited + weight * tf.stop_gradient(tf.abs(excited)) * unlike.value(activations)
-
-    return Objective(f"{objective.name}, diverse", objective.layers, value, objective.given)
-
-
-def _waking(network: Network, layers: Sequence[str], asleep: tf.Tensor) -> type[Folded]:
-    """A walk in which the last rectifiers are redirected for the images [B] that are asleep.
-
-    Only the last: a redirected rectifier says nothing of what the ones before it should do, and they pass enough.
-    """
-    last = {*layers, *(name for layer in layers for name in network.operation(layer).inputs)}
-
-    class Waking(Folded):
-        def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
-            if kind == "relu" and name in last:
-                (x,) = inputs
-                images = tf.reshape(asleep, (-1, *(1,) * (len(x.shape) - 1)))
-                kernel = lambda x: tf.where(images, kernels.redirected_relu(x), kernels.relu(x))  # noqa: E731
-            return super().apply(name, kind, kernel, inputs, parameters, **metadata)
-
-    return Waking
-
-
-class Climb:
-    """The compiled functions of one optimization: its step, the image of some numbers, the objective of an image."""
-
-    def __init__(self, network: Network, objective: Objective, settings: Regularization, size: int, rate, choice):
-        self.network, self.objective, self.settings, self.size, self.rate = network, objective, settings, size, rate
-        self.fold = fold(network, spare=objective.layers)  # the weights are fixed
-        self.variables = network.variables
-        self.step = compiled(lambda *state: self.move(Folded, *state), choice)
-        self.rescue = compiled(
-            lambda asleep, *state: self.move(_waking(network, objective.layers, asleep), *state), choice
-        )
-        self.render = compiled(lambda z: image_of(z, settings, size), choice)
-        self.value = compiled(lambda images, given: self._value(images, given, Folded), choice)
-
-    def run(self, given, seeds, steps, kept, told) -> tuple[np.ndarray, ...]:
-        """(images [B,…], values [B], history [steps,B], frames [kept,B,…]) from the noise of these seeds."""
-        z = tf.constant(first_values(self.settings, self.size, seeds))
-        moves = tf.constant(draw_moves(self.settings, self.size, steps, seeds))  # [steps,B,2,3]
-        given = [tf.constant(rows) for rows in given]
-        state = z, tf.zeros_like(z), tf.zeros_like(z)
-        history, frames, rescued = [], [], np.zeros(len(seeds), int)  # steps that an image is still rescued for
-        for number in range(1, steps + 1):
-            asleep = tf.constant(rescued > 0)
-            step = partial(self.rescue, asleep) if rescued.any() else self.step
-            *state, values, awake = step(*state, tf.constant(number, tf.float32), moves[number - 1], given)
-            rescued = np.where(awake.numpy(), np.maximum(rescued - 1, 0), RESCUE)
-            history.append(values)
-            if number in kept:
-                frames.append(self.render(state[0]).numpy())
-            told(number)
-        images = self.render(state[0])
-        films = np.array(frames) if frames else np.empty((0, *images.shape), np.float32)
-        return images.numpy(), self.value(images, given).numpy(), tf.stack(history).numpy(), films
-
-    def move(self, walk, z, mean, mean_square, number, moves, given):
-        """Adam's step up the hill → (z, its two averages, values [B], whether the unit told a direction [B])."""
-        with tf.GradientTape(watch_accessed_variables=False) as drawing:
-            drawing.watch(z)
-            images = image_of(z, self.settings, self.size)  # [B,H,W,3]
-        with tf.GradientTape(watch_accessed_variables=False) as seeing:
-            seeing.watch(images)
-            seen = kernels.affine_resample(images, moves, GREY) if self.settings.moves else images
-            values = self._value(seen, given, walk)
-        gradient = seeing.gradient(values, images)
-        length = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True))
-        ascent = tf.math.divide_no_nan(gradient, length) - penalty_gradient(images, self.settings)
-        slope = drawing.gradient(images, z, output_gradients=ascent)
-        z, mean, mean_square = adam(z, -slope, mean, mean_square, self.rate, number)
-        return blurred(z, self.settings, self.size), mean, mean_square, values, length[:, 0, 0, 0] > 0
-
-    def _value(self, images: tf.Tensor, given: Sequence[tf.Tensor], walk: type[Folded]) -> tf.Tensor:
-        kind, layers = partial(walk, fold=self.fold), self.objective.layers
-        activations = self.network.activations(images, layers, trace_type=kind, variables=self.variables)
-        return self.objective.value(activations, *given)

@@ -1,4 +1,4 @@
-"""What stands beside a picture: every setting, seed and figure as JSON, the arrays as .npz. Written whole or not."""
+"""Records of a picture or page: settings, seeds and figures as JSON, arrays as .npz. Files are written atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from rawcnn.files.atomic import write_atomic
 def write_record(
     output: str | Path, settings: Mapping[str, object], figures: Mapping[str, object], **arrays: np.ndarray
 ) -> dict[str, object]:
-    """Write OUTPUT.json and, where there are arrays, OUTPUT.npz beside the picture or page `output`; gives the JSON."""
+    """Write the record of a picture or page next to it.
+
+    Args:
+        output: the path of the picture or page; the record has the same name with the suffix .json, and .npz if there
+            are arrays.
+        settings: how it was made.
+        figures: the results, as values that JSON can hold; NumPy arrays are converted.
+        **arrays: arrays by name.
+
+    Returns:
+        The content of the JSON file.
+    """
     output = Path(output)
     record: dict[str, object] = {"settings": dict(settings), **figures, "output": str(output)}
     if arrays:
@@ -29,6 +40,5 @@ def write_record(
 
 
 def _plain(value: object) -> object:
-    if hasattr(value, "tolist"):
-        return value.tolist()  # NumPy arrays and scalars
-    return str(value)
+    """NumPy arrays and scalars as Python values; anything else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

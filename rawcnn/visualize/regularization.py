@@ -1,14 +1,17 @@
-"""What an optimised image is made of, and what keeps it from high-frequency noise.
+"""What an optimized image is made of, and what keeps it free of high-frequency noise.
 
-An image is a function of numbers that are optimised: its pixels, or its Fourier coefficients with all frequencies
-scaled to the same energy; in RGB, or in colours that do not vary together in natural images; then a sigmoid, so that it
-stays in [0,1]. Without more, optimisation finds noise that excites the unit. What is done about it (Olah et al.,
-"Feature Visualization", Distill 2017, "The Enemy of Feature Visualization"):
+Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017, "The Enemy of Feature Visualization".
 
-    blur each step        the image is smoothed after each step
-    penalties             total variation, distance to the blurred image, distance to grey count against it
-    robustness            the unit must be excited when the image is moved, turned and scaled at random
-    Fourier, colours      the same gradient, other steps: low frequencies no longer lag behind
+An image is a function of the parameters that are optimized. The parameters are its pixels, or its Fourier coefficients
+with all frequencies scaled to the same energy. They are colors in RGB, or in a basis whose components do not vary
+together in natural images. A sigmoid keeps the image in [0,1].
+
+Without regularization the optimization finds noise that activates the unit. The remedies are:
+
+    blur                  the parameters are blurred after each step
+    penalties             total variation, distance to the blurred image and distance to grey lower the objective
+    robustness            the image is shifted, rotated and scaled at random in each step
+    Fourier, decorrelate  the parameters change, not the objective: low frequencies no longer converge last
 """
 
 from __future__ import annotations
@@ -24,31 +27,32 @@ import kernels
 # Columns: how red, green and blue vary together in natural images, the strongest direction first (lucid, color.py).
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
 COLORS /= np.linalg.norm(COLORS, axis=0).max()
-SPREAD = 0.01  # of the first values: an almost grey image
+INITIAL_DEVIATION = 0.01  # standard deviation of the initial parameters, which give an almost grey image
 GREY = 0.5
-PENALTY_BLUR = 1.0  # σ in pixels of what an image is compared with by `blur_penalty`
+PENALTY_BLUR = 1.0  # σ in pixels of the blur that `blur_penalty` compares an image with
 
 
 @dataclass(frozen=True)
 class Regularization:
-    """How an image is made of numbers, and what is done against noise. The defaults are lucid's for 128 pixels.
+    """How an image is parameterized, and which remedies against noise are used.
 
-    A penalty's weight is relative to the unit's gradient, whose length is made one: an image of noise has a total
-    variation whose gradient has a length of about two. So one weight fits units of any scale.
+    The defaults are those of lucid for images of 128 pixels. The weight of a penalty is relative to the gradient of
+    the objective, which is normalized to length one, so one weight fits units of any scale. For comparison, the
+    gradient of the total variation of a noise image has a length of about two.
     """
 
-    image: str = "fourier"  # or "pixel"
-    decorrelate: bool = True  # colours
-    grey: bool = False  # no colours: for networks that have seen grey images alone
-    decay: float = 1.0  # exponent of the frequency that Fourier coefficients are scaled by
-    blur: float = 0.0  # σ of the blur after each step, pixels
-    total_variation: float = 0.0
-    blur_penalty: float = 0.0
-    l1: float = 0.0  # distance to grey
-    jitter: float = 1 / 16  # moved by up to this share of the image's side …
-    scale: float = 0.1  # … scaled by 1 ± this …
-    rotation: float = 10.0  # … turned by up to these degrees …
-    last_jitter: float = 1 / 32  # … and moved again
+    image: str = "fourier"  # parameters: "fourier" coefficients or "pixel" values
+    decorrelate: bool = True  # colors in the basis COLORS instead of RGB
+    grey: bool = False  # one color channel, for networks that were trained on grey images
+    decay: float = 1.0  # exponent of the frequency by which Fourier coefficients are scaled
+    blur: float = 0.0  # σ in pixels of the blur after each step
+    total_variation: float = 0.0  # weight of the penalty
+    blur_penalty: float = 0.0  # weight of the penalty on the distance to the blurred image
+    l1: float = 0.0  # weight of the penalty on the distance to grey
+    jitter: float = 1 / 16  # largest shift before scaling, as a share of the image's side
+    scale: float = 0.1  # scale factors are in 1 ± scale
+    rotation: float = 10.0  # largest rotation in degrees
+    last_jitter: float = 1 / 32  # largest shift after rotation, as a share of the image's side
 
     def __post_init__(self) -> None:
         if self.image not in ("fourier", "pixel"):
@@ -62,14 +66,14 @@ class Regularization:
 
     @property
     def moves(self) -> bool:
-        """Is the image moved at all before the network sees it?"""
+        """Whether the image is transformed at random before the network reads it."""
         return any((self.jitter, self.scale, self.rotation, self.last_jitter))
 
 
 ROBUST = Regularization()
-STILL = replace(ROBUST, jitter=0.0, scale=0.0, rotation=0.0, last_jitter=0.0)  # Fourier and colours alone
+STILL = replace(ROBUST, jitter=0.0, scale=0.0, rotation=0.0, last_jitter=0.0)  # only Fourier and decorrelated colors
 NOTHING = replace(STILL, image="pixel", decorrelate=False)
-# The lecture's slide: each remedy alone beside none, and lucid's choice of them all.
+# The lecture's comparison: no remedy, each remedy by itself, and all that lucid uses.
 COMPARED = {
     "none": NOTHING,
     "blur": replace(NOTHING, blur=0.35),
@@ -83,70 +87,90 @@ COMPARED = {
 # The image -----------------------------------------------------------------------------------------------------
 
 
-def first_values(settings: Regularization, size: int, seeds: list[list[int]]) -> np.ndarray:
-    """Numbers to begin with, an image for each seed: [B,size,size,3], or coefficients [B,2,size,size//2+1,3].
+def initial_parameters(regularization: Regularization, size: int, seeds: list[list[int]]) -> np.ndarray:
+    """Draw the parameters that an optimization starts from.
 
-    Grey images have one number where others have three.
+    Args:
+        regularization: decides between pixels and Fourier coefficients, and between one and three color channels.
+        size: side of the images in pixels.
+        seeds: the random seed of each image.
+
+    Returns:
+        float32 pixels [B,size,size,c], or the real and imaginary parts of Fourier coefficients
+        [B,2,size,size//2+1,c]; c is 1 for grey images and 3 otherwise.
     """
-    colors = 1 if settings.grey else 3
-    shape = (size, size, colors) if settings.image == "pixel" else (2, size, size // 2 + 1, colors)
+    colors = 1 if regularization.grey else 3
+    shape = (size, size, colors) if regularization.image == "pixel" else (2, size, size // 2 + 1, colors)
     generators = (np.random.Generator(np.random.PCG64(seed)) for seed in seeds)
-    return np.stack([SPREAD * generator.standard_normal(shape, np.float32) for generator in generators])
+    return np.stack([INITIAL_DEVIATION * generator.standard_normal(shape, np.float32) for generator in generators])
 
 
-def image_of(values: tf.Tensor, settings: Regularization, size: int) -> tf.Tensor:
-    """The images [B,size,size,3] in (0,1) that the numbers stand for."""
-    if settings.image == "fourier":
-        values = kernels.fourier_image(tf.transpose(values, (1, 0, 2, 3, 4)), size, settings.decay)  # [B,size,size,3]
-    if settings.grey:
-        values = tf.repeat(values, 3, axis=-1)
-    elif settings.decorrelate:
-        values = tf.einsum("bhwd,cd->bhwc", values, COLORS)
-    return tf.sigmoid(values)
+def images_from(parameters: tf.Tensor, regularization: Regularization, size: int) -> tf.Tensor:
+    """Compute the images [B,size,size,3] in (0,1) from their parameters, as `initial_parameters` shapes them."""
+    pixels = parameters
+    if regularization.image == "fourier":
+        coefficients = tf.transpose(parameters, (1, 0, 2, 3, 4))  # [2,B,size,size//2+1,c]
+        pixels = kernels.fourier_image(coefficients, size, regularization.decay)  # [B,size,size,c]
+    if regularization.grey:
+        pixels = tf.repeat(pixels, 3, axis=-1)  # [B,size,size,3]
+    elif regularization.decorrelate:
+        pixels = tf.einsum("bhwd,cd->bhwc", pixels, COLORS)
+    return tf.sigmoid(pixels)
 
 
-def blurred(values: tf.Tensor, settings: Regularization, size: int) -> tf.Tensor:
-    """The numbers after the step's Gaussian blur; on Fourier coefficients it is a product with a Gaussian."""
-    if not settings.blur:
-        return values
-    if settings.image == "pixel":
-        return kernels.gaussian_blur(values, settings.blur)
-    frequencies = kernels.fourier_frequencies(size)[..., None]  # [h,w//2+1,1] cycles a pixel
-    return values * np.exp(-2 * (np.pi * settings.blur * frequencies) ** 2).astype(np.float32)
+def blur_parameters(parameters: tf.Tensor, regularization: Regularization, size: int) -> tf.Tensor:
+    """Apply the Gaussian blur of a step; for Fourier coefficients it is a product with a Gaussian."""
+    if not regularization.blur:
+        return parameters
+    if regularization.image == "pixel":
+        return kernels.gaussian_blur(parameters, regularization.blur)
+    frequencies = kernels.fourier_frequencies(size)[..., None]  # [size,size//2+1,1] cycles per pixel
+    return parameters * np.exp(-2 * (np.pi * regularization.blur * frequencies) ** 2).astype(np.float32)
 
 
-def penalty_gradient(images: tf.Tensor, settings: Regularization) -> tf.Tensor:
-    """What the penalties ask of images [B,H,W,3] in [0,1]: the gradient of their weighted sum, over √(H·W·3)."""
+def penalty_gradient(images: tf.Tensor, regularization: Regularization) -> tf.Tensor:
+    """Gradient of the weighted penalties of images [B,H,W,3] in [0,1], divided by √(H·W·3): [B,H,W,3]."""
     total = tf.zeros_like(images)
-    if settings.total_variation:
-        total += settings.total_variation * kernels.total_variation_gradient(images)
-    if settings.blur_penalty:  # of ½·Σ(x − blur(x))², the blurred image held fixed
-        total += settings.blur_penalty * (images - kernels.gaussian_blur(images, PENALTY_BLUR))
-    if settings.l1:
-        total += settings.l1 * tf.sign(images - GREY)
+    if regularization.total_variation:
+        total += regularization.total_variation * kernels.total_variation_gradient(images)
+    if regularization.blur_penalty:  # gradient of ½·Σ(x − blur(x))² with the blurred image held fixed
+        total += regularization.blur_penalty * (images - kernels.gaussian_blur(images, PENALTY_BLUR))
+    if regularization.l1:
+        total += regularization.l1 * tf.sign(images - GREY)
     return total / sqrt(np.prod(images.shape[1:]))
 
 
 # Robustness ----------------------------------------------------------------------------------------------------
 
 
-def draw_moves(settings: Regularization, size: int, steps: int, seeds: list[list[int]]) -> np.ndarray:
-    """Transforms [steps,B,2,3] for `kernels.affine_resample`: jitter, scale, rotation about the middle, jitter.
+def draw_transforms(regularization: Regularization, size: int, steps: int, seeds: list[list[int]]) -> np.ndarray:
+    """Draw the random transform of each image in each step: jitter, scale and rotation about the center, jitter.
 
-    An image's moves depend on its seed alone, not on the others of its batch.
+    The transforms of an image depend on its own seed, not on the other images of the batch.
+
+    Args:
+        regularization: the largest shift, scale and rotation.
+        size: side of the images in pixels.
+        steps: how many steps.
+        seeds: the random seed of each image.
+
+    Returns:
+        float32 [steps,B,2,3], for `kernels.affine_resample`.
     """
-    return np.stack([_moves_of_one(settings, size, steps, seed) for seed in seeds], axis=1)
+    return np.stack([_transforms_of_image(regularization, size, steps, seed) for seed in seeds], axis=1)
 
 
-def _moves_of_one(settings: Regularization, size: int, steps: int, seed: list[int]) -> np.ndarray:
+def _transforms_of_image(regularization: Regularization, size: int, steps: int, seed: list[int]) -> np.ndarray:
+    """The transforms [steps,2,3] of one image."""
     generator = np.random.Generator(np.random.PCG64([*seed, 1]))
-    first, last = (round(share * size) for share in (settings.jitter, settings.last_jitter))
-    shift = generator.integers(-first, first, (steps, 2), endpoint=True).astype(float)
-    after = generator.integers(-last, last, (steps, 2), endpoint=True)
-    angle = np.radians(settings.rotation) * generator.uniform(-1, 1, steps)
-    scale = 1 + settings.scale * generator.uniform(-1, 1, steps)
-    turn = np.stack([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale  # [2,2,steps]
-    turn = np.moveaxis(turn, -1, 0)  # [steps,2,2]
-    middle = np.full(2, (size - 1) / 2)
-    offset = middle + shift - np.einsum("sij,sj->si", turn, middle + after)  # in = turn·(out − middle − after) + …
-    return np.concatenate([turn, offset[..., None]], axis=-1).astype(np.float32)  # [steps,2,3]
+    first, last = (round(share * size) for share in (regularization.jitter, regularization.last_jitter))
+    shift_before = generator.integers(-first, first, (steps, 2), endpoint=True).astype(float)
+    shift_after = generator.integers(-last, last, (steps, 2), endpoint=True)
+    angle = np.radians(regularization.rotation) * generator.uniform(-1, 1, steps)
+    scale = 1 + regularization.scale * generator.uniform(-1, 1, steps)
+    rotation = np.stack([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale  # [2,2,steps]
+    rotation = np.moveaxis(rotation, -1, 0)  # [steps,2,2]
+    center = np.full(2, (size - 1) / 2)
+    # The input pixel of an output pixel: rotation·(output − center − shift_after) + center + shift_before
+    offset = center + shift_before - np.einsum("sij,sj->si", rotation, center + shift_after)
+    return np.concatenate([rotation, offset[..., None]], axis=-1).astype(np.float32)  # [steps,2,3]

@@ -1,16 +1,17 @@
-"""Which pixels a class depends on: the gradient of its logit, averaged over noise, or over the way from a baseline.
+"""Saliency maps: the pixels that a class depends on, by the gradient of its logit.
 
-    gradient               ∂y/∂x                                          Simonyan, Vedaldi, Zisserman 2014, section 3
-    smooth gradient        mean over noise n ~ N(0, σ²) of ∂y/∂x (x + n)        Smilkov et al. 2017, section 3
-    integrated gradients   (x − x₀) · ∫₀¹ ∂y/∂x (x₀ + α(x − x₀)) dα       Sundararajan, Taly, Yan 2017, section 3
+    gradient               ∂y/∂x                                             Simonyan et al. 2014, section 3
+    smooth gradient        mean over noise n ~ N(0, σ²) of ∂y/∂x at x + n    Smilkov et al. 2017, section 3
+    integrated gradients   (x − x₀) · ∫₀¹ ∂y/∂x at x₀ + α(x − x₀) dα         Sundararajan et al. 2017, section 3
 
-y is a logit, before the softmax, which could be raised by lowering all others.
+y is a logit. A probability after the softmax could also rise because all other logits fall.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -19,28 +20,37 @@ from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network, check_images
 from rawcnn.visualize.pictures import diverging, picture
 
-ROWS = 64  # images in one step, where each image comes in many forms: what bounds the memory
+ROWS = 64  # images per call of the gradient, which bounds the memory of the two averages
+
+# (images [B,H,W,3], classes [B], −1 for the predicted one) → (gradients [B,H,W,3], classes [B], logits [B])
+Gradient = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """What each pixel of B images says of a class."""
+    """Saliency maps of B images for one class each."""
 
-    maps: np.ndarray = field(repr=False)  # float32 [B,H,W,3], signed; in logits a unit of pixel, integrated in logits
+    maps: np.ndarray = field(repr=False)  # float32 [B,H,W,3], signed; logits per unit of a pixel, integrated: logits
     classes: np.ndarray  # int32 [B]
     logits: np.ndarray  # float32 [B], of these classes
-    gap: np.ndarray | None = None  # float64 [B], of integrated gradients: sum of the map − (logit − the baseline's)
+    gap: np.ndarray | None = None  # float64 [B], of integrated gradients: sum of the map − (logit − baseline's logit)
 
     @property
     def grey(self) -> np.ndarray:
-        """[B,H,W]: of a gradient the largest magnitude in the three colours; of integrated ones their sum, signed."""
+        """One value per pixel, [B,H,W]: the largest magnitude of a gradient's colors, or the sum of integrated ones."""
         return np.abs(self.maps).max(axis=-1) if self.gap is None else self.maps.sum(axis=-1)
 
 
 def saliency_pictures(saliency: Saliency, percentile: float = 99) -> list[np.ndarray]:
-    """The grey maps as pictures: black to white; of integrated gradients red for the class, blue against it.
+    """Draw the grey maps: from black to white; integrated gradients red for the class and blue against it.
 
-    Each is scaled by its own `percentile` of magnitudes, what is above it is full: a few pixels stand out far.
+    Args:
+        saliency: the maps of B images.
+        percentile: the percentile of each map's magnitudes at which the color scale ends, because a few pixels have
+            values far above all others.
+
+    Returns:
+        B pictures [H,W,3].
     """
     pictures = []
     for grey in saliency.grey:
@@ -50,15 +60,47 @@ def saliency_pictures(saliency: Saliency, percentile: float = 99) -> list[np.nda
     return pictures
 
 
+# The algorithms --------------------------------------------------------------------------------------------------
+
+
+def logit_gradient(network: Network, images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Compute the gradient of one logit per image with respect to its pixels.
+
+    Args:
+        network: the network.
+        images: float32 [B,H,W,3] in [0,1].
+        classes: int32 [B]; −1 stands for the predicted class.
+
+    Returns:
+        The gradients [B,H,W,3], the classes [B] and their logits [B].
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        logits = network(images)  # [B,K]
+    classes = tf.where(classes < 0, tf.argmax(logits, axis=1, output_type=tf.int32), classes)
+    one_hot = tf.one_hot(classes, logits.shape[-1])  # [B,K]
+    chosen = tf.gather(logits, classes, batch_dims=1)  # [B]
+    return tape.gradient(logits, images, output_gradients=one_hot), classes, chosen
+
+
 def input_gradient(
     network: Network, images, classes: int | Sequence[int] | None = None, *, compile: str = "auto"
 ) -> Saliency:
-    """The gradient of a logit to the pixels of images [B,H,W,3] in [0,1].
+    """Compute the gradient of a logit with respect to the pixels.
 
-    `classes` is one for all images or one for each; None is what the network predicts. ValueError for a class that
-    the network has not.
+    Args:
+        network: the network.
+        images: [B,H,W,3] in [0,1].
+        classes: one class for all images, or one per image; by default the predicted classes.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+
+    Raises:
+        ValueError: for a class that the network does not have.
+
+    Source:
+        Simonyan et al. 2014, section 3.
     """
-    _, maps, chosen, logits = _first_step(network, images, classes, compile)
+    _, maps, chosen, logits = _at_images(network, images, classes, compile)
     return Saliency(maps, chosen, logits)
 
 
@@ -72,22 +114,38 @@ def smooth_gradient(
     seed: int = 0,
     compile: str = "auto",
 ) -> Saliency:
-    """The mean gradient over `samples` noisy copies of each image; the rest as `input_gradient`.
+    """Average the gradient over noisy copies of each image (SmoothGrad).
 
-    The noise is normal, its deviation `spread`·(largest − smallest value of the image); noisy copies are not clipped
-    to [0,1]. Sample k adds the same noise to all images of a batch, so an image's map does not depend on the others.
+    Noisy copies are not clipped to [0,1]. Sample k adds the same noise to all images of a batch, scaled by each
+    image's range, so the map of an image does not depend on the others.
+
+    Args:
+        network: the network.
+        images: [B,H,W,3] in [0,1].
+        classes: one class for all images, or one per image; by default the classes predicted without noise.
+        samples: noisy copies per image.
+        spread: the noise level of the paper, σ / (largest − smallest value of the image).
+        seed: of the noise.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+
+    Raises:
+        ValueError: for a class that the network does not have, samples below 1, and a negative spread.
+
+    Source:
+        Smilkov et al. 2017, section 3.
     """
     if samples < 1 or not 0 <= spread < np.inf:
         raise ValueError(f"samples is {samples} and spread is {spread}; expected 1 or more, and no negative spread")
-    step, _, chosen, logits = _first_step(network, images, classes, compile)
+    gradient, _, chosen, logits = _at_images(network, images, classes, compile)
     images = np.asarray(images, np.float32)
-    deviation = spread * np.ptp(images, axis=(1, 2, 3), keepdims=True)
+    deviation = spread * np.ptp(images, axis=(1, 2, 3), keepdims=True)  # σ, [B,1,1,1]
 
     def noisy(k: int) -> np.ndarray:
         generator = np.random.Generator(np.random.PCG64([seed, k]))
         return images + deviation * generator.standard_normal(images.shape[1:], np.float32)
 
-    return Saliency(_mean_gradient(step, noisy, samples, chosen).astype(np.float32), chosen, logits)
+    mean = mean_gradient(gradient, noisy, samples, chosen)
+    return Saliency(mean.astype(np.float32), chosen, logits)
 
 
 def integrated_gradients(
@@ -99,71 +157,101 @@ def integrated_gradients(
     baseline: float | np.ndarray = 0.0,
     compile: str = "auto",
 ) -> Saliency:
-    """The gradient, averaged along the line from `baseline` to each image, times their difference; `steps` midpoints.
+    """Average the gradient along the line from a baseline to each image, times their difference.
 
-    `baseline` is a number, an image [H,W,3] or one for each [B,H,W,3], in [0,1]; 0 is black. In the limit the map sums
-    to the logit minus that of the baseline (completeness, proposition 1): `gap` is by how much it misses that, which
-    more steps make smaller. The rest as `input_gradient`.
+    In the limit of many steps a map sums to the logit minus the logit of the baseline (completeness, proposition 1).
+    `gap` is the difference from that.
+
+    Args:
+        network: the network.
+        images: [B,H,W,3] in [0,1].
+        classes: one class for all images, or one per image; by default the predicted classes.
+        steps: midpoints of the Riemann sum.
+        baseline: a number (0 is black), an image [H,W,3], or one per image [B,H,W,3], in [0,1].
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+
+    Raises:
+        ValueError: for a class that the network does not have, steps below 1, and a baseline of another shape.
+
+    Source:
+        Sundararajan et al. 2017, section 3 and section 5, "Computing integrated gradients".
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; expected 1 or more")
-    shape = tuple(check_images(images).shape)
-    try:
-        start = np.broadcast_to(np.asarray(baseline, np.float32), shape)
-    except ValueError:
-        given = np.shape(baseline)
-        raise ValueError(f"the baseline has shape {given}; expected a number or the shape of {shape}") from None
-    step, _, chosen, logits = _first_step(network, images, classes, compile)
-    difference = np.asarray(images, np.float32) - start
-    mean = _mean_gradient(step, lambda k: start + np.float32((k + 0.5) / steps) * difference, steps, chosen)
-    maps = mean * difference  # float64
-    _, _, at_start = step(tf.constant(start), tf.constant(chosen))
-    gap = maps.sum(axis=(1, 2, 3)) - (logits.astype(np.float64) - at_start.numpy())
+    start = _baseline(baseline, tuple(check_images(images).shape))  # x₀, [B,H,W,3]
+    gradient, _, chosen, logits = _at_images(network, images, classes, compile)
+    difference = np.asarray(images, np.float32) - start  # x − x₀
+
+    def between(k: int) -> np.ndarray:
+        return start + np.float32((k + 0.5) / steps) * difference
+
+    maps = mean_gradient(gradient, between, steps, chosen) * difference  # float64 [B,H,W,3]
+    _, _, logits_at_start = gradient(tf.constant(start), tf.constant(chosen))
+    gap = maps.sum(axis=(1, 2, 3)) - (logits.astype(np.float64) - logits_at_start.numpy())
     return Saliency(maps.astype(np.float32), chosen, logits, gap)
 
 
-def _first_step(
-    network: Network, images, classes: int | Sequence[int] | None, compile: str
-) -> tuple[Callable, np.ndarray, np.ndarray, np.ndarray]:
-    """(compiled step, gradients [B,H,W,3], classes [B], their logits [B]) of the images as they are.
+def mean_gradient(
+    gradient: Gradient, variant: Callable[[int], np.ndarray], count: int, classes: np.ndarray
+) -> np.ndarray:
+    """Average the gradients at several variants of a batch of images.
 
-    The step (images, classes [B]) → (gradients, classes, logits) takes the predicted class for −1.
+    Args:
+        gradient: the compiled `logit_gradient`.
+        variant: k → the variant k of the images, [B,H,W,3].
+        count: how many variants.
+        classes: int32 [B].
+
+    Returns:
+        float64 [B,H,W,3].
     """
-    images = check_images(images)
-    batch = len(images)
-    wanted = np.full(batch, -1)
-    if classes is not None:
-        wanted = np.full(batch, classes) if np.ndim(classes) == 0 else np.asarray(classes)
-        if wanted.shape != (batch,):
-            raise ValueError(f"there are {len(wanted)} classes for {batch} images; expected one, or one for each image")
-        if np.any(wanted < 0) or np.any(wanted >= network.classes):
-            raise ValueError(f"classes are {classes}; {network.name} has classes 0 to {network.classes - 1}")
-
-    def step(images, classes):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            logits = network(images)  # [B,classes]
-        classes = tf.where(classes < 0, tf.argmax(logits, axis=1, output_type=tf.int32), classes)
-        alone = tf.one_hot(classes, logits.shape[-1])
-        own = tf.gather(logits, classes, batch_dims=1)  # [B]
-        return tape.gradient(logits, images, output_gradients=alone), classes, own
-
-    signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)]
-    run = compiled(step, choose(compile, network.devices, network.precision), signature)
-    gradients, predicted, own = run(images, tf.constant(wanted, tf.int32))
-    return run, gradients.numpy(), predicted.numpy(), own.numpy()
-
-
-def _mean_gradient(step: Callable, form: Callable[[int], np.ndarray], count: int, classes: np.ndarray) -> np.ndarray:
-    """Mean of the gradients at form(0) … form(count − 1), each [B,H,W,3]: float64 [B,H,W,3].
-
-    A step takes as many forms as ROWS hold and `count` is a multiple of, so that all steps are of one shape.
-    """
-    batch = len(classes)
-    together = max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * batch <= ROWS))
-    repeated, total = tf.constant(np.tile(classes, together)), np.zeros(())
-    for first in range(0, count, together):
-        rows = np.concatenate([form(k) for k in range(first, first + together)])  # [together·B,H,W,3]
-        gradients, _, _ = step(tf.constant(rows, tf.float32), repeated)
-        total = total + gradients.numpy().reshape(together, batch, *rows.shape[1:]).sum(axis=0, dtype=np.float64)
+    batch, size = len(classes), _group_size(count, len(classes))
+    repeated, total = tf.constant(np.tile(classes, size)), np.zeros(())
+    for first in range(0, count, size):
+        group = np.concatenate([variant(k) for k in range(first, first + size)])  # [size·B,H,W,3]
+        gradients, _, _ = gradient(tf.constant(group, tf.float32), repeated)
+        total = total + gradients.numpy().reshape(size, batch, *group.shape[1:]).sum(axis=0, dtype=np.float64)
     return total / count
+
+
+# Around them -----------------------------------------------------------------------------------------------------
+
+
+def _group_size(count: int, batch: int) -> int:
+    """Variants per call: the largest divisor of `count` that ROWS allows, so that all calls have one shape."""
+    return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * batch <= ROWS))
+
+
+def _at_images(
+    network: Network, images, classes: int | Sequence[int] | None, compile: str
+) -> tuple[Gradient, np.ndarray, np.ndarray, np.ndarray]:
+    """The compiled gradient function; and at the images themselves gradients [B,H,W,3], classes [B], logits [B]."""
+    images = check_images(images)
+    requested = tf.constant(_requested_classes(network, classes, len(images)), tf.int32)
+    signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)]
+    choice = choose(compile, network.devices, network.precision)
+    gradient = compiled(partial(logit_gradient, network), choice, signature)
+    gradients, chosen, logits = gradient(images, requested)
+    return gradient, gradients.numpy(), chosen.numpy(), logits.numpy()
+
+
+def _requested_classes(network: Network, classes: int | Sequence[int] | None, batch: int) -> np.ndarray:
+    """The class of each image, [B]; −1 for the predicted one."""
+    if classes is None:
+        return np.full(batch, -1)
+    requested = np.full(batch, classes) if np.ndim(classes) == 0 else np.asarray(classes)
+    if requested.shape != (batch,):
+        raise ValueError(f"there are {len(requested)} classes for {batch} images; expected one, or one for each image")
+    if np.any(requested < 0) or np.any(requested >= network.classes):
+        raise ValueError(f"classes are {classes}; {network.name} has classes 0 to {network.classes - 1}")
+    return requested
+
+
+def _baseline(baseline: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The baseline of each image, float32 [B,H,W,3]."""
+    try:
+        return np.broadcast_to(np.asarray(baseline, np.float32), shape)
+    except ValueError:
+        raise ValueError(
+            f"the baseline has shape {np.shape(baseline)}; expected a number or the shape of {shape}"
+        ) from None

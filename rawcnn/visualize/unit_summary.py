@@ -1,63 +1,68 @@
-"""All that is known of a unit, in a row: optimised, diverse, negative, top and bottom inputs, deconvolutions.
+"""Everything about a unit in one row: optimized, diverse and negative images, top and bottom inputs, deconvolutions.
 
-As the appendix of Olah et al., "Feature Visualization", Distill 2017, has it, with Zeiler & Fergus's deconvolutions.
+The views are those of the appendix of Olah et al., "Feature Visualization", Distill 2017, with the deconvolutions of
+Zeiler & Fergus 2014.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rawcnn.data import DataSet
 from rawcnn.nn.network import Network
-from rawcnn.visualize import objectives
-from rawcnn.visualize.dataset_examples import Excitation, excitations
+from rawcnn.visualize.dataset_examples import Excitation, TopInput, excitations
 from rawcnn.visualize.deconvolution import deconvolve
-from rawcnn.visualize.filters import check_channels
-from rawcnn.visualize.optimization import optimize
+from rawcnn.visualize.layer_maps import check_channels
+from rawcnn.visualize.objectives import channel as channel_objective
+from rawcnn.visualize.optimization import AscentSettings, maximize
+from rawcnn.visualize.progress import StageProgress, stage
 from rawcnn.visualize.regularization import ROBUST, Regularization
 
 DIVERSITY = 1.0
-Progress = Callable[..., None]  # (done, total, what)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A channel of a layer, looked at in every way."""
+    """All views of one channel of a layer."""
 
     channel: int
     optimized: np.ndarray = field(repr=False)  # [H,W,3] in [0,1]
-    value: float  # mean activation of the channel that the optimised image reaches
+    value: float  # mean activation of the channel that the optimized image reaches
     diverse: np.ndarray = field(repr=False)  # [N,H,W,3]
     negative: np.ndarray = field(repr=False)  # [H,W,3]
-    negative_value: float  # what the negative one reaches, before the rectifier if the layer is one
-    inputs: Excitation  # real images
+    negative_value: float  # mean activation that the negative image reaches, before the rectifier if there is one
+    inputs: Excitation  # images of the data set
     deconvolutions: np.ndarray = field(repr=False)  # [N,H,W,3], signed, of the top inputs
 
     def to_dict(self) -> dict[str, object]:
-        """Its figures, as plain values."""
-
-        def told(inputs):
-            return [
-                {"index": t.index, "activation": t.activation, "position": t.position, "box": t.box} for t in inputs
-            ]
-
+        """Return the figures as plain values."""
         return {
             "channel": self.channel,
             "optimized": self.value,
             "negative": self.negative_value,
-            "top": told(self.inputs.top),
-            "bottom": told(self.inputs.bottom),
-            "quantiles": [{"quantile": q, **told([t])[0]} for q, t in self.inputs.quantiles],
+            "top": [_plain(example) for example in self.inputs.top],
+            "bottom": [_plain(example) for example in self.inputs.bottom],
+            "quantiles": [{"quantile": q, **_plain(example)} for q, example in self.inputs.quantiles],
             "histogram": {"counts": self.inputs.counts.tolist(), "edges": self.inputs.edges.tolist()},
             "images": self.inputs.images,
         }
 
 
+def _plain(example: TopInput) -> dict[str, object]:
+    """Which image it is, its activation and its receptive field."""
+    return {
+        "index": example.index,
+        "activation": example.activation,
+        "position": example.position,
+        "box": example.box,
+    }
+
+
 def rectified(network: Network, layer: str) -> str:
-    """The layer itself, or what it rectifies: a rectifier cannot show what inhibits it."""
+    """Return the input of a rectifier, or any other layer itself: a rectifier does not show what inhibits a unit."""
     operation = network.operation(layer)
     return operation.inputs[0] if operation.kind == "relu" else layer
 
@@ -76,55 +81,73 @@ def units(
     batch: int = 32,
     seed: int = 0,
     compile: str = "auto",
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> list[Unit]:
-    """The `channels` (all) of a layer, each with `count` diverse images, top and bottom inputs and deconvolutions.
+    """Compute all views of each channel of a layer.
 
-    What inhibits a rectified unit, the negative image and the bottom inputs, is looked for before the rectifier.
-    ValueError for what the network has not.
+    Of a rectified unit, the negative image and the bottom inputs are computed before the rectifier.
+
+    Args:
+        network: the network.
+        data: the data set for top and bottom inputs.
+        layer: the name of the layer.
+        channels: channels of the layer; by default all.
+        count: diverse images, and inputs at each extreme.
+        split: "train" or "test".
+        size: side of the optimized images in pixels; by default the network's own.
+        steps: steps of each optimization.
+        regularization: of each optimization.
+        batch: images that are optimized at a time.
+        seed: of the optimizations and of the sample of activations.
+        compile: "auto", "xla", "graph", "mixed" or "eager".
+        progress: called with (done, total, stage).
+
+    Raises:
+        ValueError: for an unknown layer or channel, and for a number out of range.
+
+    Source:
+        Olah et al., "Feature Visualization", Distill 2017, appendix.
     """
     chosen = check_channels(channels, layer, network.operation(layer).output_shape[-1])
-    before = rectified(network, layer)
-    made: dict = {"size": size, "steps": steps, "regularization": regularization, "seed": seed, "batch": batch}
-    made["compile"] = compile
-
-    def told(what: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: progress(done, total, what)) if progress else None
-
-    search: dict = {"count": count, "split": split, "seed": seed, "compile": compile}
-    found = excitations(network, data, layer, chosen, progress=told("real images"), **search)
-    if before != layer:
-        lows = excitations(network, data, before, chosen, progress=told("real images that inhibit"), **search)
-        found = {c: _with_bottom(found[c], lows[c]) for c in chosen}
-    best = optimize(network, layer, chosen, progress=told("optimising"), **made)
-    diverse = optimize(
-        network, layer, chosen, count=count, diversity=DIVERSITY, progress=told("diverse images"), **made
+    below = rectified(network, layer)
+    settings = AscentSettings(
+        size=network.input_size if size is None else size,
+        steps=steps,
+        regularization=regularization,
+        seed=seed,
+        batch=batch,
+        compile=compile,
     )
-    worst = optimize(network, -objectives.channel(network, before, chosen), progress=told("negative units"), **made)
-    varied = diverse.images.reshape(len(chosen), count, *diverse.images.shape[1:])
+    search: dict = {"count": count, "split": split, "seed": seed, "compile": compile}
+    inputs = excitations(network, data, layer, chosen, progress=stage(progress, "real images"), **search)
+    if below != layer:
+        report = stage(progress, "real images that inhibit")
+        lowest = excitations(network, data, below, chosen, progress=report, **search)
+        inputs = {c: replace(inputs[c], bottom=lowest[c].bottom) for c in chosen}
+    objective, negative = channel_objective(network, layer, chosen), -channel_objective(network, below, chosen)
+    several = replace(settings, count=count, diversity=DIVERSITY)
+    best = maximize(network, objective, settings, stage(progress, "optimizing"))
+    diverse = maximize(network, objective, several, stage(progress, "diverse images"))
+    worst = maximize(network, negative, settings, stage(progress, "negative units"))
+    varied = diverse.images.reshape(len(chosen), count, *diverse.images.shape[1:])  # [channels,count,H,W,3]
     return [
         Unit(
-            channel,
-            best.images[i],
-            float(best.values[i]),
-            varied[i],
-            worst.images[i],
-            -float(worst.values[i]),
-            found[channel],
-            _deconvolved(network, layer, found[channel], compile),
+            channel=channel,
+            optimized=best.images[i],
+            value=float(best.values[i]),
+            diverse=varied[i],
+            negative=worst.images[i],
+            negative_value=-float(worst.values[i]),
+            inputs=inputs[channel],
+            deconvolutions=_deconvolutions(network, layer, inputs[channel], compile),
         )
         for i, channel in enumerate(chosen)
     ]
 
 
-def _with_bottom(excitation: Excitation, other: Excitation) -> Excitation:
-    """With the bottom inputs of the other layer."""
-    return replace(excitation, bottom=other.bottom)
-
-
-def _deconvolved(network: Network, layer: str, excitation: Excitation, compile: str) -> np.ndarray:
-    """[N,H,W,3]: what each top input shows the unit at its position."""
-    images = np.stack([top.image for top in excitation.top])
+def _deconvolutions(network: Network, layer: str, inputs: Excitation, compile: str) -> np.ndarray:
+    """[N,H,W,3]: the projection of the channel's activation in each top input, at its position."""
+    images = np.stack([top.image for top in inputs.top])
     has_map = len(network.operation(layer).output_shape) == 4
-    positions = [top.position for top in excitation.top] if has_map else None
-    return deconvolve(network, images, layer, excitation.channel, positions, compile=compile).pictures
+    positions = [top.position for top in inputs.top] if has_map else None
+    return deconvolve(network, images, layer, inputs.channel, positions, compile=compile).pictures

@@ -20,7 +20,7 @@ from benchmarks.harness.timing import Timing
 from benchmarks.races import visualize_peers
 from benchmarks.races.visualize import RAW, VisualizeResult, compare, memory_apart, race_visualization
 from benchmarks.races.visualize_peers import KERAS, PEERS, Clock, installed, keras_features, lucid_image
-from rawcnn.visualize.regularization import GREY, ROBUST, draw_moves, first_values, image_of
+from rawcnn.visualize.regularization import GREY, ROBUST, draw_transforms, images_from, initial_parameters
 from tests.benchmarks.toys import small, toy
 from tests.oracles import random
 
@@ -73,14 +73,14 @@ def test_keras_inception_has_the_networks_weights():
 
 
 def test_the_two_ways_to_make_an_image():
-    z = first_values(ROBUST, 9, [[0], [1]]) * 50
-    mine = image_of(tf.constant(z), ROBUST, 9)
+    z = initial_parameters(ROBUST, 9, [[0], [1]]) * 50
+    mine = images_from(tf.constant(z), ROBUST, 9)
     np.testing.assert_allclose(lucid_image(tf.constant(z.transpose(1, 0, 4, 2, 3)), 9), mine, atol=1e-6)
 
 
 def test_the_two_ways_to_move_it():
     images = tf.constant(np.random.default_rng(0).random((3, 16, 16, 3), np.float32))
-    moves = tf.constant(draw_moves(ROBUST, 16, 1, [[0], [1], [2]])[0])
+    moves = tf.constant(draw_transforms(ROBUST, 16, 1, [[0], [1], [2]])[0])
     expected = kernels.affine_resample(images, moves, GREY)
     np.testing.assert_allclose(visualize_peers.projected(images, moves), expected, atol=1e-5)
 

@@ -15,8 +15,8 @@ from rawcnn.nn.network import Network
 from rawcnn.report import blocks_sheet as sheet
 from rawcnn.report.blocks_page import blocks_page, signed
 from rawcnn.visualize.class_attribution import ranked_channels
-from rawcnn.visualize.factorization import factorise
-from rawcnn.visualize.interpretability import _most_active
+from rawcnn.visualize.factorization import factorize
+from rawcnn.visualize.interpretability import most_active_channels
 from tests.rawcnn.report.test_report import HOSTILE, Reader
 from tests.rawcnn.visualize.test_building_blocks import built, deep
 
@@ -79,9 +79,9 @@ def test_of_a_large_map_the_most_active_positions_are_shown(blocks):
     """64×32 positions as 22×11: of each 3×3 the most active one."""
     generator = np.random.default_rng(0)
     activations = generator.uniform(0, 1, (64, 32, 8)).astype(np.float32)
-    dictionary = _most_active(activations, 2, blocks_field(), (64, 32))
+    dictionary = most_active_channels(activations, 2, blocks_field(), (64, 32))
     told = replace(blocks.attribution, activations=activations, gradients=np.ones((2, 64, 32, 8), np.float32))
-    groups = factorise(activations, 2)
+    groups = factorize(activations, 2)
     large = replace(blocks, dictionary=dictionary, attribution=told, groups=groups, group_effects=np.ones((2, 2)))
     labels = [p["aria-label"] for p in check_alone(blocks_page(large)).all("input")]
     best = activations.max(axis=-1)

@@ -12,9 +12,9 @@ import tensorflow as tf
 from rawcnn.nn.layers import conv, dense, global_average_pool, max_pool, relu
 from rawcnn.nn.network import Network
 from rawcnn.visualize import atlas as atlases
-from rawcnn.visualize import objectives
+from rawcnn.visualize import atlas_cells, objectives
 from rawcnn.visualize.atlas import activation_atlas
-from rawcnn.visualize.atlas_sample import Sample, _positions, sample
+from rawcnn.visualize.atlas_sample import Sample, draw_positions, sample_activations
 from tests.oracles import close
 from tests.rawcnn import small
 
@@ -41,7 +41,7 @@ def made(trained, few):
 )
 def test_activations_are_those_of_a_forward_pass(few, layer, side):
     network = small.network()
-    found = sample(network, few, layer, batch=128)
+    found = sample_activations(network, few, layer, batch=128)
     maps = network.forward(few.arrays("train")[0]).activations[layer].numpy()
     assert np.array_equal(found.indices, np.arange(300))
     if side == 1:
@@ -53,15 +53,17 @@ def test_activations_are_those_of_a_forward_pass(few, layer, side):
 
 
 def test_a_narrow_map_has_no_edge():
-    positions = _positions((2, 5), 500, seed=0)
+    positions = draw_positions((2, 5), 500, seed=0)
     assert set(positions[:, 0]) == {0, 1} and set(positions[:, 1]) == {1, 2, 3}
-    assert not _positions((1, 1), 5, seed=0).any()
+    assert not draw_positions((1, 1), 5, seed=0).any()
 
 
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 def test_neither_batch_nor_compiler_changes_the_sample(few, mode):
     network = small.network()
-    expected, found = (sample(network, few, "conv2", split="test", **o) for o in ({}, {"batch": 7, "compile": mode}))
+    expected, found = (
+        sample_activations(network, few, "conv2", split="test", **o) for o in ({}, {"batch": 7, "compile": mode})
+    )
     assert np.array_equal(found.positions, expected.positions) and np.array_equal(found.classes, expected.classes)
     close(found.activations, expected.activations)
     close(found.effects, expected.effects, "gradient")
@@ -69,7 +71,7 @@ def test_neither_batch_nor_compiler_changes_the_sample(few, mode):
 
 def test_the_seed_draws_positions_and_images(few):
     network = small.network()
-    first, again, other = (sample(network, few, "conv1", images=40, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (sample_activations(network, few, "conv1", images=40, seed=seed) for seed in (1, 1, 2))
     assert all(a.tobytes() == b.tobytes() for a, b in zip(vars(first).values(), vars(again).values(), strict=True))
     assert not np.array_equal(first.indices, other.indices) and not np.array_equal(first.positions, other.positions)
     assert len(set(first.indices)) == 40 and np.array_equal(first.indices, np.sort(first.indices))
@@ -78,13 +80,13 @@ def test_the_seed_draws_positions_and_images(few):
     close(
         first.activations, np.stack([maps[n, i, j] for n, (i, j) in zip(first.indices, first.positions, strict=True)])
     )
-    assert len(sample(network, few, "conv1", images=1000)) == 300
+    assert len(sample_activations(network, few, "conv1", images=1000)) == 300
 
 
 def test_larger_images_are_cropped():
     pixels = np.random.default_rng(0).integers(0, 255, (5, 12, 14, 3)).astype(np.uint8)
     data, network = small.data(pixels, np.zeros(5, np.int32), 10), small.network()
-    found = sample(network, data, "conv1")
+    found = sample_activations(network, data, "conv1")
     maps = network.forward(data.arrays("train")[0][:, 2:10, 3:11]).activations["conv1"].numpy()
     close(found.activations, np.stack([maps[n, i, j] for n, (i, j) in enumerate(found.positions)]))
 
@@ -93,7 +95,7 @@ def test_where_all_is_linear_the_effects_are_the_logit(few):
     """Of a layer of one position, with only the classifier behind it: effect = logit − bias."""
     network = small.network()
     network.variables["classifier/bias"].assign(np.arange(10, dtype=np.float32))
-    found = sample(network, few, "pool2", split="test")
+    found = sample_activations(network, few, "pool2", split="test")
     logits = network(few.arrays("test")[0]).numpy()
     order = np.argsort(-logits, axis=1, kind="stable")[:, :3]
     assert np.array_equal(found.classes, order)
@@ -103,7 +105,7 @@ def test_where_all_is_linear_the_effects_are_the_logit(few):
 def test_effects_are_of_the_position(few):
     """a·∂logit/∂a, an image and a class at a time."""
     network = small.network()
-    images, found = few.arrays("test")[0][:4], sample(network, few, "conv2", split="test")
+    images, found = few.arrays("test")[0][:4], sample_activations(network, few, "conv2", split="test")
     for n, (row, column) in enumerate(found.positions[:4]):
         with tf.GradientTape(persistent=True) as tape:
             logits, activations, _ = network.forward(tf.constant(images[n : n + 1]))
@@ -114,7 +116,7 @@ def test_effects_are_of_the_position(few):
 
 
 def test_fewer_classes_than_are_explained(few):
-    found = sample(small.network(classes=2), few, "conv2", split="test")
+    found = sample_activations(small.network(classes=2), few, "conv2", split="test")
     assert found.classes.shape == found.effects.shape == (20, 2)
 
 
@@ -133,32 +135,36 @@ def test_cells_are_those_of_a_loop():
     points = np.random.default_rng(0).beta(0.5, 0.5, (400, 2)).astype(np.float32)
     points[:3] = [[1, 1], [0, 1], [0.5, 0.5]]
     for grid, minimum in ((4, 1), (7, 8), (10, 5)):
-        cells, inside = atlases.cells_of(points, grid, minimum)
+        found = atlas_cells.grid_cells(points, grid, minimum)
+        cells, inside = found.cells, found.cell_of
         expected = brute_cells(points, grid, minimum)
         assert set(map(tuple, cells.tolist())) == set(expected)
         assert [tuple(cell) for cell in cells[:, ::-1].tolist()] == sorted((y, x) for x, y in expected)  # row by row
         for number, cell in enumerate(map(tuple, cells.tolist())):
             assert np.flatnonzero(inside == number).tolist() == expected[cell]
         assert (inside >= 0).sum() == sum(map(len, expected.values()))
-    assert (atlases.cells_of(points, 10, 5)[1] == -1).any()
+    assert (atlas_cells.grid_cells(points, 10, 5).cell_of == -1).any()
 
 
 def test_whitening_is_the_inverse_of_the_second_moment(monkeypatch):
-    monkeypatch.setattr(atlases, "CHUNK", 7)
+    monkeypatch.setattr(atlas_cells, "CHUNK", 7)
     activations = np.random.default_rng(0).lognormal(0, 1, (50, 6)).astype(np.float32)
     wide = activations.astype(np.float64)
     moment = sum(np.outer(a, a) for a in wide) / 50
     ridge = 0.1 * sum(moment[i, i] for i in range(6)) / 6
-    found = atlases.whitening(activations, 0.1)
+    found = atlas_cells.whitening(activations, 0.1)
     close(found @ (moment + ridge * np.eye(6)), np.eye(6))
     means = wide[:3]
     turned = np.array([[sum(found[i, j] * v[j] for j in range(6)) for i in range(6)] for v in means])
-    close(atlases.directions(means, found), (turned / np.sqrt((turned**2).sum(1, keepdims=True))).astype(np.float32))
+    close(
+        atlas_cells.whitened_directions(means, found),
+        (turned / np.sqrt((turned**2).sum(1, keepdims=True))).astype(np.float32),
+    )
 
 
 def test_a_channel_that_never_fires_can_be_whitened():
     activations = np.array([[1, 0], [2, 0]], np.float32)
-    close(atlases.whitening(activations, 0.5), np.diag([1 / (2.5 + 0.625), 1 / 0.625]))
+    close(atlas_cells.whitening(activations, 0.5), np.diag([1 / (2.5 + 0.625), 1 / 0.625]))
 
 
 def test_labels_are_those_of_a_loop():
@@ -167,7 +173,7 @@ def test_labels_are_those_of_a_loop():
     effects = generator.normal(-0.5, 1, (60, 3)).astype(np.float32)  # in some cells every class is lowered
     inside = generator.integers(-1, 8, 60)
     found = Sample(np.zeros((60, 1)), np.arange(60), np.zeros((60, 2)), classes, effects)
-    for cell, (label, attribution, share) in enumerate(zip(*atlases._labels(found, inside), strict=True)):
+    for cell, (label, attribution, share) in enumerate(zip(*atlas_cells.cell_classes(found, inside), strict=True)):
         sums, numbers = defaultdict(float), np.flatnonzero(inside == cell)
         for number in numbers:
             for k, effect in zip(classes[number], effects[number], strict=True):
@@ -183,7 +189,7 @@ def test_labels_are_those_of_a_loop():
 
 
 def test_an_atlas_by_brute_force(trained, few, made):
-    found = sample(trained[0], few, "conv2")
+    found = sample_activations(trained[0], few, "conv2")
     assert np.array_equal(made.indices, found.indices) and np.array_equal(made.positions, found.positions)
     assert made.settings["images"] == 300 and made.settings["layout"] == "tsne"
     assert made.settings["grids"] == [level.grid for level in made.levels] and made.levels[0].grid == 4
@@ -201,7 +207,7 @@ def test_an_atlas_by_brute_force(trained, few, made):
 def test_an_icon_is_made_for_its_own_cell(trained, few, made):
     """Of all icons of the grid, a cell's own excites its direction most, nearly everywhere."""
     level, network = made.levels[0], trained[0]
-    found = sample(network, few, "conv2")
+    found = sample_activations(network, few, "conv2")
     turned = level.vectors @ np.linalg.inv(
         (m := found.activations.T.astype(float) @ found.activations / 300)
         + made.settings["ridge"] * np.trace(m) / len(m) * np.eye(len(m))
@@ -229,7 +235,7 @@ def test_the_same_seed_gives_the_same_bytes(trained, few, made):
 
 
 def test_points_spare_the_layout(trained, few, made, monkeypatch):
-    monkeypatch.setattr(atlases, "lay_out", lambda *_: pytest.fail("laid out again"))
+    monkeypatch.setattr(atlases, "project", lambda *_: pytest.fail("laid out again"))
     file = io.BytesIO()
     np.savez(file, **made.arrays())
     points = np.load(io.BytesIO(file.getvalue()))["points"]
@@ -243,16 +249,16 @@ def test_points_spare_the_layout(trained, few, made, monkeypatch):
 def test_a_grid_that_shows_no_more_is_left_out():
     points = np.repeat([[0.1, 0.1], [0.9, 0.1], [0.9, 0.8]], 20, axis=0).astype(np.float32)
     points[:10] = [0.3, 0.1]
-    shown = atlases._gridded(points, (2, 3, 5, 8), 10)
-    assert [(grid, len(cells)) for grid, cells, _ in shown] == [(2, 3), (5, 4)]
+    shown = atlas_cells.choose_grids(points, (2, 3, 5, 8), 10)
+    assert [(grid.side, len(grid.cells)) for grid in shown] == [(2, 3), (5, 4)]
 
 
 def test_a_grid_that_shows_few_images_is_left_out():
     """Two crowds of 11 and 18 images that lie apart in a grid of 9 cells a side."""
     crowd = np.linspace(0, 0.45, 18)
     points = np.concatenate([np.tile([[0.9, 0.9], [0.9, 0.1]], (6, 1))[:11], np.stack([crowd, crowd], axis=1)])
-    assert [grid for grid, _, _ in atlases._gridded(points, (2, 9), 5)] == [2]  # 11 of 29 are in cells of five
-    assert [grid for grid, _, _ in atlases._gridded(points, (2, 9), 2)] == [2, 9]
+    assert [grid.side for grid in atlas_cells.choose_grids(points, (2, 9), 5)] == [2]  # 11 of 29 are in cells of five
+    assert [grid.side for grid in atlas_cells.choose_grids(points, (2, 9), 2)] == [2, 9]
 
 
 def test_images_that_excite_nothing_are_left_out():
@@ -313,13 +319,13 @@ def test_images_spread_too_thin_are_told_how_many_it_takes():
 
 def test_how_many_images_half_of_them_need():
     points = np.repeat([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]], [10, 6, 3, 2], axis=0)
-    assert atlases.images_needed(points, 2, 8) == np.ceil(21 * 8 / 6)  # the cells of 10 and 6 hold half of 21
-    assert atlases.images_needed(points, 2, 6) == 21
-    assert atlases.images_needed(points[:20], 2, 8) == 16  # that of 10 holds half of 20
+    assert atlas_cells.images_needed(points, 2, 8) == np.ceil(21 * 8 / 6)  # the cells of 10 and 6 hold half of 21
+    assert atlas_cells.images_needed(points, 2, 6) == 21
+    assert atlas_cells.images_needed(points[:20], 2, 8) == 16  # that of 10 holds half of 20
     for times in (1, 2, 3):
         more = np.repeat(points, times, axis=0)
         held = sum(map(len, brute_cells(more, 2, 8).values()))
-        assert (held >= len(more) / 2) == (atlases.images_needed(points, 2, 8) <= len(more))
+        assert (held >= len(more) / 2) == (atlas_cells.images_needed(points, 2, 8) <= len(more))
 
 
 def test_what_is_no_atlas(few):
@@ -336,7 +342,7 @@ def test_what_is_no_atlas(few):
         with pytest.raises(ValueError, match=message):
             activation_atlas(network, few, **{"layer": "conv1", **wrong})
     with pytest.raises(ValueError, match="images is 0; expected 1 or more"):
-        sample(network, few, "conv1", images=0)
+        sample_activations(network, few, "conv1", images=0)
 
 
 def test_icons_of_a_large_network_are_smaller_than_it():
@@ -345,5 +351,5 @@ def test_icons_of_a_large_network_are_smaller_than_it():
         return dense(net, "logits", relu(net, dense(net, "fc1", x, 4)), 3)
 
     network = Network("wide", model, size=96, classes=3)
-    assert [atlases._icon_size(network, layer) for layer in ("conv1", "pool1", "fc1", "logits")] == [80, 80, 96, 96]
-    assert atlases._icon_size(small.network(), "conv1") == 8
+    assert [atlases.icon_size(network, layer) for layer in ("conv1", "pool1", "fc1", "logits")] == [80, 80, 96, 96]
+    assert atlases.icon_size(small.network(), "conv1") == 8

@@ -13,7 +13,7 @@ from rawcnn.nn.layers import conv, dense, global_average_pool, max_pool, relu
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
 from rawcnn.visualize.class_attribution import Attribution, attribution, ranked_channels
-from rawcnn.visualize.factorization import factorise, group_effects, neuron_groups
+from rawcnn.visualize.factorization import factorize, group_effects, neuron_groups
 from rawcnn.visualize.interpretability import (
     building_blocks,
     channel_icons,
@@ -178,7 +178,7 @@ def planted(height: int = 6, width: int = 5):
 def test_planted_groups_are_found():
     """Up to order and scale, which are fixed: directions of length one, the largest group first."""
     maps, directions = planted()
-    found = factorise((maps @ directions).astype(np.float32), 3)
+    found = factorize((maps @ directions).astype(np.float32), 3)
     assert found.error < 1e-3 and found.converged and not found.rectified and found.count == 3
     lengths = np.linalg.norm(directions, axis=1)
     sizes = maps.sum(axis=(0, 1)) * lengths
@@ -202,7 +202,7 @@ def test_effects_of_groups_add_up_where_nothing_is_left_out():
     maps, directions = (part.astype(np.float32) for part in planted())
     gradients = np.random.default_rng(2).standard_normal((2, 6, 5, 12)).astype(np.float32)
     told = Attribution(np.array([0, 1]), np.zeros(2), np.ones(2), maps @ directions, gradients)
-    groups = replace(factorise(told.activations, 3), maps=maps, directions=directions)
+    groups = replace(factorize(told.activations, 3), maps=maps, directions=directions)
     effects = group_effects(groups, told)
     oracles.close(effects.sum(axis=1), told.channels.sum(axis=1), kind="gradient")
     expected = np.zeros((2, 3))
@@ -213,7 +213,7 @@ def test_effects_of_groups_add_up_where_nothing_is_left_out():
 
 def test_a_group_that_nothing_belongs_to_is_left_out():
     one = np.outer(np.arange(1, 7.0), np.arange(1, 5.0)).reshape(3, 2, 4)  # of rank one
-    found = factorise(np.maximum(one, 0), 3)
+    found = factorize(np.maximum(one, 0), 3)
     assert found.error < 1e-2 and (found.maps.sum(axis=(0, 1)) > 0).all()
     oracles.close(np.linalg.norm(found.directions, axis=1), np.ones(found.count), dtype="float32")
 
@@ -270,14 +270,14 @@ WRONG = {
     r"the image has shape \(1, 8, 8, 3\)": lambda n, i: semantic_dictionary(n, i[None], "conv1"),
     "uint8; expected float RGB": lambda n, i: neuron_groups(n, (255 * i).astype(np.uint8), "conv1"),
     "not finite": lambda n, i: attribution(n, i * np.nan, "conv1"),
-    "asks for": lambda n, i: attribution(Network("d", dense_only, size=4, classes=2), i, "y"),
+    "but this input needs": lambda n, i: attribution(Network("d", dense_only, size=4, classes=2), i, "y"),
     "top is 7; conv1 has 6 channels": lambda n, i: semantic_dictionary(n, i, "conv1", top=7),
     "top is 0": lambda n, i: built(n, i, top=0),
     "limit is 0; expected 1": lambda n, i: built(n, i, limit=0),
     r"\[8\]; conv2 has channels 0 to 7": lambda n, i: channel_icons(n, "conv2", [0, 8]),
     "groups is 9; conv2 has 16 positions and 8 channels": lambda n, i: neuron_groups(n, i, "conv2", 9),
     "groups is 2; pool2 has 1 positions": lambda n, i: built(n, i, layer="pool2", groups=2),
-    "no positive activation": lambda n, i: factorise(-np.ones((2, 2, 3))),
+    "no positive activation": lambda n, i: factorize(-np.ones((2, 2, 3))),
     "batch 0": lambda n, i: built(n, i, batch=0),
     "size 0": lambda n, i: built(n, i, icon_size=0),
     "compile is 'fast'": lambda n, i: built(n, i, compile="fast"),

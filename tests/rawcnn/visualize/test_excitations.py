@@ -95,7 +95,7 @@ def test_a_class_is_a_channel_of_the_head(trained, digits):
 
 def test_a_sample_stands_for_the_rest(network, few):
     maps = activations(network, few.arrays("train")[0], "conv2")[..., 1]
-    numbers = streaming_top_k.drawn(70, 25, seed=3)
+    numbers = streaming_top_k.sample_indices(70, 25, seed=3)
     excitation = V.excitations(network, few, "conv2", [1], 4, sample=25, seed=3, quantiles=QUANTILES, batch=16)[1]
     assert (excitation.images, excitation.sampled) == (70, 25)
     same(excitation.top, brute_force(maps, 4))  # of all images
@@ -112,12 +112,14 @@ def test_a_sample_stands_for_the_rest(network, few):
 
 
 def test_samples_are_uniform_and_repeatable():
-    numbers = streaming_top_k.drawn(1000, 50, seed=1)
+    numbers = streaming_top_k.sample_indices(1000, 50, seed=1)
     assert len({*numbers.tolist()}) == 50 and (np.diff(numbers) > 0).all() and numbers[0] >= 0 and numbers[-1] < 1000
-    np.testing.assert_array_equal(numbers, streaming_top_k.drawn(1000, 50, seed=1))
-    assert numbers.tolist() != streaming_top_k.drawn(1000, 50, seed=2).tolist()
-    np.testing.assert_array_equal(streaming_top_k.drawn(50, 50, seed=1), np.arange(50))
-    times = np.bincount(np.concatenate([streaming_top_k.drawn(12, 3, seed) for seed in range(1600)]), minlength=12)
+    np.testing.assert_array_equal(numbers, streaming_top_k.sample_indices(1000, 50, seed=1))
+    assert numbers.tolist() != streaming_top_k.sample_indices(1000, 50, seed=2).tolist()
+    np.testing.assert_array_equal(streaming_top_k.sample_indices(50, 50, seed=1), np.arange(50))
+    times = np.bincount(
+        np.concatenate([streaming_top_k.sample_indices(12, 3, seed) for seed in range(1600)]), minlength=12
+    )
     assert np.abs(times - 400).max() < 5 * np.sqrt(1600 * 0.25 * 0.75)  # five standard deviations
 
 
@@ -127,7 +129,7 @@ def test_samples_are_uniform_and_repeatable():
 def test_a_sample_of_millions_needs_no_list_of_them():
     tracemalloc.start()
     try:
-        numbers = streaming_top_k.drawn(5_000_000, 10_000, seed=0)
+        numbers = streaming_top_k.sample_indices(5_000_000, 10_000, seed=0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -137,7 +139,7 @@ def test_a_sample_of_millions_needs_no_list_of_them():
 def test_memory_does_not_grow_with_the_data_set(network, digits, monkeypatch):
     """What is handed from batch to batch, and what is fetched at the end, whether there are 60 images or 600."""
     held, taken = [], []
-    original_step, original_take = streaming_top_k._step, DataSet.take
+    original_step, original_take = streaming_top_k._compiled_step, DataSet.take
 
     def step(*arguments):
         inner = original_step(*arguments)
@@ -153,7 +155,7 @@ def test_memory_does_not_grow_with_the_data_set(network, digits, monkeypatch):
         taken.append(list(indices))
         return original_take(self, split, indices)
 
-    monkeypatch.setattr(streaming_top_k, "_step", step)
+    monkeypatch.setattr(streaming_top_k, "_compiled_step", step)
     monkeypatch.setattr(DataSet, "take", take)
     for total in (60, 600):
         found = V.excitations(network, small.part(digits, total, 1), "conv1", [0, 4], 3, batch=30, sample=40)

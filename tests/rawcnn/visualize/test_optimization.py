@@ -20,10 +20,10 @@ from rawcnn.visualize.regularization import (
     ROBUST,
     STILL,
     Regularization,
-    blurred,
-    draw_moves,
-    first_values,
-    image_of,
+    blur_parameters,
+    draw_transforms,
+    images_from,
+    initial_parameters,
     penalty_gradient,
 )
 from tests import oracles
@@ -65,7 +65,7 @@ def test_the_value_is_that_of_the_image(network):
 
 def test_one_step_by_hand(network):
     """Adam's first step moves each number by the rate, up the gradient of the objective with respect to it."""
-    start = first_values(NOTHING, 8, [[5, 0]])
+    start = initial_parameters(NOTHING, 8, [[5, 0]])
     with tf.GradientTape() as tape:
         z = tf.constant(start)
         tape.watch(z)
@@ -196,18 +196,18 @@ def test_penalties_in_loops():
 def test_a_blurred_spectrum_is_a_blurred_image():
     """Away from the edges, which a spectrum joins and a blur mirrors."""
     settings = replace(STILL, blur=1.0, decorrelate=False)
-    values = tf.constant(first_values(settings, 32, [[0, 0]]) * 5)
+    values = tf.constant(initial_parameters(settings, 32, [[0, 0]]) * 5)
     plain = kernels.fourier_image(tf.transpose(values, (1, 0, 2, 3, 4)), 32)
-    smooth = kernels.fourier_image(tf.transpose(blurred(values, settings, 32), (1, 0, 2, 3, 4)), 32)
+    smooth = kernels.fourier_image(tf.transpose(blur_parameters(values, settings, 32), (1, 0, 2, 3, 4)), 32)
     expected = kernels.gaussian_blur(plain, 1.0)
     oracles.close(smooth[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], kind="gated network", dtype="float32")
 
 
 def test_moves():
     """Within their bounds, another each step, an image's own; still where nothing moves."""
-    moves = draw_moves(ROBUST, 128, 50, [[0, 0], [0, 1]])
+    moves = draw_transforms(ROBUST, 128, 50, [[0, 0], [0, 1]])
     assert moves.shape == (50, 2, 2, 3) and moves.dtype == np.float32
-    np.testing.assert_array_equal(moves[:, 1:], draw_moves(ROBUST, 128, 50, [[0, 1]]))
+    np.testing.assert_array_equal(moves[:, 1:], draw_transforms(ROBUST, 128, 50, [[0, 1]]))
     turn = moves[..., :2].astype(float)
     scale = 1 / np.sqrt(np.linalg.det(turn))
     angle = np.degrees(np.arctan2(turn[..., 1, 0], turn[..., 0, 0]))
@@ -215,7 +215,7 @@ def test_moves():
     assert 9 < np.abs(angle).max() <= 10 and len(np.unique(angle)) == 100
     middle = np.append(np.full(2, 63.5), 1)
     assert 4 < np.abs(moves @ middle - 63.5).max() <= 8 + 4 / 0.9 * 1.42
-    still = draw_moves(replace(ROBUST, jitter=0, scale=0, rotation=0, last_jitter=0), 9, 1, [[0]])[0, 0]
+    still = draw_transforms(replace(ROBUST, jitter=0, scale=0, rotation=0, last_jitter=0), 9, 1, [[0]])[0, 0]
     np.testing.assert_allclose(still, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
 
 
@@ -227,10 +227,10 @@ def test_a_grey_image_is_grey(network):
 
 def test_colours_and_frequencies_make_an_image():
     for regularization in (NOTHING, STILL):
-        values = tf.constant(first_values(regularization, 9, [[3]]))
-        images = image_of(values, regularization, 9)
+        values = tf.constant(initial_parameters(regularization, 9, [[3]]))
+        images = images_from(values, regularization, 9)
         assert images.shape == (1, 9, 9, 3)
-        oracles.same_everywhere(lambda v, r=regularization: image_of(v, r, 9), values)
+        oracles.same_everywhere(lambda v, r=regularization: images_from(v, r, 9), values)
 
 
 # Bad input ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from rawcnn.visualize.projection import check_method, layout, stretched
+from rawcnn.visualize.projection import available_method, project, stretched
 from tests.oracles import close
 
 
@@ -34,11 +34,11 @@ def test_what_points_one_way_lies_together(method):
         pytest.importorskip("umap", reason="needs umap-learn")
     vectors, labels = clusters()
     assert neighbours_alike(vectors, labels) < 0.9  # by distance they are mixed
-    found = layout(vectors, method, seed=3)
+    found = project(vectors, method, seed=3)
     assert found.method == method and found.points.shape == (200, 2) and found.points.dtype == np.float32
     assert found.points.min() == 0 and found.points.max() == 1
     assert neighbours_alike(found.points, labels) > 0.98
-    assert layout(vectors, method, seed=3).points.tobytes() == found.points.tobytes()
+    assert project(vectors, method, seed=3).points.tobytes() == found.points.tobytes()
 
 
 def test_points_are_clipped_at_percentiles():
@@ -53,10 +53,10 @@ def test_points_are_clipped_at_percentiles():
 
 def test_without_umap_there_is_tsne(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)  # what an import finds where it is not installed
-    assert check_method("auto") == check_method("tsne") == "tsne"
-    assert layout(clusters(4)[0]).method == "tsne"
+    assert available_method("auto") == available_method("tsne") == "tsne"
+    assert project(clusters(4)[0]).method == "tsne"
     with pytest.raises(ValueError, match=r"pip install 'rawcnn\[atlas\]'"):
-        layout(clusters(4)[0], "umap")
+        project(clusters(4)[0], "umap")
 
 
 def test_umap_is_asked_as_the_article_asks_it(monkeypatch):
@@ -71,24 +71,24 @@ def test_umap_is_asked_as_the_article_asks_it(monkeypatch):
             return vectors[:, :2]
 
     monkeypatch.setattr("rawcnn.visualize.projection._umap_class", lambda: Fake)
-    assert layout(clusters()[0]).method == "umap"
+    assert project(clusters()[0]).method == "umap"
     assert {name: asked[name] for name in ("metric", "n_neighbors", "min_dist")} == {
         "metric": "cosine",
         "n_neighbors": 20,
         "min_dist": 0.01,
     }
     close(asked["lengths"], np.ones(200, np.float32))
-    layout(clusters(2)[0])
+    project(clusters(2)[0])
     assert asked["n_neighbors"] == 9
 
 
 def test_what_cannot_be_laid_out():
     with pytest.raises(ValueError, match="expected one of auto, umap, tsne"):
-        layout(np.ones((9, 3)), "pca")
+        project(np.ones((9, 3)), "pca")
     with pytest.raises(ValueError, match=r"shape \(7, 3\); expected \[N,C\], 8 vectors"):
-        layout(np.ones((7, 3)), "tsne")
+        project(np.ones((7, 3)), "tsne")
     for wrong in (0.0, np.nan):
         vectors = np.ones((9, 3))
         vectors[4] = wrong
         with pytest.raises(ValueError, match="zero or not finite"):
-            layout(vectors, "tsne")
+            project(vectors, "tsne")

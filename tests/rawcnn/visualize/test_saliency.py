@@ -137,8 +137,8 @@ def test_the_noise_is_as_wide_as_it_says(monkeypatch):
         given.append(rows.numpy())
         return tf.zeros_like(rows), classes, classes
 
-    first = saliency._first_step(net, images, CLASSES, "eager")
-    monkeypatch.setattr(saliency, "_first_step", lambda *_: (step, *first[1:]))
+    first = saliency._at_images(net, images, CLASSES, "eager")
+    monkeypatch.setattr(saliency, "_at_images", lambda *_: (step, *first[1:]))
     smooth_gradient(net, images, CLASSES, samples=30, spread=0.2)
     noise = np.concatenate(given).reshape(30, 3, 16, 16, 3) - images
     expected = 0.2 * np.ptp(images, axis=(1, 2, 3))
@@ -184,7 +184,7 @@ def test_steps_of_any_size_give_the_same(trained, monkeypatch, technique, rows):
         sizes.append(len(given))
         return tf.zeros_like(given), classes, classes
 
-    saliency._mean_gradient(step, lambda k: images[:2], 6, labels[:2])
+    saliency.mean_gradient(step, lambda k: images[:2], 6, labels[:2])
     assert sum(sizes) == 12 and set(sizes) == {{1: 2, 4: 4, 7: 6, 10**6: 12}[rows]}
 
 

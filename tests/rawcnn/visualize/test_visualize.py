@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -105,6 +108,14 @@ def test_diverging_colours():
     noise[0, 0, 0] = 0.01
     np.testing.assert_allclose(V.diverging(noise, times=50)[0, 0], [0.75, 0.5, 0.5])
     np.testing.assert_array_equal(V.diverging(np.zeros((2, 2))), 1)
+
+
+# The package -----------------------------------------------------------------------------------------------
+
+
+def test_no_function_hides_a_module():
+    modules = {file.stem for file in Path(V.__file__).parent.glob("[a-z]*.py")}
+    assert [name for name, value in vars(V).items() if name in modules and not isinstance(value, ModuleType)] == []
 
 
 # Bad input -------------------------------------------------------------------------------------------------
