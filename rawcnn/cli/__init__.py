@@ -1,6 +1,6 @@
-"""The command line: each verb reads its options, calls one function of the package and shows the result.
+"""The command line: each verb collects its options into a request, calls one function and shows the result.
 
-TensorFlow is imported inside the verbs, so that `rawcnn --help` answers at once.
+TensorFlow is imported inside the functions, so that `rawcnn --help` answers at once.
 """
 
 from __future__ import annotations
@@ -8,36 +8,18 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import (
-    attack,
-    data,
-    files,
-    optimized,
-    pages,
-    pictures,
-    race,
-    study,
-    train,
-)
-from rawcnn.cli import (
-    evaluate as learn,
-)
-from rawcnn.cli import (
-    export as ship,
-)
-from rawcnn.cli import (
-    tour as look,
-)
+from rawcnn.cli import attack, benchmarks, data, evaluate, export, study, tour, train, visualize, weights
 from rawcnn.cli.console import fail, interrupts
-from rawcnn.cli.streams import CLOSED, NobodyReads, Unwritten, watched
+from rawcnn.cli.streams import CLOSED_PIPE, OutputFailed, ReaderClosed, checked_streams
 
-EXPECTED = (ValueError, OSError, RuntimeError, MemoryError)  # told in a line; others are faults of ours
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C stopped
+EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)  # printed as a line; any other is a fault of rawcnn
+FAILED = 2
+INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 
 app = typer.Typer(
     help="The convolutional network with the lid off.",
@@ -48,109 +30,109 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
-    look.tour,
+    tour.tour,
     study.models,
     study.profile,
     study.paper,
     train.train,
-    learn.evaluate,
-    learn.predict,
-    ship.export,
+    evaluate.evaluate,
+    evaluate.predict,
+    export.export,
     attack.attack,
 ):
     app.command()(verb)
-app.command(epilog=race.HEEDED)(race.benchmark)
-visualize = typer.Typer(help="Pictures of what a network looks for.", no_args_is_help=True, rich_markup_mode=None)
-PICTURES: dict[str, Callable[..., None]] = {
-    "filters": pictures.filters,
-    "top-inputs": pictures.top_inputs,
-    "deconv": pictures.deconv,
-    "saliency": pictures.saliency,
-    "optimize": optimized.optimize,
-    "building-blocks": pages.building_blocks,
-    "atlas": pages.atlas,
-    "page": pages.page,
-}
-for name, picture in PICTURES.items():
-    visualize.command(name)(picture)
-app.add_typer(visualize, name="visualize")
-app.add_typer(files.app, name="weights")
-app.add_typer(data.app, name="data")
-
-
-@contextmanager
-def _quiet_stderr():
-    """TensorFlow's C++ side writes to stderr while it is imported, whatever the log level: not here."""
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+for name, group in {"benchmark": benchmarks, "visualize": visualize, "weights": weights, "data": data}.items():
+    app.add_typer(group.app, name=name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Bad input and failed runs: one line on stderr, exit code 2; interrupted: 130.
+    """Run the command line and exit.
 
-    A pipe that nobody reads any longer ends it without a word, as SIGPIPE does other programs: 141.
+    The exit code is 0 after success, 2 after bad input or a failed run, which is one line on stderr, 130 after Ctrl-C,
+    and 141, without a message, where the reader of the output closed the pipe.
+
+    Args:
+        arguments: The words after `rawcnn`; None: those of this process.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with watched():
+    with checked_streams():
         try:
             code = _run(words)
-            sys.stdout.flush()  # what is written from here on would be lost untold
-        except NobodyReads:
-            code = CLOSED
-        except Unwritten as error:
-            fail(f"{error}{_goes_on(words)}")
-            code = 2
+            sys.stdout.flush()  # an error of a later flush would not be reported
+        except ReaderClosed:
+            code = CLOSED_PIPE
+        except OutputFailed as error:
+            fail(f"{error}{_resume_hint(words)}")
+            code = FAILED
     sys.exit(code)
 
 
 def _run(words: list[str]) -> int:
-    """What the words ask for → the exit code; Unwritten where it cannot be shown."""
+    """Run a command and return its exit code; OutputFailed passes through."""
     try:
         if words and not {"-h", "--help"} & set(words):
-            with _quiet_stderr():
-                import tensorflow as tf
-            tf.get_logger().setLevel("ERROR")  # a network that is compiled for another picture is no cause for warning
+            _import_tensorflow()
         with interrupts.remembered():
             code = app(words, standalone_mode=False)
         if code == INTERRUPTED:  # Typer catches Ctrl-C itself
             raise KeyboardInterrupt
         return code or 0
     except (KeyboardInterrupt, typer.Abort):
-        fail(f"stopped{_goes_on(words)}")
+        fail(f"stopped{_resume_hint(words)}")
         return INTERRUPTED
-    except Unwritten:
+    except OutputFailed:
         raise
     except Exception as error:
-        usage = getattr(error, "format_message", None)  # what Typer raises for words that it cannot take
-        if type(error).__name__ == "NoArgsIsHelpError" and usage:
-            print(usage())
-            return 0
-        if os.environ.get("RAWCNN_DEBUG") or not (usage or isinstance(error, EXPECTED) or _is_memory(error)):
-            raise
-        fail(f"{usage()} (see {_verb(error)} --help)" if usage else _plainly(error))
-        return getattr(error, "exit_code", 2) if isinstance(error, RuntimeError) else 2
+        return _report_error(error)
 
 
-def _goes_on(words: Sequence[str]) -> str:
-    """What the same command does after Ctrl-C, where it does not begin anew."""
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its messages; its C++ part writes to stderr whatever the log level is."""
+    with _silent_stderr():
+        import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")  # compiling a network again for another picture is no reason for a warning
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Discard what any part of this process writes to stderr within the block."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _report_error(error: Exception) -> int:
+    """Print an error as one line and return the exit code; raise it again where it is a fault of rawcnn."""
+    usage = getattr(error, "format_message", None)  # an error of Typer's, about words that it does not accept
+    if type(error).__name__ == "NoArgsIsHelpError" and usage:
+        print(usage())
+        return 0
+    expected = usage or isinstance(error, EXPECTED_ERRORS) or _is_memory_error(error)
+    if os.environ.get("RAWCNN_DEBUG") or not expected:
+        raise error
+    fail(f"{usage()} (see {_verb(error)} --help)" if usage else _message(error))
+    return getattr(error, "exit_code", FAILED) if isinstance(error, RuntimeError) else FAILED
+
+
+def _resume_hint(words: Sequence[str]) -> str:
+    """Return what an interrupted command does when it is run again; empty if it starts from the beginning."""
     command = " ".join(words)
     if command.startswith("train") or (command.startswith("attack evolve") and "encoding=gradient" not in words):
-        return "; the same command goes on from its last checkpoint"
-    batches = command.startswith("evaluate") and any(word.split("=")[0] == "--output" for word in words)
-    if batches or (command.startswith(("attack", "data pack")) and "evolve" not in words):
-        return "; the same command goes on where it stopped"
+        return "; run the same command again to resume from its last checkpoint"
+    has_journal = command.startswith("evaluate") and any(word.split("=")[0] == "--output" for word in words)
+    if has_journal or (command.startswith(("attack", "data pack")) and "evolve" not in words):
+        return "; run the same command again to resume"
     return ""
 
 
 def _verb(error: Exception) -> str:
-    """The command whose words were wrong, such as `rawcnn visualize optimize`."""
+    """Return the command whose words were wrong, such as `rawcnn visualize optimize`."""
     context, names = getattr(error, "ctx", None), list[str]()
     while context is not None and context.parent is not None:
         names.insert(0, context.info_name)
@@ -158,17 +140,18 @@ def _verb(error: Exception) -> str:
     return " ".join(["rawcnn", *names])
 
 
-def _is_memory(error: Exception) -> bool:
-    """Did Python or TensorFlow ask for more memory than there is?"""
+def _is_memory_error(error: Exception) -> bool:
+    """Return whether Python or TensorFlow ran out of memory."""
     tf = sys.modules.get("tensorflow")
     return isinstance(error, MemoryError) or (tf is not None and isinstance(error, tf.errors.ResourceExhaustedError))
 
 
-def _plainly(error: Exception) -> object:
-    """What the system says about a file, in words instead of an error number, and about too little memory."""
-    if _is_memory(error):
-        said = (str(getattr(error, "message", error)).splitlines() or [""])[0]
-        return f"there is not enough memory{f' ({said})' if said else ''}; take a smaller network, size or batch"
+def _message(error: Exception) -> object:
+    """Return the message of an error; of the system's errors in words instead of an error number."""
+    if _is_memory_error(error):
+        first_line = (str(getattr(error, "message", error)).splitlines() or [""])[0]
+        detail = f" ({first_line})" if first_line else ""
+        return f"there is not enough memory{detail}; choose a smaller network, size or batch"
     if isinstance(error, OSError) and error.filename and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space and run the same command again" if full else "name another path"

@@ -1,9 +1,11 @@
-"""`rawcnn attack`: fool a network by each attack of the lecture."""
+"""`rawcnn attack`: attack a network with each of the lecture's attacks."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
+    DATA,
     Batch,
     Classes,
     Compile,
@@ -20,108 +23,234 @@ from rawcnn.cli.options import (
     Seed,
     SkipUnreadable,
     Weights,
-    load_data,
-    network_for,
-    settings_of,
-    writable,
 )
+from rawcnn.cli.parsing import parse_settings
+from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin
 
 NAMES = "fgsm, bim, mi_fgsm, pgd, smallest, deepfool, logit_pga, spatial, patch, substitute or evolve"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRequest(DataRequest):
+    """The options of `rawcnn attack` for every attack but evolve."""
+
+    name: str
+    epsilons: Sequence[float] | None
+    attack_settings: dict[str, Any]
+    target: int | None
+    count: int | None
+    batch: int
+    folder: Path
+    compile: str
+
+    @property
+    def checked_file(self) -> Path:
+        return self.folder / "attack.json"
+
+    def resolved_epsilons(self) -> list[float]:
+        from rawcnn.attacks.study import find
+
+        return list(self.epsilons or find(self.name, self.attack_settings).epsilons)
+
+    def check(self) -> None:
+        from rawcnn.attacks.study import checked
+
+        checked(self.name, self.attack_settings, self.target)
+        if not self.data:
+            raise ValueError(f"{self.name} attacks images; give --data, such as digits or folder:PATH")
+        super().check()
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "attack": self.name,
+            "model": self.model,
+            "data": self.data,
+            "weights": self.weights or "random",
+            "epsilons": self.resolved_epsilons(),
+            "seed": self.seed,
+            **self.attack_settings,
+            "target": self.target,
+            "images": self.count or "all",
+            "batch": self.batch,
+            "compile": self.compile,
+            "output": self.folder,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolveRequest(NetworkRequest):
+    """The options of `rawcnn attack evolve`, which starts without images."""
+
+    attack_settings: dict[str, Any]
+    folder: Path
+    compile: str
+
+    @property
+    def checked_file(self) -> Path:
+        return self.folder / "attack.json"
+
+    @property
+    def encoding(self) -> str:
+        return self.attack_settings.get("encoding", "direct")
+
+    def method(self):
+        """Return the function that makes the images: gradient ascent, or evolution with the encoding."""
+        from rawcnn.attacks import ascend, evolve
+
+        return ascend if self.encoding == "gradient" else evolve
+
+    def method_settings(self) -> dict[str, Any]:
+        """Return the settings of `method`; gradient ascent has no encoding."""
+        settings = self.attack_settings.items()
+        return {name: value for name, value in settings if (name, value) != ("encoding", "gradient")}
+
+    def check(self) -> None:
+        from rawcnn.attacks.evolve import ENCODINGS
+        from rawcnn.attacks.study import keywords
+
+        super().check()
+        encodings = (*ENCODINGS, "gradient")
+        if self.encoding not in encodings:
+            raise ValueError(f"encoding is {self.encoding!r}; expected one of {', '.join(encodings)}")
+        known = keywords(self.method())
+        if unknown := [name for name in self.method_settings() if name not in known]:
+            listed = ", ".join(f"{name}={value!r}" for name, value in known.items())
+            raise ValueError(
+                f"evolve has no setting {', '.join(unknown)}; with encoding={self.encoding} they are {listed}"
+            )
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "attack": "evolve",
+            "model": self.model,
+            "weights": self.weights or "random",
+            "seed": self.seed,
+            **self.attack_settings,
+            "output": self.folder,
+        }
 
 
 def attack(
     name: Annotated[str, typer.Argument(help=f"{NAMES}.")],
     model: Model,
-    data: Annotated[
-        str | None, typer.Option(help="digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"Data set; every attack but evolve needs one: {DATA}.")] = None,
     weights: Weights = None,
     epsilon: Annotated[
         list[float] | None,
-        typer.Option(help="How much may change: of a pixel, of 1; of spatial, patch: a share. May be repeated."),
+        typer.Option(
+            help="Largest change of a pixel in [0, 1]; for spatial a share of the largest rotation and translation, "
+            "for patch a share of the image's area. Repeatable."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the attacks that take some.", min=1)] = None,
-    target: Annotated[int | None, typer.Option(help="A class to be mistaken for.", min=0)] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps of an iterative attack.", min=1)] = None,
+    target: Annotated[int | None, typer.Option(help="Class to reach; default: any wrong class.", min=0)] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", help="A setting of the attack: norm=l2; a wrong one lists them."),
+        typer.Option(
+            "--set",
+            "-s",
+            help="Setting of the attack as NAME=VALUE, such as norm=l2. An unknown name prints the list. Repeatable.",
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option(help="How many test images, drawn at random; or all.", min=1)] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Number of test images, drawn at random; default: all.", min=1)
+    ] = None,
     batch: Batch = 128,
     classes: Classes = None,
-    output: Annotated[Path | None, typer.Option(help="Folder to write to; attack/NAME otherwise.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write; default: attack/NAME.")] = None,
     option: Options = None,
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Fool a network: accuracy against epsilon, a sheet of examples, and the images."""
-    from rawcnn.attacks import study
-    from rawcnn.attacks.catalogue import checked, find
+    """Attack a network with adversarial examples.
+
+    The folder gets accuracy against epsilon, a sheet of examples and the adversarial images. An interrupted attack
+    resumes.
+    """
+    settings = parse_settings(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
+    folder = output or Path("attack") / name
+    if name == "evolve":
+        _check_left_out({"--data": data, "--epsilon": epsilon, "--target": target, "--count": count})
+        evolving = EvolveRequest(
+            model=model, weights=weights, classes=classes, option=option, attack_settings=settings, folder=folder,
+            compile=compile, as_json=as_json, seed=seed,
+        )  # fmt: skip
+        evolve_images(evolving)
+        return
+    request = AttackRequest(
+        name=name, model=model, data=data or "", weights=weights, epsilons=epsilon, attack_settings=settings,
+        target=target, count=count, batch=batch, classes=classes, folder=folder, option=option, compile=compile,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    attack_data(request)
+
+
+def _check_left_out(options: dict[str, object]) -> None:
+    """Raise ValueError for options that evolve does not have."""
+    if wrong := [option for option, value in options.items() if value is not None]:
+        raise ValueError(f"evolve starts without images and aims at every class; leave out {', '.join(wrong)}")
+
+
+def attack_data(request: AttackRequest) -> None:
+    """Attack the test images at each epsilon, and write the record, the curve and the examples."""
+    from rawcnn.attacks.study import study
     from rawcnn.files.atomic import atomic_files
 
-    screen = Screen(as_json)
-    settings = settings_of(set_, "--set", "norm=l2") | ({} if steps is None else {"steps": steps})
-    output = output or Path("attack") / name
-    if name == "evolve":
-        others = {"--data": data, "--epsilon": epsilon, "--target": target, "--count": count}
-        if wrong := [option for option, value in others.items() if value is not None]:
-            raise ValueError(f"evolve begins with no images, and seeks all classes; leave out {', '.join(wrong)}")
-        writable(output / "attack.json")
-        return _evolve(screen, model, weights, classes, option, settings, output, compile, seed)
-    checked(name, settings, target)
-    kind = find(name, settings)
-    if data is None:
-        raise ValueError(f"{name} attacks images; give --data, such as digits or folder:PATH")
-    network = network_for(model, weights, classes=classes, seed=seed, options=option)
-    writable(output / "attack.json")
-    epsilons = list(epsilon or kind.epsilons)
-    screen.settings(attack=name, model=model, data=data, weights=weights or "random", epsilons=epsilons, seed=seed)
-    screen.settings(**settings, target=target, images=count or "all", batch=batch, compile=compile, output=output)
-    images = load_data(screen, data, network.input_size, skip_unreadable)
-    with screen.bar("attacking") as told:
-        found = study(
-            name, network, images, epsilons, target=target, count=count, batch=batch, seed=seed, compile=compile,
-            journal=output / "outcomes.jsonl", progress=told, tell=screen.tell, settings=settings,
-        )  # fmt: skip
-    record = {
-        "attack": name,
-        "model": model,
-        "weights": weights.name if weights else None,
-        "options": list(option or ()),
-        "data": data,
-        "seed": seed,
+    with begin(request) as run:
+        with run.screen.progress_bar("attacking") as report:
+            found = study(
+                request.name, run.network, run.data, request.resolved_epsilons(), target=request.target,
+                count=request.count, batch=request.batch, seed=request.seed, compile=request.compile,
+                journal=request.folder / "outcomes.jsonl", progress=report, tell=run.screen.note,
+                settings=request.attack_settings,
+            )  # fmt: skip
+        record = _record(request, found)
+        with atomic_files(request.folder) as folder:
+            _write_files(found, run.network.labels or run.data.labels, folder, record)
+            files = os.listdir(folder)
+        _print_rows(found, run.screen)
+        run.screen.print(_wrote(request.folder, files))
+        run.result = record
+
+
+def _record(request: AttackRequest, found) -> dict[str, Any]:
+    """Return the settings and figures of a study."""
+    return {
+        "attack": request.name,
+        "model": request.model,
+        "weights": request.weights.name if request.weights else None,
+        "options": list(request.option or ()),
+        "data": request.data,
+        "seed": request.seed,
         **found.settings,
         "epsilon_is": found.unit,
         "images": found.rows[0]["images"],
-        "images_drawn": count is not None,
+        "images_drawn": request.count is not None,
         "accuracy_against_epsilon": found.rows,
     }
-    with atomic_files(output) as folder:
-        _write(found, network.labels or images.labels, folder, record)
-        files = os.listdir(folder)
-    cells = [
+
+
+def _print_rows(found, screen: Screen) -> None:
+    """Print one row per epsilon."""
+    rows = [
         (
-            f"{r['epsilon']:.4f}",
-            f"{r['accuracy_after']:.2%}",
-            _share(r["success_rate"]),
-            r["images"],
-            f"{r['mean_l2']:.3f}",
+            f"{row['epsilon']:.4f}",
+            f"{row['accuracy_after']:.2%}",
+            "–" if row["success_rate"] is None else f"{row['success_rate']:.2%}",
+            row["images"],
+            f"{row['mean_l2']:.3f}",
         )
-        for r in found.rows
+        for row in found.rows
     ]
-    screen.table(f"{name}; epsilon is the {found.unit}", ("epsilon", "accuracy", "success", "images", "mean L2"), cells)
-    screen.say(_wrote(output, files))
-    screen.emit(record)
+    screen.print_table(
+        f"{found.name}; epsilon is the {found.unit}", ("epsilon", "accuracy", "success", "images", "mean L2"), rows
+    )
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%}"
-
-
-def _write(found, labels, output: Path, record: dict[str, Any]) -> None:
-    """The files of a study; what is made besides is added to the record."""
+def _write_files(found, labels: Sequence[str], folder: Path, record: dict[str, Any]) -> None:
+    """Write the files of a study; what a patch or a substitute reports is added to the record."""
     import numpy as np
     from PIL import Image
 
@@ -130,62 +259,67 @@ def _write(found, labels, output: Path, record: dict[str, Any]) -> None:
     from rawcnn.weights import save_weights
 
     result = found.examples
-    save(accuracy_curve(found.rows, found.name, found.unit), output / "curve.png")
-    save(examples(result, labels), output / "examples.png")
-    np.savez(output / "examples.npz", images=result.images, originals=result.originals, labels=result.labels)
+    save(accuracy_curve(found.rows, found.name, found.unit), folder / "curve.png")
+    save(examples(result, labels), folder / "examples.png")
+    np.savez(folder / "examples.npz", images=result.images, originals=result.originals, labels=result.labels)
     if isinstance(found.made, Patch):
         printed = Image.fromarray(found.made.printable).resize((1024, 1024), Image.Resampling.NEAREST)
-        printed.save(output / "patch.png", dpi=(300, 300))
+        printed.save(folder / "patch.png", dpi=(300, 300))
         record["log_probability"] = [float(v) for v in found.made.history]
     if isinstance(found.made, Substitute):
-        save_weights(found.made.network, output / "substitute.safetensors")
+        save_weights(found.made.network, folder / "substitute.safetensors")
         record |= {"label_queries": found.made.queries, "rounds": found.made.rounds}
-    (output / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
+    (folder / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
 
 
-def _wrote(output: Path, files: list[str]) -> str:
-    return f"wrote {', '.join(str(output / name) for name in sorted(files))}"
+def _wrote(folder: Path, files: list[str]) -> str:
+    return f"wrote {', '.join(str(folder / name) for name in sorted(files))}"
 
 
-def _evolve(
-    screen: Screen, model, weights, classes, option, settings: dict, output: Path, compile: str, seed: int
-) -> None:
-    """Images for no image: evolved, or with encoding=gradient climbed."""
+def evolve_images(request: EvolveRequest) -> None:
+    """Make an image for every class from noise, and write the record, the images and a sheet."""
+    from rawcnn.files.atomic import atomic_files
+
+    with begin(request) as run:
+        found = _evolve(request, run)
+        labels = run.network.labels or tuple(map(str, range(run.network.classes)))
+        confidences = list(zip(labels, map(float, found.confidences), strict=True))  # two classes may share a name
+        record = {
+            "attack": "evolve",
+            "model": request.model,
+            "weights": request.weights.name if request.weights else None,
+            **found.settings,
+            **found.summary(),
+            "confidences": [{"class": label, "confidence": value} for label, value in confidences],
+        }
+        with atomic_files(request.folder) as folder:
+            _write_evolved(found, labels, folder, record)
+            files = os.listdir(folder)
+        rows = [(label, f"{value:.2%}") for label, value in confidences]
+        run.screen.print_table(f"evolved images, {found.encoding}", ("class", "confidence"), rows, text=("class",))
+        run.screen.print(f"median confidence {record['median_confidence']:.2%}")
+        run.screen.print(_wrote(request.folder, files))
+        run.result = record
+
+
+def _evolve(request: EvolveRequest, run: Run):
+    """Run the method; evolution also keeps a checkpoint in the folder and resumes from it."""
+    from rawcnn.attacks import evolve
+
+    method, settings = request.method(), request.method_settings()
+    if method is evolve:
+        settings["checkpoint"] = request.folder / "evolution.npz"
+    with run.screen.progress_bar("evolving") as report:
+        return method(run.network, seed=request.seed, compile=request.compile, progress=report, **settings)
+
+
+def _write_evolved(found, labels: Sequence[str], folder: Path, record: dict[str, Any]) -> None:
+    """Write the sheet, the images and the record."""
     import numpy as np
 
-    from rawcnn.attacks import ascend, evolve
-    from rawcnn.attacks.catalogue import keywords
-    from rawcnn.attacks.evolution import ENCODINGS
-    from rawcnn.files.atomic import atomic_files
     from rawcnn.plots.figures import fooling_images, save
 
-    encoding = settings.get("encoding", "direct")
-    if encoding not in (known_encodings := (*ENCODINGS, "gradient")):
-        raise ValueError(f"encoding is {encoding!r}; expected one of {', '.join(known_encodings)}")
-    make = ascend if encoding == "gradient" else evolve
-    given = {key: value for key, value in settings.items() if (key, value) != ("encoding", "gradient")}
-    known = keywords(make)
-    if unknown := [key for key in given if key not in known]:
-        some = ", ".join(f"{key}={value!r}" for key, value in known.items())
-        raise ValueError(f"evolve has no setting {', '.join(unknown)}; with encoding={encoding} they are {some}")
-    network = network_for(model, weights, classes=classes, seed=seed, options=option)
-    screen.settings(attack="evolve", model=model, weights=weights or "random", seed=seed, **settings, output=output)
-    with screen.bar("evolving") as told:
-        given |= {"checkpoint": output / "evolution.npz"} if make is evolve else {}
-        found = make(network, seed=seed, compile=compile, progress=told, **given)
-    labels = network.labels or tuple(map(str, range(network.classes)))
-    told_weights = weights.name if weights else None
-    record = {"attack": "evolve", "model": model, "weights": told_weights, **found.settings, **found.summary()}
-    pairs = list(zip(labels, map(float, found.confidences), strict=True))  # two classes may have one name
-    record["confidences"] = [{"class": label, "confidence": value} for label, value in pairs]
-    with atomic_files(output) as folder:
-        save(fooling_images(found, labels), folder / "fooling.png")
-        file = folder / "fooling.npz"
-        np.savez(file, images=found.images, confidences=found.confidences, history=found.history)
-        (folder / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))
-        files = os.listdir(folder)
-    rows = [(label, f"{value:.2%}") for label, value in pairs]
-    screen.table(f"evolved images, {found.encoding}", ("class", "confidence"), rows, text=("class",))
-    screen.say(f"median confidence {record['median_confidence']:.2%}")
-    screen.say(_wrote(output, files))
-    screen.emit(record)
+    save(fooling_images(found, labels), folder / "fooling.png")
+    file = folder / "fooling.npz"
+    np.savez(file, images=found.images, confidences=found.confidences, history=found.history)
+    (folder / "attack.json").write_text(json.dumps(record, indent=1, allow_nan=False))

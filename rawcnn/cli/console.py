@@ -1,6 +1,6 @@
-"""What a user sees of a run: resolved settings, progress bars and tables, or JSON instead.
+"""What a user sees of a run: settings, progress bars, tables and messages, or JSON.
 
-People read stdout; with `--json` it holds JSON alone. Settings, bars and errors go to stderr in both cases.
+Results go to stdout. With `--json`, stdout holds only JSON. Settings, progress bars and errors always go to stderr.
 """
 
 from __future__ import annotations
@@ -11,21 +11,27 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rawcnn.cli.streams import Unwritten
+from rawcnn.cli.streams import OutputFailed
 
-Told = Callable[..., None]
+
+class Report(Protocol):
+    """A callback that moves a progress bar."""
+
+    def __call__(self, done: int, total: int, text: str = "") -> None: ...
 
 
 class Interrupts:
-    """Ctrl-C that is not lost: Python drops a KeyboardInterrupt that is raised within a destructor or a callback of C.
+    """Ctrl-C that is never lost.
 
-    The signal raises at once, as ever, and is remembered; every progress bar asks at its next step.
+    Python discards a KeyboardInterrupt that is raised in a destructor or in a C callback. The signal handler therefore
+    also remembers the signal, and every progress bar checks for it at its next step.
     """
 
     def __init__(self) -> None:
@@ -33,7 +39,7 @@ class Interrupts:
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
-        """For the length of a command, where Python would raise at Ctrl-C at all."""
+        """Remember Ctrl-C within the block; does nothing where Python would not raise KeyboardInterrupt."""
         self.pressed = False
         before = signal.getsignal(signal.SIGINT)
         if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -46,6 +52,7 @@ class Interrupts:
             signal.signal(signal.SIGINT, before)
 
     def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
         if self.pressed:
             raise KeyboardInterrupt
 
@@ -58,8 +65,8 @@ interrupts = Interrupts()
 
 
 @contextmanager
-def terminated(stop: Callable[[], None]) -> Iterator[None]:
-    """Within, SIGTERM, by which clusters and containers end a program, calls `stop`; in the main thread only."""
+def on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at SIGTERM within the block, in the main thread only. Clusters and containers send SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -71,30 +78,42 @@ def terminated(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class Screen:
-    """The two streams of one command."""
+    """The stdout and stderr of one command.
+
+    Args:
+        as_json: Whether stdout holds JSON instead of text.
+    """
 
     def __init__(self, as_json: bool):
         self.as_json = as_json
         self.out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def settings(self, **values: object) -> None:
-        """Print what the command resolved to, so that it can be repeated."""
+    def print_settings(self, values: Mapping[str, object]) -> None:
+        """Print the resolved settings on stderr, so that the command can be repeated. None values are left out."""
         shown = "  ".join(f"{name}={value}" for name, value in values.items() if value is not None)
-        self.err.print(f"[dim]{escape(shown)}[/dim]")
+        if shown:
+            self.err.print(f"[dim]{escape(shown)}[/dim]")
 
-    def say(self, text: str) -> None:
-        """A sentence for people: on stdout, or on stderr where stdout is JSON."""
+    def print(self, text: str) -> None:
+        """Print a line of the result: on stdout, or on stderr with `--json`."""
         (self.err if self.as_json else self.out).print(escape(text))
 
-    def tell(self, text: str) -> None:
-        """A sentence on stderr: what a run has to say beside its results."""
+    def note(self, text: str) -> None:
+        """Print a remark about the run on stderr."""
         self.err.print(text, markup=False)
 
-    def table(
+    def print_table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, text: Sequence[str] = ()
     ) -> None:
-        """A table on stdout; columns in `text` are set left, the last may wrap. Nothing with `--json`."""
+        """Print a table on stdout, or nothing with `--json`.
+
+        Args:
+            title: The line above the table.
+            columns: The column headers.
+            rows: One sequence of cells per row.
+            text: Headers of the columns that are aligned left; if the last column is one of them, it may wrap.
+        """
         if self.as_json:
             return
         table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -106,19 +125,19 @@ class Screen:
             table.add_row(*(escape(_cell(value)) for value in row))
         self.out.print(table)
 
-    def emit(self, value: object) -> None:
-        """The result as JSON on stdout, with `--json` only."""
+    def print_json(self, value: object) -> None:
+        """Print the result as indented JSON on stdout, with `--json` only."""
         if self.as_json:
             print(json.dumps(value, indent=1, default=_plain, allow_nan=False))
 
-    def line(self, value: object) -> None:
-        """One line of JSON on stdout, with `--json` only: for results that come one by one."""
+    def print_json_line(self, value: object) -> None:
+        """Print one of several results as a line of JSON on stdout, with `--json` only."""
         if self.as_json:
             print(json.dumps(value, default=_plain, allow_nan=False), flush=True)
 
     @contextmanager
-    def bar(self, description: str) -> Iterator[Told]:
-        """A progress bar on stderr: call it with (done, total, optional text)."""
+    def progress_bar(self, description: str) -> Iterator[Report]:
+        """Show a progress bar on stderr and yield the callback that moves it."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -130,15 +149,15 @@ class Screen:
         with Progress(*columns, console=self.err, transient=not self.err.is_terminal) as progress:
             task = progress.add_task(escape(description), total=None, text="")
 
-            def told(done: int, total: int, text: str = "") -> None:
+            def report(done: int, total: int, text: str = "") -> None:
                 interrupts.check()
                 progress.update(task, completed=done, total=total, text=escape(text))
 
-            yield told
+            yield report
 
 
-def number(value: float) -> str:
-    """Short and exact enough: 25.6 M, 3.86 G, 9,408."""
+def short_number(value: float) -> str:
+    """Format a number with three significant digits: 25.6 M, 3.86 G; whole numbers below a million stay exact."""
     for unit, size in (("G", 1e9), ("M", 1e6)):
         if abs(value) >= size:
             return f"{value / size:.3g} {unit}" if abs(value) < 1000 * size else f"{value / size:,.0f} {unit}"
@@ -152,6 +171,7 @@ def _cell(value: object) -> str:
 
 
 def _plain(value: object) -> object:
+    """Convert what JSON does not know."""
     if hasattr(value, "tolist"):
         return value.tolist()  # NumPy arrays and scalars
     if isinstance(value, Mapping):
@@ -160,6 +180,6 @@ def _plain(value: object) -> object:
 
 
 def fail(error: object) -> None:
-    """One line on stderr, whatever the message holds; where that takes nothing, the exit code has to say it."""
-    with suppress(Unwritten):
+    """Print an error as one line on stderr. If stderr cannot be written, only the exit code reports the error."""
+    with suppress(OutputFailed):
         print("rawcnn: " + " ".join(str(error).split()), file=sys.stderr)

@@ -1,51 +1,88 @@
-"""Verbs about data on the disk."""
+"""`rawcnn data`: prepare data sets on the disk."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.console import Screen
 from rawcnn.cli.options import Json, SkipUnreadable
+from rawcnn.cli.request import Request, begin, note_skipped
 
-app = typer.Typer(help="Data on the disk.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Prepare data sets on the disk.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
-def about() -> None:
-    """Data on the disk."""
+def data() -> None:
+    """Prepare data sets on the disk."""  # without a callback, Typer would make the only command the whole app
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackRequest(Request):
+    """The options of `rawcnn data pack`."""
+
+    folder: Path
+    records: Path
+    size: int | None
+    shard: int
+    skip_unreadable: bool
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "folder": self.folder,
+            "output": self.records,
+            "size": self.size,
+            "shard": self.shard,
+            "skip_unreadable": self.skip_unreadable,
+        }
 
 
 @app.command("pack")
 def pack_folder(
-    folder: Annotated[Path, typer.Argument(help="Images as {train,test}/CLASS/*, or CLASS/*.")],
-    output: Annotated[Path | None, typer.Option(help="A new folder; FOLDER-records otherwise.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of images as {train,test}/CLASS/* or CLASS/*.")],
+    output: Annotated[Path | None, typer.Option(help="New folder to write; default: FOLDER-records.")] = None,
     size: Annotated[
-        int | None, typer.Option(help="Shrink images whose shorter side is longer than this, to JPEG.", min=1)
+        int | None, typer.Option(help="Shrink images with a longer shorter side to this many pixels, as JPEG.", min=1)
     ] = None,
-    shard: Annotated[int, typer.Option(help="Images a file.", min=1)] = 1024,
+    shard: Annotated[int, typer.Option(help="Number of images per file.", min=1)] = 1024,
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
 ) -> None:
-    """Pack a folder of images into TFRecords, for --data records:PATH; what was stopped goes on with the next file."""
+    """Pack a folder of images into TFRecord files.
+
+    Other verbs read them with --data records:PATH. An interrupted run resumes.
+    """
+    if output is None:
+        absolute = folder.expanduser().resolve()  # "." and ".." have no name
+        output = absolute.with_name(f"{absolute.name}-records")
+    request = PackRequest(
+        folder=folder, records=output, size=size, shard=shard, skip_unreadable=skip_unreadable, as_json=as_json
+    )
+    pack_images(request)
+
+
+def pack_images(request: PackRequest) -> None:
+    """Write the TFRecord files and count their images."""
     from rawcnn.data.folders import folder_items
     from rawcnn.data.records import pack
 
-    screen = Screen(as_json)
-    if output is None:
-        whole = folder.expanduser().resolve()  # "." and ".." have no name of their own
-        output = whole.with_name(f"{whole.name}-records")
-    screen.settings(folder=folder, output=output, size=size, shard=shard, skip_unreadable=skip_unreadable)
-    labels, items = folder_items(folder)
-    with screen.bar("packing") as told:
-        records = pack(labels, items, output, size=size, shard=shard, skip_unreadable=skip_unreadable, progress=told)
-    counts = {split: len(shelf) for split, shelf in records.splits.items()}
-    if records.skipped:
-        screen.err.print(
-            f"left out {len(records.skipped)} unreadable files, the first {records.skipped[0]}", markup=False
-        )
-    screen.say(f"packed {counts['train']:,} training and {counts['test']:,} test images of {len(labels)} classes")
-    screen.say(f"train with --data records:{output}")
-    screen.emit({"output": str(output), "images": counts, "classes": len(labels), "skipped": list(records.skipped)})
+    with begin(request) as run:
+        labels, items = folder_items(request.folder)
+        with run.screen.progress_bar("packing") as report:
+            packed = pack(
+                labels, items, request.records, size=request.size, shard=request.shard,
+                skip_unreadable=request.skip_unreadable, progress=report,
+            )  # fmt: skip
+        note_skipped(run.screen, packed.skipped)
+        counts = {split: len(part) for split, part in packed.splits.items()}
+        train, test = counts["train"], counts["test"]
+        run.screen.print(f"packed {train:,} training and {test:,} test images of {len(labels)} classes")
+        run.screen.print(f"train with --data records:{request.records}")
+        run.result = {
+            "output": str(request.records),
+            "images": counts,
+            "classes": len(labels),
+            "skipped": list(packed.skipped),
+        }

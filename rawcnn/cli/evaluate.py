@@ -1,20 +1,22 @@
-"""Verbs that use trained networks: evaluate, predict."""
+"""`rawcnn evaluate` and `rawcnn predict`: use trained networks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
     Batch,
     Classes,
     Compile,
     Data,
     Ensemble,
+    Images,
     Json,
     Labels,
     Model,
@@ -23,12 +25,48 @@ from rawcnn.cli.options import (
     Seed,
     Size,
     SkipUnreadable,
+    Split,
     Weights,
-    load_data,
-    network_for,
-    whole_numbers,
-    writable,
 )
+from rawcnn.cli.parsing import parse_integers
+from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(DataRequest):
+    """The options of `rawcnn evaluate`."""
+
+    ensemble: Sequence[Path] | None
+    protocol: str
+    scales: str | None
+    batch: int
+    compile: str
+
+    def load_networks(self) -> list:
+        files: Sequence[Path | None] = self.ensemble or [None]
+        return [self.load_network(file) for file in files]
+
+    def resolved_scales(self, network) -> str:
+        """The shorter sides of the protocol, separated by commas; empty if it has none."""
+        from rawcnn.evaluation.multicrop import scales_for
+
+        return ",".join(map(str, scales_for(network, self.protocol, parse_integers("--scales", self.scales))))
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "data": self.data,
+            "weights": ", ".join(map(str, self.ensemble)) if self.ensemble else "random",
+            "split": self.split,
+            "batch": self.batch,
+            "seed": self.seed,
+            "size": network.input_size,
+            "classes": network.classes,
+            "precision": self.precision,
+            "compile": self.compile,
+            "protocol": self.protocol,
+            "scales": self.resolved_scales(network) or None,
+        }
 
 
 def evaluate(
@@ -36,14 +74,16 @@ def evaluate(
     data: Data,
     weights: Ensemble = None,
     protocol: Annotated[
-        str, typer.Option(help="Where to look: whole, center, 10crop, dense, multiscale or 144crop.")
+        str, typer.Option(help="Crops to average over: whole, center, 10crop, dense, multiscale or 144crop.")
     ] = "whole",
-    scales: Annotated[str | None, typer.Option(help="Shorter sides, as 256,384; the paper's otherwise.")] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Shorter sides of the scaled images, such as 256,384; default: the paper's.")
+    ] = None,
     batch: Batch = 256,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    split: Split = "test",
     output: Annotated[
         Path | None,
-        typer.Option(help="A file for predictions, batch by batch; the same command goes on there."),
+        typer.Option(help="File to which predictions are appended; an interrupted evaluation resumes from it."),
     ] = None,
     size: Size = None,
     classes: Classes = None,
@@ -54,68 +94,114 @@ def evaluate(
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Top-1 and top-5 error of a network, or of an ensemble, on a data set."""
-    from rawcnn.evaluation.accuracy import evaluate as evaluate_network
-    from rawcnn.evaluation.multicrop import evaluate_views, scales_for
+    """Measure a network's error on a data set.
+
+    Several --weights form an ensemble. The result is the top-1 and the top-5 error with their 95 % intervals.
+    """
+    request = EvaluateRequest(
+        model=model, data=data, ensemble=weights, protocol=protocol, scales=scales, batch=batch, split=split,
+        output=output, size=size, classes=classes, option=option, precision=precision, compile=compile,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    evaluate_networks(request)
+
+
+def evaluate_networks(request: EvaluateRequest) -> None:
+    """Evaluate and print one sentence."""
+    from rawcnn.evaluation.accuracy import evaluate as evaluate_whole
+    from rawcnn.evaluation.multicrop import evaluate_views
+
+    with begin(request) as run:
+        if request.protocol == "whole" and len(run.networks) == 1:
+            evaluate = partial(evaluate_whole, run.network)
+        else:
+            scales = parse_integers("--scales", request.scales)
+            evaluate = partial(evaluate_views, run.networks, protocol=request.protocol, scales=scales)
+        journal = _open_journal(request, run)
+        with run.screen.progress_bar("evaluating") as report:
+            found = evaluate(
+                run.data, split=request.split, batch=request.batch, compile=request.compile, journal=journal,
+                progress=report,
+            )  # fmt: skip
+        run.screen.print(found.sentence())
+        run.result = {"protocol": request.protocol, "networks": len(run.networks), **found.summary()}
+
+
+def _open_journal(request: EvaluateRequest, run: Run):
+    """Open the file of predictions, and print how many images it holds already; None without `--output`."""
     from rawcnn.files.journal import Journal
 
-    screen = Screen(as_json)
-    writable(output)
-    build = partial(network_for, model, classes=classes, size=size, seed=seed, precision=precision, options=option)
-    networks = [build(file) for file in weights] if weights else [build(None)]
-    first, sides = networks[0], whole_numbers("--scales", scales)
-    shown = ",".join(map(str, scales_for(first, protocol, sides)))
-    files = ", ".join(map(str, weights)) if weights else "random"
-    screen.settings(model=model, data=data, weights=files, split=split, batch=batch, seed=seed)
-    screen.settings(size=first.input_size, classes=first.classes, precision=precision, compile=compile)
-    screen.settings(protocol=protocol, scales=shown or None)
-    images = load_data(screen, data, first.input_size, skip_unreadable)
-    journal = None
-    if output:
-        about = {"networks": [n.digest() for n in networks], "data": images.digest(split), "split": split}
-        journal = Journal(output, {**about, "protocol": protocol, "scales": shown, "batch": batch, "compile": compile})
-        if journal.rows:
-            screen.say(f"going on after {sum(len(row['labels']) for row in journal.rows)} images of {output}")
-    with screen.bar("evaluating") as told:
-        if protocol == "whole" and len(networks) == 1:
-            result = evaluate_network(
-                first, images, split, batch=batch, compile=compile, journal=journal, progress=told
-            )
-        else:
-            look = partial(evaluate_views, protocol=protocol, scales=sides, batch=batch, compile=compile)
-            result = look(networks, images, split, journal=journal, progress=told)
-    screen.say(result.sentence())
-    screen.emit({"protocol": protocol, "networks": len(networks), **result.summary()})
+    if not request.output:
+        return None
+    metadata = {
+        "networks": [network.digest() for network in run.networks],
+        "data": run.data.digest(request.split),
+        "split": request.split,
+        "protocol": request.protocol,
+        "scales": request.resolved_scales(run.network),
+        "batch": request.batch,
+        "compile": request.compile,
+    }
+    journal = Journal(request.output, metadata)
+    if journal.rows:
+        done = sum(len(row["labels"]) for row in journal.rows)
+        run.screen.print(f"resuming after {done} images of {request.output}")
+    return journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest(NetworkRequest):
+    """The options of `rawcnn predict`."""
+
+    images: Sequence[Path]
+    labels: Path | None
+    top: int
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "weights": self.weights or "random",
+            "labels": self.labels,
+            "size": network.input_size,
+            "classes": network.classes,
+            "seed": self.seed,
+        }
 
 
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Images,
     weights: Weights = None,
     labels: Labels = None,
-    top: Annotated[int, typer.Option(help="How many classes to show.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="Number of classes to show per image.", min=1)] = 5,
     size: Size = None,
     classes: Classes = None,
     option: Options = None,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """The classes that a network sees in image files."""
-    from rawcnn.evaluation.class_names import read_labels
-    from rawcnn.evaluation.predict import predict as predict_images
+    """Predict the classes of image files."""
+    request = PredictRequest(
+        model=model, images=images, weights=weights, labels=labels, top=top, size=size, classes=classes, option=option,
+        as_json=as_json, seed=seed,
+    )  # fmt: skip
+    predict_images(request)
 
-    screen = Screen(as_json)
-    network = network_for(model, weights, classes=classes, size=size, seed=seed, options=option)
-    shown = {"size": network.input_size, "classes": network.classes, "seed": seed}
-    screen.settings(model=model, weights=weights or "random", labels=labels, **shown)
-    if labels:
-        network.labels = read_labels(labels)
+
+def predict_images(request: PredictRequest) -> None:
+    """Print a table of classes per image; raise ValueError at the end if an image could not be read."""
+    from rawcnn.evaluation.class_names import read_labels
+    from rawcnn.evaluation.predict import predict
+
     unreadable: list[str] = []
-    with screen.bar("predicting") as told:
-        results = predict_images(network, images, top=top, unreadable=unreadable, progress=told)
-    for result in results:
-        rows = [(g["label"], f"{g['probability']:.2%}") for g in result["guesses"]]
-        screen.table(result["file"], ("class", "probability"), rows, text=("class",))
-    screen.emit(results)
+    with begin(request) as run:
+        if request.labels:
+            run.network.labels = read_labels(request.labels)
+        with run.screen.progress_bar("predicting") as report:
+            results = predict(run.network, request.images, top=request.top, unreadable=unreadable, progress=report)
+        for result in results:
+            rows = [(guess["label"], f"{guess['probability']:.2%}") for guess in result["guesses"]]
+            run.screen.print_table(result["file"], ("class", "probability"), rows, text=("class",))
+        run.result = results
     if unreadable:
         raise ValueError("; ".join(unreadable))

@@ -1,22 +1,55 @@
-"""The verb that hands a network on to other programs: export."""
+"""`rawcnn export`: write a network for programs that do not use rawcnn."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.console import Screen
-from rawcnn.cli.options import Classes, Json, Labels, Model, Options, Precision, Seed, Size, Weights, network_for
+from rawcnn.cli.options import Classes, Json, Labels, Model, Options, Precision, Seed, Size, Weights
+from rawcnn.cli.request import NetworkRequest, begin
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest(NetworkRequest):
+    """The options of `rawcnn export`."""
+
+    folder: Path
+    format: str
+    batch: int | None
+    labels: Path | None
+
+    def check(self) -> None:
+        from rawcnn.export import check
+
+        super().check()
+        check(self.folder, self.format, self.batch)
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "format": self.format,
+            "weights": self.weights or "random",
+            "output": self.folder,
+            "batch": self.batch,
+            "seed": self.seed,
+            "size": network.input_size,
+            "classes": network.classes,
+            "precision": self.precision,
+            "labels": self.labels,
+        }
 
 
 def export(
     model: Model,
     format: Annotated[str, typer.Option(help="savedmodel or stablehlo.")] = "savedmodel",
     weights: Weights = None,
-    output: Annotated[Path | None, typer.Option(help="Folder to write; MODEL-FORMAT otherwise.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images at a time; any number otherwise, 1 in stablehlo.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write; default: MODEL-FORMAT.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Fixed batch size; default: any for savedmodel, 1 for stablehlo.")
+    ] = None,
     labels: Labels = None,
     size: Size = None,
     classes: Classes = None,
@@ -25,21 +58,28 @@ def export(
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Write a network as a folder that runs without rawcnn: a SavedModel, or StableHLO with its variables."""
-    from rawcnn.evaluation.class_names import read_labels
-    from rawcnn.export import check
-    from rawcnn.export import export as export_network
+    """Export a network to run without rawcnn.
 
-    screen = Screen(as_json)
-    output = output or Path(f"{model}-{format}")
-    check(output, format, batch)
-    network = network_for(model, weights, classes=classes, size=size, seed=seed, precision=precision, options=option)
-    if labels:
-        network.labels = read_labels(labels)
-    screen.settings(model=model, format=format, weights=weights or "random", output=output, batch=batch, seed=seed)
-    screen.settings(size=network.input_size, classes=network.classes, precision=precision, labels=labels)
-    with screen.err.status(f"exporting {model}"):
-        export_network(network, output, format, batch=batch)
-    files = {str(f.relative_to(output)): f.stat().st_size for f in sorted(output.rglob("*")) if f.is_file()}
-    screen.say(f"wrote {output}: {', '.join(files)}; {sum(files.values()) / 1e6:,.1f} MB")
-    screen.emit({"model": model, "format": format, "output": str(output), "bytes": files})
+    The result is a folder: a SavedModel, or StableHLO with its variables.
+    """
+    request = ExportRequest(
+        model=model, format=format, weights=weights, folder=output or Path(f"{model}-{format}"), batch=batch,
+        labels=labels, size=size, classes=classes, option=option, precision=precision, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    export_network(request)
+
+
+def export_network(request: ExportRequest) -> None:
+    """Write the folder and list its files."""
+    from rawcnn.evaluation.class_names import read_labels
+    from rawcnn.export import export
+
+    folder = request.folder
+    with begin(request) as run:
+        if request.labels:
+            run.network.labels = read_labels(request.labels)
+        with run.screen.err.status(f"exporting {request.model}"):
+            export(run.network, folder, request.format, batch=request.batch)
+        files = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.rglob("*")) if f.is_file()}
+        run.screen.print(f"wrote {folder}: {', '.join(files)}; {sum(files.values()) / 1e6:,.1f} MB")
+        run.result = {"model": request.model, "format": request.format, "output": str(folder), "bytes": files}

@@ -1,7 +1,7 @@
-"""stdout and stderr that take nothing more: the reader went away, as `| head -1` does, or `> FILE` found a full disk.
+"""Errors of stdout and stderr: a closed pipe, as after `| head -1`, or a full disk behind `> FILE`.
 
-What was to be written raises an error of its own kind, no OSError: those could be a file's, and rich and Typer end the
-program with code 1 and no word where a pipe is closed.
+A failed write raises OutputFailed, which is no OSError. An OSError could also be a file's, and rich and Typer handle a
+broken pipe themselves: they end the program with code 1 and no message.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
-CLOSED = 141  # what a shell reports of a program that wrote into a closed pipe, and was ended by SIGPIPE
+CLOSED_PIPE = 141  # the exit code that a shell reports for a program that SIGPIPE ended
 
 
-class Unwritten(Exception):
-    """What a command says could not be written; the message says why, and what to do."""
+class OutputFailed(Exception):
+    """Writing to stdout or stderr failed; the message says why and what to do."""
 
 
-class NobodyReads(Unwritten):
-    """The other end of the pipe was closed: the reader has what it wanted."""
+class ReaderClosed(OutputFailed):
+    """The reader closed the other end of the pipe."""
 
 
 class _Stream:
-    """A stream with these errors in place of the system's."""
+    """A stream that raises OutputFailed instead of OSError."""
 
     def __init__(self, stream: TextIO, name: str):
         self._stream, self._name = stream, name
@@ -34,30 +34,30 @@ class _Stream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with self._told():
+        with self._errors():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with self._told():
+        with self._errors():
             self._stream.flush()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError as error:
-            raise NobodyReads(f"nobody reads {self._name}") from error
+            raise ReaderClosed(f"the reader of {self._name} closed the pipe") from error
         except OSError as error:
             full = "free some space, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             why = (error.strerror or type(error).__name__).lower()
-            raise Unwritten(f"{self._name} cannot be written: {why}; {full}send it elsewhere") from error
+            raise OutputFailed(f"{self._name} cannot be written: {why}; {full}redirect it elsewhere") from error
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """Within, writing to stdout or stderr raises Unwritten or NobodyReads where it fails."""
-    _open_all()
-    out, err = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+def checked_streams() -> Iterator[None]:
+    """Within the block, a failed write to stdout or stderr raises OutputFailed or ReaderClosed."""
+    _open_closed_descriptors()
+    out, err = sys.stdout or _null_stream(), sys.stderr or _null_stream()
     try:
         with (
             redirect_stdout(cast(TextIO, _Stream(out, "stdout"))),
@@ -68,12 +68,12 @@ def watched() -> Iterator[None]:
         for stream in (out, err):
             try:
                 stream.flush()
-            except OSError:  # told by now; else Python would say it again as it ends, with a code of its own
-                os.dup2(_nowhere().fileno(), stream.fileno())
+            except OSError:  # already reported; Python would report it again at exit, with an exit code of its own
+                os.dup2(_null_stream().fileno(), stream.fileno())
 
 
-def _open_all() -> None:
-    """Streams that were closed before we came (`>&-`) lead nowhere: else the next file would get their numbers."""
+def _open_closed_descriptors() -> None:
+    """Open /dev/null for streams that the caller closed (`>&-`); the next file would get their descriptors."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -81,5 +81,5 @@ def _open_all() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _nowhere() -> TextIO:
+def _null_stream() -> TextIO:
     return open(os.devnull, "w")

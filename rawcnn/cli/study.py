@@ -1,17 +1,17 @@
-"""Verbs that study networks without training data: models, profile, paper."""
+"""`rawcnn models`, `rawcnn profile` and `rawcnn paper`: study networks without trained weights."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.console import Screen, number
+from rawcnn.cli import profile_table
+from rawcnn.cli.console import Screen, short_number
 from rawcnn.cli.options import (
-    PICTURES,
     Batch,
     Classes,
     Compile,
@@ -24,31 +24,86 @@ from rawcnn.cli.options import (
     Seed,
     Size,
     SkipUnreadable,
-    epoch_line,
-    load_data,
-    settings_of,
-    writable,
 )
+from rawcnn.cli.parsing import PICTURES, check_writable, parse_settings
+from rawcnn.cli.request import Request, begin, epoch_line, load_data
 
 
 def models(as_json: Json = False) -> None:
-    """List the models: parameters, MACs, receptive field, the paper."""
+    """List the models.
+
+    The columns are parameters, MACs, receptive field and paper.
+    """
+    list_models(Request(as_json=as_json))
+
+
+def list_models(request: Request) -> None:
+    """Profile every model and print one row for each."""
     from rawcnn.models import MODELS
     from rawcnn.profiling.costs import profile
 
-    screen, rows = Screen(as_json), []
-    with screen.bar("profiling") as told:
-        for done, (name, model) in enumerate(MODELS.items(), start=1):
-            totals = profile(name).totals
-            rows.append({"name": name, "size": model.size, "paper": model.paper, "options": model.options, **totals})
-            told(done, len(MODELS), name)
-    columns = ("model", "image", "parameters", "MACs", "receptive field", "paper")
-    cells = [
-        (r["name"], r["size"], r["parameters"], number(r["macs"]), r["receptive_field"] or "image", r["paper"])
-        for r in rows
-    ]
-    screen.table("", columns, cells, text=("model", "paper"))
-    screen.emit(rows)
+    with begin(request) as run:
+        found: list[dict[str, Any]] = []
+        with run.screen.progress_bar("profiling") as report:
+            for done, (name, model) in enumerate(MODELS.items(), start=1):
+                metadata = {"name": name, "size": model.size, "paper": model.paper, "options": model.options}
+                found.append({**metadata, **profile(name).totals})
+                report(done, len(MODELS), name)
+        columns = ("model", "image", "parameters", "MACs", "receptive field", "paper")
+        rows = [
+            (
+                m["name"],
+                m["size"],
+                m["parameters"],
+                short_number(m["macs"]),
+                m["receptive_field"] or "image",
+                m["paper"],
+            )
+            for m in found
+        ]
+        run.screen.print_table("", columns, rows, text=("model", "paper"))
+        run.result = found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRequest(Request):
+    """The options of `rawcnn profile`."""
+
+    model: str
+    size: int | None
+    batch: int
+    classes: int | None
+    option: list[str] | None
+    precision: str
+    measure: bool
+    plot: Path | None
+    csv: Path | None
+    compile: str
+
+    @property
+    def is_measured(self) -> bool:
+        return self.measure or self.plot is not None
+
+    def check(self) -> None:
+        from rawcnn.models import find
+
+        check_writable(self.plot, *PICTURES)
+        check_writable(self.csv)
+        if self.compile != "auto" and not self.is_measured:
+            raise ValueError("--compile applies to measured layers; give --measure or --plot, too")
+        find(self.model)
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        from rawcnn.models import find
+
+        return {
+            "model": self.model,
+            "size": find(self.model).size if self.size is None else self.size,
+            "batch": self.batch,
+            "classes": self.classes,
+            "precision": self.precision,
+            **parse_settings(self.option),
+        }
 
 
 def profile(
@@ -58,153 +113,184 @@ def profile(
     classes: Classes = None,
     option: Options = None,
     precision: Precision = "float32",
-    measure: Annotated[bool, typer.Option(help="Time every layer on this machine.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the roofline to this file (measures).")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
+    measure: Annotated[bool, typer.Option(help="Also time every layer on this machine.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Time every layer and draw the roofline to this .png, .svg or .pdf file.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
     compile: Compile = "auto",
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Parameters, MACs, FLOPs, memory, receptive field and intensity, layer by layer."""
-    from rawcnn.profiling.costs import profile as profile_model
+    """List what each layer of a network costs.
 
-    screen = Screen(as_json)
-    writable(plot, *PICTURES)
-    writable(csv)
-    if compile != "auto" and not (measure or plot):
-        raise ValueError("--compile says how layers run that are measured; give --measure or --plot, too")
-    result = profile_model(model, batch, size, classes=classes, precision=precision, **settings_of(option))
-    screen.settings(
-        model=model, size=result.size, batch=batch, classes=classes, precision=precision, **settings_of(option)
-    )
-    timings, measurement = {}, None
-    if measure or plot:
-        from rawcnn.profiling.roofline import measure as measure_layers
+    The columns are parameters, MACs, FLOPs, memory, receptive field and arithmetic intensity.
+    """
+    request = ProfileRequest(
+        model=model, size=size, batch=batch, classes=classes, option=option, precision=precision, measure=measure,
+        plot=plot, csv=csv, compile=compile, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    profile_layers(request)
 
-        with screen.bar("measuring layers") as told:
-            measurement = measure_layers(result, compile=compile, progress=told)
-        timings = {timing.name: timing for timing in measurement.timings}
-    columns = list(_PROFILE_COLUMNS) + (["ms", "share", "GFLOP/s", "GB/s", "limit", "reached"] if measurement else [])
-    cells = []
-    for row in result.rows:
-        shape = "×".join(map(str, row["output_shape"]))
-        flops = [number(row[key]) for key in ("macs", "flops_forward", "flops_backward")]
-        memory = f"{row['activation_bytes'] / 2**20:.2f} MiB"
-        cell = [row["name"], row["kind"], shape, row["parameters"], *flops, memory]
-        cell += [row["receptive_field"] or "image", row["stride"], f"{row['intensity']:.1f}"]
-        if timing := timings.get(row["name"]):
-            reached = f"{timing.reached:.0%}" if timing.resolved else "–"
-            both = timing.flops_per_second, timing.bytes_per_second
-            rates = [f"{rate / 1e9:.1f}" if timing.resolved else "–" for rate in both]
-            cell += [f"{timing.seconds * 1e3:.3f}", f"{timing.share:.1%}", *rates, timing.limit, reached]
-        cells.append(cell)
-    screen.table(model, columns, cells, text=("layer", "kind", "output"))
-    t = result.totals
-    field = f"{t['receptive_field']} px" if t["receptive_field"] else "the whole image"
-    screen.say("MACs are multiply-adds of convolutions and dense layers; FLOPs are two a MAC, and all elementwise work")
-    screen.say(
-        f"total: {t['parameters']:,} parameters ({t['non_trainable']:,} more not trained), {t['macs']:,} MACs, "
-        f"{number(t['flops_forward'])}FLOP forward, {number(t['flops_backward'])}FLOP backward, activations "
-        f"{t['activation_bytes'] / 2**20:.1f} MiB, variables {t['parameter_bytes'] / 2**20:.1f} MiB, receptive field "
-        f"{field}, stride {t['stride']}"
-    )
+
+def profile_layers(request: ProfileRequest) -> None:
+    """Print the table of layers, and what was measured; write the plot and the CSV file."""
+    from rawcnn.files.atomic import write_atomic
+    from rawcnn.profiling.costs import profile
+
+    with begin(request) as run:
+        options = parse_settings(request.option)
+        found = profile(
+            request.model, request.batch, request.size, classes=request.classes, precision=request.precision, **options
+        )
+        measurement = _measure(request, found, run.screen) if request.is_measured else None
+        _print_profile(run.screen, found, measurement)
+        if measurement and request.plot:
+            from rawcnn.plots import figures
+
+            figures.save(figures.roofline(found, measurement), request.plot)
+            run.screen.print(f"wrote {request.plot}")
+        if request.csv:
+            write_atomic(request.csv, found.to_csv().encode())
+        run.result = {**found.to_dict(), **({"measured": measurement.to_dict()} if measurement else {})}
+
+
+def _measure(request: ProfileRequest, profile, screen: Screen):
+    """Time every layer."""
+    from rawcnn.profiling.roofline import measure
+
+    with screen.progress_bar("measuring layers") as report:
+        return measure(profile, compile=request.compile, progress=report)
+
+
+def _print_profile(screen: Screen, profile, measurement) -> None:
+    """Print the table of layers, the totals, and what was measured."""
+    columns = (*profile_table.COLUMNS, *(profile_table.MEASURED_COLUMNS if measurement else ()))
+    rows = profile_table.layer_rows(profile, measurement)
+    screen.print_table(profile.model, columns, rows, text=profile_table.TEXT_COLUMNS)
+    for line in profile_table.totals_lines(profile):
+        screen.print(line)
     if measurement:
-        machine = measurement.machine
-        screen.say(
-            f"this machine: {machine.flops_per_second / 1e9:.0f} GFLOP/s matmul, "
-            f"{machine.bytes_per_second / 1e9:.1f} GB/s memory; a call costs "
-            f"{measurement.call * 1e6:.0f} µs, which is taken off; a layer that takes less has no rate (–)"
-        )
-        screen.say(f"layers run as {measurement.choice.mode}: {measurement.choice.reason}")
-        screen.say(f"oneDNN, TensorFlow's library of fast CPU kernels, is {'on' if measurement.onednn else 'off'}")
-        screen.say(
-            "each layer was timed alone with its inputs in memory: what the whole network fuses or overlaps is not seen"
-        )
-        five = [
-            (
-                x.name + (f" and {many - 1} alike" if many > 1 else ""), f"{many * x.seconds * 1e3:.2f}",
-                f"{many * x.share:.0%}", x.limit, f"{x.reached:.0%}", x.reason,
+        for line in profile_table.machine_lines(measurement):
+            screen.print(line)
+        title, columns = "the slowest five, equal layers together", profile_table.SLOWEST_COLUMNS
+        screen.print_table(title, columns, profile_table.slowest_rows(measurement), text=("layers", "limit", "why"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRequest(Request):
+    """The options of `rawcnn paper`."""
+
+    name: str
+    train: bool
+    data: str
+    epochs: int | None
+    batch: int | None
+    recipe: str | None
+    size: int | None
+    folder: Path
+    compile: str
+    skip_unreadable: bool
+
+    @property
+    def plot(self) -> Path:
+        return self.folder / "depth.png"
+
+    @property
+    def checked_file(self) -> Path | None:
+        return self.plot if self.train else None
+
+    def check(self) -> None:
+        from rawcnn.papers import compare
+
+        compare(self.name)
+        if self.train and self.name != "resnet":
+            raise ValueError(
+                f"--train repeats the experiment of the ResNet paper, not of {self.name}; "
+                "use rawcnn paper resnet --train"
             )
-            for x, many in measurement.slowest()
-        ]  # fmt: skip
-        why = ("layers", "ms", "share", "limit", "reached", "why")
-        screen.table("the slowest five, equal ones together", why, five, text=("layers", "limit", "why"))
-    if measurement and plot:
-        from rawcnn.plots import figures as plots
-
-        plots.save(plots.roofline(result, measurement), plot)
-        screen.say(f"wrote {plot}")
-    if csv:
-        csv.write_text(result.to_csv())
-    screen.emit({**result.to_dict(), **({"measured": measurement.to_dict()} if measurement else {})})
-
-
-_PROFILE_COLUMNS = (
-    *("layer", "kind", "output", "parameters", "MACs", "forward FLOPs", "backward FLOPs", "memory", "field", "stride"),
-    "FLOP/byte",
-)
 
 
 def paper(
     name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet, resnet, inception, resnext, senet or nasnet.")],
-    train: Annotated[bool, typer.Option(help="ResNet: train plain and residual networks and compare them.")] = False,
+    train: Annotated[
+        bool, typer.Option(help="Only resnet: train plain and residual networks of two depths and compare them.")
+    ] = False,
     data: Data = "digits",
-    epochs: Annotated[int | None, typer.Option(help="Epochs of each run; the recipe's otherwise.", min=1)] = None,
-    batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Number of epochs of each run; default: the recipe's.", min=1)
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size; default: the recipe's.", min=1)] = None,
     recipe: Recipe = None,
     size: Size = None,
-    output: Annotated[Path, typer.Option(help="Folder of the runs and the plot.")] = Path("runs/depth"),
+    output: Annotated[Path, typer.Option(help="Folder of the runs and of the plot.")] = Path("runs/depth"),
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """The paper's printed table beside what the code counts, each difference explained."""
+    """Compare a paper's table with the counts.
+
+    Each difference is explained.
+    """
+    request = PaperRequest(
+        name=name, train=train, data=data, epochs=epochs, batch=batch, recipe=recipe, size=size, folder=output,
+        compile=compile, skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    (train_depths if train else compare_paper)(request)
+
+
+def compare_paper(request: PaperRequest) -> None:
+    """Print the paper's table next to the counts."""
     from rawcnn.papers import compare
 
-    screen = Screen(as_json)
-    comparison = compare(name)
-    if not train:
-        title = f"{comparison.title} ({comparison.source})"
-        screen.table(title, comparison.columns, comparison.rows, text=_PAPER_TEXT)
-        for note in comparison.notes:
-            screen.say(f"• {note}")
-        return screen.emit(comparison.to_dict())
-    if name != "resnet":
-        raise ValueError(
-            f"--train repeats the ResNet paper's experiment, {name} has none; use rawcnn paper resnet --train"
-        )
+    with begin(request) as run:
+        found = compare(request.name)
+        title = f"{found.title} ({found.source})"
+        run.screen.print_table(title, found.columns, found.rows, text=("row", "quantity", "explanation"))
+        for note in found.notes:
+            run.screen.print(f"• {note}")
+        run.result = found.to_dict()
+
+
+def train_depths(request: PaperRequest) -> None:
+    """Repeat the ResNet paper's experiment: train plain and residual networks of two depths and compare them."""
+    from rawcnn.files.atomic import write_atomic
     from rawcnn.plots.figures import depth_curves, save
     from rawcnn.training.plain_vs_residual import compare_depths, verdict
     from rawcnn.training.recipes import find
 
-    chosen = find(recipe or "resnet2015_cifar")
-    changes: dict[str, Any] = {"epochs": epochs, "batch": batch}
-    chosen = replace(chosen, **{key: value for key, value in changes.items() if value is not None})
-    writable(output / "depth.png")
-    images = load_data(screen, data, size, skip_unreadable)
-    screen.settings(data=data, recipe=recipe, epochs=chosen.epochs, batch=chosen.batch, size=images.size[0], seed=seed)
-    screen.settings(compile=compile, output=output)
-    with screen.bar("training") as told:
-        histories = compare_depths(
-            images,
-            recipe=chosen,
-            seed=seed,
-            folder=output,
-            compile=compile,
-            on_step=lambda network, done, steps, m: told(done, steps, f"{network}  loss {m['loss']:.3f}"),
-            on_epoch=lambda network, summary: screen.err.print(epoch_line(network, summary), markup=False),
-        )
-    save(depth_curves(histories), output / "depth.png")
-    (output / "depth.json").write_text(json.dumps(histories, indent=1))
+    figures = request.folder / "depth.json"
+    with begin(request) as run:
+        recipe = find(request.recipe or "resnet2015_cifar")
+        changes: dict[str, Any] = {"epochs": request.epochs, "batch": request.batch}
+        recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+        images = load_data(run.screen, request.data, request.size, request.skip_unreadable)
+        settings = {"data": request.data, "recipe": recipe.name, "epochs": recipe.epochs, "batch": recipe.batch}
+        settings |= {"size": images.size[0], "seed": request.seed, "compile": request.compile}
+        run.screen.print_settings({**settings, "output": request.folder})
+        with run.screen.progress_bar("training") as report:
+            histories = compare_depths(
+                images, recipe=recipe, seed=request.seed, folder=request.folder, compile=request.compile,
+                on_step=lambda name, done, steps, m: report(done, steps, f"{name}  loss {m['loss']:.3f}"),
+                on_epoch=lambda name, summary: run.screen.note(epoch_line(name, summary)),
+            )  # fmt: skip
+        save(depth_curves(histories), request.plot)
+        write_atomic(figures, json.dumps(histories, indent=1).encode())
+        _print_errors(run.screen, histories)
+        run.screen.print(verdict(histories))
+        run.screen.print(f"wrote {request.plot} and {figures}")
+        run.result = {"histories": histories, "verdict": verdict(histories)}
+
+
+def _print_errors(screen: Screen, histories: dict[str, list[dict[str, float]]]) -> None:
+    """Print the errors of each network after its last epoch."""
     rows = [
-        (n, f"{100 * (1 - h[-1]['train_accuracy']):.2f} %", f"{100 * (1 - h[-1]['test_accuracy']):.2f} %")
-        for n, h in histories.items()
+        (
+            name,
+            f"{100 * (1 - history[-1]['train_accuracy']):.2f} %",
+            f"{100 * (1 - history[-1]['test_accuracy']):.2f} %",
+        )
+        for name, history in histories.items()
     ]
-    screen.table("after the last epoch", ("network", "training error", "test error"), rows, text=("network",))
-    screen.say(verdict(histories))
-    screen.say(f"wrote {output / 'depth.png'} and {output / 'depth.json'}")
-    screen.emit({"histories": histories, "verdict": verdict(histories)})
-
-
-_PAPER_TEXT = ("row", "quantity", "explanation")
+    screen.print_table("after the last epoch", ("network", "training error", "test error"), rows, text=("network",))

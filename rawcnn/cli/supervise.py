@@ -1,4 +1,4 @@
-"""A worker that comes back: its process is started again when it dies, or when another's death took it along."""
+"""Restart a training worker whose process ends unexpectedly, by itself or because another worker died."""
 
 from __future__ import annotations
 
@@ -12,98 +12,102 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rawcnn.cli.streams import CLOSED
+from rawcnn.cli.streams import CLOSED_PIPE
 
-ENDED = (0, 2, 130, CLOSED)  # done, or stopped; wrong input; Ctrl-C; nobody reads what it says
-CHILD = "RAWCNN_WORKER"  # in the environment of a process that is watched over: where it says that all workers are here
-WATCHER = "RAWCNN_WATCHER"  # in the same: the process that watches
-PAUSE = 1.0  # seconds before it is started again: ports are to become free
-PATIENCE = 120.0  # seconds that it has after SIGTERM: one that waits for others in TensorFlow never hears of it
-
-
-class NobodyCame(RuntimeError):
-    """The other workers did not start: they may have ended for good."""
+FINAL_CODES = (0, 2, 130, CLOSED_PIPE)  # finished or stopped, bad input, Ctrl-C, closed pipe: do not restart
+WORKER_PIPE = "RAWCNN_WORKER"  # environment of a supervised process: the descriptor to which it reports its progress
+SUPERVISOR = "RAWCNN_SUPERVISOR"  # environment of a supervised process: the supervisor's process id
+RESTART_PAUSE = 1.0  # seconds before a restart, so that the ports become free
+STOP_LIMIT = 120.0  # seconds from SIGTERM to SIGKILL: a worker that waits inside TensorFlow does not handle SIGTERM
 
 
-def watched() -> bool:
-    """Is this process one that is started again?"""
-    return CHILD in os.environ
+class WorkersMissing(RuntimeError):
+    """The other workers did not start in time; they may have ended for good."""
 
 
-def end_with_the_watcher() -> None:
-    """In a process that is watched over: end it where the one that watches is gone, killed itself say.
+def is_supervised() -> bool:
+    """Return whether another process supervises this one."""
+    return WORKER_PIPE in os.environ
 
-    Else it would train on unseen, and hold the port that the next run needs.
+
+def exit_with_supervisor() -> None:
+    """In a supervised process: end it when its supervisor is gone.
+
+    Otherwise it would train on unseen and hold the port that the next run needs.
     """
-    watcher = os.environ.get(WATCHER)
+    supervisor = os.environ.get(SUPERVISOR)
 
-    def look() -> None:
-        while str(os.getppid()) == watcher:
+    def poll() -> None:
+        while str(os.getppid()) == supervisor:
             time.sleep(1.0)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if watcher:
-        threading.Thread(target=look, daemon=True).start()
+    if supervisor:
+        threading.Thread(target=poll, daemon=True).start()
 
 
-def all_are_here() -> None:
-    """Said by a process that is watched over, once it has met the other workers."""
-    _say(b".")
+def report_met() -> None:
+    """Tell the supervisor that this process has met the other workers."""
+    _send(b".")
 
 
-def run_has_begun() -> None:
-    """Said after that, once what --fresh asks for is done."""
-    _say(b"!")
+def report_started() -> None:
+    """Tell the supervisor that the run has started, and that `--fresh` has been carried out."""
+    _send(b"!")
 
 
-def _say(word: bytes) -> None:
-    if descriptor := os.environ.get(CHILD):
+def _send(word: bytes) -> None:
+    if descriptor := os.environ.get(WORKER_PIPE):
         os.write(int(descriptor), word)
 
 
 class _Worker:
-    """A process of the command; SIGTERM and Ctrl-C come to it through this one."""
+    """A supervised process; the supervisor forwards SIGTERM and Ctrl-C to it."""
 
     def __init__(self, command: Sequence[str]):
-        self._here, there = os.pipe()
-        environment = {**os.environ, CHILD: str(there), WATCHER: str(os.getpid())}
-        self.process = subprocess.Popen(command, env=environment, pass_fds=(there,))
-        os.close(there)
-        self.stopping, self.met, self.began = False, False, False
-        self._patience = threading.Timer(PATIENCE, self.process.kill)
+        self._read_end, write_end = os.pipe()
+        environment = {**os.environ, WORKER_PIPE: str(write_end), SUPERVISOR: str(os.getpid())}
+        self.process = subprocess.Popen(command, env=environment, pass_fds=(write_end,))
+        os.close(write_end)
+        self.stopping, self.met, self.started = False, False, False
+        self._kill_timer = threading.Timer(STOP_LIMIT, self.process.kill)
 
     def wait(self, seconds: float) -> int:
-        """Its exit code; NobodyCame where it has not met the others after so many seconds, and was killed."""
+        """Wait for the process to end and return its exit code.
+
+        Raises:
+            WorkersMissing: The process did not meet the other workers within `seconds`; it was killed.
+        """
         try:
-            ready, _, _ = select.select([self._here], [], [], seconds)
-            self.met = bool(ready) and os.read(self._here, 1) != b""  # nothing is read where it has ended
+            ready, _, _ = select.select([self._read_end], [], [], seconds)
+            self.met = bool(ready) and os.read(self._read_end, 1) != b""  # an empty read: the process has ended
             if not ready and not self.stopping:
                 self.process.kill()
                 self.process.wait()
-                raise NobodyCame(
-                    f"the other workers did not come in {seconds / 60:.3g} minutes; look at what they said last, and "
-                    "start all again. --wait MINUTES gives them longer"
+                raise WorkersMissing(
+                    f"the other workers did not start within {seconds / 60:.3g} minutes; read their last messages and "
+                    "start all workers again; --wait MINUTES allows more time"
                 )
             code = self.process.wait()
-            self.began = self.met and os.read(self._here, 1) != b""
+            self.started = self.met and os.read(self._read_end, 1) != b""
             return code
         finally:
-            self._patience.cancel()
-            os.close(self._here)
+            self._kill_timer.cancel()
+            os.close(self._read_end)
 
     def stop(self, signum: int) -> None:
-        """Hand a signal on. Before the workers have met there is nothing to save, and TensorFlow would swallow it."""
+        """Forward a signal. Before the workers have met, kill: nothing needs saving, and TensorFlow ignores SIGTERM."""
         self.process.send_signal(signum if self.met and not self.stopping else signal.SIGKILL)
         if not self.stopping:
-            self._patience.start()
+            self._kill_timer.start()
         self.stopping = True
 
 
-class _Watch:
-    """What SIGTERM and Ctrl-C do to the worker of the moment, and between two of them.
+class _Supervisor:
+    """Signal handlers that act on the current worker, if one is running.
 
-    Ctrl-C comes to the whole group, so it is left to the worker where there is one. Handlers, unlike signals that are
-    ignored, are not handed down to it.
+    Ctrl-C reaches the whole process group, so the running worker handles it. The worker inherits ignored signals but
+    not handlers, so this class installs handlers.
     """
 
     def __init__(self) -> None:
@@ -112,7 +116,7 @@ class _Watch:
 
     def start(self, command: Sequence[str]) -> _Worker:
         self.worker = worker = _Worker(command)
-        if self.stopping:  # asked while it was started
+        if self.stopping:  # SIGTERM came while the process was being started
             worker.stop(signal.SIGTERM)
         return worker
 
@@ -126,7 +130,7 @@ class _Watch:
             raise KeyboardInterrupt
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def handling_signals(self) -> Iterator[None]:
         before = signal.signal(signal.SIGTERM, self.terminate), signal.signal(signal.SIGINT, self.interrupt)
         try:
             yield
@@ -135,34 +139,44 @@ class _Watch:
             signal.signal(signal.SIGINT, before[1])
 
 
-def watch_over(restarts: int, wait: float, told: Callable[[str], None]) -> int:
-    """Run this process's own command until it ends by itself, started again at most `restarts` times → its exit code.
+def run_supervised(restarts: int, wait: float, report: Callable[[str], None]) -> int:
+    """Run this process's own command in a child process and restart it when it ends unexpectedly.
 
-    Each time it has `wait` seconds to meet the other workers; NobodyCame after that. SIGTERM is handed on. One that
-    does not end after that, or is told twice, is killed; its last checkpoint stands. --fresh counts until a run has
-    begun.
+    SIGTERM is forwarded to the child. A child that does not end within STOP_LIMIT, or that gets a second SIGTERM, is
+    killed; its last checkpoint remains. `--fresh` is dropped from the command once a run has started.
+
+    Args:
+        restarts: How often the child is restarted at most.
+        wait: Seconds that each child has to meet the other workers.
+        report: Receives a line about each start and end.
+
+    Returns:
+        The exit code of the last child; 128 plus the signal's number if a signal ended it.
+
+    Raises:
+        WorkersMissing: A child did not meet the other workers in time.
     """
-    command, watch = [sys.executable, *sys.orig_argv[1:]], _Watch()
-    with watch.watching():
+    command, supervisor = [sys.executable, *sys.orig_argv[1:]], _Supervisor()
+    with supervisor.handling_signals():
         for number in range(restarts + 1):
-            worker = watch.start(command)
-            told(f"worker is process {worker.process.pid}")
+            worker = supervisor.start(command)
+            report(f"worker is process {worker.process.pid}")
             code = worker.wait(wait)
-            watch.worker = None
+            supervisor.worker = None
             if worker.stopping and not worker.met:
-                told("stopped as asked before the training began")
+                report("stopped on request before the training started")
                 return 0
-            if code in ENDED or worker.stopping:
+            if code in FINAL_CODES or worker.stopping:
                 break
-            if worker.began:
+            if worker.started:
                 command = [word for word in command if word != "--fresh"]
             how = f"signal {-code}" if code < 0 else f"code {code}"
             if number == restarts:
-                told(f"the worker ended with {how}, and is not started again ({restarts} times are used up)")
+                report(f"the worker ended with {how} and is not restarted: all {restarts} restarts are used up")
                 break
-            told(f"the worker ended with {how}; starting it again ({number + 1} of {restarts} times)")
-            time.sleep(PAUSE)
-            if watch.stopping:
-                told("stopped as asked; the same command goes on from the last checkpoint")
+            report(f"the worker ended with {how}; restarting it ({number + 1} of {restarts})")
+            time.sleep(RESTART_PAUSE)
+            if supervisor.stopping:
+                report("stopped on request; run the same command again to resume from the last checkpoint")
                 return 0
     return code if code >= 0 else 128 - code

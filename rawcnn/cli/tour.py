@@ -1,42 +1,94 @@
-"""The verb that shows all of it in one page."""
+"""`rawcnn tour`: the whole lecture as one page."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.console import Screen
-from rawcnn.cli.options import Json, Seed, Weights, load_data, network_for
+from rawcnn.cli.options import Json, Seed, Weights
+from rawcnn.cli.request import Request, Run, begin, load_data, load_network
+
+
+@dataclass(frozen=True, kw_only=True)
+class TourRequest(Request):
+    """The options of `rawcnn tour`."""
+
+    folder: Path
+    epochs: int
+    race: bool
+    weights: Path | None
+    model: str
+    data: str | None
+
+    def check(self) -> None:
+        if (self.weights is None) != (self.data is None):
+            raise ValueError("--weights and --data go together: give the network and the images it was trained for")
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "output": self.folder,
+            "epochs": self.epochs,
+            "race": self.race,
+            "weights": self.weights,
+            "data": self.data,
+            "seed": self.seed,
+        }
 
 
 def tour(
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("tour"),
-    epochs: Annotated[int | None, typer.Option(help="Of the digits' training.", min=1)] = None,
-    race: Annotated[bool, typer.Option(help="Race a network against Keras.")] = True,
+    epochs: Annotated[int | None, typer.Option(help="Number of training epochs on the digits.", min=1)] = None,
+    race: Annotated[bool, typer.Option(help="Also race a network against Keras.")] = True,
     weights: Weights = None,
-    model: Annotated[str, typer.Option(help="The network that the given weights are for.")] = "cifar_resnet20",
-    data: Annotated[str | None, typer.Option(help="Images that the given weights know, as folder:PATH.")] = None,
+    model: Annotated[str, typer.Option(help="Model that --weights belongs to.")] = "cifar_resnet20",
+    data: Annotated[
+        str | None, typer.Option(help="Images of the classes that --weights knows, as folder:PATH.")
+    ] = None,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """The lecture in a few minutes, as one page: architectures, feature visualization, adversarial examples."""
-    from rawcnn.report.progress import bars
-    from rawcnn.report.tour import EPOCHS, Given, run
+    """Write one page about the whole lecture.
 
-    screen = Screen(as_json)
-    screen.settings(output=output, epochs=epochs or EPOCHS, race=race, weights=weights, data=data, seed=seed)
-    if (weights is None) != (data is None):
-        raise ValueError("--weights and --data go together: a network, and the images to look into it with")
-    given = None
-    if weights and data:
-        network = network_for(model, weights, seed=seed)
-        images = load_data(screen, data, network.input_size, False)
-        if len(images.labels) != network.classes:
-            raise ValueError(f"{data} has {len(images.labels)} classes; expected the {network.classes} of {weights}")
-        given = Given(network, images, weights.name)
-    with bars() as report:
-        results = run(output, seed=seed, progress=report, epochs=epochs or EPOCHS, race=race, given=given)
-    screen.say(f"wrote {output / 'index.html'}: open it in a browser")
-    screen.emit(results)
+    The page shows architectures, feature visualization and adversarial examples. A small residual network is trained on handwritten digits. With --weights and --data, the page also shows a network
+    of your own.
+    """
+    from rawcnn.report.tour import EPOCHS
+
+    request = TourRequest(
+        folder=output, epochs=epochs or EPOCHS, race=race, weights=weights, model=model, data=data, as_json=as_json,
+        seed=seed,
+    )  # fmt: skip
+    write_tour(request)
+
+
+def write_tour(request: TourRequest) -> None:
+    """Write the page into its folder."""
+    from rawcnn.report.progress import bars
+    from rawcnn.report.tour import run as run_tour
+
+    with begin(request) as run:
+        given = _load_given(request, run)
+        with bars() as report:
+            run.result = run_tour(
+                request.folder, seed=request.seed, progress=report, epochs=request.epochs, race=request.race,
+                given=given,
+            )  # fmt: skip
+        run.screen.print(f"wrote {request.folder / 'index.html'}: open it in a browser")
+
+
+def _load_given(request: TourRequest, run: Run):
+    """Load the user's own network and images; None without."""
+    from rawcnn.report.tour import Given
+
+    if not request.weights or not request.data:
+        return None
+    network = load_network(request.model, request.weights, seed=request.seed)
+    images = load_data(run.screen, request.data, network.input_size, False)
+    if len(images.labels) != network.classes:
+        raise ValueError(
+            f"{request.data} has {len(images.labels)} classes; expected the {network.classes} of {request.weights}"
+        )
+    return Given(network, images, request.weights.name)

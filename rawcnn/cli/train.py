@@ -1,209 +1,333 @@
-"""The verb that trains: train."""
+"""`rawcnn train`: train a model, alone or with other workers, and resume an interrupted run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.console import Screen, terminated
-from rawcnn.cli.options import (
-    Compile,
-    Data,
-    Json,
-    Model,
-    Options,
-    Precision,
-    Recipe,
-    Seed,
-    Size,
-    SkipUnreadable,
-    check_finite,
-    epoch_line,
-    load_data,
-    settings_of,
-)
+from rawcnn.cli import supervise
+from rawcnn.cli.console import Screen, on_sigterm
+from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
+from rawcnn.cli.parsing import check_finite, parse_settings
+from rawcnn.cli.request import Request, begin, epoch_line, load_data
+
+RESTARTS = 10  # of a worker, unless --restarts says otherwise
+WAIT = 10.0  # minutes for the other workers, unless --wait says otherwise
+ADVERSARIAL_STEPS = 7  # of PGD, unless --adversarial-steps says otherwise
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The options of a run on several devices or machines."""
+
+    strategy: str | None
+    replicas: int | None
+    restarts: int | None
+    wait: float | None
+
+    def check(self) -> None:
+        """Raise ValueError for an option that belongs to another strategy."""
+        check_finite(wait=self.wait)
+        if self.replicas and self.strategy != "mirrored":
+            raise ValueError("--replicas belongs to --strategy mirrored; give that, too")
+        if self.strategy != "multiworker" and (self.restarts is not None or self.wait is not None):
+            raise ValueError("--restarts and --wait belong to --strategy multiworker; give that, too")
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """The options of adversarial training."""
+
+    epsilon: float | None
+    steps: int | None
+    step: float | None
+
+    def check(self) -> None:
+        """Raise ValueError for numbers that are not finite, and for options without an epsilon."""
+        check_finite(adversarial=self.epsilon, adversarial_step=self.step)
+        if self.epsilon is None and (self.steps is not None or self.step is not None):
+            raise ValueError(
+                "--adversarial-steps and --adversarial-step belong to --adversarial EPSILON; give that, too"
+            )
+
+    def adversary(self):
+        """Return the Adversary that perturbs the images of each step; None for ordinary training."""
+        from rawcnn.attacks import Adversary
+
+        if self.epsilon is None:
+            return None
+        step = self.epsilon / 4 if self.step is None else self.step
+        return Adversary(self.epsilon, step, self.steps or ADVERSARIAL_STEPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(Request):
+    """The options of `rawcnn train`."""
+
+    model: str
+    data: str
+    recipe: str | None
+    epochs: int | None
+    batch: int | None
+    rate: float | None
+    adversarial: AdversarialTraining
+    distribution: Distribution
+    precision: str
+    size: int | None
+    option: Sequence[str] | None
+    folder: Path
+    save_every: float  # minutes
+    fresh: bool
+    tensorboard: bool
+    images: bool
+    trace: bool
+    compile: str
+    skip_unreadable: bool
+    memory: float  # GiB
+    profile_input: bool
+
+    def check(self) -> None:
+        check_finite(rate=self.rate, save_every=self.save_every, memory=self.memory)
+        self.adversarial.check()
+        self.distribution.check()
+        if self.profile_input and self.distribution.strategy:
+            raise ValueError("--profile-input measures a single device; leave --strategy out")
 
 
 def train(
     model: Model,
     data: Data = "digits",
     recipe: Recipe = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    rate: Annotated[float | None, typer.Option(help="Largest learning rate, instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: the recipe's.", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size; default: the recipe's.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(help="Largest learning rate; default: the recipe's.")] = None,
     adversarial: Annotated[
-        float | None, typer.Option(help="Train on images that PGD attacks within this epsilon, of 1: 8/255 is 0.0314.")
+        float | None,
+        typer.Option(
+            metavar="EPSILON",
+            help="Train on images that PGD perturbs by at most this much; pixels lie in [0, 1], so 8/255 is 0.0314.",
+        ),
     ] = None,
-    adversarial_steps: Annotated[int | None, typer.Option(help="Its steps; 7 otherwise.", min=1)] = None,
-    adversarial_step: Annotated[float | None, typer.Option(help="Their size; a quarter of epsilon otherwise.")] = None,
+    adversarial_steps: Annotated[
+        int | None, typer.Option(help=f"Number of PGD steps; default: {ADVERSARIAL_STEPS}.", min=1)
+    ] = None,
+    adversarial_step: Annotated[float | None, typer.Option(help="Size of a PGD step; default: epsilon / 4.")] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="Share the run: mirrored, among this machine's GPUs; multiworker, as TF_CONFIG says."),
+        typer.Option(help="Distribute the run: mirrored over this machine's GPUs, or multiworker as TF_CONFIG says."),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(help="With mirrored, on a machine without GPUs: logical CPU devices.", min=1)
+        int | None, typer.Option(help="mirrored, without GPUs: number of logical CPU devices.", min=1)
     ] = None,
     restarts: Annotated[
-        int | None, typer.Option(help="With multiworker: how often a lost worker starts again; 10 otherwise.", min=0)
+        int | None, typer.Option(help=f"multiworker: how often a worker is restarted; default: {RESTARTS}.", min=0)
     ] = None,
     wait: Annotated[
         float | None,
-        typer.Option(help="With multiworker: minutes that the others have to start; 10 otherwise.", min=0, max=1e5),
+        typer.Option(help=f"multiworker: minutes to wait for the other workers; default: {WAIT:g}.", min=0, max=1e5),
     ] = None,
     precision: Precision = "float32",
     size: Size = None,
     option: Options = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/MODEL otherwise.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/MODEL.")] = None,
     save_every: Annotated[
-        float, typer.Option(help="Minutes between checkpoints within an epoch; each ends with one.", min=0, max=1e5)
+        float,
+        typer.Option(help="Minutes between checkpoints within an epoch; each epoch ends with one.", min=0, max=1e5),
     ] = 10.0,
     fresh: Annotated[
         bool,
         typer.Option(
-            help="Start over: a run in the folder loses its checkpoints, curves and events, and at the end its weights."
+            help="Start over: delete the checkpoints, curves and events in the folder. The weights are replaced at "
+            "the end."
         ),
     ] = False,
-    tensorboard: Annotated[bool, typer.Option(help="Write event files of steps and epochs.")] = True,
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard events of steps and epochs.")] = True,
     images: Annotated[
-        bool, typer.Option(help="In these also augmented images, filters, and test images taken for something else.")
+        bool, typer.Option(help="Add augmented images, filters and misclassified test images to the events.")
     ] = False,
-    trace: Annotated[bool, typer.Option(help="In these also a profiler trace of some steps after the first.")] = False,
+    trace: Annotated[bool, typer.Option(help="Add a profiler trace of some steps to the events.")] = False,
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
     memory: Annotated[
-        float, typer.Option(help="GiB that decoded images may take; larger data are streamed.", min=0, max=2**20)
+        float, typer.Option(help="GiB that decoded images may take; larger data sets are streamed.", min=0, max=2**20)
     ] = 1.0,
     profile_input: Annotated[
-        bool, typer.Option(help="Only measure whether the images come as fast as the step takes them.")
+        bool, typer.Option(help="Do not train; compare the throughput of the input pipeline with the training step's.")
     ] = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Train a model; a run that was stopped goes on from its last checkpoint. SIGTERM saves one and ends the run."""
-    from rawcnn.cli.supervise import all_are_here, end_with_the_watcher, run_has_begun, watch_over, watched
-    from rawcnn.training.distributed import check_configuration, cluster_of
-    from rawcnn.training.run import prepare, run
-    from rawcnn.training.trainer import Stopped
+    """Train a model.
 
-    screen = Screen(as_json)
-    check_finite(rate=rate, adversarial=adversarial, wait=wait, save_every=save_every, memory=memory)
-    check_finite(adversarial_step=adversarial_step)
-    _check_sharing(strategy, replicas, restarts, wait, profile_input)
-    if strategy == "multiworker" and not watched():
-        restarts, wait = 10 if restarts is None else restarts, 10.0 if wait is None else wait
-        check_configuration()
-        raise typer.Exit(watch_over(restarts, 60 * wait, screen.tell))
-    if strategy == "multiworker":
-        end_with_the_watcher()
-    with terminated(partial(_ended_early, screen)):
-        plan = prepare(
-            model, data, recipe, epochs=epochs, batch=batch, rate=rate, size=size, options=settings_of(option),
-            adversary=_adversary(adversarial, adversarial_steps, adversarial_step),
-        )  # fmt: skip
-        if replicas and plan.recipe.batch % replicas:
-            raise ValueError(f"a batch of {plan.recipe.batch} has no {replicas} equal parts; give another --batch")
-        cluster = cluster_of(strategy, replicas) if strategy else None
-        all_are_here()
-        found = load_data(screen, data, plan.data_size, skip_unreadable, round(memory * 2**30))
-        if profile_input:
-            _profile_input(screen, plan, found, seed, precision, compile)
-            return
-        folder = output or Path("runs") / model
-        training = plan.training(
-            found, folder, seed=seed, precision=precision, compile=compile, save_every=60 * save_every,
-            fresh=fresh, cluster=cluster,
-        )  # fmt: skip
-        run_has_begun()
-    _show(screen, training, model, data, folder)
-    with screen.bar(f"training {model}") as told, terminated(training.stop):
+    An interrupted run resumes from its last checkpoint. SIGTERM saves a checkpoint and stops the run.
+    """
+    request = TrainRequest(
+        model=model, data=data, recipe=recipe, epochs=epochs, batch=batch, rate=rate,
+        adversarial=AdversarialTraining(adversarial, adversarial_steps, adversarial_step),
+        distribution=Distribution(strategy, replicas, restarts, wait), precision=precision, size=size, option=option,
+        folder=output or Path("runs") / model, save_every=save_every, fresh=fresh, tensorboard=tensorboard,
+        images=images, trace=trace, compile=compile, skip_unreadable=skip_unreadable, memory=memory,
+        profile_input=profile_input, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    run_training(request)
 
-        def on_epoch(summary: dict[str, float]) -> None:
-            screen.err.print(epoch_line(model, summary), markup=False)
-            screen.line(summary)
 
-        def on_step(done: int, steps: int, m: dict[str, float]) -> None:
-            told(done, steps, f"epoch {training.epoch + 1}  loss {m['loss']:.4f}  rate {m['rate']:.4g}")
-
-        try:
-            result = run(
-                training, found, tensorboard=tensorboard, images=images, trace=trace, on_step=on_step,
-                on_epoch=on_epoch, tell=screen.tell,
+def run_training(request: TrainRequest) -> None:
+    """Prepare the run, resume from the folder's last checkpoint, and train."""
+    with begin(request) as run:
+        screen = run.screen
+        if request.distribution.strategy == "multiworker":
+            _join_workers(request.distribution, screen)
+        with on_sigterm(partial(_stop_early, screen)):
+            plan, cluster = _prepare(request)
+            supervise.report_met()
+            memory = round(request.memory * 2**30)
+            data = load_data(screen, request.data, plan.data_size, request.skip_unreadable, memory)
+            if request.profile_input:
+                run.result = _profile_input(request, plan, data, screen)
+                return
+            training = plan.training(
+                data, request.folder, seed=request.seed, precision=request.precision, compile=request.compile,
+                save_every=60 * request.save_every, fresh=request.fresh, cluster=cluster,
             )  # fmt: skip
-        except Stopped:
-            screen.say(f"stopped as asked after {_reached(training)}; the same command goes on from there")
-            return
-    low, high = result.interval
-    screen.say(f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images")
-    if training.writes:
-        screen.say(f"wrote {folder / 'weights.safetensors'}, {folder / 'history.json'} and {folder / 'curves.png'}")
-    screen.line({"result": result.summary(), "weights": str(folder / "weights.safetensors")})
+            supervise.report_started()
+        _print_resolved(request, training, screen)
+        result = _fit(request, training, data, screen)
+        if result:
+            _print_result(training, result, screen)
 
 
-def _check_sharing(strategy, replicas, restarts, wait, profile_input: bool) -> None:
-    """ValueError for an option of a way to share a run that was not asked for."""
-    if replicas and strategy != "mirrored":
-        raise ValueError("--replicas are those of --strategy mirrored; give it too")
-    if strategy != "multiworker" and (restarts is not None or wait is not None):
-        raise ValueError("--restarts and --wait are those of --strategy multiworker; give it too")
-    if profile_input and strategy:
-        raise ValueError("--profile-input measures one device; leave --strategy out")
+def _join_workers(distribution: Distribution, screen: Screen) -> None:
+    """In a supervised process, watch for the end of its supervisor; otherwise supervise a child, then exit."""
+    from rawcnn.training.distributed import check_configuration
+
+    if supervise.is_supervised():
+        supervise.exit_with_supervisor()
+        return
+    check_configuration()
+    restarts = RESTARTS if distribution.restarts is None else distribution.restarts
+    wait = WAIT if distribution.wait is None else distribution.wait
+    raise typer.Exit(supervise.run_supervised(restarts, 60 * wait, screen.note))
 
 
-def _adversary(epsilon: float | None, steps: int | None, step: float | None):
-    """What attacks the images of each step; None where nothing does."""
-    from rawcnn.attacks import Adversary
+def _prepare(request: TrainRequest):
+    """Resolve recipe, sizes and devices: (Plan, Cluster or None)."""
+    from rawcnn.training.distributed import cluster_of
+    from rawcnn.training.run import prepare
 
-    if epsilon is not None:
-        return Adversary(epsilon, epsilon / 4 if step is None else step, steps or 7)
-    if steps is not None or step is not None:
-        raise ValueError("--adversarial-steps and --adversarial-step are those of --adversarial EPSILON; give it too")
-    return None
+    plan = prepare(
+        request.model, request.data, request.recipe, epochs=request.epochs, batch=request.batch, rate=request.rate,
+        size=request.size, options=parse_settings(request.option), adversary=request.adversarial.adversary(),
+    )  # fmt: skip
+    strategy, replicas = request.distribution.strategy, request.distribution.replicas
+    if replicas and plan.recipe.batch % replicas:
+        raise ValueError(
+            f"a batch of {plan.recipe.batch} cannot be divided into {replicas} equal parts; give another --batch"
+        )
+    return plan, cluster_of(strategy, replicas) if strategy else None
 
 
-def _show(screen: Screen, training, model: str, data: str, folder: Path) -> None:
-    """What a run resolved to, and where it stands."""
-    r, network, cluster, adversary = training.recipe, training.network, training.cluster, training.adversary
-    screen.settings(
-        model=model, data=data, recipe=r.name, epochs=r.epochs, batch=r.batch, rate=r.rate, seed=training.seed
+def _stop_early(screen: Screen) -> None:
+    """End the command at SIGTERM; SystemExit, because a handler of errors could swallow an ordinary exception."""
+    screen.print("stopped on request before the training started")
+    raise SystemExit(0)
+
+
+def _profile_input(request: TrainRequest, plan, data, screen: Screen) -> dict[str, float]:
+    """Compare the throughput of the input pipeline with that of the training step."""
+    from rawcnn.training.throughput import pace
+
+    where = "in memory" if data.splits["train"].images is not None else "streamed"
+    screen.print_settings(
+        {
+            "model": plan.model,
+            "data": data.name,
+            "images": where,
+            "batch": plan.recipe.batch,
+            "precision": request.precision,
+        }
     )
-    mode = training.choice.mode
-    screen.settings(size=network.input_size, precision=network.precision, compile=mode, output=folder)
+    network = plan.network(data, request.seed, request.precision)
+    with screen.progress_bar("measuring") as report:
+        measured = pace(network, plan.recipe, data, compile=request.compile, adversary=plan.adversary, progress=report)
+    screen.print(measured.sentence())
+    return {
+        "input_images_per_second": measured.input,
+        "step_images_per_second": measured.step,
+        "ratio": measured.ratio,
+    }
+
+
+def _print_resolved(request: TrainRequest, training, screen: Screen) -> None:
+    """Print the resolved settings and the state from which the run resumes."""
+    recipe, cluster, adversary = training.recipe, training.cluster, training.adversary
+    settings: dict[str, Any] = {
+        "model": request.model,
+        "data": request.data,
+        "recipe": recipe.name,
+        "epochs": recipe.epochs,
+        "batch": recipe.batch,
+        "rate": recipe.rate,
+        "seed": training.seed,
+        "size": training.network.input_size,
+        "precision": training.network.precision,
+        "compile": training.choice.mode,
+        "output": request.folder,
+    }
     if cluster:
         worker = f"{cluster.worker + 1} of {cluster.workers}"
-        screen.settings(strategy=cluster.name, devices=cluster.count, worker=worker)
+        settings |= {"strategy": cluster.name, "devices": cluster.count, "worker": worker}
     if adversary:
-        screen.settings(adversarial=adversary.epsilon, step=adversary.step, steps=adversary.steps)
+        settings |= {"adversarial": adversary.epsilon, "step": adversary.step, "steps": adversary.steps}
+    screen.print_settings(settings)
     for damaged, why in training.damaged.items():
-        screen.tell(f"left out the damaged checkpoint {damaged} ({why})")
+        screen.note(f"skipped the damaged checkpoint {damaged} ({why})")
     if training.epoch or training.at.steps:
-        screen.say(f"going on after {_reached(training)}")
+        screen.print(f"resuming after {_position(training)}")
 
 
-def _reached(training) -> str:
+def _position(training) -> str:
+    """How far the training is: "epoch 3 and 20 steps"."""
     steps = training.at.steps
     return f"epoch {training.epoch}" + (f" and {steps} steps" if steps else "")
 
 
-def _ended_early(screen: Screen) -> None:
-    """At SIGTERM: no error, which a handler of errors on the way might take for one of its own."""
-    screen.say("stopped as asked before the training began")
-    raise SystemExit(0)
+def _fit(request: TrainRequest, training, data, screen: Screen):
+    """Train to the end and return the Evaluation; None if SIGTERM stopped the training."""
+    from rawcnn.training.run import run as fit
+    from rawcnn.training.trainer import Stopped
+
+    def on_epoch(summary: dict[str, float]) -> None:
+        screen.note(epoch_line(request.model, summary))
+        screen.print_json_line(summary)
+
+    with screen.progress_bar(f"training {request.model}") as report, on_sigterm(training.stop):
+
+        def on_step(done: int, steps: int, m: dict[str, float]) -> None:
+            report(done, steps, f"epoch {training.epoch + 1}  loss {m['loss']:.4f}  rate {m['rate']:.4g}")
+
+        try:
+            return fit(
+                training, data, tensorboard=request.tensorboard, images=request.images, trace=request.trace,
+                on_step=on_step, on_epoch=on_epoch, tell=screen.note,
+            )  # fmt: skip
+        except Stopped:
+            screen.print(f"stopped on request after {_position(training)}; run the same command again to resume")
+            return None
 
 
-def _profile_input(screen: Screen, plan, images, seed: int, precision: str, compile: str) -> None:
-    from rawcnn.training.throughput import pace
-
-    where = "in memory" if images.splits["train"].images is not None else "streamed"
-    screen.settings(model=plan.model, data=images.name, images=where, batch=plan.recipe.batch, precision=precision)
-    with screen.bar("measuring") as told:
-        measured = pace(
-            plan.network(images, seed, precision), plan.recipe, images,
-            compile=compile, adversary=plan.adversary, progress=told,
-        )  # fmt: skip
-    screen.say(measured.sentence())
-    screen.emit(
-        {"input_images_per_second": measured.input, "step_images_per_second": measured.step, "ratio": measured.ratio}
+def _print_result(training, result, screen: Screen) -> None:
+    """Print the test accuracy and the files that were written."""
+    low, high = result.interval
+    files = [str(training.folder / name) for name in ("weights.safetensors", "history.json", "curves.png")]
+    screen.print(
+        f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images"
     )
+    if training.writes:
+        screen.print(f"wrote {files[0]}, {files[1]} and {files[2]}")
+    screen.print_json_line({"result": result.summary(), "weights": files[0]})

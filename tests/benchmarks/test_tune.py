@@ -130,7 +130,7 @@ def test_on_the_command_line(rawcnn_command, monkeypatch):
     } | {"inference conv2d float32", "inference conv2d bfloat16"}
     assert json.loads(selection.table_path().read_text()) == table and "delete it to use" in err
     for words, wrong in (
-        (("resnet50", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
+        (("resnet50", "--tune"), "No such option: --tune (see rawcnn benchmark networks --help)"),
         (("kernels", "resnet50"), "networks, --batch and --size go with --tune"),
         (("kernels", "--tune", "--precision", "bfloat16"), "--tune measures both precisions; leave --precision out"),
     ):

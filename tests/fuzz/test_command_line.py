@@ -41,9 +41,11 @@ def commands(group=None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
     """(its words, its parameters) of every verb."""
     group = group or typer.main.get_command(app)
     for name, command in group.commands.items():
+        if name in LEFT_OUT:
+            continue
         if hasattr(command, "commands"):
             yield from commands(command, (*prefix, name))
-        elif name not in LEFT_OUT:
+        else:
             yield (*prefix, name), command.params
 
 
@@ -163,7 +165,7 @@ def end_at_work(monkeypatch) -> None:
 
     monkeypatch.setattr(tf, "function", enough)
     monkeypatch.setattr("rawcnn.weights.download.fetch", enough)
-    monkeypatch.setattr("rawcnn.cli.supervise.watch_over", enough)
+    monkeypatch.setattr("rawcnn.cli.supervise.run_supervised", enough)
 
 
 def check(words: list[str], command, tmp_path: Path) -> None:

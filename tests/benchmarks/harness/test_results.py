@@ -21,7 +21,7 @@ from benchmarks.races.networks import RaceResult
 from benchmarks.races.visualize import VisualizeResult
 from benchmarks.tables import documents as tables
 from benchmarks.tables import markdown
-from rawcnn.cli.options import without_folders
+from rawcnn.cli.parsing import without_folders
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = (

@@ -243,11 +243,14 @@ def test_the_command(tmp_path, monkeypatch, capsys):
             main(["benchmark", *words, *where])
         assert (stop.value.code or 0) == code
     out, err = capsys.readouterr()
-    assert "keras function, the fastest of the others, takes 3.0 times as long as rawcnn" in out
+    assert "keras function, the fastest other contestant, takes 3.0 times as long as rawcnn" in out
     assert asked == [
         (list(attack_race.ATTACKS), "cifar_resnet20", None, None),
         (["deepfool"], "cifar_resnet20", None, None),
         (list(attack_race.PGDS), "resnet18", 2, attack_race.AGAINST_KERAS),
         (list(attack_race.PGDS), "cifar_resnet20", 2, attack_race.AGAINST_KERAS),
     ]
-    assert "there is no race of 'x'; expected 'pgd', " in err and "that is for `benchmark attacks`" in err
+    assert (
+        "there is no race of 'x'; expected 'pgd', " in err
+        and "No such option: --data (see rawcnn benchmark networks --help)" in err
+    )

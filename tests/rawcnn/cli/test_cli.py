@@ -16,7 +16,7 @@ from PIL import Image
 
 from rawcnn import cli
 from rawcnn.cli.console import Screen, interrupts
-from rawcnn.cli.options import without_folders
+from rawcnn.cli.parsing import without_folders
 from rawcnn.training.recipes import RECIPES
 from rawcnn.weights import describe
 
@@ -95,7 +95,7 @@ def test_train_evaluate_predict_and_resume(rawcnn_command, small_run, tmp_path):
     assert list((small_run / "events").glob("events.out.tfevents*"))
     words = ("train", "cifar_resnet20", "--epochs", 2, "--output", small_run, "--json")
     code, out, err = rawcnn_command(*words)
-    assert code == 0 and "going on after epoch 1" in err
+    assert code == 0 and "resuming after epoch 1" in err
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["epoch"] for line in lines[:-1]] == [2] and "result" in lines[-1]
     assert len(json.loads((small_run / "history.json").read_text())) == 2
@@ -190,24 +190,23 @@ def test_interrupted_training_says_how_to_go_on(tmp_path):
         assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-    assert process.returncode == 130 and "goes on from its last checkpoint" in err and "Traceback" not in err
+    assert process.returncode == 130 and "resume from its last checkpoint" in err and "Traceback" not in err
     assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*/state.index"))
 
 
-@pytest.mark.parametrize("words, told", [
-    ("train resnet50", "from its last checkpoint"),
-    ("attack evolve cifar_resnet20", "from its last checkpoint"),
+@pytest.mark.parametrize("words, hint", [
+    ("train resnet50", "; run the same command again to resume from its last checkpoint"),
+    ("attack evolve cifar_resnet20", "; run the same command again to resume from its last checkpoint"),
     ("attack evolve cifar_resnet20 --set encoding=gradient", ""),
-    ("attack pgd cifar_resnet20", "where it stopped"),
-    ("data pack pets", "where it stopped"),
-    ("evaluate resnet50 --output file", "where it stopped"),
-    ("evaluate resnet50 --output=file", "where it stopped"),
+    ("attack pgd cifar_resnet20", "; run the same command again to resume"),
+    ("data pack pets", "; run the same command again to resume"),
+    ("evaluate resnet50 --output file", "; run the same command again to resume"),
+    ("evaluate resnet50 --output=file", "; run the same command again to resume"),
     ("evaluate resnet50", ""),
     ("models", ""),
 ])  # fmt: skip
-def test_what_an_interrupted_command_does_when_it_is_given_again(words, told):
-    said = cli._goes_on(words.split())
-    assert said == (f"; the same command goes on {told}" if told else "")
+def test_an_interrupted_command_says_whether_it_resumes(words, hint):
+    assert cli._resume_hint(words.split()) == hint
 
 
 def test_too_little_memory_is_a_line(rawcnn_command, monkeypatch):
@@ -222,7 +221,7 @@ def test_too_little_memory_is_a_line(rawcnn_command, monkeypatch):
         monkeypatch.setattr(rawcnn.training.run, "prepare", fail)
         code, _, err = rawcnn_command("train", "cifar_resnet20")
         assert code == 2 and "there is not enough memory" in err and "Traceback" not in err
-    assert "(OOM when allocating tensor); take a smaller network, size or batch" in err
+    assert "(OOM when allocating tensor); choose a smaller network, size or batch" in err
 
 
 def test_minutes_between_checkpoints(rawcnn_command, monkeypatch):
@@ -244,12 +243,12 @@ def test_sigterm_saves_and_ends_well(tmp_path):
         assert process.stdout and json.loads(process.stdout.readline())["epoch"] == 1
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate()
-    assert process.returncode == 0 and "stopped as asked after epoch" in err and "Traceback" not in err
+    assert process.returncode == 0 and "stopped on request after epoch" in err and "Traceback" not in err
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and json.loads(process.stdout.readline())["epoch"] >= 2
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate()
-    assert process.returncode == 0 and "going on after epoch" in err
+    assert process.returncode == 0 and "resuming after epoch" in err
 
 
 def test_sigterm_before_the_training_begins(rawcnn_command, tmp_path, monkeypatch):
@@ -257,7 +256,7 @@ def test_sigterm_before_the_training_begins(rawcnn_command, tmp_path, monkeypatc
 
     monkeypatch.setattr(train, "load_data", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     code, out, _ = rawcnn_command("train", "cifar_resnet20", "--output", tmp_path / "run")
-    assert code == 0 and "stopped as asked before the training began" in out
+    assert code == 0 and "stopped on request before the training started" in out
     assert not (tmp_path / "run").exists()
 
 
@@ -276,12 +275,18 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
 @pytest.mark.parametrize(
     "words, said",
     [
-        (("--restarts", 3), "--restarts and --wait are those of --strategy multiworker; give it too"),
-        (("--wait", 3, "--strategy", "mirrored"), "--restarts and --wait are those of --strategy multiworker"),
-        (("--profile-input", "--strategy", "mirrored"), "--profile-input measures one device; leave --strategy out"),
+        (("--restarts", 3), "--restarts and --wait belong to --strategy multiworker; give that, too"),
+        (("--wait", 3, "--strategy", "mirrored"), "--restarts and --wait belong to --strategy multiworker"),
+        (
+            ("--profile-input", "--strategy", "mirrored"),
+            "--profile-input measures a single device; leave",
+        ),
         (("--rate", "nan"), "--rate is nan; expected a finite number"),
         (("--memory", "inf"), "Invalid value for '--memory'"),
-        (("--strategy", "mirrored", "--replicas", 5000), "has no 5000 equal parts; give another --batch"),
+        (
+            ("--strategy", "mirrored", "--replicas", 5000),
+            "cannot be divided into 5000 equal parts",
+        ),
         (("--size", 10**6), "GiB for its parameters and one map of one image; this machine has"),
         (("--size", 10**10), "size is 10000000000; expected 2,147,483,648 at most"),
     ],
@@ -300,11 +305,11 @@ def test_an_interrupt_that_python_dropped_stops_at_the_next_step(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
-    with interrupts.remembered(), Screen(as_json=True).bar("work") as told:
-        told(1, 3)
+    with interrupts.remembered(), Screen(as_json=True).progress_bar("work") as report:
+        report(1, 3)
         Doomed()
         with pytest.raises(KeyboardInterrupt):
-            told(2, 3)
+            report(2, 3)
     interrupts.pressed = False
 
 
@@ -333,7 +338,7 @@ def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):
     code, _, err = rawcnn_command(*words)
     assert code == 2 and "broken.png" in err and "--skip-unreadable" in err
     code, _out, err = rawcnn_command(*words, "--skip-unreadable")
-    assert code == 0 and "left out 1 unreadable" in err, err
+    assert code == 0 and "skipped 1 unreadable" in err, err
 
 
 def test_loss_that_is_no_number_stops_with_a_line(rawcnn_command, tmp_path):

@@ -69,7 +69,7 @@ def test_evolve_writes_its_files(rawcnn_command, digits_weights, tmp_path, encod
     assert len(record["confidences"]) == 10 and record["encoding"] == encoding
     with np.load(tmp_path / "fooling.npz") as arrays:
         assert arrays["images"].shape == (10, 8, 8, 3)
-    if encoding == "direct":  # goes on from its checkpoint
+    if encoding == "direct":  # resumes from its checkpoint
         code, out, err = rawcnn_command(*words, "--set", "generations=4", "--set", "population=12")
         assert code == 0 and json.loads(out)["rounds"] == 4
         code, _, err = rawcnn_command(*words, "--set", "generations=4", "--set", "population=13")
@@ -154,4 +154,4 @@ def test_adversarial_training(rawcnn_command, tmp_path):
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial", 8, "--output", tmp_path / "other")
     assert code == 2 and "epsilon is 8" in err.splitlines()[-1]
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial-steps", 3, "--output", tmp_path / "other")
-    assert code == 2 and "give it too" in err.splitlines()[-1]
+    assert code == 2 and "give that, too" in err.splitlines()[-1]

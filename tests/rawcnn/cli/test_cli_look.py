@@ -8,11 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+from typer.core import TyperGroup
 
 from benchmarks.harness import results
 from benchmarks.races import contestants
-from rawcnn.cli import race
+from rawcnn.cli.benchmarks import KINDS, app
 
 
 def picture_size(path) -> tuple[int, int]:
@@ -61,13 +63,33 @@ def test_benchmark_writes_into_a_folder_of_its_own(rawcnn_command, tmp_path, mon
     assert len(results.read(tmp_path / "benchmark")) == 1
 
 
-def test_benchmark_says_what_heeds_which_options(rawcnn_command):
+def test_benchmark_lists_its_kinds_and_its_contestants(rawcnn_command):
     code, out, _ = rawcnn_command("benchmark", "--help")
-    assert code == 0 and all(f"benchmark {kind} " in out for kind in race.KINDS)
+    assert code == 0 and all(re.search(rf"^  {kind} ", out, re.MULTILINE) for kind in KINDS)
+    code, out, _ = rawcnn_command("benchmark", "networks", "--help")
     words = " ".join(out.split())
     for name in (*contestants.NAMES, *contestants.TORCH):
         side, how = name.split(" ", 1)
         assert re.search(rf"{side} [a-z, ]*\b{how}\b", words), name
+
+
+@pytest.mark.parametrize(
+    "words, command",
+    [
+        ((), "networks"),
+        (("--rounds", "3"), "networks --rounds 3"),
+        (("resnet50", "--batch", "4"), "networks resnet50 --batch 4"),
+        (("--no-memory", "--batch=4", "resnet50"), "networks --no-memory --batch=4 resnet50"),
+        (("--json", "--output", "kernels", "kernels", "--tune"), "kernels --json --output kernels --tune"),
+        (("networks", "memory"), "networks memory"),
+    ],
+)
+def test_benchmark_without_a_kind_races_networks(words, command, monkeypatch):
+    group = typer.main.get_command(app)
+    found: list[str] = []
+    monkeypatch.setattr(TyperGroup, "parse_args", lambda self, context, arguments: found.extend(arguments))
+    group.parse_args(None, list(words))
+    assert found == command.split()
 
 
 WRONG = {
@@ -80,9 +102,12 @@ WRONG = {
     "memory of nothing": (("benchmark", "memory"), "name some, as `benchmark memory resnet50`"),
     "a precision of attacks": (
         ("benchmark", "attacks", "--precision", "bfloat16"),
-        "`benchmark attacks` has no use for --precision; that is for `benchmark NETWORK`, `benchmark kernels`, ",
+        "No such option: --precision (see rawcnn benchmark attacks --help)",
     ),
-    "a table of networks": (("benchmark", "vgg16", "--tune"), "has no use for --tune; that is for `benchmark kernels`"),
+    "a table of networks": (
+        ("benchmark", "vgg16", "--tune"),
+        "No such option: --tune (see rawcnn benchmark networks --help)",
+    ),
     "a batch of kernels": (("benchmark", "kernels", "--batch", 2), "networks, --batch and --size go with --tune"),
     "unknown network": (("benchmark", "lenet"), "there is no model 'lenet'"),
     "unknown job": (("benchmark", "alexnet", "--job", "sleep"), "--job is 'sleep'; expected one of inference, trai"),

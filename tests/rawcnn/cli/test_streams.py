@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from rawcnn.cli.console import fail
-from rawcnn.cli.streams import CLOSED, NobodyReads, Unwritten, watched
+from rawcnn.cli.streams import CLOSED_PIPE, OutputFailed, ReaderClosed, checked_streams
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 EPOCHS = 8
@@ -52,12 +52,12 @@ def into_a_closed_pipe(*words, stderr: bool = False) -> tuple[int, str]:
 
 def test_a_closed_pipe_ends_any_verb_without_a_word(words):
     code, said = into_a_closed_pipe(*words)
-    assert code == CLOSED and "rawcnn:" not in said and "Error" not in said, said
+    assert code == CLOSED_PIPE and "rawcnn:" not in said and "Error" not in said, said
 
 
 @pytest.mark.deeper
 def test_both_streams_closed():
-    assert into_a_closed_pipe("profile", "cifar_resnet20", stderr=True)[0] == CLOSED
+    assert into_a_closed_pipe("profile", "cifar_resnet20", stderr=True)[0] == CLOSED_PIPE
     assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # nobody hears why, but the code stays
 
 
@@ -65,7 +65,7 @@ def test_a_full_disk_behind_stdout_is_a_line(words):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2 and "Error" not in done.stderr, done.stderr
-    line = "rawcnn: stdout cannot be written: no space left on device; free some space, or send it elsewhere"
+    line = "rawcnn: stdout cannot be written: no space left on device; free some space, or redirect it elsewhere"
     assert done.stderr.splitlines()[-1] == line
 
 
@@ -93,12 +93,12 @@ def test_a_training_that_nobody_reads_ends_and_loses_nothing(tmp_path):
         assert run.stdout and run.stderr and json.loads(run.stdout.readline())["epoch"] == 1
         run.stdout.close()
         said = run.stderr.read()
-        assert run.wait() == CLOSED and "rawcnn:" not in said and "Error" not in said, said
+        assert run.wait() == CLOSED_PIPE and "rawcnn:" not in said and "Error" not in said, said
     history = json.loads((tmp_path / "history.json").read_text())
     done = history[-1]["epoch"]
     assert said.count("cifar_resnet20 epoch") == done < EPOCHS
     again = subprocess.run([*COMMAND, *TRAIN, tmp_path], capture_output=True, text=True)
-    assert again.returncode == 0 and f"going on after epoch {done}" in again.stderr, again.stderr
+    assert again.returncode == 0 and f"resuming after epoch {done}" in again.stderr, again.stderr
     assert json.loads((tmp_path / "history.json").read_text())[:done] == history
 
 
@@ -108,7 +108,7 @@ def test_a_training_whose_output_has_no_room(tmp_path):
         done = subprocess.run([*COMMAND, *TRAIN, tmp_path], stdout=full, stderr=subprocess.PIPE, text=True)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and last.startswith("rawcnn: stdout cannot be written: no space left on device; ")
-    assert last.endswith("; the same command goes on from its last checkpoint")
+    assert last.endswith("; run the same command again to resume from its last checkpoint")
     assert json.loads((tmp_path / "history.json").read_text())[-1]["epoch"] == 1
 
 
@@ -124,15 +124,15 @@ class Refusing(io.StringIO):
 @pytest.mark.parametrize(
     "number, kind, said",
     [
-        (errno.EPIPE, NobodyReads, "nobody reads stdout"),
-        (errno.EIO, Unwritten, "stdout cannot be written: input/output error; send it elsewhere"),
-        (errno.EDQUOT, Unwritten, "disk quota exceeded; free some space, or send it elsewhere"),
+        (errno.EPIPE, ReaderClosed, "the reader of stdout closed the pipe"),
+        (errno.EIO, OutputFailed, "stdout cannot be written: input/output error; redirect it elsewhere"),
+        (errno.EDQUOT, OutputFailed, "disk quota exceeded; free some space, or redirect it elsewhere"),
     ],
 )
 def test_errors_of_the_streams_are_their_own(monkeypatch, number, kind, said):
     monkeypatch.setattr(sys, "stdout", Refusing(number))
-    with watched(), pytest.raises(kind, match=said):
+    with checked_streams(), pytest.raises(kind, match=said):
         print("anything")
     monkeypatch.setattr(sys, "stderr", Refusing(number))
-    with watched():
+    with checked_streams():
         fail("of no avail")

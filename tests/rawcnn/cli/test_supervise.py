@@ -23,13 +23,13 @@ def command(monkeypatch):
 
 
 def test_restarts_that_are_used_up_are_told(command, monkeypatch):
-    monkeypatch.setattr(supervise, "PAUSE", 0.0)
+    monkeypatch.setattr(supervise, "RESTART_PAUSE", 0.0)
     command(FAILS)
     told: list[str] = []
-    assert supervise.watch_over(1, 60, told.append) == 1
+    assert supervise.run_supervised(1, 60, told.append) == 1
     assert [line for line in told if "worker is process" not in line] == [
-        "the worker ended with code 1; starting it again (1 of 1 times)",
-        "the worker ended with code 1, and is not started again (1 times are used up)",
+        "the worker ended with code 1; restarting it (1 of 1)",
+        "the worker ended with code 1 and is not restarted: all 1 restarts are used up",
     ]
 
 
@@ -38,29 +38,29 @@ def test_who_ended_by_itself_is_not_started_again(command, code):
     """Done, wrong input, Ctrl-C, or nobody reads what it says: the next one would end as this did."""
     command(f"raise SystemExit({code})")
     told: list[str] = []
-    assert supervise.watch_over(3, 60, told.append) == code
+    assert supervise.run_supervised(3, 60, told.append) == code
     assert len(told) == 1 and "worker is process" in told[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_between_two_workers(command, monkeypatch, number):
     """None is there whom a signal could be handed on to."""
-    monkeypatch.setattr(supervise, "PAUSE", 1.0)
+    monkeypatch.setattr(supervise, "RESTART_PAUSE", 1.0)
     command(FAILS)
     told: list[str] = []
 
     def tell(line):
         told.append(line)
-        if "starting it again" in line:
+        if "restarting it" in line:
             threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
 
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     if number == signal.SIGINT:
         with pytest.raises(KeyboardInterrupt):
-            supervise.watch_over(3, 60, tell)
+            supervise.run_supervised(3, 60, tell)
     else:
-        assert supervise.watch_over(3, 60, tell) == 0
-        assert told[-1] == "stopped as asked; the same command goes on from the last checkpoint"
+        assert supervise.run_supervised(3, 60, tell) == 0
+        assert told[-1] == "stopped on request; run the same command again to resume from the last checkpoint"
     assert sum("worker is process" in line for line in told) == 1
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
@@ -78,5 +78,5 @@ def test_asked_to_stop_while_a_worker_is_started(command, monkeypatch):
     command("import time; time.sleep(600)")
     told: list[str] = []
     start = time.monotonic()
-    assert supervise.watch_over(3, 500, told.append) == 0
-    assert told[-1] == "stopped as asked before the training began" and time.monotonic() - start < 60
+    assert supervise.run_supervised(3, 500, told.append) == 0
+    assert told[-1] == "stopped on request before the training started" and time.monotonic() - start < 60

@@ -304,7 +304,7 @@ def test_an_image_that_breaks_under_a_run(folder, rawcnn_command, tmp_path, monk
     code, out, err = rawcnn_command(*words)
     assert code == 0, err
     # what was trained is not lost where only the evaluation after it broke
-    assert f"going on after epoch 1{' and 5 steps' if split == 'test' else ''}\n" in out
+    assert f"resuming after epoch 1{' and 5 steps' if split == 'test' else ''}\n" in out
 
 
 def test_records_without_a_readable_test_image(folder, rawcnn_command, tmp_path):

@@ -291,6 +291,6 @@ def test_on_the_command_line(rawcnn_command, tmp_path, digits_weights):
             file.write_text("".join(file.read_text().splitlines(keepends=True)[: 1 + kept]))
         code, out, err = rawcnn_command(*words, "--output", file)
         assert code == 0 and json.loads(out) == json.loads(expected)
-        assert ("going on after 200 images of" in err) == (kept is not None)
+        assert ("resuming after 200 images of" in err) == (kept is not None)
     code, _, err = rawcnn_command(*words[:-2], 50, "--output", file)
     assert code == 2 and re.search("holds results of something else; name another file, or delete it", err)

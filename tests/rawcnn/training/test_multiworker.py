@@ -53,7 +53,6 @@ import json
 from rawcnn.training.distributed import cluster_of
 cluster = cluster_of("multiworker")  # before TensorFlow does anything
 from rawcnn.data import load
-from rawcnn import supervise
 from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 from tests.rawcnn.training.test_multiworker import RECIPE
@@ -123,8 +122,8 @@ def run(folder: Path, count: int, killed: int | None = None) -> dict[str, np.nda
         assert code == 0, told
         if killed is not None:
             how = "signal 9" if k == killed else r"(code 75|signal \d+)"
-            assert re.search(rf"the worker ended with {how}; starting it again \(1 of 10 times\)", told), told
-            assert "going on after epoch" in told
+            assert re.search(rf"the worker ended with {how}; restarting it \(1 of 10\)", told), told
+            assert "resuming after epoch" in told
     return load_file(folder / "run" / "weights.safetensors")
 
 
@@ -159,9 +158,9 @@ def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
     for code, told in told_by(tmp_path, workers):
-        assert code == 0 and "stopped as asked after" in told, told
+        assert code == 0 and "stopped on request after" in told, told
     for code, told in told_by(tmp_path, begin(tmp_path, 2)):
-        assert code == 0 and "going on after" in told, told
+        assert code == 0 and "resuming after" in told, told
     assert_same(load_file(tmp_path / "run" / "weights.safetensors"), undisturbed)
 
 
@@ -191,7 +190,7 @@ def test_slow_workers_stop_in_the_middle_of_an_evaluation(tmp_path):
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
     for code, told in told_by(tmp_path, workers):
-        assert code == 0 and re.search(r"stopped as asked after epoch 0 and \d+ steps", told), told
+        assert code == 0 and re.search(r"stopped on request after epoch 0 and \d+ steps", told), told
     assert time.monotonic() - asked < 30  # the whole of it takes 45 seconds
 
 
@@ -205,7 +204,7 @@ def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):
     asked = time.monotonic()
     alone.send_signal(signal.SIGTERM)
     ((code, told),) = told_by(tmp_path, [alone])
-    assert code == 0 and "stopped as asked before the training began" in told
+    assert code == 0 and "stopped on request before the training started" in told
     assert time.monotonic() - asked < 10
 
 
@@ -215,7 +214,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
     workers = begin(tmp_path, 2, "--wait", 0.5, last=("--data", "folder:/nonexistent", "--recipe", "digits"))
     (waited, told), (ended, why) = told_by(tmp_path, workers)
     assert ended == 2 and "/nonexistent is not a folder" in why
-    assert waited == 2 and "the other workers did not come in 0.5 minutes; look at what they said last" in told
+    assert waited == 2 and "the other workers did not start within 0.5 minutes; read their last messages" in told
 
 
 @pytest.mark.slow
@@ -269,7 +268,7 @@ def test_a_full_disk_of_the_worker_that_writes(tmp_path):
     workers = [start(c, ("-c", (LIMITED, COMMAND)[k], *words), tmp_path / str(k)) for k, c in both]
     (full, why), (waited, told) = told_by(tmp_path, workers)
     assert full == 2 and "could not be written" in why and "(ulimit -f) and run the same command again" in why
-    assert waited == 2 and "the other workers did not come in 0.5 minutes" in told, told
+    assert waited == 2 and "the other workers did not start within 0.5 minutes" in told, told
 
 
 def test_a_worker_without_a_cluster_says_so(rawcnn_command, monkeypatch):
@@ -278,7 +277,7 @@ def test_a_worker_without_a_cluster_says_so(rawcnn_command, monkeypatch):
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--strategy", "multiworker")
     assert code == 2 and "needs TF_CONFIG in the environment, such as" in err
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--replicas", 2)
-    assert code == 2 and "--replicas are those of --strategy mirrored; give it too" in err
+    assert code == 2 and "--replicas belongs to --strategy mirrored; give that, too" in err
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -287,13 +286,13 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path, monkeypatch, signals):
     ready = tmp_path / "ready"
     deaf = f"""
 import pathlib, signal, sys, time
-from rawcnn.cli.supervise import all_are_here
+from rawcnn.cli.supervise import report_met
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-all_are_here()
+report_met()
 pathlib.Path(sys.argv[1]).touch()
 time.sleep({LIMIT})
 """
-    monkeypatch.setattr(supervise, "PATIENCE", 1.0 if signals == 1 else LIMIT)
+    monkeypatch.setattr(supervise, "STOP_LIMIT", 1.0 if signals == 1 else LIMIT)
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", deaf, str(ready)])
 
     def send():
@@ -305,5 +304,5 @@ time.sleep({LIMIT})
 
     told: list[str] = []
     threading.Thread(target=send).start()
-    assert supervise.watch_over(3, LIMIT, told.append) == 128 + signal.SIGKILL
+    assert supervise.run_supervised(3, LIMIT, told.append) == 128 + signal.SIGKILL
     assert len(told) == 1

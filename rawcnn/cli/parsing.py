@@ -1,0 +1,102 @@
+"""Convert the text of options to values, and check values and paths before any work starts."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from rawcnn.files.atomic import regular_file
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def check_writable(path: Path | None, *endings: str) -> None:
+    """Check that a file can be written, and create its folder.
+
+    Args:
+        path: The file; None is not checked.
+        endings: The allowed file endings; without any, all are allowed.
+
+    Raises:
+        ValueError: The ending is another one, the folder cannot be created, or the file cannot be written.
+    """
+    if path is None:
+        return
+    if endings and path.suffix not in endings:
+        raise ValueError(f"{path} has the ending {path.suffix!r}; expected {' or '.join(endings)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder of {path} cannot be created: {error.strerror}; name another path") from error
+    if path.exists() and not path.is_dir():
+        regular_file(path)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: it is a folder, or you lack permission; name another path")
+
+
+def parse_settings(options: Sequence[str] | None, option: str = "--option", example: str = "shortcut=A") -> dict:
+    """Convert ["shortcut=A", "groups=1"] to {"shortcut": "A", "groups": 1}.
+
+    Args:
+        options: The values of a repeated option, each as NAME=VALUE.
+        option: The option's name, for the error message.
+        example: A correct value, for the error message.
+
+    Returns:
+        The settings by name. A value that is no Python literal stays text.
+
+    Raises:
+        ValueError: A value has no name or no equals sign.
+    """
+    settings: dict[str, Any] = {}
+    for text in options or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{option} is {text!r}; expected NAME=VALUE, such as {example}")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[name] = value
+    return settings
+
+
+def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Convert "256,384" to (256, 384), and None to None; raise ValueError for anything else."""
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}; expected whole numbers with commas between them") from None
+
+
+def parse_position(text: str | None) -> tuple[int, int] | None:
+    """Convert the "ROW,COLUMN" of --position to a pair, and None to None; raise ValueError for anything else."""
+    numbers = parse_integers("--position", text)
+    if numbers is not None and len(numbers) != 2:
+        raise ValueError(f"--position is {text!r}; expected ROW,COLUMN, such as 3,4")
+    return None if numbers is None else (numbers[0], numbers[1])
+
+
+def check_finite(**options: float | None) -> None:
+    """Raise ValueError for an option that is infinite or not a number."""
+    for name, value in options.items():
+        if value is not None and not isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
+
+
+def check_split(split: str) -> None:
+    """Raise ValueError unless `split` is "train" or "test"."""
+    if split not in ("train", "test"):
+        raise ValueError(f"--split is {split!r}; expected train or test")
+
+
+def without_folders(word: str) -> str:
+    """Shorten a path outside the current folder to its last name: /a/w.npz becomes w.npz, folder:/a/b folder:b.
+
+    Result files record commands in this form, so that they do not reveal the folders of a machine.
+    """
+    return re.sub(r"(^|[:=])(?:~|\.\.|)/(?:.*/)?(?=[^/]+/?$)", r"\1", word)

@@ -1,0 +1,250 @@
+"""What all verbs begin and end with: options are checked, network and data are loaded, the result is printed.
+
+A verb collects its options into a Request and calls one function. That function works within `begin(request)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rawcnn.cli.console import Screen
+from rawcnn.cli.parsing import check_split, check_writable, parse_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of every verb.
+
+    Attributes:
+        as_json: Whether the result is printed as JSON.
+        output: The file or folder to write, if any.
+        seed: The seed of all random numbers.
+    """
+
+    as_json: bool
+    output: Path | None = None
+    seed: int = 0
+
+    endings: ClassVar[tuple[str, ...]] = ()  # the allowed endings of `output`; empty: all
+
+    @property
+    def checked_file(self) -> Path | None:
+        """The file that must be writable before any work starts."""
+        return self.output
+
+    def check(self) -> None:
+        """Raise ValueError for options that do not fit, before anything is loaded."""
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        """Return the resolved settings that are printed and that a record keeps."""
+        return {}
+
+    def unrecorded_settings(self) -> dict[str, Any]:
+        """Return the settings that are printed but that no record keeps."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRequest(Request):
+    """The options of a verb that builds a network.
+
+    Attributes:
+        model: The model's name.
+        weights: A weights file; None: random weights.
+        classes: The number of classes; None: the weights file's or the model's own.
+        size: The image side in pixels; None: the weights file's or the model's own.
+        option: The model's settings as NAME=VALUE.
+        precision: "float32" or "bfloat16".
+    """
+
+    model: str
+    weights: Path | None = None
+    classes: int | None = None
+    size: int | None = None
+    option: Sequence[str] | None = None
+    precision: str = "float32"
+
+    def check(self) -> None:
+        from rawcnn.models import find
+
+        find(self.model)
+
+    def load_networks(self) -> list:
+        """Build the network; an ensemble has several."""
+        return [self.load_network(self.weights)]
+
+    def load_network(self, weights: Path | None):
+        """Build the network with the weights of one file."""
+        return load_network(
+            self.model, weights, classes=self.classes, size=self.size, seed=self.seed, precision=self.precision,
+            option=self.option,
+        )  # fmt: skip
+
+    def check_network(self, network: Any) -> None:
+        """Raise ValueError for options that do not fit the network, before the data set is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest(NetworkRequest):
+    """The options of a verb that runs a network on a data set.
+
+    Attributes:
+        data: The data set's name.
+        split: "train" or "test".
+        skip_unreadable: Whether image files that cannot be read are skipped.
+    """
+
+    data: str
+    split: str = "test"
+    skip_unreadable: bool = False
+
+    def check(self) -> None:
+        super().check()
+        check_split(self.split)
+
+
+@dataclass
+class Run:
+    """What a verb works with.
+
+    Attributes:
+        screen: Where it prints.
+        settings: Its resolved settings.
+        networks: The networks of a NetworkRequest.
+        data: The data set of a DataRequest.
+        result: What `--json` prints at the end; None prints nothing.
+    """
+
+    screen: Screen
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    networks: Sequence[Any] = ()
+    data: Any = None
+    result: object = None
+
+    @property
+    def network(self) -> Any:
+        """The first network."""
+        return self.networks[0]
+
+
+@contextmanager
+def begin(request: Request) -> Iterator[Run]:
+    """Do what all verbs begin and end with.
+
+    At the beginning: check the options and the output file, build the networks, print the settings, load the data. At
+    the end, unless the block raised an error: print `run.result` as JSON, with `--json` only.
+
+    Args:
+        request: The options of the verb.
+
+    Yields:
+        The screen, the settings, the networks and the data.
+
+    Raises:
+        ValueError: An option does not fit.
+    """
+    run = Run(Screen(request.as_json))
+    request.check()
+    check_writable(request.checked_file, *request.endings)
+    if isinstance(request, NetworkRequest):
+        run.networks = request.load_networks()
+    first = run.networks[0] if run.networks else None
+    run.settings = request.settings(first)
+    run.screen.print_settings({**run.settings, **request.unrecorded_settings()})
+    if isinstance(request, NetworkRequest):
+        request.check_network(first)
+    if isinstance(request, DataRequest):
+        run.data = load_data(run.screen, request.data, run.network.input_size, request.skip_unreadable)
+    yield run
+    if run.result is not None:
+        run.screen.print_json(run.result)
+
+
+def load_network(
+    model: str, weights: Path | None, *, classes: int | None = None, size: int | None = None, seed: int = 0,
+    precision: str = "float32", option: Sequence[str] | None = None,
+):  # fmt: skip
+    """Build a network with the weights of a file.
+
+    A file that rawcnn wrote holds the network's classes, size and settings. For a published file, the names of its
+    tensors determine the settings.
+
+    Args:
+        model: The model's name.
+        weights: The file; None: random weights.
+        classes: The number of classes; None: the file's or the model's own.
+        size: The image side in pixels; None: the file's or the model's own.
+        seed: The seed of random weights.
+        precision: "float32" or "bfloat16".
+        option: More settings as NAME=VALUE; they override those of the file.
+
+    Returns:
+        The Network.
+
+    Raises:
+        ValueError: The file holds the weights of another model, or does not fit.
+    """
+    import rawcnn
+    from rawcnn.weights import describe, load_weights
+    from rawcnn.zoo import published_settings
+
+    metadata = describe(weights) if weights else {}
+    if metadata.get("network") not in (None, model):
+        raise ValueError(f"{weights} holds the weights of {metadata['network']}, not of {model}")
+    stored = metadata.get("settings") or (published_settings(model, weights) if weights else {})
+    settings = {**stored, **parse_settings(option)}
+    settings |= {name: value for name, value in (("classes", classes), ("size", size)) if value is not None}
+    network = rawcnn.create(model, seed=seed, precision=precision, **settings)
+    if weights:
+        load_weights(network, weights)
+    network.labels = tuple(metadata["labels"]) if metadata.get("labels") else None
+    return network
+
+
+def load_data(screen: Screen, name: str, size: int | None, skip_unreadable: bool, memory: int | None = None):
+    """Load a data set with a progress bar, and print how many unreadable files were skipped.
+
+    Args:
+        screen: Where the bar is shown.
+        name: The data set's name.
+        size: The image side in pixels; None: as the data set has it.
+        skip_unreadable: Whether image files that cannot be read are skipped.
+        memory: Bytes that decoded images may take; larger data sets are streamed.
+
+    Returns:
+        The DataSet.
+    """
+    from rawcnn.data import load
+
+    with screen.progress_bar(f"reading {name}") as report:
+        data = load(name, size, skip_unreadable=skip_unreadable, memory=memory, progress=report)
+    note_skipped(screen, data.skipped)
+    return data
+
+
+def note_skipped(screen: Screen, skipped: Sequence[object]) -> None:
+    """Print how many unreadable files were skipped, if any."""
+    if skipped:
+        screen.note(f"skipped {len(skipped)} unreadable files; the first is {skipped[0]}")
+
+
+def load_images(files: Sequence[Path], size: int):
+    """Read image files as float32 [B,size,size,3] in [0,1], each scaled to cover the square and cropped."""
+    import numpy as np
+
+    from rawcnn.evaluation.predict import read_image
+
+    return np.stack([read_image(file, size) for file in files]).astype(np.float32) / np.float32(255)
+
+
+def epoch_line(name: str, summary: Mapping[str, float]) -> str:
+    """Format the summary of a training epoch as one line."""
+    return (
+        f"{name} epoch {summary['epoch']:>3}  loss {summary['train_loss']:.4f}  "
+        f"train {summary['train_accuracy']:.2%}  test {summary['test_accuracy']:.2%}  rate {summary['rate']:.4g}  "
+        f"{summary['images_per_second']:.0f} images/s"
+    )
