@@ -52,8 +52,8 @@ def tour(
 ) -> None:
     """Write one page about the whole lecture.
 
-    The page shows architectures, feature visualization and adversarial examples. A small residual network is trained on handwritten digits. With --weights and --data, the page also shows a network
-    of your own.
+    The page shows architectures, feature visualization and adversarial examples. A small residual network is trained
+    on handwritten digits. With --weights and --data, the page also shows a network of your own.
     """
     from rawcnn.report.tour import EPOCHS
 
