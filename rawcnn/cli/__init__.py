@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rawcnn.cli import attack, benchmarks, data, evaluate, export, study, tour, train, visualize, weights
+from rawcnn.cli import attack, benchmarks, data, evaluate, export, paper, profile, tour, train, visualize, weights
 from rawcnn.cli.console import fail, interrupts
 from rawcnn.cli.streams import CLOSED_PIPE, OutputFailed, ReaderClosed, checked_streams
 
@@ -31,9 +31,9 @@ app = typer.Typer(
 )
 for verb in (
     tour.tour,
-    study.models,
-    study.profile,
-    study.paper,
+    profile.models,
+    profile.profile,
+    paper.paper,
     train.train,
     evaluate.evaluate,
     evaluate.predict,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from rawcnn.files.atomic import write_atomic
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ Draw = Callable[[Figure, Look], None]
 
 
 def save(draw: Draw, path: Path, look: Look, size: tuple[float, float]) -> None:
-    """Draw into a PNG file of `size` inches."""
+    """Draw into a PNG file of `size` inches, written atomically."""
+    encoded = BytesIO()
     with matplotlib.rc_context(look.rc):
         figure = Figure(figsize=size, layout="constrained")  # no pyplot: nothing global, the Agg canvas
         draw(figure, look)
-        figure.savefig(path, dpi=200, metadata={"Software": None})
+        figure.savefig(encoded, format="png", dpi=200, metadata={"Software": None})
+    write_atomic(path, encoded.getvalue())
 
 
 def layer_bars(names: Sequence[str], left: Sequence[float], right: Sequence[float], titles: tuple[str, str]) -> Draw:

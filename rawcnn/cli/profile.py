@@ -1,9 +1,8 @@
-"""`rawcnn models`, `rawcnn profile` and `rawcnn paper`: study networks without trained weights."""
+"""`rawcnn models` and `rawcnn profile`: what networks and their layers cost."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,18 +14,15 @@ from rawcnn.cli.options import (
     Batch,
     Classes,
     Compile,
-    Data,
     Json,
     Model,
     Options,
     Precision,
-    Recipe,
     Seed,
     Size,
-    SkipUnreadable,
 )
 from rawcnn.cli.parsing import PICTURES, check_writable, parse_settings
-from rawcnn.cli.request import Request, begin, epoch_line, load_data
+from rawcnn.cli.request import Request, begin
 
 
 def models(as_json: Json = False) -> None:
@@ -175,122 +171,3 @@ def _print_profile(screen: Screen, profile, measurement) -> None:
             screen.print(line)
         title, columns = "the slowest five, equal layers together", profile_table.SLOWEST_COLUMNS
         screen.print_table(title, columns, profile_table.slowest_rows(measurement), text=("layers", "limit", "why"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperRequest(Request):
-    """The options of `rawcnn paper`."""
-
-    name: str
-    train: bool
-    data: str
-    epochs: int | None
-    batch: int | None
-    recipe: str | None
-    size: int | None
-    folder: Path
-    compile: str
-    skip_unreadable: bool
-
-    @property
-    def plot(self) -> Path:
-        return self.folder / "depth.png"
-
-    @property
-    def checked_file(self) -> Path | None:
-        return self.plot if self.train else None
-
-    def check(self) -> None:
-        from rawcnn.papers import compare
-
-        compare(self.name)
-        if self.train and self.name != "resnet":
-            raise ValueError(
-                f"--train repeats the experiment of the ResNet paper, not of {self.name}; "
-                "use rawcnn paper resnet --train"
-            )
-
-
-def paper(
-    name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet, resnet, inception, resnext, senet or nasnet.")],
-    train: Annotated[
-        bool, typer.Option(help="Only resnet: train plain and residual networks of two depths and compare them.")
-    ] = False,
-    data: Data = "digits",
-    epochs: Annotated[
-        int | None, typer.Option(help="Number of epochs of each run; default: the recipe's.", min=1)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Batch size; default: the recipe's.", min=1)] = None,
-    recipe: Recipe = None,
-    size: Size = None,
-    output: Annotated[Path, typer.Option(help="Folder of the runs and of the plot.")] = Path("runs/depth"),
-    compile: Compile = "auto",
-    skip_unreadable: SkipUnreadable = False,
-    as_json: Json = False,
-    seed: Seed = 0,
-) -> None:
-    """Compare a paper's table with the counts.
-
-    Each difference is explained.
-    """
-    request = PaperRequest(
-        name=name, train=train, data=data, epochs=epochs, batch=batch, recipe=recipe, size=size, folder=output,
-        compile=compile, skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
-    )  # fmt: skip
-    (train_depths if train else compare_paper)(request)
-
-
-def compare_paper(request: PaperRequest) -> None:
-    """Print the paper's table next to the counts."""
-    from rawcnn.papers import compare
-
-    with begin(request) as run:
-        found = compare(request.name)
-        title = f"{found.title} ({found.source})"
-        run.screen.print_table(title, found.columns, found.rows, text=("row", "quantity", "explanation"))
-        for note in found.notes:
-            run.screen.print(f"• {note}")
-        run.result = found.to_dict()
-
-
-def train_depths(request: PaperRequest) -> None:
-    """Repeat the ResNet paper's experiment: train plain and residual networks of two depths and compare them."""
-    from rawcnn.files.atomic import write_atomic
-    from rawcnn.plots.figures import depth_curves, save
-    from rawcnn.training.plain_vs_residual import compare_depths, verdict
-    from rawcnn.training.recipes import find
-
-    figures = request.folder / "depth.json"
-    with begin(request) as run:
-        recipe = find(request.recipe or "resnet2015_cifar")
-        changes: dict[str, Any] = {"epochs": request.epochs, "batch": request.batch}
-        recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
-        images = load_data(run.screen, request.data, request.size, request.skip_unreadable)
-        settings = {"data": request.data, "recipe": recipe.name, "epochs": recipe.epochs, "batch": recipe.batch}
-        settings |= {"size": images.size[0], "seed": request.seed, "compile": request.compile}
-        run.screen.print_settings({**settings, "output": request.folder})
-        with run.screen.progress_bar("training") as report:
-            histories = compare_depths(
-                images, recipe=recipe, seed=request.seed, folder=request.folder, compile=request.compile,
-                on_step=lambda name, done, steps, m: report(done, steps, f"{name}  loss {m['loss']:.3f}"),
-                on_epoch=lambda name, summary: run.screen.note(epoch_line(name, summary)),
-            )  # fmt: skip
-        save(depth_curves(histories), request.plot)
-        write_atomic(figures, json.dumps(histories, indent=1).encode())
-        _print_errors(run.screen, histories)
-        run.screen.print(verdict(histories))
-        run.screen.print(f"wrote {request.plot} and {figures}")
-        run.result = {"histories": histories, "verdict": verdict(histories)}
-
-
-def _print_errors(screen: Screen, histories: dict[str, list[dict[str, float]]]) -> None:
-    """Print the errors of each network after its last epoch."""
-    rows = [
-        (
-            name,
-            f"{100 * (1 - history[-1]['train_accuracy']):.2f} %",
-            f"{100 * (1 - history[-1]['test_accuracy']):.2f} %",
-        )
-        for name, history in histories.items()
-    ]
-    screen.print_table("after the last epoch", ("network", "training error", "test error"), rows, text=("network",))
