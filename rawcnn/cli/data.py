@@ -44,7 +44,8 @@ def pack_folder(
     folder: Annotated[Path, typer.Argument(help="Folder of images as {train,test}/CLASS/* or CLASS/*.")],
     output: Annotated[Path | None, typer.Option(help="New folder to write; default: FOLDER-records.")] = None,
     size: Annotated[
-        int | None, typer.Option(help="Shrink images with a longer shorter side to this many pixels, as JPEG.", min=1)
+        int | None,
+        typer.Option(help="Shrink images so that the shorter side has at most this many pixels; write JPEG.", min=1),
     ] = None,
     shard: Annotated[int, typer.Option(help="Number of images per file.", min=1)] = 1024,
     skip_unreadable: SkipUnreadable = False,

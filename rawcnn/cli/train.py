@@ -122,14 +122,17 @@ def train(
         typer.Option(help="Distribute the run: mirrored over this machine's GPUs, or multiworker as TF_CONFIG says."),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(help="mirrored, without GPUs: number of logical CPU devices.", min=1)
+        int | None, typer.Option(help="With --strategy mirrored, without GPUs: number of logical CPU devices.", min=1)
     ] = None,
     restarts: Annotated[
-        int | None, typer.Option(help=f"multiworker: how often a worker is restarted; default: {RESTARTS}.", min=0)
+        int | None,
+        typer.Option(help=f"With --strategy multiworker: how often a worker restarts; default: {RESTARTS}.", min=0),
     ] = None,
     wait: Annotated[
         float | None,
-        typer.Option(help=f"multiworker: minutes to wait for the other workers; default: {WAIT:g}.", min=0, max=1e5),
+        typer.Option(
+            help=f"With --strategy multiworker: minutes to wait for the others; default: {WAIT:g}.", min=0, max=1e5
+        ),
     ] = None,
     precision: Precision = "float32",
     size: Size = None,

@@ -226,7 +226,7 @@ def optimize(
     negative: Annotated[bool, typer.Option(help="Minimize instead of maximize.")] = False,
     position: Position = None,
     compare: Annotated[
-        bool, typer.Option(help="Compare no regularization, blur, penalty, robustness and Fourier side by side.")
+        bool, typer.Option(help="Show none, blur, penalty, robustness and Fourier side by side.")
     ] = False,
     count: Annotated[
         int | None, typer.Option(help="Number of images of each target; default: 1.", min=1, max=10_000)
@@ -238,7 +238,7 @@ def optimize(
     rate: Annotated[float, typer.Option(help="Learning rate of Adam.", min=0)] = 0.05,
     regularization: Annotated[
         list[str] | None,
-        typer.Option("--regularization", "-r", help=f"Setting as NAME=VALUE. {DEFAULTS}. Repeatable."),
+        typer.Option("--regularization", "-r", help=f"Setting as NAME=VALUE. Repeatable. {DEFAULTS}."),
     ] = None,
     frames: Annotated[int, typer.Option(help="Number of intermediate images to show per image.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Batch size.", min=1)] = 32,

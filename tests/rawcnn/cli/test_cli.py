@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results on stdout, one line and exit code 2 for what is wrong."""
+"""The command line from the user's side: results on stdout; for errors one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -158,6 +158,7 @@ WRONG = {
     "no such folder": (("profile", "alexnet", "--csv", "/proc/none/rows.csv"), "the folder of /proc/none/rows.csv"),
     "unknown picture": (("profile", "alexnet", "--plot", "roofline.foo"), "expected .png or .svg or .pdf"),
     "a folder in the way": (("profile", "alexnet", "--csv", "."), "cannot be written"),
+    "compiling what is not measured": (("profile", "alexnet", "--compile", "xla"), "give --measure or --plot, too"),
     "wrong classes": (("evaluate", "resnet18", "--data", "digits", "--size", "32"), "10 classes"),
 }
 
@@ -179,8 +180,8 @@ def test_every_recipe_is_in_the_help(rawcnn_command):
     assert [name for name in RECIPES if name not in words] == []
 
 
-def test_interrupted_training_says_how_to_go_on(tmp_path):
-    """Ctrl-C in a process of its own, as soon as the first epoch is told."""
+def test_interrupted_training_says_how_to_resume(tmp_path):
+    """Press Ctrl-C in a separate process as soon as the first epoch is reported."""
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in the background
     )
@@ -210,7 +211,7 @@ def test_an_interrupted_command_says_whether_it_resumes(words, hint):
 
 
 def test_too_little_memory_is_a_line(rawcnn_command, monkeypatch):
-    """Python's and TensorFlow's."""
+    """Both Python's error and TensorFlow's are reported."""
     import rawcnn.training.run
 
     for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nmore")):
@@ -227,16 +228,16 @@ def test_too_little_memory_is_a_line(rawcnn_command, monkeypatch):
 def test_minutes_between_checkpoints(rawcnn_command, monkeypatch):
     import rawcnn.training.run
 
-    def tell(*_, save_every, **__):
+    def report(*_, save_every, **__):
         raise ValueError(f"{save_every} seconds")
 
-    monkeypatch.setattr(rawcnn.training.run.Plan, "training", tell)
+    monkeypatch.setattr(rawcnn.training.run.Plan, "training", report)
     assert "90.0 seconds" in rawcnn_command("train", "cifar_resnet20", "--save-every", 1.5)[2]
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_ends_well(tmp_path):
-    """As a cluster takes a machine back: exit code 0, and the same command goes on in the middle of the epoch."""
+    """A cluster takes a machine back: the exit code is 0, and the same command resumes within the epoch."""
     words = ["train", "cifar_resnet20", "--output", str(tmp_path / "run"), "--json"]
     command = [sys.executable, "-m", "rawcnn", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -273,7 +274,7 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (("--restarts", 3), "--restarts and --wait belong to --strategy multiworker; give that, too"),
         (("--wait", 3, "--strategy", "mirrored"), "--restarts and --wait belong to --strategy multiworker"),
@@ -291,14 +292,14 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
         (("--size", 10**10), "size is 10000000000; expected 2,147,483,648 at most"),
     ],
 )
-def test_options_that_do_not_fit(rawcnn_command, tmp_path, words, said):
+def test_options_that_do_not_fit(rawcnn_command, tmp_path, words, message):
     code, _, err = rawcnn_command("train", "cifar_resnet20", *words, "--output", tmp_path / "run")
-    assert code == 2 and said in err and not (tmp_path / "run").exists()
+    assert code == 2 and message in err and not (tmp_path / "run").exists()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_that_python_dropped_stops_at_the_next_step(monkeypatch):
-    """What a destructor raises is only printed by Python: a Ctrl-C at that moment was lost."""
+    """Python only prints what a destructor raises, so Ctrl-C at that moment must be remembered."""
 
     class Doomed:
         def __del__(self) -> None:

@@ -1,4 +1,4 @@
-"""`rawcnn attack`, every attack, as a user meets it."""
+"""`rawcnn attack` from the user's side: every attack, its files and its errors."""
 
 from __future__ import annotations
 
@@ -86,6 +86,21 @@ def test_files_are_written_all_or_none(tmp_path):
         (folder / "new.json").write_text("new")
         assert not (tmp_path / "deeper" / "new.json").exists()
     assert [file.name for file in (tmp_path / "deeper").iterdir()] == ["new.json"]
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_changes_stay_within_epsilon(rawcnn_command, digits_weights, tmp_path, name):
+    words = ("attack", name, "cifar_resnet20", "--data", "digits", "--weights", digits_weights, "--count", 16)
+    words += ("--epsilon", 0, "--epsilon", 0.1, "--output", tmp_path / "out", "--json")
+    code, out, err = rawcnn_command(*words)
+    assert code == 0, err
+    rows = json.loads(out)["accuracy_against_epsilon"]
+    assert [row["epsilon"] for row in rows] == [0, 0.1] and rows[1]["accuracy_after"] <= rows[0]["accuracy_after"]
+    assert json.loads((tmp_path / "out" / "attack.json").read_text()) == json.loads(out)
+    with np.load(tmp_path / "out" / "examples.npz") as files:
+        assert np.max(np.abs(files["images"] - files["originals"])) <= 0.1 + 1e-6
+    with Image.open(tmp_path / "out" / "examples.png") as picture:
+        assert min(picture.size) > 300
 
 
 DIGITS = ("cifar_resnet20", "--data", "digits")

@@ -62,7 +62,7 @@ def test_digits_by_protocol_and_ensemble(rawcnn_command, files):
 
 
 def test_photographs_by_every_protocol(rawcnn_command, files, photos):
-    """The data set keeps images of 8×8; the protocols look at the files."""
+    """The data set holds images of 8×8 pixels; the protocols read the files."""
     words = ("--data", f"folder:{photos}", "--weights", files["a"])
     results = {name: run(rawcnn_command, *words, "--protocol", name) for name in PROTOCOLS}
     assert {result["images"] for result in results.values()} == {10}

@@ -1,4 +1,4 @@
-"""What a run on the command line shows and leaves in its folder, and what a fresh start takes away."""
+"""What a training run shows and leaves in its folder, and what --fresh deletes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import rawcnn
 
 
 def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
-    """Nothing of the run that was there is in its weights, its history or its events."""
+    """Its weights, its history and its events hold nothing of the previous run."""
     words = ("train", "cifar_resnet20", "--epochs", 1, "--seed", 5)
     for folder, how in ((small_run, ("--fresh",)), (tmp_path / "alone", ())):
         code, _, err = rawcnn_command(*words, "--output", folder, *how)
@@ -25,15 +25,15 @@ def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
     assert [epoch["epoch"] for epoch in json.loads((small_run / "history.json").read_text())] == [1]
 
 
-def test_a_trace_of_no_step_is_told(rawcnn_command, small_run):
+def test_a_trace_of_no_step_is_reported(rawcnn_command, small_run):
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", small_run, "--trace")
     assert code == 0 and "nothing was traced: a trace begins behind the first steps of a run" in " ".join(err.split())
 
 
 def test_a_network_that_gives_no_numbers_is_evaluated(rawcnn_command, tmp_path):
-    """All wrong, and JSON without NaN, on stdout and in the file."""
+    """Every prediction is wrong, and the JSON on stdout and in the file has no NaN."""
     network = rawcnn.create("cifar_resnet20", size=8)
-    for path in ("classifier/weights", "conv1/bn/scale"):  # each number is one, what comes of them is none
+    for path in ("classifier/weights", "conv1/bn/scale"):  # finite weights, infinite results
         network.variables[path].assign(tf.fill(network.variables[path].shape, 3e38))
     rawcnn.save_weights(network, tmp_path / "broken.safetensors")
     words = ("evaluate", "cifar_resnet20", "--data", "digits", "--weights", tmp_path / "broken.safetensors", "--json")
@@ -44,7 +44,7 @@ def test_a_network_that_gives_no_numbers_is_evaluated(rawcnn_command, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [("--compile", "foo"), ("--batch", 5000), ("--size", 10**6)])
-def test_a_fresh_start_with_a_wrong_word_loses_nothing(rawcnn_command, small_run, wrong):
+def test_a_fresh_start_with_a_wrong_option_deletes_nothing(rawcnn_command, small_run, wrong):
     before = sorted(path.name for path in (small_run / "checkpoints").iterdir())
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--output", small_run, "--fresh", *wrong)
     assert code == 2 and before and "Traceback" not in err
@@ -52,7 +52,7 @@ def test_a_fresh_start_with_a_wrong_word_loses_nothing(rawcnn_command, small_run
 
 
 def test_what_a_run_shows(rawcnn_command, tmp_path):
-    """Scalars of steps and epochs, pictures, a trace of the profiler, curves."""
+    """It writes scalars of steps and epochs, pictures, a profiler trace and curves."""
     code, out, err = rawcnn_command(
         "train", "cifar_resnet20", "--epochs", 2, "--output", tmp_path, "--images", "--trace", "--json"
     )

@@ -1,4 +1,4 @@
-"""`rawcnn visualize`, as a user meets it: every verb's picture or page, with its figures and arrays beside it."""
+"""`rawcnn visualize` from the user's side: each verb writes its picture or page, its figures and its arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def photo(tmp_path_factory):
 
 @pytest.fixture
 def run(rawcnn_command, digits_weights, tmp_path):
-    """Run a verb on the digits network, writing tmp_path/ENDING; gives the JSON, which must lie beside it too."""
+    """Run a verb on the digits network, write tmp_path/ENDING and return the JSON, which must also be in a file."""
 
     def run_verb(verb: str, *words: object, ending: str = "out.png") -> dict:
         output = tmp_path / ending
@@ -41,7 +41,7 @@ def size_of(path) -> tuple[int, int]:
 
 
 def check_offline_alone(html: str) -> None:
-    """A page that names no address but of what is in it."""
+    """Check that a page refers to nothing outside itself."""
     assert "<html" in html and "data:image/" in html
     assert "https://" not in html and "http://" not in html.replace("http://www.w3.org", "")
 
@@ -143,7 +143,7 @@ def test_compare(run, tmp_path):
     assert next(iter(ratios)) == "none" and ratios["none"] == 1
     assert {"blur", "penalty", "robustness", "Fourier"} < {*ratios}
     width, height = size_of(tmp_path / "out.png")
-    assert width > 2 * height  # a column a remedy, a row a channel
+    assert width > 2 * height  # one column per regularization, one row per channel
 
 
 def test_building_blocks(run, photo, tmp_path):

@@ -1,4 +1,4 @@
-"""Output that nobody reads any longer, that a full disk does not take, or that was closed from the beginning."""
+"""Output to a closed pipe, to a full disk, or to a stream that was closed from the start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERBS = {
 }
 
 
-SHORT = {"rows", "unflushed"}  # written as it comes, and as the program ends
+SHORT = {"rows", "unflushed"}  # written at once, and at the end of the program
 
 
 @pytest.fixture(
@@ -40,7 +40,7 @@ def words(request, digits_weights):
 
 
 def into_a_closed_pipe(*words, stderr: bool = False) -> tuple[int, str]:
-    """(exit code, what was said on stderr, where that is not closed, too)."""
+    """Return the exit code and the text on stderr; empty if stderr is the closed pipe, too."""
     there, here = os.pipe()
     os.close(there)
     try:
@@ -50,15 +50,15 @@ def into_a_closed_pipe(*words, stderr: bool = False) -> tuple[int, str]:
     return done.returncode, (done.stderr or b"").decode()
 
 
-def test_a_closed_pipe_ends_any_verb_without_a_word(words):
-    code, said = into_a_closed_pipe(*words)
-    assert code == CLOSED_PIPE and "rawcnn:" not in said and "Error" not in said, said
+def test_a_closed_pipe_ends_any_verb_without_a_message(words):
+    code, message = into_a_closed_pipe(*words)
+    assert code == CLOSED_PIPE and "rawcnn:" not in message and "Error" not in message, message
 
 
 @pytest.mark.deeper
 def test_both_streams_closed():
     assert into_a_closed_pipe("profile", "cifar_resnet20", stderr=True)[0] == CLOSED_PIPE
-    assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # nobody hears why, but the code stays
+    assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # the message is lost, but not the exit code
 
 
 def test_a_full_disk_behind_stdout_is_a_line(words):
@@ -76,8 +76,8 @@ def test_a_full_disk_behind_stderr_keeps_the_code():
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("which", [">&-", ">&- 2>&-", "<&-", "2>&-"])
-def test_streams_that_were_closed_before(digits_weights, which):
-    """Their numbers would be the next files', which then got what is said; Python has no stdout or stderr then."""
+def test_streams_that_were_closed_from_the_start(digits_weights, which):
+    """Python has no stdout or stderr then, and the next files that it opens would get their descriptors."""
     line = f"exec {' '.join(COMMAND)} weights show {digits_weights} {which}"
     done = subprocess.run(line, shell=True, capture_output=True, text=True)
     assert done.returncode == 0 and "Error" not in done.stderr, done.stderr
@@ -85,18 +85,18 @@ def test_streams_that_were_closed_before(digits_weights, which):
 
 
 @pytest.mark.slow
-def test_a_training_that_nobody_reads_ends_and_loses_nothing(tmp_path):
-    """As `| head -1` does it: an epoch is told when it is saved, and the same command goes on after the last."""
+def test_a_training_with_a_closed_pipe_ends_and_loses_nothing(tmp_path):
+    """`| head -1` closes the pipe: an epoch is saved before it is reported, and the same command resumes after it."""
     with subprocess.Popen(
         [*COMMAND, *TRAIN, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout and run.stderr and json.loads(run.stdout.readline())["epoch"] == 1
         run.stdout.close()
-        said = run.stderr.read()
-        assert run.wait() == CLOSED_PIPE and "rawcnn:" not in said and "Error" not in said, said
+        message = run.stderr.read()
+        assert run.wait() == CLOSED_PIPE and "rawcnn:" not in message and "Error" not in message, message
     history = json.loads((tmp_path / "history.json").read_text())
     done = history[-1]["epoch"]
-    assert said.count("cifar_resnet20 epoch") == done < EPOCHS
+    assert message.count("cifar_resnet20 epoch") == done < EPOCHS
     again = subprocess.run([*COMMAND, *TRAIN, tmp_path], capture_output=True, text=True)
     assert again.returncode == 0 and f"resuming after epoch {done}" in again.stderr, again.stderr
     assert json.loads((tmp_path / "history.json").read_text())[:done] == history
@@ -122,17 +122,17 @@ class Refusing(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    "number, kind, said",
+    "number, kind, message",
     [
         (errno.EPIPE, ReaderClosed, "the reader of stdout closed the pipe"),
         (errno.EIO, OutputFailed, "stdout cannot be written: input/output error; redirect it elsewhere"),
         (errno.EDQUOT, OutputFailed, "disk quota exceeded; free some space, or redirect it elsewhere"),
     ],
 )
-def test_errors_of_the_streams_are_their_own(monkeypatch, number, kind, said):
+def test_errors_of_the_streams_have_their_own_type(monkeypatch, number, kind, message):
     monkeypatch.setattr(sys, "stdout", Refusing(number))
-    with checked_streams(), pytest.raises(kind, match=said):
+    with checked_streams(), pytest.raises(kind, match=message):
         print("anything")
     monkeypatch.setattr(sys, "stderr", Refusing(number))
     with checked_streams():
-        fail("of no avail")
+        fail("this message is lost")
