@@ -20,10 +20,11 @@ import tensorflow as tf
 from kernels.geometry import Pair, pair
 from rawcnn.data.checked import note_of, remember, unreadable_in
 from rawcnn.data.dataset import DataSet, Split
-from rawcnn.data.decode import Item, Progress, check, each, header, read
+from rawcnn.data.decode import Item, check, each, header, read
 from rawcnn.data.downloads import DIGITS, KERAS, Arrays, digits_arrays, keras_arrays, tfds_items
 from rawcnn.data.folders import folder_items, some_of
 from rawcnn.data.records import Records
+from rawcnn.files.progress import Progress
 
 __all__ = ["DIGITS", "KERAS", "MEMORY", "NAMES", "DataSet", "Split", "load"]
 

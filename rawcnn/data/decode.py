@@ -16,12 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rawcnn.files.errors import one_line
+from rawcnn.files.progress import Progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 PIXELS = 2**26  # of an image: 192 MiB decoded; a small file may claim any number
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # of the content: a file's name may lie
-
-Progress = Callable[[int, int], None]  # progress(done, total)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from rawcnn.data.decode import Item, Progress, check, each, header, open_image, stored, to_rgb
+from rawcnn.data.decode import Item, check, each, header, open_image, stored, to_rgb
 from rawcnn.files.atomic import temporary_path, write_atomic
 from rawcnn.files.errors import remedy
 from rawcnn.files.locks import exclusive_folder
+from rawcnn.files.progress import Progress
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller

@@ -12,12 +12,12 @@ import tensorflow as tf
 import kernels
 from rawcnn.data import DataSet
 from rawcnn.files.journal import Journal, Row
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import Choice, choose, compiled
 from rawcnn.nn.folding import program
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 
-Progress = Callable[[int, int], None]
 BATCH = 256
 
 

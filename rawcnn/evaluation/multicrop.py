@@ -27,8 +27,9 @@ from PIL import Image, ImageOps
 
 import kernels
 from rawcnn.data import DataSet
-from rawcnn.evaluation.accuracy import Evaluation, Progress, check_classes, finite, joined, ranks
+from rawcnn.evaluation.accuracy import Evaluation, check_classes, finite, joined, ranks
 from rawcnn.files.journal import Journal
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace

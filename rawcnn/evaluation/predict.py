@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.data.decode import Item, read
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 
 
@@ -19,7 +20,7 @@ def predict(
     *,
     top: int = 5,
     unreadable: list[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[dict]:
     """The `top` classes of each file: {"file", "guesses": [{"class", "label", "probability"}, …]}.
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 import onednn
 from kernels.geometry import window_padding
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import Choice, choose, compiled
 from rawcnn.nn.trace import PRECISIONS, Operation
 from rawcnn.profiling.costs import Profile, bytes_moved
@@ -124,7 +125,7 @@ def machine_limits(dtype: tf.DType = tf.float32) -> Machine:
 
 
 def measure(
-    profile: Profile, *, compile: str = "auto", repeats: int = 5, progress: Callable[[int, int], None] | None = None
+    profile: Profile, *, compile: str = "auto", repeats: int = 5, progress: Progress | None = None
 ) -> Measurement:
     """Time every layer of `profile` alone. Layers of one kind, shape and setting are measured once."""
     choice = choose(compile, (), profile.precision)

@@ -13,12 +13,11 @@ from statistics import median
 import numpy as np
 import tensorflow as tf
 
+from rawcnn.files.progress import Progress
 from rawcnn.models.googlenet import INCEPTION, inception, naive_inception
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.layers import conv, relu
 from rawcnn.nn.trace import SymbolicTrace, Trace, symbolic_trace
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

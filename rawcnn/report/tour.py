@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import rawcnn
 from rawcnn import data
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import evaluate
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.papers import PAPERS, Comparison, compare, profiled
 from rawcnn.papers.imagenet_errors import ERRORS
@@ -56,7 +57,7 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, title: str, total: int = 1) -> Iterator[Callable[[int, int], None]]:
+    def step(self, title: str, total: int = 1) -> Iterator[Progress]:
         """Time a step; gives a function (done, total) to call on the way."""
         start = time.perf_counter()
         self.report(title, 0, total)

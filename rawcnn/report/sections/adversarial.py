@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from rawcnn.attacks import AttackResult, fgsm, pgd
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
@@ -65,7 +66,7 @@ class Line(Protocol):
 
 
 def attack_series(
-    network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Callable[[int, int], None]
+    network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress
 ) -> list[Series]:
     """FGSM and PGD (10 steps of ε/4 from a random start) at every ε."""
     fast, slow = [], []

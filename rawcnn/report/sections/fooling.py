@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +23,7 @@ from rawcnn.attacks import (
     spatial,
     substitute,
 )
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Sum, Sums, Table, Text
@@ -89,7 +90,7 @@ class Fooled:
 
 def fool(
     network: Network, training: np.ndarray, images: np.ndarray, labels: np.ndarray, *, seed: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Fooled:  # fmt: skip
     """Every other attack of the lecture on the test images [N,H,W,3], whose pixels are grey."""
     work = len(GENERATIONS) + 6

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rawcnn.data import DataSet
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
@@ -79,7 +80,7 @@ def look_inside(
     layer: str,
     *,
     seed: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Inside:
     """Everything for the channels whose top inputs are given, the first image of the test split, and one atlas."""
     channels = list(tops)

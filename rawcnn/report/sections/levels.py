@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rawcnn.attacks import logit_pga
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Section, Sums, Table, Text
@@ -34,9 +35,7 @@ class Levelled:
         return {str(xi): series.to_dict() for xi, series in self.series.items()}
 
 
-def fool(
-    network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Callable[[int, int], None]
-) -> Levelled:
+def fool(network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress) -> Levelled:
     """The attack at every ε, for each ξ, on a network that was created with `discretize`."""
     found = {}
     for number, xi in enumerate(XI):

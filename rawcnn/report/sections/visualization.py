@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from rawcnn.data import DataSet
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.report.album import Album
@@ -48,7 +49,7 @@ def layers_of(network: Network) -> list[str]:
     return list(dict.fromkeys(maps[place] for place in (0, len(maps) // 2, -1)))
 
 
-def look(network: Network, data: DataSet, progress: Callable[[int, int], None]) -> Seen:
+def look(network: Network, data: DataSet, progress: Progress) -> Seen:
     """Find the most activating training images of every channel of three layers."""
     layers, found = layers_of(network), {}
     for number, layer in enumerate(layers):
