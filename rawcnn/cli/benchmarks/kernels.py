@@ -54,7 +54,7 @@ class TuneRequest(Request):
 
     @property
     def checked_file(self) -> Path:
-        from kernels.choice import table_path
+        from kernels.dispatch.selection import table_path
 
         return table_path()
 
