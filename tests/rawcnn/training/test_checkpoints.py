@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_told_on_the_command_line(rawcnn_command, small_
     (newest,) = (small_run / "checkpoints").glob("ckpt-[1-9]*")
     flipped(newest / "note.json")
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--output", small_run, "--epochs", 2)
-    assert code == 0 and f"left out the damaged checkpoint {newest} (" in " ".join(err.split()), err
+    assert code == 0 and f"skipped the damaged checkpoint {newest} (" in " ".join(err.split()), err
 
 
 def damage(folder, number, part="state.data-*", how=short):
