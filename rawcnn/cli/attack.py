@@ -48,12 +48,12 @@ class AttackRequest(DataRequest):
         return self.folder / "attack.json"
 
     def resolved_epsilons(self) -> list[float]:
-        from rawcnn.attacks.study import find
+        from rawcnn.attacks.catalogue import find
 
         return list(self.epsilons or find(self.name, self.attack_settings).epsilons)
 
     def check(self) -> None:
-        from rawcnn.attacks.study import checked
+        from rawcnn.attacks.catalogue import checked
 
         checked(self.name, self.attack_settings, self.target)
         if not self.data:
@@ -105,8 +105,8 @@ class EvolveRequest(NetworkRequest):
         return {name: value for name, value in settings if (name, value) != ("encoding", "gradient")}
 
     def check(self) -> None:
-        from rawcnn.attacks.evolve import ENCODINGS
-        from rawcnn.attacks.study import keywords
+        from rawcnn.attacks.catalogue import keywords
+        from rawcnn.attacks.evolution import ENCODINGS
 
         super().check()
         encodings = (*ENCODINGS, "gradient")
@@ -195,7 +195,7 @@ def _check_left_out(options: dict[str, object]) -> None:
 
 def attack_data(request: AttackRequest) -> None:
     """Attack the test images at each epsilon, and write the record, the curve and the examples."""
-    from rawcnn.attacks.study import study
+    from rawcnn.attacks import study
     from rawcnn.files.atomic import atomic_files
 
     with begin(request) as run:

@@ -1,6 +1,6 @@
-"""Pictures as arrays: side by side, larger, coloured, into a PNG file.
+"""Pictures as arrays: color scales, tiles, enlarging, boxes, and PNG files.
 
-A picture is float [H,W,3], RGB in [0,1].
+A picture is a float array [H,W,3], RGB in [0,1].
 """
 
 from __future__ import annotations
@@ -15,12 +15,22 @@ from PIL import Image
 
 from rawcnn.files.atomic import write_atomic
 
-RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that all between it and white differ in lightness
+RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that lightness varies between it and white
 BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
 
 
 def picture(pixels) -> np.ndarray:
-    """Grey [H,W] or [H,W,1] or RGB [H,W,3] as float32 RGB, clipped to [0,1]. ValueError for anything else."""
+    """Return grey or RGB pixels as a picture.
+
+    Args:
+        pixels: grey [H,W] or [H,W,1], or RGB [H,W,3]; values outside [0,1] are clipped.
+
+    Returns:
+        float32 [H,W,3].
+
+    Raises:
+        ValueError: for another shape, and for values that are not finite.
+    """
     pixels = np.asarray(pixels, np.float32)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -32,9 +42,19 @@ def picture(pixels) -> np.ndarray:
 
 
 def grid(images: Sequence, columns: int | None = None, gap: int = 1, background: float = 1.0) -> np.ndarray:
-    """Pictures of one size as tiles, row by row, `gap` pixels between and around them: [rows·.., columns·.., 3].
+    """Arrange pictures of one size as tiles, row by row.
 
-    Without `columns` there are as many as rows, or a few more.
+    Args:
+        images: the pictures, all [h,w,3] or [h,w].
+        columns: tiles per row; by default as many as there are rows, or a few more.
+        gap: pixels between and around the tiles.
+        background: grey value of the gaps.
+
+    Returns:
+        A picture [gap + rows·(h + gap), gap + columns·(w + gap), 3].
+
+    Raises:
+        ValueError: for no pictures, pictures of different sizes, no columns or a negative gap.
     """
     tiles = [picture(image) for image in images]
     if not tiles or len({tile.shape for tile in tiles}) > 1:
@@ -47,27 +67,40 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
     rows = ceil(len(tiles) / columns)
     shape = (gap + rows * (height + gap), gap + columns * (width + gap), 3)
     sheet = np.full(shape, background, np.float32)
-    for number, tile in enumerate(tiles):
-        top, left = gap + number // columns * (height + gap), gap + number % columns * (width + gap)
+    for index, tile in enumerate(tiles):
+        top, left = gap + index // columns * (height + gap), gap + index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = tile
     return sheet
 
 
 def normalize(values: np.ndarray) -> np.ndarray:
-    """Smallest → 0, largest → 1; a constant → 0."""
+    """Stretch values to [0,1]: the smallest becomes 0, the largest 1. Constant values become 0."""
     low, high = np.min(values), np.max(values)
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
 def enlarge(image, scale: int) -> np.ndarray:
-    """Every pixel as a square of `scale` pixels: [H,W,3] → [scale·H, scale·W, 3]."""
+    """Enlarge a picture: every pixel becomes a square of `scale` pixels, [H,W,3] → [scale·H, scale·W, 3].
+
+    Raises:
+        ValueError: for a scale below 1.
+    """
     if scale < 1:
         raise ValueError(f"scale is {scale}; expected a whole number, 1 or more")
     return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def fit(image, size: int, background: float = 1.0) -> np.ndarray:
-    """A square of `size` pixels with the picture in its middle: enlarged by a whole factor, or averaged smaller."""
+    """Place a picture in the middle of a square: enlarged by a whole factor, or averaged to a smaller size.
+
+    Args:
+        image: [H,W,3] or [H,W].
+        size: side of the square in pixels.
+        background: grey value of the rest of the square.
+
+    Returns:
+        A picture [size,size,3].
+    """
     image = picture(image)
     longer = max(image.shape[:2])
     if longer <= size:
@@ -83,7 +116,17 @@ def fit(image, size: int, background: float = 1.0) -> np.ndarray:
 
 
 def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width: int = 1) -> np.ndarray:
-    """The picture with the outline of (top, left, bottom, right), drawn within these bounds, and white around it."""
+    """Draw the outline of a box inside its bounds, with a white outline around it.
+
+    Args:
+        image: [H,W,3] or [H,W].
+        box: (top, left, bottom, right) in pixels; bottom and right are exclusive.
+        color: RGB in [0,1].
+        width: of each outline, in pixels.
+
+    Returns:
+        A picture [H,W,3].
+    """
     image, (top, left, bottom, right) = picture(image).copy(), box
     inside = image[top:bottom, left:right]
     middle = inside[width:-width, width:-width].copy()
@@ -94,10 +137,15 @@ def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width
 
 
 def diverging(values, times: float | None = None) -> np.ndarray:
-    """Signed numbers as a picture; what is −1 or 1 after multiplying by `times` is full. Default: the largest is.
+    """Show signed values as a picture.
 
-    [H,W]: red above 0, white at 0, blue below. [H,W,3], such as an attack's noise: each channel brighter or darker
-    than grey, which is 0.
+    Args:
+        values: [H,W], shown red above 0, white at 0 and blue below 0; or [H,W,3], such as the noise of an attack,
+            where each color channel is brighter or darker than grey, which is 0.
+        times: factor before the color scale, which ends at −1 and 1; by default the largest magnitude becomes 1.
+
+    Returns:
+        A picture [H,W,3].
     """
     values = np.asarray(values, np.float32)
     largest = np.max(np.abs(values), initial=0)
@@ -112,12 +160,22 @@ def diverging(values, times: float | None = None) -> np.ndarray:
 
 
 def save_png(path: str | Path, image, scale: int = 1) -> Path:
-    """Write the picture, enlarged `scale` times, as a PNG file, atomically; its folder is created."""
-    encoded = BytesIO()
-    Image.fromarray(_bytes(enlarge(image, scale))).save(encoded, format="PNG", optimize=True)
-    write_atomic(path, encoded.getvalue())
+    """Write a picture as a PNG file, atomically. The folder is created if necessary.
+
+    Args:
+        path: of the file.
+        image: [H,W,3] or [H,W].
+        scale: whole factor by which the picture is enlarged.
+
+    Returns:
+        The path.
+    """
+    content = BytesIO()
+    Image.fromarray(_bytes(enlarge(image, scale))).save(content, format="PNG", optimize=True)
+    write_atomic(path, content.getvalue())
     return Path(path)
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:
+    """A picture as bytes, uint8 [H,W,3]."""
     return np.rint(picture(image) * 255).astype(np.uint8)

@@ -46,11 +46,11 @@ class DeconvRequest(NetworkRequest):
     endings = PICTURES
 
     def check(self) -> None:
-        from rawcnn.visualize.deconvolution import SEEDS
+        from rawcnn.visualize.deconvolution import START_VALUES
 
         super().check()
-        if self.start not in SEEDS:
-            raise ValueError(f"--start is {self.start!r}; expected one of {', '.join(SEEDS)}")
+        if self.start not in START_VALUES:
+            raise ValueError(f"--start is {self.start!r}; expected one of {', '.join(START_VALUES)}")
         parse_position(self.position)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _strongest_channels(run: Run, layer: str, image) -> list[int]:
     """Return the channels with the largest activations for an image [H,W,3]."""
     import numpy as np
 
-    from rawcnn.visualize.objectives import as_map
+    from rawcnn.visualize.layer_maps import as_map
 
     activations = as_map(run.network.activations(image[None], [layer])[layer])[0].numpy()  # [h,w,C]
     return np.argsort(-activations.max((0, 1)))[:STRONGEST].tolist()

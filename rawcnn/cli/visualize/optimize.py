@@ -63,7 +63,7 @@ class Target:
 
     def resolved_layer(self, network) -> str:
         """Return the layer; what a rectifier never outputs is minimized before the rectifier."""
-        from rawcnn.visualize.units import rectified
+        from rawcnn.visualize.unit_summary import rectified
 
         layer = self.layer or network.head
         return rectified(network, layer) if self.negative else layer

@@ -71,7 +71,7 @@ class PageRequest(DataRequest):
         return {"batch": self.icons.batch, "compile": self.compile}
 
     def check_network(self, network) -> None:
-        from rawcnn.visualize.filters import check_channels
+        from rawcnn.visualize.layer_maps import check_channels
 
         check_channels(self.channels or None, self.layer, network.operation(self.layer).output_shape[-1])
 
@@ -113,7 +113,7 @@ def write_units(request: PageRequest) -> None:
     from rawcnn.files.atomic import write_atomic
     from rawcnn.report.units_page import units_page
     from rawcnn.visualize.record import write_record
-    from rawcnn.visualize.units import units
+    from rawcnn.visualize.unit_summary import units
 
     with begin(request) as run:
         icons, layer = request.icons, request.layer
@@ -133,7 +133,7 @@ def write_units(request: PageRequest) -> None:
 
 def _units_lead(network, layer: str, images: int) -> str:
     """Return the first paragraph of the page."""
-    from rawcnn.visualize.units import rectified
+    from rawcnn.visualize.unit_summary import rectified
 
     lead = (
         f"What the units of {layer} respond to: images optimized from noise, and those of {images:,} real images that "
@@ -267,11 +267,11 @@ class AtlasRequest(DataRequest):
     endings = (".html",)
 
     def check(self) -> None:
-        from rawcnn.visualize.layout import check_method
+        from rawcnn.visualize.projection import available_method
 
         super().check()
         self.sides()
-        check_method(self.layout)
+        available_method(self.layout)
 
     def sides(self) -> tuple[int, ...]:
         """Return the number of cells per side at each zoom level."""

@@ -66,7 +66,7 @@ class TopInputsRequest(DataRequest):
         return {"compile": self.compile}
 
     def check_network(self, network) -> None:
-        from rawcnn.visualize.filters import check_channels
+        from rawcnn.visualize.layer_maps import check_channels
 
         layer = self.resolved_layer(network)
         check_channels(self.channels or None, layer, network.operation(layer).output_shape[-1])
