@@ -1,4 +1,4 @@
-"""The zoo: a model of `rawcnn.models` together with its variables, and with the settings that its weights need."""
+"""Create a network from a model's name, and find the settings that published weights need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from rawcnn.models import MODELS, find
 from rawcnn.nn.limits import check_numbers
 from rawcnn.nn.network import Network
-from rawcnn.weights.detect import family_of, form_of, settings_of
-from rawcnn.weights.readers import opened
+from rawcnn.weights.detect import creation_settings, detect_format, family_of
+from rawcnn.weights.readers import open_tensors
 
 
 def create(
@@ -24,11 +24,23 @@ def create(
     devices: Sequence[str] = (),
     **options,
 ) -> Network:
-    """Build the model `name` with fresh variables, drawn from `seed`.
+    """Create the network `name` with new variables.
 
-    `size` is the side of its images in pixels, `preprocessing` its first step ("none", "centered", "torch", "caffe"),
-    `precision` "float32" or "bfloat16" arithmetic over float32 variables, `devices` the devices that layers are split
-    over (AlexNet's two GPUs). Further options are the model function's own keywords. ValueError where one is wrong.
+    Args:
+        name: A name in `rawcnn.MODELS`.
+        classes: Number of classes. By default the model's own.
+        seed: Seed of the initial values, 0 or more.
+        size: Side of the images in pixels. By default the model's own.
+        preprocessing: The network's first step, "none", "centered", "torch" or "caffe". By default the model's own.
+        precision: "float32", or "bfloat16" arithmetic over float32 variables.
+        devices: Devices that AlexNet's two halves are placed on.
+        **options: Keywords of the model's function.
+
+    Returns:
+        A Network.
+
+    Raises:
+        ValueError: An argument is out of range, or the model has no such option.
     """
     model = find(name)
     classes = model.classes if classes is None else classes
@@ -38,10 +50,12 @@ def create(
             f"classes is {classes!r}, size {size!r} and seed {seed!r}; expected whole positive numbers, the seed also 0"
         )
     check_numbers(size=size, classes=classes)
-    reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels are those of [0,1]
+    reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels divide [0,1]
     preprocessing = reads if preprocessing is None else preprocessing
     if options.get("discretize", "none") != "none" and preprocessing != "none":
-        raise ValueError(f'preprocessing is {preprocessing!r}; expected "none": levels are those of pixels in [0,1]')
+        raise ValueError(
+            f'preprocessing is {preprocessing!r}; expected "none", because discretize= reads pixels in [0,1]'
+        )
     settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **model.options, **options}
     return Network(
         name,
@@ -57,15 +71,18 @@ def create(
 
 
 def published_settings(model: str, path: str | Path) -> dict[str, object]:
-    """Return the arguments of `create` with which the model of a weight file was published.
+    """Return the arguments of `create` that reproduce the network that a weight file was published with.
 
     Args:
         model: The model's name.
         path: A file of published weights.
 
     Returns:
-        Keyword arguments, such as stride, padding, preprocessing and heads; {} if the file's names do not show them.
+        Keyword arguments, such as version, padding, preprocessing and heads; {} if the file's names do not show them.
+
+    Raises:
+        ValueError: The file cannot be read.
     """
     family = family_of(MODELS[model].function) if model in MODELS else ""
-    with opened(path) as tensors:
-        return settings_of(form_of(tensors), model, family, tensors)
+    with open_tensors(path) as tensors:
+        return creation_settings(detect_format(tensors), model, family, tensors)

@@ -1,4 +1,4 @@
-"""The models, by name. No registry: one dict, and a test that every model file is in it."""
+"""The models by name: MODELS lists every model function. A test checks that every file of this package is used."""
 
 from __future__ import annotations
 
@@ -23,8 +23,16 @@ from rawcnn.models import (
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model function and what it was made for."""
+class ModelEntry:
+    """A model function with its paper and its default settings.
+
+    Attributes:
+        function: `function(net, images, *, classes, …) → logits`.
+        paper: Authors and year.
+        size: Side of the images in pixels.
+        classes: Number of classes.
+        preprocessing: First step of the network: "none", "centered", "torch" or "caffe".
+    """
 
     function: Callable
     paper: str
@@ -34,30 +42,36 @@ class Model:
 
     @property
     def options(self) -> dict[str, object]:
-        """Its keyword settings and their defaults; what the name already decides is not among them."""
-        decided = self.function.keywords if isinstance(self.function, partial) else {}
+        """The function's keyword options and their defaults, without those that the model's name fixes."""
+        fixed = self.function.keywords if isinstance(self.function, partial) else {}
         return {
             p.name: p.default
             for p in inspect.signature(self.function).parameters.values()
-            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in decided and p.name != "classes"
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in fixed and p.name != "classes"
         }
 
     def configured(self, classes: int, **options) -> Callable:
-        """The function with its settings; ValueError for one that it does not have, or of another type than its own."""
+        """Return the function with its options set.
+
+        Raises:
+            ValueError: The model has no such option, or the value has another type than the default.
+        """
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             known = ", ".join(f"{name}={value!r}" for name, value in self.options.items()) or "none"
             raise ValueError(f"this model has no option {', '.join(unknown)}; its options are {known}")
         for name, value in options.items():
-            own = self.options[name]
-            if isinstance(value, bool) is not isinstance(own, bool) or not isinstance(value, _like(own)):
-                raise ValueError(f"{name} is {value!r}; expected a value like {own!r}")
+            default = self.options[name]
+            if isinstance(value, bool) is not isinstance(default, bool) or not isinstance(value, _types_of(default)):
+                raise ValueError(f"{name} is {value!r}; expected a value like {default!r}")
         return partial(self.function, classes=classes, **options)
 
 
-def _like(value: object) -> tuple[type, ...]:
-    """The types that an option of this value takes."""
-    return (float, Integral) if isinstance(value, float) else (Integral,) if isinstance(value, int) else (type(value),)
+def _types_of(default: object) -> tuple[type, ...]:
+    """Return the types that an option with this default accepts."""
+    if isinstance(default, float):
+        return (float, Integral)
+    return (Integral,) if isinstance(default, int) else (type(default),)
 
 
 _ALEXNET = "Krizhevsky et al. 2012"
@@ -70,14 +84,14 @@ _INCEPTION_V2 = "Ioffe & Szegedy 2015"
 _INCEPTION_V3 = "Szegedy et al. 2016"
 _INCEPTION_V4 = "Szegedy et al. 2017"
 _NASNET = "Zoph et al. 2018"
-_caffe = partial(Model, preprocessing="caffe")
-_torch = partial(Model, preprocessing="torch")
-_centered = partial(Model, preprocessing="centered")
-_cifar = partial(Model, paper=_RESNET, size=32, classes=10, preprocessing="torch")
+_caffe = partial(ModelEntry, preprocessing="caffe")
+_torch = partial(ModelEntry, preprocessing="torch")
+_centered = partial(ModelEntry, preprocessing="centered")
+_cifar = partial(ModelEntry, paper=_RESNET, size=32, classes=10, preprocessing="torch")
 
-MODELS: dict[str, Model] = {
+MODELS: dict[str, ModelEntry] = {
     "alexnet": _caffe(alexnet.alexnet, _ALEXNET, 227),
-    "alexnet_one_tower": Model(alexnet.alexnet_one_tower, "Krizhevsky 2014", preprocessing="torch"),
+    "alexnet_one_tower": ModelEntry(alexnet.alexnet_one_tower, "Krizhevsky 2014", preprocessing="torch"),
     "vgg_a": _caffe(vgg.vgg_a, _VGG),
     "vgg_a_lrn": _caffe(vgg.vgg_a_lrn, _VGG),
     "vgg_b": _caffe(vgg.vgg_b, _VGG),
@@ -112,8 +126,12 @@ MODELS: dict[str, Model] = {
 }
 
 
-def find(name: str) -> Model:
-    """The model called `name`; ValueError that lists them all."""
+def find(name: str) -> ModelEntry:
+    """Return the model called `name`.
+
+    Raises:
+        ValueError: No model has this name. The message lists all names.
+    """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
     return MODELS[name]

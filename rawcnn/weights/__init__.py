@@ -1,7 +1,7 @@
-"""Weights in files: our own, or published ones of Keras and PyTorch, into raw variables and back.
+"""Load weight files into raw variables (rawcnn's own, Keras's and PyTorch's), and write rawcnn's.
 
-Nothing is half loaded: every name and shape is checked before a tensor is read, every tensor is read before the first
-variable changes, and everything that does not fit is listed at once.
+Loading is all or nothing. Every name and shape is checked before a tensor is read, and every tensor is read before the
+first variable changes. An error lists all tensors that do not fit.
 """
 
 from __future__ import annotations
@@ -17,76 +17,87 @@ from safetensors.numpy import save
 
 from rawcnn.files.atomic import write_atomic
 from rawcnn.nn.network import Network
-from rawcnn.weights.detect import Scheme, family_of, recognise, settings_of
-from rawcnn.weights.readers import DESCRIPTION, Tensors, metadata, opened
+from rawcnn.weights.detect import Scheme, creation_settings, detect_scheme, family_of
+from rawcnn.weights.readers import DESCRIPTION, Tensors, open_tensors, read_metadata
 
 __all__ = ["Misfit", "describe", "load_weights", "save_weights"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-SHOWN = 20  # problems in the message about a file of another network
+SHOWN = 20  # problems that the message lists if the file seems to belong to another network
 
 
 class Misfit(ValueError):
-    """A file that does not fit its network: `problems` has a sentence for each tensor.
+    """A weight file that does not fit a network.
 
-    So has the message; but where little fits, the file being another network's, it has the first of them.
+    The message lists all problems, or the first SHOWN if the file seems to belong to another network.
+
+    Attributes:
+        problems: One sentence for each tensor that does not fit.
     """
 
     def __init__(self, path: Path, network: Network, problems: Sequence[str], hint: str = ""):
         self.problems = tuple(problems)
-        told, more = "; ".join(problems), len(problems) - SHOWN
+        message, more = "; ".join(problems), len(problems) - SHOWN
         if len(problems) > max(SHOWN, len(network.variables) // 4):
-            told = f"it may be of another network: {'; '.join(problems[:SHOWN])}; and {more} more"
-        super().__init__(f"{path} does not fit {network.name}, nothing was loaded: {told}{hint}")
+            message = f"it may belong to another network: {'; '.join(problems[:SHOWN])}; and {more} more"
+        super().__init__(f"{path} does not fit {network.name}, nothing was loaded: {message}{hint}")
 
 
 def load_weights(network: Network, path: str | Path) -> None:
-    """Load a file into `network`: .safetensors, .npz, .h5, .weights.h5, .pth or .pt; its form is found from the names.
+    """Load a weight file into `network`. The tensors' names show whether it is rawcnn's, Keras's or PyTorch's.
 
-    Raises ValueError where the file cannot be read, and Misfit with everything in it that does not fit; the network is
-    then as it was. Warns where the network was created otherwise than the published one, whose outputs it would not
-    give: with other preprocessing, or another form of its blocks.
+    Warns if the published network has other preprocessing or blocks of another form: the outputs would differ.
+
+    Args:
+        network: The network. After an error its variables are unchanged.
+        path: A .safetensors, .npz, .h5, .weights.h5, .pth or .pt file.
+
+    Raises:
+        ValueError: The file cannot be read.
+        Misfit: Tensors are missing, left over, or have another shape or type. It lists all of them.
     """
     path = Path(path)
-    with opened(path) as tensors:
-        scheme = _recognised(network, path, tensors)
-        differing = _differing(network, settings_of(scheme.form, network.name, family_of(network.model), tensors))
-        hint = f"; published with {_words(differing)}: create it so" if differing else ""
+    with open_tensors(path) as tensors:
+        scheme = _scheme(network, path, tensors)
+        published = creation_settings(scheme.format, network.name, family_of(network.model), tensors)
+        differing = _differing(network, published)
+        hint = f"; the published network has {_listed(differing)}: create it with these settings" if differing else ""
         if problems := _problems(network, scheme, tensors):
             raise Misfit(path, network, problems, hint)
         values = {}
         for variable, source in scheme.sources.items():
             read = [tensors[name].read().astype(np.float32, copy=False) for name in source.names]
             values[variable] = source.convert(*read)
-    broken = {variable: words for variable, value in values.items() if (words := _broken(variable, value))}
-    if broken:
-        named = {variable: " with ".join(scheme.sources[variable].names) for variable in broken}
-        raise Misfit(path, network, [f"{named[variable]} {words}" for variable, words in broken.items()])
+    invalid = {variable: message for variable, value in values.items() if (message := _invalid(variable, value))}
+    if invalid:
+        named = {variable: " with ".join(scheme.sources[variable].names) for variable in invalid}
+        raise Misfit(path, network, [f"{named[variable]} {message}" for variable, message in invalid.items()])
     if differing:
-        have = _words({key: network.settings[key] for key in differing})
+        local = _listed({key: network.settings[key] for key in differing})
         warnings.warn(
-            f"{path.name} holds {scheme.form}'s weights, published with {_words(differing)}; this {network.name} has "
-            f"{have} and will give other outputs: create it with theirs",
+            f"{path.name} holds {scheme.format}'s weights, published with {_listed(differing)}; this {network.name} "
+            f"has {local}, so its outputs will differ: create it with the published settings",
             stacklevel=2,
         )
     for variable, value in values.items():
         network.variables[variable].assign(value)
 
 
-def _recognised(network: Network, path: Path, tensors: Tensors) -> Scheme:
+def _scheme(network: Network, path: Path, tensors: Tensors) -> Scheme:
+    """Detect the naming scheme; an error names the file and the network."""
     try:
-        return recognise(network, tensors)
+        return detect_scheme(network, tensors)
     except ValueError as error:
         raise ValueError(f"{path} does not fit {network.name}, nothing was loaded: {error}") from error
 
 
 def _problems(network: Network, scheme: Scheme, tensors: Tensors) -> list[str]:
-    """All that is missing, of another shape or kind, or left over: by the headers, nothing is read."""
+    """List tensors that are missing, left over, or of another shape or type. Only headers are read."""
     problems = []
     for variable, parameter in network.parameters.items():
         source = scheme.sources.get(variable)
         if source is None:
-            problems.append(f"nothing in the file is {variable} {parameter.shape}")
+            problems.append(f"the file has no tensor for {variable} {parameter.shape}")
             continue
         for name, shape in zip(source.names, source.shapes, strict=True):
             if name not in tensors:
@@ -100,41 +111,47 @@ def _problems(network: Network, scheme: Scheme, tensors: Tensors) -> list[str]:
     return problems + [f"unexpected {name} {tensors[name].shape}" for name in left]
 
 
-def _broken(variable: str, value: np.ndarray) -> str:
-    """What no network computes with: an infinity, a NaN, a variance below zero; "" without any."""
+def _invalid(variable: str, value: np.ndarray) -> str:
+    """Describe what makes a value useless (an infinity, a NaN, a negative variance), or return ""."""
     if not np.isfinite(value.sum(dtype=np.float64)):
-        return "has values that are no numbers"
+        return "has values that are not finite"
     negative = value < 0 if variable.endswith("/variance") else np.zeros(0, bool)
     return f"has {negative.sum()} of {value.size} variances below zero, expected none" if negative.any() else ""
 
 
 def _differing(network: Network, published: dict[str, object]) -> dict[str, object]:
-    """The settings with which the published network was made otherwise than this one."""
+    """Return the published network's settings that differ from this network's."""
     differing = {k: v for k, v in published.items() if network.settings.get(k, v) != v}
-    if network.settings.get("preprocessing") == "none":  # somebody else does it
+    if network.settings.get("preprocessing") == "none":  # the caller preprocesses the images
         differing.pop("preprocessing", None)
     return differing
 
 
-def _words(settings: dict[str, object]) -> str:
+def _listed(settings: dict[str, object]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in settings.items())
 
 
 def save_weights(network: Network, path: str | Path, variables=None) -> None:
-    """Write the variables (or `variables`, a dict by path) to a `.safetensors` or `.npz` file, beside and renamed.
+    """Write a network's variables to a file, atomically, with its name, settings and class names as metadata.
 
-    Raises ValueError for another ending, and where the file cannot be written: what was there before then stays.
+    Args:
+        network: The network.
+        path: A .safetensors or .npz file.
+        variables: A dict from path to variable. By default all variables of the network.
+
+    Raises:
+        ValueError: The path has another ending, or the file cannot be written. A previous file is then unchanged.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):
         raise ValueError(f"{path} has the ending {path.suffix!r}; expected .safetensors or .npz")
-    about = json.dumps({"network": network.name, "settings": network.settings, "labels": network.labels})
+    metadata = json.dumps({"network": network.name, "settings": network.settings, "labels": network.labels})
     arrays = {name: v.numpy() for name, v in (variables or network.variables).items()}
     if path.suffix == ".safetensors":
-        content = save(arrays, metadata={"rawcnn": about})
+        content = save(arrays, metadata={"rawcnn": metadata})
     else:
         packed = BytesIO()
-        arrays[DESCRIPTION] = np.frombuffer(about.encode(), np.uint8)
+        arrays[DESCRIPTION] = np.frombuffer(metadata.encode(), np.uint8)
         np.savez(packed, **arrays)
         content = packed.getvalue()
     try:
@@ -144,13 +161,23 @@ def save_weights(network: Network, path: str | Path, variables=None) -> None:
 
 
 def describe(path: str | Path) -> dict:
-    """What `save_weights` wrote about the network: its name, settings and class names; {} for files of others."""
-    told = metadata(Path(path)).get("rawcnn", "{}")
+    """Read the metadata that `save_weights` wrote.
+
+    Args:
+        path: A weight file of any kind.
+
+    Returns:
+        The network's name, settings and class names, under "network", "settings" and "labels"; {} if the file has none.
+
+    Raises:
+        ValueError: The file is damaged, or its metadata is not what rawcnn writes.
+    """
+    text = read_metadata(Path(path)).get("rawcnn", "{}")
     try:
-        about = json.loads(told)
-    except (ValueError, RecursionError) as error:  # Python's limits on digits and depth are no JSONDecodeError
-        raise ValueError(f"{path} says about its network what is no JSON: {error}") from error
-    kinds: dict[str, tuple[type, ...]] = {"network": (str,), "settings": (dict,), "labels": (list, type(None))}
-    if not isinstance(about, dict) or any(k in about and not isinstance(about[k], kinds[k]) for k in kinds):
-        raise ValueError(f"{path} says about its network what rawcnn never writes: {str(about)[:80]}")
-    return about
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # exceeding Python's limits on digits and depth is no JSONDecodeError
+        raise ValueError(f"{path} has metadata about its network that is not JSON: {error}") from error
+    types: dict[str, tuple[type, ...]] = {"network": (str,), "settings": (dict,), "labels": (list, type(None))}
+    if not isinstance(found, dict) or any(k in found and not isinstance(found[k], types[k]) for k in types):
+        raise ValueError(f"{path} has metadata about its network that rawcnn never writes: {str(found)[:80]}")
+    return found

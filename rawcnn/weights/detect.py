@@ -1,4 +1,4 @@
-"""Which form a file is in, by the names of its tensors: rawcnn's own, PyTorch's or Keras's."""
+"""Detect from the names of its tensors whether a file is rawcnn's, PyTorch's or Keras's."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ OTHERS = {"Keras": keras, "PyTorch": torch}
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a network is found in a file."""
+    """A naming scheme: where a file holds each variable of a network."""
 
-    form: str  # "rawcnn", "Keras", "PyTorch"
+    format: str  # "rawcnn", "Keras", "PyTorch"
     sources: dict[str, Source]  # by the variable's path
-    unused: tuple[str, ...] = ()  # endings of tensors that nothing here needs
+    unused: tuple[str, ...] = ()  # endings of tensor names that rawcnn does not need
 
 
-def form_of(names: Iterable[str]) -> str:
-    """ "rawcnn", "Keras" or "PyTorch"; "" for names that are none of theirs."""
+def detect_format(names: Iterable[str]) -> str:
+    """Return "rawcnn", "Keras" or "PyTorch", or "" if the names of the tensors follow no known scheme."""
     names = tuple(names)
     if any(name.endswith(OWN_LEAVES) for name in names):
         return "rawcnn"
@@ -34,28 +34,38 @@ def form_of(names: Iterable[str]) -> str:
     return "PyTorch" if any("." in name for name in names) else ""
 
 
-def recognise(network: Network, names: Iterable[str]) -> Scheme:
-    """The network in a file with these names. ValueError for names of no known form, or of none of this network."""
+def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
+    """Detect which scheme a file follows, and where it holds each variable of `network`.
+
+    Args:
+        network: The network that the file is to be loaded into.
+        names: The names of the file's tensors.
+
+    Raises:
+        ValueError: The names follow no known scheme, or the scheme's library has no such network.
+    """
     names = tuple(names)
-    found = form_of(names)
+    found = detect_format(names)
     if found == "rawcnn":
         return Scheme(found, {path: plain(path, p.shape) for path, p in network.parameters.items()})
     if found == "":
         some = ", ".join(names[:3]) or "none at all"
-        raise ValueError(f"its names are of no known form ({some}); expected rawcnn's, Keras's or PyTorch's")
+        raise ValueError(f"its names follow no known scheme ({some}); expected rawcnn's, Keras's or PyTorch's")
     family = family_of(network.model)
     sources = OTHERS[found].sources(network, family, names)
     if sources is None:
-        published = settings_of(found, network.name, family, names)
+        published = creation_settings(found, network.name, family, names)
         other = {k: v for k, v in published.items() if k != "preprocessing" and network.settings.get(k, v) != v}
         hint = f"; create it with {', '.join(f'{k}={v!r}' for k, v in other.items())}" if other else ""
-        raise ValueError(f"its names are {found}'s, such as {names[0]}, and {network.name} has no such form{hint}")
+        raise ValueError(
+            f"its names are {found}'s, such as {names[0]}, but {found} has no weights for this {network.name}{hint}"
+        )
     return Scheme(found, sources, torch.UNUSED if found == "PyTorch" else ())
 
 
-def settings_of(form: str, model: str, family: str, names: Iterable[str]) -> dict[str, object]:
-    """Return the settings of `rawcnn.create` with which `model` was published in this form."""
-    return OTHERS[form].published(model, family, names) if form in OTHERS else {}
+def creation_settings(format: str, model: str, family: str, names: Iterable[str]) -> dict[str, object]:
+    """Return the settings of `rawcnn.create` that reproduce `model` as it was published in this format."""
+    return OTHERS[format].published(model, family, names) if format in OTHERS else {}
 
 
 def family_of(function: Callable) -> str:

@@ -1,6 +1,6 @@
-"""Published weights from the network, into Keras's own cache: its addresses, its hashes, its downloader.
+"""Download the weights that Keras publishes, into Keras's cache, with Keras's addresses, hashes and downloader.
 
-keras.applications hides the file behind a model that it builds; here the file alone is wanted.
+keras.applications builds a model around the file; rawcnn needs only the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rawcnn.files.errors import one_line
 
 BASE = "https://storage.googleapis.com/tensorflow/keras-applications"
 TF_KERNELS = "weights_tf_dim_ordering_tf_kernels.h5"
-KERAS = {  # model → (address, MD5), as in keras.applications 3
+KERAS = {  # model → (URL, MD5), as in keras.applications 3
     "vgg16": (f"{BASE}/vgg16/vgg16_{TF_KERNELS}", "64373286793e3c8b2b4e3219cbf3544b"),
     "vgg19": (f"{BASE}/vgg19/vgg19_{TF_KERNELS}", "cbe5617147190e668d6c5d5026f83318"),
     "resnet50": (f"{BASE}/resnet/resnet50_{TF_KERNELS}", "2cb95161c43110f7111970584f804107"),
@@ -36,9 +36,13 @@ CLASSES = (
 
 
 def fetch(model: str) -> Path:
-    """The file with Keras's ImageNet weights of `model`, downloaded unless it is in the cache and whole.
+    """Return the file with Keras's ImageNet weights of `model`. It is downloaded unless the cache holds it complete.
 
-    ValueError for a model that Keras publishes none of, and where the file cannot be had.
+    Args:
+        model: The model's name, a key of KERAS.
+
+    Raises:
+        ValueError: Keras publishes no weights of this model, or the download fails.
     """
     if model not in KERAS:
         raise ValueError(f"Keras publishes no weights of {model}; it has {', '.join(KERAS)}")
@@ -46,13 +50,17 @@ def fetch(model: str) -> Path:
 
 
 def fetch_labels() -> tuple[str, ...]:
-    """The names of ImageNet's classes, in the order of Keras's weights. ValueError where they cannot be had."""
+    """Return the names of ImageNet's classes in the order of Keras's weights.
+
+    Raises:
+        ValueError: The download fails.
+    """
     index = json.loads(_get(*CLASSES).read_text(encoding="utf-8"))
     return tuple(index[str(n)][1].replace("_", " ") for n in range(len(index)))
 
 
-class _Progress(io.TextIOBase):
-    """Stderr for a progress bar: the lines before it are held back, and lost where no download begins."""
+class _Stderr(io.TextIOBase):
+    """Print Keras's progress bar to stderr. Keras's lines before the bar are printed only if a download begins."""
 
     def __init__(self):
         self.held: list[str] | None = []
@@ -72,14 +80,15 @@ class _Progress(io.TextIOBase):
         return sys.stderr.isatty()
 
 
-def _get(address: str, md5: str) -> Path:
+def _get(url: str, md5: str) -> Path:
+    """Download a file into Keras's cache and check its hash."""
     import keras
 
     try:
-        with contextlib.redirect_stdout(_Progress()):
-            return Path(keras.utils.get_file(origin=address, file_hash=md5, cache_subdir="models"))
-    except Exception as error:  # Keras raises a bare Exception where it cannot download
+        with contextlib.redirect_stdout(_Stderr()):
+            return Path(keras.utils.get_file(origin=url, file_hash=md5, cache_subdir="models"))
+    except Exception as error:  # Keras raises a bare Exception if a download fails
         raise ValueError(
-            f"Keras's file could not be downloaded ({one_line(error)}); go online once, or bring the file and give it "
-            "to rawcnn weights import"
+            f"Keras's file could not be downloaded ({one_line(error)}); connect to the internet once, or copy the file "
+            "here and load it with rawcnn weights import"
         ) from error

@@ -1,11 +1,11 @@
-"""Keras's names: the networks of keras.applications, as their published files and Keras 3's own call them.
+"""Names in Keras's files: the networks of keras.applications, in their published files and in Keras 3's own.
 
-A name is the layer's and the variable's: `conv2_block1_1_conv/kernel`. Filters and weights are laid out as here, except
-those of a depthwise convolution, [kh,kw,C,1]. Files hold some things that these networks have not, or do without:
+A name consists of the layer's and the variable's: `conv2_block1_1_conv/kernel`. Filters and weights have rawcnn's
+layout, except those of a depthwise convolution, which are [kh,kw,C,1]. Keras's networks differ in these points:
 
-    ResNets           a bias in each convolution: taken off the average that the batch norm subtracts;
-                      ε = 1.001·10⁻⁵: what it has more goes to the variance
-    Inception nets    no scale in batch norms: ones. Most layers have no names of their own: they are counted.
+    ResNets           Each convolution has a bias. It is subtracted from the batch norm's mean.
+                      ε is 1.001·10⁻⁵. The difference from 10⁻⁵ is added to the variance.
+    Inception nets    Batch norms have no scale; it is one. Most layers have numbers instead of names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rawcnn.weights.source import Rules, Source, constant, plain, renamed, trans
 
 LEAVES = {"filters": "kernel", "weights": "kernel", "bias": "bias", "scale": "gamma", "offset": "beta"}
 LEAVES |= {"mean": "moving_mean", "variance": "moving_variance"}
-EPSILON, RESNET_EPSILON = 1e-5, 1.001e-5  # of a batch norm in our ResNets and in Keras's
+EPSILON, RESNET_EPSILON = 1e-5, 1.001e-5  # ε of the batch norms in rawcnn's and in Keras's ResNets
 
 VGG: Rules = (
     (r"conv(\d)_(\d)", lambda block, n: f"block{block}_conv{n}"),
@@ -38,7 +38,7 @@ RESNET: Rules = (
     (r"conv(\d)_(\d+)/shortcut/bn", lambda stage, i: f"conv{stage}_block{i}_0_bn"),
     (r"classifier", lambda: "predictions"),
 )
-INCEPTION: Rules = (  # what has a name; the rest is counted
+INCEPTION: Rules = (  # the layers that have names; the others are numbered
     (r"(block\d+_\d+)/expand", lambda block: f"{block}_conv"),
     (r"conv_7b", lambda: "conv_7b"),
     (r"conv_7b/bn", lambda: "conv_7b_bn"),
@@ -47,7 +47,7 @@ INCEPTION: Rules = (  # what has a name; the rest is counted
 
 
 def _nasnet(repeats: int) -> Rules:
-    """NASNet's rules; cells are numbered through there, a reduction counting as one and called after its number."""
+    """Return NASNet's rules. Keras numbers all cells in one sequence, and names a reduction after its number."""
 
     def kind(cell: str) -> str:
         return "normal" if cell.startswith("normal") else "reduction"
@@ -78,9 +78,14 @@ def _nasnet(repeats: int) -> Rules:
 
 
 def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
-    """Each variable's place in a file of `names`, but for auxiliary heads; None for a network that Keras has not.
+    """Return the source of each variable in a Keras file, or None if Keras has no such network.
 
-    `family` is the file that the model is written in: vgg, resnet, …
+    Keras's networks have no auxiliary heads, so the variables of these have no source.
+
+    Args:
+        network: The network.
+        family: The name of the model's file in `rawcnn.models`: vgg, resnet, …
+        names: The names of the file's tensors.
     """
     names = set(names)
     if family == "nasnet":
@@ -93,24 +98,25 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
         return None
     called = {o.name: layer for o in network.operations if o.parameters and (layer := renamed(o.name, rules))}
     if rules is INCEPTION:
-        called |= _counted(network, called, names)
+        called |= _numbered(network, called, names)
     found = {path: p for path, p in network.parameters.items() if p.operation in called}
     return {path: _source(p, called[p.operation], names, family) for path, p in found.items()}
 
 
-def _counted(network: Network, named: Iterable[str], names: set[str]) -> dict[str, str]:
-    """The layers without names of their own: conv2d, conv2d_1, … in the order they were made in, the operations's."""
+def _numbered(network: Network, named: Iterable[str], names: set[str]) -> dict[str, str]:
+    """Name the layers that Keras only numbers: conv2d, conv2d_1, … in the order of the network's operations."""
     called: dict[str, str] = {}
     for kind, prefix in (("conv", "conv2d"), ("batch_norm", "batch_normalization")):
         layers = {name.split("/")[0] for name in names if re.fullmatch(rf"{prefix}(_\d+)?/\w+", name)}
         there = sorted(layers, key=lambda layer: int(layer.removeprefix(prefix).lstrip("_") or 0))
         here = [o.name for o in network.operations if o.kind == kind and o.name not in named]
-        there += [f"{prefix}[{n}]" for n in range(len(there), len(here))]  # no such names: they will be missed
+        there += [f"{prefix}[{n}]" for n in range(len(there), len(here))]  # no file has these: reported as missing
         called |= dict(zip(here, there, strict=False))
     return called
 
 
 def _source(parameter: Parameter, layer: str, names: set[str], family: str) -> Source:
+    """Return the source of a parameter of the Keras layer `layer`."""
     operation, leaf = parameter.path.rsplit("/", 1)
     name, shape = f"{layer}/{LEAVES[leaf]}", parameter.shape
     if re.search(r"/depthwise\d$", operation):
@@ -128,7 +134,7 @@ def _source(parameter: Parameter, layer: str, names: set[str], family: str) -> S
 
 
 def published(model: str, family: str, names: Iterable[str]) -> dict[str, object]:
-    """The settings of `rawcnn.create` with which keras.applications publishes these networks."""
+    """Return the settings of `rawcnn.create` that reproduce the network as keras.applications publishes it."""
     settings: dict[str, object] = {"preprocessing": "caffe" if family in ("vgg", "resnet") else "centered"}
     if model in ("resnet50", "resnet101", "resnet152"):
         settings["version"] = "v1"

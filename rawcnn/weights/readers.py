@@ -1,13 +1,13 @@
-"""Weight files of all kinds as one thing: tensors by name, whose shapes are known before any of them is read.
+"""Read weight files of all formats as a mapping from names to tensors. Shapes are known before a tensor is read.
 
-So a file is held against a network before it costs memory: one that claims more than the network has, or that would
-unpack to more than it claims, is refused unread. No format here can run code: pickles are opened by PyTorch's
-restricted reader alone, and files that point into other files are refused.
+So a file can be compared with a network before it takes memory. A file that would unpack to more than its header claims
+is refused. No format can run code: only PyTorch's restricted reader opens pickles, and files that point into other
+files are refused.
 
-    .safetensors, .npz         names as they are
-    .h5                        Keras, as its published weights are (Keras 2): `conv1_conv/kernel`
-    .weights.h5                Keras 3: the same names, made from each layer's name and the places of its variables
-    .pth, .pt                  PyTorch's state dicts, read by PyTorch where it is installed
+    .safetensors, .npz         names as stored
+    .h5                        Keras 2, as keras.applications publishes: `conv1_conv/kernel`
+    .weights.h5                Keras 3: the same names, built from the layers' names and the variables' positions
+    .pth, .pt                  PyTorch's state dicts; reading them needs PyTorch
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from safetensors import safe_open
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file, not read yet."""
+    """A tensor in a file, with its shape and type, before it is read."""
 
     shape: tuple[int, ...]
-    dtype: str  # NumPy's name of it
+    dtype: str  # NumPy's name
     read: Callable[[], np.ndarray]
 
 
@@ -42,10 +42,17 @@ Tensors = Mapping[str, Stored]
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Tensors]:
-    """The tensors of a file by name, to be read inside the `with`.
+def open_tensors(path: str | Path) -> Iterator[Tensors]:
+    """Open a weight file. Tensors are read inside the `with` block.
 
-    Raises ValueError for a file that is absent, damaged or of another kind, when it is opened or when it is read.
+    Args:
+        path: A file with one of the endings in READERS.
+
+    Yields:
+        A mapping from names to tensors.
+
+    Raises:
+        ValueError: The file is missing, damaged or of another kind. Opening or reading raises this.
     """
     path = Path(path)
     kind = "".join(path.suffixes[-2:]) if path.name.endswith(".weights.h5") else path.suffix
@@ -53,23 +60,25 @@ def opened(path: str | Path) -> Iterator[Tensors]:
         raise ValueError(f"{path} has the ending {path.suffix!r}; expected {', '.join(READERS)}")
     if not path.is_file():
         raise ValueError(
-            f"{path} is a folder, no weights file" if path.is_dir() else f"there is no weights file {path}"
+            f"{path} is a folder; expected a weights file"
+            if path.is_dir()
+            else f"{path} does not exist; expected a weights file"
         )
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; expected a weights file")
     with ExitStack() as stack:
-        with _readable(path):
+        with _read_errors(path):
             tensors = READERS[kind](path, stack)
-        yield {name: Stored(t.shape, t.dtype, _guarded(path, t.read)) for name, t in tensors.items()}
+        yield {name: Stored(t.shape, t.dtype, partial(_read, path, t)) for name, t in tensors.items()}
 
 
 class Refused(ValueError):
-    """What a reader says itself about a file, instead of the words for damage."""
+    """A reader's own message about a file, which continues after the file's name."""
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Over a damaged file readers raise many kinds, and give advice of their own: here, one ValueError in one line."""
+def _read_errors(path: Path) -> Iterator[None]:
+    """Turn all errors into a ValueError of one line. Over a damaged file the libraries raise many kinds."""
     try:
         yield
     except Refused as error:
@@ -84,12 +93,9 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _guarded(path: Path, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-    def guarded() -> np.ndarray:
-        with _readable(path):
-            return read()
-
-    return guarded
+def _read(path: Path, tensor: Stored) -> np.ndarray:
+    with _read_errors(path):
+        return tensor.read()
 
 
 # The formats -----------------------------------------------------------------------------------------------------
@@ -98,24 +104,24 @@ def _guarded(path: Path, read: Callable[[], np.ndarray]) -> Callable[[], np.ndar
 def _safetensors(path: Path, stack: ExitStack) -> dict[str, Stored]:
     file = stack.enter_context(safe_open(path, "numpy"))
     tensors = {}
-    for name in file.keys():  # noqa: SIM118  it is no mapping
+    for name in file.keys():  # noqa: SIM118  safe_open gives no mapping
         header = file.get_slice(name)
         dtype = re.sub(r"^(BF|F|I|U)(?=\d)", lambda kind: SAFETENSORS_KINDS[kind[1]], header.get_dtype())
         tensors[name] = Stored(tuple(header.get_shape()), dtype, partial(file.get_tensor, name))
     return tensors
 
 
-SAFETENSORS_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}  # and the bits
+SAFETENSORS_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}  # the number of bits follows
 
 
 NPY_HEADER = 2**14  # bytes: more than any header that NumPy reads
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-DESCRIPTION = "rawcnn.json"  # in an .npz, what rawcnn says of the network, in bytes; a variable's path has a "/"
-DESCRIPTION_BYTES = 2**24  # a million class names
+DESCRIPTION = "rawcnn.json"  # an .npz's member with the metadata as bytes; no variable, since its name has no "/"
+DESCRIPTION_BYTES = 2**24  # enough for a million class names
 
 
 def _npz(path: Path, stack: ExitStack) -> dict[str, Stored]:
-    """All members but the description, which is no tensor."""
+    """Return all members except the metadata, which are no tensor."""
     archive = stack.enter_context(zipfile.ZipFile(path))
     tensors = {}
     for member in archive.infolist():
@@ -126,7 +132,7 @@ def _npz(path: Path, stack: ExitStack) -> dict[str, Stored]:
 
 
 def _npy_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
-    """Each member begins with a header that says its shape: that much is unpacked, and nothing else."""
+    """Return a member's shape and type. Only its header is unpacked."""
     with archive.open(member) as file:
         start = io.BytesIO(file.read(NPY_HEADER))
     version = np.lib.format.read_magic(start)
@@ -145,11 +151,11 @@ def _npz_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
 
 
 def _h5(path: Path, stack: ExitStack) -> dict[str, Stored]:
-    """A layer's variables are where `weight_names` of its group says: `conv1_conv/kernel:0`."""
+    """Read Keras 2's format. Each layer's group lists its variables in `weight_names`: `conv1_conv/kernel:0`."""
     file = stack.enter_context(h5py.File(path, "r"))
-    root: Any = _inside(file, "model_weights") if "model_weights" in file else file  # of a whole model
+    root: Any = _inside(file, "model_weights") if "model_weights" in file else file  # the file of a complete model
     if "layer_names" not in root.attrs:
-        raise Refused("is not in Keras's legacy form (it names no layers); expected what Keras publishes or saves")
+        raise Refused("is not in Keras's legacy format (it names no layers); expected what Keras publishes or saves")
     tensors = {}
     for layer in _attribute(root, "layer_names"):
         group = _inside(root, layer)
@@ -159,19 +165,19 @@ def _h5(path: Path, stack: ExitStack) -> dict[str, Stored]:
     return tensors
 
 
-OLD_LEAVES = {"W": "kernel", "b": "bias", "W_1": "kernel", "b_1": "bias"}  # of Keras 1, as in VGG's files
+OLD_LEAVES = {"W": "kernel", "b": "bias", "W_1": "kernel", "b_1": "bias"}  # Keras 1's names, as in VGG's files
 
 
 def _weights_h5(path: Path, stack: ExitStack) -> dict[str, Stored]:
-    """Keras 3: `layers/conv2d_7/vars/0`, where the group `vars` knows the layer's own name."""
+    """Read Keras 3's format: `layers/conv2d_7/vars/0`. The group `vars` holds the layer's own name."""
     file = stack.enter_context(h5py.File(path, "r"))
     if "layers" not in file:
-        raise Refused("is not in Keras 3's form (it has no layers); expected what save_weights of Keras 3 writes")
+        raise Refused("is not in Keras 3's format (it has no layers); expected what save_weights of Keras 3 writes")
     tensors = {}
     for place, layer in _inside(file, "layers").items():
         variables = _inside(layer, "vars")
         if len(variables) and "name" not in variables.attrs:
-            raise Refused("does not say its layers' names; save it again with Keras 3.10 or later, or as legacy .h5")
+            raise Refused("has no names of its layers; save it again with Keras 3.10 or later, or as legacy .h5")
         leaves = _leaves(place, len(variables))
         for number, leaf in enumerate(leaves):
             tensors[f"{variables.attrs['name']}/{leaf}"] = _dataset(_inside(variables, str(number)))
@@ -179,7 +185,7 @@ def _weights_h5(path: Path, stack: ExitStack) -> dict[str, Stored]:
 
 
 def _leaves(place: str, count: int) -> tuple[str, ...]:
-    """What a Keras layer's variables are, in its order; a batch normalisation of three has no scale."""
+    """Return the names of a Keras layer's variables in order. A batch norm of three variables has no scale."""
     if place.startswith("batch_normalization"):
         return ("gamma", "beta", "moving_mean", "moving_variance")[-count:] if count else ()
     if place.startswith("separable_conv"):
@@ -189,7 +195,7 @@ def _leaves(place: str, count: int) -> tuple[str, ...]:
 
 
 def _attribute(group: Any, name: str) -> list[str]:
-    """A list of names; long ones lie in several attributes, name0, name1, …"""
+    """Return a list of names. A long list is split into the attributes name0, name1, …"""
     chunks = [name] if name in group.attrs else []
     while f"{name}{len(chunks)}" in group.attrs:
         chunks.append(f"{name}{len(chunks)}")
@@ -197,17 +203,17 @@ def _attribute(group: Any, name: str) -> list[str]:
 
 
 def _inside(group: Any, name: str) -> Any:
-    """What lies in the file itself under `name`, however deep; links into other files are refused."""
+    """Return the member `name`, which may contain slashes. Links into other files are refused."""
     for part in name.split("/"):
         if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
-            raise Refused(f"points into another file ({name}); only what is in the file itself is read")
+            raise Refused(f"points into another file ({name}); rawcnn reads only data stored in the file itself")
         group = group[part]
     return group
 
 
 def _dataset(dataset: Any) -> Stored:
     if dataset.is_virtual or dataset.external:
-        raise Refused(f"points into another file ({dataset.name}); only what is in the file itself is read")
+        raise Refused(f"points into another file ({dataset.name}); rawcnn reads only data stored in the file itself")
     return Stored(tuple(dataset.shape), dataset.dtype.name, lambda: np.asarray(dataset[()]))
 
 
@@ -218,16 +224,16 @@ def _pth(path: Path, stack: ExitStack) -> dict[str, Stored]:
         raise Refused(
             "needs PyTorch to be read: pip install torch, or convert it once with safetensors.torch.save_file"
         ) from error
-    with warnings.catch_warnings():  # of kinds of tensors that are refused below
+    with warnings.catch_warnings():  # PyTorch warns of kinds of tensors that are refused below
         warnings.simplefilter("ignore")
-        state = torch.load(path, map_location="cpu", weights_only=True)  # no code of the file is run
+        state = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
     while isinstance(state, dict) and len(nested := [k for k in ("state_dict", "model") if k in state]) > 0:
         state = state[nested[0]]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise Refused("holds no state dict; expected one, as torch.save(model.state_dict(), …) writes")
-    if strange := [f"{name!r:.80} {what}" for name, t in state.items() if (what := _strangeness(torch, name, t))]:
-        more = f", and {len(strange) - 1} more of such" if len(strange) > 1 else ""
-        raise Refused(f"has {strange[0]}{more}; expected dense floating point tensors by name")
+    if refused := [f"{name!r:.80} {what}" for name, t in state.items() if (what := _unreadable(torch, name, t))]:
+        more = f", and {len(refused) - 1} more entries like this" if len(refused) > 1 else ""
+        raise Refused(f"has {refused[0]}{more}; expected dense floating point tensors by name")
 
     def read(tensor) -> np.ndarray:
         return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().numpy()
@@ -238,12 +244,12 @@ def _pth(path: Path, stack: ExitStack) -> dict[str, Stored]:
     }
 
 
-def _strangeness(torch, name: object, tensor) -> str:
-    """What an entry of a state dict is instead of an array under a name; "" for what it should be."""
+def _unreadable(torch, name: object, tensor) -> str:
+    """Describe why an entry of a state dict is no array under a name, or return ""."""
     if not isinstance(name, str):
-        return f"({type(name).__name__}) for a tensor's name"
+        return f"({type(name).__name__}) as a tensor's name"
     if tensor.is_meta:
-        return "as a meta tensor, which has a shape and no values"
+        return "as a meta tensor, which has a shape but no values"
     if tensor.is_quantized:
         return f"as a quantized tensor ({tensor.dtype})"
     if tensor.is_nested or tensor.layout is not torch.strided:
@@ -261,14 +267,15 @@ READERS: dict[str, Callable[[Path, ExitStack], dict[str, Stored]]] = {
 }
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """The words that a .safetensors or .npz file carries beside its tensors; {} for other kinds and without any.
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a .safetensors or .npz file; {} for other kinds of files.
 
-    ValueError for a damaged file.
+    Raises:
+        ValueError: The file is damaged.
     """
     if path.suffix not in (".safetensors", ".npz") or not path.is_file() or path.stat().st_size == 0:
         return {}
-    with _readable(path):
+    with _read_errors(path):
         if path.suffix == ".npz":
             return _npz_metadata(path)
         with safe_open(path, "numpy") as file:
@@ -283,7 +290,7 @@ def _npz_metadata(path: Path) -> dict[str, str]:
         shape, dtype = _npy_header(archive, member)
         if dtype != np.uint8 or len(shape) != 1 or shape[0] > DESCRIPTION_BYTES:
             raise Refused(
-                f"has in {DESCRIPTION}, kept for what it says of its network, {dtype} {shape}; "
+                f"has {dtype} {shape} in {DESCRIPTION}, which is reserved for metadata; "
                 f"expected a text of at most {DESCRIPTION_BYTES:,} bytes"
             )
         return {"rawcnn": _npz_member(archive, member).tobytes().decode()}

@@ -1,4 +1,4 @@
-"""Where the value of a variable lies in somebody else's file, and how it is laid out there."""
+"""Where another library's file holds the value of a variable, and in which layout."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 
 Shape = tuple[int, ...]
-Rules = Sequence[tuple[str, Callable[..., str]]]  # pattern of an operation's name → what the file calls it
+Rules = Sequence[tuple[str, Callable[..., str]]]  # pattern of an operation's name → its name in the file
 
 
 @dataclass(frozen=True)
 class Source:
-    """The tensors that make a value: none for what the file's network does without, two where one is folded in."""
+    """The tensors of a file that make one variable.
+
+    There are none if the file's network has no such parameter, and two if another parameter is folded in.
+    """
 
     names: tuple[str, ...]
-    shapes: tuple[Shape, ...]  # that they must have in the file
+    shapes: tuple[Shape, ...]  # expected in the file
     convert: Callable[..., np.ndarray]  # (*tensors) → the value of the variable
 
 
 def plain(name: str, shape: Shape) -> Source:
-    """Laid out as here."""
+    """Return the source of a tensor in rawcnn's own layout."""
     return Source((name,), (shape,), lambda value: value)
 
 
 def transposed(name: str, shape: Shape, axes: tuple[int, ...]) -> Source:
-    """`value.transpose(axes)` has the variable's `shape`."""
+    """Return the source of a tensor whose `transpose(axes)` has the variable's `shape`."""
     there = [0] * len(axes)
     for here, axis in enumerate(axes):
         there[axis] = shape[here]
@@ -35,12 +38,12 @@ def transposed(name: str, shape: Shape, axes: tuple[int, ...]) -> Source:
 
 
 def constant(value: float, shape: Shape) -> Source:
-    """Not in the file: its network has this number in every place."""
+    """Return the source of a variable that the file lacks and that equals `value` everywhere."""
     return Source((), (), lambda: np.full(shape, value, np.float32))
 
 
 def renamed(operation: str, rules: Rules) -> str | None:
-    """What the file calls an operation, by the first rule whose pattern matches; None without one."""
+    """Return an operation's name in the file, by the first rule that matches, or None."""
     for pattern, name in rules:
         if match := re.fullmatch(pattern, operation):
             return name(*match.groups())

@@ -1,13 +1,14 @@
-"""PyTorch's names for the inception networks: torchvision's GoogLeNet and V3, timm's V4 and Inception-ResNet V2.
+"""PyTorch's names in the inception networks: torchvision's GoogLeNet and V3, timm's V4 and Inception-ResNet V2.
 
-A unit of convolution and batch norm is one module there, with `conv` and `bn` in it; a branch is a list of units.
+In PyTorch, a convolution and its batch norm are one module with the members `conv` and `bn`, and a branch is a list
+of such modules.
 """
 
 from __future__ import annotations
 
 from rawcnn.weights.source import Rules
 
-# In a table of branches: our name of a unit within a module, and theirs
+# Each table of branches maps rawcnn's name of a unit to PyTorch's
 
 
 def _unit(module: str, bn: str | None) -> str:
@@ -37,7 +38,7 @@ GOOGLENET: Rules = (
 # Inception V3 ----------------------------------------------------------------------------------------------------
 
 STEM_V3 = {"conv1": "1a_3x3", "conv2": "2a_3x3", "conv3": "2b_3x3", "conv4": "3b_1x1", "conv5": "4a_3x3"}
-BRANCHES_A = {  # of the modules on 35×35 maps, and the one that halves them
+BRANCHES_A = {  # the modules on 35×35 maps, and the module that halves these maps
     "1x1": "branch1x1",
     "5x5_reduce": "branch5x5_1",
     "5x5": "branch5x5_2",
@@ -92,9 +93,9 @@ INCEPTION_V3: Rules = (
     (r"classifier", lambda: "fc"),
 )
 
-# Inception V4: one list of modules, and Inception-ResNet V2: lists of blocks between them -----------------------------
+# Inception V4 is one list of modules; Inception-ResNet V2 has lists of blocks between its modules ---------------------
 
-SEPARABLE = {  # a 7×7 from 1×1, 1×7, 7×1, in three kinds of modules
+SEPARABLE = {  # a 7×7 convolution as 1×1, 1×7 and 7×1; three kinds of modules have it
     "7x7_reduce": "branch1.0",
     "1x7": "branch1.1",
     "7x1": "branch1.2",
@@ -133,7 +134,7 @@ BRANCHES_V4 = {
         **POOL,
     },
 }
-FIRST_V4 = {"stem1": 3, "stem2": 4, "stem3": 5, "inception_a": 6, "reduction_a": 10}  # place of a kind's first module
+FIRST_V4 = {"stem1": 3, "stem2": 4, "stem3": 5, "inception_a": 6, "reduction_a": 10}  # index of the kind's first module
 FIRST_V4 |= {"inception_b": 11, "reduction_b": 18, "inception_c": 19}
 INCEPTION_V4: Rules = (
     (r"conv(\d)(/bn)?", lambda n, bn: _unit(f"features.{int(n) - 1}", bn)),
@@ -163,7 +164,7 @@ BRANCHES_RESNET = {
 
 
 def _listed(block: str, number: str) -> str:
-    """block35_1 is the list's number 0; the last block8, without ReLU, is in no list."""
+    """Return a block's name: block35_1 is element 0 of its list; the last block8, without ReLU, is in no list."""
     return "block8" if (block, number) == ("block8", "10") else f"{LISTS[block]}.{int(number) - 1}"
 
 

@@ -1,6 +1,6 @@
-"""PyTorch's names: torchvision's state dicts, those of CIFAR ResNets written after them, and timm's for the rest.
+"""Names in PyTorch's state dicts: torchvision's, the CIFAR ResNets' that follow them, and timm's for other networks.
 
-Filters are OIHW there and fully connected weights [out,in]; a map is flattened channels first.
+PyTorch stores filters as OIHW and fully connected weights as [out,in]. It flattens a map channels first.
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ SENET: Rules = (
 
 
 def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
-    """Each variable's place in a state dict of `names`; None for a network that has no such form.
+    """Return the source of each variable in a PyTorch state dict, or None if PyTorch has no such network.
 
-    `family` is the file that the model is written in: alexnet, vgg, …
+    Args:
+        network: The network.
+        family: The name of the model's file in `rawcnn.models`: alexnet, vgg, …
+        names: The names of the file's tensors.
     """
     if network.name in INCEPTIONS and network.settings.get("torchvision", True):
         rules = INCEPTIONS[network.name]
@@ -59,21 +62,21 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
         return None
     called = {p.operation: renamed(p.operation, rules) for p in network.parameters.values()}
     if "linear.weight" in names:
-        called["classifier"] = "linear"  # in the CIFAR ResNets
+        called["classifier"] = "linear"  # its name in the CIFAR ResNets
     maps = {o.name: o.input_shapes[0][1:] for o in network.training_operations if o.kind == "dense"}
     return {path: _source(p, called[p.operation], maps.get(p.operation, ())) for path, p in network.parameters.items()}
 
 
 def _source(parameter: Parameter, module: str | None, read: Sequence[int]) -> Source:
-    """`read` is the shape that a dense layer reads, [H,W,C] or [C], without the batch."""
+    """Return the source of a parameter. `read` is a dense layer's input shape, [H,W,C] or [C], without the batch."""
     leaf = parameter.path.rsplit("/", 1)[1]
     name, shape = f"{module}.{LEAVES[leaf]}", parameter.shape
     if leaf == "filters":
         return transposed(name, shape, (2, 3, 1, 0))  # OIHW → HWIO
     if leaf != "weights":
         return plain(name, shape)
-    if "/se/" in parameter.path:  # a 1×1 convolution there
-        return Source((name,), ((*shape[::-1], 1, 1),), lambda value: value[:, :, 0, 0].T)
+    if "/se/" in parameter.path:  # PyTorch has a 1×1 convolution here
+        return Source((name,), ((*shape[::-1], 1, 1),), lambda value: value[:, :, 0, 0].T)  # OI·1·1 → IO
     if len(read) == 1:
         return transposed(name, shape, (1, 0))
     height, width, channels = read
@@ -85,7 +88,7 @@ def _source(parameter: Parameter, module: str | None, read: Sequence[int]) -> So
 
 
 def _sequential(network: Network) -> Rules:
-    """AlexNet and VGG are lists there, `features` and `classifier`: a layer is called by its place among all layers."""
+    """Return the rules for AlexNet and VGG, whose layers PyTorch numbers in two lists, `features` and `classifier`."""
     kinds = ("conv", "relu", "max_pool", "dropout", "dense")
     layers = [o for o in network.operations if o.kind in kinds]
     after = next(place for place, o in enumerate(layers) if o.kind in ("dropout", "dense"))
@@ -95,7 +98,7 @@ def _sequential(network: Network) -> Rules:
 
 
 def published(model: str, family: str, names: Iterable[str]) -> dict[str, object]:
-    """The settings of `rawcnn.create` with which the networks of these names were published."""
+    """Return the settings of `rawcnn.create` that reproduce the published network with these tensor names."""
     if model == "googlenet":
         heads = any(name.startswith("aux") for name in names)
         return {"preprocessing": "centered", "torchvision": True, "auxiliary": heads}

@@ -20,7 +20,7 @@ from PIL import Image
 
 import rawcnn
 from rawcnn.cli import app
-from rawcnn.models import MODELS, Model
+from rawcnn.models import MODELS, ModelEntry
 from tests.rawcnn import small
 from tests.rawcnn.report.test_report import Reader
 
@@ -130,7 +130,7 @@ def command(rawcnn_command, tmp_path, monkeypatch):
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "inside"))
-    monkeypatch.setitem(MODELS, "small", Model(small.model, "a test", 8, len(NAMES)))
+    monkeypatch.setitem(MODELS, "small", ModelEntry(small.model, "a test", 8, len(NAMES)))
     return rawcnn_command
 
 

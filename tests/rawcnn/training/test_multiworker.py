@@ -81,10 +81,10 @@ def test_workers_take_the_steps_of_one_device(tmp_path, digits, count):
 
 COMMAND = """
 from rawcnn.cli import main
-from rawcnn.models import MODELS, Model
+from rawcnn.models import MODELS, ModelEntry
 from tests.rawcnn import small
 
-MODELS["small"] = Model(small.model, "a test", 8, 10)
+MODELS["small"] = ModelEntry(small.model, "a test", 8, 10)
 main()
 """
 

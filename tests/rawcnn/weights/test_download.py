@@ -1,4 +1,4 @@
-"""Weights from the network: Keras's own addresses and hashes, its cache, and one line where there is no network."""
+"""Downloads of Keras's weights: Keras's own addresses, hashes and cache, and an error of one line without a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rawcnn.weights.download import CLASSES, KERAS, fetch, fetch_labels
 
 @pytest.mark.parametrize("model", KERAS)
 def test_addresses_and_hashes_are_those_of_keras(model):
-    """Each address, with its file's name put together, and each hash stands in the source of keras.applications."""
+    """The source of keras.applications contains each address, assembled from its parts, and each hash."""
     application = re.sub(r"(resnet)\d+$|(nasnet)_\w+$", lambda m: m[1] or m[2], model)
     source = inspect.getsource(importlib.import_module(f"keras.src.applications.{application}"))
     address, md5 = KERAS[model]
@@ -34,11 +34,11 @@ def test_the_class_index_is_keras_s():
     assert CLASSES[0] in re.sub(r'"\s*"', "", source) and CLASSES[1] in source
 
 
-def test_what_is_in_the_cache_is_taken(monkeypatch, tmp_path):
-    asked = []
+def test_files_in_the_cache_are_used(monkeypatch, tmp_path):
+    requested = []
 
     def get_file(origin, file_hash, cache_subdir):
-        asked.append((origin, file_hash, cache_subdir))
+        requested.append((origin, file_hash, cache_subdir))
         path = tmp_path / "index.json"
         path.write_text(json.dumps({"0": ["n1", "great_white_shark"], "1": ["n2", "tench"]}))
         return str(path)
@@ -46,10 +46,10 @@ def test_what_is_in_the_cache_is_taken(monkeypatch, tmp_path):
     monkeypatch.setattr(keras.utils, "get_file", get_file)
     assert fetch("vgg16") == tmp_path / "index.json"
     assert fetch_labels() == ("great white shark", "tench")
-    assert asked == [(*KERAS["vgg16"], "models"), (*CLASSES, "models")]
+    assert requested == [(*KERAS["vgg16"], "models"), (*CLASSES, "models")]
 
 
-def test_a_model_that_keras_has_not():
+def test_a_model_that_keras_does_not_publish():
     with pytest.raises(ValueError, match=r"Keras publishes no weights of alexnet; it has vgg16, .*nasnet_large$"):
         fetch("alexnet")
 
@@ -67,7 +67,7 @@ def test_offline_is_one_line(rawcnn_command, monkeypatch):
 
 @pytest.fixture
 def keras_cache(monkeypatch, tmp_path):
-    """An empty one, in place of the user's."""
+    """An empty cache in place of the user's."""
     monkeypatch.setattr(importlib.import_module("keras.src.backend.config"), "_KERAS_DIR", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
     return tmp_path / "cache" / "models"
@@ -75,13 +75,13 @@ def keras_cache(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_a_refused_connection_is_one_line(rawcnn_command, monkeypatch, keras_cache, stale):
-    """Keras's own downloader, whose words about what it is going to do are not shown where it cannot."""
+    """Keras's downloader announces what it is about to do. This is not shown if the download cannot begin."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]  # nobody listens there
+        port = listener.getsockname()[1]  # no process listens on it afterwards
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setitem(module.KERAS, "resnet50", (f"http://127.0.0.1:{port}/r.h5", "0" * 32))
-    if stale:  # Keras has a line about that too
+    if stale:  # Keras announces that, too
         keras_cache.mkdir()
         (keras_cache / "r.h5").write_bytes(b"half")
     code, out, err = rawcnn_command("weights", "fetch", "resnet50")
@@ -98,7 +98,7 @@ def test_a_download_shows_its_progress(capsys, monkeypatch, keras_cache, tmp_pat
     assert fetch("resnet50").read_bytes() == content
     out, err = capsys.readouterr()
     assert out == "" and f"Downloading data from {address}" in err and "100000/100000" in err
-    assert fetch("resnet50") == keras_cache / "r.h5"  # the second time there is nothing to tell
+    assert fetch("resnet50") == keras_cache / "r.h5"  # no message the second time
     assert capsys.readouterr() == ("", "")
 
 
@@ -110,20 +110,20 @@ def test_a_download_shows_its_progress(capsys, monkeypatch, keras_cache, tmp_pat
         (("resnet50", "--output", "w.h5"), "has the ending '.h5'; expected .safetensors or .npz"),
     ],
 )
-def test_wrong_words(rawcnn_command, words, message):
+def test_wrong_arguments(rawcnn_command, words, message):
     code, _, err = rawcnn_command("weights", "fetch", *words)
     assert code == 2 and message in " ".join(err.split())
 
 
-def test_fetched_weights_bring_their_classes(rawcnn_command, monkeypatch, tmp_path):
-    """A small file in the cache's place: loaded, written with the names of its classes, and used to predict."""
+def test_fetched_weights_include_class_names(rawcnn_command, monkeypatch, tmp_path):
+    """A small file replaces the cached one. It is loaded, written with its class names, and used to predict."""
     import numpy as np
     from PIL import Image
 
     from rawcnn import models
     from tests.rawcnn.weights.test_published_weights import keras_network, write_legacy
 
-    monkeypatch.setitem(models.MODELS, "vgg16", models.Model(models.vgg.vgg16, "small", 32, 3, "caffe"))
+    monkeypatch.setitem(models.MODELS, "vgg16", models.ModelEntry(models.vgg.vgg16, "small", 32, 3, "caffe"))
     monkeypatch.setitem(
         importlib.import_module("tests.rawcnn.weights.test_published_weights").TWINS,
         "vgg16",

@@ -1,4 +1,4 @@
-"""Weight files that would harm: each is refused unread, in one line, and nothing changes."""
+"""Hostile weight files: each is refused with one line before it is read, and the network does not change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 import rawcnn
 from rawcnn.weights import Misfit, describe, load_weights, save_weights
-from rawcnn.weights.readers import DESCRIPTION, DESCRIPTION_BYTES, opened
+from rawcnn.weights.readers import DESCRIPTION, DESCRIPTION_BYTES, open_tensors
 from rawcnn.weights.torch_names import sources
 from tests.rawcnn import small
 from tests.rawcnn.weights.test_weights import assert_equal, values
@@ -34,7 +34,7 @@ def refused(path, message, network=None):
 
 
 def test_a_zip_bomb(tmp_path):
-    """Four gigabytes of zeros in four megabytes, under a name that the network has: its header is read, no more."""
+    """A few megabytes that unpack to a gigabyte, under a name that the network has. Only the header is read."""
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("conv1/filters.npy", "w") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (2**14, 2**14)}
@@ -62,7 +62,7 @@ def test_a_bomb_behind_a_right_header(tmp_path):
 
 
 def test_a_bomb_in_the_header(tmp_path):
-    """A header of a gigabyte of spaces: 16 KiB of it are unpacked."""
+    """The header is a gigabyte of spaces, of which 16 KiB are unpacked."""
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("conv1/filters.npy", "w") as file:
         file.write(b"\x93NUMPY\x02\x00" + (2**30).to_bytes(4, "little"))
@@ -75,40 +75,40 @@ def test_a_bomb_in_the_header(tmp_path):
 
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
 @pytest.mark.parametrize(
-    "about",
+    "metadata",
     ["[1, 2]", '{"settings": [1]}', '{"labels": 3}', '{"network": 5}', "{", "[" * 10**5, "1" * 10**4],
-    ids=lambda about: about[:20],
+    ids=lambda metadata: metadata[:20],
 )
-def test_crafted_words_about_the_network(tmp_path, about, ending):
+def test_crafted_metadata(tmp_path, metadata, ending):
     path = tmp_path / f"w.{ending}"
     if ending == "npz":
-        np.savez(path, **{DESCRIPTION: np.frombuffer(about.encode(), np.uint8)})
+        np.savez(path, **{DESCRIPTION: np.frombuffer(metadata.encode(), np.uint8)})
     else:
-        save_file(values(small.network()), path, metadata={"rawcnn": about})
-    with pytest.raises(ValueError, match=r"says about its network what (rawcnn never writes|is no JSON)") as error:
+        save_file(values(small.network()), path, metadata={"rawcnn": metadata})
+    with pytest.raises(ValueError, match=r"metadata about its network that (rawcnn never writes|is not JSON)") as error:
         describe(path)
     assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    "about, message",
+    "metadata, message",
     [
-        (np.array('{"network": "small"}'), r"has in rawcnn\.json, kept for .*, <U20 \(\); expected a text of at most"),
-        (np.zeros((2, 2), np.uint8), r"uint8 \(2, 2\); expected a text"),
+        (np.array('{"network": "small"}'), r"has <U20 \(\) in rawcnn\.json, .* metadata; expected a text of at most"),
+        (np.zeros((2, 2), np.uint8), r"uint8 \(2, 2\) in .*; expected a text"),
         (np.array([{}], dtype=object), r"holds pickled Python objects in rawcnn\.json\.npy"),
         (np.array([0xFF, 0xFE], np.uint8), r"is damaged, or no npz file"),
     ],
     ids=["text", "square", "pickle", "no UTF-8"],
 )
-def test_a_damaged_description_in_an_npz(tmp_path, about, message):
-    arrays: dict = {**values(small.network()), DESCRIPTION: about}
+def test_damaged_metadata_in_an_npz(tmp_path, metadata, message):
+    arrays: dict = {**values(small.network()), DESCRIPTION: metadata}
     np.savez(tmp_path / "w.npz", **arrays)
     with pytest.raises(ValueError, match=message) as error:
         describe(tmp_path / "w.npz")
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_bomb_for_a_description(tmp_path):
+def test_a_bomb_in_the_metadata(tmp_path):
     path = tmp_path / "w.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{DESCRIPTION}.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**27,)})
@@ -120,18 +120,18 @@ def test_a_bomb_for_a_description(tmp_path):
     assert peak() < 2**26
 
 
-def test_values_that_are_no_numbers(tmp_path):
+def test_values_that_are_not_finite(tmp_path):
     arrays = values(small.network(seed=2))
     arrays["conv2/filters"][0, 0, 0, 0] = np.nan
     arrays["conv2/bias"][3] = np.inf
     save_file(arrays, tmp_path / "w.safetensors")
     refused(
-        tmp_path / "w.safetensors", "conv2/filters has values that are no numbers; conv2/bias has values that are no"
+        tmp_path / "w.safetensors", "conv2/filters has values that are not finite; conv2/bias has values that are not"
     )
 
 
 def test_negative_variances(tmp_path):
-    """The tensor is called what its file calls it."""
+    """The message uses the name that the tensor has in its file."""
     arrays = values(small.network(seed=2))
     arrays["conv1/bn/variance"][[2, 5]] = -1e-3
     save_file(arrays, tmp_path / "w.safetensors")
@@ -141,16 +141,16 @@ def test_negative_variances(tmp_path):
     for source in sources(network, "resnet", ()).values():
         (name,), (shape,) = source.names, source.shapes
         state[name] = np.zeros(shape, np.float32)
-    save_file(state, tmp_path / "sound.safetensors")  # zero is a variance
-    load_weights(network, tmp_path / "sound.safetensors")
+    save_file(state, tmp_path / "valid.safetensors")  # a variance may be zero
+    load_weights(network, tmp_path / "valid.safetensors")
     state["layer2.0.bn1.running_var"] -= 1
     save_file(state, tmp_path / "torch.safetensors")
     message = r"nothing was loaded: layer2\.0\.bn1\.running_var has 32 of 32 variances below zero, expected none$"
     refused(tmp_path / "torch.safetensors", message, network)
 
 
-def test_answers_that_are_no_numbers(tmp_path, rawcnn_command):
-    """Finite weights whose sums are not: one line for all images, and no prediction."""
+def test_predictions_that_are_not_finite(tmp_path, rawcnn_command):
+    """The weights are finite, but their sums are not: one line for all images, and no prediction."""
     network = rawcnn.create("cifar_resnet20", classes=3, size=8)
     network.variables["classifier/weights"].assign(np.full((64, 3), 3e38, np.float32))
     network.variables["classifier/bias"].assign(np.full(3, 3e38, np.float32))
@@ -168,11 +168,11 @@ def test_an_empty_file_and_a_folder(tmp_path):
     (tmp_path / "w.h5").touch()
     refused(tmp_path / "w.h5", r"w\.h5 is empty; expected a weights file")
     (tmp_path / "f.h5").mkdir()
-    refused(tmp_path / "f.h5", r"f\.h5 is a folder, no weights file")
+    refused(tmp_path / "f.h5", r"f\.h5 is a folder; expected a weights file")
 
 
 def test_an_h5_that_claims_a_million_million_elements(tmp_path):
-    """A chunked data set takes no room until it is written; nothing is read, the claim is enough."""
+    """A chunked data set takes no space until it is written. Its shape is refused before anything is read."""
     path = tmp_path / "claims.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"block1_conv1"]
@@ -187,7 +187,7 @@ def test_an_h5_that_claims_a_million_million_elements(tmp_path):
 
 @contextmanager
 def measured_memory():
-    """Gives a function: the largest sum of what Python and NumPy held at a time."""
+    """Yield a function that returns the peak of the memory that Python and NumPy allocated."""
     tracemalloc.start()
     try:
         yield lambda: tracemalloc.get_traced_memory()[1]
@@ -196,7 +196,7 @@ def measured_memory():
 
 
 def h5_with(path, link):
-    """A legacy file of one layer, whose kernel `link(group)` makes."""
+    """Write a legacy file of one layer, whose kernel `link(group)` creates."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"block1_conv1"]
         group = file.create_group("block1_conv1")
@@ -236,13 +236,13 @@ def test_a_truncated_h5(tmp_path, ending, left):
 
 
 def test_an_h5_of_another_kind(tmp_path):
-    for ending, message in (("h5", "is not in Keras's legacy form"), ("weights.h5", "is not in Keras 3's form")):
+    for ending, message in (("h5", "is not in Keras's legacy format"), ("weights.h5", "is not in Keras 3's format")):
         with h5py.File(tmp_path / f"other.{ending}", "w") as file:
             file["data"] = np.ones(3)
         refused(tmp_path / f"other.{ending}", message)
     with h5py.File(tmp_path / "old.weights.h5", "w") as file:
         file["layers/conv2d/vars/0"] = np.ones((3, 3, 3, 8), np.float32)
-    refused(tmp_path / "old.weights.h5", "does not say its layers' names; save it again with")
+    refused(tmp_path / "old.weights.h5", "has no names of its layers; save it again with")
 
 
 def test_half_precision_is_widened(tmp_path):
@@ -253,14 +253,14 @@ def test_half_precision_is_widened(tmp_path):
     assert_equal(net, {k: v.astype(np.float32) for k, v in arrays.items()})
 
 
-def test_names_of_no_known_form(tmp_path):
+def test_names_of_no_known_scheme(tmp_path):
     save_file({"a": np.ones(3, np.float32)}, tmp_path / "w.safetensors")
-    refused(tmp_path / "w.safetensors", r"of no known form \(a\); expected rawcnn's, Keras's or PyTorch's")
+    refused(tmp_path / "w.safetensors", r"follow no known scheme \(a\); expected rawcnn's, Keras's or PyTorch's")
     save_file({}, tmp_path / "w.safetensors")
-    refused(tmp_path / "w.safetensors", r"of no known form \(none at all\)")
+    refused(tmp_path / "w.safetensors", r"follow no known scheme \(none at all\)")
 
 
-def test_all_problems_are_kept_and_the_first_told(tmp_path):
+def test_the_message_lists_the_first_of_many_problems(tmp_path):
     arrays = values(rawcnn.create("cifar_resnet20", seed=2))
     gone = [name for name in arrays if name.startswith("conv3_")][:30]
     for name in gone:
@@ -273,7 +273,7 @@ def test_all_problems_are_kept_and_the_first_told(tmp_path):
     assert "; and 40 more" in str(error.value)
 
 
-def test_pth_without_pytorch_says_how_to_go_on(tmp_path, monkeypatch):
+def test_pth_without_pytorch_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "w.pth").write_bytes(b"anything")
     refused(tmp_path / "w.pth", r"needs PyTorch to be read: pip install torch, or convert it once with safetensors")
@@ -300,14 +300,14 @@ def test_pth_runs_no_code(tmp_path):
     [
         ("sparse", r"has 'fc\.weight' as a sparse tensor \(torch\.sparse_coo\); expected dense floating point tensors"),
         ("rows", r"has 'fc\.weight' as a sparse tensor \(torch\.sparse_csr\); expected dense"),
-        ("meta", r"has 'fc\.weight' as a meta tensor, which has a shape and no values; expected dense"),
+        ("meta", r"has 'fc\.weight' as a meta tensor, which has a shape but no values; expected dense"),
         ("quantized", r"has 'fc\.weight' as a quantized tensor \(torch\.qint8\); expected dense"),
         ("nested", r"has 'fc\.weight' as a nested tensor \(torch\.strided\); expected dense"),
-        ("integer", r"has 0 \(int\) for a tensor's name, and 1 more of such; expected .* tensors by name$"),
+        ("integer", r"has 0 \(int\) as a tensor's name, and 1 more entries like this; expected .* tensors by name$"),
     ],
 )
-def test_sound_pth_files_that_hold_no_arrays(tmp_path, kind, message):
-    """Not damaged: the file is whole, and what is in it is named; PyTorch's warnings about such kinds are not shown."""
+def test_intact_pth_files_that_hold_no_arrays(tmp_path, kind, message):
+    """The message names the kind of tensor. PyTorch's warnings about these kinds are not shown."""
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     square = torch.eye(3)
     with warnings.catch_warnings():
@@ -329,9 +329,9 @@ def test_sound_pth_files_that_hold_no_arrays(tmp_path, kind, message):
         torch.set_warn_always(before)
 
 
-def test_opened_reads_nothing_before_it_is_asked(tmp_path):
+def test_tensors_are_read_on_request(tmp_path):
     net = small.network(seed=1)
     save_weights(net, tmp_path / "w.npz")
-    with opened(tmp_path / "w.npz") as tensors:
+    with open_tensors(tmp_path / "w.npz") as tensors:
         assert tensors["conv2/filters"].shape == (3, 3, 8, 16)
         np.testing.assert_array_equal(tensors["conv2/filters"].read(), net.variables["conv2/filters"])

@@ -1,4 +1,4 @@
-"""Networks as Keras and PyTorch publish them, with random values: each tensor has its place, the outputs are equal."""
+"""Files as Keras and PyTorch publish them, with random values: each tensor is loaded, and the outputs are equal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import rawcnn
 from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.nn.trace import PRECISIONS
 from rawcnn.weights import Misfit, load_weights
-from rawcnn.weights.detect import settings_of
+from rawcnn.weights.detect import creation_settings
 from rawcnn.weights.keras_names import EPSILON, RESNET_EPSILON, sources
 from rawcnn.zoo import published_settings
 from tests import oracles
@@ -40,7 +40,7 @@ TWINS = {
 
 
 def keras_network(name: str, dtype: str = "float32") -> keras.Model:
-    """The application with random weights and random batch-norm statistics, the same in each run, giving logits."""
+    """Build the application without softmax. Its weights and batch-norm statistics are random but fixed."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(dtype)
@@ -59,10 +59,10 @@ def keras_network(name: str, dtype: str = "float32") -> keras.Model:
 
 
 def hold_as_converted(wide: keras.Model, network: rawcnn.Network) -> None:
-    """Give a ResNet in float64 what our float32 variables hold: the bias in the mean, the larger ε in the variance.
+    """Copy the converted means and variances of rawcnn's float32 variables into a Keras ResNet in float64.
 
-    Both are rounded once when they are loaded, by less than 10⁻⁷. A ReLU that lies so near to zero would switch, and in
-    one of some draws of the weights one does.
+    Loading subtracts the bias from the mean and adds the larger ε to the variance, and so rounds both by less than
+    10⁻⁷. Without this function, a ReLU whose input is that close to zero would switch.
     """
     there = {variable.path: variable for variable in wide.weights}
     for path, source in (sources(network, "resnet", there) or {}).items():
@@ -79,7 +79,7 @@ def hold_as_converted(wide: keras.Model, network: rawcnn.Network) -> None:
 
 
 def write_legacy(model: keras.Model, path: Path) -> None:
-    """A .h5 file as keras.applications publishes them: groups of layers, Keras 2's names with ":0"."""
+    """Write an .h5 file as keras.applications publishes it: a group for each layer, Keras 2's names with ":0"."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
@@ -93,7 +93,7 @@ def write_legacy(model: keras.Model, path: Path) -> None:
 
 @cache
 def photographs(size: int) -> tf.Tensor:
-    """Two real photographs, [2,size,size,3] in [0,1]."""
+    """Return two real photographs, [2,size,size,3] in [0,1]."""
     from sklearn.datasets import load_sample_images
 
     images = [tf.image.resize(image / np.float32(255), (size, size)) for image in load_sample_images().images]
@@ -101,7 +101,7 @@ def photographs(size: int) -> tf.Tensor:
 
 
 def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:  # filters want no gradients
+    with tf.GradientTape(watch_accessed_variables=False) as tape:  # no gradients of the filters
         tape.watch(images)
         loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(function(images), tf.float32), tf.constant([3])))
     return tape.gradient(loss, images)
@@ -110,10 +110,10 @@ def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
 @pytest.mark.sample("resnet50")  # the others take as long each, or longer
 @pytest.mark.parametrize("name", TWINS)
 def test_keras_applications(name, tmp_path, monkeypatch):
-    """max |Δ| of the logits ≤ 1e-4 of the largest, the same top five; the gradient to the image the same to 1e-3.
+    """The logits agree to 1e-4 of the largest, the top five are equal, and the gradient of the image agrees to 1e-3.
 
-    The gradient in float64: in float32 it moves by some percent in Keras itself when an image is rounded otherwise,
-    for of ten million ReLUs a few switch.
+    The gradient is computed in float64. In float32, Keras's own gradient changes by some percent if the image is
+    rounded differently, because a few of ten million ReLUs switch.
     """
     model = keras_network(name)
     write_legacy(model, tmp_path / "published.h5")
@@ -125,7 +125,7 @@ def test_keras_applications(name, tmp_path, monkeypatch):
     np.testing.assert_array_equal(tf.math.top_k(logits, 5).indices, tf.math.top_k(expected, 5).indices)
 
     before = {path: v.numpy() for path, v in network.variables.items()}
-    model.save_weights(tmp_path / "published.weights.h5")  # Keras 3's own form
+    model.save_weights(tmp_path / "published.weights.h5")  # Keras 3's own format
     load_weights(network, tmp_path / "published.weights.h5")
     for path, value in before.items():
         np.testing.assert_array_equal(network.variables[path], value, path)
@@ -170,7 +170,7 @@ def test_keras_1_names(tmp_path):
 
 
 def modules() -> dict[str, dict[str, tuple[int, ...]]]:
-    """The modules of torchvision's and timm's networks and the shapes of their weights, listed by those libraries."""
+    """Return the modules of torchvision's and timm's networks with the shapes of their weights, as both list them."""
     networks: dict[str, dict[str, tuple[int, ...]]] = {}
     name = ""
     for line in (Path(__file__).parent / "pytorch_modules.txt").read_text().splitlines():
@@ -187,7 +187,7 @@ MODULES = modules()
 
 
 def state_dict(name: str, classes: int = 1000) -> dict[str, np.ndarray]:
-    """Random values under the names of a state dict, with the batch norms that stand behind convolutions."""
+    """Return a state dict of random values, including the batch norms that follow the convolutions."""
     state, generator = {}, np.random.default_rng(0)
 
     def random(*shape):
@@ -208,7 +208,7 @@ def state_dict(name: str, classes: int = 1000) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_pytorch_names(name, tmp_path):
-    """Every tensor is used, each once, and nothing of the network is left as it was."""
+    """Every tensor is used once, and every variable changes."""
     state, path = state_dict(name), tmp_path / "published.safetensors"
     save_file(state, path)
     settings = published_settings(name, path)
@@ -216,14 +216,14 @@ def test_pytorch_names(name, tmp_path):
     fresh = {variable: v.numpy() for variable, v in network.variables.items()}
     load_weights(network, path)
     there = [value for key, value in state.items() if not key.endswith("tracked")]
-    for power in (1, 2):  # of all numbers: none is there twice, none left out
+    for power in (1, 2):  # sums over all values: none is used twice or left out
         loaded = sum(float(np.sum(v.numpy().astype(float) ** power)) for v in network.variables.values())
         assert loaded == pytest.approx(sum(float(np.sum(v.astype(float) ** power)) for v in there), rel=1e-12, abs=1e-6)
     assert [k for k, v in fresh.items() if np.array_equal(v, network.variables[k])] == []
 
 
 def test_pytorch_layouts(tmp_path):
-    """Filters OIHW, weights [out,in], a map flattened channels first, the excitation's layers as 1×1 convolutions."""
+    """Filters are OIHW, weights [out,in], maps flattened channels first, and SE layers are 1×1 convolutions."""
     state, path = state_dict("alexnet_one_tower"), tmp_path / "alexnet.safetensors"
     save_file(state, path)
     network = rawcnn.create("alexnet_one_tower")
@@ -248,20 +248,21 @@ def test_pytorch_layouts(tmp_path):
         ("inception_v3", {"count_padding": False, "auxiliary": True}),
     ],
 )
-def test_a_network_created_otherwise_is_warned_of(name, other, tmp_path):
+def test_a_network_with_other_settings_causes_a_warning(name, other, tmp_path):
     path = tmp_path / "published.safetensors"
     save_file(state_dict(name), path)
-    wanted = published_settings(name, path)
-    differing = {k: v for k, v in other.items() if wanted[k] != v}
-    with pytest.warns(UserWarning, match=", ".join(f"{k}={wanted[k]!r}" for k in differing)):
+    published = published_settings(name, path)
+    differing = {k: v for k, v in other.items() if published[k] != v}
+    with pytest.warns(UserWarning, match=", ".join(f"{k}={published[k]!r}" for k in differing)):
         load_weights(rawcnn.create(name, **other), path)
-    load_weights(rawcnn.create(name, **{**wanted, "preprocessing": "none"}), path)  # normalised by somebody else
+    load_weights(rawcnn.create(name, **{**published, "preprocessing": "none"}), path)  # the caller normalizes
 
 
-@pytest.mark.parametrize("form, divisor", [("Keras", "pixels"), ("PyTorch", "window")])
-def test_the_pools_of_inception_v3_at_the_border(form, divisor):
-    """All nine against NumPy: Keras's means are of the pixels under a window, torchvision's of its nine places."""
-    network = rawcnn.create("inception_v3", classes=5, size=75, **settings_of(form, "inception_v3", ()))
+@pytest.mark.parametrize("format, divisor", [("Keras", "pixels"), ("PyTorch", "window")])
+def test_the_pools_of_inception_v3_at_the_border(format, divisor):
+    """Compare all nine pools with NumPy. At the border Keras divides by the pixels in the window, torchvision by 9."""
+    settings = creation_settings(format, "inception_v3", "inception_v3", ())
+    network = rawcnn.create("inception_v3", classes=5, size=75, **settings)
     pools = [o for o in network.operations if o.kind == "average_pool"]
     assert len(pools) == 9
     maps = [name for pool in pools for name in (pool.inputs[0], pool.name)]
@@ -271,13 +272,13 @@ def test_the_pools_of_inception_v3_at_the_border(form, divisor):
         side = read.shape[1]
         padded = np.pad(read, ((0, 0), (1, 1), (1, 1), (0, 0)))
         total = sum(padded[:, i : i + side, j : j + side] for i in range(3) for j in range(3))
-        there = np.convolve(np.ones(side), np.ones(3), "same") if side > 1 else np.ones(1)  # of each row, then of both
+        there = np.convolve(np.ones(side), np.ones(3), "same") if side > 1 else np.ones(1)  # pixels along one side
         count = np.outer(there, there)[None, :, :, None] if divisor == "pixels" else 9
         assert np.abs(total[0, 0, 0]).max() > 0
         oracles.close(activations[pool.name], total / count)
 
 
-def test_what_a_published_file_says_of_its_network(tmp_path):
+def test_the_settings_of_a_published_file(tmp_path):
     path = tmp_path / "published.safetensors"
     state = state_dict("googlenet")
     save_file(state, path)
@@ -286,16 +287,16 @@ def test_what_a_published_file_says_of_its_network(tmp_path):
         "torchvision": True,
         "auxiliary": True,
     }
-    with pytest.raises(ValueError, match=r"has no such form; create it with torchvision=True, auxiliary=True$"):
+    with pytest.raises(ValueError, match=r"this googlenet; create it with torchvision=True, auxiliary=True$"):
         load_weights(rawcnn.create("googlenet"), path)
     save_file({k: v for k, v in state.items() if not k.startswith("aux")}, path)
     assert published_settings("googlenet", path)["auxiliary"] is False
-    with pytest.raises(ValueError, match=r"its names are PyTorch's, such as .*, and alexnet has no such form$"):
+    with pytest.raises(ValueError, match=r"its names are PyTorch's, such as .*, but PyTorch has no .* this alexnet$"):
         load_weights(rawcnn.create("alexnet"), path)
 
 
-def test_a_counted_layer_that_is_missing(tmp_path):
-    """Keras's Inception V3 with a convolution less: the file is refused, though its names count on."""
+def test_a_numbered_layer_that_is_missing(tmp_path):
+    """A file of Keras's Inception V3 without its classifier is refused, although its layers are numbered."""
     keras.backend.clear_session()
     model = APPLICATIONS.InceptionV3(weights=None, input_shape=(75, 75, 3), include_top=False)
     write_legacy(model, tmp_path / "no_top.h5")
@@ -308,7 +309,7 @@ def test_a_counted_layer_that_is_missing(tmp_path):
     ]
 
 
-# Against the libraries themselves, where they are installed -----------------------------------------------------------
+# Comparison with the libraries themselves, if they are installed ------------------------------------------------------
 
 TORCHVISION = {"alexnet_one_tower": "alexnet", "resnext50": "resnext50_32x4d"}
 

@@ -1,4 +1,4 @@
-"""Weight files: round trips, published names, and files that do not fit, which must change nothing."""
+"""Weight files: round trips, published names, and files that do not fit, which must not change the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rawcnn import models
 from rawcnn.data import load
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.weights import describe, load_weights, save_weights
-from rawcnn.weights.readers import DESCRIPTION, opened
+from rawcnn.weights.readers import DESCRIPTION, open_tensors
 from rawcnn.weights.torch_names import sources
 from tests import oracles
 from tests.rawcnn import small
@@ -54,14 +54,14 @@ def test_round_trip(tmp_path, ending):
     save_weights(net, path)
     load_weights(other, str(path))
     assert_equal(other, values(net))
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]  # no half-written file beside it
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]  # no temporary file is left
 
 
 @pytest.fixture
 def short_resnet50(monkeypatch):
-    """ResNet-50 of one block in each of two stages, as PyTorch names it: small, and of two versions all the same."""
+    """A state dict with PyTorch's names for a ResNet-50 of two blocks: small, but still of version v1 or v1.5."""
     function = partial(models.resnet.resnet, blocks=(1, 1), bottleneck=True, residual=True)
-    monkeypatch.setitem(models.MODELS, "resnet50", models.Model(function, "small", 32, 3, "caffe"))
+    monkeypatch.setitem(models.MODELS, "resnet50", models.ModelEntry(function, "small", 32, 3, "caffe"))
     network = rawcnn.create("resnet50", version="v1.5", preprocessing="torch", shortcut="C", classes=4)
     state = {}
     for number, source in enumerate(sources(network, "resnet", ()).values()):
@@ -73,8 +73,8 @@ def short_resnet50(monkeypatch):
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
-def test_a_written_file_keeps_the_form_of_its_network(short_resnet50, tmp_path, rawcnn_command, ending):
-    """Imported from PyTorch's names, then used without a word about its form: the same answers, with class names."""
+def test_a_written_file_keeps_the_settings_of_its_network(short_resnet50, tmp_path, rawcnn_command, ending):
+    """A file imported from PyTorch's names is used without options and gives the same answers, with class names."""
     published, ours = tmp_path / "tv.safetensors", tmp_path / f"ours.{ending}"
     save_file(short_resnet50, published)
     (tmp_path / "names.txt").write_text("cat\ndög\nnewt\nowl\n", encoding="utf-8")
@@ -94,17 +94,17 @@ def test_a_written_file_keeps_the_form_of_its_network(short_resnet50, tmp_path, 
     assert predicted("--weights", ours) == expected
     settings = {"classes": 4, "preprocessing": "torch", "shortcut": "C", "version": "v1.5"}
     assert settings.items() <= describe(ours)["settings"].items()
-    for other in ("preprocessing=caffe", "version=v1"):  # an image whose answer the form decides
-        with pytest.warns(UserWarning, match="will give other outputs"):
+    for other in ("preprocessing=caffe", "version=v1"):  # the answer for this image depends on them
+        with pytest.warns(UserWarning, match="outputs will differ"):
             assert predicted("--weights", published, *form, "--option", other) != pytest.approx(expected, rel=1e-3)
 
 
-def test_the_description_in_an_npz_is_no_tensor(tmp_path):
-    """Beside the variables, where NumPy reads it without pickles; a plain file of others has none."""
+def test_the_metadata_in_an_npz_is_no_tensor(tmp_path):
+    """The metadata is another member, which NumPy reads without pickles. A plain .npz file has none."""
     net = small.network(seed=1)
     net.labels = tuple(f"class {n}" for n in range(10))
     save_weights(net, tmp_path / "w.npz")
-    with opened(tmp_path / "w.npz") as tensors:
+    with open_tensors(tmp_path / "w.npz") as tensors:
         assert set(tensors) == set(net.variables)
     with np.load(tmp_path / "w.npz", allow_pickle=False) as archive:
         assert json.loads(archive[DESCRIPTION].tobytes()) == describe(tmp_path / "w.npz")
@@ -115,7 +115,7 @@ def test_the_description_in_an_npz_is_no_tensor(tmp_path):
 
 
 def test_other_variables_can_be_saved(tmp_path):
-    """The moving averages of a training, say."""
+    """For example the moving averages of a training."""
     net = small.network(seed=1)
     doubled = {path: tf.Variable(2 * v) for path, v in net.variables.items()}
     save_weights(net, tmp_path / "w.npz", doubled)
@@ -260,10 +260,10 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
 def test_weights_that_cannot_be_written(tmp_path, ending, monkeypatch):
     path = tmp_path / "new" / f"w.{ending}"
-    save_weights(small.network(seed=1), path)  # into a folder that was not there
+    save_weights(small.network(seed=1), path)  # into a new folder
     before, plain = path.read_bytes(), tmp_path / "plain"
     plain.write_text("")
-    assert path.stat().st_mode == plain.stat().st_mode  # what the umask gives to any file
+    assert path.stat().st_mode == plain.stat().st_mode  # as the umask sets it for any file
 
     def no_space(source, target):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -280,9 +280,9 @@ def test_weights_that_cannot_be_written(tmp_path, ending, monkeypatch):
 
 def test_an_absent_file_and_a_wrong_ending(tmp_path):
     net = small.network()
-    with pytest.raises(ValueError, match=r"there is no weights file .*gone\.npz"):
+    with pytest.raises(ValueError, match=r"gone\.npz does not exist; expected a weights file"):
         load_weights(net, tmp_path / "gone.npz")
-    with pytest.raises(ValueError, match=r"there is no weights file .*folder"):
+    with pytest.raises(ValueError, match=r"folder/gone\.npz does not exist"):
         load_weights(net, tmp_path / "folder" / "gone.npz")
     for action in (load_weights, save_weights):
         with pytest.raises(ValueError, match=r"has the ending '\.txt'; expected \.safetensors(,| or) \.npz"):
