@@ -1,14 +1,14 @@
-"""A network as a folder that runs without rawcnn: a TensorFlow SavedModel, or StableHLO for other compilers.
+"""Export a network to a folder that runs without rawcnn: a TensorFlow SavedModel, or StableHLO for other compilers.
 
-savedmodel   a SavedModel, for TensorFlow Serving and `tf.saved_model.load`. Its signature `serving_default` takes
-             images [B,size,size,3], any B, and gives logits and probabilities [B,classes]; where the names of the
-             classes are known, the signature `labels` takes nothing and gives them as strings [classes]
-stablehlo    model.mlirbc           the function (variable, …, images) → logits [B,classes], one B, as a portable
-                                    artifact of StableHLO: what JAX and other compilers of OpenXLA read
+savedmodel   A SavedModel for TensorFlow Serving and `tf.saved_model.load`. The signature `serving_default` maps images
+             [B,size,size,3], for any B, to logits and probabilities [B,classes]. If class names are known, the
+             signature `labels` returns them as strings [classes].
+stablehlo    model.mlirbc           the function (variable, …, images) → logits [B,classes] for one B, as a portable
+                                    StableHLO artifact, which JAX and other OpenXLA compilers read
              variables.safetensors  the variables, under rawcnn's paths
 
-Both hold manifest.json: the network's name and settings, the names of its classes, and what goes in and comes out, in
-order. Images are float32 RGB in [0,1]; preprocessing is inside.
+Both contain manifest.json: the network's name and settings, its class names, and the arguments and results in order.
+Images are float32 RGB in [0,1]. The exported function includes the preprocessing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import tensorflow as tf
@@ -29,22 +30,31 @@ from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
 MANIFEST = "manifest.json"
-# The version that is written. StableHLO promises five years in which newer readers take older artifacts
-# (openxla/stablehlo, docs/compatibility.md), so the oldest that has what networks need is read most widely.
+# The version of the artifacts. StableHLO guarantees for five years that newer readers accept older artifacts
+# (openxla/stablehlo, docs/compatibility.md). The oldest version that has the necessary operations suits most readers.
 STABLEHLO = "1.0.0"
 
 
 def export(network: Network, folder: str | Path, format: str = "savedmodel", *, batch: int | None = None) -> dict:
-    """Write `network` to `folder` as "savedmodel" or "stablehlo" → what its manifest.json says.
+    """Export a network.
 
-    `batch` fixes how many images it takes; without it a SavedModel takes any number, StableHLO 1. An earlier export in
-    `folder` is replaced when the new one is whole. ValueError for a wrong format or batch, class names that are not as
-    many as the classes, and a folder that holds something else or cannot be written: it stays as it was.
+    Args:
+        network: The network.
+        folder: The folder to write. An earlier export in it is replaced when the new one is complete.
+        format: "savedmodel" or "stablehlo".
+        batch: Number of images that the export accepts. By default, a SavedModel accepts any number, StableHLO one.
+
+    Returns:
+        The content of manifest.json.
+
+    Raises:
+        ValueError: The format or the batch is wrong, the number of class names differs from the number of classes, or
+            the folder holds something else or cannot be written. The folder is then unchanged.
     """
     check(folder, format, batch)
     network.check_labels()
-    about = {
-        "rawcnn": rawcnn.__version__,
+    metadata = {
+        "rawcnn": version("rawcnn"),
         "tensorflow": tf.version.VERSION,
         "format": format,
         "model": network.name,
@@ -53,29 +63,33 @@ def export(network: Network, folder: str | Path, format: str = "savedmodel", *, 
         "labels": network.labels,
     }
     with _replaced(Path(folder)) as new:
-        manifest = about | FORMATS[format](network, new, batch)
+        manifest = metadata | FORMATS[format](network, new, batch)
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return manifest
 
 
 def check(folder: str | Path, format: str, batch: int | None = None) -> None:
-    """Told before the work: ValueError for what `export` cannot take, or a folder that it must not replace."""
+    """Check the arguments of `export` before any work is done.
+
+    Raises:
+        ValueError: The format or the batch is wrong, or the folder is not an earlier export.
+    """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}; expected 1 or more images")
     folder = Path(folder)
-    if folder.exists() and not _is_ours(folder):
-        raise ValueError(f"{folder} is there and is no earlier export, so it is left alone; name another folder")
+    if folder.exists() and not _is_replaceable(folder):
+        raise ValueError(f"{folder} exists and is no earlier export, so it is not replaced; name another folder")
 
 
 def inference_variables(network: Network) -> dict[str, tf.Variable]:
-    """The variables that inference reads, in the order of the layers: those of auxiliary heads are not among them."""
+    """Return the variables that inference reads, in the order of the layers. Auxiliary heads have none of them."""
     return {p.path: network.variables[p.path] for operation in network.operations for p in operation.parameters}
 
 
 def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
-    """Write the SavedModel; its part of the manifest."""
+    """Write the SavedModel, and return its part of the manifest."""
     images = tf.TensorSpec([batch, network.input_size, network.input_size, 3], tf.float32, name="images")
 
     @tf.function(input_signature=[images], autograph=False)
@@ -96,7 +110,7 @@ def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
 
 
 def _stablehlo(network: Network, folder: Path, batch: int | None) -> dict:
-    """Write the module and the variables; their part of the manifest."""
+    """Write the module and the variables, and return their part of the manifest."""
     from tensorflow.compiler.mlir.stablehlo import stablehlo
 
     batch = batch or 1
@@ -116,9 +130,13 @@ def _stablehlo(network: Network, folder: Path, batch: int | None) -> dict:
 
 
 def lower(network: Network, batch: int = 1) -> str:
-    """`network` as StableHLO text: @main(each of `inference_variables`, images [B,size,size,3]) → logits [B,classes].
+    """Lower a network to StableHLO text, by XLA and before any optimization.
 
-    XLA's own lowering before any optimisation. ValueError where TensorFlow is too old for it.
+    Returns:
+        A module with @main(each of `inference_variables`, images [B,size,size,3]) → logits [B,classes].
+
+    Raises:
+        ValueError: TensorFlow is too old.
     """
     variables = inference_variables(network)
 
@@ -132,11 +150,12 @@ def lower(network: Network, batch: int = 1) -> str:
 
 
 def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name: str) -> str:
-    """A function of tensors as StableHLO text, its @main taking the `arguments` in their order.
+    """Lower a function of tensors to StableHLO text. Its @main takes the arguments in their order.
 
-    Kernels take their defaults, for forms that were measured here are for this machine, or what a `compiled_by` of the
-    function's own says. ValueError where TensorFlow is too
-    old to lower.
+    Kernels use their default forms, not those measured on this machine, unless the function itself uses `compiled_by`.
+
+    Raises:
+        ValueError: TensorFlow is too old.
     """
 
     def traced(*tensors):
@@ -151,7 +170,7 @@ def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name:
         raise ValueError(
             f"this TensorFlow, {tf.version.VERSION}, cannot lower to StableHLO ({error}); 2.19 and later can"
         ) from error
-    # Source locations are paths of this machine, and the header counts what was traced before: neither goes along
+    # Source locations are paths of this machine, and the header contains a counter of traces: remove both
     text = tf.mlir.experimental.run_pass_pipeline(text, "strip-debuginfo")
     return re.sub(r"module @\S+ attributes \{.*\} \{", f'module @"{name}" {{', text, count=1)
 
@@ -160,33 +179,34 @@ FORMATS: dict[str, Callable[..., dict]] = {"savedmodel": _saved_model, "stablehl
 
 
 def _described(name: str, shape) -> dict:
-    """An argument or a result of the exported function: all of them are float32."""
+    """Describe an argument or a result of the exported function. All are float32."""
     return {"name": name, "shape": list(shape), "dtype": "float32"}
 
 
-def _is_ours(folder: Path) -> bool:
-    """Is `folder` empty, or did `export` write it?"""
+def _is_replaceable(folder: Path) -> bool:
+    """Return whether `folder` is empty or an earlier export."""
     try:
         if not any(folder.iterdir()):
             return True
         manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):  # a file, another's folder, or a manifest that is no JSON
+    except (OSError, ValueError):  # a file, another folder, or a manifest that is no JSON
         return False
     return isinstance(manifest, dict) and "rawcnn" in manifest
 
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[Path]:
-    """A new empty folder to write into, which becomes `folder` at the end; where the body raises, that stays as it was.
+    """Yield a new empty folder that replaces `folder` at the end. After an error, `folder` is unchanged.
 
-    ValueError where it cannot be written.
+    Raises:
+        ValueError: The folder cannot be written.
     """
     target = folder.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # On the same disk, so that moving is renaming; inside the private folder, one with usual permissions
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
-            new, old = Path(beside, "new"), Path(beside, "old")
+        # On the same disk, so that moving is renaming. TemporaryDirectory is private; `new` has the usual permissions.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
             new.mkdir()
             yield new
             if target.exists():

@@ -1,7 +1,7 @@
-"""Results that come one by one, each in a file as soon as it is there: who is stopped goes on after the last.
+"""A journal of results: each result is appended to a file as soon as it is known, so that a stopped run can resume.
 
-A line of JSON each, with its number and a checksum; the first says what they are results of. A last line that was cut
-short by a kill is no result.
+Each result is one line of JSON with its number and a checksum. The first line holds the settings of the run. A last
+line that is incomplete, because the process was killed, is ignored.
 """
 
 from __future__ import annotations
@@ -22,29 +22,46 @@ Row = dict[str, Any]
 
 
 class Journal:
-    """The rows of a file, and those that are added. `about` are the settings of what is done: they must be the same."""
+    """The results in a file, and those that are added to it.
 
-    def __init__(self, path: Path, about: Mapping[str, object], *, replace: bool = False):
-        """ValueError where the file is damaged, or has results of something else: with `replace` those are moved aside.
+    Attributes:
+        path: The file.
+        rows: The results.
+        aside: Where results of other settings are moved, or None.
+    """
 
-        Their name is then `NAME.DIGEST.jsonl`, by the digest of their settings; who comes back to these goes on there.
+    def __init__(self, path: Path, settings: Mapping[str, object], *, replace: bool = False):
+        """Read a file, or prepare a new one.
+
+        With `replace`, results of other settings are moved to `NAME.DIGEST.jsonl`, named by the digest of their
+        settings. A later run with these settings resumes from there.
+
+        Args:
+            path: The file. It does not change before the first call of `add`.
+            settings: What the results depend on. They must equal those in the file.
+            replace: Move results of other settings aside instead of refusing the file.
+
+        Raises:
+            ValueError: The file is damaged, or holds results of other settings.
         """
         self.path = path = regular_file(path)
-        self._found, head = _whole_lines(path), json.dumps({"about": dict(about)}, sort_keys=True, default=str)
+        self._found = _complete_lines(path)
+        head = json.dumps({"about": dict(settings)}, sort_keys=True, default=str)
         others = bool(self._found) and not _same(self._found[0], head)
         if others and not replace:
-            raise ValueError(f"{path} holds results of something else; name another file, or delete it")
-        self.aside = _aside(path, self._found[0]) if others else None  # where results of something else go
-        own = _aside(path, head)
-        lines = (_whole_lines(own) if others else self._found) or [head]
-        self.rows: list[Row] = [_read(own if others else path, *numbered) for numbered in enumerate(lines[1:])]
-        self._whole = lines  # what is to stand in the file before the first row that is added
+            raise ValueError(f"{path} holds results of other settings; name another file, or delete it")
+        self.aside = _aside(path, self._found[0]) if others else None
+        earlier = _aside(path, head)  # where an earlier run with these settings was moved
+        lines = (_complete_lines(earlier) if others else self._found) or [head]
+        self.rows: list[Row] = [_read(earlier if others else path, *numbered) for numbered in enumerate(lines[1:])]
+        self._lines = lines  # the file's content before the first row is added
         self._begun = False
 
     def add(self, row: Row) -> None:
-        """Append. Before the first row the file is as it was: settings that do not fit leave nothing behind.
+        """Append a result. The first call locks the file and writes its previous content.
 
-        ValueError where another process adds to the file, or did since it was read.
+        Raises:
+            ValueError: Another process writes the file, or has changed it since it was read.
         """
         if not self._begun:
             self._begin()
@@ -55,18 +72,18 @@ class Journal:
 
     def _begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        weakref.finalize(self, lock(self.path))  # nobody else's until then
-        if _whole_lines(self.path) != self._found:
+        weakref.finalize(self, lock(self.path))  # locked as long as this object lives
+        if _complete_lines(self.path) != self._found:
             raise ValueError(f"another process wrote {self.path} meanwhile; run the same command again")
         if self.aside:
             os.replace(self.path, self.aside)
-        write_atomic(self.path, "".join(f"{line}\n" for line in self._whole).encode())
-        _aside(self.path, self._whole[0]).unlink(missing_ok=True)
+        write_atomic(self.path, "".join(f"{line}\n" for line in self._lines).encode())
+        _aside(self.path, self._lines[0]).unlink(missing_ok=True)
         self._begun = True
 
 
 def _aside(path: Path, head: str) -> Path:
-    """Where results of these settings are, while the file has those of others."""
+    """Return where results of these settings are kept while the file holds results of others."""
     return path.with_suffix(f".{hashlib.sha256(head.encode()).hexdigest()[:8]}{path.suffix}")
 
 
@@ -77,8 +94,8 @@ def _read(path: Path, number: int, line: str) -> Row:
             raise ValueError("another number or checksum")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged in line {number + 2}; delete that line and those after it to go on from there, or the "
-            "file to start anew"
+            f"{path} is damaged in line {number + 2}; delete that line and those after it to resume from there, or "
+            "delete the file to start again"
         ) from error
     return row
 
@@ -87,14 +104,14 @@ def _checksum(row: Row) -> str:
     return f"{crc32(json.dumps(row).encode()):08x}"
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Those that end with a line's end; of a file that is none of ours the first is no JSON."""
+def _complete_lines(path: Path) -> list[str]:
+    """Return the lines that end with a newline. The first line of a file that is no journal is not JSON."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:
-        return ["not ours"]
+        return ["no journal"]
     *lines, cut = text.split("\n")
     return lines or ([cut] if cut else [])
 

@@ -1,6 +1,7 @@
-"""The papers' printed tables beside what the code counts, line by line, each difference explained or named.
+"""Compare the papers' printed tables with rawcnn's counts, line by line. Each difference is explained or named.
 
-A file a family of networks; `table` says what a comparison is, `errors` lists the published ImageNet errors.
+There is one file for each family of networks. `comparison` defines a Comparison, and `imagenet_errors` lists the
+published errors.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ __all__ = ["PAPERS", "Comparison", "Line", "compare", "profiled"]
 
 @cache
 def compare(paper: str) -> Comparison:
-    """The comparison for a name in PAPERS; ValueError, which lists them, for another."""
+    """Return the comparison for a name in PAPERS.
+
+    Raises:
+        ValueError: PAPERS has no such name. The message lists all names.
+    """
     if paper not in PAPERS:
         raise ValueError(f"there is no table of a paper called {paper!r}; the papers are {', '.join(PAPERS)}")
     return PAPERS[paper]()

@@ -1,4 +1,4 @@
-"""AlexNet: the abstract's parameters and neurons, and the maps of figure 2."""
+"""AlexNet: the parameters and neurons of the abstract, and the maps of figure 2."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from rawcnn.papers.comparison import Comparison, Line, profiled, sum_of
 
 
 def comparison() -> Comparison:
-    """Krizhevsky et al. 2012: the abstract, and the neurons that figure 2's caption lists."""
+    """Compare Krizhevsky et al. 2012: the abstract, and the neurons that figure 2's caption lists."""
     model = profiled("alexnet")
     neurons = {row["name"]: prod(row["output_shape"]) for row in model.rows if row["kind"] in ("conv", "dense")}
     printed = ("253,440", "186,624", "64,896", "64,896", "43,264", "4,096", "4,096", "1,000")
     lines = [
-        Line("whole network", "parameters", "60M", model.totals["parameters"], "the abstract cuts off where we round"),
+        Line(
+            "whole network",
+            "parameters",
+            "60M",
+            model.totals["parameters"],
+            "the abstract cuts off, our count is rounded",
+        ),
         Line(
             "whole network",
             "neurons",
@@ -29,9 +35,9 @@ def comparison() -> Comparison:
     one = profiled("alexnet", groups=1)
     saved = 1 - model.totals["macs"] / one.totals["macs"]
     notes = [
-        "The paper says 224×224 images; its 55×55 maps need 227 (or 3 pixels of padding in all): (227 − 11)/4 + 1 = 55.",
-        f"Its two towers take {model.totals['macs']:,} MACs; without groups the same widths take {one.totals['macs']:,}: "
-        f"splitting over two GPUs saves {saved:.0%} of the arithmetic and {one.totals['parameters'] - model.totals['parameters']:,} "
+        "The paper says 224×224 images, but its 55×55 maps need 227, or 3 pixels of padding in all: (227 − 11)/4 + 1 = 55.",
+        f"The two towers take {model.totals['macs']:,} MACs; the same widths without groups take {one.totals['macs']:,}. "
+        f"The split over two GPUs saves {saved:.0%} of the arithmetic and {one.totals['parameters'] - model.totals['parameters']:,} "
         "parameters.",
         f"{sum_of(model, 'parameters', 'fc') / model.totals['parameters']:.0%} of the parameters are in the three dense layers, "
         f"{sum_of(model, 'macs', 'conv') / model.totals['macs']:.0%} of the MACs in the five convolutions.",
@@ -41,6 +47,6 @@ def comparison() -> Comparison:
 
 _ALEXNET = "Krizhevsky, Sutskever, Hinton, NIPS 2012, abstract and figure 2"
 _CONV1 = (
-    "55·55·96 = 290,400; the printed number is 55·48·96, as if a side of the map were the 48 filters of a GPU (our guess). "
+    "55·55·96 = 290,400; the printed number is 55·48·96, perhaps because a GPU's 48 filters were taken for a side of the map. "
     "Only with 290,400 do the layers add up to the abstract's 650,000"
 )

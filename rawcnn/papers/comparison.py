@@ -1,7 +1,7 @@
-"""A paper's printed numbers beside the counts: a Comparison of Lines, and what every paper's file counts with.
+"""The comparison of a paper's printed numbers with rawcnn's counts, and helpers that the papers' files share.
 
-A line agrees when the count, rounded as the paper rounds, is the printed number. One that does not agree says why, or
-that nothing explains it.
+A line agrees if the count, rounded as in the paper, equals the printed number. Each other line gives the reason, or
+says that the difference is unexplained.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from functools import cache
 
 from rawcnn.profiling.costs import Profile, profile
 
-SMALL = 0.015  # of a number: what rounding the widths of a row may do
+SMALL = 0.015  # relative difference that rounding the widths of a row can cause
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 
-profiled = cache(profile)  # several tables, and the tour, ask for the same network: each is walked once
+profiled = cache(profile)  # several tables and the tour use the same networks; each is traced once
 
 
 @dataclass(frozen=True)
 class Line:
-    """One printed number: `printed` such as "60M", in units that `units` spells out, beside the count."""
+    """A printed number and the count."""
 
     row: str
     quantity: str
-    printed: str
+    printed: str  # such as "60M"
     counted: float
     explanation: str = ""
-    units: Mapping[str, float] = field(default_factory=lambda: UNITS)
+    units: Mapping[str, float] = field(default_factory=lambda: UNITS)  # suffix of `printed` → its value
 
     @property
     def digits(self) -> str:
@@ -44,23 +44,23 @@ class Line:
 
     @property
     def agrees(self) -> bool:
-        """The count rounds to the printed number, at the printed number of decimals."""
+        """Whether the count, rounded to as many decimals as the printed number has, equals it."""
         decimals = len(self.digits.partition(".")[2])
         return round(self.counted / self.unit, decimals) == self.number
 
     @property
     def is_cut_off(self) -> bool:
-        """The printed number is the count with its further decimals cut off."""
+        """Whether the printed number is the count with its further decimals cut off."""
         scale = 10 ** len(self.digits.partition(".")[2])
         return int(self.counted / self.unit * scale) == round(self.number * scale)
 
     @property
     def kind_of_difference(self) -> str:
-        """Cut instead of rounded, a little off, or more than that, in words."""
+        """Say whether the number was cut off instead of rounded, or how much it differs."""
         if self.is_cut_off:
             return "cut off, not rounded"
-        words = f"the printed number is {abs(self.difference):.1%} {'higher' if self.difference > 0 else 'lower'}"
-        return words if abs(self.difference) < SMALL else f"{words}, which nothing in the table explains"
+        text = f"the printed number is {abs(self.difference):.1%} {'higher' if self.difference > 0 else 'lower'}"
+        return text if abs(self.difference) < SMALL else f"{text}, which nothing in the table explains"
 
     @property
     def difference(self) -> float:
@@ -70,7 +70,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paper's table: its lines, and what to know about the whole."""
+    """A paper's table: its lines, and notes on the table as a whole."""
 
     name: str
     title: str
@@ -82,7 +82,7 @@ class Comparison:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The table as text, a list of cells a line."""
+        """The table as text: a list of cells for each line."""
         return [
             [x.row, x.quantity, x.printed, f"{x.counted:,.0f}", "yes" if x.agrees else "no", x.explanation]
             for x in self.lines
@@ -105,17 +105,17 @@ class Comparison:
 
 
 def explained(line: Line, explanation: str = "") -> Line:
-    """The line as it is where it agrees; with `explanation`, or else the kind of its difference, where it does not."""
+    """Return a line that explains itself: without text if it agrees, else with `explanation` or the difference."""
     return replace(line, explanation="" if line.agrees else explanation or line.explanation or line.kind_of_difference)
 
 
 def sum_of(model: Profile, key: str, *prefixes: str) -> int:
-    """A column's sum over the rows whose names begin with one of `prefixes`."""
+    """Return the sum of a column over the rows whose names begin with one of `prefixes`."""
     return sum(row[key] for row in model.rows if row["name"].startswith(prefixes))
 
 
 def weights_of(model: Profile, *prefixes: str) -> int:
-    """Weights of filters and dense layers, biases left out, of the operations that begin with `prefixes`."""
+    """Return the number of weights, without biases, of the operations whose names begin with one of `prefixes`."""
     return sum(
         p.count
         for operation in model.operations
@@ -126,5 +126,9 @@ def weights_of(model: Profile, *prefixes: str) -> int:
 
 
 def shape_of(model: Profile, name: str) -> list[int]:
-    """Shape [B,H,W,C] or [B,C] of what the operation `name` gives. Raises StopIteration for a name it does not have."""
+    """Return the output shape, [B,H,W,C] or [B,C], of the operation `name`.
+
+    Raises:
+        StopIteration: The model has no such operation.
+    """
     return next(row["output_shape"] for row in model.rows if row["name"] == name)

@@ -1,7 +1,7 @@
-"""Published errors on ImageNet's validation images, one network each, and whom each network descends from.
+"""Published errors of single networks on ImageNet's validation images, and the networks that each is derived from.
 
 Protocols differ: "1 crop" tests one central crop, "10 crops" averages ten, "dense" runs the network over the whole image.
-Trained with other data, schedules and augmentation, two networks a point apart may be equally good.
+Training data, schedules and augmentation differ, too, so a difference of one point may not be due to the network.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Inception V2, V3, V4 and Inception-ResNet V2: three papers, whose tables and figures print little of the cost."""
+"""Inception V2, V3, V4 and Inception-ResNet V2: the few costs that their three papers print, and the sizes of maps."""
 
 from __future__ import annotations
 
 from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of
 from rawcnn.profiling.costs import Profile
 
-# Inception V3, table 1: the layer that gives each map, its side and its channels, and the modules on the maps of a side.
+# Inception V3, table 1: layer → side of its map, layer → channels, and side → number of modules
 V3_SIDES = {"conv1": 149, "conv3": 147, "pool1": 73, "conv5": 71, "pool2": 35}
 V3_SIDES |= {"mixed_5d": 35, "mixed_6e": 17, "mixed_7c": 8}
 V3_CHANNELS = {"conv1": 32, "conv3": 64, "conv5": 80, "pool2": 192}
 V3_CHANNELS |= {"mixed_5d": 288, "mixed_6e": 768, "mixed_7a": 1280, "mixed_7c": 2048}
 V3_MODULES = {35: 3, 17: 5, 8: 2}
-# Inception V4, figure 9: the layer, the side and the channels of its map.
+# Inception V4, figure 9: layer → (side, channels) of its map
 V4_MAPS = {
     "stem3": (35, 384),
     "inception_a4": (35, 384),
@@ -24,7 +24,7 @@ RESIDUAL_BLOCKS = {"block35": 5, "block17": 10, "block8": 5}  # figure 15, drawn
 
 
 def comparison() -> Comparison:
-    """Ioffe & Szegedy 2015, Szegedy et al. 2016 and 2017: the printed costs, and the maps of table 1 and figure 9."""
+    """Compare Ioffe & Szegedy 2015 and Szegedy et al. 2016, 2017: costs, and the maps of table 1 and figure 9."""
     v2, v3, v4, residual = map(profiled, ("inception_v2", "inception_v3", "inception_v4", "inception_resnet_v2"))
     parameters = v3.totals["parameters"]
     lines = [
@@ -32,7 +32,7 @@ def comparison() -> Comparison:
         Line("Inception V2", "MACs", "2.0G", v2.totals["macs"]),
         explained(
             Line("Inception V3", "parameters", "25M", parameters),
-            f"a bound and no count: “less than 25 million”, and {parameters / 1e6:.1f} million are",
+            f"the paper prints a bound, “less than 25 million”; {parameters / 1e6:.1f} million is less",
         ),
         explained(Line("Inception V3", "MACs", "4.8G", v3.totals["macs"]), _V3),
     ]
@@ -46,18 +46,18 @@ def comparison() -> Comparison:
         lines.append(explained(Line(f"Inception-ResNet V2, {kind}", "blocks", f"{count}", drawn), _BLOCKS))
     trained = profiled("inception_v3", train=True, auxiliary=True)
     notes = [
-        "Inception V2 is here the network of the batch normalisation paper, as the papers after it count: the Inception "
-        "V3 paper gives the name to a step on the way to V3.",
+        "Here, as in later papers, Inception V2 is the network of the batch normalization paper. The Inception V3 paper "
+        "uses this name for an intermediate step towards V3.",
         f"V3's auxiliary head would add {trained.totals['parameters'] - parameters:,} parameters in training.",
         f"The paper of V4 prints no costs. V4 has {v4.totals['parameters']:,} parameters and takes "
         f"{v4.totals['macs'] / 1e9:.2f} G MACs, Inception-ResNet V2 {residual.totals['parameters']:,} and "
-        f"{residual.totals['macs'] / 1e9:.2f} G: `rawcnn paper nasnet` has what others print for it.",
+        f"{residual.totals['macs'] / 1e9:.2f} G. `rawcnn paper nasnet` compares them with another paper's numbers.",
     ]
     return Comparison("inception", "Inception V2 to V4 and Inception-ResNet V2", _INCEPTION, lines, notes)
 
 
 def _table_1(v3: Profile) -> list[Line]:
-    """Inception V3's rows; a module, but for those that halve the map, has one pool with a projection behind it."""
+    """Return Inception V3's rows. Every module that does not halve the map has exactly one pool projection."""
     lines = [Line(f"V3, {n}", "side of the map", f"{side}", shape_of(v3, n)[1]) for n, side in V3_SIDES.items()]
     for name, channels in V3_CHANNELS.items():
         lines.append(explained(Line(f"V3, {name}", "channels", f"{channels:,}", shape_of(v3, name)[-1]), _STEM))
@@ -74,23 +74,23 @@ _INCEPTION = (
     "Szegedy et al., AAAI 2017, figures 9 and 15"
 )
 _V2 = (
-    "figure 5's widths make 11.2 million, which is also what NASNet's table 2 prints; nothing in the paper explains 2.4 "
-    "million more"
+    "figure 5's widths give 11.2 million, which NASNet's table 2 also prints; nothing in the paper explains the further "
+    "2.4 million"
 )
 _V3 = (
     "counted with the widths of the authors' published code, which NASNet's table 2 prints as 5.72; table 1 leaves the "
     "widths inside the modules open, so the difference is unexplained"
 )
 _STEM = (
-    "table 1 has a 3×3 make 80 channels of side 71, and a 3×3 of stride 2 make 192 of them; in the authors' published "
-    "code a 1×1 makes the 80, at side 73, a 3×3 the 192, and a max pool halves their map"
+    "in table 1, a 3×3 gives 80 channels of side 71, and a 3×3 of stride 2 gives 192; in the authors' published code, a "
+    "1×1 gives the 80 at side 73, a 3×3 the 192, and a max pool halves the map"
 )
 _FIRST = (
-    "table 1 has a 3×3 widen 192 channels to 288 before the modules; the published code has none: its first module reads "
-    "the 192 and gives 256, the further two give 288"
+    "in table 1, a 3×3 widens 192 channels to 288 before the modules; the published code has no such layer: its first "
+    "module reads the 192 and gives 256, the other two give 288"
 )
 _MODULES = (
-    "the published code has four, mixed_6b to 6e; with mixed_6a, which halves the map, there are five, but so counted "
-    "the 8×8 maps would have three: unexplained"
+    "the published code has four, mixed_6b to 6e; mixed_6a, which halves the map, would be the fifth, but then the 8×8 "
+    "maps would have three modules: unexplained"
 )
 _BLOCKS = "figure 15 is drawn for Inception-ResNet V1 and V2; the published V2 has twice as many of each"

@@ -1,4 +1,4 @@
-"""NASNet: its own two networks, and those of other papers that its table 2 sets beside them."""
+"""NASNet: its two networks, and the other papers' networks that its table 2 compares them with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rawcnn.profiling.costs import Profile
 
 
 def comparison() -> Comparison:
-    """Zoph et al. 2018: tables 2 and 3, parameters and multiply-adds at the image size of the table."""
+    """Compare Zoph et al. 2018, tables 2 and 3: parameters and multiply-adds at the tables' image sizes."""
     mobile, large = profiled("nasnet_mobile"), profiled("nasnet_large")
     v2, wide = profiled("inception_v2"), profiled("resnext101", size=320, cardinality=64)
     senet = profiled("senet154", size=320)
@@ -26,11 +26,11 @@ def comparison() -> Comparison:
     lines = []
     for row, model, parameters, macs in printed:
         stored = model.totals["parameters"] + model.totals["non_trainable"]
-        own = Line(row, "parameters", parameters, model.totals["parameters"])
-        averaged = Line(row, "parameters", parameters, stored)
-        why = f"with the averages of batch normalisation, which are not trained, {stored:,}"
-        why = f"{why}: {averaged.kind_of_difference}" if not averaged.agrees else why
-        lines.append(explained(own, why if averaged.agrees or averaged.is_cut_off else ""))
+        trained = Line(row, "parameters", parameters, model.totals["parameters"])
+        with_averages = Line(row, "parameters", parameters, stored)
+        why = f"with batch normalization's averages, which are not trained, {stored:,}"
+        why = f"{why}: {with_averages.kind_of_difference}" if not with_averages.agrees else why
+        lines.append(explained(trained, why if with_averages.agrees or with_averages.is_cut_off else ""))
         lines.append(explained(Line(row, "MACs", macs, model.totals["macs"]), reasons.get((row, "MACs"), "")))
     for name, model, filters in (("4 @ 1056", mobile, "1,056"), ("6 @ 4032", large, "4,032")):
         lines.append(Line(f"NASNet-A ({name})", "channels of the last map", filters, shape_of(model, "pool")[-1]))
@@ -41,7 +41,7 @@ def comparison() -> Comparison:
         "Sizes of the images: 224 pixels for NASNet-A (4 @ 1056) and Inception V2, 299 for Inception V3 and "
         "Inception-ResNet V2, 320 for ResNeXt-101 and SENet, 331 for NASNet-A (6 @ 4032).",
         f"Depthwise convolutions take {depthwise / large.totals['macs']:.0%} of the large network's MACs; the 1×1 "
-        "convolutions behind them take most of the rest.",
+        "convolutions after them take most of the rest.",
         "The paper says that SENet's size was computed from an open-source implementation. Its 145.8M are "
         f"{1.458e8 - senet.totals['parameters']:,.0f} more than SENet-154 has, while the multiply-adds nearly agree.",
     ]
@@ -49,16 +49,16 @@ def comparison() -> Comparison:
 
 
 def _stem(v2: Profile) -> str:
-    """Inception V2 as the authors published it: with GoogLeNet's separable stem."""
+    """Explain Inception V2's MACs: the authors' published network has GoogLeNet's separable stem."""
     macs = v2.totals["macs"] - sum_of(v2, "macs", "conv1") + separable_stem()[1]
     return (
-        f"an ordinary 7×7 stem here; with a separable one of depth multiplier 8, as in the published code, "
+        f"counted with an ordinary 7×7 stem; with a separable stem of depth multiplier 8, as in the published code, "
         f"{macs / 1e9:.3f}B; the rest is unexplained"
     )
 
 
 def _auxiliary(v3: Profile) -> str:
-    """Inception V3 with its auxiliary head."""
+    """Explain Inception V3's MACs with its auxiliary head."""
     return f"with the auxiliary head, which only training uses, {v3.totals['macs'] / 1e9:.3f}B"
 
 

@@ -1,4 +1,4 @@
-"""ResNeXt: parameters and FLOPs beside ResNet's, the widths of table 1 and the templates of table 2."""
+"""ResNeXt: parameters and FLOPs compared with ResNet's, the widths of table 1 and the templates of table 2."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from rawcnn.models.resnext import block
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of
 
-TEMPLATES = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # table 2: cardinality → width of a group, all of one complexity
+TEMPLATES = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # table 2: cardinality → width of a group, at nearly equal cost
 
 
 def template(cardinality: int, width: int) -> tuple[int, int]:
-    """(weights, MACs) of a block of conv2_x, 56×56×256 in and out, with `cardinality` groups `width` wide."""
+    """Return (weights, MACs) of a block of conv2_x, 56×56×256 in and out, with `cardinality` groups `width` wide."""
     inner = cardinality * width
     operations = symbolic_trace(
         lambda net, x: block(net, "block", x, inner, 256, cardinality, 1), (1, 56, 56, 256)
@@ -20,7 +20,7 @@ def template(cardinality: int, width: int) -> tuple[int, int]:
 
 
 def comparison() -> Comparison:
-    """Xie et al. 2017: tables 1 and 2, figure 5's caption, and the authors' published results for 64×4d."""
+    """Compare Xie et al. 2017: tables 1 and 2, figure 5's caption, and the authors' published results for 64×4d."""
     resnet50, resnet101 = profiled("resnet50", version="v1.5"), profiled("resnet101", version="v1.5")
     resnext50, resnext101 = profiled("resnext50"), profiled("resnext101")
     wide = profiled("resnext101", cardinality=64)
@@ -47,11 +47,11 @@ def comparison() -> Comparison:
         lines.append(explained(Line(row, "weights", "70K", weights), _ABOUT))
         lines.append(explained(Line(row, "MACs", "0.22G", multiplied), _ABOUT))
     notes = [
-        "The ResNets of this paper stride the 3×3 and not the first 1×1 of a block (`version=v1.5`): "
-        f"{resnet50.totals['macs'] / 1e9:.2f} G MACs, where the ResNet paper's own form takes "
+        "This paper's ResNets stride the 3×3 instead of the first 1×1 of a block (`version=v1.5`). They take "
+        f"{resnet50.totals['macs'] / 1e9:.2f} G MACs, the ResNet paper's own form "
         f"{profiled('resnet50').totals['macs'] / 1e9:.2f} G.",
-        "Splitting the 3×3 into 32 groups divides its weights by 32; the width that this pays for, 128 channels in place "
-        "of 64, is the whole change.",
+        "32 groups divide the 3×3's weights by 32. At equal cost, it can have 128 channels instead of 64. Nothing else "
+        "changes.",
         f"64×4d doubles the groups: {wide.totals['parameters']:,} parameters and "
         f"{wide.totals['macs'] / resnext101.totals['macs']:.2f} times the MACs of 32×4d.",
     ]

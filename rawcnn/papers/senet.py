@@ -1,4 +1,4 @@
-"""SENet: what squeeze and excitation adds to the cost of five residual networks."""
+"""SENet: the cost that squeeze and excitation adds to five residual networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod
 from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of, sum_of, weights_of
 from rawcnn.profiling.costs import Profile
 
-# Table 2: network → GFLOPs as printed, of the re-implementation and of the one with squeeze and excitation.
+# Table 2: network → GFLOPs as printed, of the re-implementation without and with squeeze and excitation
 SENET_TABLE = {
     "ResNet-50": ("3.86G", "3.87G"),
     "ResNet-101": ("7.58G", "7.60G"),
@@ -20,12 +20,12 @@ REDUCTION = 16
 
 
 def added_weights() -> int:
-    """Equation 5, (2/r)·Σ N_s·C_s²: the weights of squeeze and excitation in SE-ResNet-50."""
+    """Return the weights of squeeze and excitation in SE-ResNet-50: (2/r)·Σ N_s·C_s² (equation 5)."""
     return 2 * sum(blocks * channels**2 for blocks, channels in STAGES) // REDUCTION
 
 
 def comparison() -> Comparison:
-    """Hu et al. 2018: table 2's GFLOPs, table 1's widths of the excitation, and section 4's parameters."""
+    """Compare Hu et al. 2018: table 2's GFLOPs, table 1's widths of the excitation, and section 4's parameters."""
     lines = []
     for title, printed in SENET_TABLE.items():
         name = title.lower().replace("-", "")
@@ -45,29 +45,29 @@ def comparison() -> Comparison:
     total = plain.totals["parameters"]
     notes = [
         f"Squeeze and excitation adds {extra / total:.1%} to ResNet-50's parameters (the paper: about 10 %) and "
-        f"{excited.totals['macs'] / plain.totals['macs'] - 1:.2%} to its MACs: its layers see one number a channel.",
+        f"{excited.totals['macs'] / plain.totals['macs'] - 1:.2%} to its MACs: its layers read one value for each channel.",
         f"{last / fc:.0%} of that is in the three blocks of conv5_x; without them it would be "
         f"{(fc - last) / total:.1%} (the paper: about 4 %).",
-        f"Equation 5, (2/r)·ΣN·C² over the stages, gives {added_weights():,} weights; counted are {fc:,}, and "
+        f"Equation 5, (2/r)·ΣN·C² over the stages, gives {added_weights():,} weights; the count is {fc:,} weights and "
         f"{extra - fc:,} biases.",
-        "The printed GFLOPs are multiply-adds, as the ResNet paper's. All but one are a little more than those of the "
-        "convolutions and dense layers; an operation for each element of the sums and scalings accounts for most of it.",
+        "The printed GFLOPs are multiply-adds, as in the ResNet paper. All but one are slightly larger than the count for "
+        "convolutions and dense layers. One operation for each element of the sums and scalings explains most of that.",
     ]
-    return Comparison("senet", "SENet: channels weighed by what the whole image shows", _SENET, lines, notes)
+    return Comparison("senet", "SENet: channels weighted by what the whole image shows", _SENET, lines, notes)
 
 
 def _blocks() -> list[tuple[int, int]]:
-    """(stage, index) of every block of SE-ResNet-50."""
+    """Return (stage, index) of every block of SE-ResNet-50."""
     return [(stage, index) for stage, (count, _) in enumerate(STAGES, start=2) for index in range(1, count + 1)]
 
 
 def _with_sums(model: Profile, line: Line) -> str:
-    """What one operation for each element of the residual sums and channel scalings would add."""
+    """Explain a line by counting one operation for each element of the residual sums and channel scalings."""
     elementwise = sum(
         prod(row["output_shape"]) for row in model.rows if row["kind"] in ("residual_sum", "scale_channels")
     )
     raised = Line(line.row, line.quantity, line.printed, line.counted + elementwise)
-    rest = "the printed number" if raised.agrees else f"{abs(raised.difference):.2%} off still, which is unexplained"
+    rest = "the printed number" if raised.agrees else f"the remaining {abs(raised.difference):.2%} is unexplained"
     scaled = " and scalings" if sum_of(model, "macs", "conv2_1/se") else ""
     return (
         f"{line.counted / 1e9:.3f}G; with one operation for each element of the sums{scaled} "

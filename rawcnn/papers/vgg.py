@@ -1,4 +1,4 @@
-"""VGG: the parameters of every column."""
+"""VGG: the parameters of all columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rawcnn.papers.comparison import Comparison, Line, profiled, sum_of
 
 
 def comparison() -> Comparison:
-    """Simonyan & Zisserman 2015, table 2."""
+    """Compare Simonyan & Zisserman 2015, table 2."""
     printed = {"vgg_a": "133M", "vgg_a_lrn": "133M", "vgg_b": "133M", "vgg_c": "134M", "vgg16": "138M", "vgg19": "144M"}
     names = dict(zip(printed, ("A", "A-LRN", "B", "C", "D (VGG16)", "E (VGG19)"), strict=True))
     models = {name: profiled(name) for name in printed}
@@ -15,12 +15,12 @@ def comparison() -> Comparison:
     dense = sum_of(vgg16, "parameters", "fc")
     first = sum_of(vgg16, "parameters", "fc6")
     notes = [
-        f"VGG16's 138 million are mostly not convolutions: the three dense layers hold {dense:,} "
-        f"({dense / vgg16.totals['parameters']:.0%}), fc6 alone {first:,}.",
+        f"Most of VGG16's 138 million parameters are in its three dense layers: {dense:,} "
+        f"({dense / vgg16.totals['parameters']:.0%}), of which fc6 has {first:,}.",
         f"VGG19 has three more 3×3 layers than VGG16: {vgg19.totals['macs'] / 1e9:.1f} G MACs against "
         f"{vgg16.totals['macs'] / 1e9:.1f} G, but only {vgg19.totals['parameters'] / vgg16.totals['parameters'] - 1:.1%} more "
         "parameters.",
-        "Three 3×3 layers see 7×7 pixels with 27·C² weights; one 7×7 layer takes 49·C², 81 % more (section 2.3).",
+        "Three 3×3 layers see 7×7 pixels with 27·C² weights; one 7×7 layer has 49·C², 81 % more (section 2.3).",
     ]
     return Comparison(
         "vgg", "VGG: small kernels, many layers", "Simonyan & Zisserman, ICLR 2015, table 2", lines, notes

@@ -1,1 +1,1 @@
-"""Costs of a network: counted (costs) and measured (roofline)."""
+"""The costs of a network: counted without running it (costs), and measured on this machine (roofline)."""

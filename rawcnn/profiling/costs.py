@@ -1,8 +1,8 @@
-"""What a network costs, layer by layer: parameters, MACs, FLOPs, memory, receptive field, arithmetic intensity.
+"""Count the costs of each layer: parameters, MACs, FLOPs, memory, receptive field, arithmetic intensity.
 
-The static columns come from one symbolic walk of the model: nothing is computed and no variable is made. MACs count the
-multiply-accumulates of convolutions and dense layers; FLOPs are 2·MACs plus the elementwise operations; parameters are
-the trained ones. Other tools count otherwise: torchvision's "GFLOPS" are MACs, TensorFlow's profiler counts 2·MACs.
+A symbolic trace of the model yields all counts. It computes nothing and creates no variable. MACs are the
+multiply-accumulates of convolutions and dense layers. FLOPs are 2·MACs plus the elementwise operations. Parameters are
+the trained ones. Other tools count differently: torchvision's "GFLOPS" are MACs, TensorFlow's profiler counts 2·MACs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,17 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Profile:
-    """`rows`, a dict a layer with the keys of COLUMNS, and their `totals`, for a batch."""
+    """The counted costs of a model for one batch.
+
+    Attributes:
+        model: The model's name.
+        batch: Images in the batch.
+        size: Side of the images in pixels.
+        precision: "float32" or "bfloat16".
+        rows: A dict with the keys of COLUMNS for each operation.
+        totals: Their sums, and the receptive field of the last map.
+        operations: The operations of the trace, in the order of `rows`.
+    """
 
     model: str
     batch: int
@@ -43,9 +53,10 @@ class Profile:
     precision: str
     rows: list[dict]
     totals: dict
-    operations: tuple[Operation, ...]  # the same, as the walk wrote it
+    operations: tuple[Operation, ...]
 
     def to_dict(self) -> dict[str, object]:
+        """Return everything except `operations` as plain values."""
         return {
             "model": self.model,
             "batch": self.batch,
@@ -77,9 +88,19 @@ def profile(
     train: bool = False,
     **options,
 ) -> Profile:
-    """Profile `model` for `batch` images of `size` pixels; `options` are the model's own, as for `rawcnn.create`.
+    """Count the costs of a model's operations.
 
-    `train` walks as training does: auxiliary heads, the batch's own moments. ValueError for settings that do not fit.
+    Args:
+        model: A name in `rawcnn.MODELS`.
+        batch: Images in a batch.
+        size: Side of the images in pixels. By default the model's own.
+        classes: Number of classes. By default the model's own.
+        precision: "float32" or "bfloat16".
+        train: Trace as in training, with auxiliary heads and the batch's statistics.
+        **options: The model's options, as for `rawcnn.create`.
+
+    Raises:
+        ValueError: An argument is out of range, or the images are too small.
     """
     entry = find(model)
     classes, size = entry.classes if classes is None else classes, entry.size if size is None else size
@@ -112,13 +133,13 @@ def _row(operation: Operation, element: int) -> dict[str, object]:
 
 
 def bytes_moved(operation: Operation, element: int) -> int:
-    """Bytes that the forward pass reads and writes at least: inputs, parameters and output, once each."""
+    """Return the least number of bytes that the forward pass moves: inputs, parameters and output, once each."""
     maps = sum(prod(shape) for shape in (*operation.input_shapes, operation.output_shape))
-    return element * maps + sum(p.count * p.dtype.size for p in operation.parameters)  # some stay in float32
+    return element * maps + sum(p.count * p.dtype.size for p in operation.parameters)  # some are float32 in any case
 
 
 def _totals(operations: Sequence[Operation], rows: Sequence[dict]) -> dict[str, object]:
-    """Sums, and the receptive field of the last map, before it is pooled or flattened to a vector."""
+    """Return the sums, and the receptive field of the last map before it becomes a vector."""
     maps = [operation for operation in operations if len(operation.output_shape) == 4]
     parameters = [p for operation in operations for p in operation.parameters]
     last = maps[-1] if maps else operations[-1]

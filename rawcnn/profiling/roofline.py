@@ -1,8 +1,8 @@
-"""How long each layer takes on this machine, beside what the machine can do.
+"""Measure each layer's time on this machine, and compare it with the machine's limits.
 
-Two limits bound a layer (Williams, Waterman, Patterson, "Roofline", 2009): arithmetic, measured as a 2048² matmul, and
-memory, measured as a sum of long vectors in place. A layer of intensity I FLOP/byte can reach
-min(arithmetic, I·memory) and no more, unless its tensors stay in the caches.
+Two limits bound a layer (Williams, Waterman, Patterson, "Roofline", 2009). The limit of arithmetic is measured with a
+2048² matmul, the limit of memory with an in-place sum of long vectors. A layer of intensity I FLOP/byte reaches at most
+min(arithmetic, I·memory), unless its tensors stay in the caches.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from rawcnn.profiling.costs import Profile, bytes_moved
 
 MATMUL_SIDE = 2048
 COPY_BYTES = 128 * 2**20
-NOTHING = 1e-7  # seconds: the least that a layer is said to take
-NEAR = 0.6  # of its limit: what a layer that reaches this does is what its limit says
-FEW = 16  # channels: as many float32 numbers as a vector register of AVX-512 holds
+SHORTEST = 1e-7  # seconds: lower bound of a layer's reported time
+NEAR = 0.6  # share of its limit from which on the limit explains a layer's time
+FEW = 16  # channels: float32 values in a vector register of AVX-512
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Machine:
     """This machine's measured limits."""
 
     flops_per_second: float  # a square matmul in the profile's precision
-    bytes_per_second: float  # read twice and written once by a sum in place
+    bytes_per_second: float  # an in-place sum reads two vectors and writes one
 
     def attainable(self, intensity: float) -> float:
-        """The roofline: FLOP/s that a layer of this intensity can reach."""
+        """Return the FLOP/s that a layer of this intensity (FLOP/byte) can reach."""
         return min(self.flops_per_second, intensity * self.bytes_per_second)
 
 
@@ -53,11 +53,11 @@ class LayerTiming:
     share: float  # of the sum over all layers
     flops_per_second: float
     bytes_per_second: float
-    limit: str  # "arithmetic" or "memory": which of the two bounds this layer
-    reached: float  # fraction of that bound
-    resolved: bool  # False where the layer takes less than a call costs: its time is then that of noise
-    reason: str  # why it takes that long
-    alike: str  # the first layer of the same kind, shape and setting: measured for all of them
+    limit: str  # "arithmetic" or "memory": the limit that bounds this layer
+    reached: float  # share of that limit
+    resolved: bool  # False if the layer takes less time than a call, so that its time is mostly noise
+    reason: str  # explains the time
+    alike: str  # the first layer of the same kind, shape and settings, which was measured for all of them
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -68,13 +68,13 @@ class Measurement:
     """All layers of a profile on this machine."""
 
     machine: Machine
-    call: float  # seconds that calling a compiled function costs by itself, taken off each layer's time
-    choice: Choice  # how the layers ran, and why
+    call: float  # seconds that a call of an empty compiled function takes; subtracted from each layer's time
+    choice: Choice  # how the layers were compiled, and why
     timings: list[LayerTiming]
     onednn: bool  # whether TensorFlow ran oneDNN's CPU kernels
 
     def slowest(self, count: int = 5) -> list[tuple[LayerTiming, int]]:
-        """(the first layer, how many are alike) of those layers that together take longest."""
+        """Return (first layer, number of equal layers) of the groups of equal layers that take longest together."""
         many = Counter(timing.alike for timing in self.timings)
         firsts = [timing for timing in self.timings if timing.name == timing.alike]
         ranked = sorted(firsts, key=lambda timing: -timing.seconds * many[timing.name])
@@ -91,10 +91,13 @@ class Measurement:
 
 
 def seconds_of(call: Callable[[], object], repeats: int = 5, least: float = 2e-3) -> float:
-    """Median seconds of `call`, whose tensors are waited for, after one call that is not counted.
+    """Return the median time of a call in seconds, after one warm-up call.
 
-    A short call is made many times in a row, so that one measurement takes `least` seconds and the clock and the wait
-    do not count.
+    Args:
+        call: A function that returns tensors. The measurement waits for them.
+        repeats: Number of measurements.
+        least: Seconds that a measurement takes at least. Short calls are repeated within it, so that the clock and the
+            wait do not matter.
     """
 
     def run(count: int) -> float:
@@ -102,7 +105,7 @@ def seconds_of(call: Callable[[], object], repeats: int = 5, least: float = 2e-3
         for _ in range(count):
             results = call()
         for tensor in tf.nest.flatten(results):
-            tf.reshape(tensor, (-1,))[:1].numpy()  # waits for the device without moving the whole
+            tf.reshape(tensor, (-1,))[:1].numpy()  # waits for the device but moves one value only
         return time.perf_counter() - start
 
     run(1)
@@ -111,14 +114,14 @@ def seconds_of(call: Callable[[], object], repeats: int = 5, least: float = 2e-3
 
 
 def machine_limits(dtype: tf.DType = tf.float32) -> Machine:
-    """Measure this machine's matmul and memory."""
+    """Measure this machine's arithmetic (a square matmul) and memory (an in-place sum)."""
     square = tf.cast(tf.random.stateless_uniform((MATMUL_SIDE, MATMUL_SIDE), (0, 1)), dtype)
     long, added = tf.Variable(tf.ones(COPY_BYTES // 4)), tf.ones(COPY_BYTES // 4)
     multiply = tf.function(lambda: tf.matmul(square, square), autograph=False)
 
     @tf.function(autograph=False)
     def add():
-        long.assign_add(added)  # in place: no fresh pages for the system to zero
+        long.assign_add(added)  # in place: new pages would have to be zeroed by the system
         return long[0]
 
     return Machine(2 * MATMUL_SIDE**3 / seconds_of(multiply), 3 * COPY_BYTES / seconds_of(add))
@@ -127,18 +130,25 @@ def machine_limits(dtype: tf.DType = tf.float32) -> Machine:
 def measure(
     profile: Profile, *, compile: str = "auto", repeats: int = 5, progress: Progress | None = None
 ) -> Measurement:
-    """Time every layer of `profile` alone. Layers of one kind, shape and setting are measured once."""
+    """Time every layer of a profile alone. Layers of one kind, shape and settings are measured once.
+
+    Args:
+        profile: The counted costs.
+        compile: "auto", "eager", "graph" or "xla".
+        repeats: Measurements of a layer; their median counts.
+        progress: Is called with (layers done, layers in all).
+    """
     choice = choose(compile, (), profile.precision)
     dtype = PRECISIONS[profile.precision]
     machine = machine_limits(dtype)
-    nothing, little = compiled(tf.identity, choice), tf.zeros((1, 1))
-    call = seconds_of(lambda: nothing(little), repeats)
-    known: dict[str, tuple[float, str]] = {}  # what a layer does → its seconds, and its name
+    empty, tensor = compiled(tf.identity, choice), tf.zeros((1, 1))
+    call = seconds_of(lambda: empty(tensor), repeats)
+    known: dict[str, tuple[float, str]] = {}  # description of a layer's work → its seconds, and its name
     measured = []
     for done, operation in enumerate(profile.operations, start=1):
         key = repr(_work_of(operation))
         if key not in known:
-            known[key] = max(_time(operation, choice, dtype, repeats) - call, NOTHING), operation.name
+            known[key] = max(_time(operation, choice, dtype, repeats) - call, SHORTEST), operation.name
         measured.append((operation, *known[key]))
         if progress:
             progress(done, len(profile.operations))
@@ -148,13 +158,14 @@ def measure(
 
 
 def _work_of(operation: Operation) -> tuple:
-    """What a layer does: layers with the same take the same time. A convolution's "SAME" and equal pixels are one."""
+    """Describe a layer's work: equal work takes equal time. A convolution's padding is given in pixels."""
     shapes = operation.input_shapes, operation.output_shape, [p.shape for p in operation.parameters]
-    s: dict[str, Any] = operation.settings
+    settings: dict[str, Any] = operation.settings
     if operation.kind == "conv":
         image, (kh, kw, *_) = operation.input_shapes[0][1:3], operation.parameters[0].shape
-        s = s | {"padding": window_padding(s["padding"], image, (kh, kw), s["stride"], s["dilation"])}
-    return operation.kind, shapes, s
+        padding = window_padding(settings["padding"], image, (kh, kw), settings["stride"], settings["dilation"])
+        settings = settings | {"padding": padding}
+    return operation.kind, shapes, settings
 
 
 def _time(operation: Operation, choice: Choice, dtype: tf.DType, repeats: int) -> float:
@@ -183,32 +194,32 @@ def _timing(
 
 
 def _reason(operation: Operation, limit: str, reached: float, resolved: bool, moved: int) -> str:
-    """Why a layer takes its time: its limit where it comes near that, else what its shape has to do with it."""
+    """Explain a layer's time: by its limit if it comes near to that, else by its shape."""
     if not resolved:
-        return "takes less than a call costs"
+        return "takes less time than a call"
     flops, mebibytes = operation.cost.flops, moved / 2**20
     if reached > 1.1 and limit == "arithmetic":
         if operation.kind == "conv" and operation.parameters[0].shape[:2] == (3, 3):
-            return f"needs fewer multiplications than the {flops / 1e9:.2f} GFLOP that are counted: Winograd's form"
-        return f"does {flops / 1e9:.2f} GFLOP, faster than the large matmul that is the limit here"
+            return f"Winograd's form needs fewer multiplications than the {flops / 1e9:.2f} GFLOP that are counted"
+        return f"does {flops / 1e9:.2f} GFLOP faster than the matmul that measures the limit"
     if reached > 1.1:
-        return f"its {mebibytes:.1f} MiB stay in the caches, faster than memory"
+        return f"its {mebibytes:.1f} MiB stay in the caches, which are faster than memory"
     if reached > NEAR:
         return f"does {flops / 1e9:.2f} GFLOP" if limit == "arithmetic" else f"moves {mebibytes:.1f} MiB"
     if operation.kind in ("conv", "dense"):
         weights, (rows, channels) = operation.parameters[0].shape, _rows_and_channels(operation)
         if channels // _groups(operation) < FEW:
-            return f"reads {channels // _groups(operation)} channels at a time: vector units stay partly empty"
+            return f"reads {channels // _groups(operation)} channels at a time, so vector units stay partly empty"
         if rows < max(prod(weights[:-1]), weights[-1]):
             shared = f"{rows:,} image" + "s" * (rows > 1) if operation.kind == "dense" else f"{rows:,} pixels"
-            return f"only {shared} for {prod(weights):,} weights, which take long to read and to order"
+            return f"only {shared} for {prod(weights):,} weights, which take long to read and to rearrange"
     if limit == "memory" and operation.kind in ("batch_norm", "lrn", "max_pool", "average_pool"):
-        return "goes over its tensors more than once"
-    return f"reaches {reached:.0%} of its {limit} limit; its shape does not tell why"
+        return "reads its tensors more than once"
+    return f"reaches {reached:.0%} of its {limit} limit; its shape does not explain why"
 
 
 def _rows_and_channels(operation: Operation) -> tuple[int, int]:
-    """Of the matmul that a layer amounts to: its rows, one a pixel of each image, and its input channels."""
+    """Return the rows (output pixels of all images) and the input channels of the matmul that equals the layer."""
     return prod(operation.output_shape[:-1]), operation.input_shapes[0][-1]
 
 

@@ -1,4 +1,4 @@
-"""An exported network runs without rawcnn: a SavedModel in a process of its own, StableHLO by JAX."""
+"""An exported network runs without rawcnn: TensorFlow loads a SavedModel in another process, JAX runs StableHLO."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps([name.decode() for name in labels]))
 
 
 def network_of(case: Case) -> rawcnn.Network:
-    """Its small form; no two variables are the same, as the many zeros and ones of batch norm are at first."""
+    """Create a small network whose variables all differ. Batch norm's initial zeros and ones would be equal."""
     network = case.create(seed=3)
     for number, variable in enumerate(network.variables.values()):
         if len(variable.shape) == 1:
@@ -58,7 +58,7 @@ def skip_without_jax():
 
 
 def by_jax(folder: Path, images: tf.Tensor) -> np.ndarray:
-    """What the exported function gives on JAX's CPU client, from what the folder holds alone."""
+    """Run the exported function on JAX's CPU client, with nothing but the folder's content."""
     jax = skip_without_jax()
     manifest = json.loads((folder / "manifest.json").read_text())
     variables = load_file(folder / manifest["variables"])
@@ -104,7 +104,7 @@ def test_jax_gives_the_same_logits(case, tmp_path):
 
 @pytest.mark.parametrize("case", [case for case in TABLE if case.name in ("alexnet", "cifar_resnet20")])
 def test_arguments_are_in_the_order_of_the_manifest(case, tmp_path):
-    """Neither reordered nor pruned nor folded into the module."""
+    """Arguments are neither reordered nor pruned nor folded into the module."""
     network = case.create()
     manifest = export(network, tmp_path / "exported", "stablehlo", batch=3)
     assert json.loads((tmp_path / "exported" / "manifest.json").read_text()) == json.loads(json.dumps(manifest))
@@ -126,7 +126,7 @@ def test_the_module_depends_on_the_network_alone(tmp_path):
     assert b".py" not in artifact and b"StableHLO_v1.0.0" in artifact
 
 
-def test_heads_that_only_training_has_stay_behind(tmp_path):
+def test_auxiliary_heads_are_not_exported(tmp_path):
     network = small.network(auxiliary=True)
     assert any(path.startswith("head/") for path in network.variables)
     wanted = [path for path in network.variables if not path.startswith("head/")]
@@ -186,7 +186,7 @@ def test_only_an_earlier_export_is_replaced(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "manifest.json").write_text('["rawcnn"]')
     for name in ("file", "work"):
-        with pytest.raises(ValueError, match=f"{name} is there and is no earlier export"):
+        with pytest.raises(ValueError, match=f"{name} exists and is no earlier export"):
             export(small.network(), tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "work" / "manifest.json").is_file()
 
@@ -260,7 +260,7 @@ def test_command_line_names_what_is_wrong(rawcnn_command, tmp_path, monkeypatch)
     (tmp_path / "vgg16-savedmodel").mkdir()
     (tmp_path / "vgg16-savedmodel" / "thesis.tex").write_text("")
     code, _, err = rawcnn_command("export", "vgg16")
-    assert code == 2 and "rawcnn: vgg16-savedmodel is there and is no earlier export" in err
+    assert code == 2 and "rawcnn: vgg16-savedmodel exists and is no earlier export" in err
     code, _, err = rawcnn_command("export", "vgg16", "--format", "onnx")
     assert code == 2 and "rawcnn: format is 'onnx'; expected savedmodel or stablehlo" in err
     assert [path.name for path in tmp_path.rglob("*")] == ["vgg16-savedmodel", "thesis.tex"]

@@ -1,4 +1,4 @@
-"""Long evaluations and attacks that were stopped: they go on after the last batch, and end as if nothing had been."""
+"""Long evaluations and attacks that were stopped: they resume after the last batch, and their results are the same."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def data(digits):
 
 
 class Stopped(Exception):
-    """What a test raises to stop."""
+    """The exception that a test raises to stop a run."""
 
 
 def stop_at(number: int):
-    """A progress that stops at its n-th call."""
+    """Return a progress function that stops at its n-th call."""
     calls = []
 
     def told(done, total):
@@ -54,17 +54,17 @@ def test_rows_come_back(tmp_path):
     journal = Journal(file, {"a": 1})
     journal.add({"x": [1, 2]}), journal.add({"x": [0.1, float(np.float32(0.1))]})
     assert Journal(file, {"a": 1}).rows == journal.rows
-    with pytest.raises(ValueError, match="holds results of something else; name another file, or delete it"):
+    with pytest.raises(ValueError, match="holds results of other settings; name another file, or delete it"):
         Journal(file, {"a": 2})
     other = Journal(file, {"a": 2}, replace=True)
     assert other.rows == [] and Journal(file, {"a": 1}).rows == journal.rows  # until there is a row
     other.add({"x": 3})
     assert Journal(file, {"a": 2}).rows == [{"x": 3}]
-    assert other.aside and Journal(other.aside, {"a": 1}).rows == journal.rows  # nobody's work is deleted
+    assert other.aside and Journal(other.aside, {"a": 1}).rows == journal.rows  # no results are deleted
 
 
-def test_who_comes_back_to_settings_goes_on_there(tmp_path):
-    """However many others were tried meanwhile."""
+def test_a_run_with_earlier_settings_resumes(tmp_path):
+    """Any number of other settings may have been tried meanwhile."""
     file, kept = tmp_path / "rows.jsonl", {n: [{"x": n}, {"x": n, "y": 0.5}] for n in range(3)}
     for n, rows in kept.items():
         for row in rows:
@@ -90,7 +90,7 @@ print(flush=True), input()
 
 
 def test_one_process_at_a_time(tmp_path):
-    """The second ends with a line, and so does who read the file before the first wrote it."""
+    """The second process ends with an error, and so does a process that read the file before the first wrote it."""
     file = tmp_path / "rows.jsonl"
     early = Journal(file, {"a": 1})
     with subprocess.Popen(
@@ -111,7 +111,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_devices_and_pipes_are_no_journals(tmp_path):
-    """A device would be replaced by a file, /dev/null say; and a pipe waited for."""
+    """A device such as /dev/null would be replaced by a file, and reading a pipe would wait."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull), tmp_path):
         with pytest.raises(ValueError, match="is no regular file; name another path"):
@@ -148,8 +148,8 @@ def test_a_line_that_was_cut_short_is_no_result(tmp_path, cut):
         lambda lines: [*lines[:2], b"[" * 100_000 + b"\n", *lines[3:]],
     ],
 )
-def test_rows_that_were_changed_are_told(tmp_path, damage):
-    """Nobody's error rate is of images that were counted twice, or left out."""
+def test_changed_rows_are_reported(tmp_path, damage):
+    """No error rate counts images twice or leaves images out."""
     journal = Journal(tmp_path / "rows.jsonl", {"a": 1})
     for number in range(3):
         journal.add({"x": [number], "y": 0.5})
@@ -164,7 +164,7 @@ def test_rows_that_were_changed_are_told(tmp_path, damage):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"my notes", b"[]\n{}\n", b"\n\n"])
 def test_a_file_of_others_is_not_touched(tmp_path, content):
     (tmp_path / "notes").write_bytes(content)
-    with pytest.raises(ValueError, match="holds results of something else"):
+    with pytest.raises(ValueError, match="holds results of other settings"):
         Journal(tmp_path / "notes", {"a": 1})
     assert (tmp_path / "notes").read_bytes() == content
 
@@ -183,21 +183,21 @@ def test_a_digest_is_of_one_data_set(digits, tmp_path):
 
 
 @pytest.mark.parametrize("stopped", [1, 2, 3])
-def test_an_evaluation_goes_on(network, data, tmp_path, stopped):
+def test_an_evaluation_resumes(network, data, tmp_path, stopped):
     expected = evaluate(network, data, batch=30)
     with pytest.raises(Stopped):
         evaluate(network, data, batch=30, journal=Journal(tmp_path / "j", {}), progress=stop_at(stopped))
-    journal, told = Journal(tmp_path / "j", {}), []
+    journal, reported = Journal(tmp_path / "j", {}), []
     assert len(journal.rows) == stopped
-    found = evaluate(network, data, batch=30, journal=journal, progress=lambda *counts: told.append(counts))
-    assert found.summary() == expected.summary() and len(told) == 4 - stopped and told[-1] == (100, 100)
+    found = evaluate(network, data, batch=30, journal=journal, progress=lambda *counts: reported.append(counts))
+    assert found.summary() == expected.summary() and len(reported) == 4 - stopped and reported[-1] == (100, 100)
     np.testing.assert_array_equal(found.predictions, expected.predictions)
     whole = evaluate(network, data, batch=30, journal=Journal(tmp_path / "j", {}))  # nothing is left to do
     assert whole.summary() == expected.summary()
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one network", "an ensemble"])
-def test_an_evaluation_by_views_goes_on(network, data, tmp_path, count):
+def test_an_evaluation_by_views_resumes(network, data, tmp_path, count):
     views = {"protocol": "10crop", "scales": (10,)}
     networks = [network, small.network(seed=4)][:count]
     expected = evaluate_views(networks, data, **views)
@@ -212,8 +212,8 @@ def test_an_evaluation_by_views_goes_on(network, data, tmp_path, count):
 
 @pytest.mark.parametrize("name, stopped", [("fgsm", 4), ("pgd", 5), ("deepfool", 2), ("spatial", 7)])
 @pytest.mark.parametrize("count", [None, 70])
-def test_a_study_goes_on(network, data, tmp_path, name, stopped, count, monkeypatch):
-    """In the middle of a batch's ε, too; random starts and what is drawn of the data stay what they are."""
+def test_a_study_resumes(network, data, tmp_path, name, stopped, count, monkeypatch):
+    """It resumes between two values of ε of a batch, too. Random starts and the drawn images stay the same."""
     settings = {"epsilons": (0.0, 0.05, 0.1), "batch": 32, "seed": 3, "count": count}
     expected = study(name, network, data, **settings)
     with pytest.raises(Stopped):
@@ -241,8 +241,8 @@ def test_all_attacks_are_tried():
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_study_goes_on_from_the_rows_that_there_are(network, data, digits, tmp_path, name, monkeypatch):
-    """What is made before an attack, as a patch, is made again; the rows after that are not."""
+def test_a_study_resumes_from_any_row(network, data, digits, tmp_path, name, monkeypatch):
+    """What precedes an attack, such as making a patch, is repeated. The rows in the journal are not."""
     settings = {"epsilons": (0.0, 0.1), "batch": 40, "seed": 3, "settings": OTHERS[name], "journal": tmp_path / "j"}
     settings |= {"target": 3} if name == "patch" else {}
     if name == "logit_pga":  # attacks levels, not pixels
@@ -293,4 +293,4 @@ def test_on_the_command_line(rawcnn_command, tmp_path, digits_weights):
         assert code == 0 and json.loads(out) == json.loads(expected)
         assert ("resuming after 200 images of" in err) == (kept is not None)
     code, _, err = rawcnn_command(*words[:-2], 50, "--output", file)
-    assert code == 2 and re.search("holds results of something else; name another file, or delete it", err)
+    assert code == 2 and re.search("holds results of other settings; name another file, or delete it", err)

@@ -1,4 +1,4 @@
-"""The papers' tables: every difference is explained, and what agrees needs no words."""
+"""The papers' tables: every difference is explained, and no agreement is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_difference_is_named_for_what_it_is(row, words):
 
 
 def test_the_guess_at_row_5a():
-    """GoogLeNet's 5a with a 5×5 reduce of 48 in place of 32."""
+    """GoogLeNet's 5a with a 5×5 reduce of 48 instead of 32."""
     weights = 1_042_432 + 16 * 832 + 25 * 16 * 128
     (line,) = [x for x in compare("googlenet").lines if x.row == "inception_5a" and x.quantity == "MACs"]
     assert f"{weights / 1024:,.0f}K and {49 * weights / 1e6:.1f}M" in line.explanation
@@ -58,7 +58,7 @@ def test_line_rounds_as_its_paper():
     assert Line("a", "neurons", "253,440", 253_440).agrees
 
 
-def test_a_number_cut_off_is_told_from_one_rounded():
+def test_numbers_that_are_cut_off_instead_of_rounded():
     assert Line("a", "parameters", "25.5M", 25_557_032).is_cut_off
     assert Line("a", "parameters", "44M", 44_549_160).kind_of_difference == "cut off, not rounded"
     assert not Line("a", "parameters", "25.6M", 25_557_032).is_cut_off
@@ -84,7 +84,7 @@ def test_inception_costs_and_maps():
 
 
 def test_rows_of_inception_v3_that_the_published_code_does_not_follow():
-    """Table 1's stem and its count of modules, beside what is here."""
+    """Table 1's stem and number of modules differ from the published code's."""
     differing = {(x.row, x.quantity): (x.printed, x.counted) for x in compare("inception").lines if not x.agrees}
     table = {key: value for key, value in differing.items() if key[0].startswith("V3, ")}
     assert table == {
@@ -133,11 +133,11 @@ def test_nasnet_and_the_networks_of_its_table():
     assert "nothing in the table explains" in lines["SENet", "parameters"].explanation
 
 
-def test_a_network_is_walked_once():
+def test_a_network_is_traced_once():
     assert profiled("alexnet") is profiled("alexnet")
 
 
-def test_published_errors_are_of_networks_that_are_here():
+def test_published_errors_belong_to_rawcnn_s_networks():
     names = [row.model for row in ERRORS]
     assert len(set(names)) == len(names) and set(names) <= set(MODELS)
     for row in ERRORS:

@@ -1,4 +1,4 @@
-"""The profile against closed forms, and against the code that runs."""
+"""The profile compared with closed forms, and with the code that runs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_measure_times_every_layer_and_names_its_limit():
 
 
 def test_layers_of_one_shape_and_other_filters_are_measured_apart(monkeypatch):
-    """VGG's C has a 1×1 convolution behind two of 3×3, of the same maps."""
+    """VGG's C has a 1×1 convolution after two 3×3 convolutions, with the same maps."""
     timed = []
     monkeypatch.setattr(measuring, "_time", lambda operation, *_: timed.append(operation.name) or 1.0)
     monkeypatch.setattr(measuring, "machine_limits", lambda dtype: Machine(1e11, 1e10))
@@ -119,7 +119,7 @@ def test_layers_of_one_shape_and_other_filters_are_measured_apart(monkeypatch):
 
 
 def test_bytes_are_those_of_each_tensor():
-    """In bfloat16 fully connected weights are read in float32."""
+    """Fully connected weights are read in float32, even with bfloat16."""
     rows = {row["name"]: row for row in rawcnn.profile("alexnet", precision="bfloat16").rows}
     dense = 2 * (9216 + 4096 + 4096) + 4 * 4096 * 9216
     assert rows["fc6"]["intensity"] == pytest.approx(rows["fc6"]["flops_forward"] / dense)
@@ -137,10 +137,10 @@ REASONS = {  # layer of AlexNet, share of its limit that it reaches → why it t
     ("conv4", 0.3): "only 169 pixels for 663,552 weights, which take long to read and to order",
     ("fc6", 0.2): "only 1 image for 37,748,736 weights, which take long to read and to order",
     ("conv4", 1.4): "needs fewer multiplications than the 0.22 GFLOP that are counted: Winograd's form",
-    ("norm1", 0.05): "goes over its tensors more than once",
+    ("norm1", 0.05): "reads its tensors more than once",
     ("norm1", 0.8): "moves 2.2 MiB",
-    ("conv1/relu", 3.0): "its 2.2 MiB stay in the caches, faster than memory",
-    ("conv1/relu", 0.3): "reaches 30% of its memory limit; its shape does not tell why",
+    ("conv1/relu", 3.0): "its 2.2 MiB stay in the caches, which are faster than memory",
+    ("conv1/relu", 0.3): "reaches 30% of its memory limit; its shape does not explain why",
 }
 
 
@@ -153,5 +153,5 @@ def test_why_a_layer_is_slow(layer, reached):
     assert np.isclose(timing.reached, reached) and timing.reason == REASONS[layer, reached]
     assert (
         measuring._timing(operation, 1e-9, 0.1, machine, tf.float32, 1e-3, layer).reason
-        == "takes less than a call costs"
+        == "takes less time than a call"
     )

@@ -1,4 +1,4 @@
-"""The family tree and the cards: their numbers are the profile's, their diagrams the operations's."""
+"""The family tree and the cards: the numbers are the profile's, and the diagrams show the trace's operations."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_hostile_names_are_text():
 
 
 def members() -> list[Member]:
-    """The tree of the errors table, with costs that need no walk."""
+    """The tree of the table of errors, with costs that need no trace."""
     return [
         Member(row.model, row.family, row.parents, 1e9 * (1 + number % 7), row.top1, 2e7, not row.is_single_crop)
         for number, row in enumerate(ERRORS)
