@@ -24,7 +24,6 @@ from pathlib import Path
 import tensorflow as tf
 
 import kernels
-import rawcnn
 from kernels.compiler import compiled_by
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
