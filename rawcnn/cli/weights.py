@@ -137,15 +137,15 @@ def show_weights(file: File, as_json: Json = False) -> None:
 def show_file(file: Path, request: Request) -> None:
     """Print the table of tensors."""
     from rawcnn.weights import describe
-    from rawcnn.weights.detect import form_of
-    from rawcnn.weights.readers import opened
+    from rawcnn.weights.detect import detect_format
+    from rawcnn.weights.readers import open_tensors
 
     with begin(request) as run:
         metadata = describe(file)
-        with opened(file) as tensors:
+        with open_tensors(file) as tensors:
             rows = [(name, "×".join(map(str, t.shape)), t.dtype, prod(t.shape)) for name, t in tensors.items()]
             listed = {name: {"shape": t.shape, "dtype": t.dtype} for name, t in tensors.items()}
-            names = form_of(tensors) or "unknown"
+            names = detect_format(tensors) or "unknown"
         columns = ("tensor", "shape", "type", "values")
         run.screen.print_table(str(file), columns, rows, text=("tensor", "shape", "type"))
         run.screen.print(f"{len(rows)} tensors, {sum(row[3] for row in rows):,} values; names: {names}")
