@@ -16,7 +16,7 @@ def compiled_by(compiler: str) -> Iterator[None]:
     Args:
         compiler: "graph" (TensorFlow's CPU kernels, the default), "inference" (the same, where constant filters, bias
             and ReLU follow each other and TensorFlow may fuse them), "xla" (on a CPU), "gpu" (by XLA; its part of the
-            table is written by the GPU benchmarks), or "nobody", for programs that run elsewhere: all kernels then
+            table is written by the GPU benchmarks), or "portable", for programs that run elsewhere: all kernels then
             use their defaults.
     """
     token = _compiler.set(compiler)

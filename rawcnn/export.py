@@ -93,7 +93,7 @@ def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images):
-        with compiled_by("nobody"):  # forms that were measured here, and islands of XLA, stay here
+        with compiled_by("portable"):  # forms that were measured here, and islands of XLA, stay here
             logits = network(images)
         return {"logits": logits, "probabilities": kernels.softmax(logits)}
 
@@ -158,7 +158,7 @@ def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name:
     """
 
     def traced(*tensors):
-        with compiled_by("nobody"):
+        with compiled_by("portable"):
             return function(*tensors)
 
     ir = tf.function(traced, jit_compile=True, autograph=False).experimental_get_compiler_ir(*arguments)

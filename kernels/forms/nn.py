@@ -44,9 +44,9 @@ def _unfused(y: tf.Tensor) -> tf.Tensor:
     """Keep TensorFlow from fusing the grouped convolution that computes y with the bias, norm or ReLU that follows.
 
     Eigen's fused convolution takes no groups; its plain one does. EnsureShape copies nothing, but ends the pattern that
-    the graph optimizer looks for. A graph for another machine ("nobody") gets it too: oneDNN may be off there.
+    the graph optimizer looks for. A graph for another machine ("portable") gets it too: oneDNN may be off there.
     """
-    if tf.executing_eagerly() or (onednn.in_use() and compiler() != "nobody"):
+    if tf.executing_eagerly() or (onednn.in_use() and compiler() != "portable"):
         return y
     return tf.ensure_shape(y, y.shape)
 

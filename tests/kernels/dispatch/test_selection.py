@@ -66,7 +66,7 @@ def test_a_choice_is_for_one_compiler(table):
     assert form() == "im2col"
     with compiled_by("xla"):
         assert form() == "winograd"
-        with compiled_by("nobody"):
+        with compiled_by("portable"):
             assert form() == "nn"
     assert form() == "im2col"
 
@@ -156,7 +156,7 @@ def test_what_was_never_measured(table):
         assert selection.measured("max_pool", tf.float32, "3×3×4 /2", 96 * selection.MORE + 1, POOLS) == "lines"
         assert selection.measured("max_pool", tf.float32, "3×3×4 /2", 96, POOLS) == "nn"
         assert selection.measured("conv2d", tf.float32, "no such shape", 96, JOBS["conv2d"]) == "nn"
-    for compiler in ("graph", "inference", "gpu", "nobody"):
+    for compiler in ("graph", "inference", "gpu", "portable"):
         with compiled_by(compiler):
             assert selection.measured("batch_norm", tf.float32, "no such shape", 96, BATCH_NORMS) == "fused"
 
