@@ -63,6 +63,7 @@ def test_bfloat16(model):
 DEEPER = ("101", "152", "154", "nasnet_large", "net32", "44", "56", "110", "plain32")  # the same blocks, more often
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith(DEEPER)])
 def test_all_models_are_within_the_twin(name):
     model = MODELS[name]
