@@ -11,6 +11,7 @@ from PIL import Image
 import rawcnn
 
 
+@pytest.mark.slow
 def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
     """Its weights, its history and its events hold nothing of the previous run."""
     words = ("train", "cifar_resnet20", "--epochs", 1, "--seed", 5)
