@@ -157,17 +157,19 @@ def _logit_pga(network, images, goals, amounts: Amounts, *, choices: Choices, ta
         return nearest_pixels(images, chosen, levels), u, sharpness, done
 
     within = reachable(images, per_image(amounts.epsilon, images), levels)  # [B,H,W,3,L] bool
-    u = tf.zeros_like(within, tf.float32)
-    if choices.random_start:
-        shape = (*images.shape[1:], levels)
-        u = tf.reshape(normal(prod(shape), image_numbers(images, amounts.first), amounts.seed, 0), (-1, *shape))
-    none = tf.zeros_like(goals)
-    state = images, u, tf.ones_like(goals, tf.float32)
+    state = images, first_logits(images, amounts, choices), tf.ones_like(goals, tf.float32)
+    active = ActiveSet(tf.zeros_like(goals, tf.bool), tf.zeros_like(goals), tf.zeros_like(goals))
     repeat = partial(repeat_until_fooled, gather=gather) if choices.early_stop else repeat_all
-    (x, *_), active = repeat(
-        amounts.steps, step, state, (images, goals, within), ActiveSet(tf.zeros_like(goals, tf.bool), none, none)
-    )
+    (x, *_), active = repeat(amounts.steps, step, state, (images, goals, within), active)
     return x, active.steps, active.queries * (2 if choices.early_stop else 1)
+
+
+def first_logits(images: tf.Tensor, amounts: Amounts, choices: Choices) -> tf.Tensor:
+    """u [B,H,W,3,L] at the start: standard normal for each image, or zero."""
+    shape = (*images.shape[1:], choices.levels)
+    if not choices.random_start:
+        return tf.zeros((tf.shape(images)[0], *shape))
+    return tf.reshape(normal(prod(shape), image_numbers(images, amounts.first), amounts.seed, 0), (-1, *shape))
 
 
 def probabilities(u: tf.Tensor, sharpness: tf.Tensor, within: tf.Tensor) -> tf.Tensor:
