@@ -28,8 +28,8 @@ class Ungated(SymbolicTrace):
     def apply(self, name, kind, kernel, inputs, parameters=(), **settings):
         result = super().apply(name, kind, kernel, inputs, parameters, **settings)
         if kind == "scale_channels":
-            self._fields[name] = self._fields[self.name_of(inputs[0])]
-            self.operations[-1] = dataclasses.replace(self.operations[-1], field=self._fields[name])
+            self._receptive_fields[name] = self._receptive_fields[self.name_of(inputs[0])]
+            self.operations[-1] = dataclasses.replace(self.operations[-1], receptive_field=self._receptive_fields[name])
         return result
 
 
