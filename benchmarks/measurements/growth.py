@@ -23,7 +23,7 @@ from benchmarks.races.networks import train_in_appearance
 from rawcnn.nn.execution import choose
 from rawcnn.nn.folding import program
 from rawcnn.training.recipes import Recipe
-from rawcnn.training.step import State, step_of
+from rawcnn.training.step import State, make_step
 
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STEPS = (1, 2, 5, 10, 20, 50, 100)
@@ -77,7 +77,7 @@ def training(model: str, batch: int, size: int, precision: str) -> Run:
     network = rawcnn.create(model, size=size, precision=precision)
     recipe = Recipe("growth", "ours", batch=batch, epochs=1, rate=1e-4, momentum=0.9)
     choice = choose("auto", (), precision)
-    step = step_of(network, recipe, State.begin(network, recipe), choice)
+    step = make_step(network, recipe, State.begin(network, recipe), choice)
     images, labels = _images(batch, size), tf.zeros(batch, tf.int32)
     return lambda: step(images, labels, tf.constant([0, 0]), tf.constant(1e-4))["loss"].numpy()
 

@@ -28,9 +28,9 @@ from kernels.dispatch.replica import Replica, running_on
 from rawcnn.models import find
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
-from rawcnn.training.distributed import cluster_of
+from rawcnn.training.distributed import make_cluster
 from rawcnn.training.recipes import Recipe
-from rawcnn.training.step import State, step_of, update_in_place
+from rawcnn.training.step import State, TrainStep, make_step
 
 COUNTS = (1, 2, 4, 8)  # workers of one machine
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the first losses, relative
@@ -231,13 +231,13 @@ def _start(
 
 def work(model: str, batch: int, size: int, classes: int, precision: str) -> None:
     """Tell of the step; then take as many as each line of stdin says, and tell how long they took."""
-    cluster = cluster_of("multiworker") if "TF_CONFIG" in os.environ else None
+    cluster = make_cluster("multiworker") if "TF_CONFIG" in os.environ else None
     recipe = Recipe("scale", "ours", batch=batch, epochs=1, rate=RATE, momentum=0.9)
     with cluster.scope() if cluster else nullcontext():
         network = rawcnn.create(model, size=size, classes=classes, precision=precision)
         state = State.begin(network, recipe)
-    choice = cluster.choose("auto", precision) if cluster else choose("auto", (), precision)
-    step = (cluster.step_of if cluster else step_of)(network, recipe, state, choice)
+    choice = cluster.choose("auto", network) if cluster else choose("auto", (), precision)
+    step = (cluster.make_step if cluster else make_step)(network, recipe, state, choice)
     _tell({} if cluster else told_of(network, recipe, state))
     generator = np.random.default_rng(0)
     images = tf.constant(generator.random((batch, size, size, 3), np.float32))
@@ -265,7 +265,7 @@ def told_of(network: Network, recipe: Recipe, state: State) -> dict[str, int]:
 
     def step(images, labels, seed, rate):
         with running_on(Replica(0, 2, total)):
-            return update_in_place(network, recipe, state, images, labels, seed, rate)
+            return TrainStep(network, recipe, fused=True)(state, images, labels, seed, rate)
 
     shapes = (recipe.batch, network.input_size, network.input_size, 3), (recipe.batch,), (2,), ()
     types = tf.float32, tf.int32, tf.int32, tf.float32

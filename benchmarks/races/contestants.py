@@ -25,7 +25,7 @@ from benchmarks.twins.keras import twin_variables
 from rawcnn.nn.execution import choose
 from rawcnn.nn.folding import program
 from rawcnn.training.recipes import Recipe
-from rawcnn.training.step import State, step_of
+from rawcnn.training.step import State, make_step
 
 NAMES = (
     "rawcnn graph",
@@ -79,7 +79,7 @@ def _raw_step(setup: Setup, name: str, how: str) -> Contestant:
     network, images, labels = setup.network, setup.images, setup.labels
     recipe = Recipe("race", "ours", batch=len(images), epochs=1, rate=RATE, momentum=MOMENTUM)
     state = State.begin(network, recipe)
-    function = step_of(network, recipe, state, choose(how))
+    function = make_step(network, recipe, state, choose(how))
     seed, rate = tf.constant([0, 0]), tf.constant(RATE)
     return Contestant(
         name,

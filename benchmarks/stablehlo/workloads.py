@@ -22,7 +22,7 @@ from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import PRECISIONS, Operation
 from rawcnn.training.recipes import Recipe
-from rawcnn.training.step import State, update
+from rawcnn.training.step import State, TrainStep
 from rawcnn.visualize import objectives
 from rawcnn.visualize.ascent_runtime import FoldedScore
 from rawcnn.visualize.optimization import AscentSettings, ascent_step
@@ -131,13 +131,14 @@ def training(name: str, precision: str, **settings: Any) -> Workload:
     network = rawcnn.create(name, precision=precision, **settings)
     recipe = Recipe("race", "ours", batch=1, epochs=1, rate=RATE, momentum=MOMENTUM)
     paths, slots = list(network.variables), list(State.begin(network, recipe).slots)
+    step = TrainStep(network, recipe)
     velocities = [_variable(s, network.variables[s.rsplit("/", 1)[0]].shape, "zeros") for s in slots]
 
     def function(*arguments):
         *values, images, labels, seed, rate = arguments
         variables, old = dict(zip(paths, values, strict=False)), dict(zip(slots, values[len(paths) :], strict=True))
-        new, moved, _, metrics = update(network, recipe, variables, old, {}, images, labels, seed, rate)
-        return [metrics["loss"], *(new[path] for path in paths), *(moved[slot] for slot in slots)]
+        new, metrics = step.update(State(variables, old, {}), images, labels, seed, rate)
+        return [metrics["loss"], *(new.variables[path] for path in paths), *(new.slots[slot] for slot in slots)]
 
     def arguments(batch: int) -> list[Argument]:
         seed, rate = Argument("seed", (2,), "int32", "zeros"), Argument("rate", (), "float32", "rate")

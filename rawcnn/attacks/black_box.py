@@ -29,7 +29,7 @@ from rawcnn.nn.execution import choose
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network, check_images
 from rawcnn.training.recipes import ONECYCLE, Recipe
-from rawcnn.training.step import State, step_of
+from rawcnn.training.step import State, make_step
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
 RECIPE = replace(
@@ -207,7 +207,7 @@ class Trainer:
 
     def __init__(self, network: Network, recipe: Recipe, compile: str):
         self.recipe = recipe
-        self.step = step_of(network, recipe, State.begin(network, recipe), choose(compile))
+        self.step = make_step(network, recipe, State.begin(network, recipe), choose(compile))
 
     def steps(self, count: int) -> int:
         """The steps of an epoch over `count` images."""

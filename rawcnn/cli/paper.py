@@ -103,11 +103,11 @@ def train_depths(request: PaperRequest) -> None:
     from rawcnn.files.atomic import write_atomic
     from rawcnn.plots.figures import depth_curves, save
     from rawcnn.training.plain_vs_residual import compare_depths, verdict
-    from rawcnn.training.recipes import find
+    from rawcnn.training.recipes import find_recipe
 
     figures = request.folder / "depth.json"
     with begin(request) as run:
-        recipe = find(request.recipe or "resnet2015_cifar")
+        recipe = find_recipe(request.recipe or "resnet2015_cifar")
         changes: dict[str, Any] = {"epochs": request.epochs, "batch": request.batch}
         recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
         images = load_data(run.screen, request.data, request.size, request.skip_unreadable)

@@ -207,7 +207,7 @@ def run_training(request: TrainRequest) -> None:
 
 def _join_workers(distribution: Distribution, screen: Screen) -> None:
     """In a supervised process, watch for the end of its supervisor; otherwise supervise a child, then exit."""
-    from rawcnn.training.distributed import check_configuration
+    from rawcnn.training.tf_config import check_configuration
 
     if supervise.is_supervised():
         supervise.exit_with_supervisor()
@@ -220,7 +220,7 @@ def _join_workers(distribution: Distribution, screen: Screen) -> None:
 
 def _prepare(request: TrainRequest):
     """Resolve recipe, sizes and devices: (Plan, Cluster or None)."""
-    from rawcnn.training.distributed import cluster_of
+    from rawcnn.training.distributed import make_cluster
     from rawcnn.training.run import prepare
 
     plan = prepare(
@@ -232,7 +232,7 @@ def _prepare(request: TrainRequest):
         raise ValueError(
             f"a batch of {plan.recipe.batch} cannot be divided into {replicas} equal parts; give another --batch"
         )
-    return plan, cluster_of(strategy, replicas) if strategy else None
+    return plan, make_cluster(strategy, replicas) if strategy else None
 
 
 def _stop_early(screen: Screen) -> None:
@@ -243,7 +243,7 @@ def _stop_early(screen: Screen) -> None:
 
 def _profile_input(request: TrainRequest, plan, data, screen: Screen) -> dict[str, float]:
     """Compare the throughput of the input pipeline with that of the training step."""
-    from rawcnn.training.throughput import pace
+    from rawcnn.training.throughput import measure_throughput
 
     where = "in memory" if data.splits["train"].images is not None else "streamed"
     screen.print_settings(
@@ -257,7 +257,9 @@ def _profile_input(request: TrainRequest, plan, data, screen: Screen) -> dict[st
     )
     network = plan.network(data, request.seed, request.precision)
     with screen.progress_bar("measuring") as report:
-        measured = pace(network, plan.recipe, data, compile=request.compile, adversary=plan.adversary, progress=report)
+        measured = measure_throughput(
+            network, plan.recipe, data, compile=request.compile, adversary=plan.adversary, progress=report
+        )
     screen.print(measured.sentence())
     return {
         "input_images_per_second": measured.input,
@@ -317,11 +319,27 @@ def _fit(request: TrainRequest, training, data, screen: Screen):
         try:
             return fit(
                 training, data, tensorboard=request.tensorboard, images=request.images, trace=request.trace,
-                on_step=on_step, on_epoch=on_epoch, tell=screen.note,
+                draw_curves=_draw_curves, draw_filters=_draw_filters, on_step=on_step, on_epoch=on_epoch,
+                report=screen.note,
             )  # fmt: skip
         except Stopped:
             screen.print(f"stopped on request after {_position(training)}; run the same command again to resume")
             return None
+
+
+def _draw_curves(history: list[dict[str, float]], file: Path) -> None:
+    """Draw the curves of a run to a file."""
+    from rawcnn.plots import figures
+
+    figures.save(figures.training_curves(history), file)
+
+
+def _draw_filters(network):
+    """Return the picture of the first layer's filters, [H,W,3] in [0,1]; None if no layer reads the images."""
+    from rawcnn.visualize.filters import filter_grid, first_layers
+
+    layers = first_layers(network)
+    return filter_grid(network, layers[0]) if layers else None
 
 
 def _print_result(training, result, screen: Screen) -> None:

@@ -4,8 +4,8 @@
     for images, labels in data.batches("train", 128, seed=0, epoch=3):
         ...                                              # float32 [B,H,W,3] in [0,1], int32 [B]
 
-Images are kept as uint8, in memory where they take less than MEMORY bytes; else they are decoded anew in each
-epoch, in parallel, in constant memory. The training order is a function of (seed, epoch) alone.
+Decoded images are kept in memory as uint8 if they take less than MEMORY bytes. Otherwise they are decoded again in each
+epoch, in parallel and in constant memory. The training order is a function of (seed, epoch) alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from kernels.geometry import Pair, pair
-from rawcnn.data.checked import note_of, remember, unreadable_in
+from rawcnn.data.checked import note_path, read_note, write_note
 from rawcnn.data.dataset import DataSet, Split
 from rawcnn.data.decode import Item, check, each, header, read
 from rawcnn.data.downloads import DIGITS, KERAS, Arrays, digits_arrays, keras_arrays, tfds_items
@@ -40,25 +40,35 @@ def load(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
-    """The data set of this name, one of NAMES, its images scaled to cover `size` and cropped in the middle.
+    """Load a data set.
 
-    Decoded images are kept where they take less than `memory` bytes, by default MEMORY. Without a size images stay as
-    they are; where they differ, they get 224. `progress(done, total)` is told of each pass over the images.
-    ValueError for an unknown name, data that cannot be had, a folder that is no data set, and an unreadable image
-    unless `skip_unreadable`.
+    Args:
+        name: One of NAMES.
+        size: Images are scaled to cover this height and width in pixels, and cropped at the centre. None keeps their
+            size if all have the same, and otherwise scales them to 224.
+        skip_unreadable: Leave out images that cannot be read.
+        memory: Keep decoded images in memory if they take less than this many bytes; None: MEMORY.
+        progress: Called as progress(done, total) for each image that is read.
+
+    Returns:
+        The data set, with the splits "train" and "test".
+
+    Raises:
+        ValueError: The name is unknown, the data cannot be downloaded, the folder is not a data set, or an image
+            cannot be read.
     """
-    wanted, memory = None if size is None else pair(size, "size"), MEMORY if memory is None else memory
-    kind, _, rest = name.partition(":")
+    sides, memory = None if size is None else pair(size, "size"), MEMORY if memory is None else memory
+    source, _, rest = name.partition(":")
     if name == "digits":
-        return _from_arrays(name, DIGITS, digits_arrays(), wanted, memory, progress, white=240)
+        return _from_arrays(name, DIGITS, digits_arrays(), sides, memory, progress, white=240)
     if name in KERAS:
-        return _from_arrays(name, KERAS[name], keras_arrays(name), wanted, memory, progress)
-    if kind == "folder" and rest:
-        return _from_items(name, *folder_items(Path(rest).expanduser()), wanted, memory, skip_unreadable, progress)
-    if kind == "records" and rest:
-        return _from_records(name, Records.open(Path(rest).expanduser()), wanted, memory, progress)
-    if kind == "tfds" and rest:
-        return _from_items(name, *tfds_items(rest), wanted, memory, skip_unreadable, progress)
+        return _from_arrays(name, KERAS[name], keras_arrays(name), sides, memory, progress)
+    if source == "folder" and rest:
+        return _from_items(name, *folder_items(Path(rest).expanduser()), sides, memory, skip_unreadable, progress)
+    if source == "records" and rest:
+        return _from_records(name, Records.open(Path(rest).expanduser()), sides, memory, progress)
+    if source == "tfds" and rest:
+        return _from_items(name, *tfds_items(rest), sides, memory, skip_unreadable, progress)
     raise ValueError(f"data is {name!r}; expected one of {', '.join(NAMES)}")
 
 
@@ -71,7 +81,7 @@ def _from_arrays(
     progress: Progress | None,
     white: int = 255,
 ) -> DataSet:
-    """As they are; or, at another size, as items to be resized."""
+    """A data set of arrays. At another size than `size` they become items, which are resized as they are read."""
     height, width = arrays["train"][0].shape[1:3]
     if size not in (None, (height, width)):
         items = [
@@ -98,30 +108,30 @@ def _from_items(
     progress: Progress | None,
     white: int = 255,
 ) -> DataSet:
-    """Read every image once: to keep it; or, all being too large for that, to know that it can be read."""
+    """A data set of items. Every image is read once: to keep it in memory, or else to check that it can be read."""
     skipped: list[str] | None = [] if skip_unreadable else None
     if size is None:
-        sizes = [*each(header, items, skipped, progress)]
-        items, found = [item for item, _ in sizes], {found for _, found in sizes}
-        size = found.pop() if len(found) == 1 else (224, 224)
+        headers = [*each(header, items, skipped, progress)]
+        items, sizes = [item for item, _ in headers], {found for _, found in headers}
+        size = sizes.pop() if len(sizes) == 1 else (224, 224)
     in_memory = len(items) * size[0] * size[1] * 3 < memory
     if in_memory:
         images = np.empty((len(items), *size, 3), np.uint8)
-        kept: list[Item] = []
+        readable: list[Item] = []
         for item, image in each(partial(read, size=size), items, skipped, progress):
-            images[len(kept)] = image
-            kept.append(item)
+            images[len(readable)] = image
+            readable.append(item)
     else:
-        kept = _readable(items, skipped, progress)
+        readable = _readable(items, skipped, progress)
 
     splits, start = {}, 0
     for split in ("train", "test"):  # the order of the items
-        part = tuple(item for item in kept if item.split == split)
+        part = tuple(item for item in readable if item.split == split)
         numbers = np.array([item.label for item in part], np.int32)
         empty = {*range(len(labels))} - {*numbers.tolist()}
         if empty and skipped:
             lost = some_of({labels[k] for k in empty})
-            raise ValueError(f"{name} has no readable {split} image of {lost}; repair some or remove the folder")
+            raise ValueError(f"{name} has no readable {split} image of {lost}; repair one or remove the folder")
         if in_memory:
             with tf.device("CPU:0"):
                 splits[split] = Split(numbers, tf.constant(images[start : start + len(part)]), part)
@@ -132,36 +142,36 @@ def _from_items(
 
 
 def _readable(items: list[Item], skipped: list[str] | None, progress: Progress | None) -> list[Item]:
-    """Those that can be decoded. Files that are as they were when that was found out are not decoded again."""
-    note = note_of(items)
-    unreadable = unreadable_in(note)
-    doubtful = [item for item in items if unreadable is None or item.name in unreadable]
-    readable = {item.name for item, _ in each(check, doubtful, skipped, progress)}
-    names = {item.name for item in doubtful}
+    """The items that can be decoded. Files that have not changed since an earlier check are not decoded again."""
+    note = note_path(items)
+    unreadable = read_note(note)
+    unchecked = [item for item in items if unreadable is None or item.name in unreadable]
+    readable = {item.name for item, _ in each(check, unchecked, skipped, progress)}
+    names = {item.name for item in unchecked}
     if unreadable is None:
-        remember(note, names - readable)
+        write_note(note, names - readable)
     return [item for item in items if item.name not in names or item.name in readable]
 
 
 def _from_records(
     name: str, records: Records, size: tuple[int, int] | None, memory: int, progress: Progress | None
 ) -> DataSet:
-    """In memory where they take little; nothing is looked at otherwise, for that was done when they were packed."""
+    """A data set of packed records. Images that are not kept in memory are not read: packing has checked them."""
     size = size or records.size or (224, 224)
     total, splits = sum(map(len, records.splits.values())), {}
     in_memory, done = total * size[0] * size[1] * 3 < memory, 0
-    for split, shelf in records.splits.items():
-        if not len(shelf):
-            raise ValueError(f"{name} has no {split} images: none of them could be read; mend them, and pack again")
+    for split, packed in records.splits.items():
+        if not len(packed):
+            raise ValueError(f"{name} has no {split} images: none of them could be read; repair them and pack again")
         if not in_memory:
-            splits[split] = Split(shelf.labels, items=shelf)
+            splits[split] = Split(packed.labels, items=packed)
             continue
-        images = np.empty((len(shelf), *size, 3), np.uint8)
-        for number, (_, image) in enumerate(each(partial(read, size=size), shelf)):
+        images = np.empty((len(packed), *size, 3), np.uint8)
+        for number, (_, image) in enumerate(each(partial(read, size=size), packed)):
             images[number] = image
             done += 1
             if progress:
                 progress(done, total)
         with tf.device("CPU:0"):
-            splits[split] = Split(shelf.labels, tf.constant(images), shelf)
+            splits[split] = Split(packed.labels, tf.constant(images), packed)
     return DataSet(name, records.labels, size, splits, skipped=records.skipped)

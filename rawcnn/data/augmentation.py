@@ -1,7 +1,7 @@
 """Random distortions of training images, inside the compiled step.
 
-Each function takes a batch [B,H,W,3] in [0,1] and a seed (two ints) and draws anew for every image. There is
-no state: the numbers come from Philox, named, so that eager, graph and XLA draw the same ones.
+Each function takes a batch [B,H,W,3] in [0,1] and a seed (two ints) and draws values for each image. No state is kept.
+The random generator is always Philox, so that eager mode, graphs and XLA draw the same values.
 
     flip, random_crop, lighting   Krizhevsky et al. 2012, section 4.1
     pad_crop                      He et al. 2015, section 4.2 (Lee et al. 2014)
@@ -34,19 +34,19 @@ EIGENVECTORS = (
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which distortions a recipe uses; none by default."""
+    """The distortions of a recipe; none by default."""
 
     flip: bool = False
     pad: int = 0  # pixels of zeros around the image, which is then cropped to its old size
-    shift: int = 0  # pixels that the image moves at most, along each axis
-    crop: int | None = None  # side of the result of a random, area or jitter crop; None: that of the images
-    area: tuple[float, float] | None = None  # smallest and largest part of the image's area that a crop takes
-    jitter: tuple[int, int] | None = None  # smallest and largest shorter side that an image is scaled to
+    shift: int = 0  # the image moves by at most so many pixels along each axis
+    crop: int | None = None  # side of a random, area or jitter crop in pixels; None: the side of the images
+    area: tuple[float, float] | None = None  # smallest and largest fraction of the image's area that a crop takes
+    jitter: tuple[int, int] | None = None  # smallest and largest shorter side after scaling, in pixels
     lighting: float = 0.0  # standard deviation of the noise along the principal components of colour
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """All that `augmentation` names, in a fixed order, each with its own seed: [B,H,W,3] → [B,H',W',3]."""
+    """Apply the distortions of `augmentation` in a fixed order, each with its own seed: [B,H,W,3] → [B,H',W',3]."""
     a = augmentation
     seeds = [tf.random.experimental.stateless_fold_in(seed, i, alg="philox") for i in range(5)]
     size = a.crop or (images.shape[1], images.shape[2])
@@ -68,13 +68,13 @@ def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> t
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirror left and right, every other image on average."""
+    """Mirror each image left to right with probability 1/2: [B,H,W,3] → [B,H,W,3]."""
     mirrored = _uniform(images, seed, 1) < 0.5  # [B,1]
     return tf.where(mirrored[:, :, None, None], images[:, :, ::-1], images)
 
 
 def random_crop(images: tf.Tensor, size: Pair, seed: tf.Tensor) -> tf.Tensor:
-    """A window of `size` at a random whole pixel: [B,H,W,3] → [B,*size,3]. ValueError if it does not fit."""
+    """Cut a window of `size` at a random position: [B,H,W,3] → [B,*size,3]. Raises ValueError if it is too large."""
     (height, width), (below, right) = pair(size, "size"), crop_room(images, size)
     corner = tf.cast(_uniform(images, seed, 2) * (below + 1, right + 1), tf.int32)  # [B,2]
     rows = corner[:, :1] + tf.range(height)  # [B,H']
@@ -83,20 +83,23 @@ def random_crop(images: tf.Tensor, size: Pair, seed: tf.Tensor) -> tf.Tensor:
 
 
 def pad_crop(images: tf.Tensor, padding: int, seed: tf.Tensor) -> tf.Tensor:
-    """Zeros on each side, then a random crop of the old size."""
+    """Pad with zeros on each side, then take a random crop of the old size: [B,H,W,3] → [B,H,W,3]."""
     pads = ((padding, padding), (padding, padding))
     return random_crop(pad_image(images, pads), (images.shape[1], images.shape[2]), seed)
 
 
 def shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
-    """Move by up to `pixels` along each axis, zeros following: the padded crop, seen from the image."""
+    """Move each image by up to `pixels` along each axis and fill with zeros; this is the padded crop."""
     return pad_crop(images, pixels, seed)
 
 
 def lighting(images: tf.Tensor, seed: tf.Tensor, std: float = 0.1) -> tf.Tensor:
-    """Add Σ αₖ·λₖ·pₖ to each pixel's RGB, one α ~ N(0, std²) for each component and image.
+    """Add Σ αₖ·λₖ·pₖ to the RGB of each pixel: pₖ and λₖ are the principal components of colour and their eigenvalues.
 
-    AlexNet's model of the colour and the strength of the light. Values may leave [0,1], as in the paper.
+    αₖ ~ N(0, std²) is drawn for each component and image. Values may leave [0,1], as in the paper: [B,H,W,3] →
+    [B,H,W,3].
+
+    Source: Krizhevsky et al. 2012, section 4.1.
     """
     u, v = tf.split(_uniform(images, seed, 6), 2, axis=-1)
     alpha = std * tf.sqrt(-2 * tf.math.log(1 - u)) * tf.cos(2 * pi * v)  # [B,3]  Box & Muller 1958
@@ -111,15 +114,21 @@ def area_crop(
     area: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tf.Tensor:
-    """A patch of random area and aspect (width/height), stretched to `size`: [B,H,W,3] → [B,*size,3].
+    """Cut a patch of random area and aspect, and stretch it to `size`: [B,H,W,3] → [B,*size,3].
 
-    The aspect is drawn evenly in its logarithm, the area evenly among those that fit with this aspect; the
-    paper's authors tried again when a patch did not fit.
+    Args:
+        images: [B,H,W,3].
+        size: Height and width of the result in pixels.
+        seed: int [2].
+        area: The smallest and the largest fraction of the image's area. It is drawn uniformly among those that fit.
+        aspect: The smallest and the largest width/height, whose logarithm is drawn uniformly.
+
+    Source: Szegedy et al. 2014, section 6, whose authors draw again when a patch does not fit.
     """
     height, width = images.shape[1:3]
     u, v, w, z = tf.unstack(_uniform(images, seed, 4), axis=-1)  # [B] each
     ratio = tf.exp(log(aspect[0]) + u * log(aspect[1] / aspect[0]))
-    fits = tf.minimum(ratio * height / width, width / (ratio * height))  # of the image's area
+    fits = tf.minimum(ratio * height / width, width / (ratio * height))  # the largest fraction of the image's area
     part = tf.minimum(area[0] + v * tf.nn.relu(tf.minimum(area[1], fits) - area[0]), fits)
     tall = tf.minimum(tf.sqrt(part * (height * width) / ratio), height)
     wide = tf.minimum(tall * ratio, width)
@@ -129,10 +138,21 @@ def area_crop(
 def scale_jitter_crop(
     images: tf.Tensor, size: Pair, seed: tf.Tensor, shorter: tuple[int, int] = (256, 512)
 ) -> tf.Tensor:
-    """Scale so that the shorter side is random within `shorter`, then crop `size`: [B,H,W,3] → [B,*size,3].
+    """Scale each image to a random shorter side, then crop: [B,H,W,3] → [B,*size,3].
 
-    Both at once: the crop is a box of size/scale pixels of the image. Images should be loaded about as large
-    as the largest scale, for shrinking samples without averaging. ValueError if the crop does not fit.
+    Both are one resampling: the crop is a box of size/scale pixels of the image. Shrinking does not average, so images
+    should be loaded at about the largest scale.
+
+    Args:
+        images: [B,H,W,3].
+        size: Height and width of the crop in pixels.
+        seed: int [2].
+        shorter: The smallest and the largest shorter side in pixels.
+
+    Raises:
+        ValueError: The crop is larger than the smallest scale.
+
+    Source: Simonyan & Zisserman 2014, section 3.1.
     """
     height, width = images.shape[1:3]
     out_height, out_width = pair(size, "size")
@@ -148,14 +168,15 @@ def scale_jitter_crop(
 
 
 def _uniform(images: tf.Tensor, seed: tf.Tensor, count: int) -> tf.Tensor:
-    """`count` numbers in [0, 1 − 2⁻²⁴] for each image, float32 [B,count]."""
+    """`count` uniform values in [0, 1 − 2⁻²⁴] for each image: float32 [B,count]."""
     return uniform_floats(random_words((tf.shape(images)[0], count), seed))
 
 
 def _stretch(
     images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: Pair
 ) -> tf.Tensor:
-    """Resample each image's box over `size`. A copy of the outer pixels keeps the fill out of the edges."""
+    """Resample a box of each image to `size`: [B,H,W,3], four times [B] → [B,*size,3]."""
+    # A border of copied pixels, so that interpolation at the edges does not mix in the fill value
     images = tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="SYMMETRIC")
     boxes = tf.stack([top + 1, left + 1, height, width], axis=-1)  # [B,4]
     return affine_resample(images, crop_resize_transforms(boxes, size), size=size)

@@ -1,4 +1,4 @@
-"""Labelled images, in memory or decoded as they are asked for, in an order that (seed, epoch) alone decide."""
+"""Labelled images, in memory or decoded on request, in an order that is a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -13,33 +13,48 @@ import tensorflow as tf
 
 from rawcnn.data.decode import Item, each, read, stored, unreadable
 
-MARKS = 16  # images by which a data set is known again
+MARKS = 16  # images of a split that its fingerprint reads
 
 Batches = Iterator[tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The labels, the images where they are held in memory, and the items that they are decoded from, if any."""
+    """A part of a data set.
 
-    labels: np.ndarray  # int32 [N]
-    images: tf.Tensor | None = None  # uint8 [N,H,W,3]
+    Attributes:
+        labels: int32 [N].
+        images: uint8 [N,H,W,3]; None if they are not kept in memory.
+        items: What the images are decoded from; empty if there are only arrays.
+    """
+
+    labels: np.ndarray
+    images: tf.Tensor | None = None
     items: Sequence[Item] = ()
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images of a `size` (height, width), each of one class of `labels`, in the splits "train" and "test"."""
+    """Labelled images of one size.
+
+    Attributes:
+        name: The name that it was loaded by.
+        labels: The names of the classes.
+        size: Height and width in pixels.
+        splits: "train" and "test".
+        white: The uint8 level that becomes 1.0.
+        skipped: The names of the unreadable files that were left out.
+    """
 
     name: str
     labels: tuple[str, ...]
     size: tuple[int, int]
     splits: dict[str, Split]
-    white: int = 255  # the level that becomes 1.0
-    skipped: tuple[str, ...] = ()  # names of the unreadable files that were left out
+    white: int = 255
+    skipped: tuple[str, ...] = ()
 
     def count(self, split: str) -> int:
-        """Number of images. ValueError for an unknown split."""
+        """Return the number of images of a split. Raises ValueError for an unknown split."""
         return len(self._split(split).labels)
 
     def batches(
@@ -54,12 +69,21 @@ class DataSet:
         first: int = 0,
         part: tuple[int, int] = (0, 1),
     ) -> Batches:
-        """One epoch of (images float32 [B,H,W,3] in [0,1], labels int32 [B]), shuffled if it is for training.
+        """Yield one epoch of (images float32 [B,H,W,3] in [0,1], labels int32 [B]).
 
-        `first` batches are left out at the start, undecoded: so one goes on in the middle of an epoch. `part`, as
-        (1, 4), gives of each batch the second quarter alone: so workers share it. Raises ValueError for an unknown
-        split, a batch below 1, or with `drop_remainder` one larger than the split; and on the way for an image that
-        cannot be decoded.
+        Args:
+            split: "train" or "test".
+            batch: The number of images in a batch, B.
+            seed: With `epoch`, the seed of the order.
+            epoch: The number of the epoch.
+            shuffle: Shuffle the images; None shuffles "train" alone.
+            drop_remainder: Leave out the last batch if it is smaller.
+            first: The number of batches to leave out at the start, without decoding them: a run resumes so.
+            part: (index, count): yield part `index` of `count` equal parts of each batch, for workers that share it.
+
+        Raises:
+            ValueError: The split is unknown, `batch` is below 1 or, with `drop_remainder`, larger than the split; or,
+                while iterating, an image cannot be decoded.
         """
         data, count = self._split(split), self.count(split)
         if batch < 1 or (drop_remainder and batch > count):
@@ -68,7 +92,7 @@ class DataSet:
         if split == "train" if shuffle is None else shuffle:
             order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
         if drop_remainder:
-            order = order[: count // batch * batch]  # before it is parted: all parts have as many batches
+            order = order[: count // batch * batch]  # before it is divided, so that all parts have as many batches
 
         with tf.device("CPU:0"):
             labels = tf.constant(data.labels)
@@ -79,7 +103,7 @@ class DataSet:
         def pixels(number: int) -> np.ndarray:
             try:
                 return read(data.items[number], self.size)
-            except Exception as error:  # over broken bytes decoders raise anything
+            except Exception as error:  # decoders raise many kinds for damaged files
                 broken.append(unreadable(data.items[number], error))
                 raise
 
@@ -93,28 +117,33 @@ class DataSet:
         def scale(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return tf.cast(images, tf.float32) / self.white, labels
 
-        own = -(-batch // part[1])
+        local = -(-batch // part[1])  # images of a batch in this part
         if data.images is None:
-            batches = numbers.map(decode, tf.data.AUTOTUNE).batch(own, drop_remainder)
+            batches = numbers.map(decode, tf.data.AUTOTUNE).batch(local, drop_remainder)
         else:
-            batches = numbers.batch(own, drop_remainder).map(gather, tf.data.AUTOTUNE)
-        return _told(batches.map(scale, tf.data.AUTOTUNE).prefetch(2), broken)
+            batches = numbers.batch(local, drop_remainder).map(gather, tf.data.AUTOTUNE)
+        return _with_reasons(batches.map(scale, tf.data.AUTOTUNE).prefetch(2), broken)
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """A whole split in its fixed order: images float32 [N,H,W,3] in [0,1], labels int32 [N].
+        """Return all of a split in its fixed order: images float32 [N,H,W,3] in [0,1], labels int32 [N].
 
-        Raises ValueError for an unknown split, and for data too large to be held in memory.
+        Raises:
+            ValueError: The split is unknown, or its images are not kept in memory.
         """
         data = self._split(split)
         if data.images is None:
-            raise ValueError(f"{self.name} at {self.size} is too large to be held in memory; use batches")
+            raise ValueError(f"{self.name} at {self.size} is too large to be kept in memory; use batches")
         return data.images.numpy().astype(np.float32) / np.float32(self.white), data.labels
 
     def take(self, split: str, indices: Sequence[int]) -> np.ndarray:
-        """The images of these numbers in the split's fixed order: float32 [N,H,W,3] in [0,1].
+        """Return some images as float32 [N,H,W,3] in [0,1]; decode them if they are not kept in memory.
 
-        They are decoded where they are not held in memory. ValueError for an unknown split, and for a number that it
-        has not.
+        Args:
+            split: "train" or "test".
+            indices: Their numbers in the split's fixed order.
+
+        Raises:
+            ValueError: The split is unknown, or it has no image of such a number.
         """
         data, count = self._split(split), self.count(split)
         numbers = [int(index) for index in indices]
@@ -126,13 +155,13 @@ class DataSet:
             for place, (_, image) in enumerate(decoded):
                 images[place] = image
         else:
-            with tf.device("CPU:0"):  # where they lie: only what is taken is copied
+            with tf.device("CPU:0"):  # where the images are, so that only the requested ones are copied
                 images[:] = tf.gather(data.images, tf.constant(numbers, tf.int64)).numpy()
         images /= self.white
         return images
 
     def only(self, split: str, indices: Sequence[int]) -> DataSet:
-        """The same data set with these images of a split alone, in this order."""
+        """Return the same data set with only these images of a split, in this order."""
         data, rows = self._split(split), np.asarray(indices)
         with tf.device("CPU:0"):
             images = None if data.images is None else tf.gather(data.images, tf.constant(rows, tf.int64))
@@ -140,9 +169,12 @@ class DataSet:
         return replace(self, splits={**self.splits, split: Split(data.labels[rows], images, items)})
 
     def originals(self, split: str) -> Iterator[np.ndarray]:
-        """Each image in the split's fixed order at its own size, uint8 [H,W,3]: neither scaled nor cropped.
+        """Yield each image in the split's fixed order at its own size, uint8 [H,W,3], neither scaled nor cropped.
 
-        They are decoded as they are asked for, a few ahead. Raises ValueError for an unknown split.
+        Images are decoded a few ahead of the one that is yielded.
+
+        Raises:
+            ValueError: The split is unknown.
         """
         data = self._split(split)
         if data.images is not None and not data.items:
@@ -150,20 +182,20 @@ class DataSet:
         return (image for _, image in each(read, data.items, ahead=16))
 
     def digest(self, split: str) -> str:
-        """Of what can be known without decoding: labels, size, files' names, lengths and times, or else the pixels."""
+        """Return a SHA-256 of labels, size, and the names, lengths and times of files; without files, of the pixels."""
         data = self._split(split)
         digest = hashlib.sha256(repr((self.labels, self.size, self.white)).encode() + data.labels.tobytes())
         for item in data.items:
             digest.update(item.name.encode(errors="surrogateescape"))
             if isinstance(item.source, Path):
-                told = item.source.stat()
-                digest.update(f"{told.st_size} {told.st_mtime_ns}".encode())
+                status = item.source.stat()
+                digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
         if not data.items and data.images is not None:
             digest.update(data.images.numpy().tobytes())
         return digest.hexdigest()
 
     def fingerprint(self) -> str:
-        """Of the labels, and of `MARKS` images of each split as they are stored: the same in a folder and packed."""
+        """Return a SHA-256 of the labels and of MARKS stored images per split. Packing a folder does not change it."""
         digest = hashlib.sha256(repr((self.labels, self.size, self.white)).encode())
         for data in self.splits.values():
             digest.update(data.labels.tobytes())
@@ -173,7 +205,7 @@ class DataSet:
         return digest.hexdigest()
 
     def is_uniform(self, split: str) -> bool:
-        """Have the originals one size, as far as is known without opening files?"""
+        """Say whether the original images are known, without opening files, to have one size."""
         data = self._split(split)
         return not data.items or all(isinstance(item.source, np.ndarray) for item in data.items)
 
@@ -183,8 +215,8 @@ class DataSet:
         return self.splits[split]
 
 
-def _told(batches: tf.data.Dataset, broken: list[ValueError]) -> Batches:
-    """The batches; what was broken is raised in the place of TensorFlow's word for it, once they come to it."""
+def _with_reasons(batches: tf.data.Dataset, broken: list[ValueError]) -> Batches:
+    """The batches. The reason for an unreadable image is raised instead of TensorFlow's error, when its turn comes."""
     try:
         yield from batches
     except tf.errors.OpError as error:
@@ -192,7 +224,7 @@ def _told(batches: tf.data.Dataset, broken: list[ValueError]) -> Batches:
 
 
 def _part(order: np.ndarray, batch: int, part: tuple[int, int]) -> np.ndarray:
-    """Of each batch of these numbers, part `index` of `count`."""
+    """The numbers of part `index` of `count` of each batch."""
     index, count = part
     batches = [order[start : start + batch] for start in range(0, len(order), batch)]
     return np.concatenate([order[:0], *(np.array_split(b, count)[index] for b in batches)])

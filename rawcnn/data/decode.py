@@ -1,6 +1,6 @@
-"""Image files in, uint8 RGB out, by Pillow, many at a time.
+"""Decode image files to uint8 RGB by Pillow, many at a time.
 
-Whatever is wrong with a file ends in one ValueError that names it and says how to go on without it.
+Every fault of a file becomes one ValueError that names the file and says what to do.
 """
 
 from __future__ import annotations
@@ -19,46 +19,53 @@ from rawcnn.files.errors import one_line
 from rawcnn.files.progress import Progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-PIXELS = 2**26  # of an image: 192 MiB decoded; a small file may claim any number
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # of the content: a file's name may lie
+PIXELS = 2**26  # of one image at most: 192 MiB decoded. A small file may claim any number
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # recognized by content, whatever the file's name
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image that is not decoded yet."""
+    """One image that is not decoded yet.
 
-    split: str  # "train" or "test"
-    name: str  # as messages call it
+    Attributes:
+        split: "train" or "test".
+        name: Its name in messages.
+        label: The number of its class.
+        source: A file; pixels, uint8 [H,W] or [H,W,3]; or a function that returns the bytes of a file.
+        remedy: What a message advises if it cannot be read.
+    """
+
+    split: str
+    name: str
     label: int
     source: Path | np.ndarray | Callable[[], bytes]
-    """A file; pixels, uint8 [H,W] or [H,W,3]; or what gives the bytes of a file."""
     remedy: str = "repair or remove it, or leave out all such files with --skip-unreadable"
 
 
 def header(item: Item) -> tuple[int, int]:
-    """Height and width, without decoding."""
+    """Return height and width in pixels, without decoding."""
     with open_image(item) as image:
         return image.height, image.width
 
 
 def check(item: Item) -> None:
-    """Decode all of an image, as cheaply as its format allows."""
+    """Decode all of an image at the least cost that its format allows, to find damage."""
     with open_image(item) as image:
-        image.draft("RGB", (1, 1))  # a JPEG at an eighth of its size
+        image.draft("RGB", (1, 1))  # decodes a JPEG at an eighth of its size
         image.load()
 
 
 def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode to uint8 [H,W,3], scaled to cover `size` and cropped in the middle; without one, as it is."""
+    """Decode to uint8 [H,W,3]; with `size` (height, width), scale to cover it and crop at the centre."""
     with open_image(item) as image:
         rgb = to_rgb(image)
     if size and rgb.size != size[::-1]:  # Pillow's is (width, height)
-        rgb = ImageOps.fit(rgb, size[::-1], Image.Resampling.BILINEAR)  # shrinking, it averages
+        rgb = ImageOps.fit(rgb, size[::-1], Image.Resampling.BILINEAR)  # which averages when it shrinks
     return np.asarray(rgb)
 
 
 def stored(item: Item) -> bytes:
-    """As it lies there: a file's bytes, or pixels."""
+    """Return the stored bytes: those of a file, or of the pixels."""
     if isinstance(item.source, Path):
         return item.source.read_bytes()
     return item.source.tobytes() if isinstance(item.source, np.ndarray) else item.source()
@@ -71,22 +78,29 @@ def each(
     progress: Progress | None = None,
     ahead: int = 256,
 ) -> Iterator[tuple[Item, Any]]:
-    """(item, function(item)) in order, by a pool of threads: decoders let go of the interpreter lock.
+    """Yield (item, function(item)) in order, computed by a pool of threads; decoders release the interpreter lock.
 
-    Up to `ahead` results wait to be taken: a bounded queue, however long the list.
-    The first unreadable image raises ValueError; given a list `skipped`, its name goes there instead.
+    Args:
+        function: What to compute of each item.
+        items: The items.
+        skipped: Receives the names of unreadable images, which are left out; None raises an error instead.
+        progress: Called as progress(done, total).
+        ahead: The largest number of results that wait to be taken, which bounds the memory.
+
+    Raises:
+        ValueError: An image cannot be read, and `skipped` is None.
     """
 
     def attempt(item: Item) -> tuple[Any, Exception | None]:
         try:
             return function(item), None
-        except Exception as error:  # over broken bytes decoders raise anything
+        except Exception as error:  # decoders raise many kinds for damaged files
             return None, error
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(items), ahead):
-            some = items[start : start + ahead]
-            results = zip(some, pool.map(attempt, some), strict=True)
+            chunk = items[start : start + ahead]
+            results = zip(chunk, pool.map(attempt, chunk), strict=True)
             for done, (item, (result, error)) in enumerate(results, start + 1):
                 if error is None:
                     yield item, result
@@ -99,13 +113,13 @@ def each(
 
 
 def unreadable(item: Item, error: Exception) -> ValueError:
-    """The one sentence about a broken image."""
+    """Return the error for an image that cannot be read."""
     name = item.source if isinstance(item.source, Path) else item.name
     return ValueError(f"{name} cannot be read as an image ({one_line(error)}); {item.remedy}")
 
 
 def open_image(item: Item) -> Image.Image:
-    """Its header is read; the pixels are not."""
+    """Open an image and read its header, but not its pixels. Raises ValueError for more than PIXELS pixels."""
     source = item.source
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
@@ -117,10 +131,10 @@ def open_image(item: Item) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Grey of 8 or 16 bits, palettes, CMYK become RGB; what is transparent shows white. The first frame."""
-    if image.mode.startswith("I"):  # 16-bit grey, of which Pillow's conversion would clip all above 255
+    """Convert the first frame to RGB from grey of 8 or 16 bits, a palette or CMYK; transparent pixels become white."""
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip values above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image.convert("RGBA"))
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image.convert("RGBA"))
     return image.convert("RGB")

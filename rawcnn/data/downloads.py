@@ -1,4 +1,4 @@
-"""Data that others bring: scikit-learn's digits, what Keras downloads, TensorFlow Datasets."""
+"""Data sets of other libraries: scikit-learn's digits, Keras's downloads, TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # split → images uint8 [N,H
 
 
 def digits_arrays() -> Arrays:
-    """1797 handwritten digits, 8×8, levels 0 … 16 (Alpaydin & Kaynak 1998); a class's every fifth is a test.
+    """Return 1797 handwritten digits of 8×8 pixels; every fifth of a class is a test image.
 
-    Levels are multiplied by 15, white being 240 then, to leave room between them for resizing.
+    The levels 0 … 16 are multiplied by 15, so that resizing has levels in between; white is then 240.
+
+    Source: Alpaydin & Kaynak 1998, from scikit-learn.
     """
     from sklearn.datasets import load_digits
 
@@ -40,13 +42,13 @@ def digits_arrays() -> Arrays:
 
 
 def keras_arrays(name: str) -> Arrays:
-    """One of KERAS. ValueError where it cannot be had."""
+    """Return one of KERAS. Raises ValueError if it cannot be downloaded."""
     import keras
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # its progress bar
             train, test = getattr(keras.datasets, name).load_data()
-    except Exception as error:  # Keras raises a bare Exception where it cannot download
+    except Exception as error:  # Keras raises a bare Exception if it cannot download
         raise ValueError(
             f"{name} could not be downloaded ({one_line(error)}); go online once, or unpack its images "
             "into folders and use folder:PATH"
@@ -55,18 +57,25 @@ def keras_arrays(name: str) -> Arrays:
 
 
 def tfds_items(name: str) -> tuple[list[str], list[Item]]:
-    """A set of TensorFlow Datasets with the features "image" and "label"; images stay encoded until read."""
+    """Return (labels, items) of a set of TensorFlow Datasets; images stay encoded until they are read.
+
+    Args:
+        name: Its name. It must have the features "image" and "label", and the splits train and test or validation.
+
+    Raises:
+        ValueError: TensorFlow Datasets is not installed, or the set cannot be downloaded or has other features.
+    """
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ValueError(f"tfds:{name} needs TensorFlow Datasets; pip install 'rawcnn[tfds]'") from error
     try:
         with contextlib.redirect_stdout(sys.stderr):  # its progress bar
-            builder = tfds.builder(name, file_format="array_record")  # the format that is read in any order
+            builder = tfds.builder(name, file_format="array_record")  # the format that can be read in any order
             builder.download_and_prepare()
-    except Exception as error:  # unknown names, no network, a full disk: each its own class
+    except Exception as error:  # unknown names, no network and a full disk raise different kinds
         raise ValueError(
-            f"tfds:{name} cannot be had ({one_line(error)}); check its name, the network and the disk"
+            f"tfds:{name} cannot be loaded ({one_line(error)}); check its name, the network and the disk"
         ) from error
     features, parts = builder.info.features, builder.info.splits
     test = next((part for part in ("test", "validation") if part in parts), None)

@@ -1,4 +1,4 @@
-"""Folders of images, a folder a class."""
+"""Data sets in folders: one folder of images per class."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ from rawcnn.data.decode import SUFFIXES, Item
 
 
 def folder_items(root: Path) -> tuple[list[str], list[Item]]:
-    """PATH/{train,test|val|validation}/CLASS/*, or PATH/CLASS/*, where a fifth of each class is for testing.
+    """List the images of PATH/{train,test|val|validation}/CLASS/*, or of PATH/CLASS/*.
 
-    Which fifth is decided by a hash of the file names: the same on every machine and in every run.
+    In the second case a fifth of each class becomes the test split. A hash of the file names decides which fifth, so
+    that it is the same on every machine and in every run.
+
+    Args:
+        root: The folder PATH.
+
+    Returns:
+        The names of the classes, and the images.
+
+    Raises:
+        ValueError: There is no such folder, it has fewer than two classes, a class has no images, or the splits have
+            different classes.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; expected one that holds a folder of images for each class")
     train = root / "train"
-    if not train.is_dir() or _image_files(train):  # a class may be called train
+    if not train.is_dir() or _image_files(train):  # a class may have the name train
         train = root
     test = next((root / name for name in ("test", "val", "validation") if (root / name).is_dir()), None)
     labels = _classes(train)
@@ -41,7 +52,7 @@ def folder_items(root: Path) -> tuple[list[str], list[Item]]:
 
 
 def _classes(folder: Path) -> list[str]:
-    """The names of the folders in it, sorted; each must hold images. Hidden ones do not count."""
+    """The names of the class folders, sorted, without hidden ones. Raises ValueError for one without images."""
     folders = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
     labels = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
     if len(labels) < 2:
@@ -59,7 +70,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _fifth(folder: Path, files: list[Path]) -> list[Path]:
-    """The fifth of a class whose hashed names come first, at least one, in the order of their names."""
+    """The fifth of a class, at least one image, whose hashed names come first; in the order of their names."""
     if len(files) < 2:
         raise ValueError(f"{folder} has one image; expected two or more, one to train and one to test with")
     ranked = sorted(files, key=lambda f: hashlib.sha256(os.fsencode(f"{folder.name}/{f.name}")).digest())
@@ -67,5 +78,5 @@ def _fifth(folder: Path, files: list[Path]) -> list[Path]:
 
 
 def some_of(names: set[str]) -> str:
-    """A few of them, for a message."""
+    """Return the first five names, for a message."""
     return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")

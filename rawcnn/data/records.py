@@ -1,12 +1,13 @@
-"""Images packed into TFRecords: some large files instead of a million small ones, each record still read by itself.
+"""Images packed into TFRecords: a few large files instead of a million small ones. Each record can be read by itself.
 
-PATH/.lock                    held by the process that packs: two would write the same files
-PATH/plan.json                what is packed, and how: written first, so that nothing else is mixed in
-PATH/manifest.json            labels, and the number of shards of each split: written last
+PATH/.lock                    locked by the process that packs, because two would write the same files
+PATH/plan.json                what is packed, and how; written first, so that nothing else is mixed in
+PATH/manifest.json            labels, and the number of shards of each split; written last
 PATH/train-00003.tfrecord     records of tf.train.Example: "image", the bytes of a file; "label"; "name"
-PATH/train-00003.npz          where they lie: offsets, lengths, labels and sizes [N,…]; names of files left out
+PATH/train-00003.npz          the index: offsets, lengths, labels and sizes [N,…]; names of files that were left out
 
-A shard is written beside and renamed, its index after it, so a packing that was stopped goes on with the next shard.
+A shard is written to a temporary file that is then renamed, and its index after it. A packing that was stopped
+therefore resumes with the next shard.
 """
 
 from __future__ import annotations
@@ -34,19 +35,27 @@ from rawcnn.files.progress import Progress
 
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller
-BEFORE, AFTER = 12, 4  # bytes of a record around its Example: length and its checksum; the Example's checksum
+BEFORE, AFTER = 12, 4  # bytes of a record around its Example: length and checksum before, the Example's checksum after
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class Shelf(Sequence[Item]):
-    """The images of a split, in files: an Item each, made when it is asked for."""
+class PackedSplit(Sequence[Item]):
+    """The images of a split in shards; each Item is created on access.
+
+    Attributes:
+        split: "train" or "test".
+        shards: The files.
+        places: int64 [N,3]: shard, offset and length in bytes.
+        labels: int32 [N].
+        sizes: int32 [N,2]: height and width in pixels.
+    """
 
     split: str
     shards: tuple[Path, ...]
-    places: np.ndarray  # int64 [N,3]: shard, offset, length
-    labels: np.ndarray  # int32 [N]
-    sizes: np.ndarray  # int32 [N,2]: height and width
+    places: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,20 +82,29 @@ class Shelf(Sequence[Item]):
 
 @dataclass(frozen=True)
 class Records:
-    """A folder that `pack` wrote."""
+    """The content of a folder that `pack` wrote.
+
+    Attributes:
+        labels: The names of the classes.
+        splits: "train" and "test".
+        skipped: The names of unreadable files that were left out.
+    """
 
     labels: tuple[str, ...]
-    splits: dict[str, Shelf]
-    skipped: tuple[str, ...]  # names of unreadable files that were left out
+    splits: dict[str, PackedSplit]
+    skipped: tuple[str, ...]
 
     @staticmethod
     def open(root: Path) -> Records:
-        """ValueError for a folder that is none, is not finished, or lacks a part of a shard."""
+        """Read the indexes of a folder.
+
+        Raises:
+            ValueError: It holds no records, packing was not finished, or a shard is damaged or incomplete.
+        """
         if not (root / "manifest.json").is_file():
-            what = (
-                "has no manifest.json: its packing was stopped" if (root / "plan.json").is_file() else "has no records"
-            )
-            raise ValueError(f"{root} {what}; pack images with `rawcnn data pack FOLDER --output {root}`")
+            stopped = (root / "plan.json").is_file()
+            problem = "has no manifest.json: its packing was stopped" if stopped else "has no records"
+            raise ValueError(f"{root} {problem}; pack images with `rawcnn data pack FOLDER --output {root}`")
         names, counts = _read_manifest(root / "manifest.json")
         splits, skipped = {}, []
         for split in SPLITS:
@@ -96,26 +114,26 @@ class Records:
                 np.stack([np.full_like(x["offsets"], n), x["offsets"], x["lengths"]], 1) for n, x in enumerate(indexes)
             ]
             labels, sizes = (np.concatenate([x[key] for x in indexes]) for key in ("labels", "sizes"))
-            splits[split] = Shelf(split, tuple(shards), np.concatenate(places), labels, sizes)
+            splits[split] = PackedSplit(split, tuple(shards), np.concatenate(places), labels, sizes)
             skipped += [str(name) for x in indexes for name in x["skipped"]]
         return Records(names, splits, tuple(skipped))
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of all images; None where they differ."""
-        found = np.unique(np.concatenate([shelf.sizes for shelf in self.splits.values()]), axis=0)
+        """Height and width of all images in pixels; None if they differ."""
+        found = np.unique(np.concatenate([split.sizes for split in self.splits.values()]), axis=0)
         return tuple(int(n) for n in found[0]) if len(found) == 1 else None  # type: ignore[return-value]
 
 
 def _read_manifest(file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-    """(labels, shards of each split)."""
+    """(labels, number of shards of each split)."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        names, counts = tuple(map(str, told["labels"])), {split: int(told["shards"][split]) for split in SPLITS}
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        names, counts = tuple(map(str, manifest["labels"])), {split: int(manifest["shards"][split]) for split in SPLITS}
         if min(counts.values()) < 1:
             raise ValueError("no shards")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged; delete it and pack again: whole shards are kept") from error
+        raise ValueError(f"{file} is damaged; delete it and pack again: complete shards are kept") from error
     return names, counts
 
 
@@ -128,14 +146,15 @@ def _read_index(shard: Path, classes: int) -> dict[str, np.ndarray]:
         for name, shape in {"offsets": (), "lengths": (), "labels": (), "sizes": (2,)}.items():
             numbers = index[name]
             if numbers.dtype.kind not in "iu" or numbers.shape != (count, *shape) or np.any(numbers < 0):
-                raise ValueError(f"{name} are no numbers of images")
+                raise ValueError(f"{name} are not counts of images")
         if np.any(index["labels"] >= classes):
-            raise ValueError("a label is none of the classes")
+            raise ValueError("a label is not one of the classes")
     except (OSError, TypeError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"{shard} or its index cannot be read; delete both and pack again") from error
-    wanted = int(np.max(index["offsets"] + index["lengths"], initial=-AFTER)) + AFTER
-    if present != wanted:
-        raise ValueError(f"{shard} has {present:,} bytes, not {wanted:,}: delete it and its .npz, and pack again")
+    expected = int(np.max(index["offsets"] + index["lengths"], initial=-AFTER)) + AFTER
+    if present != expected:
+        found = f"{shard} has {present:,} bytes, expected {expected:,}"
+        raise ValueError(f"{found}; delete it and its .npz, and pack again")
     return index
 
 
@@ -149,12 +168,26 @@ def pack(
     skip_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> Records:
-    """Write the images of `items` into the folder `root`, `shard` of them a file → what it then holds.
+    """Pack images into the shards of a folder.
 
-    Files are copied as they are; with `size`, those whose shorter side is longer than that many pixels are shrunk to
-    it, as JPEGs. Every image is decoded once. Shards that are there are kept, so the same call goes on after a stop.
-    ValueError for an unreadable image, unless `skip_unreadable`, for a folder that was begun with something else, and
-    for one that another process packs into.
+    Every image is decoded once. Complete shards are kept, so the same call resumes after it was stopped.
+
+    Args:
+        labels: The names of the classes.
+        items: The images.
+        root: The folder; it is created.
+        size: Images whose shorter side is longer than this many pixels are shrunk to it and stored as JPEG. Other
+            files, and all files with None, are copied unchanged.
+        shard: The number of images in a shard.
+        skip_unreadable: Leave out images that cannot be read.
+        progress: Called as progress(done, total).
+
+    Returns:
+        The content of the folder.
+
+    Raises:
+        ValueError: An image cannot be read, the folder holds something else or was begun with other images or
+            settings, another process packs into it, or a shard cannot be written.
     """
     root.mkdir(parents=True, exist_ok=True)
     _refuse_another(root)
@@ -166,15 +199,15 @@ def pack(
 
 
 def _refuse_another(root: Path) -> None:
-    """ValueError for a folder of something else: before its lock is taken, which would leave a file there."""
+    """Raise ValueError for a folder that holds something else. This comes before the lock, which would leave a file."""
     plan = root / "plan.json"
-    # listed first: who packs there just now wrote the plan before all else
+    # The folder is listed before the plan is looked for: another process that packs here writes its plan first
     if {*root.iterdir()} - {root / ".lock", temporary_path(plan)} and not plan.is_file():
         raise ValueError(f"{root} holds something else; name a new folder")
 
 
 def _begin(root: Path, plan: dict[str, object]) -> None:
-    """Write down what is packed, or see that it is the same. ValueError otherwise."""
+    """Write the plan of a packing. Raises ValueError if the folder has another one."""
     file = root / "plan.json"
     if file.is_file() and not _same_plan(file, plan):
         raise ValueError(f"{root} was begun with other images or settings; name another folder, or delete it")
@@ -189,11 +222,11 @@ def _same_plan(file: Path, plan: dict[str, object]) -> bool:
 
 
 def _fingerprint(items: Sequence[Item]) -> str:
-    """Of the names and labels of all, and of files' sizes and times: other pixels may take as many bytes."""
+    """A SHA-256 of names, labels, sizes and times of files. The times matter: other pixels may take as many bytes."""
     digest = hashlib.sha256()
     for item in items:
-        told = item.source.stat() if isinstance(item.source, Path) else None
-        length, time = (told.st_size, told.st_mtime_ns) if told else (0, 0)
+        status = item.source.stat() if isinstance(item.source, Path) else None
+        length, time = (status.st_size, status.st_mtime_ns) if status else (0, 0)
         digest.update(f"{item.split} {item.label} {length} {time} ".encode() + os.fsencode(item.name) + b"\0")
     return digest.hexdigest()
 
@@ -201,16 +234,16 @@ def _fingerprint(items: Sequence[Item]) -> str:
 def _write_shards(
     items: Sequence[Item], root: Path, size: int | None, shard: int, skip: bool, progress: Progress | None
 ) -> dict[str, int]:
-    """All that are not there yet → the number of shards of each split."""
+    """Write the shards that do not exist yet; return the number of shards of each split."""
     done, counts = 0, dict.fromkeys(SPLITS, 0)
     for split in SPLITS:
-        mine = [item for item in items if item.split == split]
-        for start in range(0, len(mine), shard):
+        of_split = [item for item in items if item.split == split]
+        for start in range(0, len(of_split), shard):
             target = root / f"{split}-{counts[split]:05}.tfrecord"
-            some = mine[start : start + shard]
+            chunk = of_split[start : start + shard]
             if not target.with_suffix(".npz").is_file():
-                _write_shard(target, some, size, skip, _told(progress, done, len(items)))
-            done, counts[split] = done + len(some), counts[split] + 1
+                _write_shard(target, chunk, size, skip, _of_all(progress, done, len(items)))
+            done, counts[split] = done + len(chunk), counts[split] + 1
             if progress:
                 progress(done, len(items))
     return counts
@@ -218,20 +251,20 @@ def _write_shards(
 
 def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bool, progress: Progress) -> None:
     skipped: list[str] | None = [] if skip else None
-    beside, end = temporary_path(target), 0
+    temporary, end = temporary_path(target), 0
     index: list[tuple[int, int, int, int, int]] = []
     try:
-        with tf.io.TFRecordWriter(str(beside)) as writer:
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
             for item, (image, height, width) in each(partial(_encoded, size=size), items, skipped, progress, ahead=64):
                 example = _example(image, item)
                 writer.write(example)
                 index.append((end + BEFORE, len(example), item.label, height, width))
                 end += BEFORE + len(example) + AFTER
     except tf.errors.OpError as error:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         reason = error.message.rsplit("; ", 1)[-1]
-        raise ValueError(f"{target} could not be written ({reason}); {remedy(error)}, and the same goes on") from error
-    beside.replace(target)
+        raise ValueError(f"{target} could not be written ({reason}); {remedy(error)} and run the same again") from error
+    temporary.replace(target)
     table = np.array(index, np.int64).reshape(-1, 5)
     buffer = io.BytesIO()
     np.savez(
@@ -242,7 +275,7 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
 
 
 def _encoded(item: Item, size: int | None) -> tuple[bytes, int, int]:
-    """(the bytes of an image file, height, width); the image is decoded, so that it is known to be whole."""
+    """(the bytes of an image file, height, width). The image is decoded, so that damage shows now."""
     height, width = header(item)
     if size is None or min(height, width) <= size:
         check(item)
@@ -274,6 +307,6 @@ def _example(image: bytes, item: Item) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def _told(progress: Progress | None, before: int, total: int) -> Progress:
-    """Of a shard's images, as of all."""
+def _of_all(progress: Progress | None, before: int, total: int) -> Progress:
+    """A shard's progress, counted in all images."""
     return lambda done, _: progress(before + done, total) if progress else None

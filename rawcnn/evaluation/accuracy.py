@@ -1,4 +1,4 @@
-"""How often a network is right: top-1 and top-5 error over a data set."""
+"""Top-1 and top-5 accuracy of a network over a data set."""
 
 from __future__ import annotations
 
@@ -18,40 +18,51 @@ from rawcnn.nn.folding import program
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 
-BATCH = 256
+BATCH = 256  # images; the result does not depend on it
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies are fractions of `count` images; `loss` is their mean cross-entropy."""
+    """The result of an evaluation.
+
+    Attributes:
+        count: The number of images.
+        correct: How many are classified right.
+        correct5: For how many the label is among the five largest logits.
+        loss: The mean cross-entropy.
+        predictions: int32 [count], the predicted classes in the data set's order.
+        labels: int32 [count].
+    """
 
     count: int
     correct: int
-    correct5: int  # the label is among the five largest logits (all of them, with fewer classes)
+    correct5: int
     loss: float
-    predictions: np.ndarray  # [count], in the data set's order
+    predictions: np.ndarray
     labels: np.ndarray
 
     @property
     def accuracy(self) -> float:
+        """The top-1 accuracy, from 0 to 1."""
         return self.correct / self.count
 
     @property
     def accuracy5(self) -> float:
+        """The top-5 accuracy, from 0 to 1."""
         return self.correct5 / self.count
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy."""
+        """Wilson's 95 % interval of the top-1 accuracy."""
         return wilson(self.accuracy, self.count)
 
     @property
     def interval5(self) -> tuple[float, float]:
-        """The same of the top-5 accuracy."""
+        """Wilson's 95 % interval of the top-5 accuracy."""
         return wilson(self.accuracy5, self.count)
 
     def summary(self) -> dict[str, object]:
-        """Plain numbers, for JSON."""
+        """Return accuracies, errors, their intervals and the loss as plain values for JSON."""
         (low, high), (low5, high5) = self.interval, self.interval5
         return {
             "images": self.count,
@@ -67,7 +78,7 @@ class Evaluation:
         }
 
     def sentence(self) -> str:
-        """The errors, as the papers print them."""
+        """Return the errors in percent, as the papers print them, with intervals and loss."""
         (low, high), (low5, high5) = self.interval, self.interval5
         return (
             f"top-1 error {1 - self.accuracy:.2%} (95 % interval {1 - high:.2%} to {1 - low:.2%}), "
@@ -77,7 +88,7 @@ class Evaluation:
 
 
 def wilson(p: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a probability, of which n trials came out as the fraction p (Wilson 1927)."""
+    """Return the 95 % interval of a probability that was estimated as the fraction p of n trials (Wilson 1927)."""
     z = 1.959964
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -96,20 +107,31 @@ def evaluate(
     journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Predict every image of `split`, or of a `part` of it as `DataSet.batches` has them, and compare with its label.
+    """Classify the images of a split and compare the predictions with the labels.
 
-    Images larger than the network's are cropped at the centre. `step` is a `counting_step` made before, for those who
-    evaluate often. To a `journal` each batch is added; what it has already is not done again.
+    Args:
+        network: The network. Images larger than its input are cropped at the centre.
+        data: The data set.
+        split: "train" or "test".
+        batch: The number of images in a batch.
+        compile: How the step runs: one of `rawcnn.nn.execution.MODES`.
+        step: The `counting_step` to use, for callers that evaluate often; None creates one.
+        part: (index, count): evaluate this part of each batch, as in `DataSet.batches`.
+        journal: Receives each batch. Batches that it already has are not evaluated again.
+        progress: Called as progress(done, total) after each batch.
+
+    Raises:
+        ValueError: The numbers of classes differ, the split is unknown, or an image cannot be read.
     """
     check_classes(network, data)
     choice = choose(compile, network.devices, network.precision)
     step = step or counting_step(program(network, compile), network.input_size, choice)
     total = -(-data.count(split) // part[1])
     rows: list[Row] = list(journal.rows) if journal else []
-    for images, truth in data.batches(split, batch, shuffle=False, first=len(rows), part=part):
-        predictions, right, right5, losses = step(images, truth)
+    for images, labels in data.batches(split, batch, shuffle=False, first=len(rows), part=part):
+        predictions, right, right5, losses = step(images, labels)
         counts = {"right": int(right), "right5": int(right5), "loss": finite(float(losses))}
-        rows.append({"predictions": predictions.numpy().tolist(), "labels": truth.numpy().tolist(), **counts})
+        rows.append({"predictions": predictions.numpy().tolist(), "labels": labels.numpy().tolist(), **counts})
         if journal:
             journal.add(rows[-1])
         if progress:
@@ -118,23 +140,23 @@ def evaluate(
 
 
 def finite(loss: float) -> float | None:
-    """The loss of a network that gives numbers; None of others, for JSON has no such numbers."""
+    """Return the loss, or None if it is not finite: JSON has no NaN and no infinity."""
     return loss if isfinite(loss) else None
 
 
 def joined(rows: Sequence[Row]) -> Evaluation:
-    """The evaluation of which these are the batches: predictions, labels, right, right5, loss (a sum)."""
+    """Return the evaluation of these batches: predictions, labels, right, right5 and the summed loss of each."""
     predictions, labels = (np.array([n for r in rows for n in r[key]], np.int32) for key in ("predictions", "labels"))
     right, right5 = (sum(r[key] for r in rows) for key in ("right", "right5"))
     loss = 0.0
     for row in rows:
         loss += nan if row["loss"] is None else row["loss"]
-    count = len(labels)  # none, where a worker's part of a few images is empty
+    count = len(labels)  # 0 if a worker's part is empty
     return Evaluation(count, right, right5, loss / max(count, 1), predictions, labels)
 
 
 def check_classes(network: Network, data: DataSet) -> None:
-    """ValueError unless the network has as many classes as the data set."""
+    """Check that the network has as many classes as the data set. Raises ValueError."""
     if len(data.labels) != network.classes:
         raise ValueError(
             f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
@@ -143,9 +165,12 @@ def check_classes(network: Network, data: DataSet) -> None:
 
 
 def counting_step(model: Callable[[tf.Tensor], tf.Tensor], size: int, choice: Choice) -> Callable:
-    """The compiled step (images, labels) → (predictions [B], number right, number right in five, summed loss).
+    """Return the compiled step (images [B,H,W,3], labels [B]) → (predictions [B], right, right5, summed loss).
 
-    `model` gives logits of images, of which larger ones are cropped to `size`.
+    Args:
+        model: Images [B,size,size,3] → logits [B,classes].
+        size: The side in pixels to which larger images are cropped.
+        choice: How the step runs.
     """
 
     def count(images, labels):
@@ -161,8 +186,8 @@ def counting_step(model: Callable[[tf.Tensor], tf.Tensor], size: int, choice: Ch
 
 
 def ranks(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """How many classes are before the label: [B,classes], [B] → [B]. Of equal scores the first class wins."""
-    own = tf.gather(scores, labels, axis=1, batch_dims=1)[:, None]  # [B,1]
+    """Return how many classes rank before the label: [B,classes], [B] → [B]. Of equal scores the first class wins."""
+    of_label = tf.gather(scores, labels, axis=1, batch_dims=1)[:, None]  # [B,1]
     later = tf.range(scores.shape[1]) >= tf.cast(labels, tf.int32)[:, None]
-    below = (scores < own) | ((scores == own) & later)
-    return tf.reduce_sum(tf.cast(~below, tf.int32), axis=1)  # NaN is below nothing: the label comes last
+    below = (scores < of_label) | ((scores == of_label) & later)
+    return tf.reduce_sum(tf.cast(~below, tf.int32), axis=1)  # NaN is below nothing, so the label ranks last

@@ -1,15 +1,15 @@
-"""Where the papers look at a test image, and how they average what they see.
+"""The papers' protocols for test images: which views of an image they classify, and how they average the results.
 
-    whole        the image scaled to cover the network's input, cropped in the middle: `evaluate`'s own way
+    whole        the image scaled to cover the network's input and cropped at the centre, as in `evaluate`
     center       the central crop of the image at a shorter side of 256
-    10crop       Krizhevsky et al. 2012, §4.1: corners, centre, and their mirrors
-    dense        Simonyan & Zisserman 2014, §3.2 (Sermanet et al. 2013): the network as a convolution over all of it
+    10crop       Krizhevsky et al. 2012, §4.1: corners, centre, and their mirror images
+    dense        Simonyan & Zisserman 2014, §3.2 (Sermanet et al. 2013): the network as a convolution over the image
     multiscale   the same at several sizes: Simonyan & Zisserman 2014, §4.2; He et al. 2015, §3.4
-    144crop      Szegedy et al. 2014, §7: 4 scales × 3 squares × 6 crops × 2 mirrors
+    144crop      Szegedy et al. 2014, §7: 4 scales × 3 squares × 6 crops × 2 mirror images
 
-A protocol is a plain function that cuts the *views* of an image. The answer is the mean of the networks' softmax over
-the views; that of an ensemble, the mean over its members too. The papers' scales are shorter sides in pixels for
-networks of 224: they grow with the network's input, 256 becoming 37 for 32.
+A protocol is a function that cuts the *views* of an image. The result is the mean of the network's softmax over the
+views; for an ensemble it is also the mean over the members. The papers' scales are shorter sides in pixels for networks
+of 224 pixels. They are scaled with the network's input: 256 becomes 37 for 32 pixels.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ Views = Iterator[np.ndarray]
 
 
 def whole(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """One view: scaled to cover size×size and cropped in the middle, as `data.load` does. It has no scales."""
+    """Yield one view: scaled to cover size×size and cropped at the centre, as in `data.load`. It has no scales."""
     yield np.asarray(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR))
 
 
 def center(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """One view a scale: the crop in the middle.
+    """Yield one view per scale: the central crop.
 
-    An image that is exactly the network's input, as CIFAR's are, is taken as it is (He et al. 2015, §4.2: "the single
-    view of the original 32×32 image").
+    An image that has the size of the network's input, as those of CIFAR, is the only view (He et al. 2015, §4.2: "the
+    single view of the original 32×32 image").
     """
     if image.shape[:2] == (size, size):
         yield image
@@ -60,7 +60,7 @@ def center(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
 
 
 def ten_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """Ten views a scale: the corners and the centre of the central square, each with its mirror image."""
+    """Yield ten views per scale: the corners and the centre of the central square, each with its mirror image."""
     for scale in scales:
         _, square, _ = _squares(scaled(image, scale))
         for crop in _corners_and_center(square, size):
@@ -68,13 +68,13 @@ def ten_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
 
 
 def uncropped(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """Two views a scale: all of the image, and its mirror image."""
+    """Yield two views per scale: the complete image and its mirror image."""
     for scale in scales:
         yield from _with_mirror(scaled(image, scale))
 
 
 def googlenet_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """36 views a scale: of each of three squares the corners, the centre and the square itself, made small; mirrors."""
+    """Yield 36 views per scale: corners, centre and all of each of three squares, and their mirror images."""
     for scale in scales:
         for square in _squares(scaled(image, scale)):
             for crop in (*_corners_and_center(square, size), scaled(square, size)):
@@ -82,7 +82,7 @@ def googlenet_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> View
 
 
 def scaled(image: np.ndarray, shorter: int) -> np.ndarray:
-    """The image with a shorter side of `shorter` pixels, its aspect kept; bilinear, and averaging where it shrinks."""
+    """Scale an image to a shorter side of `shorter` pixels, bilinearly; shrinking averages. The aspect is kept."""
     height, width = image.shape[:2]
     factor = shorter / min(height, width)
     size = round(width * factor), round(height * factor)
@@ -90,7 +90,7 @@ def scaled(image: np.ndarray, shorter: int) -> np.ndarray:
 
 
 def _squares(image: np.ndarray) -> list[np.ndarray]:
-    """The left, central and right square of a landscape; of a portrait the top, central and bottom one."""
+    """The left, central and right square of a wide image; the top, central and bottom square of a tall one."""
     side = min(image.shape[:2])
     down, right = image.shape[0] - side, image.shape[1] - side  # one of them is 0
     places = (0, 0), (down // 2, right // 2), (down, right)
@@ -109,7 +109,7 @@ def _with_mirror(view: np.ndarray) -> Views:
 
 
 class Protocol(NamedTuple):
-    """Which views, and at which scales for a network of 224 pixels."""
+    """A function that cuts views, and its scales for a network of 224 pixels."""
 
     views: Callable[[np.ndarray, int, Sequence[int]], Views]
     scales: tuple[int, ...]
@@ -120,30 +120,38 @@ PROTOCOLS = {
     "center": Protocol(center, (256,)),
     "10crop": Protocol(ten_crops, (256,)),
     "dense": Protocol(uncropped, (256,)),
-    "multiscale": Protocol(uncropped, (224, 256, 288)),  # VGG, of networks trained at one scale S: S − 32, S, S + 32
+    "multiscale": Protocol(uncropped, (224, 256, 288)),  # VGG, for networks trained at one scale S: S − 32, S, S + 32
     "144crop": Protocol(googlenet_crops, (256, 288, 320, 352)),
 }
 _RESNET = (224, 256, 384, 480, 640)
-JITTERED = {"vgg": (256, 384, 512), "resnet": _RESNET, "plain": _RESNET}  # trained at many scales
+JITTERED = {"vgg": (256, 384, 512), "resnet": _RESNET, "plain": _RESNET}  # networks that were trained at several scales
 
 
 def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The shorter sides in pixels: `scales`, or those of the paper in proportion to the network's input.
+    """Return the shorter sides of the views, in pixels.
 
-    "multiscale" has its network's family's. Raises ValueError for an unknown protocol and for scales that it cannot
-    have: a crop, or a fully connected layer that reads a map, needs images as large as the network's input.
+    Args:
+        network: The network.
+        protocol: One of PROTOCOLS.
+        scales: The scales; None: the paper's, in proportion to the network's input. Those of "multiscale" depend on
+            the network's family.
+
+    Raises:
+        ValueError: The protocol is unknown, it has no scales, or they are too small. Crops, and fully connected layers
+            that read a map, need images as large as the network's input.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {protocol!r}; the protocols are {', '.join(PROTOCOLS)}")
-    views, own = PROTOCOLS[protocol]
+        raise ValueError(f"protocol is {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
+    views, default = PROTOCOLS[protocol]
     if protocol == "multiscale":
-        own = next((jittered for start, jittered in JITTERED.items() if network.name.startswith(start)), own)
+        families = (scales for start, scales in JITTERED.items() if network.name.startswith(start))
+        default = next(families, default)
     if scales is None:
-        return tuple(round(scale * network.input_size / 224) for scale in own)
+        return tuple(round(scale * network.input_size / 224) for scale in default)
     if views is whole:
         raise ValueError('the protocol "whole" has no scales; leave them out, or take "center"')
-    pools = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
-    least = 1 if pools else network.input_size
+    any_size = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
+    least = 1 if any_size else network.input_size
     if min(scales, default=0) < least:
         raise ValueError(
             f"scales are {', '.join(map(str, scales)) or 'none'}; {protocol} with {network.name} needs one or more "
@@ -156,13 +164,16 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
 
 
 def _reads_map(operation) -> bool:
+    """Whether an operation is a fully connected layer on a map [B,H,W,C]."""
     return operation.kind == "dense" and len(operation.input_shapes[0]) == 4
 
 
 class FullyConvolutional(Trace):
-    """The walk over images of any size: fully connected layers are convolutions (Simonyan & Zisserman 2014, §3.2).
+    """A trace of images of any size, in which fully connected layers are convolutions.
 
-    The first has filters as large as the map that it reads at the network's own size, the later ones 1×1.
+    The filters of the first one are as large as its input map at the network's own size; the later ones are 1×1.
+
+    Source: Simonyan & Zisserman 2014, section 3.2.
     """
 
     def __init__(self, network: Network, *variables_and_images, **options):
@@ -170,7 +181,7 @@ class FullyConvolutional(Trace):
         self._windows = {o.name: o.input_shapes[0][1:-1] or (1, 1) for o in network.operations if o.kind == "dense"}
 
     def variable(self, path, shape, initial, *, trained=True, dtype=None):
-        """As it is: the shape that a layer asks for is that of this larger map."""
+        """Return the variable without a check: a layer requests the shape for this larger map."""
         return tf.cast(self._variables[path], dtype or self.dtype)
 
     def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
@@ -187,12 +198,12 @@ def _dense_as_convolution(x, weights, bias=None, *, window):
 
 
 def score_map(network: Network, images: tf.Tensor) -> tf.Tensor:
-    """Images [B,H,W,3] in [0,1] → logits [B,h,w,classes]; [B,classes] where the network averages its last map."""
+    """Return the logits of images [B,H,W,3] in [0,1]: [B,h,w,classes]; [B,classes] if the network averages its map."""
     return network.trace(network.variables, images, trace_type=partial(FullyConvolutional, network)).logits
 
 
 def class_scores(network: Network, images: tf.Tensor) -> tf.Tensor:
-    """Images [B,H,W,3] in [0,1] of any size → logits [B,classes], averaged over the score map (§3.2)."""
+    """Return the logits of images [B,H,W,3] in [0,1] of any size: [B,classes], averaged over the score map (§3.2)."""
     if tuple(images.shape[1:3]) == (network.input_size, network.input_size):
         return network(images)
     scores = score_map(network, images)
@@ -212,37 +223,48 @@ def log_probabilities(
     batch: int = 256,
     compile: str = "auto",
 ) -> Iterator[np.ndarray]:
-    """For each image of `split` in order, log of its mean softmax over the views: float64 [classes].
+    """Yield, for each image in order, the logarithm of its mean softmax over the views: float64 [classes].
 
-    `batch` views of one shape run at a time. Uncropped views of files run eagerly, an image with its mirror at a time,
-    unless `compile` says otherwise: photographs have hundreds of shapes, each of which would be traced anew, and an
-    eager walk keeps its activations.
+    With compile="auto", uncropped views of files run eagerly, two at a time: photographs have hundreds of shapes, each
+    of which would need a trace of its own. The batch is small because an eager forward pass keeps its activations.
+
+    Args:
+        network: The network.
+        data: The data set.
+        split: "train" or "test".
+        protocol: One of PROTOCOLS.
+        scales: Shorter sides in pixels; None: the paper's.
+        batch: The number of views of one shape that run at a time.
+        compile: How the step runs: one of `rawcnn.nn.execution.MODES`.
+
+    Raises:
+        ValueError: As `scales_for`, or an image cannot be read.
     """
-    cut, _ = PROTOCOLS[protocol]
+    cut_views, _ = PROTOCOLS[protocol]
     sides = scales_for(network, protocol, scales)
-    if cut is uncropped and compile == "auto" and not data.is_uniform(split):
+    if cut_views is uncropped and compile == "auto" and not data.is_uniform(split):
         batch, compile = 2, "eager"
 
     def log_softmax(views):
         logits = class_scores(network, tf.cast(views, tf.float32) / data.white)
-        return kernels.log_softmax(tf.cast(logits, tf.float64))  # in which unequal logits stay unequal
+        return kernels.log_softmax(tf.cast(logits, tf.float64))  # float64 keeps unequal logits unequal
 
     step = compiled(log_softmax, choose(compile, network.devices, network.precision))
 
-    def answers() -> Iterator[tuple[int, np.ndarray]]:
+    def results() -> Iterator[tuple[int, np.ndarray]]:  # (number of the image, log softmax [classes]) of each view
         images = enumerate(data.originals(split))
-        views = ((number, view) for number, image in images for view in cut(image, network.input_size, sides))
-        for _, alike in groupby(views, key=lambda pair: pair[1].shape):
-            while some := [*islice(alike, batch)]:
-                numbers, stack = zip(*some, strict=True)
+        views = ((number, view) for number, image in images for view in cut_views(image, network.input_size, sides))
+        for _, same_shape in groupby(views, key=lambda pair: pair[1].shape):
+            while chunk := [*islice(same_shape, batch)]:
+                numbers, stack = zip(*chunk, strict=True)
                 yield from zip(numbers, step(np.stack(stack)).numpy(), strict=True)
 
-    for _, of_one_image in groupby(answers(), key=itemgetter(0)):
-        yield _log_mean([answer for _, answer in of_one_image])
+    for _, of_one_image in groupby(results(), key=itemgetter(0)):
+        yield _log_mean([result for _, result in of_one_image])
 
 
 def _log_mean(logarithms: Sequence[np.ndarray]) -> np.ndarray:
-    """log of the mean of exp(·), in which probabilities too small for a float keep their order: k × [C] → [C]."""
+    """log of the mean of exp(·), which keeps the order of probabilities too small for a float: k × [C] → [C]."""
     return tf.reduce_logsumexp(logarithms, axis=0).numpy() - log(len(logarithms))
 
 
@@ -258,11 +280,22 @@ def evaluate_views(
     journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Errors of a network, or of an ensemble: softmax averaged over views and networks. The loss is −log of that mean.
+    """Evaluate a network or an ensemble: softmax averaged over views and networks. The loss is −log of that mean.
 
-    Each member cuts views of its own size. To a `journal` each image is added; what it has already is not done again.
-    Raises ValueError for an unknown protocol, scales that do not fit, and networks whose classes are not those of the
-    data set or of each other.
+    Args:
+        networks: The network, or the members of an ensemble. Each cuts views of its own size.
+        data: The data set.
+        split: "train" or "test".
+        protocol: One of PROTOCOLS.
+        scales: Shorter sides in pixels; None: the paper's.
+        batch: The number of views of one shape that run at a time.
+        compile: How the step runs: one of `rawcnn.nn.execution.MODES`.
+        journal: Receives each image. Images that it already has are not evaluated again.
+        progress: Called as progress(done, total) after each image.
+
+    Raises:
+        ValueError: The protocol is unknown, the scales are too small, or the classes of the networks differ from those
+            of the data set or from each other.
     """
     if not networks:
         raise ValueError("there is no network to evaluate; expected one or more")
@@ -273,13 +306,13 @@ def evaluate_views(
         raise ValueError("the networks name their classes differently, or in another order; expected one list of names")
     total, rows = data.count(split), list(journal.rows) if journal else []
     rest = data.only(split, range(len(rows), total)) if rows else data
-    look = partial(log_probabilities, protocol=protocol, scales=scales, batch=batch, compile=compile)
-    members = [look(network, rest, split) for network in networks]
-    for label, *answers in zip(rest.splits[split].labels, *members, strict=True):
-        answer = _log_mean(answers)  # [classes]
-        place = int(ranks(answer[None], label[None])[0])
-        counts = {"right": int(place < 1), "right5": int(place < 5), "loss": finite(-float(answer[label]))}
-        rows.append({"predictions": [int(np.argmax(answer))], "labels": [int(label)], **counts})
+    classify = partial(log_probabilities, protocol=protocol, scales=scales, batch=batch, compile=compile)
+    members = [classify(network, rest, split) for network in networks]
+    for label, *results in zip(rest.splits[split].labels, *members, strict=True):
+        result = _log_mean(results)  # [classes]
+        rank = int(ranks(result[None], label[None])[0])
+        counts = {"right": int(rank < 1), "right5": int(rank < 5), "loss": finite(-float(result[label]))}
+        rows.append({"predictions": [int(np.argmax(result))], "labels": [int(label)], **counts})
         if journal:
             journal.add(rows[-1])
         if progress:

@@ -1,4 +1,4 @@
-"""What a network sees in image files."""
+"""Classify image files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,21 @@ def predict(
     unreadable: list[str] | None = None,
     progress: Progress | None = None,
 ) -> list[dict]:
-    """The `top` classes of each file: {"file", "guesses": [{"class", "label", "probability"}, …]}.
+    """Classify image files; images are scaled to cover the network's input and cropped at the centre.
 
-    Images are scaled to cover the network's size and cropped at the centre. ValueError for class names that are not as
-    many as the classes, for probabilities that are no numbers, and for a file that is no image: given a list
-    `unreadable`, what is wrong with that goes there.
+    Args:
+        network: The network.
+        files: The image files.
+        top: The number of classes to return for each.
+        unreadable: Receives a message for each file that cannot be read; None raises an error instead.
+        progress: Called as progress(done, total).
+
+    Returns:
+        For each file {"file", "guesses": [{"class", "label", "probability"}, …]}, the most probable class first.
+
+    Raises:
+        ValueError: The network has more or fewer class names than classes, a probability is not finite, or a file
+            cannot be read.
     """
     labels = network.labels or tuple(str(n) for n in range(network.classes))
     network.check_labels()
@@ -42,8 +52,8 @@ def predict(
             probabilities = _probabilities(network, image)
             if not np.isfinite(probabilities).all():
                 raise ValueError(
-                    f"{network.name} answers {file} with what is no number; its weights are broken, or too large for "
-                    f"its arithmetic: load others"
+                    f"{network.name} gives probabilities of {file} that are not finite; its weights are damaged or "
+                    f"too large for its precision: load others"
                 )
             results.append({"file": str(file), "guesses": _guesses(probabilities, labels, top)})
         if progress:
@@ -62,8 +72,8 @@ def _guesses(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list
 
 
 def read_image(file: Path, size: int) -> np.ndarray:
-    """An image file as uint8 [size,size,3], scaled to cover the square and cropped. ValueError for what is no image."""
+    """Read an image as uint8 [size,size,3], scaled to cover the square and cropped. Raises ValueError."""
     try:
         return read(Item("test", str(file), 0, file), (size, size))
-    except Exception as error:  # Pillow raises many kinds for what is no image
+    except Exception as error:  # Pillow raises many kinds for files that are not images
         raise ValueError(f"{file} cannot be read as an image ({type(error).__name__}: {error})") from error

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a function of the epoch that multiplies a recipe's rate."""
+"""Learning-rate schedules: functions of the epoch that multiply a recipe's largest learning rate."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import Protocol
 
 
 class Schedule(Protocol):
-    """The factor on a recipe's rate: `epoch` from 0, with its fraction; `drops` as Plateau counts them."""
+    """A function that returns the factor on a recipe's learning rate.
+
+    Args:
+        epoch: The epoch from 0, with its fraction.
+        epochs: The number of epochs of the training.
+        drops: The number of plateaus so far, as `Plateau` counts them.
+    """
 
     def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float: ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """1, always."""
+    """The factor 1."""
 
     def __call__(self, epoch: float, epochs: float, drops: int = 0) -> float:
         return 1.0
@@ -23,7 +29,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Step:
-    """Multiply by `factor` at each of these fractions of the training."""
+    """Multiply by `factor` at each of the fractions `at` of the training."""
 
     at: tuple[float, ...]
     factor: float = 0.1
@@ -34,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Multiply by `factor` after every `every` epochs, in stairs."""
+    """Multiply by `factor` after every `every` epochs, in steps."""
 
     factor: float
     every: float
@@ -58,7 +64,7 @@ class OnPlateau:
 class OneCycle:
     """Rise linearly from `start` to 1 over the first `rise` of the training, then fall linearly to `end`.
 
-    Smith & Topin, "Super-Convergence", 2017, section 3, without their cycle of the momentum.
+    Source: Smith & Topin, "Super-Convergence", 2017, section 3, without the cycle of the momentum.
     """
 
     rise: float = 0.25
@@ -74,10 +80,10 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """For `length` epochs a line from `start` to `end`, after that the schedule `then`.
+    """Go linearly from `start` to `end` for `length` epochs, then follow the schedule `then`.
 
-    start = 0, end = 1 is the gradual warm-up of Goyal et al. 2017, section 2.2; start = end the constant one
-    of He et al. 2015.
+    start = 0 and end = 1 is the gradual warm-up of Goyal et al. 2017, section 2.2. start = end is the constant warm-up
+    of He et al. 2015, section 4.2.
     """
 
     then: Schedule
@@ -93,10 +99,17 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Watches the validation error and counts the drops of the rate: `plateau = plateau.observe(error)`.
+    """Watch the validation error and count the drops of the learning rate: `plateau = plateau.observe(error)`.
 
-    The papers say "when the error stops improving" and no more; three epochs without a gain of a thousandth
-    of the best error are ours. Plain numbers, so that a checkpoint can hold them.
+    The papers only say "when the error stops improving". Here the rate drops after `patience` epochs in which the error
+    was not below the best one by its fraction `gain`. All fields are plain numbers, so that a checkpoint can hold them.
+
+    Attributes:
+        best: The lowest error so far.
+        waited: The epochs since then, or since the last drop.
+        drops: The number of drops.
+        patience: The number of epochs to wait.
+        gain: The relative improvement that counts.
     """
 
     best: float = math.inf
@@ -106,7 +119,7 @@ class Plateau:
     gain: float = 1e-3
 
     def observe(self, error: float) -> Plateau:
-        """After each epoch. An error that is NaN counts as no improvement."""
+        """Return the state after an epoch with this error. NaN counts as no improvement."""
         if error < self.best * (1 - self.gain):
             return replace(self, best=error, waited=0)
         if self.waited + 1 < self.patience:

@@ -1,10 +1,10 @@
-"""Checkpoints of a run: variables and a note, written beside and renamed, so that each is whole or not there at all.
+"""Checkpoints of a run: variables and a note, written to a temporary directory that is then renamed.
 
 checkpoints/ckpt-1200/     after 1,200 steps
     state.index, …         the variables (`tf.train.Checkpoint`, which keeps a checksum of each)
-    note.json              all else that a run is: plain numbers and words, and their checksum
+    note.json              the rest of a run's state: plain values, and their checksum
 
-A directory is renamed in one step; before that all that is in it is forced to the disk.
+Each checkpoint is complete or does not exist: a directory is renamed in one step, after its files were forced to disk.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import tensorflow as tf
 
 from rawcnn.files.errors import remedy
 
-KEPT = 2
+KEPT = 2  # newest checkpoints
 NAME = re.compile(r"ckpt-(\d+)")
 Note = dict[str, Any]
 T = TypeVar("T")
 
 
 class OtherRun(ValueError):
-    """A checkpoint was made with other settings."""
+    """A checkpoint is from a run with other settings or other data."""
 
 
 class NotWritten(RuntimeError):
-    """A checkpoint could not be written; those before it are as they were. `remedy` is what to do about it."""
+    """A checkpoint could not be written; earlier ones are unchanged. `remedy` says what to do."""
 
     def __init__(self, message: str, remedy: str):
         super().__init__(message)
@@ -41,53 +41,74 @@ class NotWritten(RuntimeError):
 
 
 class Checkpoints:
-    """The newest checkpoints of groups of variables by path, in a folder of their own."""
+    """The newest checkpoints of groups of variables, in a folder of their own.
+
+    Attributes:
+        folder: The folder.
+        damaged: The checkpoints that the last `restore` left out, and why.
+    """
 
     def __init__(self, folder: Path, **groups: Mapping[str, tf.Variable]):
-        """ValueError where something else has the folder's name."""
+        """Look at a folder, which need not exist yet.
+
+        Args:
+            folder: The folder.
+            groups: Group → path → variable.
+
+        Raises:
+            ValueError: Something else than a folder has this name.
+        """
         if os.path.lexists(folder) and not folder.is_dir():
             raise ValueError(
-                f"{folder} is no folder, expected one of checkpoints; move it away, or name another output folder"
+                f"{folder} is not a folder, expected one of checkpoints; move it away, or name another output folder"
             )
         self.folder = folder
         self._groups = {name: dict(group) for name, group in groups.items()}
         self._state = tf.train.Checkpoint(**self._groups)
-        self.damaged: dict[Path, str] = {}  # that `restore` had to leave out, and why
+        self.damaged: dict[Path, str] = {}
 
     @property
     def all(self) -> list[Path]:
-        """Oldest first."""
+        """All checkpoints, oldest first."""
         found = [(int(m[1]), path) for path in self.folder.glob("ckpt-*") if (m := NAME.fullmatch(path.name))]
         return [path for _, path in sorted(found)]
 
     @property
     def newest(self) -> Path | None:
-        """The last that is not known to be damaged."""
+        """The newest checkpoint that is not known to be damaged, or None."""
         sound = [path for path in self.all if path not in self.damaged]
         return sound[-1] if sound else None
 
     def save(self, number: int, note: Note) -> Path:
-        """Write the variables as they are, and the note; older ones that are too many, or damaged, are deleted.
+        """Write the variables and a note; then delete damaged checkpoints, and older ones beyond the newest KEPT.
 
-        NotWritten, with the system's reason and what to do, where that fails: on a full disk above all.
+        Args:
+            number: The number of the checkpoint: steps since the run began.
+            note: The rest of the run's state, as plain values.
+
+        Returns:
+            The directory of the checkpoint.
+
+        Raises:
+            NotWritten: It could not be written, for instance because the disk is full.
         """
         target = self.folder / f"ckpt-{number}"
-        beside = self.folder / f".{target.name}.part"
+        temporary = self.folder / f".{target.name}.part"
         try:
-            for unfinished in self.folder.glob(".ckpt-*.part"):  # of runs that were killed here
+            for unfinished in self.folder.glob(".ckpt-*.part"):  # of runs that were killed
                 _remove(unfinished)
-            beside.mkdir(parents=True)
-            self._state.write(str(beside / "state"))
-            (beside / "note.json").write_bytes(_with_checksum(note))
-            for path in (*beside.iterdir(), beside):
+            temporary.mkdir(parents=True)
+            self._state.write(str(temporary / "state"))
+            (temporary / "note.json").write_bytes(_with_checksum(note))
+            for path in (*temporary.iterdir(), temporary):
                 _force(path)
             _remove(target)  # of the same step, before its epoch was evaluated
-            beside.rename(target)
+            temporary.rename(target)
             _force(self.folder)
         except (OSError, tf.errors.OpError) as error:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise NotWritten(f"{target} could not be written ({_reason(error)})", remedy(error)) from error
-        damaged = [path for path in self.damaged if path != target]  # else it is whole again
+        damaged = [path for path in self.damaged if path != target]  # `target` was just replaced
         sound = [path for path in self.all if path not in damaged]
         for path in (*damaged, *sound[:-KEPT]):
             _remove(path)
@@ -95,47 +116,56 @@ class Checkpoints:
         return target
 
     def restore(self, read: Callable[[Note], T]) -> T | None:
-        """Assign what the newest checkpoint that is whole holds → what `read` makes of its note; None without one.
+        """Assign the variables of the newest checkpoint that is not damaged.
 
-        `read` is asked before anything is assigned, and raises OtherRun. ValueError if all are damaged; OSError or
-        MemoryError where the system does not give a file's content. In all these cases everything stays as it was.
+        Args:
+            read: Makes the result of the note; it is called before anything is assigned, and may raise OtherRun.
+
+        Returns:
+            What `read` returned; None without a checkpoint.
+
+        Raises:
+            OtherRun: As `read`.
+            ValueError: All checkpoints are damaged.
+            OSError, MemoryError: The system could not read a file. As in the other cases, nothing was assigned.
         """
         self.damaged = {}
         for path in reversed(self.all):
             try:
                 _check_files(path)
-                told = read(_checked((path / "note.json").read_bytes()))
+                result = read(_checked((path / "note.json").read_bytes()))
                 self._assign(path / "state")
             except (OtherRun, MemoryError):
                 raise
-            except Exception as error:  # over a damaged file TensorFlow's readers raise many kinds
+            except Exception as error:  # TensorFlow raises many kinds for a damaged file
                 if _is_systems(error):
                     raise OSError(
                         f"{path} cannot be read ({_reason(error)}); nothing was changed, try again"
                     ) from error
                 self.damaged[path] = _reason(error)
                 continue
-            return told
+            return result
         if self.damaged:
             found = ", ".join(f"{path} ({why})" for path, why in self.damaged.items())
             raise ValueError(
-                f"the checkpoints are damaged: {found}; name another output folder, or start anew with --fresh"
+                f"the checkpoints are damaged: {found}; name another output folder, or start a new run with --fresh"
             )
         return None
 
     def _assign(self, path: Path) -> None:
-        owned = [v for group in self._groups.values() for v in group.values()]
-        before = [v.numpy() for v in owned]  # TensorFlow assigns first and looks whether all fits then
+        """Assign all variables, or none after an error."""
+        variables = [v for group in self._groups.values() for v in group.values()]
+        before = [v.numpy() for v in variables]  # TensorFlow assigns first, and then checks whether all variables match
         try:
             self._state.read(str(path)).expect_partial().assert_consumed()
         except Exception:
-            for variable, value in zip(owned, before, strict=True):
+            for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)
             raise
 
 
 def _remove(path: Path) -> None:
-    """A checkpoint, or what else has the name of one: where that is a pipe, `rmtree` would wait for it."""
+    """Delete a checkpoint, or something else with such a name: `rmtree` would wait for a pipe."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -143,10 +173,10 @@ def _remove(path: Path) -> None:
 
 
 def _check_files(path: Path) -> None:
-    """ValueError for a checkpoint with a pipe or a device in it: who reads one waits for ever."""
+    """Raise ValueError for a checkpoint with a pipe or a device in it: reading from one may never return."""
     for file in (path / "note.json", *path.glob("state.*")):
         if file.exists() and not file.is_file():
-            raise ValueError(f"{file.name} is no regular file")
+            raise ValueError(f"{file.name} is not a regular file")
 
 
 def _with_checksum(note: Note) -> bytes:
@@ -154,11 +184,11 @@ def _with_checksum(note: Note) -> bytes:
 
 
 def _checked(content: bytes) -> Note:
-    """ValueError for a note that is not as it was written."""
-    told = json.loads(content)
-    if told["sha256"] != _digest(told["note"]):
+    """The note in a file. Raises ValueError for one that is not as it was written."""
+    loaded = json.loads(content)
+    if loaded["sha256"] != _digest(loaded["note"]):
         raise ValueError("the note was changed")
-    return told["note"]
+    return loaded["note"]
 
 
 def _digest(note: Note) -> str:
@@ -166,7 +196,7 @@ def _digest(note: Note) -> str:
 
 
 def _force(path: Path) -> None:
-    """What was written to a file or directory reaches the disk before what comes after; where a system can do that."""
+    """Force what was written to a file or directory to the disk, on systems that support it."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -177,15 +207,15 @@ def _force(path: Path) -> None:
 
 
 def _is_systems(error: Exception) -> bool:
-    """Was a file there that the system would not give, and is whole perhaps? One that is missing is damage."""
+    """Whether the system could not read a file that may be undamaged. A missing file is damage."""
     gone = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     refused = (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError, tf.errors.UnavailableError)
     return isinstance(error, refused) or (isinstance(error, OSError) and not isinstance(error, gone))
 
 
 def _reason(error: Exception) -> str:
-    """The first line of the system's or TensorFlow's message, without TensorFlow's own function's name in front."""
+    """The first line of the system's or TensorFlow's message, without the TensorFlow function's name in front."""
     if isinstance(error, OSError):
         return (error.strerror or type(error).__name__).lower()
-    said = str(error.message).split("}} ")[-1].split("; ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
-    return (said.splitlines() or [type(error).__name__])[0]
+    text = str(error.message).split("}} ")[-1].split("; ")[-1] if isinstance(error, tf.errors.OpError) else str(error)
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,7 @@
-"""Depth hurts a plain network and not a residual one (He et al. 2016, §4.2 and figure 6), repeated on given data."""
+"""Plain and residual networks of different depths, trained alike (He et al. 2016, section 4.2 and figure 6).
+
+In the paper, depth increases the training error of plain networks and decreases that of residual networks.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from rawcnn.training.recipes import RECIPES, Recipe
 from rawcnn.training.trainer import Training
 from rawcnn.zoo import create
 
-MARGIN = 1.0  # percentage points of training error that one run of each cannot tell apart
+MARGIN = 1.0  # percentage points of training error; a smaller difference between two runs may be chance
 Summaries = list[dict[str, float]]
 
 
 def networks(depths: Sequence[int]) -> list[str]:
-    """Names of the plain and residual CIFAR networks of these depths, in the order of figure 6."""
+    """Return the names of the plain and residual CIFAR networks of these depths, in the order of figure 6."""
     return [f"cifar_{kind}{depth}" for kind in ("plain", "resnet") for depth in depths]
 
 
@@ -31,9 +34,20 @@ def compare_depths(
     on_step: Callable[[str, int, int, dict[str, float]], None] | None = None,
     on_epoch: Callable[[str, dict[str, float]], None] | None = None,
 ) -> dict[str, Summaries]:
-    """Train each network alike (data, recipe, order, seed) → the summaries of its epochs by name.
+    """Train each network with the same data, recipe, order and seed.
 
-    With `folder`, each run keeps its checkpoints there and goes on from them when it is called again.
+    Args:
+        data: The data set.
+        depths: The depths to compare.
+        recipe: The recipe.
+        seed: The seed of variables and training.
+        folder: Where each run keeps its checkpoints. A second call resumes from them. None keeps none.
+        compile: How the steps run.
+        on_step: Called as on_step(network, step of the epoch, steps per epoch, metrics).
+        on_epoch: Called as on_epoch(network, summary).
+
+    Returns:
+        Name of the network → the summaries of its epochs.
     """
     histories = {}
     for name in networks(depths):
@@ -50,7 +64,7 @@ def compare_depths(
 
 
 def verdict(histories: dict[str, Summaries], depths: Sequence[int] = (20, 56)) -> str:
-    """What the last epochs' training errors say, in a sentence a kind; differences below MARGIN say nothing."""
+    """Return the effect of depth on the last epoch's training error, in a sentence for each kind of network."""
     shallow, deep = min(depths), max(depths)
     sentences = []
     for kind in ("plain", "resnet"):

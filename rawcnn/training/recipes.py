@@ -1,12 +1,12 @@
 """Training recipes, named after the papers that printed them, and two modern ones.
 
-A recipe is data: `learning_rate(recipe, epoch, drops)` turns its schedule into a number, rawcnn.training.trainer does
-what the rest says. Each number carries its section; a number that the paper does not print is marked "ours",
-or with the place it was taken from. `dataclasses.replace` makes a variant.
+A recipe is data. `learning_rate(recipe, epoch, drops)` evaluates its schedule; `rawcnn.training.trainer` does the rest.
+Each value is followed by its section in the paper. A value that the paper does not print is marked "ours" or with its
+source. `dataclasses.replace` makes a variant.
 
-Dropout is not here: it belongs to the network, whose file has it where the paper's table has it.
+Dropout is part of the network: the model's file has it where the paper's table has it.
 
-Rates belong to losses that are means over the batch, with weight decay λ as λ/2·Σw² beside them.
+Learning rates belong to losses that are means over the batch. Weight decay λ adds λ/2·Σw² to the loss.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from rawcnn.optim.schedules import Constant, Exponential, OneCycle, OnPlateau, S
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: everything but the network and the data. Raises ValueError where a number cannot be."""
+    """How to train: everything but the network and the data.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
 
     name: str
     source: str
     batch: int
     epochs: int
-    rate: float  # the largest; the schedule's factor multiplies it
+    rate: float  # the largest learning rate; the schedule's factor multiplies it
     schedule: Schedule = Constant()  # noqa: RUF009 (frozen)
     optimizer: str = "momentum"  # one of rawcnn.optim.optimizers.RULES
     momentum: float = 0.9
@@ -37,13 +41,13 @@ class Recipe:
     label_smoothing: float = 0.0
     clip: float | None = None  # the largest global norm of the gradients
     average: float | None = None  # decay of the moving average of the variables that evaluation uses
-    auxiliary_weight: float = 0.0  # of each auxiliary head's loss
+    auxiliary_weight: float = 0.0  # factor of each auxiliary head's loss
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
-            ("batch", self.batch == int(self.batch) and self.batch >= 1, "a whole number, at least 1"),
-            ("epochs", self.epochs == int(self.epochs) and self.epochs >= 1, "a whole number, at least 1"),
+            ("batch", self.batch == int(self.batch) and self.batch >= 1, "an integer, at least 1"),
+            ("epochs", self.epochs == int(self.epochs) and self.epochs >= 1, "an integer, at least 1"),
             ("rate", 0 < self.rate < math.inf, "a positive number"),
             ("optimizer", self.optimizer in RULES, f"one of {', '.join(RULES)}"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
@@ -61,7 +65,13 @@ class Recipe:
 
 
 def learning_rate(recipe: Recipe, epoch: float, drops: int = 0) -> float:
-    """The rate at this epoch (from 0, with its fraction), after the plateaus seen so far."""
+    """Return the learning rate.
+
+    Args:
+        recipe: The recipe.
+        epoch: The epoch from 0, with its fraction.
+        drops: The number of plateaus so far.
+    """
     return recipe.rate * recipe.schedule(epoch, recipe.epochs, drops)
 
 
@@ -79,7 +89,7 @@ ALEXNET = Recipe(
 VGG = Recipe(
     name="vgg2014",
     source="Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014",
-    batch=256,  # section 3.1, as all numbers here
+    batch=256,  # section 3.1, as all values here
     epochs=74,
     rate=0.01,
     schedule=OnPlateau(0.1, most=3),
@@ -89,7 +99,7 @@ VGG = Recipe(
 
 GOOGLENET = Recipe(
     name="googlenet2014",
-    source="Szegedy et al., Going Deeper with Convolutions, 2014; where it is silent, BVLC's in Caffe",
+    source="Szegedy et al., Going Deeper with Convolutions, 2014; otherwise BVLC's in Caffe",
     batch=32,  # BVLC/caffe, models/bvlc_googlenet
     epochs=250,  # bvlc_googlenet: 10,000,000 steps
     rate=0.01,  # bvlc_googlenet
@@ -114,7 +124,7 @@ BN_INCEPTION = Recipe(
 
 INCEPTION_V3 = Recipe(
     name="inception_v3_2015",
-    source="Szegedy et al., Rethinking the Inception Architecture, 2015; where it is silent, TF-slim's",
+    source="Szegedy et al., Rethinking the Inception Architecture, 2015; otherwise TF-slim's",
     batch=32,  # section 8, on each of 50 machines
     epochs=100,  # section 8
     rate=0.045,  # section 8
@@ -131,7 +141,7 @@ INCEPTION_V3 = Recipe(
 RESNET = Recipe(
     name="resnet2015",
     source="He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015",
-    batch=256,  # section 3.4, as all numbers here
+    batch=256,  # section 3.4, as all values here
     epochs=120,  # "up to 60·10⁴ iterations"
     rate=0.1,
     schedule=OnPlateau(0.1, most=3),  # ÷10 "when the error plateaus"
@@ -142,7 +152,7 @@ RESNET = Recipe(
 RESNET_CIFAR = replace(
     RESNET,
     name="resnet2015_cifar",
-    batch=128,  # section 4.2, as all numbers here
+    batch=128,  # section 4.2, as all values here
     epochs=164,  # 64,000 steps over 50,000 images
     schedule=Step(at=(32 / 64, 48 / 64)),  # ÷10 at 32,000 and 48,000 steps
     augmentation=Augmentation(flip=True, pad=4),
@@ -168,7 +178,7 @@ SENET = replace(
     RESNEXT,
     name="senet2017",
     source="Hu, Shen, Albanie, Sun, Wu, Squeeze-and-Excitation Networks, 2017",
-    batch=1024,  # section 5.1 of the journal form, as all numbers here; the weight decay is ResNet's
+    batch=1024,  # section 5.1 of the journal version, as all values here; the weight decay is ResNet's
     rate=0.6,
     epochs=100,
     schedule=Step(at=(0.3, 0.6, 0.9)),  # ÷10 every 30 epochs
@@ -178,14 +188,14 @@ SENET = replace(
 NASNET = replace(
     INCEPTION_V3,
     name="nasnet2017",
-    source="Zoph et al., Learning Transferable Architectures, 2017; where it is silent, Inception V3's",
+    source="Zoph et al., Learning Transferable Architectures, 2017; otherwise Inception V3's",
     # Appendix A.7: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
     augmentation=Augmentation(flip=True, crop=331, area=(0.08, 1.0)),  # NASNet-A large; mobile: 224
 )
 
 ONECYCLE = Recipe(
     name="onecycle",
-    source="Smith, Topin, Super-Convergence, 2017; the numbers are ours, for CIFAR-10",
+    source="Smith, Topin, Super-Convergence, 2017; the values are ours, for CIFAR-10",
     batch=128,
     epochs=15,
     rate=0.2,
@@ -199,7 +209,7 @@ ONECYCLE = Recipe(
 DIGITS = replace(
     ONECYCLE,
     name="digits",
-    source="ours, for the 8×8 digits of scikit-learn: a mirrored 2 is no digit, a shifted one is",
+    source="ours, for the 8×8 digits of scikit-learn: no flip, because a mirrored 2 is not a digit",
     batch=64,
     epochs=30,
     rate=0.1,
@@ -226,8 +236,8 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def find(name: str) -> Recipe:
-    """The recipe called `name`; ValueError that lists them all."""
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`. Raises ValueError that lists all names."""
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""Is the run in a folder the one that is to go on? Its settings and its images must be the same."""
+"""Check that the run in a folder is the one to resume: its settings and its data must be the same."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rawcnn.training.checkpoints import OtherRun
 from rawcnn.training.recipes import Recipe
 from rawcnn.training.step import Adversary
 
-WORDS = {"images": "other images, of fingerprint"}  # for people, where the name alone would not do
-FREE = ("name", "source", "epochs")  # of a recipe: a run may become longer
+LABELS = {"images": "other images, of fingerprint"}  # for messages, where the name alone is not clear
+FREE = ("name", "source", "epochs")  # fields of a recipe that may change: a run may become longer
 
 
-def settings_of(network: Network, recipe: Recipe, seed: int, adversary: Adversary | None) -> dict[str, str]:
-    """What must not change when a run goes on."""
-    about: dict[str, object] = {"model": network.name, "parameters": network.parameter_count}
-    about |= {"classes": network.classes, "size": network.input_size, "precision": network.precision, "seed": seed}
-    about |= {"adversary": adversary} if adversary else {}
-    about |= {**network.settings, **{f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in FREE}}
-    return {name: repr(value) for name, value in about.items()}
+def run_settings(network: Network, recipe: Recipe, seed: int, adversary: Adversary | None) -> dict[str, str]:
+    """Return the settings that must not change when a run resumes, by name."""
+    settings: dict[str, object] = {"model": network.name, "parameters": network.parameter_count}
+    settings |= {"classes": network.classes, "size": network.input_size, "precision": network.precision, "seed": seed}
+    settings |= {"adversary": adversary} if adversary else {}
+    settings |= {**network.settings, **{f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in FREE}}
+    return {name: repr(value) for name, value in settings.items()}
 
 
-def images_of(data: DataSet) -> dict[str, str]:
-    """The same of the images; a fingerprint of some of them stands for their content."""
+def data_identity(data: DataSet) -> dict[str, str]:
+    """Return what identifies a data set, by name. The fingerprint of some images stands for the content of all."""
     return {
         "classes": ", ".join(data.labels),
         "training images": str(data.count("train")),
@@ -38,28 +38,38 @@ def images_of(data: DataSet) -> dict[str, str]:
     }
 
 
-def check_same(folder: Path | None, verb: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """OtherRun where the run in the folder was made with something else; `verb` as in "trained on"."""
-    both = {name: (then.get(name, "unset"), now.get(name, "unset")) for name in {**then, **now}}
-    both = {WORDS.get(name, name): texts for name, texts in both.items()}
-    differences = [f"{name} {_apart(a, b)}, not {_apart(b, a)}" for name, (a, b) in both.items() if a != b]
+def check_same(folder: Path | None, verb: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Check that the run in a folder has the present settings or data.
+
+    Args:
+        folder: The folder of the run, for the message.
+        verb: What the run did with them, for the message: "trained on".
+        before: The settings or data of the run in the folder.
+        now: The present ones.
+
+    Raises:
+        OtherRun: They differ.
+    """
+    both = {name: (before.get(name, "unset"), now.get(name, "unset")) for name in {**before, **now}}
+    both = {LABELS.get(name, name): texts for name, texts in both.items()}
+    differences = [f"{name} {_excerpt(a, b)}, not {_excerpt(b, a)}" for name, (a, b) in both.items() if a != b]
     if differences:
         raise OtherRun(
-            f"the run in {folder} was {verb} {', '.join(differences)}; go on with its settings, or start anew "
-            "in another folder or with --fresh"
+            f"the run in {folder} was {verb} {', '.join(differences)}; resume it with its own settings, or start a new "
+            "run in another folder or with --fresh"
         )
 
 
 def check_epochs(folder: Path | None, begun: int, epochs: int) -> None:
-    """OtherRun where more epochs were begun than are to be done."""
+    """Check that a run has not begun more epochs than it is to do. Raises OtherRun."""
     if begun > epochs:
         raise OtherRun(
-            f"the run in {folder} is in its epoch {begun} and is not to have more than {epochs}; give --epochs {begun} "
-            "or more, or start anew in another folder or with --fresh"
+            f"the run in {folder} is in its epoch {begun}, but only {epochs} are requested; give --epochs {begun} or "
+            "more, or start a new run in another folder or with --fresh"
         )
 
 
-def _apart(text: str, other: str) -> str:
-    """What a message has room for of a text, from shortly before it differs from the other."""
+def _excerpt(text: str, other: str) -> str:
+    """At most 60 characters of a text, from shortly before it differs from the other."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))
     return shorten(text if same < 30 else f"… {text[same - 20 :]}", 60, placeholder=" …")

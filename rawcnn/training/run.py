@@ -1,10 +1,10 @@
-"""A training run as the command line knows it: which recipe suits a model, and what a run leaves in its folder.
+"""A training run as the command line uses it: the recipe that suits a model, and the files in the run's folder.
 
-checkpoints/          the two newest, to go on from
+checkpoints/          the two newest, to resume from
 events/               TensorBoard
-history.json          a summary an epoch
+history.json          a summary for each epoch
 curves.png            the same, drawn
-weights.safetensors   the result, with what is needed to build the network again
+weights.safetensors   the result, with what is needed to create the network again
 """
 
 from __future__ import annotations
@@ -12,29 +12,27 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rawcnn.attacks import Adversary
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Evaluation
 from rawcnn.files.atomic import write_atomic
 from rawcnn.files.locks import exclusive_folder
 from rawcnn.models import find
 from rawcnn.nn.network import Network
-from rawcnn.training.distributed import Cluster
-from rawcnn.training.recipes import Recipe
-from rawcnn.training.recipes import find as find_recipe
-from rawcnn.training.resume import images_of
-from rawcnn.training.tensorboard import Events
+from rawcnn.training.distributed import Cluster, SingleDevice
+from rawcnn.training.recipes import Recipe, find_recipe
+from rawcnn.training.resume import data_identity
+from rawcnn.training.step import Adversary
+from rawcnn.training.tensorboard import DrawFilters, Events
 from rawcnn.training.trainer import SAVE_EVERY, Training
 from rawcnn.weights import save_weights
 from rawcnn.zoo import create
 
-# The recipe of a model that is named none: its own paper's, and for CIFAR networks the one that needs few epochs.
-OWN_RECIPE = {
+# The default recipe by the beginning of the model's name: that of its paper; for CIFAR networks one with few epochs.
+DEFAULT_RECIPE = {
     "alexnet": "alexnet2012",
     "vgg": "vgg2014",
     "googlenet": "googlenet2014",
@@ -48,22 +46,31 @@ OWN_RECIPE = {
     "senet": "senet2017",
     "nasnet": "nasnet2017",
 }
-STORED = 256 / 224  # images are kept this much larger than the crops that are cut from them (AlexNet, §4.1)
+STORED = 256 / 224  # images are stored this much larger than the crops that are cut from them (AlexNet, section 4.1)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model, a recipe, and the sizes of network and stored images."""
+    """What is to be trained.
+
+    Attributes:
+        model: The name of the model.
+        recipe: The recipe, scaled to the size of the network.
+        size: The side of the network's images in pixels; None: that of the data set.
+        data_size: The side to which the data set is scaled in pixels; None: as it is.
+        options: The model's own options.
+        adversary: Replaces the images of each step by attacked ones.
+    """
 
     model: str
     recipe: Recipe
-    size: int | None  # of the network; None: as large as the images are
-    data_size: int | None  # to which the data set is brought; None: as it is
+    size: int | None
+    data_size: int | None
     options: Mapping[str, Any]
     adversary: Adversary | None = None
 
     def network(self, data: DataSet, seed: int, precision: str) -> Network:
-        """A fresh one, for the classes of the data."""
+        """Create the network for the classes of a data set."""
         size = self.size or data.size[0]
         network = create(
             self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
@@ -83,29 +90,49 @@ class Plan:
         fresh: bool = False,
         cluster: Cluster | None = None,
     ) -> Training:
-        """The run, standing where its newest checkpoint stood. ValueError where a cluster's workers see others."""
-        with cluster.scope() if cluster else nullcontext():
+        """Return the run, resumed from its newest checkpoint.
+
+        Args:
+            data: The data set.
+            folder: The folder of the run.
+            seed: The seed of the variables and of the training.
+            precision: "float32" or "bfloat16".
+            compile: How the step runs.
+            save_every: Seconds between two checkpoints within an epoch.
+            fresh: Delete what an earlier run left in the folder. Its weights stay until there are new ones.
+            cluster: The devices that share the run; None for one device.
+
+        Raises:
+            ValueError: The run cannot be trained on this data, the checkpoints are another run's, or the workers of a
+                cluster differ in settings or folder.
+        """
+        devices = cluster or SingleDevice()
+        with devices.scope():
             network = self.network(data, seed, precision)
         training = Training(
             network, self.recipe, seed=seed, folder=folder, compile=compile, adversary=self.adversary,
             save_every=save_every, cluster=cluster,
         )  # fmt: skip
-        training.check(data)  # what cannot be trained loses nothing of what was
-        if fresh and (cluster is None or cluster.writes):
-            with exclusive_folder(folder):
-                for made in ("checkpoints", "events"):
-                    shutil.rmtree(folder / made, ignore_errors=True)
-                for made in ("history.json", "curves.png"):  # the weights stay until there are new ones
-                    (folder / made).unlink(missing_ok=True)
+        training.check(data)  # before anything is deleted
+        if fresh and devices.writes:
+            _delete_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if cluster and cluster.workers > 1:
-            pace = {"epochs": str(self.recipe.epochs), "--save-every": str(save_every)}
-            # After this a writer that is to be replaced writes no more
-            cluster.check_shared(folder, {**training.settings, **images_of(data), **pace})
+        more = {"epochs": str(self.recipe.epochs), "--save-every": str(save_every)}
+        # From here on, a worker of an earlier run that this one replaces can no longer write
+        devices.check_folder(folder, {**training.settings, **data_identity(data), **more})
         training.restore()
-        if cluster and not cluster.agree(training.number):
+        if not devices.collectives.agree(training.steps_done):
             raise ValueError(f"the workers see different checkpoints in {folder}; name an --output that all share")
         return training
+
+
+def _delete_run(folder: Path) -> None:
+    """Delete the checkpoints, events and curves of a run, but not its weights."""
+    with exclusive_folder(folder):
+        for name in ("checkpoints", "events"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in ("history.json", "curves.png"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def prepare(
@@ -120,14 +147,29 @@ def prepare(
     options: Mapping[str, Any] | None = None,
     adversary: Adversary | None = None,
 ) -> Plan:
-    """Resolve what was left open: the recipe by model and data, the sizes by recipe. ValueError for wrong names."""
+    """Choose what is not given: the recipe by model and data, the sizes by model and recipe.
+
+    Args:
+        model: The name of the model.
+        data: The name of the data set.
+        recipe: The name of the recipe; None: that of the model's paper, and "digits" for the digits.
+        epochs: Replaces the recipe's number of epochs.
+        batch: Replaces the recipe's batch size.
+        rate: Replaces the recipe's largest learning rate.
+        size: The side of the network's images in pixels.
+        options: The model's own options.
+        adversary: Replaces the images of each step by attacked ones.
+
+    Raises:
+        ValueError: A name is unknown, no recipe is known for the model, or a value is out of range.
+    """
     entry = find(model)
     options = dict(options or {})
     if recipe is None:
-        found = [own for start, own in OWN_RECIPE.items() if model.startswith(start)]
-        if not found and data != "digits":
+        matching = [default for start, default in DEFAULT_RECIPE.items() if model.startswith(start)]
+        if not matching and data != "digits":
             raise ValueError(f"no recipe is known for {model}; name one with --recipe")
-        recipe = "digits" if data == "digits" else found[0]
+        recipe = "digits" if data == "digits" else matching[0]
     chosen = find_recipe(recipe)
     changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "rate": rate}
     chosen = replace(chosen, **{key: value for key, value in changes.items() if value is not None})
@@ -145,7 +187,7 @@ def prepare(
 
 
 def _scaled(recipe: Recipe, size: int) -> dict:
-    """The recipe's crop and jitter for images of `size`, in the proportions that it has for its own."""
+    """The recipe's crop and jitter for images of `size` pixels, in the recipe's own proportions."""
     a = recipe.augmentation
     jitter = tuple(round(side * size / a.crop) for side in a.jitter) if a.jitter and a.crop else a.jitter
     return {"crop": size, "jitter": jitter}
@@ -158,14 +200,35 @@ def run(
     tensorboard: bool = True,
     images: bool = False,
     trace: bool = False,
+    draw_curves: Callable[[list[dict[str, float]], Path], object] | None = None,
+    draw_filters: DrawFilters | None = None,
     on_step: Callable[[int, int, dict[str, float]], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Train to the end and write the result beside the checkpoints; `images` and a `trace` go to TensorBoard, too."""
+    """Train to the end and write the results to the run's folder.
+
+    Args:
+        training: The run.
+        data: The data set.
+        tensorboard: Write event files of steps and epochs.
+        images: Add pictures to the event files: augmented images, filters, and misclassified test images.
+        trace: Add a profiler trace of some steps to the event files.
+        draw_curves: Called as draw_curves(history, file) after each epoch: it draws the curves.
+        draw_filters: Returns the picture of a network's filters for the event files.
+        on_step: Called as on_step(step of the epoch, steps per epoch, metrics).
+        on_epoch: Called with the summary of each epoch.
+        report: Called with a message for the user.
+
+    Returns:
+        The last evaluation.
+
+    Raises:
+        ValueError, TrainingFailed, Stopped, WorkerLost: As `Training.fit`.
+    """
     folder = training.folder or Path(".")
-    wanted = (tensorboard or images or trace) and training.writes
-    events = Events(folder / "events" if wanted else None, images=images, trace=trace)
+    writes_events = (tensorboard or images or trace) and training.writes
+    events = Events(folder / "events" if writes_events else None, images=images, trace=trace, draw_filters=draw_filters)
 
     def step_done(step: int, steps: int, metrics: dict[str, float]) -> None:
         events.step(step, steps, metrics)
@@ -175,7 +238,7 @@ def run(
     def epoch_done(summary: dict[str, float]) -> None:
         assert training.result
         events.epoch(summary, training, data, training.result)
-        _write_history(training, folder)
+        _write_history(training, folder, draw_curves)
         if on_epoch:
             on_epoch(summary)
 
@@ -183,19 +246,17 @@ def run(
         result = training.fit(data, on_step=step_done, on_epoch=epoch_done)
     finally:
         events.close()
-    if events.untraced and tell:
-        tell("nothing was traced: a trace begins behind the first steps of a run, and there were none left")
-    _write_history(training, folder)
+    if events.untraced and report:
+        report("no trace was written: it begins after the first steps of a run, and no steps were left")
+    _write_history(training, folder, draw_curves)
     if training.writes:
         save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
-    if training.cluster and training.cluster.workers > 1:
-        training.cluster.wait()  # until the result is written: a writer that dies now is not to be alone
+    training.devices.collectives.wait()  # until the result is written: a worker that is lost now ends all
     return result
 
 
-def _write_history(training: Training, folder: Path) -> None:
-    from rawcnn.plots import figures as plots
-
+def _write_history(training: Training, folder: Path, draw_curves: Callable | None) -> None:
     if training.writes:
         write_atomic(folder / "history.json", json.dumps(training.history, indent=1).encode())
-        plots.save(plots.training_curves(training.history), folder / "curves.png")
+        if draw_curves:
+            draw_curves(training.history, folder / "curves.png")

@@ -1,7 +1,7 @@
-"""Training: the loop around the step of `rawcnn.training.step`.
+"""Training: the loop over epochs and steps, around the step of `rawcnn.training.step`.
 
-`Training` owns the variables and writes checkpoints from which a run goes on exactly, from the middle of an epoch too:
-order of images, crops and dropout are functions of (seed, epoch, step) alone.
+`Training` owns the variables of a run and resumes it exactly, also from the middle of an epoch: the order of images,
+the crops and the dropout masks are functions of (seed, epoch, step) alone.
 """
 
 from __future__ import annotations
@@ -10,51 +10,42 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import BATCH, Evaluation, check_classes, counting_step, evaluate
 from rawcnn.files.locks import exclusive_folder
-from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from rawcnn.optim.schedules import Plateau
-from rawcnn.training.checkpoints import Checkpoints, Note, NotWritten
-from rawcnn.training.distributed import Cluster
-from rawcnn.training.nonfinite import broken_at, broken_variable
+from rawcnn.training.distributed import Cluster, Devices, SingleDevice
+from rawcnn.training.nonfinite import explain_step, explain_variable, nonfinite_variable
 from rawcnn.training.recipes import Recipe, learning_rate
-from rawcnn.training.resume import check_epochs, check_same, images_of, settings_of
-from rawcnn.training.step import Adversary, State, Tensors, step_of
+from rawcnn.training.recovery import Position, Progress, Recovery, TrainingFailed
+from rawcnn.training.resume import check_same, data_identity, run_settings
+from rawcnn.training.step import Adversary, State, Tensors
 
-CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
+CHECK_EVERY = 20  # steps between two looks at the metrics; each look waits for the device
 LOWER = "A lower --rate may help, in another --output or with --fresh"
 SAVE_EVERY = 600.0  # seconds between two checkpoints within an epoch
 
 
-class TrainingFailed(RuntimeError):
-    """Training cannot go on; the message says why and what is left."""
-
-
 class Stopped(Exception):
-    """The run was asked to stop: it has saved, and goes on from there when it is started again."""
-
-
-@dataclass
-class Position:
-    """Where a run stands: `steps` of the epoch are done, with these sums of their metrics and this time."""
-
-    epoch: int = 0
-    steps: int = 0
-    loss: float = 0.0
-    accuracy: float = 0.0
-    seconds: float = 0.0
+    """The run was stopped by `Training.stop`. It has saved a checkpoint and resumes from there."""
 
 
 class Training:
-    """A run: the network, its optimiser's slots, and where it stands. `fit` trains; checkpoints make it resumable."""
+    """A run: the network, the optimizer's slots and the progress. `fit` trains; checkpoints make it resumable.
+
+    Attributes:
+        state: The variables that the run changes.
+        choice: How the step runs.
+        devices: The devices that share the run.
+        settings: The settings that must not change when the run resumes.
+        progress: How far the run is.
+        result: The evaluation after the last epoch, or None.
+    """
 
     def __init__(
         self,
@@ -68,114 +59,101 @@ class Training:
         save_every: float = SAVE_EVERY,
         cluster: Cluster | None = None,
     ):
-        """`cluster` are the devices that share the run; the network must have been made in its scope."""
+        """Begin a run.
+
+        Args:
+            network: The network to train. With a cluster it must have been created in the cluster's scope.
+            recipe: The recipe.
+            seed: The seed of the order of images, of augmentation and of dropout.
+            folder: Where checkpoints are written and read; None writes none.
+            compile: How the step runs: one of `rawcnn.nn.execution.MODES`.
+            adversary: Replaces the images of each step by attacked ones.
+            save_every: Seconds between two checkpoints within an epoch.
+            cluster: The devices that share the run; None for one device.
+
+        Raises:
+            ValueError: `compile` is unknown or not possible here, or the folder cannot hold checkpoints.
+        """
         self.network, self.recipe, self.seed, self.adversary = network, recipe, seed, adversary
-        self.folder = Path(folder) if folder else None
-        self.save_every, self.cluster = save_every, cluster
-        precision = network.precision
-        self.choice = cluster.choose(compile, precision) if cluster else choose(compile, network.devices, precision)
-        with cluster.scope() if cluster else nullcontext():
+        self.folder, self.save_every = Path(folder) if folder else None, save_every
+        self.cluster = cluster
+        self.devices: Devices = cluster or SingleDevice()
+        self.choice = self.devices.choose(compile, network)
+        with self.devices.scope():
             self.state = State.begin(network, recipe)
-        self.slots, self.averages = self.state.slots, self.state.averages
-        self.settings = settings_of(network, recipe, seed, adversary)
-        self.at, self.plateau = Position(), Plateau()
-        self.history: list[dict[str, float]] = []
-        self.stopping = False
-        self.result: Evaluation | None = None  # of the last epoch
-        self._data: dict[str, str] | None = None  # what the run has trained on
-        self._seen: Path | None = None  # the newest checkpoint, when it was read or written here
-        make = cluster.step_of if cluster else step_of
-        self._step = make(network, recipe, self.state, self.choice, adversary)
-        self._count = counting_step(self._evaluated, network.input_size, self.choice)
-        self._checkpoints = None
-        if self.folder:
-            groups = {"variables": network.variables, "slots": self.slots, "averages": self.averages}
-            self._checkpoints = Checkpoints(self.folder / "checkpoints", **groups)
+        self.settings = run_settings(network, recipe, seed, adversary)
+        self.progress = Progress()
+        self.recovery = Recovery(self.folder, self.state, self.settings, recipe.epochs, self.writes)
+        self.result: Evaluation | None = None
+        self._stopping = False
+        self._step = self.devices.make_step(network, recipe, self.state, self.choice, adversary)
+        self._count = counting_step(self._evaluated_logits, network.input_size, self.choice)
+
+    # Progress and checkpoints -----------------------------------------------------------------------------------
+
+    @property
+    def at(self) -> Position:
+        """The position in epochs and steps."""
+        return self.progress.at
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """The number of epochs that are done."""
         return self.at.epoch
 
     @property
-    def damaged(self) -> Mapping[Path, str]:
-        """Checkpoints that `restore` had to leave out, and why."""
-        return self._checkpoints.damaged if self._checkpoints else {}
+    def plateau(self) -> Plateau:
+        """The learning-rate drops so far."""
+        return self.progress.plateau
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """A summary for each epoch that is done."""
+        return self.progress.history
+
+    @property
+    def steps_done(self) -> int:
+        """The number of steps since the run began."""
+        data = self.progress.data
+        return self.at.epoch * (int(data["training images"]) // self.recipe.batch if data else 0) + self.at.steps
 
     @property
     def writes(self) -> bool:
-        """Is it this process that writes the run's files? Of several workers one does."""
-        return self.cluster is None or self.cluster.writes
+        """Whether this process writes the run's files; of several workers, one does."""
+        return self.devices.writes
 
     @property
-    def evaluation_variables(self) -> dict[str, tf.Variable]:
-        """What to evaluate and to save: the moving averages where the recipe keeps them."""
-        return {**self.network.variables, **self.averages}
-
-    def _evaluated(self, images: tf.Tensor) -> tf.Tensor:
-        """Logits by the variables that are evaluated, as they are at each call."""
-        return self.network.trace(self.evaluation_variables, images).logits
-
-    # Checkpoints -----------------------------------------------------------------------------------------------
+    def damaged(self) -> Mapping[Path, str]:
+        """The checkpoints that `restore` left out, and why."""
+        return self.recovery.damaged
 
     def restore(self) -> bool:
-        """Go on from the newest checkpoint in the folder that is whole; False where there is none.
+        """Resume from the newest complete checkpoint in the folder.
 
-        ValueError if it is another run's, or all are damaged; everything then stays as it was.
+        Returns:
+            Whether there is one.
+
+        Raises:
+            ValueError: The checkpoint is another run's, or all are damaged. Nothing was changed.
         """
-        if self._checkpoints is None:
+        progress = self.recovery.restore()
+        if progress is None:
             return False
-        found, self._seen = self._checkpoints.restore(self._read), self._checkpoints.newest
-        if found is None:
-            return False
-        self.at, self.plateau, self.history, self._data = found
+        self.progress = progress
         return True
 
     def save(self) -> None:
-        """Write a checkpoint; its number counts the steps of the run. TrainingFailed, which names the last, if not."""
-        if self._checkpoints is None or not self.writes:
-            return
-        best = self.plateau.best if math.isfinite(self.plateau.best) else 1e30  # JSON has no infinity
-        note: Note = {
-            "at": asdict(self.at),
-            "settings": self.settings,
-            "data": self._data,
-            "history": self.history,
-            "plateau": asdict(replace(self.plateau, best=best)),
-        }
-        try:
-            self._seen = self._checkpoints.save(self.number, note)
-        except NotWritten as error:
-            remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}"
-            raise TrainingFailed(
-                f"the checkpoint {error}; {self._last_good()}. {remedy} and run the same command again"
-            ) from error
+        """Write a checkpoint, numbered by the steps since the run began. Raises TrainingFailed."""
+        self.recovery.save(self.steps_done, self.progress)
 
-    @property
-    def number(self) -> int:
-        """Steps of the run so far."""
-        an_epoch = int(self._data["training images"]) // self.recipe.batch if self._data else 0
-        return self.at.epoch * an_epoch + self.at.steps
+    def stop(self) -> None:
+        """Ask the run to save after the present step and to end. Signal handlers and other threads may call this."""
+        self._stopping = True
 
-    def _last_good(self) -> str:
-        newest = self._checkpoints.newest if self._checkpoints else None
-        return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
-
-    def _read(self, note: Note) -> tuple[Position, Plateau, list[dict[str, float]], dict[str, str] | None]:
-        """Of a note, where its run stood. OtherRun if that is not this one."""
-        check_same(self.folder, "started with", note["settings"], self.settings)
-        check_epochs(self.folder, note["at"]["epoch"] + (note["at"]["steps"] > 0), self.recipe.epochs)
-        return Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"]
-
-    def _take(self, data: DataSet) -> None:
-        """Remember what the run trains on. OtherRun if it began on other images."""
-        about = images_of(data)
-        if self._data is not None:
-            check_same(self.folder, "trained on", self._data, about)
-        self._data = about
+    # Data -------------------------------------------------------------------------------------------------------
 
     def steps(self, data: DataSet) -> int:
-        """Steps an epoch: whole batches only."""
+        """Return the number of steps per epoch: complete batches only. Raises ValueError without a single one."""
         steps = data.count("train") // self.recipe.batch
         if steps == 0:
             raise ValueError(
@@ -185,17 +163,33 @@ class Training:
         return steps
 
     def check(self, data: DataSet) -> None:
-        """ValueError for data that the run cannot be trained on."""
+        """Check that the run can be trained on a data set. Raises ValueError."""
         self.steps(data)
         check_classes(self.network, data)
-        if self.cluster:
-            self.cluster.check(self.recipe)
+        self.devices.check(self.recipe)
 
-    def stop(self) -> None:
-        """Ask the run, from a signal's handler or another thread, to save after the step at work, and to end."""
-        self.stopping = True
+    def use(self, data: DataSet) -> None:
+        """Record which data the run trains on. Raises OtherRun where it began on other data."""
+        identity = data_identity(data)
+        if self.progress.data is not None:
+            check_same(self.folder, "trained on", self.progress.data, identity)
+        self.progress.data = identity
 
-    # The loop --------------------------------------------------------------------------------------------------
+    def batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
+        """Yield the rest of the epoch: (step of the epoch, images [B,H,W,3], labels [B])."""
+        first = self.at.steps
+        batches = data.batches(
+            "train", self.recipe.batch, seed=self.seed, epoch=self.epoch, drop_remainder=True, first=first,
+            part=self.devices.part,
+        )  # fmt: skip
+        try:
+            for index, (images, labels) in enumerate(batches, first):
+                yield index, images, labels
+        except ValueError as error:
+            resumes = ", from which the same command resumes" if self.folder else ""
+            raise TrainingFailed(f"{error}; {self.recovery.last_good()}{resumes}") from error
+
+    # The loop ---------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -204,34 +198,43 @@ class Training:
         on_step: Callable[[int, int, dict[str, float]], None] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> Evaluation:
-        """Train to the recipe's last epoch, evaluating and saving after each → the last evaluation.
+        """Train to the recipe's last epoch; evaluate and save after each epoch.
 
-        `on_step(step of the epoch, steps, metrics)` and `on_epoch(summary)` are told how it goes. Within an epoch a
-        checkpoint is written every `save_every` seconds, and when `stop` was called; Stopped is raised after that.
-        TrainingFailed where numbers are no longer finite, or the disk is full.
+        Within an epoch a checkpoint is written every `save_every` seconds, and after `stop` was called.
+
+        Args:
+            data: The data set.
+            on_step: Called as on_step(step of the epoch from 1, steps per epoch, metrics), some steps at a time.
+            on_epoch: Called with the summary of each epoch.
+
+        Returns:
+            The last evaluation.
+
+        Raises:
+            ValueError: The run cannot be trained on this data, or another process uses the folder.
+            TrainingFailed: Values are not finite, or a checkpoint could not be written.
+            Stopped: `stop` was called; a checkpoint was saved.
+            WorkerLost: Another worker has ended.
         """
         self.check(data)
-        alone = exclusive_folder(self.folder) if self.folder and self.writes else nullcontext()
-        with alone, self.cluster.lost_told() if self.cluster else nullcontext():
+        lock = exclusive_folder(self.folder) if self.folder and self.writes else nullcontext()
+        with lock, self.devices.collectives.lost_workers():
             return self._fit(data, on_step, on_epoch)
 
     def _fit(self, data: DataSet, on_step, on_epoch) -> Evaluation:
-        if self._checkpoints and self.writes and self._seen not in (None, self._checkpoints.newest):
-            raise ValueError(f"another process trained in {self.folder} meanwhile; run the same command again")
-        self._take(data)
+        self.use(data)
         steps = self.steps(data)
-        if self._checkpoints and not self._checkpoints.all:
-            self.save()  # a disk that takes nothing is told now, and a step that fails can be walked through again
+        self.recovery.begin(self.progress)
         while self.epoch < self.recipe.epochs:
             for metrics in self.run_epoch(data):
                 if on_step:
                     on_step(int(metrics["step"]) % steps + 1, steps, metrics)
-            self._check_finite(data)
+            self._check_variables(data)
             self.result = self.evaluate(data)
             if not math.isfinite(self.result.loss):
                 raise TrainingFailed(
                     f"the loss of the test images is {self.result.loss} after epoch {self.epoch + 1}, though all "
-                    f"variables are finite: activations overflow; {self._last_good()}. {LOWER}"
+                    f"variables are finite: activations overflow; {self.recovery.last_good()}. {LOWER}"
                 )
             summary = self._end_epoch(steps, self.result)
             self.save()
@@ -241,105 +244,51 @@ class Training:
         return self.result
 
     def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
-        """Train the rest of an epoch; gives each step's metrics. Raises TrainingFailed where the loss is no number."""
+        """Train the rest of an epoch and yield the metrics of each step. Raises as `fit` does."""
         steps, saved = self.steps(data), time.monotonic()
-        waiting: list[tuple[int, float, Tensors]] = []
+        pending: list[tuple[int, float, Tensors]] = []
         start = time.perf_counter()
-        for index, images, labels in self._batches(data):
-            waiting.append((index, *self._take_step(index, steps, images, labels)))
-            due = self._is_due(saved)
-            if due or len(waiting) == CHECK_EVERY or index == steps - 1:
-                looked = [self._looked(data, *taken) for taken in waiting]
-                waiting.clear()
-                for metrics in looked:  # one by one, so that a run that stopped between them adds up to the same
-                    self.at.loss += metrics["loss"]
-                    self.at.accuracy += metrics["accuracy"]
+        for index, images, labels in self.batches(data):
+            pending.append((index, *self.take_step(data, index, images, labels)))
+            save, stop = self._vote(time.monotonic() - saved > self.save_every)
+            if save or len(pending) == CHECK_EVERY or index == steps - 1:
+                metrics = [self._finite_metrics(data, *step) for step in pending]
+                pending.clear()
+                for values in metrics:  # one by one, so that a resumed run adds in the same order, to the same bits
+                    self.at.loss += values["loss"]
+                    self.at.accuracy += values["accuracy"]
                 self.at.steps = index + 1
                 self.at.seconds += time.perf_counter() - start
-                yield from looked
-                if due:
-                    self._save_and_stop_if_asked(data)
+                yield from metrics
+                if save:
+                    self._save(data, stop)
                     saved = time.monotonic()
                 start = time.perf_counter()
 
-    def _is_due(self, saved: float) -> bool:
-        """Is it time to save, or to stop?"""
-        return self._asked_to_stop(time.monotonic() - saved > self.save_every)
+    def take_step(self, data: DataSet, index: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
+        """Take step `index` of the epoch; return its learning rate and its metrics."""
+        rate = learning_rate(self.recipe, self.epoch + index / self.steps(data), self.plateau.drops)
+        return rate, self._step(images, labels, self.seed_of(data, index), tf.constant(rate, tf.float32))
 
-    def _asked_to_stop(self, due: bool = False) -> bool:
-        """Is the run to stop, or is a save `due`? Workers ask each other after the same steps, and do both together."""
-        if self.cluster and self.cluster.workers > 1:
-            asked = self.cluster.ask(self.stopping, due)
-            if asked is None:
-                return False
-            self.stopping, due = asked
-        return self.stopping or due
+    def seed_of(self, data: DataSet, index: int) -> tf.Tensor:
+        """Return the seed of step `index` of the epoch: int [2], the run's seed and the number of the step."""
+        return tf.constant([self.seed, self.epoch * self.steps(data) + index])
 
-    def _batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
-        """The rest of the epoch: (step of the epoch, images, labels)."""
-        first, batch = self.at.steps, self.recipe.batch
-        about: dict[str, Any] = {"seed": self.seed, "epoch": self.epoch, "part": self._part}
-        rest = data.batches("train", batch, drop_remainder=True, first=first, **about)
-        try:
-            for index, (images, labels) in enumerate(rest, first):
-                yield index, images, labels
-        except ValueError as error:
-            goes_on = ", from which the same command goes on" if self._checkpoints else ""
-            raise TrainingFailed(f"{error}; {self._last_good()}{goes_on}") from error
+    def _vote(self, due: bool = False) -> tuple[bool, bool]:
+        """(save, stop): whether to save, and whether to stop after that. Workers decide both together."""
+        stop, due = self.devices.votes.vote(self._stopping, due) or (False, False)
+        return stop or due, stop
 
-    def _take_step(self, index: int, steps: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
-        """(the rate, the metrics) of a step of the epoch."""
-        rate = learning_rate(self.recipe, self.epoch + index / steps, self.plateau.drops)
-        seed = tf.constant([self.seed, self.epoch * steps + index])
-        return rate, self._step(images, labels, seed, tf.constant(rate, tf.float32))
-
-    def _looked(self, data: DataSet, index: int, rate: float, tensors: Tensors) -> dict[str, float]:
-        """The metrics of a step, which are waited for. TrainingFailed where they are not finite."""
-        values = {name: float(value) for name, value in tensors.items()}
-        step = self.epoch * self.steps(data) + index
-        for name, what in (("loss", "the loss"), ("gradient_norm", "the length of the gradient")):
-            if not math.isfinite(values[name]):
-                raise TrainingFailed(
-                    f"{what} is {values[name]} at step {step} (epoch {self.epoch + 1}, learning rate {rate:.4g})"
-                    f"{self._diagnosis(data, index)}; {self._last_good()}. {LOWER}"
-                )
-        return {"step": step, "rate": rate, **values}
-
-    def _diagnosis(self, data: DataSet, broken: int) -> str:
-        """Go back to the last checkpoint, take its steps again up to the broken one, and look into that."""
-        if not self._checkpoints or not self.restore():
-            return ""
-        steps = self.steps(data)
-        for index, images, labels in self._batches(data):
-            if index == broken:
-                seed = tf.constant([self.seed, self.epoch * steps + index])
-                found = broken_at(self.network, self.recipe, images, labels, seed)
-                _, metrics = self._take_step(index, steps, images, labels)
-                again = not math.isfinite(float(metrics["loss"]) + float(metrics["gradient_norm"]))
-                again = again or broken_variable(self.network) is not None
-                self.restore()
-                return (
-                    f": {found}" if again else ", but is finite when the step is taken again from the last checkpoint"
-                )
-            self._take_step(index, steps, images, labels)
-        return ""
-
-    def _first_broken(self, data: DataSet) -> str:
-        """Go back to the last checkpoint, and take its steps again up to the first that breaks a variable."""
-        if not self._checkpoints or not self.restore():
-            return ""
-        steps = self.steps(data)
-        for index, images, labels in self._batches(data):
-            self._take_step(index, steps, images, labels)
-            if broken_variable(self.network):
-                return f", first after step {self.epoch * steps + index}{self._diagnosis(data, index)}"
-        self.restore()
-        return ", but not when the steps are taken again from the last checkpoint"
+    def _save(self, data: DataSet, stop: bool) -> None:
+        self._check_variables(data)
+        self.save()
+        if stop:
+            raise Stopped
 
     def _end_epoch(self, steps: int, result: Evaluation) -> dict[str, float]:
-        """Count the epoch as done → its summary, the newest of the history."""
+        """Count the epoch as done and return its summary."""
         rate = learning_rate(self.recipe, self.epoch + (steps - 1) / steps, self.plateau.drops)
-        self.plateau = self.plateau.observe(1 - result.accuracy)
+        self.progress.plateau = self.plateau.observe(1 - result.accuracy)
         summary = {
             "epoch": self.epoch + 1,
             "rate": rate,
@@ -349,42 +298,57 @@ class Training:
             "test_accuracy": result.accuracy,
             "images_per_second": steps * self.recipe.batch / self.at.seconds,
         }
-        self.at = Position(epoch=self.epoch + 1)
+        self.progress.at = Position(epoch=self.epoch + 1)
         self.history.append(summary)
         return summary
 
-    def _save_and_stop_if_asked(self, data: DataSet) -> None:
-        self._check_finite(data)
-        self.save()
-        if self.stopping:
-            raise Stopped
+    # Checks -----------------------------------------------------------------------------------------------------
 
-    def _check_finite(self, data: DataSet) -> None:
-        """No checkpoint of a broken network."""
-        if path := broken_variable(self.network):
-            where = f"in epoch {self.epoch + 1}{self._first_broken(data)}"
-            raise TrainingFailed(f"{path} holds numbers that are not finite {where}; {self._last_good()}. {LOWER}")
+    def _finite_metrics(self, data: DataSet, index: int, rate: float, tensors: Tensors) -> dict[str, float]:
+        """The metrics of a step; this waits for the device. Raises TrainingFailed if they are not finite."""
+        values = {name: float(value) for name, value in tensors.items()}
+        step = self.epoch * self.steps(data) + index
+        for name, label in (("loss", "the loss"), ("gradient_norm", "the gradient norm")):
+            if not math.isfinite(values[name]):
+                raise TrainingFailed(
+                    f"{label} is {values[name]} at step {step} (epoch {self.epoch + 1}, learning rate {rate:.4g})"
+                    f"{explain_step(self, data, index)}; {self.recovery.last_good()}. {LOWER}"
+                )
+        return {"step": step, "rate": rate, **values}
 
-    def evaluate(self, data: DataSet) -> Evaluation:
-        """Evaluate on the test images, with the averaged variables where the recipe keeps them."""
-        if self.cluster:
-            self.cluster.ask_soon()
-        common = data.count("test") // BATCH  # batches that all workers have a part of
+    def _check_variables(self, data: DataSet) -> None:
+        """Raise TrainingFailed where a variable is not finite, so that no checkpoint of it is written."""
+        if path := nonfinite_variable(self.network):
+            where = f"in epoch {self.epoch + 1}{explain_variable(self, data)}"
+            raise TrainingFailed(f"{path} has values that are not finite {where}; {self.recovery.last_good()}. {LOWER}")
 
-        def told(done: int, total: int) -> None:
-            nonlocal common
-            common -= 1
-            if (common >= 0 or not self.cluster) and self._asked_to_stop():
-                self._save_and_stop_if_asked(data)
-
-        try:
-            result = evaluate(self.network, data, step=self._count, part=self._part, progress=told)
-        except ValueError:  # an image that cannot be decoded: the epoch is not lost
-            self.save()
-            raise
-        return self.cluster.merged(result) if self.cluster else result
+    # Evaluation -------------------------------------------------------------------------------------------------
 
     @property
-    def _part(self) -> tuple[int, int]:
-        """Of each batch, what this process takes."""
-        return (self.cluster.worker, self.cluster.workers) if self.cluster else (0, 1)
+    def evaluation_variables(self) -> dict[str, tf.Variable]:
+        """The variables to evaluate and to save: the moving averages where the recipe keeps them."""
+        return {**self.network.variables, **self.state.averages}
+
+    def _evaluated_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """The logits by the variables that are evaluated, with their present values."""
+        return self.network.trace(self.evaluation_variables, images).logits
+
+    def evaluate(self, data: DataSet) -> Evaluation:
+        """Evaluate the test images, with the moving averages where the recipe keeps them. Raises Stopped."""
+        self.devices.votes.vote_next()
+        common = self.devices.common_batches(data.count("test"), BATCH)
+
+        def vote(done: int, total: int) -> None:
+            nonlocal common
+            common -= 1
+            if common >= 0:  # after the last common batch some workers are done, and do not vote
+                save, stop = self._vote()
+                if save:
+                    self._save(data, stop)
+
+        try:
+            result = evaluate(self.network, data, step=self._count, part=self.devices.part, progress=vote)
+        except ValueError:  # an image that cannot be decoded: keep the epoch's training
+            self.save()
+            raise
+        return self.devices.merge(result)

@@ -20,8 +20,9 @@ RMSPROP = dataclasses.replace(RECIPE, name="rms", optimizer="rmsprop", clip=2.0,
 
 
 def state(training):
-    owned = (training.network.variables, training.slots, training.averages)
-    return {f"{i}/{path}": v.numpy() for i, variables in enumerate(owned) for path, v in variables.items()}
+    return {
+        f"{i}/{path}": v.numpy() for i, variables in enumerate(training.state.groups) for path, v in variables.items()
+    }
 
 
 def assert_identical(a, b):

@@ -83,7 +83,7 @@ def test_the_line_for_people(rawcnn_command, files, photos):
 
 
 WRONG = {
-    "unknown protocol": (("--protocol", "corner"), "there is no protocol 'corner'; the protocols are whole, center"),
+    "unknown protocol": (("--protocol", "corner"), "protocol is 'corner'; expected one of whole, center"),
     "scales that are no numbers": (("--protocol", "dense", "--scales", "big"), "--scales is 'big'"),
     "small crops": (("--protocol", "10crop", "--scales", "9,7"), "shorter sides of 8 pixels or more"),
     "scales of whole": (("--scales", "9"), "has no scales"),

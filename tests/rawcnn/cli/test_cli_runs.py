@@ -28,7 +28,7 @@ def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
 
 def test_a_trace_of_no_step_is_reported(rawcnn_command, small_run):
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", small_run, "--trace")
-    assert code == 0 and "nothing was traced: a trace begins behind the first steps of a run" in " ".join(err.split())
+    assert code == 0 and "no trace was written: it begins after the first steps of a run" in " ".join(err.split())
 
 
 def test_a_network_that_gives_no_numbers_is_evaluated(rawcnn_command, tmp_path):

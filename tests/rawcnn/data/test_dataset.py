@@ -161,7 +161,7 @@ def test_streamed_equals_in_memory(tmp_path, monkeypatch):
     memory = data.load(f"folder:{root}", size=6)
     monkeypatch.setattr(data, "MEMORY", 0)
     streamed = data.load(f"folder:{root}", size=6)
-    with pytest.raises(ValueError, match="too large to be held in memory"):
+    with pytest.raises(ValueError, match="too large to be kept in memory"):
         streamed.arrays("train")
     for split in ("train", "test"):
         for drop in (False, True):

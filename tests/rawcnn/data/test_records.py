@@ -199,7 +199,7 @@ def test_what_is_lost_of_a_shard_is_named(folder):
     shard = root / "train-00001.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(
-        ValueError, match=r"train-00001\.tfrecord has [\d,]+ bytes, not [\d,]+: delete it and its \.npz"
+        ValueError, match=r"train-00001\.tfrecord has [\d,]+ bytes, expected [\d,]+; delete it and its \.npz"
     ):
         Records.open(root)
     shard.with_suffix(".npz").write_bytes(b"")
@@ -226,7 +226,7 @@ def test_a_damaged_manifest_is_told_and_made_again(folder, text):
     whole = packed(folder)
     root = folder.with_name("records")
     (root / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"manifest\.json is damaged; delete it and pack again: whole shards are kept"):
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged; delete it and pack again: complete shards are"):
         Records.open(root)
     assert len(packed(folder).splits["train"]) == len(whole.splits["train"])
     (root / "plan.json").write_text(text)
@@ -313,7 +313,7 @@ def test_records_without_a_readable_test_image(folder, rawcnn_command, tmp_path)
     packed(folder, skip_unreadable=True)
     words = ("train", "cifar_resnet20", "--data", f"records:{folder.with_name('records')}", "--recipe", "digits")
     code, _, err = rawcnn_command(*words, "--size", 8, "--batch", 4, "--output", tmp_path / "run")
-    assert code == 2 and "has no test images: none of them could be read; mend them, and pack again" in err
+    assert code == 2 and "has no test images: none of them could be read; repair them and pack again" in err
 
 
 @pytest.mark.parametrize("name", [".", ".."])
@@ -347,10 +347,12 @@ def test_on_the_command_line(folder, rawcnn_command, tmp_path):
 
 @pytest.mark.parametrize("memory", [0, 1])
 def test_the_input_beside_the_step(folder, rawcnn_command, memory, monkeypatch):
-    from rawcnn.training import throughput as pace
+    from rawcnn.training import throughput
 
-    original = pace.pace
-    monkeypatch.setattr(pace, "pace", lambda *words, **settings: original(*words, **settings, seconds=0.2))
+    original = throughput.measure_throughput
+    monkeypatch.setattr(
+        throughput, "measure_throughput", lambda *words, **settings: original(*words, **settings, seconds=0.2)
+    )
     words = ("train", "cifar_resnet20", "--data", f"folder:{folder}", "--recipe", "digits", "--size", 8, "--batch", 4)
     code, out, err = rawcnn_command(*words, "--profile-input", "--memory", memory, "--json")
     assert code == 0, err

@@ -26,13 +26,13 @@ def test_forms(tmp_path, name, text):
 @pytest.mark.parametrize("text", ["{", "3", '{"0": ["n1", "cat"], "2": ["n3", "dog"]}', "[[1]]", "null"])
 def test_no_list_of_names(tmp_path, text):
     (tmp_path / "names.json").write_text(text)
-    with pytest.raises(ValueError, match="is no list of names in JSON"):
+    with pytest.raises(ValueError, match="is not a list of names in JSON"):
         read_labels(tmp_path / "names.json")
 
 
 def test_no_text(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="is no text in UTF-8"):
+    with pytest.raises(ValueError, match="is not text in UTF-8"):
         read_labels(tmp_path / "names.txt")
 
 

@@ -72,12 +72,12 @@ def test_a_damaged_checkpoint_makes_room_for_sound_ones(tmp_path, data):
     training = trained(tmp_path, data, epochs=2)
     damage(tmp_path, 8, "note.json", flipped)
     again = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), folder=tmp_path)
-    assert again.restore() and again.epoch == 1 and again._last_good().endswith("ckpt-4")
+    assert again.restore() and again.epoch == 1 and again.recovery.last_good().endswith("ckpt-4")
     again.at.steps = 2
     again.save()
-    assert [path.name for path in again._checkpoints.all] == ["ckpt-4", "ckpt-6"]
+    assert [path.name for path in again.recovery.checkpoints.all] == ["ckpt-4", "ckpt-6"]
     again.fit(data)
-    assert [path.name for path in again._checkpoints.all] == ["ckpt-6", "ckpt-8"]
+    assert [path.name for path in again.recovery.checkpoints.all] == ["ckpt-6", "ckpt-8"]
     assert training.epoch == again.epoch
 
 
@@ -105,7 +105,7 @@ def test_what_the_system_does_not_give_is_no_damage(tmp_path, data, monkeypatch,
         raise error
 
     again = Training(small.network(), RECIPE, folder=tmp_path)
-    monkeypatch.setattr(again._checkpoints, "_assign", fail)
+    monkeypatch.setattr(again.recovery.checkpoints, "_assign", fail)
     with pytest.raises(OSError, match=r"ckpt-4 cannot be read \(.*\); nothing was changed"):
         again.restore()
     monkeypatch.undo()
@@ -127,7 +127,7 @@ def test_what_is_no_regular_file_is_damage(tmp_path, data, part, what):
     again = Training(small.network(), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 0
     ((path, why),) = again.damaged.items()
-    assert path.name == "ckpt-4" and why.endswith("is no regular file") and why.startswith(part.rstrip("*"))
+    assert path.name == "ckpt-4" and why.endswith("is not a regular file") and why.startswith(part.rstrip("*"))
 
 
 def test_a_pipe_with_the_name_of_a_checkpoint_makes_room(tmp_path, data):
@@ -136,7 +136,7 @@ def test_a_pipe_with_the_name_of_a_checkpoint_makes_room(tmp_path, data):
     training = Training(small.network(), RECIPE, folder=tmp_path)
     with pytest.raises(ValueError, match=r"the checkpoints are damaged: .*ckpt-4 \(not a directory\)"):
         training.restore()
-    training._take(data)
+    training.use(data)
     training.at.epoch = 1
     training.save()
     assert Training(small.network(), RECIPE, folder=tmp_path).restore()
@@ -151,7 +151,7 @@ def test_something_else_in_place_of_the_folder_is_a_line(rawcnn_command, tmp_pat
         code, _, err = rawcnn_command("train", "cifar_resnet20", "--size", 8, "--output", tmp_path, *fresh)
         last = err.strip().splitlines()[-1]
         assert code == 2 and last == (
-            f"rawcnn: {place} is no folder, expected one of checkpoints; move it away, or name another output folder"
+            f"rawcnn: {place} is not a folder, expected one of checkpoints; move it away, or name another output folder"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"] and os.path.lexists(place)
 
@@ -179,8 +179,8 @@ WRITING = "Let this user write there and run the same command again"
         (tf.errors.PermissionDeniedError(None, None, f"{PATH}; Read-only file system"), "Mount it for writing and run"),
         (tf.errors.OutOfRangeError(None, None, f"{PATH}; File too large"), "Raise the limit on a file's size"),
         (tf.errors.ResourceExhaustedError(None, None, f"{PATH}; Too many open files"), "Raise the limit on open files"),
-        (OSError(errno.EIO, "x"), "See to the disk and the folder and run the same command again"),
-        (tf.errors.UnknownError(None, None, f"{PATH}; Input/output error"), "See to the disk and the folder"),
+        (OSError(errno.EIO, "x"), "Check the disk and the folder and run the same command again"),
+        (tf.errors.UnknownError(None, None, f"{PATH}; Input/output error"), "Check the disk and the folder"),
     ],
 )
 def test_what_to_do_fits_what_went_wrong(tmp_path, monkeypatch, error, told):
@@ -202,7 +202,7 @@ def test_too_little_memory_is_no_damage(tmp_path, data, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(again._checkpoints, "_assign", fail)
+    monkeypatch.setattr(again.recovery.checkpoints, "_assign", fail)
     with pytest.raises(MemoryError):
         again.restore()
 
@@ -214,7 +214,7 @@ def test_all_of_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, dat
     force, rename = os.fsync, Path.rename
     monkeypatch.setattr(os, "fsync", lambda d: (done.append(Path(os.readlink(f"/proc/self/fd/{d}"))), force(d)))
     monkeypatch.setattr(Path, "rename", lambda a, b: (done.append("renamed"), rename(a, b))[1])
-    training._take(data)
+    training.use(data)
     training.save()
     beside, place = tmp_path / "checkpoints" / ".ckpt-0.part", done.index("renamed")
     files = {path.name for path in (tmp_path / "checkpoints" / "ckpt-0").iterdir()}

@@ -17,7 +17,7 @@ import rawcnn
 from kernels.dispatch.replica import Replica, first_image, random_words, running_on
 from rawcnn.attacks import Adversary
 from rawcnn.evaluation.accuracy import evaluate
-from rawcnn.training.distributed import Cluster, WorkerLost, cluster_of
+from rawcnn.training.distributed import Cluster, WorkerLost, make_cluster
 from rawcnn.training.trainer import Stopped, Training
 from tests import oracles
 from tests.rawcnn import small
@@ -32,7 +32,7 @@ def data(digits):
 @pytest.fixture(scope="module")
 def cluster():
     """The two logical devices of the tests' process."""
-    cluster = cluster_of("mirrored")
+    cluster = make_cluster("mirrored")
     assert (cluster.count, cluster.local, cluster.workers, cluster.worker, cluster.writes) == (2, 2, 1, 0, True)
     return cluster
 
@@ -76,13 +76,13 @@ def test_two_devices_take_the_steps_of_one(cluster, data, recipe, settings):
 def test_bfloat16_is_shared_too(cluster, data):
     expected, losses = (losses_of(training(c, precision="bfloat16"), data) for c in (None, cluster))
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
-    assert cluster.choose("auto", "bfloat16").mode == "mixed"
+    assert cluster.choose("auto", small.network(precision="bfloat16")).mode == "mixed"
 
 
 def test_devices_hold_the_same_numbers(cluster, data):
     run = training(cluster)
     losses_of(run, data)
-    for path, variable in {**run.network.variables, **run.slots}.items():
+    for path, variable in {**run.network.variables, **run.state.slots}.items():
         first, second = cluster.strategy.experimental_local_results(variable)
         assert first.device != second.device
         np.testing.assert_array_equal(first, second, path)
@@ -170,8 +170,8 @@ def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
     ('{"cluster": {"worker": ["localhost:1"]}, "task": {"index": 0}}', "it has no type"),
     ('{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}', r"its workers are \['a'\]"),
     ('{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}', "its workers are 'a:1', expected a"),
-    ('{"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}', "'99999' is no port, expected 1"),
-    ('{"cluster": {"worker": ["a:b", "c:1"]}, "task": {"type": "worker", "index": 0}}', "'b' is no port"),
+    ('{"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}', "'99999' is not a port, expected"),
+    ('{"cluster": {"worker": ["a:b", "c:1"]}, "task": {"type": "worker", "index": 0}}', "'b' is not a port"),
     ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', "it names a worker twice"),
     ('{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 1}}', "its index is 1, expected 0"),
     ('{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": "0"}}', "its index is '0'"),
@@ -184,15 +184,15 @@ def test_a_configuration_that_does_not_fit(monkeypatch, told, wrong):
     if told is not None:
         monkeypatch.setenv("TF_CONFIG", told)
     with pytest.raises(ValueError, match=f"needs TF_CONFIG in the environment, such as .*; {wrong}"):
-        cluster_of("multiworker")
+        make_cluster("multiworker")
 
 
 SEVEN = """
-from rawcnn.training.distributed import cluster_of
-cluster = cluster_of("mirrored", 7)
+from rawcnn.training.distributed import make_cluster
+cluster = make_cluster("mirrored", 7)
 assert cluster.local == 7
-assert all(cluster.agree(number) for number in (0, 1, 3, 1_000_001, 2**26 + 1))
-assert cluster.total([0.1, 1 / 3]).tolist() == [0.1, 1 / 3]
+assert all(cluster.collectives.agree(number) for number in (0, 1, 3, 1_000_001, 2**26 + 1))
+assert cluster.collectives.total([0.1, 1 / 3]).tolist() == [0.1, 1 / 3]
 """
 
 
@@ -212,7 +212,7 @@ def test_workers_agree_whatever_the_number_of_their_devices():
 
 def test_what_cannot_be_shared(cluster, data):
     with pytest.raises(ValueError, match="strategy is 'parameter'; expected one of mirrored, multiworker"):
-        cluster_of("parameter")
+        make_cluster("parameter")
     with pytest.raises(ValueError, match=r'XLA compiles for one device.*; use "graph" instead'):
         training(cluster, compile="xla")
     with pytest.raises(ValueError, match="a batch of 63 has no 2 equal parts; give another --batch"):
@@ -271,7 +271,7 @@ def test_more_workers_than_test_images(digits):
     ],
 )
 def test_a_lost_worker_is_told_without_names_of_tensorflow(monkeypatch, cluster, error, said):
-    monkeypatch.setattr(cluster, "workers", 2)
-    line = rf"^another worker is gone \({said}\); start all again to go on$"
-    with pytest.raises(WorkerLost, match=line), cluster.lost_told():
+    monkeypatch.setattr(cluster.collectives, "workers", 2)
+    line = rf"^another worker has ended \({said}\); start all workers again to resume$"
+    with pytest.raises(WorkerLost, match=line), cluster.collectives.lost_workers():
         raise error

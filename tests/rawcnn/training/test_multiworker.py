@@ -50,8 +50,8 @@ def start(configuration: str, words: Sequence[object], err: Path) -> subprocess.
 
 LOSSES = """
 import json
-from rawcnn.training.distributed import cluster_of
-cluster = cluster_of("multiworker")  # before TensorFlow does anything
+from rawcnn.training.distributed import make_cluster
+cluster = make_cluster("multiworker")  # before TensorFlow does anything
 from rawcnn.data import load
 from rawcnn.training.trainer import Training
 from tests.rawcnn import small
@@ -167,16 +167,17 @@ def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
 SLOW_EVALUATION = """
 import sys, time
 from functools import partial
-from rawcnn import evaluate, train
+from rawcnn.evaluation.accuracy import evaluate
+from rawcnn.training import trainer
 
 def slow(*arguments, step, **settings):
     def slept(images, labels):
         print("evaluating", file=sys.stderr, flush=True)
         time.sleep(1.0)
         return step(images, labels)
-    return evaluate.evaluate(*arguments, step=slept, batch=8, **settings)
+    return evaluate(*arguments, step=slept, batch=8, **settings)
 
-train.evaluate, train.BATCH = slow, 8
+trainer.evaluate, trainer.BATCH = slow, 8
 """
 
 
@@ -220,9 +221,9 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
 @pytest.mark.slow
 def test_folders_that_are_not_one_are_told(tmp_path):
     """Before anything is trained; else each would begin anew where another has died."""
-    command = "import rawcnn.training.distributed\nrawcnn.distribute.SEEN = 2.0\n" + COMMAND
+    command = "from rawcnn.training import shared_folder\nshared_folder.WAIT = 2.0\n" + COMMAND
     for code, told in told_by(tmp_path, begin(tmp_path, 2, last=("--output", tmp_path / "other"), command=command)):
-        assert code == 2 and "not all workers see what the others write in" in told, told
+        assert code == 2 and "the workers do not share the folder" in told, told
     assert not any(tmp_path.glob("*/.worker-*")) and not any(tmp_path.glob("*/checkpoints/*"))
 
 
@@ -231,7 +232,7 @@ def test_folders_that_are_not_one_are_told(tmp_path):
 def test_workers_with_other_settings_are_told(tmp_path, option):
     """Each would move its own copy by its own rate, and all would end well."""
     (one, first), (two, other) = told_by(tmp_path, begin(tmp_path, 2, last=(option, 2)))
-    assert one == two == 2 and "in another process, which says what differs" in first, first
+    assert one == two == 2 and "in another process, which reports them" in first, first
     assert re.search(r"different settings than the first: (rate|schedule|epochs) is .* here, .* there", other), other
 
 
@@ -253,7 +254,7 @@ def test_a_worker_ends_with_the_process_that_watches_it(tmp_path):
 @pytest.mark.slow
 def test_numbers_that_are_not_finite_end_all_workers(tmp_path):
     for code, told in told_by(tmp_path, begin(tmp_path, 2, "--rate", 1e30)):
-        assert code == 2 and re.search(r"the (loss|length of the gradient) is (nan|inf) at step \d+", told), told
+        assert code == 2 and re.search(r"the (loss|gradient norm) is (nan|inf) at step \d+", told), told
 
 
 LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))\n" + COMMAND

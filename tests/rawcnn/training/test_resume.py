@@ -168,7 +168,7 @@ def test_plateau_goes_through_a_checkpoint(tmp_path, data):
     recipe = dataclasses.replace(RECIPE, schedule=OnPlateau(0.1), epochs=1)
     training = Training(small.network(), recipe, folder=tmp_path)
     training.fit(data)
-    training.plateau = dataclasses.replace(training.plateau, drops=2)
+    training.progress.plateau = dataclasses.replace(training.plateau, drops=2)
     training.save()
     again = Training(small.network(), recipe, folder=tmp_path)
     assert again.restore() and again.plateau == training.plateau
@@ -180,7 +180,12 @@ def test_plateau_goes_through_a_checkpoint(tmp_path, data):
 @pytest.mark.parametrize(
     "network, recipe, seed, message",
     [
-        ({}, RECIPE, 4, "was started with seed 0, not 4; go on with its settings, or start anew in another folder"),
+        (
+            {},
+            RECIPE,
+            4,
+            "was started with seed 0, not 4; resume it with its own settings, or start a new run",
+        ),
         ({}, dataclasses.replace(RECIPE, rate=0.2, batch=32), 0, "with batch 64, not 32, rate 0.1, not 0.2;"),
         ({}, RMSPROP, 0, "optimizer 'nesterov', not 'rmsprop'"),
         ({"classes": 7}, RECIPE, 0, "classes 10, not 7"),
@@ -217,8 +222,10 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
     minutes = itertools.count()
     monkeypatch.setattr(train.time, "monotonic", lambda: 60.0 * next(minutes))
     training = Training(small.network(), dataclasses.replace(RECIPE, batch=16), folder=tmp_path, save_every=150)
-    saved, save = [], training._checkpoints.save
-    monkeypatch.setattr(training._checkpoints, "save", lambda number, note: (saved.append(number), save(number, note)))
+    saved, save = [], training.recovery.checkpoints.save
+    monkeypatch.setattr(
+        training.recovery.checkpoints, "save", lambda number, note: (saved.append(number), save(number, note))
+    )
     for _ in training.run_epoch(data):
         pass
     assert saved == [3, 6, 9, 12, 15]
@@ -242,7 +249,7 @@ def test_a_run_that_another_process_took_further(tmp_path, data):
     assert late.restore() and late.epoch == 1 and other.restore()
     other.fit(data)
     files = files_of(tmp_path)
-    with pytest.raises(ValueError, match=r"another process trained in .* meanwhile; run the same command again"):
+    with pytest.raises(ValueError, match=r"another process has trained in .* meanwhile; run the same command again"):
         late.fit(data)
     assert files_of(tmp_path) == files
     assert late.restore() and late.epoch == RECIPE.epochs
@@ -253,14 +260,14 @@ def test_a_run_does_not_become_shorter(tmp_path, data):
     trained(tmp_path, data, epochs=2)
     files = files_of(tmp_path)
     shorter = [dataclasses.replace(RECIPE, epochs=epochs) for epochs in (1, 2, 3)]
-    with pytest.raises(ValueError, match="is in its epoch 2 and is not to have more than 1; give --epochs 2 or more"):
+    with pytest.raises(ValueError, match="is in its epoch 2, but only 1 are requested; give --epochs 2 or more"):
         Training(small.network(), shorter[0], folder=tmp_path).restore()
     assert Training(small.network(), shorter[1], folder=tmp_path).restore() and files_of(tmp_path) == files
     training = Training(small.network(), shorter[2], folder=tmp_path)
     assert training.restore()
-    training.at = dataclasses.replace(training.at, steps=1)
+    training.progress.at = dataclasses.replace(training.at, steps=1)
     training.save()
-    with pytest.raises(ValueError, match="is in its epoch 3 and is not to have more than 2; "):
+    with pytest.raises(ValueError, match="is in its epoch 3, but only 2 are requested; "):
         Training(small.network(), shorter[1], folder=tmp_path).restore()
 
 
@@ -315,7 +322,7 @@ def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
         training.network.variables["conv2/bias"].assign(tf.fill(16, math.nan))
 
     training = Training(small.network(), RECIPE, folder=tmp_path)
-    with pytest.raises(TrainingFailed, match=r"(the loss is nan|conv2/bias holds numbers that) .*checkpoint is .*-4\."):
+    with pytest.raises(TrainingFailed, match=r"(the loss is nan|conv2/bias has values that) .*checkpoint is .*-4\."):
         training.fit(data, on_epoch=poison)
     again = Training(small.network(), RECIPE, folder=tmp_path)
     assert again.restore() and again.epoch == 1
@@ -330,7 +337,7 @@ def test_no_checkpoint_within_an_epoch_is_of_a_broken_network(tmp_path, data):
         if metrics["step"] == 5:
             training.network.variables["conv1/bn/variance"].assign(tf.fill(8, math.inf))
 
-    with pytest.raises(TrainingFailed, match=r"(variance holds numbers|the loss is) .*last good checkpoint is .*-5\."):
+    with pytest.raises(TrainingFailed, match=r"(variance has values|the loss is) .*last good checkpoint is .*-5\."):
         training.fit(data, on_step=poison)
     again = Training(small.network(), RECIPE, folder=tmp_path)
     assert again.restore() and all(np.isfinite(value).all() for value in state(again).values())
@@ -350,7 +357,7 @@ def test_the_step_is_found_where_a_variable_tells_and_the_loss_does_not(tmp_path
     training._step = breaking
     with pytest.raises(
         TrainingFailed,
-        match=r"^conv1/bn/variance holds numbers that are not finite in epoch 2, first after step 6: all activations "
+        match=r"^conv1/bn/variance has values that are not finite in epoch 2, first after step 6: all activations "
         r"are finite, the largest is .*; the last good checkpoint is .*ckpt-4\.",
     ):
         training.fit(data)
@@ -392,7 +399,7 @@ def test_numbers_that_grow_beyond_all_bounds_name_step_layer_and_largest(tmp_pat
     """The steps since the last checkpoint are taken again, up to the one that breaks."""
     recipe = dataclasses.replace(RECIPE, rate=1e4, weight_decay=0.0, schedule=Constant(), augmentation=Augmentation())
     training = Training(Network("deep", deep, size=8, classes=10), recipe, folder=tmp_path if folder else None)
-    what = r"(the loss|the length of the gradient) is (nan|inf) at step \d+ "
+    what = r"(the loss|the gradient norm) is (nan|inf) at step \d+ "
     with pytest.raises(TrainingFailed, match=what) as error:
         training.fit(data)
     layer = r"\): (first|second|third)[/\w]* .*(the largest before it is \d|not finite)"

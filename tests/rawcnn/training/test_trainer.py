@@ -16,7 +16,7 @@ from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
 from rawcnn.plots import figures as plots
 from rawcnn.training.recipes import Recipe
-from rawcnn.training.step import decays, update
+from rawcnn.training.step import State, TrainStep, decays
 from rawcnn.training.trainer import Training, TrainingFailed
 from tests import oracles
 from tests.rawcnn import small
@@ -33,14 +33,11 @@ def data(digits):
 
 
 def one_step(network, recipe, seed=(0, 0)):
-    """The new values after a step, as `update` gives them: (variables, slots, averages, metrics)."""
-    training = Training(network, recipe)
-    variables, slots, averages = (
-        {path: tf.convert_to_tensor(v) for path, v in owned.items()}
-        for owned in (network.variables, training.slots, training.averages)
-    )
+    """Return the values after a step: (variables, slots, averages, metrics)."""
+    before = State.begin(network, recipe).tensors()
     rate = tf.constant(recipe.rate)
-    return update(network, recipe, variables, slots, averages, IMAGES, LABELS, tf.constant(seed), rate)
+    new, metrics = TrainStep(network, recipe).update(before, IMAGES, LABELS, tf.constant(seed), rate)
+    return *new.groups, metrics
 
 
 # One step ----------------------------------------------------------------------------------------------------
@@ -68,7 +65,7 @@ def test_two_steps_of_softmax_regression_by_hand():
         oracles.close(metrics["gradient_norm"], np.sqrt((gw**2).sum() + (gb**2).sum()), "gradient")
     oracles.close(net.variables["fc/weights"], w, "gradient")
     oracles.close(net.variables["fc/bias"], b, "gradient")
-    oracles.close(training.slots["fc/weights/velocity"], vw, "gradient")
+    oracles.close(training.state.slots["fc/weights/velocity"], vw, "gradient")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -203,7 +200,7 @@ def test_rmsprop_with_averages_and_clipping_trains(data):
     training = Training(small.network(), dataclasses.replace(RMSPROP, rate=0.3, epochs=6), compile="graph")
     result = training.fit(data)
     assert training.history[-1]["train_loss"] < training.history[0]["train_loss"]
-    for path, average in training.averages.items():
+    for path, average in training.state.averages.items():
         assert np.any(average.numpy() != training.network.variables[path].numpy()), path
         assert training.evaluation_variables[path] is average
     assert result.accuracy > 0.2
