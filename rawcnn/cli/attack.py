@@ -68,7 +68,11 @@ class AttackRequest(DataRequest):
             "weights": self.weights or "random",
             "epsilons": self.resolved_epsilons(),
             "seed": self.seed,
-            **self.attack_settings,
+        }
+
+    def unrecorded_settings(self) -> dict[str, Any]:
+        return {
+            **self.attack_settings,  # one of them may be called attack, as of `smallest`
             "target": self.target,
             "images": self.count or "all",
             "batch": self.batch,
@@ -125,9 +129,10 @@ class EvolveRequest(NetworkRequest):
             "model": self.model,
             "weights": self.weights or "random",
             "seed": self.seed,
-            **self.attack_settings,
-            "output": self.folder,
         }
+
+    def unrecorded_settings(self) -> dict[str, Any]:
+        return {**self.attack_settings, "output": self.folder}
 
 
 def attack(

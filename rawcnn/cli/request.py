@@ -44,7 +44,7 @@ class Request:
         return {}
 
     def unrecorded_settings(self) -> dict[str, Any]:
-        """Return the settings that are printed but that no record keeps."""
+        """Return more settings, which are printed on a line of their own but not recorded."""
         return {}
 
 
@@ -154,7 +154,8 @@ def begin(request: Request) -> Iterator[Run]:
         run.networks = request.load_networks()
     first = run.networks[0] if run.networks else None
     run.settings = request.settings(first)
-    run.screen.print_settings({**run.settings, **request.unrecorded_settings()})
+    run.screen.print_settings(run.settings)
+    run.screen.print_settings(request.unrecorded_settings())
     if isinstance(request, NetworkRequest):
         request.check_network(first)
     if isinstance(request, DataRequest):
