@@ -70,18 +70,18 @@ def write_tour(request: TourRequest) -> None:
     from rawcnn.report.tour import run as run_tour
 
     with begin(request) as run:
-        given = _load_given(request, run)
+        user = _load_user_network(request, run)
         with bars() as report:
             run.result = run_tour(
                 request.folder, seed=request.seed, progress=report, epochs=request.epochs, race=request.race,
-                given=given,
+                user=user,
             )  # fmt: skip
         run.screen.print(f"wrote {request.folder / 'index.html'}: open it in a browser")
 
 
-def _load_given(request: TourRequest, run: Run):
+def _load_user_network(request: TourRequest, run: Run):
     """Load the user's own network and images; None without."""
-    from rawcnn.report.tour import Given
+    from rawcnn.report.tour import UserNetwork
 
     if not request.weights or not request.data:
         return None
@@ -91,4 +91,4 @@ def _load_given(request: TourRequest, run: Run):
         raise ValueError(
             f"{request.data} has {len(images.labels)} classes; expected the {network.classes} of {request.weights}"
         )
-    return Given(network, images, request.weights.name)
+    return UserNetwork(network, images, request.weights.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,11 +64,17 @@ def errors_name(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_files(folder: str | Path) -> Iterator[Path]:
-    """Yield a hidden folder to write files to; move them to `folder` at the end, or none of them after an error."""
+def atomic_files(folder: str | Path, last: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield a hidden folder to write files to; move them to `folder` at the end, or none of them after an error.
+
+    Args:
+        folder: The folder. It is created, and files of other names in it stay.
+        last: Names of files that are moved after all others, in this order, because they refer to these.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=folder) as hidden:
         yield Path(hidden)
-        for file in Path(hidden).iterdir():
-            os.replace(file, folder / file.name)
+        names = sorted(file.name for file in Path(hidden).iterdir())
+        for name in sorted(names, key=lambda name: last.index(name) if name in last else -1):
+            os.replace(Path(hidden, name), folder / name)

@@ -1,7 +1,7 @@
-"""An activation atlas as a page: one HTML file, icons, numbers and script in it, that loads nothing.
+"""An activation atlas as a page: one HTML file with icons, data and script inside, which loads nothing.
 
-The icons of a grid are one picture, a sheet. That of the coarsest grid has them where they lie in the atlas, and is
-what is seen on paper and where scripts are not run. The page's own policy lets no script run but the one it comes with.
+The icons of a grid are one picture, a sheet. The sheet of the coarsest grid has each icon at its place in the atlas. It
+is what a print shows, and a browser without scripts. The page's security policy allows no script but its own.
 """
 
 from __future__ import annotations
@@ -11,28 +11,36 @@ import hashlib
 import io
 from collections.abc import Sequence
 from math import ceil, sqrt
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from rawcnn.report.html import read, render
 from rawcnn.visualize.atlas import Atlas, Level
 
-HERE = Path(__file__).parent
-PAPER = (252, 251, 249)  # of style.css, where a sheet has no transparency
-PNG_PIXELS = 400_000  # sheets that are larger are JPEG
+PAPER = (252, 251, 249)  # style.css's background, for JPEG sheets, which have no transparency
+PNG_PIXELS = 400_000  # larger sheets are JPEG
 QUALITY = 90
-BLOCK = 8  # pixels of JPEG's blocks: an icon begins with one, so that none bleeds into the next
+BLOCK = 8  # pixels of JPEG's blocks; icons begin at block borders, so that they do not bleed into each other
 FULL = 0.9  # quantile of the counts from which on an icon fills its cell
-SMALLEST = 0.35  # of a cell's side
+SMALLEST = 0.35  # smallest side of an icon, as a share of the cell's
 
 
 def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "", lead: str = "") -> str:
-    """The page as HTML. `labels` names the network's classes in their order; without, they are numbered.
+    """Render the page.
 
-    ValueError where there are fewer labels than the number of a class asks for.
+    Args:
+        atlas: The atlas.
+        labels: Names of all classes in order. By default classes are numbered.
+        title: The page's title. By default it names the layer and the network.
+        lead: The paragraph below it. By default it describes the data.
+
+    Returns:
+        One HTML file.
+
+    Raises:
+        ValueError: A class that is shown has no label.
     """
     last = max(int(level.classes.max()) for level in atlas.levels)
     if labels is not None and len(labels) <= last:
@@ -40,17 +48,15 @@ def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "
     ranked = ranked_classes(atlas.levels)
     names = [f"class {number}" if labels is None else str(labels[number]) for number, _ in ranked]
     ranks = {number: rank for rank, (number, _) in enumerate(ranked)}
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
     places = [_places(level, first=number == 0) for number, level in enumerate(atlas.levels)]
     levels = [_level(level, at, ranks) for level, at in zip(atlas.levels, places, strict=True)]
-    script = _read("atlas.js")
+    script = read("atlas.js")
     settings = atlas.settings
-    return environment.get_template("atlas.html").render(
+    return render(
+        "atlas.html",
+        styles=("atlas.css",),
         title=title or f"What {atlas.layer} of {settings['network']} sees: an activation atlas",
         lead=lead or _lead(atlas),
-        style=Markup(_read("style.css") + _read("atlas.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         levels=[
@@ -65,9 +71,9 @@ def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "
 
 
 def ranked_classes(levels: Sequence[Level]) -> list[tuple[int, int]]:
-    """(class, images in its cells) of every class that a cell is named after, the most images first.
+    """Return (class, images in its cells) of every class that names a cell, most images first.
 
-    The images are those of the finest grid in which the class has a cell.
+    The images are counted in the finest grid in which the class has a cell.
     """
     images: dict[int, int] = {}
     for level in levels:
@@ -77,7 +83,7 @@ def ranked_classes(levels: Sequence[Level]) -> list[tuple[int, int]]:
 
 
 def sheet_uri(icons: np.ndarray, at: np.ndarray) -> str:
-    """Icons [M,H,W,3] in [0,1] at the places [M,2] (column, row) of one picture, a PNG or, if large, a JPEG."""
+    """Return a picture with icons [M,H,W,3] in [0,1] at (column, row) [M,2] as a PNG or, if large, a JPEG."""
     side, pitch = icons.shape[1], pitch_of(icons)
     columns, rows = at.max(axis=0) + 1
     sheet = np.zeros((rows * pitch, columns * pitch, 4), np.uint8)
@@ -96,17 +102,17 @@ def sheet_uri(icons: np.ndarray, at: np.ndarray) -> str:
 
 
 def pitch_of(icons: np.ndarray) -> int:
-    """Pixels from one icon of a sheet to the next."""
+    """Return the distance between neighboring icons of a sheet in pixels."""
     return BLOCK * ceil(icons.shape[1] / BLOCK)
 
 
 def sizes_of(counts: np.ndarray) -> np.ndarray:
-    """Sides of the icons, of their cell: the area is as the number of images, up to what a tenth of the cells have."""
+    """Return the icons' sides as shares of a cell's: the area ∝ images, up to the count that a tenth of cells reach."""
     return np.clip(np.sqrt(counts / np.quantile(counts, FULL)), SMALLEST, 1)
 
 
 def _places(level: Level, *, first: bool) -> np.ndarray:
-    """[M,2] (column, row) of each icon in its sheet: its cell in the coarsest grid, packed in the others."""
+    """Return each icon's (column, row) in its sheet [M,2]: its cell in the coarsest grid, packed in the others."""
     if first:
         return level.cells
     number, columns = np.arange(len(level.cells)), ceil(sqrt(len(level.cells)))
@@ -114,7 +120,7 @@ def _places(level: Level, *, first: bool) -> np.ndarray:
 
 
 def _level(level: Level, at: np.ndarray, ranks: dict[int, int]) -> dict[str, object]:
-    """What the script reads of a level."""
+    """Return the data of a level that the script reads."""
     cells = [
         {
             "x": int(level.cells[i, 0]),
@@ -139,7 +145,3 @@ def _lead(atlas: Atlas) -> str:
         f"{settings['images']:,} images of {settings['data']}, laid out by how they excite {atlas.layer}, and "
         f"{icons:,} icons that show what the layer sees in each neighbourhood."
     )
-
-
-def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")

@@ -1,32 +1,38 @@
-"""The building blocks of one image as a page: one HTML file that loads nothing, pictures and all, and runs no script.
+"""The building blocks of one image as a page: one HTML file that loads nothing and runs no script.
 
-Every position of the semantic dictionary is a radio button, so that mouse, keyboard and finger all choose one, and its
-channels stand beside the map. An icon is in the file once, as an SVG symbol, however often it is shown.
+Every position of the semantic dictionary is a radio button, which mouse, keyboard and finger can choose. The channels
+of the chosen position are shown next to the map. The file contains each icon once, as an SVG symbol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
 from rawcnn.report.data_uri import data_uri
+from rawcnn.report.html import render
 from rawcnn.visualize.class_attribution import ranked_channels
 from rawcnn.visualize.interpretability import BuildingBlocks
 
-HERE = Path(__file__).parent
-SIDE = 28  # positions along a side of the map that the page shows; of a larger map the most active of each part
+SIDE = 28  # positions along a side of the map that the page shows; of a larger map, the most active of each part
 
 
 def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, title: str = "") -> str:
-    """The page as HTML. `labels` names the network's classes in their order; without, they are numbered.
+    """Render the page.
 
-    ValueError where there are fewer labels than the number of a class asks for.
+    Args:
+        blocks: What was found in the image.
+        labels: Names of all classes in order. By default classes are numbered.
+        title: The page's title. By default it names the layer and the network.
+
+    Returns:
+        One HTML file.
+
+    Raises:
+        ValueError: A class that is shown has no label.
     """
     classes = blocks.attribution.classes.tolist()
     if labels is not None and len(labels) <= max(classes):
@@ -34,14 +40,12 @@ def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, tit
             f"there are {len(labels)} labels, and class {max(classes)} is shown; expected one for each class"
         )
     names = [f"class {k}" if labels is None else str(labels[k]) for k in classes]
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters.update(signed=signed, percent=percent, side=side, uri=data_uri)
-    environment.filters.update(named=lambda values: list(zip(names, values, strict=True)))
-    return environment.get_template("blocks.html").render(
+    filters = {"signed": signed, "percent": percent, "side": side, "uri": data_uri}
+    return render(
+        "blocks.html",
+        styles=("blocks.css",),
+        filters=filters | {"named": lambda values: list(zip(names, values, strict=True))},
         title=title or f"One image through {blocks.layer} of {blocks.network}",
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         blocks=blocks,
         names=names,
         icons=set(blocks.channel_icons),
@@ -55,12 +59,12 @@ def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, tit
 
 
 def signed(number: float) -> str:
-    """Three digits with a sign, which zero has not."""
+    """Format a number with three digits and a sign. Zero has no sign."""
     return f"{number:+.3g}".replace("-", "−") if number else "0"
 
 
 def side(effect: float) -> str:
-    """The page's class of an effect."""
+    """Return the CSS class of an effect."""
     return "for" if effect > 0 else "against" if effect < 0 else "neither"
 
 
@@ -69,15 +73,15 @@ def percent(share: float) -> str:
 
 
 def _parts(map_shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns that the page shows."""
+    """Return the number of rows and columns that the page shows."""
     step = -(-max(map_shape) // SIDE)
     return -(-map_shape[0] // step), -(-map_shape[1] // step)
 
 
 def _cells(blocks: BuildingBlocks) -> Iterator[dict]:
-    """What the page says of each position that it shows, row by row."""
-    dictionary, told = blocks.dictionary, blocks.attribution
-    effects, spatial = told.effects, told.spatial
+    """Yield what the page shows of each position, row by row."""
+    dictionary, attribution = blocks.dictionary, blocks.attribution
+    effects, spatial = attribution.effects, attribution.spatial
     strongest = dictionary.activations[..., 0]
     largest = max(float(strongest.max()), np.finfo(np.float32).tiny)
     chosen = np.unravel_index(strongest.argmax(), strongest.shape)
@@ -92,7 +96,7 @@ def _cells(blocks: BuildingBlocks) -> Iterator[dict]:
             "row": row,
             "column": column,
             "chosen": (row, column) == tuple(chosen),
-            "side": round(100 * sqrt(max(0.0, float(strongest[row, column])) / largest)),  # its area tells how active
+            "side": round(100 * sqrt(max(0.0, float(strongest[row, column])) / largest)),  # area ∝ activation
             "entries": [
                 {"channel": int(c), "activation": float(a), "effects": effects[:, row, column, c].tolist()}
                 for c, a in zip(dictionary.channels[row, column], dictionary.activations[row, column], strict=True)
@@ -104,16 +108,16 @@ def _cells(blocks: BuildingBlocks) -> Iterator[dict]:
 
 
 def _spatial(blocks: BuildingBlocks, names: Sequence[str]) -> list[dict]:
-    told = blocks.attribution
-    largest = float(np.abs(told.spatial).max())
+    attribution = blocks.attribution
+    largest = float(np.abs(attribution.spatial).max())
     return [
         {"name": name, "picture": effect_overlay(blocks.image, effects, largest), "sum": float(effects.sum())}
-        for name, effects in zip(names, told.spatial, strict=True)
+        for name, effects in zip(names, attribution.spatial, strict=True)
     ]
 
 
 def _groups(blocks: BuildingBlocks, names: Sequence[str]) -> list[dict]:
-    """Each group with its colour, its place in the image, and a bar for each class."""
+    """Return each group's color, its place in the image, and a bar for each class."""
     colours = group_colours(blocks.groups.count)
     largest = max(float(np.abs(blocks.group_effects).max()), np.finfo(np.float32).tiny)
     return [

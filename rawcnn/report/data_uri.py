@@ -1,4 +1,4 @@
-"""Pictures within a page: one HTML file that needs no other."""
+"""Pictures inside an HTML file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rawcnn.visualize.pictures import enlarge, picture
 
 
 def data_uri(pixels, scale: int = 1) -> str:
-    """The picture [H,W,3] in [0,1], enlarged `scale` times, as the address of a PNG that is in the page itself."""
+    """Return a picture [H,W,3] in [0,1], enlarged `scale` times, as a data: URI of a PNG."""
     file = BytesIO()
     Image.fromarray(np.rint(enlarge(picture(pixels), scale) * 255).astype(np.uint8)).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

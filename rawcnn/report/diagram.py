@@ -1,6 +1,6 @@
-"""A network's block diagram as SVG, drawn from its operations: its stages from top to bottom, then its repeated block.
+"""A network's block diagram as SVG, drawn from its operations: the stages from top to bottom, then a repeated block.
 
-The drawing has no colours of its own: its classes are those of style.css, so that it suits light and dark screens.
+style.css defines the colors of its CSS classes for light and dark screens.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rawcnn.report.layering import place
 from rawcnn.report.page import si
 from rawcnn.report.stages import Node, Stage, graph, repeated, stages
 
-WIDTH = 340.0  # as wide as a card, so that a unit is about a pixel
-TALL, LOW, BETWEEN = 40.0, 19.0, 6.0  # a stage that works, one that only pools or normalises, the line between two
-LETTER, PADDING = 6.0, 11.0  # a letter's width in a node, and what is around its text
+WIDTH = 340.0  # the width of a card, so that a unit is about a pixel
+TALL, LOW, BETWEEN = 40.0, 19.0, 6.0  # heights of a stage with MACs, a pool or normalization, and a line between
+LETTER, PADDING = 6.0, 11.0  # width of a letter in a node, and space around its text
 
 
 def diagram(name: str, operations: Sequence[Operation]) -> Markup:
-    """The SVG of network `name`; every text in it is escaped."""
+    """Return the diagram of the network `name` as SVG, with every text escaped."""
     found = stages(operations)
     parameters, macs = (sum(getattr(stage, key) for stage in found) or 1 for key in ("parameters", "macs"))
     parts, y = [], 0.0
@@ -32,8 +32,8 @@ def diagram(name: str, operations: Sequence[Operation]) -> Markup:
         y += height + BETWEEN
     if chosen := repeated(found):
         stage, block = chosen
-        words = f"Inside {block}, one of {len(stage.blocks)}"
-        parts.append(_text(WIDTH / 2, y + 26, words, "heading", "middle"))
+        heading = f"Inside {block}, one of {len(stage.blocks)}"
+        parts.append(_text(WIDTH / 2, y + 26, heading, "heading", "middle"))
         inner, height = _graph(graph(operations, block))
         parts.append(Markup('<g transform="translate(0 %.1f)">%s</g>') % (y + 38, inner))
         y += 38 + height + BETWEEN
@@ -46,7 +46,7 @@ def diagram(name: str, operations: Sequence[Operation]) -> Markup:
 
 
 def _working(stage: Stage, y: float, parameters: int, macs: int) -> Markup:
-    """A box with name, map and cost; below them two bars, the stage's shares of the network's parameters and MACs."""
+    """Draw a box with name, map and cost, and bars of the stage's shares of the network's parameters and MACs."""
     cost = Markup('<tspan class="parameters">%s</tspan> · <tspan class="macs">%s</tspan>') % (
         si(stage.parameters),
         si(stage.macs),
@@ -67,16 +67,16 @@ def _working(stage: Stage, y: float, parameters: int, macs: int) -> Markup:
 
 
 def _passing(stage: Stage, y: float) -> Markup:
-    """A line for a pool or a normalisation."""
-    words = f"{stage.name}, {stage.window}" if stage.window else stage.name
+    """Draw a line of text for a pool or a normalization."""
+    text = f"{stage.name}, {stage.window}" if stage.window else stage.name
     return Markup('<g class="stage">%s%s</g>') % (
-        _text(9, y + 13.5, words, "soft"),
+        _text(9, y + 13.5, text, "soft"),
         _text(WIDTH - 9, y + 13.5, stage.map, "soft", "end"),
     )
 
 
 def _graph(nodes: dict[str, Node]) -> tuple[Markup, float]:
-    """The boxes of a block and the curves between them; and the height of the whole."""
+    """Draw the boxes of a block and the curves between them. Return the drawing and its height."""
     sizes = {key: _size(node) for key, node in nodes.items()}
     layout = place(sizes, [(source, key) for key, node in nodes.items() for source in node.sources], WIDTH)
     parts = [_curve(route) for route in layout.routes]
@@ -98,7 +98,7 @@ def _size(node: Node) -> tuple[float, float]:
 
 
 def _curve(route: Sequence[tuple[float, float]]) -> Markup:
-    """Through the corners: a curve between two layers, a straight line along one."""
+    """Draw an edge through its corners: curves between layers, straight lines within a layer."""
     (x, y), *others = route
     path = f"M{x:.1f} {y:.1f}"
     for number, (next_x, next_y) in enumerate(others):

@@ -1,6 +1,6 @@
-"""Two claims of the lecture, counted and measured on the code: small kernels, and GoogLeNet's 1×1 reductions.
+"""Two claims of the lecture, counted and measured: VGG's small kernels, and GoogLeNet's 1×1 reductions.
 
-Each builds the few layers that it speaks of with the same functions as the models, so the operations counts them.
+The layers are built with the models' functions, and traced to count their costs.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from rawcnn.nn.trace import SymbolicTrace, Trace, symbolic_trace
 
 @dataclass(frozen=True)
 class Stack:
-    """Convolutions one upon another, C channels in and out."""
+    """A stack of convolutions with C channels in and out."""
 
     sizes: tuple[int, ...]
     channels: int
     receptive_field: int
     weights: int
-    macs: int  # for a map of one position; times the positions for a larger one
+    macs: int  # for each position of the map
 
     @property
     def weights_of_squares(self) -> int:
-        """Weights as a multiple of C²: 27 for three 3×3, 49 for one 7×7."""
+        """The weights as a multiple of C²: 27 for three 3×3, 49 for one 7×7."""
         return self.weights // self.channels**2
 
 
 def stack(sizes: Sequence[int], channels: int = 64) -> Stack:
-    """Count a stack of `sizes` (VGG, section 2.3), each followed by a ReLU."""
+    """Count a stack of convolutions of these sizes, each followed by a ReLU (VGG, section 2.3)."""
 
     def layers(net: Trace, x: tf.Tensor) -> tf.Tensor:
         for number, size in enumerate(sizes, start=1):
@@ -61,8 +61,8 @@ class Module:
     form: str  # "naive" or "reduced"
     channels: int
     parameters: int
-    macs: int  # of one image
-    seconds: list[float] = field(repr=False)  # of each call
+    macs: int  # for one image
+    seconds: list[float] = field(repr=False)  # for each call
 
     @property
     def median(self) -> float:
@@ -81,7 +81,16 @@ class Module:
 def race_inception(
     name: str = "3a", side: int = 28, channels: int = 192, *, batch: int = 8, rounds: int = 15, progress: Progress
 ) -> list[Module]:
-    """Module `name` in both forms on the same random maps: the naive one and the reduced one take turns."""
+    """Time an inception module in its naive and its reduced form, in turns.
+
+    Args:
+        name: Name in `rawcnn.models.googlenet.INCEPTION`.
+        side: Side of the maps.
+        channels: Channels of the maps.
+        batch: Number of the maps, which are random and the same for both forms.
+        rounds: Calls of each form.
+        progress: Is called with (rounds done, rounds in all).
+    """
     maps = np.random.Generator(np.random.PCG64(0)).random((batch, side, side, channels), np.float32)
     images = tf.constant(maps)
     forms = {"naive": naive_inception, "reduced": inception}
@@ -95,7 +104,7 @@ def race_inception(
         traces[form] = symbolic_trace(module, (1, side, side, channels))
         variables = {path: p.create(0) for path, p in traces[form].parameters.items()}
         calls[form] = compiled(lambda x, v=variables, m=module: m(Trace(v, x), x), choose())
-        calls[form](images)  # traced, and the memory is there
+        calls[form](images)  # traces, and allocates the memory
     seconds: dict[str, list[float]] = {form: [] for form in forms}
     for done in range(rounds):
         for form, call in calls.items():

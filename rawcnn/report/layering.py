@@ -1,7 +1,7 @@
-"""Places the boxes of a graph in layers, each below all that it reads, and leads the edges around them.
+"""Place the boxes of a graph in layers, each box below all boxes that it reads, and route the edges around them.
 
-Sugiyama, Tagawa, Toda 1981: layers by the longest path, an edge over several layers gets a place in each of them, and
-layers are ordered by the mean of their neighbours. Within a layer, boxes stand as near to these as there is room.
+Sugiyama, Tagawa, Toda 1981. The longest path to a box is its layer. An edge that passes layers gets a place in each of
+them. Each layer is ordered by the mean position of its neighbors, and boxes are placed as close to these as possible.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-SWEEPS = 8  # down and up in turns; more change nothing in graphs of some thirty boxes
-SIDES, ABOVE = (4.0, 22.0), 16.0  # least and most room between boxes of a layer, and the room between layers
+SWEEPS = 8  # alternately down and up; more sweeps change nothing in graphs of about thirty boxes
+SIDES, ABOVE = (4.0, 22.0), 16.0  # least and largest space between boxes of a layer, and space between layers
 LINE = 2.0  # width of an edge's place in a layer that it passes
 Edge = tuple[str, str]
-Place = Any  # what stands in a layer: a box's name, or (edge, layer) for an edge that passes
+Place = Any  # an element of a layer: a box's name, or (edge, layer) for an edge that passes it
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`centres` of the boxes; `routes`, the corners of each edge, by turns at the top and the bottom of a layer."""
+    """The centers of the boxes, and the corners of each edge, alternately at the top and the bottom of a layer."""
 
     centres: Mapping[str, tuple[float, float]]
     routes: Sequence[Sequence[tuple[float, float]]]
@@ -31,7 +31,13 @@ class Layout:
 
 
 def place(sizes: Mapping[str, tuple[float, float]], edges: Sequence[Edge], width: float) -> Layout:
-    """Boxes of `sizes` (width, height), in an order in which every edge (from, to) points onward, on `width`."""
+    """Place boxes on an area of the given width.
+
+    Args:
+        sizes: Name → (width, height), in an order in which every edge points forward.
+        edges: Pairs (from, to).
+        width: Width of the area.
+    """
     depth = dict.fromkeys(sizes, 0)
     for box in sizes:
         depth[box] = max((depth[source] + 1 for source, target in edges if target == box), default=0)
@@ -60,25 +66,25 @@ def place(sizes: Mapping[str, tuple[float, float]], edges: Sequence[Edge], width
 
 
 def _chain(edge: Edge, depth: Mapping[str, int]) -> list[Place]:
-    """The edge's ends, and between them a point for each layer that it passes."""
+    """Return an edge's ends, with a point between them for each layer that it passes."""
     source, target = edge
     return [source, *((edge, layer) for layer in range(depth[source] + 1, depth[target])), target]
 
 
 def _order(layers: list[list[Place]], links: Sequence[tuple[Place, Place]]) -> None:
-    """Sort each layer by the mean place of what its boxes are linked to in the layer before, or behind."""
+    """Sort each layer by the mean position of its boxes' neighbors in the layer before or after it."""
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
         for before, layer in pairwise(layers if down else layers[::-1]):
             index = {box: number for number, box in enumerate(before)}
-            means = {box: _mean([index[y] for y in _beside(box, links, down)], 0) for box in layer}
+            means = {box: _mean([index[y] for y in _neighbours(box, links, down)], 0) for box in layer}
             layer.sort(key=means.__getitem__)
 
 
 def _columns(
     layers: list[list[Place]], links: Sequence[tuple[Place, Place]], widths: Mapping[Place, float], width: float
 ) -> dict[Place, float]:
-    """Centres across: each layer as near as it can be, in its order, to the means of all its neighbours."""
+    """Return horizontal centers: each layer, in its order, is as close as possible to the means of its neighbors."""
     room = [(width - 2 - sum(widths[box] for box in layer)) / max(len(layer) - 1, 1) for layer in layers]
     side = float(np.clip(min(room), *SIDES))
     x = {box: width / 2 for layer in layers for box in layer}
@@ -86,16 +92,19 @@ def _columns(
         for layer in layers if sweep % 2 == 0 else layers[::-1]:
             half = np.array([widths[box] / 2 for box in layer])
             shift = np.concatenate([[0], np.cumsum(half[:-1] + side + half[1:])])
-            wanted = [_mean([x[y] for y in (*_beside(b, links, True), *_beside(b, links, False))], x[b]) for b in layer]
+            means = [
+                _mean([x[y] for y in (*_neighbours(b, links, True), *_neighbours(b, links, False))], x[b])
+                for b in layer
+            ]
             low, high = half[0] + 1, max(width - 1 - half[-1] - shift[-1], half[0] + 1)
-            x |= zip(layer, isotonic_regression(np.array(wanted) - shift, y_min=low, y_max=high) + shift, strict=True)
+            x |= zip(layer, isotonic_regression(np.array(means) - shift, y_min=low, y_max=high) + shift, strict=True)
     return x
 
 
-def _beside(box: Place, links: Sequence[tuple[Place, Place]], before: bool) -> list[Place]:
-    """What the box is linked to in the layer before it, or in the one behind it."""
+def _neighbours(box: Place, links: Sequence[tuple[Place, Place]], before: bool) -> list[Place]:
+    """Return the box's neighbors in the layer before it, or in the layer after it."""
     return [a for a, b in links if b == box] if before else [b for a, b in links if a == box]
 
 
-def _mean(numbers: Sequence[float], otherwise: float) -> float:
-    return sum(numbers) / len(numbers) if numbers else otherwise
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise

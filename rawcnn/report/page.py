@@ -1,7 +1,7 @@
-"""What a report is made of: a Page of Chapters of Sections of blocks, and the one template that shows them.
+"""The content of a report: a Page has Chapters, these have Sections, and these have blocks. One template shows all.
 
-Blocks are plain values. Every text in them is escaped, whatever it holds; `code` in backticks is set as code, and a
-blank line in a Text starts a new paragraph. Files are named relative to the page.
+Blocks are plain values. Every text in them is escaped. Backticks mark `code`, and a blank line in a Text starts a new
+paragraph. File names are relative to the page.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-HERE = Path(__file__).parent
+from rawcnn.report.html import render
+
 NUMBER = re.compile(r"[≈<>±+−-]?[\d.,]+(e[+-]\d+)?( ?± ?[\d.,]+)?[  ]?(%|×|[KMG]|ms|s|px|images/s)?|[—–]?")
 Cell = str | int | float
 
@@ -46,9 +45,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under `columns`; a remark is shown under the row that it belongs to, by number.
+    """Rows of cells under `columns`. `remarks` maps the number of a row to a remark that is shown below this row.
 
-    Columns that hold only numbers are set flush right. Raises ValueError for a row of the wrong length.
+    Columns that contain only numbers are aligned right.
+
+    Raises:
+        ValueError: A row has another number of cells than there are columns.
     """
 
     columns: tuple[str, ...]
@@ -67,32 +69,32 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """For each column, whether all its cells are numbers."""
+        """Whether all cells of a column are numbers, for each column."""
         return [all(NUMBER.fullmatch(cell) for cell in column) for column in zip(*self.cells, strict=True)]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The few numbers that matter most, each with what it is."""
+    """The most important numbers, each with its meaning."""
 
-    items: tuple[tuple[str, str], ...]  # (value, what it is)
+    items: tuple[tuple[str, str], ...]  # (value, meaning)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture; `alt` tells those who do not see it what it shows. `dark` is shown on a dark screen instead."""
+    """A picture. `alt` describes it for people who do not see it. A dark screen shows `dark` instead."""
 
     file: str
     alt: str
     caption: str = ""
     dark: str = ""
-    width: int = 0  # in pixels of the page, which does not jump then while the picture loads
+    width: int = 0  # in pixels of the page; with it the page does not jump while the picture loads
     height: int = 0
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A small picture of few pixels, with a label and a line below it."""
+    """A small picture of few pixels, with a label and a line of details below it."""
 
     file: str
     alt: str
@@ -120,7 +122,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Sums:
-    """Several sums, one below the other."""
+    """Sums below each other."""
 
     sums: tuple[Sum, ...]
     caption: str = ""
@@ -128,7 +130,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of small pictures in one file, with a label and a line above it."""
+    """A row of small pictures in one file, with a label and a line of details above it."""
 
     label: str
     detail: str
@@ -137,7 +139,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Strips:
-    """Strips, one below the other."""
+    """Strips below each other."""
 
     strips: tuple[Strip, ...]
     caption: str = ""
@@ -145,17 +147,17 @@ class Strips:
 
 @dataclass(frozen=True)
 class Card:
-    """A thing, its facts and a drawing of it: SVG that is safe as it is, such as `rawcnn.report.diagram` gives."""
+    """A title with facts and a drawing. The SVG is not escaped; `rawcnn.report.diagram` returns safe SVG."""
 
     title: str
     subtitle: str
-    facts: tuple[tuple[str, str], ...]  # (what it is, value)
+    facts: tuple[tuple[str, str], ...]  # (meaning, value)
     drawing: Markup
 
 
 @dataclass(frozen=True)
 class Cards:
-    """Cards in columns, read downward."""
+    """Cards in columns."""
 
     cards: tuple[Card, ...]
 
@@ -165,7 +167,7 @@ Block = Text | Notes | Code | Table | Facts | Figure | Gallery | Sums | Strips |
 
 @dataclass(frozen=True)
 class Section:
-    """A title and what stands below it."""
+    """A title and the blocks below it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -180,7 +182,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report. `render` gives its HTML."""
+    """A complete report. `render` returns its HTML."""
 
     title: str
     lead: str
@@ -189,24 +191,20 @@ class Page:
     footer: str = ""
 
     def render(self) -> str:
-        """One HTML file with its style in it, that loads nothing but the pictures beside it."""
-        environment = Environment(
-            loader=FileSystemLoader(HERE),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=StrictUndefined,
-        )
-        environment.filters["inline"] = inline
-        style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
+        """Return one HTML file with its style inside. It loads only the pictures in its folder."""
         names = {id(part): name for part, name in self._anchors()}
-        return environment.get_template("page.html").render(
-            page=self, style=style, anchor=lambda part: names[id(part)], kind=lambda block: type(block).__name__
+        return render(
+            "page.html",
+            filters={"inline": inline},
+            title=self.title,
+            page=self,
+            anchor=lambda part: names[id(part)],
+            kind=lambda block: type(block).__name__,
         )
 
     @property
     def files(self) -> list[str]:
-        """Names of all pictures that the page shows, each once."""
+        """The names of all pictures that the page shows, without duplicates."""
         return list(dict.fromkeys(name for part in self._pictures() for name in part))
 
     def _pictures(self) -> Iterator[tuple[str, ...]]:
@@ -221,16 +219,16 @@ class Page:
                 yield from ((s.image.file, s.noise.file, s.result.file) for s in block.sums)
 
     def _anchors(self) -> Iterator[tuple[Chapter | Section, str]]:
-        """A name for each chapter and section, unlike all others, to link to."""
+        """Yield each chapter and section with a unique anchor."""
         taken: set[str] = set()
         for chapter in self.chapters:
-            yield chapter, _unlike(chapter.title, taken)
+            yield chapter, _unique(chapter.title, taken)
             for section in chapter.sections:
-                yield section, _unlike(section.title, taken)
+                yield section, _unique(section.title, taken)
 
 
-def _unlike(title: str, taken: set[str]) -> str:
-    """The title as an anchor, with a number if it is taken; takes it."""
+def _unique(title: str, taken: set[str]) -> str:
+    """Return the title as an anchor, with a number if `taken` contains it, and add it to `taken`."""
     base = name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
     number = 1
     while name in taken:
@@ -241,7 +239,7 @@ def _unlike(title: str, taken: set[str]) -> str:
 
 
 def inline(text: str) -> Markup:
-    """Escaped text in which `backticks` are code, and an apostrophe outside of them is curved."""
+    """Escape a text. Backticks mark code, and apostrophes outside of code become curved."""
     parts = re.split(r"`([^`]+)`", text)  # text, code, text, …
     html = [
         escape(re.sub(r"(?<=\w)'", "’", part)) if i % 2 == 0 else Markup("<code>%s</code>") % part
@@ -251,14 +249,14 @@ def inline(text: str) -> Markup:
 
 
 def shown(cell: Cell) -> str:
-    """A cell as text: thousands are grouped, a float has four digits."""
+    """Format a cell: thousands are grouped, a float has four digits."""
     if isinstance(cell, str):
         return cell
     return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.4g}"
 
 
 def si(number: float) -> str:
-    """1,582,671,872 as "1.58 G"."""
+    """Format a number with three digits and a unit: 1,582,671,872 → "1.58 G"."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

@@ -1,12 +1,17 @@
-"""Progress of long work as bars on stderr: a line a step, with what is done of it."""
+"""The progress of long work: bars on stderr, one for each step, and a clock that times the steps."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from rawcnn.files.progress import Progress
 
 Report = Callable[[str, int, int], None]  # (step, done, total)
 
@@ -17,14 +22,14 @@ def silent(step: str, done: int, total: int) -> None:
 
 @contextmanager
 def bars() -> Iterator[Report]:
-    """A function (step, done, total) to call as work goes on; each new step gets its own line on stderr."""
+    """Yield a Report that shows each step as a bar on a line of its own on stderr."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as display:
+    with Bars(*columns, console=Console(stderr=True)) as display:
         tasks: dict[str, TaskID] = {}
 
         def report(step: str, done: int, total: int) -> None:
@@ -33,3 +38,27 @@ def bars() -> Iterator[Report]:
             display.update(tasks[step], completed=done, total=total)
 
         yield report
+
+
+@dataclass
+class Clock:
+    """Times the steps of long work, and reports their progress."""
+
+    report: Report
+    seconds: dict[str, float] = field(default_factory=dict)  # by the step's title
+
+    @contextmanager
+    def step(self, title: str, total: int = 1) -> Iterator[Progress]:
+        """Time a step. Yield a function (done, total) that reports progress within it."""
+        start = time.perf_counter()
+        self.report(title, 0, total)
+        last = total
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            last = total
+            self.report(title, done, total)
+
+        yield report
+        self.report(title, last, last)
+        self.seconds[title] = time.perf_counter() - start

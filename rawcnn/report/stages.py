@@ -1,7 +1,7 @@
-"""A network's operations, read as a diagram: the stages of its maps, and the graph inside of a repeated block.
+"""The structure of a network's diagram, derived from its operations: its stages, and the graph of a repeated block.
 
-The first part of an operation's name is its block: `conv2_1/bn1` is of block `conv2_1`. Blocks of one sort that follow
-each other with maps of one size are a stage.
+The first part of an operation's name is its block: `conv2_1/bn1` belongs to block `conv2_1`. Consecutive blocks of the
+same kind whose maps have the same size are a stage.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ UNSEEN = {"batch_norm", "relu", "dropout", "pad"}  # drawn with the operation be
 
 
 def block_of(name: str) -> str:
-    """The block of an operation; a layer's 1×1 reduction belongs to its block."""
+    """Return the block of an operation. The 1×1 reduction of a layer belongs to the layer's block."""
     return re.sub(r"_reduce$", "", name.split("/")[0])
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one sort in a row, whose maps have one size."""
+    """Consecutive blocks of the same kind whose maps have the same size."""
 
     blocks: tuple[str, ...]
-    kind: str  # of a block's one layer, or "block" where it has several
-    window: str  # the size and stride of its filters or its pool; "" for blocks, and where layers differ
-    map: str  # of its output, "56×56 × 256"
+    kind: str  # the kind of a block's only layer, or "block" if it has several
+    window: str  # size and stride of the filters or the pool; "" for blocks, and if layers differ
+    map: str  # size of the output, "56×56 × 256"
     layers: int  # convolutions and dense layers
     parameters: int
     macs: int
@@ -40,7 +40,7 @@ class Stage:
 
     @property
     def content(self) -> str:
-        """What is in it: "7×7 / 2", "3 layers of 3×3", "4 blocks, 12 layers"."""
+        """A description of the stage: "7×7 / 2", "3 layers of 3×3", "4 blocks, 12 layers"."""
         if self.layers < 2:
             return self.window
         if self.kind == "block" and len(self.blocks) > 1:
@@ -49,14 +49,14 @@ class Stage:
 
 
 def stages(operations: Sequence[Operation]) -> list[Stage]:
-    """The stages, in the order of the walk; what does nothing outside of training is left out."""
+    """Return the stages in the order of the trace, without operations that act only in training."""
     blocks: dict[str, list[Operation]] = {}
     for operation in operations:
         blocks.setdefault(block_of(operation.name), []).append(operation)
     seen = {name: block for name, block in blocks.items() if any(x.kind != "dropout" for x in block)}
 
     def sort(name: str) -> tuple:
-        """What the blocks of a stage share: kind, the name but for its last number or letter, the size of the map."""
+        """Return what the blocks of a stage share: kind, name without its last number or letter, size of the map."""
         stem = re.sub(r"((?<=\d)[a-z]|\d+)$", "", name)
         return _kind(seen[name]), stem, seen[name][-1].output_shape[1:-1]
 
@@ -87,7 +87,7 @@ def _kind(block: Sequence[Operation]) -> str:
 
 
 def window_of(operation: Operation) -> str:
-    """ "3×3", "7×7 / 2" with its stride; "" for what has no window."""
+    """Return an operation's window and stride, "3×3" or "7×7 / 2", or "" if it has no window."""
     if operation.kind == "conv":
         size = operation.parameters[0].shape[:2]
     elif "size" in operation.settings:
@@ -104,7 +104,7 @@ def _pair(value) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Node:
-    """A box of a block's graph: two lines, and the names of the nodes that it reads."""
+    """A box of a block's graph: two lines of text, and the names of the nodes that it reads."""
 
     title: str
     detail: str = ""
@@ -113,7 +113,7 @@ class Node:
 
 
 def repeated(found: Sequence[Stage]) -> tuple[Stage, str] | None:
-    """The stage with the most blocks of several layers, and the last of these; None where no block is repeated."""
+    """Return the stage with the most blocks of several layers, and its last block. None if no block is repeated."""
     several = [stage for stage in found if stage.kind == "block" and len(stage.blocks) > 1]
     if not several:
         return None
@@ -122,10 +122,10 @@ def repeated(found: Sequence[Stage]) -> tuple[Stage, str] | None:
 
 
 def graph(operations: Sequence[Operation], block: str) -> dict[str, Node]:
-    """The nodes of a block, each after those that it reads.
+    """Return the nodes of a block, each after the nodes that it reads.
 
-    Operations that share the second part of their name are one node, as the four layers of NASNet's separable
-    convolutions. Batch normalisations and ReLUs of their own name go with the node before them.
+    Operations that share the second part of their name are one node, such as the four layers of NASNet's separable
+    convolutions. Batch normalizations and ReLUs belong to the node before them.
     """
     inside = [x for x in operations if block_of(x.name) == block]
     parts: dict[str, list[Operation]] = {}
@@ -147,20 +147,20 @@ def graph(operations: Sequence[Operation], block: str) -> dict[str, Node]:
 
 
 def _part(name: str) -> str:
-    """Second part of a name: "left1" of `normal_1/left1/bn1`; "" for the operation that gives the block's output."""
+    """Return the second part of a name: "left1" for `normal_1/left1/bn1`, "" for the block's output."""
     return name.split("/")[1] if "/" in name else ""
 
 
 def _outside(name: str, nodes: dict[str, Node]) -> str:
-    """The node of another block's output, put among the nodes when it is first read."""
+    """Return the node of another block's output. It is added to the nodes when it is first read."""
     key = f"← {block_of(name)}"
     nodes.setdefault(key, Node(block_of(name), outside=True))
     return key
 
 
 def _label(operations: Sequence[Operation]) -> tuple[str, str]:
-    """What a node is, in two short lines."""
-    by_kind = {x.kind: x for x in reversed(operations)}  # the first of each kind
+    """Return two short lines that describe a node."""
+    by_kind = {x.kind: x for x in reversed(operations)}  # the first operation of each kind
     channels = f"{operations[-1].output_shape[-1]:,}"
     if "scale_channels" in by_kind:
         squeezed = by_kind["dense"].output_shape[-1]

@@ -1,4 +1,4 @@
-"""The plot of the family tree: each network at its MACs and error, as an area of its parameters, with its parents."""
+"""The plot of the family tree: error against MACs, with parameters as areas and arrows from each network's parents."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from matplotlib.ticker import FuncFormatter
 from rawcnn.plots.themed import Draw, Look
 
 AREA = 3.4  # square points of a marker for a million parameters
-ALONG = 40  # places of an arrow that labels keep off
-STEPS = (0.5, 1.0, 1.6, 2.4, 3.4, 4.6)  # how far out a label is tried, in its own height
+ALONG = 40  # points of an arrow that labels avoid
+STEPS = (0.5, 1.0, 1.6, 2.4, 3.4, 4.6)  # distances at which a label is tried, in multiples of its height
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # right, left, above, below, …
 
 
 @dataclass(frozen=True)
 class Member:
-    """A network of the tree; `hollow` where its error was measured in another way than most."""
+    """A network of the tree. `hollow` marks an error that was measured with another protocol than most."""
 
     name: str
     family: str
@@ -34,13 +34,13 @@ class Member:
 
 
 def family_tree(members: Sequence[Member]) -> Draw:
-    """Error against MACs, both logarithmic; an arrow from each parent. Parents that are no members have none."""
+    """Return a drawing of error against MACs, both logarithmic, with an arrow from each parent that is a member."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         by_name = {member.name: member for member in members}
         colours = dict(zip(dict.fromkeys(member.family for member in members), look.series, strict=False))
-        for member in sorted(members, key=lambda member: -member.parameters):  # small discs lie on large ones
+        for member in sorted(members, key=lambda member: -member.parameters):  # small discs are drawn above large ones
             for parent in (by_name[name] for name in member.parents if name in by_name):
                 axes.annotate(
                     "", (member.macs / 1e9, member.error), (parent.macs / 1e9, parent.error), zorder=1,
@@ -69,13 +69,13 @@ def family_tree(members: Sequence[Member]) -> Draw:
 
 
 def _radius(member: Member) -> float:
-    """Of its marker, in points: a marker's area is that of the square around it."""
+    """Return the radius of a marker in points. matplotlib's area is that of the square around it."""
     return (AREA * member.parameters / 1e6) ** 0.5 / 2
 
 
 def _label(figure: Figure, axes: Axes, members: Sequence[Member], look: Look) -> None:
-    """A name at each marker: near to it, and where it covers the least of other names, markers and arrows."""
-    figure.draw_without_rendering()  # the axes have their place from here on
+    """Write each name close to its marker, where it covers least of the other names, markers and arrows."""
+    figure.draw_without_rendering()  # fixes the positions of the axes
     point = figure.dpi / 72  # pixels
     centres = {m.name: axes.transData.transform((m.macs / 1e9, m.error)) for m in members}
     taken = [_around(centres[m.name], _radius(m) * point, _radius(m) * point) for m in members]
@@ -103,7 +103,7 @@ def _label(figure: Figure, axes: Axes, members: Sequence[Member], look: Look) ->
 
 
 def _offsets(radius: float, half_width: float, half_height: float) -> list[tuple[float, np.ndarray]]:
-    """Where a label may stand, (step, pixels right and up of the marker's centre), the nearest first."""
+    """Return possible positions of a label, nearest first: (step, pixels right and up from the marker's center)."""
     offsets = []
     for step in STEPS:
         for right, up in DIRECTIONS:
@@ -113,7 +113,7 @@ def _offsets(radius: float, half_width: float, half_height: float) -> list[tuple
 
 
 def _around(centre: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
-    """A box [left, bottom, right, top]."""
+    """Return the box [left, bottom, right, top]."""
     half = np.array([half_width, half_height])
     return np.concatenate([centre - half, centre + half])
 
@@ -123,7 +123,7 @@ def _holds(outer: np.ndarray, inner: np.ndarray) -> bool:
 
 
 def _shared(box: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    """Area of `box` that is in others, summed over these."""
+    """Return the area that `box` shares with each of the others, summed."""
     all_others = np.array(others)  # [N,4]
     sides = np.minimum(box[2:], all_others[:, 2:]) - np.maximum(box[:2], all_others[:, :2])
     return float(np.prod(np.maximum(sides, 0), axis=1).sum())

@@ -1,38 +1,40 @@
-"""A page of a layer's units, a row each: optimised, diverse, negative, top and bottom inputs, deconvolutions."""
+"""A page with one row for each unit of a layer: optimized images, top and bottom inputs, deconvolutions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from rawcnn.report.data_uri import data_uri
-from rawcnn.visualize.dataset_examples import TopInput
+from rawcnn.report.html import render
 from rawcnn.visualize.pictures import diverging, draw_box, enlarge
+from rawcnn.visualize.dataset_examples import TopInput
 from rawcnn.visualize.unit_summary import Unit
 
-HERE = Path(__file__).parent
-SHOWN = 96  # pixels that the longer side of a small picture is enlarged to, by whole factors
+SHOWN = 96  # pixels: the longer side of a small picture is enlarged to about this, by a whole factor
 FRAME = (0.95, 0.45, 0.15)
 
 
 def units_page(units: Sequence[Unit], *, title: str, lead: str, settings: Mapping[str, object]) -> str:
-    """One HTML file, its pictures in it. Every text is escaped, whatever it holds."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
+    """Render the page.
+
+    Args:
+        units: One row each.
+        title: The page's title.
+        lead: The paragraph below it.
+        settings: Listed at the end of the header.
+
+    Returns:
+        One HTML file that includes its pictures.
+    """
     rows = [_row(unit) for unit in units]
-    return environment.get_template("units.html").render(
-        title=title, lead=lead, rows=rows, style=style, settings={k: str(v) for k, v in settings.items()}
-    )
+    shown = {name: str(value) for name, value in settings.items()}
+    return render("units.html", styles=("units.css",), title=title, lead=lead, rows=rows, settings=shown)
 
 
 def _row(unit: Unit) -> dict[str, object]:
-    """What the template shows of a unit."""
+    """Return what the template shows of a unit."""
     tops, bottoms = unit.inputs.top, unit.inputs.bottom
     return {
         "channel": unit.channel,
@@ -71,7 +73,7 @@ def _shown(pixels: np.ndarray) -> str:
 
 
 def _histogram(counts: np.ndarray) -> list[dict[str, float]]:
-    """Bars of an SVG 100 wide and 30 high; heights by the square root, for tails to be seen."""
+    """Return the bars of an SVG of 100×30. Heights follow the square root, so that tails are visible."""
     tallest = np.sqrt(max(counts.max(), 1))
     width = 100 / len(counts)
     bars = [(i * width, 30 * float(np.sqrt(count)) / tallest) for i, count in enumerate(counts)]

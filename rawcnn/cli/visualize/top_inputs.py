@@ -133,7 +133,7 @@ def draw_top_inputs(request: TopInputsRequest) -> None:
 def _draw_histograms(request: TopInputsRequest, layer: str, found: Mapping[int, Any]) -> str:
     """Write OUTPUT-CHANNEL.png for each channel; return the words about it."""
     from rawcnn.plots.themed import LIGHT, save
-    from rawcnn.report.excitation import histogram_sheet, sheet_size
+    from rawcnn.report.activation_sheet import histogram_sheet, sheet_size
 
     stem = request.output.stem
     for number, excitation in found.items():

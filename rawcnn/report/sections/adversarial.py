@@ -1,4 +1,4 @@
-"""Adversarial examples: images with added noise beside what the network says, and accuracy against ε."""
+"""The sections on FGSM and PGD: images with noise and the network's predictions, and accuracy against ε."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
 from rawcnn.report.page import Block, Section, Sum, Sums, Table, Text
 
-EPSILONS = tuple(round(0.02 * k, 2) for k in range(13))  # 0 … 0.24, of pixels in [0,1]
+EPSILONS = tuple(round(0.02 * k, 2) for k in range(13))  # 0 … 0.24, for pixels in [0,1]
 PGD_STEPS = 10
 
 
@@ -34,13 +34,13 @@ class Series:
 
     @property
     def smallest(self) -> np.ndarray:
-        """[B]: number of the smallest ε at which each image is misread; −1 where none is."""
+        """Index of the smallest ε at which each image is misclassified, or −1, [B]."""
         wrong = np.stack([result.predictions != result.labels for result in self.results])  # [ε,B]
         return np.where(wrong.any(axis=0), wrong.argmax(axis=0), -1)
 
     @property
     def median_smallest(self) -> float:
-        """The ε that suffices for half of the images; infinite where the largest does not."""
+        """The median over the images of the smallest ε that succeeds. It is infinite if no ε fools half of them."""
         values = [self.epsilons[i] if i >= 0 else float("inf") for i in self.smallest]
         return median(values)
 
@@ -50,7 +50,7 @@ class Series:
 
 
 class Line(Protocol):
-    """Accuracy against ε."""
+    """A line of accuracies against ε."""
 
     @property
     def name(self) -> str: ...
@@ -68,7 +68,7 @@ class Line(Protocol):
 def attack_series(
     network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress
 ) -> list[Series]:
-    """FGSM and PGD (10 steps of ε/4 from a random start) at every ε."""
+    """Attack the images with FGSM and PGD (10 steps of ε/4 from a random start) at every ε."""
     fast, slow = [], []
     for number, epsilon in enumerate(EPSILONS):
         fast.append(fgsm(network, images, labels, epsilon=epsilon))
@@ -78,7 +78,7 @@ def attack_series(
 
 
 def choose(series: Sequence[Series], count: int = 4) -> list[int]:
-    """Numbers of images of different classes: a class's first that is read correctly and that each attack can fool."""
+    """Choose images of different classes: of each class the first correct image that every attack can fool."""
     fooled = np.all([s.smallest > 0 for s in series], axis=0)
     labels = series[0].results[0].labels
     first = [int(np.flatnonzero(fooled & (labels == k))[0]) for k in sorted(set(labels[fooled].tolist()))]
@@ -86,54 +86,53 @@ def choose(series: Sequence[Series], count: int = 4) -> list[int]:
 
 
 def fast_gradient_sign(series: Series, chosen: Sequence[int], labels: Sequence[str], album: Album) -> Section:
-    """The panda's slide, with digits."""
+    """Return the section on FGSM, with sums like those of Goodfellow et al.'s panda."""
     return Section(
         "The fast gradient sign method",
         (
             Text(
-                "The image x is fed to the network with its label y; J is the cross-entropy, and its gradient is taken "
-                "for the image instead of the weights. Every pixel then moves by ε in the direction that makes the "
-                "loss larger: x + ε·sign(∇ₓJ), cut off at black and white (Goodfellow et al. 2015). ε is the "
-                f"smallest of {len(series.epsilons)} values, {series.epsilons[1]:g} apart, at which the network "
-                "misreads the image."
+                "The network reads the image x with its label y. J is the cross-entropy. Its gradient is computed for "
+                "the image instead of the weights. Every pixel moves by ε in the direction that increases the loss: "
+                "x + ε·sign(∇ₓJ), clipped to black and white (Goodfellow et al. 2015). ε is the smallest of "
+                f"{len(series.epsilons)} values, {series.epsilons[1]:g} apart, at which the network misclassifies the "
+                "image."
             ),
             Sums(
                 tuple(sum_of(series, image, labels, album, "sign(∇ₓJ)") for image in chosen),
-                "Of some classes, the first test image that is read correctly and that both attacks can fool. Noise is "
-                "shown from −1 (dark) to 1 (bright); a grey pixel does not change, be it that the gradient is zero or "
-                "that black cannot become darker. It is coloured because the network takes RGB images, of which these "
-                "grey ones are a special case.",
+                "For some classes, the first correctly classified test image that both attacks can fool. Noise is "
+                "shown from −1 (dark) to 1 (bright). A grey pixel does not change, either because its gradient is zero "
+                "or because black cannot become darker. The noise has colors because the network reads RGB images.",
             ),
         ),
     )
 
 
 def projected_gradient(series: Series, chosen: Sequence[int], labels: Sequence[str], album: Album) -> Section:
-    """Madry et al.'s attack on the same images."""
+    """Return the section on Madry et al.'s attack, with the same images."""
     return Section(
         "Projected gradient descent",
         (
             Text(
-                f"The same in {PGD_STEPS} steps of ε/4 from a random start, projected back to within ε of the image "
-                "after each (Madry et al. 2018). It follows the loss where FGSM takes only its first slope."
+                f"PGD takes {PGD_STEPS} steps of ε/4 from a random start, and after each step projects the image back "
+                "to within ε of the original (Madry et al. 2018). It computes a gradient in each step, FGSM only one."
             ),
             Sums(
                 tuple(sum_of(series, image, labels, album, "noise / ε") for image in chosen),
-                "The same images, each at the smallest ε that suffices for this attack.",
+                "The same images, each at the smallest ε at which this attack succeeds.",
             ),
         ),
     )
 
 
 def strength(series: Sequence[Line], album: Album) -> Section:
-    """Accuracy against ε for all attacks."""
+    """Return the section on accuracy against ε for all attacks."""
     plot = album.plot(
         "epsilon",
         plots.accuracy_against_epsilon([(s.name, s.epsilons, s.accuracies) for s in series]),
         (5.3, 2.9),
         alt="Accuracy falls with ε for each attack; "
         + ", ".join(f"{s.name} ends at {s.accuracies[-1]:.0%}" for s in series),
-        caption="Accuracy on test images under attack; ε = 0 is the accuracy without one.",
+        caption="Accuracy on attacked test images. ε = 0 is the accuracy without an attack.",
     )
     shown = [number for number, epsilon in enumerate(series[0].epsilons) if number % 3 == 0]
     rows = tuple(
@@ -147,18 +146,18 @@ def strength(series: Sequence[Line], album: Album) -> Section:
     columns = ("accuracy at ε =", *(f"{series[0].epsilons[number]:g}" for number in shown), "median smallest ε")
     blocks: tuple[Block, ...] = (
         Text(
-            "How far accuracy falls as the attack may change more. All but the black box use the network's own "
-            "gradients. An ε of 0.1 is a change of at most 25 of 255 grey levels; on images of 8×8 "
-            "pixels one sees it. The panda of the lecture, with 784 times as many pixels, took 0.007."
+            "Accuracy decreases as the attack may change the image more. All attacks except the black box use the "
+            "network's own gradients. An ε of 0.1 is a change of at most 25 of 255 grey levels, which is visible on "
+            "images of 8×8 pixels. The lecture's panda has 784 times as many pixels and needs an ε of 0.007."
         ),
         plot,
-        Table(columns, rows, "Images that were misread without an attack count as fooled at ε = 0."),
+        Table(columns, rows, "Images that are misclassified without an attack count as fooled at ε = 0."),
     )
     return Section("Accuracy against ε", blocks)
 
 
 def sum_of(series: Series, image: int, labels: Sequence[str], album: Album, noise: str) -> Sum:
-    """The panda's slide of one image, at the smallest ε that suffices."""
+    """Return the sum of one image and its noise, at the smallest ε that succeeds."""
     number = int(series.smallest[image])
     epsilon, result = series.epsilons[number], series.results[number]
     is_, reads = labels[result.predictions_before[image]], labels[result.predictions[image]]

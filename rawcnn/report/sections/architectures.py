@@ -1,4 +1,4 @@
-"""Architectures: the four families beside their papers' tables, and where their arithmetic and parameters are."""
+"""The sections on architectures: the papers' tables, and where each network's arithmetic and parameters are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rawcnn.report.stages import block_of
 
 
 def landscape(profiles: Sequence[tuple[str, Profile]], album: Album) -> Section:
-    """All networks of the chapter in one plot; each with its family's name."""
+    """Return the section that plots all networks of the four families."""
     by_name = {p.model: p.totals for _, p in profiles}
     alexnet, googlenet = by_name["alexnet"], by_name["googlenet"]
     points = [(p.model, family, p.totals["macs"] / 1e9, p.totals["parameters"] / 1e6) for family, p in profiles]
@@ -22,12 +22,11 @@ def landscape(profiles: Sequence[tuple[str, Profile]], album: Album) -> Section:
         "Four families, from 2012 to 2015",
         (
             Text(
-                "A network's cost has two sides that have little to do with each other: the multiply-accumulates "
-                "(MACs) that one image takes, and the parameters that must be learned and stored. AlexNet and VGG "
-                "keep most of their parameters in dense layers that take almost no arithmetic. GoogLeNet and ResNet "
-                f"average the last map instead: GoogLeNet takes {googlenet['macs'] / alexnet['macs']:.1f} times "
-                f"AlexNet's arithmetic, with {alexnet['parameters'] / googlenet['parameters']:.1f} times fewer "
-                "parameters."
+                "A network has two costs that are almost independent: the multiply-accumulates (MACs) for one image, "
+                "and the parameters that must be learned and stored. In AlexNet and VGG, most parameters are in dense "
+                "layers, which take almost no arithmetic. GoogLeNet and ResNet average the last map instead. GoogLeNet "
+                f"takes {googlenet['macs'] / alexnet['macs']:.1f} times AlexNet's arithmetic, with "
+                f"{alexnet['parameters'] / googlenet['parameters']:.1f} times fewer parameters."
             ),
             album.plot(
                 "landscape",
@@ -43,14 +42,14 @@ def landscape(profiles: Sequence[tuple[str, Profile]], album: Album) -> Section:
 
 
 def comparison(title: str, lead: str, table: Comparison, profile: Profile, album: Album, *more: Block) -> Section:
-    """A paper's table beside our counts, the notes on it, and the bars of `profile`."""
+    """Return the section that compares a paper's table with the counts, with notes and the bars of `profile`."""
     return Section(
         title, (Text(lead), comparison_table(table), Notes(tuple(table.notes)), cost_bars(profile, album), *more)
     )
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Printed and counted, line by line; under a line that differs, why. An explanation is given once."""
+    """Return the table of printed and counted numbers. Each explanation follows the last line that it explains."""
     rows: list[tuple[Cell, ...]] = []
     remarks: dict[int, str] = {}
     for number, line in enumerate(comparison.lines):
@@ -59,12 +58,12 @@ def comparison_table(comparison: Comparison) -> Table:
         if line.explanation and line.explanation != following:
             remarks[number] = line.explanation[0].upper() + line.explanation[1:] + "."
     agreeing = sum(line.agrees for line in comparison.lines)
-    caption = f"{comparison.source}: {agreeing} of {len(rows)} printed numbers are the rounded count."
+    caption = f"{comparison.source}: {agreeing} of {len(rows)} printed numbers equal the rounded count."
     return Table(("part", "quantity", "printed", "", "counted"), tuple(rows), caption, remarks)
 
 
 def cost_bars(profile: Profile, album: Album) -> Figure:
-    """Where a network's MACs and parameters are, by block."""
+    """Return the bars of a network's MACs and parameters by block."""
     blocks = by_block(profile)
     macs = max(blocks.items(), key=lambda item: item[1][0])[0]
     parameters = max(blocks.items(), key=lambda item: item[1][1])[0]
@@ -79,13 +78,13 @@ def cost_bars(profile: Profile, album: Album) -> Figure:
         draw,
         (5.3, 0.75 + 0.19 * len(blocks)),
         alt=f"Two bar charts for {profile.model}: most MACs are in {macs}, most parameters in {parameters}.",
-        caption=f"Where the arithmetic and the parameters of `{profile.model}` are, first layer at the top; "
-        f"one image of {profile.size}×{profile.size}.",
+        caption=f"Arithmetic and parameters of `{profile.model}` by block, the first layer at the top; one image of "
+        f"{profile.size}×{profile.size}.",
     )
 
 
 def by_block(profile: Profile) -> dict[str, tuple[int, int]]:
-    """{block: (MACs, parameters)}: layers by the first part of their name, `inception_3a` or `conv2_1`."""
+    """Return {block: (MACs, parameters)}. The first part of a layer's name, such as `conv2_1`, is its block."""
     blocks: dict[str, tuple[int, int]] = {}
     for row in profile.rows:
         name = block_of(row["name"])
@@ -95,7 +94,7 @@ def by_block(profile: Profile) -> dict[str, tuple[int, int]]:
 
 
 def small_kernels(stacks: Sequence[Stack], album: Album) -> Section:
-    """VGG's argument: one large kernel against several small ones of the same receptive field."""
+    """Return the section on VGG's argument: several small kernels have the receptive field of one large kernel."""
     rows = tuple(
         (
             " + ".join(f"{size}×{size}" for size in s.sizes),
@@ -111,9 +110,9 @@ def small_kernels(stacks: Sequence[Stack], album: Album) -> Section:
         "Three 3×3 kernels instead of one 7×7",
         (
             Text(
-                "VGG's main idea. Three 3×3 layers see as many pixels as one 7×7 layer, with three nonlinearities "
-                "instead of one, and 27·C² weights instead of 49·C² for C channels in and out. The table is not the "
-                "formula: the stacks were built, and their weights and receptive fields counted."
+                "This is VGG's main idea. Three 3×3 layers see as many pixels as one 7×7 layer. They have three "
+                "nonlinearities instead of one, and 27·C² weights instead of 49·C², for C channels in and out. The "
+                "table shows counts, not the formula: rawcnn traces the stacks and counts weights and receptive fields."
             ),
             album.plot(
                 "receptive-fields",
@@ -121,7 +120,7 @@ def small_kernels(stacks: Sequence[Stack], album: Album) -> Section:
                 (5.3, 2.05),
                 alt="Four grids of 9×9 cells: one cell after layer 3, 3×3 cells after layer 2, 5×5 after layer 1, "
                 "7×7 in the image.",
-                caption="One position after three 3×3 layers, and what it sees of the maps below.",
+                caption="One position after three 3×3 layers, and the parts of the earlier maps that it depends on.",
             ),
             Table(
                 ("kernels", "sees", "weights", f"weights, C = {channels}", "nonlinearities"),
@@ -133,7 +132,7 @@ def small_kernels(stacks: Sequence[Stack], album: Album) -> Section:
 
 
 def inception(naive: Profile, reduced: Profile, modules: Sequence[Module], batch: int, album: Album) -> Section:
-    """GoogLeNet's 1×1 reductions: the MACs of every module in both forms, and module 3a timed."""
+    """Return the section on GoogLeNet's 1×1 reductions: MACs of all modules in both forms, times of module 3a."""
     costs = [{n: c for n, c in by_block(p).items() if n.startswith("inception")} for p in (naive, reduced)]
     names = [name.removeprefix("inception_") for name in costs[1]]
     slow, fast = modules
@@ -145,9 +144,9 @@ def inception(naive: Profile, reduced: Profile, modules: Sequence[Module], batch
         "The naive and the reduced inception module",
         (
             Text(
-                "An inception module applies kernels of several sizes to one map and concatenates the results. Done "
-                "naively, the max-pool passes its whole depth on, so the depth can only grow and each module pays more "
-                "than the one before. 1×1 convolutions in front of the large kernels reduce the depth first."
+                "An inception module applies kernels of several sizes to one map and concatenates the results. In the "
+                "naive form, the max-pool keeps all channels, so the depth can only grow, and each module costs more "
+                "than the one before. In the reduced form, 1×1 convolutions before the large kernels reduce the depth."
             ),
             album.plot(
                 "inception",
@@ -160,24 +159,24 @@ def inception(naive: Profile, reduced: Profile, modules: Sequence[Module], batch
                     "billion MACs",
                 ),
                 (5.3, 2.7),
-                alt="Bar chart of the MACs of GoogLeNet's nine modules: the naive form takes several times those of "
-                "the reduced one, most of all in the late modules.",
-                caption=f"MACs of each module. The whole network takes {si(naive.totals['macs'])} with naive modules, "
-                f"{si(reduced.totals['macs'])} with reduced ones; {si(naive.totals['parameters'])} and "
+                alt="Bar chart of the MACs of GoogLeNet's nine modules: the naive form takes several times the MACs of "
+                "the reduced form, above all in the last modules.",
+                caption=f"MACs of each module. The network takes {si(naive.totals['macs'])} with naive modules and "
+                f"{si(reduced.totals['macs'])} with reduced ones, and has {si(naive.totals['parameters'])} and "
                 f"{si(reduced.totals['parameters'])} parameters.",
             ),
             Table(
                 ("module 3a", "channels out", "parameters", "MACs", "median time", "quartiles"),
                 rows,
-                f"Module 3a on {batch} maps of 28×28×192, measured on this machine in turns: "
-                f"{slow.macs / fast.macs:.2f}× the MACs, {slow.median / fast.median:.2f}× the time.",
+                f"Module 3a on {batch} maps of 28×28×192, measured on this machine in turns. The naive form takes "
+                f"{slow.macs / fast.macs:.2f}× the MACs and {slow.median / fast.median:.2f}× the time.",
             ),
         ),
     )
 
 
 def spread(seconds: Sequence[float]) -> str:
-    """The quartiles of measured times, in milliseconds."""
+    """Format the quartiles of measured times in milliseconds."""
     ordered = sorted(seconds)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
     return f"{1e3 * low:.1f}–{1e3 * high:.1f} ms"

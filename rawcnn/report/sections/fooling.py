@@ -1,4 +1,4 @@
-"""The rest of the lecture's last chapter: evolved images, DeepFool, a black box, a patch, rotations."""
+"""The sections on further attacks: evolved images, DeepFool, a black box, a patch, rotations."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from rawcnn.report.page import Gallery, Section, Strip, Strips, Sum, Sums, Table
 from rawcnn.report.sections.adversarial import EPSILONS, Series
 
 GENERATIONS = {"direct": 200, "cppn": 150}
-SEEDS = 100  # test images that the substitute begins with; it is judged on the others
+SEEDS = 100  # test images that the substitute's training begins with; the other test images are attacked
 PATCH_STEPS = 300
-AREAS = (0.05, 0.1, 0.2, 0.3)  # of the image, under the patch
-TARGET = 3  # the class that the patch wants
-ROTATION, TRANSLATION = 30.0, 1.0  # degrees and pixels: an eighth of an 8×8 image
+AREAS = (0.05, 0.1, 0.2, 0.3)  # shares of the image that the patch covers
+TARGET = 3  # class of the patch
+ROTATION, TRANSLATION = 30.0, 1.0  # degrees, and pixels: an eighth of an 8×8 image
 GRID_IMAGES = 64
-SHOWN = 6  # images of a row
-SIDE = 96  # pixels that pictures in a strip are enlarged to
+SHOWN = 6  # images in a row
+SIDE = 96  # pixels: pictures in a strip are enlarged to about this
 
 
 @dataclass(frozen=True)
 class Distances:
-    """An attack that finds its own ε, as a line of accuracies beside the Series of others."""
+    """An attack that finds the distance of each image by itself, as a line of accuracies like those of a Series."""
 
     name: str
     epsilons: Sequence[float]
@@ -50,7 +50,7 @@ class Distances:
 
     @property
     def needed(self) -> np.ndarray:
-        """[B]: the largest change of a pixel that each image took; 0 where it was wrong before, ∞ where none did."""
+        """Largest change of a pixel for each image: 0 if it was wrong before, ∞ if the attack fails, [B]."""
         found = np.where(self.result.success, self.result.columns()["linf"], np.inf)
         return np.where(self.result.already_wrong, 0.0, found)
 
@@ -65,10 +65,10 @@ class Distances:
 
 @dataclass(frozen=True)
 class Fooled:
-    """What was found besides FGSM and PGD."""
+    """The results of all attacks except FGSM and PGD."""
 
     evolved: dict[str, FoolingImages]
-    near: AttackResult  # DeepFool's, L2
+    near: AttackResult  # DeepFool, L2
     lines: tuple[Distances | Series, ...]  # accuracy against ε
     substitute: Substitute
     transferred: Series
@@ -92,7 +92,7 @@ def fool(
     network: Network, training: np.ndarray, images: np.ndarray, labels: np.ndarray, *, seed: int,
     progress: Progress,
 ) -> Fooled:  # fmt: skip
-    """Every other attack of the lecture on the test images [N,H,W,3], whose pixels are grey."""
+    """Run every other attack of the lecture on grey test images [N,H,W,3]."""
     work = len(GENERATIONS) + 6
 
     def done(number: int) -> None:
@@ -126,22 +126,23 @@ def fool(
 
 
 def unrecognizable(found: Fooled, labels: Sequence[str], album: Album) -> Section:
-    """Nguyen et al.'s images."""
+    """Return the section on Nguyen et al.'s evolved images."""
     strips = []
-    words = {"direct": "a number for each pixel", "cppn": "drawn by small graphs of sines, Gaussians and lines"}
+    meanings = {"direct": "a value for each pixel", "cppn": "drawn by small graphs of sines, Gaussians and lines"}
     for encoding, images in found.evolved.items():
         pictures = [_larger(image) for image in images.images]
-        tile = album.strip(f"evolved-{encoding}", pictures, alt=f"Ten evolved images, {words[encoding]}")
-        sure = f"median confidence {np.median(images.confidences):.1%}"
-        strips.append(Strip(f"{encoding}: {words[encoding]}", f"{len(images.history)} generations, {sure}", tile))
+        tile = album.strip(f"evolved-{encoding}", pictures, alt=f"Ten evolved images, {meanings[encoding]}")
+        confidence = f"median confidence {np.median(images.confidences):.1%}"
+        detail = f"{len(images.history)} generations, {confidence}"
+        strips.append(Strip(f"{encoding}: {meanings[encoding]}", detail, tile))
     names = ", ".join(f"“{label}”" for label in labels)
     return Section(
         "Unrecognizable images",
         (
             Text(
-                "Evolution with a niche for each class: children of the champions, changed a little, take a niche "
-                "where the network is surer of them than of the champion (Nguyen et al. 2015, MAP-Elites). What "
-                f"comes out is {names} for the network, from left to right, and nothing of the kind for us."
+                "MAP-Elites keeps one champion for each class (Nguyen et al. 2015). Children are slightly changed "
+                "champions. A child replaces the champion of a class if the network is more confident of it. From left "
+                f"to right, the network classifies the results as {names}; people cannot recognize them."
             ),
             Strips(tuple(strips)),
         ),
@@ -149,7 +150,7 @@ def unrecognizable(found: Fooled, labels: Sequence[str], album: Album) -> Sectio
 
 
 def nearest_boundary(found: Fooled, chosen: Sequence[int], labels: Sequence[str], album: Album) -> Section:
-    """DeepFool's small noise on the same images."""
+    """Return the section on DeepFool, with the same images."""
     result, sums = found.near, []
     norms = result.columns()["l2"]
     for image in chosen:
@@ -176,17 +177,18 @@ def nearest_boundary(found: Fooled, chosen: Sequence[int], labels: Sequence[str]
         "DeepFool",
         (
             Text(
-                "To the nearest decision boundary, as if the network were linear, and again until the answer changes "
-                f"(Moosavi-Dezfooli et al. 2016): {np.mean(result.iterations[known]):.1f} steps in the mean. The noise "
-                f"is {share:.3f} of an image's length in the mean."
+                "DeepFool steps to the nearest decision boundary of the linearized network, and repeats this until the "
+                "prediction changes (Moosavi-Dezfooli et al. 2016). It takes "
+                f"{np.mean(result.iterations[known]):.1f} steps on average. The norm of the noise is {share:.3f} of "
+                "the image's norm on average."
             ),
-            Sums(tuple(sums), "The smallest noise that this attack finds, times what is written before it."),
+            Sums(tuple(sums), "The noise that this attack finds, enlarged by the inverse of the factor before it."),
         ),
     )
 
 
 def black_box(found: Fooled) -> Section:
-    """How the substitute learnt, and what carried over."""
+    """Return the section on the black-box attack: how the substitute learned, and how well its images transfer."""
     series, made = found.transferred, found.substitute
     rows = tuple(
         (f"{epsilon:g}", f"{accuracy:.1%}", f"{1 - accuracy:.1%}")
@@ -197,22 +199,23 @@ def black_box(found: Fooled) -> Section:
         "A black box",
         (
             Text(
-                "The attacker has no gradient and no confidence, only labels. A small network of its own learns them. "
-                f"It begins with {SEEDS} images, and doubles them {len(made.rounds)} times by steps along which its "
-                f"answer changes most, asking each time (Papernot et al. 2017): {made.queries:,} labels in all. FGSM "
-                "on that substitute then fools the network that was never opened."
+                "The attacker knows only the labels that the network predicts, no gradients and no confidences. A "
+                f"small substitute network learns these labels (Papernot et al. 2017). It begins with {SEEDS} images "
+                f"and doubles them {len(made.rounds)} times, by steps along which its own prediction changes most. "
+                f"The labels of the new images are requested from the network, {made.queries:,} in all. FGSM "
+                "attacks the substitute, and its images fool the network, too."
             ),
             Table(
-                ("ε", "accuracy of the black box", "misread"),
+                ("ε", "accuracy of the black box", "misclassified"),
                 rows,
-                f"{len(series.results[0].labels)} test images that neither network was asked about before.",
+                f"{len(series.results[0].labels)} test images that were not used to train the substitute.",
             ),
         ),
     )
 
 
 def sticker(found: Fooled, labels: Sequence[str], album: Album) -> Section:
-    """The patch, on images, and its success against its area."""
+    """Return the section on the patch: attacked images, and success against the patch's area."""
     area = AREAS[-1]
     result = found.patched[area]
     fooled = np.flatnonzero(result.success & (result.labels != TARGET))[:SHOWN]
@@ -233,24 +236,22 @@ def sticker(found: Fooled, labels: Sequence[str], album: Album) -> Section:
         "An adversarial patch",
         (
             Text(
-                f"One round patch that makes any digit a “{labels[TARGET]}”, wherever it lies (Brown et al. 2017): the "
-                "target's log-probability is climbed in expectation over images, places, sizes and angles. On 8×8 "
-                "pixels it has little room."
+                f"One round patch makes the network classify any digit as “{labels[TARGET]}”, at any position (Brown "
+                "et al. 2017). It maximizes the expected log-probability of this class over images, positions, sizes "
+                "and angles. 8×8 pixels leave little room for it."
             ),
-            Gallery(
-                tuple(tiles), f"Images that were not a “{labels[TARGET]}”, under a patch of {area:.0%} of their area."
-            ),
+            Gallery(tuple(tiles), f"Images of other classes under a patch that covers {area:.0%} of their area."),
             Table(
                 ("area", *(f"{area:.0%}" for area in found.patched)),
                 (row,),
-                "Test images of other classes, read rightly.",
+                "Success on test images of other classes that are classified correctly without the patch.",
             ),
         ),
     )
 
 
 def turned(found: Fooled, labels: Sequence[str], album: Album) -> Section:
-    """Rotations and translations that suffice."""
+    """Return the section on rotations and translations that succeed."""
     worst = found.turned["worst of 10"]
     places = np.flatnonzero(worst.success & ~worst.already_wrong)[:SHOWN]
     tiles = []
@@ -259,12 +260,12 @@ def turned(found: Fooled, labels: Sequence[str], album: Album) -> Section:
         tiles += [
             album.tile(
                 f"turned-{k}", worst.images[k], alt=f"A {labels[worst.labels[k]]}, turned and moved",
-                label=f"“{labels[worst.labels[k]]}” read “{labels[worst.predictions[k]]}”",
+                label=f"“{labels[worst.labels[k]]}” read as “{labels[worst.predictions[k]]}”",
                 detail=f"{angle:+.0f}°, {right:+.1f}, {down:+.1f} px",
             )
         ]  # fmt: skip
     before = np.mean(worst.predictions_before == worst.labels)
-    rows = [("as they are", f"{before:.1%}", len(worst.labels))]
+    rows = [("none", f"{before:.1%}", len(worst.labels))]
     rows += [
         (name, f"{result.summary()['accuracy_after']:.1%}", len(result.labels)) for name, result in found.turned.items()
     ]
@@ -272,22 +273,24 @@ def turned(found: Fooled, labels: Sequence[str], album: Album) -> Section:
         "Rotations and translations",
         (
             Text(
-                f"No noise at all: turned by up to {ROTATION:g}° and moved by up to {TRANSLATION:g} pixel, an eighth "
-                "of the image (Engstrom et al. 2019). The grid tries 31 angles and 5 × 5 places and keeps the worst."
+                f"This attack adds no noise. It rotates images by up to {ROTATION:g}° and moves them by up to "
+                f"{TRANSLATION:g} pixel, an eighth of the image (Engstrom et al. 2019). The grid tries 31 angles and "
+                "5 × 5 translations, and keeps the worst."
             ),
             Gallery(
-                tuple(tiles), "The worst of ten drawn at random: degrees counter-clockwise, pixels right and down."
+                tuple(tiles),
+                "The worst of ten random transformations: degrees counterclockwise, pixels to the right and down.",
             ),
             Table(
                 ("transformation", "accuracy", "images"),
                 tuple(rows),
-                "The network has learnt from moved, not from turned digits.",
+                "Accuracy under transformations. The training images were shifted but not rotated.",
             ),
         ),
     )
 
 
 def _larger(image: np.ndarray) -> np.ndarray:
-    """[H,W,3] with each pixel repeated, to about SIDE."""
+    """Enlarge a picture [H,W,3] to about SIDE pixels by repeating its pixels."""
     times = max(1, SIDE // max(image.shape[:2]))
     return image.repeat(times, axis=0).repeat(times, axis=1)

@@ -1,4 +1,4 @@
-"""Inside a network: deconvolution, optimised images with and without remedies, a direction, attribution, an atlas."""
+"""The sections on a layer: deconvolution, optimized images and regularization, a direction, attribution, an atlas."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from rawcnn.visualize.deconvolution import METHODS
 from rawcnn.visualize.factorization import Groups
 from rawcnn.visualize.regularization import COMPARED, ROBUST, STILL
 
-STEPS = 128  # of every optimisation
-SHOWN = 96  # pixels that pictures in a strip are enlarged to
-GRIDS = (7,)  # cells a side of the atlas
-ICON = 32  # pixels of a cell
-SHEET = 640  # pixels that the atlas is enlarged to, by a whole factor
-WEIGHTS = (2.0, 1.0)  # of the two channels of the direction
+STEPS = 128  # steps of every optimization
+SHOWN = 96  # pixels: pictures in a strip are enlarged to about this
+GRIDS = (7,)  # cells on a side of the atlas
+ICON = 32  # pixels on a side of a cell
+SHEET = 640  # pixels: the atlas is enlarged to about this, by a whole factor
+WEIGHTS = (2.0, 1.0)  # weights of the direction's two channels
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What was found in a layer, for a few of its channels and one image."""
+    """The visualizations of a layer, for a few of its channels and one image."""
 
     layer: str
     channels: list[int]
     tops: Mapping[int, list[TopInput]]
-    returned: Mapping[int, dict[str, np.ndarray]]  # channel → method → pictures [N,H,W,3] of its top inputs
-    compared: Mapping[str, Optimized]
+    deconvolved: Mapping[int, dict[str, np.ndarray]]  # channel → method → pictures [N,H,W,3] of its top inputs
+    compared: Mapping[str, Optimized]  # by regularization
     direction: Optimized
-    reached: tuple[float, float]  # mean activations of the two channels in the direction's image
+    reached: tuple[float, float]  # mean activations of the direction's two channels in its last image
     image: np.ndarray
-    told: Attribution
+    attribution: Attribution
     groups: Groups
-    atlas: Atlas | None
-    grey: bool  # all images that were looked at are
+    atlas: Atlas | None  # None if too few images excite the layer
+    grey: bool  # whether all top inputs are grey
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -68,7 +68,7 @@ class Inside:
             "optimized": {name: o.values.tolist() for name, o in self.compared.items()},
             "high_frequency_energy_against_none": noise_ratios(self.compared),
             "direction": {"weights": WEIGHTS, "reached": self.reached},
-            "attributed_classes": self.told.classes.tolist(),
+            "attributed_classes": self.attribution.classes.tolist(),
             "atlas_cells": sum(len(level.cells) for level in self.atlas.levels) if self.atlas else 0,
         }
 
@@ -82,26 +82,22 @@ def look_inside(
     seed: int,
     progress: Progress,
 ) -> Inside:
-    """Everything for the channels whose top inputs are given, the first image of the test split, and one atlas."""
+    """Visualize some channels of a layer, the first test image, and an atlas of the layer.
+
+    Args:
+        network: The network.
+        data: Its images.
+        tops: The channels' top inputs.
+        layer: The layer's name.
+        seed: Seed of all random choices.
+        progress: Is called with (parts done, parts in all).
+    """
     channels = list(tops)
-    returned = {
-        channel: {
-            method: deconvolve(
-                network,
-                np.stack([top.image for top in inputs]),
-                layer,
-                channel,
-                [top.position for top in inputs],
-                method=method,
-            ).pictures
-            for method in METHODS
-        }
-        for channel, inputs in tops.items()
-    }
+    deconvolved = {channel: _deconvolved(network, layer, channel, inputs) for channel, inputs in tops.items()}
     progress(1, 5)
     grey = not any(np.ptp(top.image, axis=-1).any() for inputs in tops.values() for top in inputs)
-    remedies = {name: replace(remedy, grey=grey) for name, remedy in COMPARED.items()}
-    compared = compare(network, layer, channels, regularizations=remedies, steps=STEPS, seed=seed)
+    regularizations = {name: replace(regularization, grey=grey) for name, regularization in COMPARED.items()}
+    compared = compare(network, layer, channels, regularizations=regularizations, steps=STEPS, seed=seed)
     progress(2, 5)
     pair = dict(zip(channels[:2], WEIGHTS, strict=False))
     objective, still = objectives.weighted_units(network, layer, pair), replace(STILL, grey=grey)
@@ -110,21 +106,40 @@ def look_inside(
     reached = tuple(float(maps[..., channel].mean()) for channel in (channels * 2)[:2])
     progress(3, 5)
     image = data.take("test", [0])[0]
-    told, groups = attribution(network, image, layer), neuron_groups(network, image, layer, seed=seed)
+    effects, groups = attribution(network, image, layer), neuron_groups(network, image, layer, seed=seed)
     progress(4, 5)
     try:
         robust = replace(ROBUST, grey=grey)
         atlas = activation_atlas(network, data, layer, grids=GRIDS, steps=STEPS, regularization=robust, seed=seed)
-    except ValueError:  # too few images excite the layer: the page says so
+    except ValueError:  # too few images excite the layer, which the page reports
         atlas = None
     progress(5, 5)
     return Inside(
-        layer, channels, tops, returned, compared, direction, (reached[0], reached[1]), image, told, groups, atlas, grey
+        layer=layer,
+        channels=channels,
+        tops=tops,
+        deconvolved=deconvolved,
+        compared=compared,
+        direction=direction,
+        reached=(reached[0], reached[1]),
+        image=image,
+        attribution=effects,
+        groups=groups,
+        atlas=atlas,
+        grey=grey,
     )
 
 
+def _deconvolved(network: Network, layer: str, channel: int, inputs: Sequence[TopInput]) -> dict[str, np.ndarray]:
+    """Return pictures [N,H,W,3] of a channel's top inputs for each method of deconvolution."""
+    images, positions = np.stack([top.image for top in inputs]), [top.position for top in inputs]
+    return {
+        method: deconvolve(network, images, layer, channel, positions, method=method).pictures for method in METHODS
+    }
+
+
 def sections(inside: Inside, labels: Sequence[str], album: Album) -> tuple[Section, ...]:
-    """The chapter's sections, in the lecture's order."""
+    """Return the sections in the lecture's order."""
     return (
         _deconvolution(inside, album),
         _optimization(inside, album),
@@ -141,35 +156,36 @@ def _deconvolution(inside: Inside, album: Album) -> Section:
             if method == "image":
                 pictures = [top.image for top in inside.tops[channel]]
             else:
-                pictures = [_returned(inside, picture) for picture in inside.returned[channel][method]]
+                pictures = [_signed(inside, picture) for picture in inside.deconvolved[channel][method]]
             tile = album.strip(
                 f"deconvolution-{channel}-{method}",
                 [_large(picture) for picture in pictures],
                 alt=f"Channel {channel}: {method} of its most activating images",
             )
-            strips.append(Strip(f"channel {channel}" if method == "image" else "", _words(method), tile))
+            strips.append(Strip(f"channel {channel}" if method == "image" else "", _title(method), tile))
     zero = "red above zero, blue below" if inside.grey else "grey is zero"
     return Section(
         "Deconvolution",
         (
             Text(
-                "Which part of the input excited the unit? Zeiler & Fergus (2014) run the network backwards from one "
-                "activation: unpool to where the maxima were, rectify, apply the transposed filters. The gradient and "
-                "guided backpropagation differ from it in the rectifier alone.\n\nA word of caution: "
-                "deconvnet and guided backpropagation change little when the weights above are replaced by random "
-                "ones (Adebayo et al. 2018). They show what is in the image more than what the network makes of it."
+                "Deconvolution shows which part of the input excites a unit. Zeiler & Fergus (2014) run the network "
+                "backwards from one activation: they unpool to the positions of the maxima, rectify, and apply the "
+                "transposed filters. The gradient and guided backpropagation differ only in the rectifier.\n\n"
+                "Deconvolution and guided backpropagation must be read with caution: they change little if the weights "
+                "of later layers are replaced by random values (Adebayo et al. 2018). They depend more on the image "
+                "than on what the network has learned."
             ),
-            Strips(tuple(strips), f"What excites channels of `{inside.layer}` most, and what comes back: {zero}."),
+            Strips(tuple(strips), f"Top inputs of channels of `{inside.layer}`, and their deconvolutions: {zero}."),
         ),
     )
 
 
-def _returned(inside: Inside, picture: np.ndarray) -> np.ndarray:
-    """Around grey; of a network that sees grey images alone the sum of the colours, red above zero and blue below."""
+def _signed(inside: Inside, picture: np.ndarray) -> np.ndarray:
+    """Show signed values around grey, or, for grey images, the sum of the channels: red above zero, blue below."""
     return diverging(picture.sum(axis=-1) if inside.grey else picture)
 
 
-def _words(method: str) -> str:
+def _title(method: str) -> str:
     return {"image": "most activating images", "guided": "guided backpropagation"}.get(method, method)
 
 
@@ -180,25 +196,25 @@ def _optimization(inside: Inside, album: Album) -> Section:
         tile = album.strip(
             f"optimized-{number}",
             [_large(image) for image in found.images],
-            alt=f"Images optimised for channels {inside.channels}: {name}",
+            alt=f"Images optimized for channels {inside.channels}: {name}",
         )
         reached = ", ".join(f"{value:.2g}" for value in found.values)
-        detail = f"reaches {reached}; high-frequency energy {ratios[name]:.2g} of none's"
+        detail = f"reaches {reached}; high-frequency energy {ratios[name]:.2g} × that of none"
         strips.append(Strip(name, detail, tile))
     return Section(
         "Visualization by optimization",
         (
             Text(
-                "Optimization works as training does, but the weights are fixed and the image is what changes, from "
-                "noise until it excites the unit. Without regularisation the result is mostly noise of high "
-                "frequencies. The lecture names two remedies: blur the image in each step, or make high frequencies "
-                "cost something. Two more are common: excite the unit however the image is moved, turned and scaled "
-                "a little; and climb in Fourier space, where low frequencies are not left behind."
+                "Optimization works like training, but the weights are fixed and the image changes. It begins with "
+                "noise and ends with an image that excites the unit. Without regularization the result is mostly "
+                "high-frequency noise. The lecture names two remedies: blur the image in each step, or penalize high "
+                "frequencies. Two others are common. Random small shifts, rotations and scalings make the image excite "
+                "the unit under all of them. Steps in Fourier space treat low and high frequencies equally."
             ),
             Strips(
                 tuple(strips),
-                f"Channels {', '.join(map(str, inside.channels))} of `{inside.layer}`, {STEPS} steps from the same "
-                "noise. The numbers are the channel's mean activation over the map.",
+                f"Channels {', '.join(map(str, inside.channels))} of `{inside.layer}` after {STEPS} steps from the "
+                "same noise. The numbers are the channels' mean activations over the map.",
             ),
         ),
     )
@@ -213,9 +229,9 @@ def _direction(inside: Inside, album: Album) -> Section:
         "Directions",
         (
             Text(
-                "Units are not all that can be excited: any direction in the space of activations can. Here channel "
-                f"{first} counts twice as much as channel {second}; in the last image their mean activations are "
-                f"{inside.reached[0]:.2g} and {inside.reached[1]:.2g}."
+                "An image can be optimized for any direction in the space of activations, not only for a unit. Here "
+                f"channel {first} has twice the weight of channel {second}. In the last image their mean activations "
+                f"are {inside.reached[0]:.2g} and {inside.reached[1]:.2g}."
             ),
             Strips(
                 (Strip(f"2·{first} + 1·{second}", f"after steps {steps}", tile),), f"A direction of `{inside.layer}`."
@@ -225,40 +241,41 @@ def _direction(inside: Inside, album: Album) -> Section:
 
 
 def _attribution(inside: Inside, labels: Sequence[str], album: Album) -> Section:
-    told, largest = inside.told, float(np.abs(inside.told.spatial).max())
+    effects, largest = inside.attribution, float(np.abs(inside.attribution.spatial).max())
     tiles = [album.tile("attributed", inside.image, alt="A test image", label="image")]
-    for k, number in enumerate(told.classes):
-        overlay = effect_overlay(inside.image, told.spatial[k], largest)
-        detail = f"logit {told.logits[k]:.2f}"
+    for k, number in enumerate(effects.classes):
+        overlay = effect_overlay(inside.image, effects.spatial[k], largest)
+        detail = f"logit {effects.logits[k]:.2f}"
         label = f"“{labels[number]}”"
         tiles.append(
-            album.tile(f"attribution-{k}", overlay, alt=f"What speaks for {label}", label=label, detail=detail)
+            album.tile(f"attribution-{k}", overlay, alt=f"Attribution for {label}", label=label, detail=detail)
         )
     colours = group_colours(inside.groups.count)
     overlay = group_overlay(inside.image, inside.groups.maps, colours)
-    tiles.append(album.tile("groups", overlay, alt="Groups of neurons", label="groups", detail="a colour each"))
+    tiles.append(album.tile("groups", overlay, alt="Groups of neurons", label="groups", detail="one color each"))
     return Section(
         "Attribution and neuron groups",
         (
             Text(
-                "The Building Blocks of Interpretability (Olah et al. 2018): how much does each position of a layer "
-                "raise a class's logit, estimated linearly as activation times gradient? And which neurons act "
-                f"together? A non-negative factorisation finds {inside.groups.count} groups in this image."
+                "Two techniques of The Building Blocks of Interpretability (Olah et al. 2018). Attribution estimates "
+                "linearly, as activation × gradient, how much each position of a layer raises a class's logit. A "
+                f"non-negative matrix factorization finds {inside.groups.count} groups of neurons that are active "
+                "together in this image."
             ),
-            Gallery(tuple(tiles), f"`{inside.layer}`: red speaks for the class, blue against it."),
+            Gallery(tuple(tiles), f"`{inside.layer}`: red positions raise the class's logit, blue ones lower it."),
         ),
     )
 
 
 def _atlas(inside: Inside, labels: Sequence[str], album: Album) -> Section:
     title = "A small activation atlas"
-    words = Text(
-        "An activation atlas (Carter et al. 2019) takes one activation vector of every image, lays similar ones near "
-        "each other, cuts the map into cells, and shows of each cell the image that excites its mean most. "
-        "`rawcnn visualize atlas` makes a page to zoom into."
+    lead = Text(
+        "An activation atlas (Carter et al. 2019) takes one activation vector of every image and places similar "
+        "vectors near each other. It divides the plane into cells, and shows for each cell the image that excites the "
+        "mean of its vectors most. `rawcnn visualize atlas` makes a page that can be zoomed."
     )
     if inside.atlas is None:
-        return Section(title, (words, Text("Too few of these images excite the layer for an atlas.")))
+        return Section(title, (lead, Text("Too few of these images excite the layer for an atlas.")))
     level = inside.atlas.levels[-1]
     side = max(ICON, *level.icons.shape[1:3])
     white = np.ones((side, side, 3), np.float32)
@@ -268,9 +285,9 @@ def _atlas(inside: Inside, labels: Sequence[str], album: Album) -> Section:
     found = ", ".join(dict.fromkeys(labels[number] for number in level.classes))
     caption = (
         f"{len(level.cells)} cells of `{inside.layer}` over {level.counts.sum():,} images, "
-        f"{level.counts.min()} to {level.counts.max()} in each. By what they do to the logits they speak for: {found}."
+        f"{level.counts.min()} to {level.counts.max()} in each. The classes whose logits they raise most are {found}."
     )
-    return Section(title, (words, Figure(file, "Icons of cells, similar ones near each other", caption)))
+    return Section(title, (lead, Figure(file, "Icons of cells, similar ones near each other", caption)))
 
 
 def _large(picture: np.ndarray) -> np.ndarray:

@@ -17,18 +17,18 @@ from rawcnn.report.sections.adversarial import EPSILONS, Series, choose, sum_of
 LEVELS = 16
 EPOCHS = 12
 STEPS = 7  # the paper's, for CIFAR-10
-XI = (0.01, 0.1, 1.0)  # the paper's, and larger ones
+XI = (0.01, 0.1, 1.0)  # the paper's ξ, and larger ones
 
 
 @dataclass(frozen=True)
 class Levelled:
-    """What logit-space PGA does to a network of levels, by ξ."""
+    """The results of logit-space PGA on a network that reads levels, by ξ."""
 
     series: dict[float, Series]
 
     @property
     def strongest(self) -> float:
-        """The ξ that leaves the least accuracy, over all ε."""
+        """The ξ with the lowest accuracy, summed over all ε."""
         return min(self.series, key=lambda xi: sum(self.series[xi].accuracies))
 
     def to_dict(self) -> dict[str, object]:
@@ -36,7 +36,7 @@ class Levelled:
 
 
 def fool(network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress) -> Levelled:
-    """The attack at every ε, for each ξ, on a network that was created with `discretize`."""
+    """Attack a network that was created with `discretize`, with every ε and every ξ."""
     found = {}
     for number, xi in enumerate(XI):
         results = [logit_pga(network, images, labels, epsilon=e, xi=xi, steps=STEPS, seed=seed) for e in EPSILONS]
@@ -46,7 +46,7 @@ def fool(network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int,
 
 
 def section(found: Levelled, labels: Sequence[str], album: Album) -> Section:
-    """Levels as a defence, and how it falls."""
+    """Return the section on levels as a defense, and on the attack that breaks it."""
     strongest = found.series[found.strongest]
     shown = [number for number in range(len(EPSILONS)) if number % 3 == 0]
     rows = tuple((f"ξ = {xi:g}", *(f"{s.accuracies[n]:.1%}" for n in shown)) for xi, s in found.series.items())
@@ -54,21 +54,21 @@ def section(found: Levelled, labels: Sequence[str], album: Album) -> Section:
         "Logit-space projected gradient ascent",
         (
             Text(
-                f"This network reads each pixel as a thermometer of {LEVELS} levels: which of them it passes. Such a "
-                "code has no gradient, so the attacks above have nothing to follow. This one lets each pixel be, with "
-                f"some probability, every level that lies within ε, and climbs the logits of these probabilities: "
-                f"{STEPS} steps of ξ in the direction of the gradient's sign, the softmax a little sharper each time. "
-                "What is likeliest in the end is the attacked image (Buckman et al. 2018)."
+                f"This network reads each pixel as a thermometer code of {LEVELS} levels, which shows the levels that "
+                "the pixel exceeds. Such a code has no gradient that the attacks above could follow. Logit-space PGA "
+                "(Buckman et al. 2018) gives each pixel a probability distribution over the levels within ε, and "
+                f"ascends the logits of these probabilities. It takes {STEPS} steps of size ξ along the sign of the "
+                "gradient, and sharpens the softmax in each step. The most probable levels are the attacked image."
             ),
             Sums(
                 tuple(sum_of(strongest, image, labels, album, "noise / ε") for image in choose([strongest], 2)),
-                f"With ξ = {found.strongest:g}, each at the smallest ε that suffices.",
+                f"Images with ξ = {found.strongest:g}, each at the smallest ε that succeeds.",
             ),
             Table(
                 ("accuracy at ε =", *(f"{EPSILONS[n]:g}" for n in shown)),
                 rows,
-                f"{len(strongest.results[0].labels)} test images. The paper's ξ is {XI[0]:g}; what suits depends on "
-                f"the network, so it is swept. The network trained for {EPOCHS} epochs.",
+                f"{len(strongest.results[0].labels)} test images. The paper's ξ is {XI[0]:g}. The best ξ depends on "
+                f"the network, so several are tried. The network was trained for {EPOCHS} epochs.",
             ),
         ),
     )

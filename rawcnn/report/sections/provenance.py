@@ -1,4 +1,4 @@
-"""How a report was made: the settings, versions and machine, and what took how long."""
+"""The provenance of a report: settings, versions, machine, and the time of each step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
@@ -13,20 +14,19 @@ import numpy as np
 import sklearn
 import tensorflow as tf
 
-import rawcnn
 from rawcnn.nn.execution import choose
 from rawcnn.report.page import Code, Section, Table, Text
 
 
 def circumstances(command: str, seed: int, settings: Mapping[str, object]) -> dict[str, object]:
-    """All that a report's numbers depend on, as plain values."""
+    """Return everything that a report's numbers depend on, as plain values."""
     choice = choose()
     return {
         "command": command,
         "seed": seed,
         **settings,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "rawcnn": rawcnn.__version__,
+        "rawcnn": version("rawcnn"),
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
         "scikit-learn": sklearn.__version__,
@@ -45,7 +45,7 @@ def _gpus() -> list:
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name, as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -54,7 +54,7 @@ def processor() -> str:
 
 
 def section(circumstances: Mapping[str, object], seconds: Mapping[str, float]) -> Section:
-    """The circumstances and the time of each step."""
+    """Return the section with the settings, the versions, and the time of each step."""
     rows = tuple(
         (name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value))
         for name, value in circumstances.items()
@@ -65,11 +65,11 @@ def section(circumstances: Mapping[str, object], seconds: Mapping[str, float]) -
         "Settings, versions, time",
         (
             Text(
-                "The same command with the same seed on the same machine and versions trains the same network and "
-                "finds the same adversarial examples. Measured times vary. All numbers of this page are in `tour.json`."
+                "The same command, with the same seed, machine and versions, trains the same network and finds the "
+                "same adversarial examples. Measured times vary. `tour.json` contains all numbers of this page."
             ),
             Code(str(circumstances["command"])),
-            Table(("setting", "value"), rows, "What the numbers depend on."),
-            Table(("step", "time"), (*times, ("together", f"{sum(seconds.values()):.1f} s")), "What took how long."),
+            Table(("setting", "value"), rows, "Settings, versions and machine."),
+            Table(("step", "time"), (*times, ("total", f"{sum(seconds.values()):.1f} s")), "Time of each step."),
         ),
     )

@@ -1,4 +1,4 @@
-"""What Keras costs: races of one network, as `benchmarks` runs and reports them."""
+"""The section on Keras: races of one network, which `benchmarks` runs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
 from rawcnn.report.page import Block, Section, Table, Text
 
-Race = Mapping[str, Any]  # {"settings": …, "figures": …}, as benchmarks.races.networks.RaceResult.to_json gives it
+Race = Mapping[str, Any]  # {"settings": …, "figures": …}, from benchmarks.races.networks.RaceResult.to_json
 
 
 def section(races: Sequence[Race], album: Album) -> Section:
-    """All races, each with a bar for each contestant."""
+    """Return the section on all races, with a bar for each contestant."""
     blocks: list[Block] = [
         Text(
-            "The same network twice, once as plain tensor code and once in Keras, with the same weights, images, "
-            "labels, loss and optimiser. Results are compared before anything is timed; then the contestants take "
-            "turns, so that what disturbs the machine disturbs all alike. Keras enters with its default, "
-            "`train_on_batch` and `predict_on_batch`, and with a `tf.function` written by hand around its model. The "
-            "ratio is the time of the faster of these over that of the form that rawcnn takes on this machine: above "
-            "1, rawcnn is faster. A few rounds on a busy machine tell little; `rawcnn benchmark` runs more, with more "
+            "The same network runs as plain tensor code and in Keras, with the same weights, images, labels, loss and "
+            "optimizer. The results are compared before anything is timed. Then the contestants take turns, so that a "
+            "disturbance of the machine affects all of them. Keras runs in two forms: its default, `train_on_batch` "
+            "and `predict_on_batch`, and a handwritten `tf.function` around its model. The ratio is the time of "
+            "Keras's faster form divided by the time of the form that rawcnn chooses on this machine. Above 1, rawcnn "
+            "is faster. A few rounds on a busy machine are not precise; `rawcnn benchmark` runs more rounds and more "
             "contestants."
         )
     ]
@@ -31,7 +31,7 @@ def section(races: Sequence[Race], album: Album) -> Section:
 
 
 def headline(races: Sequence[Race]) -> tuple[str, str] | None:
-    """The ratio of the training race, or else of the last."""
+    """Return the ratio of the training race, or else of the last race, and what it means."""
     timed = [race for race in races if race["figures"]["ratio"]]
     if not timed:
         return None
@@ -60,8 +60,8 @@ def _race(race: Race, album: Album) -> list[Block]:
     spread = ""
     if figures["ratio"]:
         low, high = figures["ratio_quartiles"]
-        spread = f" Keras's fastest here, {figures['keras_best']}, takes {figures['ratio']:.2f} times as long; "
-        spread += f"by rounds, half lie within {low:.2f} and {high:.2f}."
+        spread = f" Keras's fastest form here, {figures['keras_best']}, takes {figures['ratio']:.2f} times as long; "
+        spread += f"the quartiles over the rounds are {low:.2f} and {high:.2f}."
     plot = album.plot(
         f"race-{settings['model']}-{settings['job']}",
         plots.time_bars(names, times, [name.startswith("keras") for name in names], f"time, {chosen['name']} = 1"),
@@ -83,7 +83,7 @@ def _race(race: Race, album: Album) -> list[Block]:
     )
     columns = ("contestant", "median", "between quartiles", "images/s", "first call", "difference")
     caption = (
-        f"{job[0].upper()}{job[1:]}: {settings['rounds']} rounds. The first call traces and compiles; the difference "
-        "is that of the results, relative to the largest value."
+        f"{job[0].upper()}{job[1:]}: {settings['rounds']} rounds. The first call traces and compiles. The difference "
+        "compares the results, relative to the largest value."
     )
     return [plot, Table(columns, rows, caption)]

@@ -1,4 +1,4 @@
-"""A network trained on the spot: its curves, its accuracy, what it confuses."""
+"""The section on a network that the tour trains: its curves, its accuracy, and its mistakes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Trained:
 
     @property
     def confusion(self) -> np.ndarray:
-        """[K,K]: how many test images of the row's class were predicted as the column's."""
+        """Numbers of test images by true class (row) and prediction (column), [K,K]."""
         matrix = np.zeros((self.network.classes,) * 2, int)
         np.add.at(matrix, (self.evaluation.labels, self.evaluation.predictions), 1)
         return matrix
@@ -52,23 +52,23 @@ class Trained:
 
 
 def digits(trained: Trained, album: Album) -> Section:
-    """The residual network on handwritten digits."""
+    """Return the section on the residual network that reads handwritten digits."""
     network, data, recipe, evaluation = trained.network, trained.data, trained.recipe, trained.evaluation
     low, high = evaluation.interval
     pixels = f"{data.size[0]}×{data.size[1]}"
     blocks: list[Block] = [
         Text(
             f"The CIFAR ResNet of 20 layers (He et al. 2016, section 4.2) with {network.parameter_count:,} "
-            f"parameters, on scikit-learn's handwritten digits: {data.count('train'):,} images of {pixels} pixels to "
-            f"train with, {data.count('test')} to test with, a class's every fifth. The training step is one "
-            "function: forward, cross-entropy, `tf.GradientTape`, momentum and weight decay written out. Two "
-            "of the chapters below look into this network and then fool it."
+            f"parameters is trained on scikit-learn's handwritten digits: {data.count('train'):,} training images of "
+            f"{pixels} pixels, and {data.count('test')} test images, every fifth of each class. The training step is "
+            "one function: forward pass, cross-entropy, `tf.GradientTape`, and the written-out rules of momentum and "
+            "weight decay. The chapters below visualize this network and then attack it."
         ),
         Facts(
             (
-                (f"{evaluation.accuracy:.1%}", "of the test images right"),
+                (f"{evaluation.accuracy:.1%}", "of the test images classified correctly"),
                 (f"{low:.1%} – {high:.1%}", "Wilson's 95 % interval"),
-                (f"{trained.seconds:.0f} s", f"for {recipe.epochs:g} epochs of training, with evaluation"),
+                (f"{trained.seconds:.0f} s", f"for {recipe.epochs:g} epochs of training, including evaluations"),
             )
         ),
         album.plot(
@@ -77,15 +77,15 @@ def digits(trained: Trained, album: Album) -> Section:
             (5.3, 2.4),
             alt=f"Loss and accuracy over {len(trained.history)} epochs; the test accuracy ends at "
             f"{evaluation.accuracy:.1%}.",
-            caption="Loss and accuracy after each epoch. Training counts randomly shifted images with smoothed labels, "
-            "averaged over an epoch in which the network still changes; test images are as they are.",
+            caption="Loss and accuracy after each epoch. The training curves average over an epoch, while the network "
+            "changes, with shifted images and smoothed labels. The test images are unchanged.",
         ),
         album.plot(
             "confusion",
             plots.confusion(trained.confusion, data.labels),
             (4.4, 3.9),
             alt=f"Confusion matrix: {evaluation.correct} of {evaluation.count} test images are on the diagonal.",
-            caption="Confusion matrix of the test images: rows are true classes, columns predictions.",
+            caption="Confusion matrix of the test images: rows are true classes, columns are predictions.",
         ),
     ]
     if mistakes := _mistakes(trained, album):
@@ -103,16 +103,16 @@ def digits(trained: Trained, album: Album) -> Section:
                 ("rate", f"up to {recipe.rate:g}, one cycle"),
                 ("batch", str(recipe.batch)),
                 ("label smoothing", f"{recipe.label_smoothing:g}"),
-                ("augmentation", f"shifts of up to {augmentation.shift} pixel, no mirror: a mirrored 2 is no digit"),
+                ("augmentation", f"shifts of up to {augmentation.shift} pixel, no mirroring: a mirrored 2 is no digit"),
             ),
-            "How it was trained.",
+            "Settings of the training.",
         )
     )
     return Section("A residual network learns to read digits", tuple(blocks))
 
 
 def _mistakes(trained: Trained, album: Album, most: int = 8) -> Gallery | None:
-    """The test images that the network gets wrong, if any."""
+    """Return the test images that the network misclassifies, if any."""
     evaluation, names = trained.evaluation, trained.data.labels
     wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
     if not len(wrong):
@@ -122,11 +122,11 @@ def _mistakes(trained: Trained, album: Album, most: int = 8) -> Gallery | None:
         album.tile(
             f"mistake-{number}",
             images[number],
-            alt=f"A {names[evaluation.labels[number]]} that was read as {names[evaluation.predictions[number]]}",
+            alt=f"A {names[evaluation.labels[number]]} that is read as {names[evaluation.predictions[number]]}",
             label=f"read as {names[evaluation.predictions[number]]}",
             detail=f"is {names[evaluation.labels[number]]}",
         )
         for number in wrong[:most]
     ]
     of = f"The first {most} of the {len(wrong)}" if len(wrong) > most else f"All {len(wrong)}"
-    return Gallery(tuple(tiles), f"{of} test images that it gets wrong.")
+    return Gallery(tuple(tiles), f"{of} test images that the network misclassifies.")

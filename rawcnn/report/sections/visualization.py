@@ -1,4 +1,4 @@
-"""Feature visualization: the first filters, the maps they make, and the inputs that activate channels most."""
+"""The sections on features: the first filters, their maps, and the inputs that activate channels most."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Text
 from rawcnn.visualize import TopInput, activation_grid, diverging, draw_box, enlarge, filter_grid, top_inputs
 
-COUNT = 8  # inputs a channel
-CHANNELS = 4  # channels a layer that are shown
-ENLARGED = 12  # times, before a box is drawn around the receptive field
+COUNT = 8  # inputs for each channel
+CHANNELS = 4  # channels that are shown of each layer
+ENLARGED = 12  # factor of enlargement, before a box is drawn around the receptive field
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The most activating training images: {layer: {channel: the best first}}."""
+class TopInputs:
+    """The most activating training images: {layer: {channel: inputs, most activating first}}."""
 
     layers: Mapping[str, Mapping[int, list[TopInput]]]
 
     def shown(self, layer: str) -> dict[int, list[TopInput]]:
-        """Some channels of a layer, evenly spaced among those that are ever active."""
+        """Return CHANNELS channels of a layer, evenly spaced among those that are active for some image."""
         active = [channel for channel, inputs in self.layers[layer].items() if inputs and inputs[0].activation > 0]
         places = np.linspace(0, len(active) - 1, min(CHANNELS, len(active)), dtype=int)
         return {active[i]: self.layers[layer][active[i]] for i in places}
@@ -44,22 +44,22 @@ class Seen:
 
 
 def layers_of(network: Network) -> list[str]:
-    """The first rectified map of a network, one in the middle, and the last."""
+    """Return the names of a network's first, middle and last rectified maps."""
     maps = [o.name for o in network.operations if o.kind == "relu" and len(o.output_shape) == 4]
     return list(dict.fromkeys(maps[place] for place in (0, len(maps) // 2, -1)))
 
 
-def look(network: Network, data: DataSet, progress: Progress) -> Seen:
+def find_top_inputs(network: Network, data: DataSet, progress: Progress) -> TopInputs:
     """Find the most activating training images of every channel of three layers."""
     layers, found = layers_of(network), {}
     for number, layer in enumerate(layers):
         found[layer] = top_inputs(network, data, layer, count=COUNT)
         progress(number + 1, len(layers))
-    return Seen(found)
+    return TopInputs(found)
 
 
 def first_filters(network: Network, data: DataSet, album: Album) -> Section:
-    """The filters that read the image, and what they make of one digit."""
+    """Return the section on the filters of the first layer, and on their maps of one digit."""
     images, labels = data.arrays("test")
     number = int(np.flatnonzero(labels == len(data.labels) // 2)[0])
     name = data.labels[labels[number]]
@@ -84,51 +84,50 @@ def first_filters(network: Network, data: DataSet, album: Album) -> Section:
         "The first filters",
         (
             Text(
-                f"The {len(filters)} filters of `conv1` are {side}×{side} pixels of RGB, so they can be looked at "
-                "directly, as AlexNet's paper does in figure 3. Each is stretched to the full range by itself."
+                f"The {len(filters)} filters of `conv1` have {side}×{side} RGB pixels, so they can be shown as "
+                "pictures, as in figure 3 of AlexNet's paper. Each filter is stretched to the full range."
             ),
             Gallery(
                 tuple(filter_tiles),
-                "The filters as they weigh red, green and blue.",
+                "The filters' weights of red, green and blue.",
             ),
             Gallery(
                 tuple(grey_tiles),
-                "The same as they weigh grey: red is positive, blue negative. All training images are grey, so this is "
-                "all that the network uses of them; the tints above are what is left of the random numbers that "
-                "training began with.",
+                "The filters' weights of grey: red is positive, blue negative. All training images are grey, so the "
+                "network uses only these weights. The tints above remain from the random initial values.",
             ),
             Gallery(
                 tuple(map_tiles),
-                f"A test image, a {name}, and its maps after the ReLU; each stretched from its smallest value, "
-                "black, to its largest, white.",
+                f"A test image, a {name}, and its maps after the ReLU. In each map the smallest value is black, the "
+                "largest white.",
             ),
         ),
     )
 
 
-def most_activating(seen: Seen, network: Network, data: DataSet, album: Album) -> Section:
-    """Rows of the training images that excite a channel most, with the part that it sees."""
+def most_activating(tops: TopInputs, network: Network, data: DataSet, album: Album) -> Section:
+    """Return the section on the training images that excite channels most, with the units' receptive fields."""
     labels = data.splits["train"].labels
-    blocks = [_strips(seen, layer, network, data, labels, album) for layer in seen.layers]
+    blocks = [_strips(tops, layer, network, data, labels, album) for layer in tops.layers]
     return Section(
         "Most activating inputs",
         (
             Text(
-                "A simple way to learn what a unit looks for: run all training images and keep those that excite it "
-                "most (Zeiler & Fergus 2014). A frame marks the unit's receptive field, cut off at the border, where "
-                "that is less than the whole image. Early channels answer to simple things at any place, the last "
-                "ones to whole objects. But this only partly reveals a unit's preference: it does not tell what in the "
-                "image excited it."
+                "A simple way to find what a unit detects is to run all training images and to keep those that excite "
+                "it most (Zeiler & Fergus 2014). A frame marks the unit's receptive field if it is smaller than the "
+                "image. Early channels respond to simple structures at any position, the last channels to complete "
+                "objects. The method has a limit: it does not show which part of an image excites the unit."
             ),
             *blocks,
         ),
     )
 
 
-def _strips(seen: Seen, layer: str, network: Network, data: DataSet, labels: np.ndarray, album: Album) -> Strips:
+def _strips(tops: TopInputs, layer: str, network: Network, data: DataSet, labels: np.ndarray, album: Album) -> Strips:
+    """Return a strip of top inputs for each channel that is shown."""
     field = network.operation(layer).receptive_field.size
     strips = []
-    for channel, inputs in seen.shown(layer).items():
+    for channel, inputs in tops.shown(layer).items():
         names = [data.labels[labels[t.index]] for t in inputs]
         (common, times), *_ = Counter(names).most_common(1)
         tile = album.strip(
@@ -141,11 +140,11 @@ def _strips(seen: Seen, layer: str, network: Network, data: DataSet, labels: np.
     if field is not None:
         whole = ", the whole image and its padding" if field >= max(data.size) else ""
         view = f"A unit sees {field}×{field} pixels{whole}."
-    return Strips(tuple(strips), f"`{layer}`, the best input on the left. {view}")
+    return Strips(tuple(strips), f"`{layer}`, the most activating input on the left. {view}")
 
 
 def _framed(top: TopInput) -> np.ndarray:
-    """The image, enlarged, with a frame around what the unit saw unless that is all."""
+    """Enlarge the image, and draw a frame around the receptive field if it is smaller than the image."""
     large = enlarge(top.image, ENLARGED)
     height, width = top.image.shape[:2]
     if top.box == (0, 0, height, width):

@@ -1,4 +1,4 @@
-"""The zoo: the networks with published ImageNet errors as a family tree, and a card with a diagram for each."""
+"""The sections on the zoo: a family tree of the networks with published ImageNet errors, and a card for each."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from rawcnn.report.tree import Member, family_tree
 
 Profiles = Mapping[str, Profile]
 LEGEND = """
-A box is a stage: layers or blocks of one sort whose maps have one size. On its right stand height, width and channels
-of its output, the first and the last number of channels where they change; below, its parameters and its MACs, in the
-colours of the two bars, which are its shares of the network's. A line without a box is a pool or a normalisation.
+A box is a stage: layers or blocks of the same kind whose maps have the same size. On the right are the height, width
+and channels of its output; if the number of channels changes, the first and the last one are shown. Below are its
+parameters and MACs. The two bars of the same colors show its shares of the network's. A line without a box is a pool or
+a normalization.
 
-Under the stages is the inside of a block of the sort that is repeated most, with the size of each convolution above its
-output channels; `sep` is a separable convolution, twice. Batch normalisations and ReLUs are not drawn. Nothing here is
-drawn by hand: names, sizes, counts and lines are read off the operations that the network's own function writes.
+Below the stages is the inside of the block that is repeated most often. Each convolution shows its size above its
+output channels; `sep` is a separable convolution applied twice. Batch normalization and ReLU are not drawn. The
+diagrams are generated from the operations that are recorded when the network's function is traced.
 """
 
 
 def sections(profiles: Profiles, album: Album) -> Iterator[Section]:
-    """The tree, and a section of cards for each family; `profiles` has one for each row of ERRORS."""
+    """Yield the tree, and a section of cards for each family. `profiles` has an entry for each row of ERRORS."""
     yield tree(profiles, album)
     yield Section("How to read the diagrams", (Text(LEGEND),))
     for family, rows in groupby(ERRORS, key=lambda row: row.family):
@@ -34,7 +35,7 @@ def sections(profiles: Profiles, album: Album) -> Iterator[Section]:
 
 
 def tree(profiles: Profiles, album: Album) -> Section:
-    """Error against MACs, with the published errors and their sources below."""
+    """Return the section with the plot of error against MACs, the published errors and their sources."""
     smallest, largest = (f(ERRORS, key=lambda row: profiles[row.model].totals["parameters"]) for f in (min, max))
     sizes = [f"{si(profiles[row.model].totals['parameters'])} of `{row.model}`" for row in (smallest, largest)]
     rows = tuple(
@@ -42,30 +43,29 @@ def tree(profiles: Profiles, album: Album) -> Section:
         for row in ERRORS
     )
     return Section(
-        "What an error costs",
+        "Error against arithmetic",
         (
             Text(
-                "Each network was made from those before it: smaller kernels, modules of several, sums around blocks, "
-                "groups, channels weighed by the whole image, cells found by search. To the lower left is better: less "
-                "arithmetic and less error. The MACs and parameters are counted; the errors are the printed ones, for "
-                "nothing on this page was trained on ImageNet."
+                "Each network develops earlier ones further: smaller kernels, modules of several kernels, sums around "
+                "blocks, groups, channels weighted by the whole image, cells found by search. Networks to the lower "
+                "left are better: they have less arithmetic and less error. MACs and parameters are counted. The "
+                "errors are those that the papers print, because no network on this page was trained on ImageNet."
             ),
             album.plot(
                 "family-tree",
                 family_tree([_member(row, profiles[row.model]) for row in ERRORS]),
                 (5.3, 6.2),
                 alt="Published top-1 error against MACs of the networks in the table below, with arrows from each "
-                "network to those made from it: from AlexNet at the top left down to NASNet-A at the bottom right.",
-                caption=f"Area is the number of parameters, from {sizes[0]} to {sizes[1]}. A disc's error is that of "
+                "network to those derived from it: from AlexNet at the top left down to NASNet-A at the bottom right.",
+                caption=f"The area shows the number of parameters, from {sizes[0]} to {sizes[1]}. Discs show errors on "
                 "one central crop. Rings cannot be compared with discs: AlexNet, `plain34` and `resnet34` were tested "
                 "on ten crops, VGG on the whole image at one scale. Inception V4 and Inception-ResNet V2 were tested "
-                "without the validation images on ILSVRC's blacklist. The sizes of the images differ; the cards have "
-                "them.",
+                "without the validation images on ILSVRC's blacklist. Image sizes differ; the cards show them.",
             ),
             Table(
                 ("network", "top-1", "top-5", "tested on", "printed in"),
                 rows,
-                "Published errors on ImageNet's validation images, in percent; one network, no ensemble.",
+                "Published errors of single networks on ImageNet's validation images, in percent.",
             ),
         ),
     )
@@ -79,7 +79,7 @@ def _member(row: Published, profile: Profile) -> Member:
 
 
 def card(row: Published, profile: Profile) -> Card:
-    """The network's totals, its published error and its diagram."""
+    """Return a card with the network's totals, its published error and its diagram."""
     totals = profile.totals
     field = totals["receptive_field"]
     top5 = "" if row.top5 is None else f" / {percent(row.top5)}"
@@ -98,5 +98,5 @@ def card(row: Published, profile: Profile) -> Card:
 
 
 def percent(error: float) -> str:
-    """With one decimal, or with two where the second is not zero."""
+    """Format an error with one decimal, or with two if the second is not zero."""
     return f"{error:.1f}" if error == round(error, 1) else f"{error:.2f}"

@@ -1,4 +1,4 @@
-"""The page machinery: escaping, offline, accessible, written whole."""
+"""Pages: texts are escaped, pages work offline and are accessible, and a report is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from rawcnn.plots import themed as plots
-from rawcnn.report import kernel_claims as lecture
+from rawcnn.report import kernel_claims
 from rawcnn.report.album import Album
 from rawcnn.report.diagram import diagram
-from rawcnn.report.folder import written_whole
+from rawcnn.report.folder import report_folder
+from rawcnn.report.html import read
 from rawcnn.report.page import (
     Card,
     Cards,
@@ -42,7 +43,7 @@ VOID = {"input", "meta", "link", "img", "source", "br"}
 
 
 class Reader(HTMLParser):
-    """Collects what tests ask of a page, and fails where tags do not nest."""
+    """Collect the tags and the text of a page, and fail if tags do not nest."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -68,7 +69,7 @@ class Reader(HTMLParser):
 
 
 def check_offline(html: str, folder: Path) -> None:
-    """Nothing is loaded but pictures beside the page, all of which are there and have an alternative text."""
+    """The page loads only pictures in its folder. All of them exist and have an alternative text."""
     page = Reader(html)
     assert "://" not in html and "@import" not in html and "url(" not in html
     assert not page.all("script") and not page.all("iframe")
@@ -84,7 +85,7 @@ def check_offline(html: str, folder: Path) -> None:
 
 
 def full_page(folder: Path, text: str) -> Page:
-    """A page with each kind of block, `text` in every place that takes one."""
+    """Return a page with every kind of block, with `text` wherever a text is possible."""
     album = Album(folder)
     pixels = np.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3)
     tiles = [album.tile(f"tile-{i}", pixels, alt=text, label=text, detail=text) for i in range(3)]
@@ -154,7 +155,7 @@ def test_plots_come_for_light_and_dark(tmp_path):
     assert isinstance(figure, Figure)
     corners = [Image.open(tmp_path / name).convert("RGB").getpixel((0, 0)) for name in (figure.file, figure.dark)]
     assert corners == [tuple(bytes.fromhex(look.paper[1:])) for look in (plots.LIGHT, plots.DARK)]
-    style = (Path(plots.__file__).parent / "style.css").read_text()
+    style = read("style.css")
     assert f"--paper: {plots.LIGHT.paper};" in style and f"--paper: {plots.DARK.paper};" in style
 
 
@@ -176,14 +177,14 @@ def test_a_picture_is_never_overwritten(tmp_path):
 
 def test_a_report_that_fails_leaves_the_old_one(tmp_path):
     folder = tmp_path / "deep" / "report"
-    with written_whole(folder) as beside:
-        (beside / "index.html").write_text("old")
-        (beside / "a.png").write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), written_whole(folder) as beside:
-        (beside / "index.html").write_text("new")
+    with report_folder(folder) as temporary:
+        (temporary / "index.html").write_text("old")
+        (temporary / "a.png").write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), report_folder(folder) as temporary:
+        (temporary / "index.html").write_text("new")
         raise KeyboardInterrupt
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"index.html": b"old", "a.png": b"old"}
-    with pytest.raises(KeyError), written_whole(tmp_path / "never"):
+    with pytest.raises(KeyError), report_folder(tmp_path / "never"):
         raise KeyError
     assert not (tmp_path / "never").exists()
 
@@ -191,9 +192,9 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path):
 def test_the_page_is_moved_last(tmp_path, monkeypatch):
     moved = []
     monkeypatch.setattr("os.replace", lambda source, target: moved.append(Path(target).name))
-    with written_whole(tmp_path) as beside:
+    with report_folder(tmp_path) as temporary:
         for name in ("index.html", "z.png", "tour.json", "a.png"):
-            (beside / name).write_text("x")
+            (temporary / name).write_text("x")
     assert moved == ["a.png", "z.png", "tour.json", "index.html"]
 
 
@@ -202,13 +203,13 @@ def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path, name):
     (tmp_path / "file").write_text("mine")
     began = False
     message = r"(is a file|cannot write to).*folder for the report"
-    with pytest.raises(ValueError, match=message), written_whole(tmp_path / name):
+    with pytest.raises(ValueError, match=message), report_folder(tmp_path / name):
         began = True
     assert not began and (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"could not be written .*No space left"), written_whole(tmp_path / "full"):
+    with pytest.raises(ValueError, match=r"could not be written .*No space left"), report_folder(tmp_path / "full"):
         raise OSError(28, "No space left on device")
     assert not (tmp_path / "full").exists()
 
@@ -225,13 +226,13 @@ def test_bars_go_to_stderr(capsys):
     "sizes, field, squares", [((3, 3, 3), 7, 27), ((7,), 7, 49), ((3, 3), 5, 18), ((5,), 5, 25), ((3, 5), 7, 34)]
 )
 def test_small_kernels_against_large(sizes, field, squares):
-    stack = lecture.stack(sizes, channels=16)
+    stack = kernel_claims.stack(sizes, channels=16)
     assert (stack.receptive_field, stack.weights_of_squares) == (field, squares)
     assert stack.weights == squares * 16**2 == stack.macs
 
 
 def test_inception_is_counted_as_the_paper_counts():
-    naive, reduced = lecture.race_inception(batch=1, rounds=2, progress=silent_count)
+    naive, reduced = kernel_claims.race_inception(batch=1, rounds=2, progress=silent_count)
     assert (naive.channels, reduced.channels) == (416, 256)
     assert (naive.macs, reduced.macs) == (303_464_448, 128_049_152)
     assert len(naive.seconds) == len(reduced.seconds) == 2 and min(naive.seconds) > 0

@@ -1,4 +1,4 @@
-"""The tour, shortened: every chapter on one page, all numbers beside it, and nothing half written."""
+"""A short tour: every chapter on one page, all results in tour.json, and no incomplete files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOOLED = ["Unrecognizable images", "DeepFool", "A black box", "An adversarial pa
 
 
 def check(folder, chapters):
-    """The page stands by itself, has its chapters in order and no picture besides its own → its text."""
+    """Check that the page works offline, and has its chapters in order and no superfluous picture. Return its text."""
     html = (folder / "index.html").read_text(encoding="utf-8")
     check_offline(html, folder)
     page = Reader(html)
@@ -44,7 +44,7 @@ def check(folder, chapters):
 
 @pytest.mark.skipif("RAWCNN_TOUR" not in os.environ, reason="RAWCNN_TOUR names no folder of `rawcnn tour`")
 def test_a_tour_on_the_command_line():
-    """What the README's command made: `.ci/run` takes it whole."""
+    """Check what the README's command wrote in `.ci/run`."""
     folder = Path(os.environ["RAWCNN_TOUR"])
     check(folder, [title for title in CHAPTERS if not title.startswith("Inside")])
     results = json.loads((folder / "tour.json").read_text(encoding="utf-8"))
@@ -54,23 +54,23 @@ def test_a_tour_on_the_command_line():
 
 @pytest.mark.slow
 def test_the_whole_tour(tmp_path, digits, monkeypatch):
-    """Three epochs, no race, a given network: the page, its pictures and tour.json, and that progress is told."""
+    """Three epochs, no race, a user's network: check the page, its pictures, tour.json and the reported progress."""
     monkeypatch.setattr(inside, "STEPS", 12)
     monkeypatch.setattr(inside, "COMPARED", {name: inside.COMPARED[name] for name in ("none", "blur")})
     monkeypatch.setattr(fooling, "GENERATIONS", {"direct": 4, "cppn": 3})
     monkeypatch.setattr(fooling, "PATCH_STEPS", 20)
     monkeypatch.setattr(fooling, "SEEDS", 20)
-    folder, told = tmp_path / "tour", []
-    given = tour.Given(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
-    results = tour.run(folder, seed=1, epochs=3, race=False, given=given, progress=lambda *step: told.append(step))
+    folder, reported = tmp_path / "tour", []
+    user = tour.UserNetwork(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
+    results = tour.run(folder, seed=1, epochs=3, race=False, user=user, progress=lambda *step: reported.append(step))
     text = check(folder, CHAPTERS)
     assert all(f"“{name}”" in text for name in ("0", "9")) and "--weights mine.npz --model cifar_resnet20" in text
     assert all(row.model in results["profiles"] for row in ERRORS)
     assert json.loads((folder / "tour.json").read_text(encoding="utf-8")) == results
     assert results["training"]["test"]["top1_accuracy"] > 0.8 and len(results["training"]["history"]) == 3
-    own, other = results["visualization"]
-    assert own["inside"]["atlas_cells"] > 4 and other["data"] == given.data.name
-    assert own["inside"]["high_frequency_energy_against_none"]["blur"] < 1
+    trained, other = results["visualization"]
+    assert trained["inside"]["atlas_cells"] > 4 and other["data"] == user.data.name
+    assert trained["inside"]["high_frequency_energy_against_none"]["blur"] < 1
 
     accuracies = [row["accuracy_after"] for row in results["attacks"][1]["rows"]]
     assert accuracies[0] == results["training"]["test"]["top1_accuracy"] and accuracies[-1] < 0.2
@@ -81,19 +81,19 @@ def test_the_whole_tour(tmp_path, digits, monkeypatch):
     assert fooled["substitute"]["label_queries"] == 20 * 2**6
     assert set(results["levels"]) == {"0.01", "0.1", "1.0"}
     assert min(row["accuracy_after"] for s in results["levels"].values() for row in s["rows"]) < 0.5
-    steps = dict.fromkeys(step for step, _, _ in told)
+    steps = dict.fromkeys(step for step, _, _ in reported)
     assert list(steps) == list(results["seconds"])
     for step in steps:
-        counts = [(done, total) for name, done, total in told if name == step]
+        counts = [(done, total) for name, done, total in reported if name == step]
         assert counts == sorted(counts) and counts[0][0] == 0 and counts[-1][0] == counts[-1][1]
 
 
 def test_a_tour_that_cannot_be_written_does_no_work(tmp_path):
     (tmp_path / "tour").write_text("mine")
-    told = []
+    reported = []
     with pytest.raises(ValueError, match="is a file"):
-        tour.run(tmp_path / "tour", progress=lambda *step: told.append(step))
-    assert not told and (tmp_path / "tour").read_text() == "mine"
+        tour.run(tmp_path / "tour", progress=lambda *step: reported.append(step))
+    assert not reported and (tmp_path / "tour").read_text() == "mine"
 
 
 def test_a_tour_that_fails_leaves_the_last_one(tmp_path, monkeypatch):
@@ -115,8 +115,8 @@ def test_a_papers_table_has_every_line_and_every_reason(paper):
     table = architectures.comparison_table(comparison)
     assert [row[2] for row in table.rows] == [line.printed for line in comparison.lines]
     assert [row[3] for row in table.rows] == ["=" if line.agrees else "≠" for line in comparison.lines]
-    told = " ".join(table.remarks.values()).lower()
-    assert all(line.explanation.lower() in told for line in comparison.lines if not line.agrees)
+    remarks = " ".join(table.remarks.values()).lower()
+    assert all(line.explanation.lower() in remarks for line in comparison.lines if not line.agrees)
 
 
 def test_blocks_hold_all_of_a_network():
@@ -133,7 +133,7 @@ def test_numbers_are_shortened(number, text):
 
 
 def result(labels, predictions, noise=0.0) -> AttackResult:
-    """Of images of 4×4, as an attack gives it."""
+    """Return the result of an attack on 4×4 images."""
     labels, predictions = np.array(labels, np.int32), np.array(predictions, np.int32)
     images = np.full((len(labels), 4, 4, 3), 0.5, np.float32)
     sure = np.full(len(labels), 0.9, np.float32)
@@ -183,7 +183,7 @@ def test_channels_that_are_never_active_are_not_shown():
     def top(channel, activation):
         return [TopInput(channel, 0, activation, (0, 0), (0, 0, 8, 8), np.zeros((8, 8, 3), np.float32))]
 
-    seen = visualization.Seen({"a": {c: top(c, float(c % 2)) for c in range(20)}, "b": {0: top(0, 0.0)}})
+    seen = visualization.TopInputs({"a": {c: top(c, float(c % 2)) for c in range(20)}, "b": {0: top(0, 0.0)}})
     assert list(seen.shown("a")) == [1, 7, 13, 19] and seen.shown("b") == {}
 
 
@@ -191,7 +191,7 @@ def contestant(name: str, median: float, difference: float = 0.0) -> dict:
     return {"name": name, "median": median, "interquartile_range": 0.1, "first_call": 1.0, "difference": difference}
 
 
-def test_a_race_is_told(tmp_path):
+def test_the_section_of_a_race(tmp_path):
     settings = {"model": "m", "batch": 8, "size": 32, "precision": "float32", "rounds": 5}
     figures = {
         "chosen": "rawcnn graph",

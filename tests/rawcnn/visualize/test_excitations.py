@@ -13,7 +13,7 @@ from rawcnn import data as data_module
 from rawcnn import visualize as V
 from rawcnn.data import DataSet
 from rawcnn.plots import themed as plots
-from rawcnn.report.excitation import histogram_sheet, sheet_size
+from rawcnn.report.activation_sheet import histogram_sheet, sheet_size
 from rawcnn.visualize import streaming_top_k
 from tests.rawcnn import searched, small
 from tests.rawcnn.searched import activations, best_places, brute_force, same

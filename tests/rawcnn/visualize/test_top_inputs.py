@@ -10,7 +10,7 @@ from rawcnn import visualize as V
 from rawcnn.models.googlenet import inception
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network
-from rawcnn.report.excitation import histogram_sheet
+from rawcnn.report.activation_sheet import histogram_sheet
 from tests.rawcnn import searched, small
 from tests.rawcnn.searched import activations, brute_force, same
 
