@@ -83,7 +83,7 @@ def check(folder: str | Path, format: str, batch: int | None = None) -> None:
 
 
 def inference_variables(network: Network) -> dict[str, tf.Variable]:
-    """Return the variables that inference reads, in the order of the layers. Auxiliary heads have none of them."""
+    """Return the variables that inference reads, in the order of the layers, without those of auxiliary heads."""
     return {p.path: network.variables[p.path] for operation in network.operations for p in operation.parameters}
 
 

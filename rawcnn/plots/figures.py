@@ -1,11 +1,11 @@
-"""Plots of the command line: rooflines and training curves, in one style that reads on paper and on screen."""
+"""The plots that the command line writes, in one style for paper and screen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -15,26 +15,29 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from rawcnn.attacks import AttackResult, FoolingImages
 from rawcnn.files.atomic import write_atomic
 from rawcnn.files.errors import remedy
-from rawcnn.profiling.costs import Profile
-from rawcnn.profiling.roofline import Measurement
+from rawcnn.plots.style import COMMON, literal
+
+if TYPE_CHECKING:
+    from rawcnn.attacks import AttackResult, FoolingImages
+    from rawcnn.profiling.costs import Profile
+    from rawcnn.profiling.roofline import Measurement
 
 COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
-STYLE: Any = {
-    "figure.dpi": 120,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
+STYLE: Any = {**COMMON, "figure.dpi": 120, "font.size": 10, "axes.grid": True, "grid.alpha": 0.25}
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure to `path` (.png, .svg or .pdf) and close it. ValueError for an ending that cannot be written."""
+    """Write a figure atomically, and close it.
+
+    Args:
+        figure: The figure.
+        path: A .png, .svg or .pdf file.
+
+    Raises:
+        ValueError: The path has another ending, or the file cannot be written.
+    """
     try:
         drawn = BytesIO()
         figure.savefig(drawn, format=Path(path).suffix[1:], bbox_inches="tight")
@@ -51,7 +54,7 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def roofline(profile: Profile, measurement: Measurement) -> Figure:
-    """Each layer's FLOP/s against its intensity, under the two limits of this machine; areas are shares of the time."""
+    """Draw each layer's FLOP/s against its intensity, and the machine's two limits. Areas are shares of the time."""
     machine = measurement.machine
     intensities = {row["name"]: row["intensity"] for row in profile.rows}
     working = [t for t in measurement.timings if t.flops_per_second > 0]
@@ -59,11 +62,11 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 5))
         knee = machine.flops_per_second / machine.bytes_per_second
-        low = min(*(intensities[t.name] / 2 for t in shown), knee / 10)  # both limits are seen
+        low = min(*(intensities[t.name] / 2 for t in shown), knee / 10)  # so that both limits are visible
         high = max(*(intensities[t.name] * 2 for t in shown), knee * 10)
         axes.plot([low, knee], [machine.attainable(low) / 1e9, machine.flops_per_second / 1e9], "k-", lw=1.2)
         axes.plot([knee, high], [machine.flops_per_second / 1e9] * 2, "k-", lw=1.2)
-        middle = (low * knee) ** 0.5  # on the logarithmic axis
+        middle = (low * knee) ** 0.5  # of the logarithmic axis
         axes.annotate(
             f"{machine.bytes_per_second / 1e9:.0f} GB/s memory",
             (middle, machine.attainable(middle) / 1e9),
@@ -79,14 +82,14 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
             va="bottom",
         )
         for colour, kind in zip(COLOURS * 3, dict.fromkeys(t.kind for t in shown), strict=False):
-            mine = [t for t in shown if t.kind == kind]
+            alike = [t for t in shown if t.kind == kind]
             axes.scatter(
-                [intensities[t.name] for t in mine],
-                [t.flops_per_second / 1e9 for t in mine],
-                [12 + 1500 * t.share for t in mine],
+                [intensities[t.name] for t in alike],
+                [t.flops_per_second / 1e9 for t in alike],
+                [12 + 1500 * t.share for t in alike],
                 color=colour,
                 alpha=0.6,
-                label=f"{kind} {sum(t.share for t in mine):.0%}",
+                label=f"{kind} {sum(t.share for t in alike):.0%}",
                 linewidths=0,
             )
         axes.set(xscale="log", yscale="log", xlabel="intensity, FLOP/byte", ylabel="GFLOP/s")
@@ -98,9 +101,10 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
 
 
 def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Figure 6 of the ResNet paper: error by epoch, plain networks left, residual ones right; training dashed.
+    """Draw figure 6 of the ResNet paper: errors of plain networks (left) and residual ones (right), training dashed.
 
-    `histories` is what `rawcnn.training.plain_vs_residual.compare_depths` gives: name → summaries of the epochs.
+    Args:
+        histories: Name → summaries of the epochs, from `rawcnn.training.plain_vs_residual.compare_depths`.
     """
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
@@ -120,7 +124,7 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
 
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss, error and rate of a run against its epochs; `history` as `Training` keeps it."""
+    """Draw loss, error and learning rate against the epochs of a `Training.history`."""
     epochs = [summary["epoch"] for summary in history]
     with plt.rc_context(STYLE):
         figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
@@ -131,7 +135,7 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
         for axes, title in ((losses, "loss"), (errors, "error"), (rates, "learning rate at the epoch's end")):
             axes.set(title=title, xlabel="epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        losses.set_yscale("log")  # the end of a run is to be seen, too, where it has got small
+        losses.set_yscale("log")  # so that small losses at the end are visible, too
         errors.set_ylim(0, None)
         rates.set_ylim(0, None)
         errors.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -141,11 +145,11 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def growth(series: Sequence[Any]) -> Figure:
-    """Time an image against batch, side, arithmetic and steps, one panel for each."""
+    """Draw the time per image against the batch, the side, the arithmetic and the steps, one panel each."""
     titles = {
-        "batch": "images of a batch",
+        "batch": "images in a batch",
         "size": "side of an image, px",
-        "depth": "GMAC an image",
+        "depth": "GMAC per image",
         "steps": "steps",
     }
     shown = {along: [s for s in series if s.along == along] for along in titles}
@@ -163,7 +167,7 @@ def growth(series: Sequence[Any]) -> Figure:
                 for x, y, name in zip(lines[-1].points, lines[-1].an_image, lines[-1].names, strict=True):
                     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                     axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
-            axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms an image")
+            axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms per image")
             for axis in (axes.xaxis, axes.yaxis):  # 20, not 2 × 10¹
                 axis.set_major_formatter(LogFormatter())
                 axis.set_minor_formatter(LogFormatter())
@@ -176,7 +180,7 @@ def growth(series: Sequence[Any]) -> Figure:
 
 
 def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Figure:
-    """The lecture's panda slide, a row an image: original + noise ×k = attacked, each with class and confidence."""
+    """Draw one row per image: original + noise × k = attacked image, each with its class and confidence."""
     with plt.rc_context({**STYLE, "axes.grid": False}):
         shown = list(range(min(count, len(result.labels))))
         figure, rows = plt.subplots(len(shown), 3, figsize=(7.2, 2.7 * len(shown)), squeeze=False)
@@ -193,13 +197,13 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
             for panel, image, title in zip(axes, pictures, titles, strict=True):
                 panel.imshow(image.clip(0, 1), interpolation="nearest")
                 panel.set_axis_off()
-                panel.set_title(title.replace("$", r"\$"), fontsize=9)
+                panel.set_title(literal(title), fontsize=9)
         figure.tight_layout()
     return figure
 
 
 def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> Figure:
-    """Accuracy against ε, and the share of the images that could be fooled and were."""
+    """Draw the accuracy against ε, and the attack's success rate on images that were classified correctly."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6, 3.6))
         epsilons = [row["epsilon"] for row in rows]
@@ -213,7 +217,7 @@ def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> F
 
 
 def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) -> Figure:
-    """The image made for each class, and how sure the network is of it; of many classes the surest."""
+    """Draw the fooling image of each class with the network's confidence, or the `most` confident ones."""
     shown = np.sort(np.argsort(-found.confidences)[:most])
     columns = min(5, len(shown))
     with plt.rc_context({**STYLE, "axes.grid": False}):
@@ -223,13 +227,13 @@ def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) 
             panel.set_axis_off()
         for panel, number in zip(panels.flat, shown, strict=False):
             panel.imshow(found.images[number], interpolation="nearest")
-            panel.set_title(f"“{labels[number]}”  {found.confidences[number]:.1%}".replace("$", r"\$"), fontsize=8)
+            panel.set_title(literal(f"“{labels[number]}”  {found.confidences[number]:.1%}"), fontsize=8)
         figure.tight_layout()
     return figure
 
 
 def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequence[str]]) -> Figure:
-    """Rows of pictures [H,W,3] in [0,1], each with a name at its left and a title above each picture."""
+    """Draw rows of pictures [H,W,3] in [0,1], with a name to the left of each row and a title above each picture."""
     columns = max(len(pictures) for pictures in rows.values())
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, panels = plt.subplots(
@@ -241,6 +245,6 @@ def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequ
                 panel.spines[:].set_visible(False)
             for panel, pixels, title in zip(line, pictures, above, strict=False):
                 panel.imshow(pixels.clip(0, 1), interpolation="nearest")
-                panel.set_title(title.replace("$", r"\$"), fontsize=8)
-            line[0].set_ylabel(name.replace("$", r"\$"), fontsize=9)
+                panel.set_title(literal(title), fontsize=8)
+            line[0].set_ylabel(literal(name), fontsize=9)
     return figure

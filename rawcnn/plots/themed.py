@@ -1,6 +1,7 @@
-"""The plots of a report, in one look: each drawn twice, for a light and for a dark screen.
+"""The plots of reports. Each is drawn twice, for light and for dark screens.
 
-A drawing is a function (figure, look) → None. The look's colours are those of style.css, so that plots have no edge.
+A drawing is a function (figure, look) → None. A look's colors are those of style.css, so that the edges of plots are
+not visible on the page.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from rawcnn.files.atomic import write_atomic
+from rawcnn.plots.style import COMMON, literal
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colours: `series` in the order in which they are used."""
+    """The colors of a theme. `series` lists those of the data in the order of their use."""
 
     paper: str
     ink: str
@@ -33,8 +35,9 @@ class Look:
 
     @property
     def rc(self) -> dict[Any, Any]:
-        """matplotlib's settings."""
+        """The settings of matplotlib for this theme."""
         return {
+            **COMMON,
             "figure.facecolor": self.paper,
             "axes.facecolor": self.paper,
             "savefig.facecolor": self.paper,
@@ -45,8 +48,6 @@ class Look:
             "axes.titlesize": 9.5,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
             "axes.axisbelow": True,
             "xtick.color": self.soft,
             "ytick.color": self.soft,
@@ -59,16 +60,15 @@ class Look:
             "grid.color": self.line,
             "grid.linewidth": 0.6,
             "font.size": 9.5,
-            "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+            "font.family": "DejaVu Sans",  # part of matplotlib, so plots are equal on all machines
             "lines.linewidth": 1.8,
-            "legend.frameon": False,
             "legend.fontsize": 8.5,
             "image.interpolation": "nearest",
             "figure.dpi": 100,
         }
 
     def ramp(self) -> LinearSegmentedColormap:
-        """From the paper to the first series' colour."""
+        """Return a color map from the background to the first series' color."""
         return LinearSegmentedColormap.from_list("ramp", [self.paper, self.series[0]])
 
 
@@ -78,17 +78,17 @@ Draw = Callable[[Figure, Look], None]
 
 
 def save(draw: Draw, path: Path, look: Look, size: tuple[float, float]) -> None:
-    """Draw into a PNG file of `size` inches, written atomically."""
+    """Draw into a PNG file of `size` inches, width and height. The file is written atomically."""
     encoded = BytesIO()
     with matplotlib.rc_context(look.rc):
-        figure = Figure(figsize=size, layout="constrained")  # no pyplot: nothing global, the Agg canvas
+        figure = Figure(figsize=size, layout="constrained")  # not pyplot, which has global state
         draw(figure, look)
         figure.savefig(encoded, format="png", dpi=200, metadata={"Software": None})
     write_atomic(path, encoded.getvalue())
 
 
 def layer_bars(names: Sequence[str], left: Sequence[float], right: Sequence[float], titles: tuple[str, str]) -> Draw:
-    """A row a layer: two quantities side by side, each bar with its share of the sum."""
+    """Return a drawing with one row per layer: bars of two quantities, each with its share of the sum."""
 
     def draw(figure: Figure, look: Look) -> None:
         for number, (axes, values) in enumerate(zip(figure.subplots(1, 2, sharey=True), (left, right), strict=True)):
@@ -107,20 +107,20 @@ def layer_bars(names: Sequence[str], left: Sequence[float], right: Sequence[floa
 
 
 def landscape(points: Sequence[tuple[str, str, float, float]]) -> Draw:
-    """Networks (name, family, x, y) on logarithmic axes: parameters against MACs."""
+    """Return a drawing of networks (name, family, 10⁹ MACs, 10⁶ parameters) on logarithmic axes."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         families = list(dict.fromkeys(family for _, family, _, _ in points))
         for number, family in enumerate(families):
-            own = [(name, x, y) for name, its, x, y in points if its == family]
-            xs, ys = [x for _, x, _ in own], [y for _, _, y in own]
+            members = [(name, x, y) for name, other, x, y in points if other == family]
+            xs, ys = [x for _, x, _ in members], [y for _, _, y in members]
             color = look.series[number % len(look.series)]
             axes.plot(xs, ys, "o-", color=color, markersize=6, linewidth=0.9, label=family)
-            for place, (name, x, y) in enumerate(own):  # by turns above on the left and below on the right
+            for place, (name, x, y) in enumerate(members):  # labels alternate between top left and bottom right
                 offset, side = ((-5, 4), "right") if place % 2 == 0 else ((5, -9), "left")
                 axes.annotate(name, (x, y), offset, ha=side, textcoords="offset points", fontsize=7.5, color=look.ink)
-        axes.set(xscale="log", yscale="log", xlabel="billion MACs an image", ylabel="million parameters")
+        axes.set(xscale="log", yscale="log", xlabel="billion MACs per image", ylabel="million parameters")
         axes.set_xlim(0.4, 40)
         axes.set_ylim(5, 200)
         plain = FuncFormatter(lambda value, _: f"{value:g}")
@@ -135,7 +135,7 @@ def landscape(points: Sequence[tuple[str, str, float, float]]) -> Draw:
 
 
 def receptive_fields() -> Draw:
-    """One position after three 3×3 layers sees 7×7 pixels: 1 ← 3×3 ← 5×5 ← 7×7."""
+    """Return a drawing of the receptive field of three 3×3 layers: 1 ← 3×3 ← 5×5 ← 7×7."""
 
     def draw(figure: Figure, look: Look) -> None:
         for number, (axes, side) in enumerate(zip(figure.subplots(1, 4), (7, 5, 3, 1), strict=True)):
@@ -154,7 +154,7 @@ def receptive_fields() -> Draw:
 
 
 def grouped_bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], label: str) -> Draw:
-    """Several quantities for each name, side by side."""
+    """Return a drawing with bars of several quantities for each name."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
@@ -172,7 +172,7 @@ def grouped_bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[floa
 
 
 def curves(history: Sequence[dict[str, float]]) -> Draw:
-    """Loss and accuracy of training and test images after each epoch."""
+    """Return a drawing of the loss and accuracy of training and test images after each epoch."""
 
     def draw(figure: Figure, look: Look) -> None:
         epochs = [row["epoch"] for row in history]
@@ -194,12 +194,12 @@ def curves(history: Sequence[dict[str, float]]) -> Draw:
 
 
 def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Draw:
-    """A cell for each pair (true class, prediction), [K,K]; what is off the diagonal is wrong."""
+    """Return a drawing of a confusion matrix [K,K]: rows are true classes, columns are predictions."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(np.sqrt(shares) * 0.85, cmap=look.ramp(), vmin=0, vmax=1)  # a root, so that one in a hundred shows
+        axes.imshow(np.sqrt(shares) * 0.85, cmap=look.ramp(), vmin=0, vmax=1)  # a root, so that 1 % is visible
         for row, column in np.argwhere(matrix):
             color = look.paper if shares[row, column] > 0.3 else look.ink
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8, color=color)
@@ -212,21 +212,21 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Draw:
 
 
 def _names(axes: Axes, labels: Sequence[str]) -> None:
-    """Class names along both axes, long ones cut; a `$` is a dollar, not mathematics."""
+    """Write class names along both axes. Long names are shortened."""
     short = [" ".join(label.split()) for label in labels]
-    names = [(name if len(name) <= 14 else name[:13] + "…").replace("$", r"\$") for name in short]
+    names = [literal(name if len(name) <= 14 else name[:13] + "…") for name in short]
     axes.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
     axes.set_yticks(range(len(names)), names)
 
 
 def accuracy_against_epsilon(series: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> Draw:
-    """A line for each attack: (name, values of ε, accuracies)."""
+    """Return a drawing with a line for each attack (name, values of ε, accuracies)."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         for number, (name, epsilons, accuracies) in enumerate(series):
             axes.plot(epsilons, accuracies, "o-", markersize=3.5, color=look.series[number], label=name)
-        axes.set(xlabel="ε, the most that a pixel of [0, 1] may change", ylabel="accuracy", ylim=(-0.03, 1.03))
+        axes.set(xlabel="ε, the largest change of a pixel in [0, 1]", ylabel="accuracy", ylim=(-0.03, 1.03))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(True, axis="y")
         axes.spines["left"].set_visible(False)
@@ -236,13 +236,13 @@ def accuracy_against_epsilon(series: Sequence[tuple[str, Sequence[float], Sequen
 
 
 def time_bars(names: Sequence[str], times: Sequence[float], second: Sequence[bool], label: str) -> Draw:
-    """Horizontal bars with a line at 1; those of the `second` side in another colour."""
+    """Return a drawing of horizontal bars with a line at 1. Bars marked in `second` have another color."""
 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         axes.barh(names, times, color=[look.series[int(other)] for other in second], height=0.65)
         for row, time in enumerate(times):
-            paper = {"facecolor": look.paper, "edgecolor": "none", "pad": 1}  # over the line at 1
+            paper = {"facecolor": look.paper, "edgecolor": "none", "pad": 1}  # hides the line at 1
             axes.annotate(
                 f"{time:.2f}", (time, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5,
                 color=look.ink, bbox=paper,

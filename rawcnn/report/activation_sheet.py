@@ -11,6 +11,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import ConnectionPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from rawcnn.plots.style import literal
 from rawcnn.plots.themed import Draw, Look
 from rawcnn.visualize.dataset_examples import Excitation, TopInput
 
@@ -40,7 +41,7 @@ def histogram_sheet(inputs: Excitation, title: str = "", *, columns: int = 3) ->
         left, right = panels
         cells = GridSpec(2, max(len(inputs.quantiles), 1), left, height_ratios=(2.6, 1))
         axes = left.add_subplot(cells[0, :])
-        axes.set_title((title or f"channel {inputs.channel}").replace("$", r"\$"))
+        axes.set_title(literal(title or f"channel {inputs.channel}"))
         _histogram(axes, inputs, look)
         for column, (quantile, example) in enumerate(inputs.quantiles):
             below = left.add_subplot(cells[1, column])

@@ -1,28 +1,28 @@
 "use strict";
-// The map of an activation atlas. A place of the atlas is (x, y) in the unit square; the view is the place in the middle
-// of the canvas and how many times the square is enlarged. Everything is drawn anew when something has changed.
+// The map of an activation atlas. A place in the atlas is (x, y) in the unit square. The view consists of the place in the
+// center of the canvas and the factor by which the square is enlarged. Every change draws everything again.
 
 const { levels, classes } = JSON.parse(document.getElementById("atlas").textContent);
 const sheets = [...document.querySelectorAll("img.sheet")]; // one for each level
 const canvas = document.querySelector("canvas");
 const pen = canvas.getContext("2d");
-const told = document.querySelector(".told");
+const description = document.querySelector(".description");
 
-const SMALLEST = 44; // pixels of a cell from which on a level is shown by itself
-const FAINT = 0.1; // of what is not of the class that is lit
+const SMALLEST = 44; // a level is shown automatically if its cells have at least this many pixels
+const FAINT = 0.1; // opacity of icons that do not belong to the highlighted class
 const COLOURS = ["#4c7fb5", "#e8862e", "#4f9d57", "#d1495b", "#8e6cb8", "#e0bb3c", "#4bb3b5", "#e58fb1", "#8c6a4f", "#9aa0a6"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const widest = Math.max(4, levels.at(-1).grid / 2.5); // a cell of the finest grid fills two fifths of the map
 
 let view = { x: 0.5, y: 0.5, zoom: 1 };
-let fixed = null; // the level that was asked for; null: by the zoom
-let lit = null; // a class
+let fixed = null; // the requested level; null: chosen by the zoom
+let lit = null; // the highlighted class
 let rings = false;
-let current = null; // the cell that is told about
+let current = null; // the cell that is described
 
-// Where things are ------------------------------------------------------------------------------------------------
+// Positions ---------------------------------------------------------------------------------------------------------
 
-const side = () => 0.96 * Math.min(canvas.clientWidth, canvas.clientHeight) * view.zoom; // of the square, in pixels
+const side = () => 0.96 * Math.min(canvas.clientWidth, canvas.clientHeight) * view.zoom; // side of the square in pixels
 const colour = (rank) => COLOURS[rank] ?? `hsl(${(rank * 137.508) % 360} 55% ${[45, 60, 72][rank % 3]}%)`;
 
 function level() {
@@ -83,7 +83,7 @@ function draw() {
     if (cell === current) frame(box, getComputedStyle(canvas).color, 2.5);
   }
   pen.globalAlpha = 1;
-  tell(cellSide);
+  describe(cellSide);
   for (const button of document.querySelectorAll("[data-level]")) {
     const number = button.dataset.level === "" ? null : Number(button.dataset.level);
     button.setAttribute("aria-pressed", String(number === fixed));
@@ -97,29 +97,29 @@ function frame([left, top, width, height], style, thickness) {
   pen.strokeRect(left + thickness / 2, top + thickness / 2, width - thickness, height - thickness);
 }
 
-function tell(cellSide) {
+function describe(cellSide) {
   const lines = current ? [classes[current.rank], ...current.lines] : [];
-  if (lines.join("\n") !== told.dataset.shown) {
-    told.replaceChildren(
+  if (lines.join("\n") !== description.dataset.shown) {
+    description.replaceChildren(
       ...lines.map((line, number) => {
         const element = document.createElement(number ? "span" : "b");
         element.textContent = line;
         return element;
       }),
     );
-    told.dataset.shown = lines.join("\n");
+    description.dataset.shown = lines.join("\n");
   }
   if (!current) return;
   const { grid } = level();
   const [x, y] = toScreen((current.x + 0.5) / grid, (current.y + 0.5) / grid);
-  const [wide, tall] = [told.offsetWidth, told.offsetHeight];
+  const [wide, tall] = [description.offsetWidth, description.offsetHeight];
   const reach = cellSide / 2 + 8;
-  let [left, top] = [x + reach, y - tall / 2]; // right of the cell, or left of it, or below
+  let [left, top] = [x + reach, y - tall / 2]; // to the right of the cell, else to its left, else below or above it
   if (left + wide > canvas.clientWidth) left = x - reach - wide;
   if (left < 0) [left, top] = [x - wide / 2, y + reach + tall < canvas.clientHeight ? y + reach : y - reach - tall];
   const within = (place, room) => Math.max(4, Math.min(place, room - 4));
-  told.style.left = `${within(left, canvas.clientWidth - wide)}px`;
-  told.style.top = `${within(top, canvas.clientHeight - tall)}px`;
+  description.style.left = `${within(left, canvas.clientWidth - wide)}px`;
+  description.style.top = `${within(top, canvas.clientHeight - tall)}px`;
 }
 
 // Moving ----------------------------------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ function tell(cellSide) {
 function look(x, y, zoom) {
   const before = level();
   const inside = (place) => Math.max(0, Math.min(1, place));
-  const kept = Math.max(1, Math.min(widest, zoom));
-  view = kept === 1 ? { x: 0.5, y: 0.5, zoom: 1 } : { x: inside(x), y: inside(y), zoom: kept };
+  const limited = Math.max(1, Math.min(widest, zoom));
+  view = limited === 1 ? { x: 0.5, y: 0.5, zoom: 1 } : { x: inside(x), y: inside(y), zoom: limited };
   if (current && level() !== before) current = nearest((current.x + 0.5) / before.grid, (current.y + 0.5) / before.grid);
   redraw();
 }
@@ -137,10 +137,10 @@ function pan(right, down) {
   look(view.x - right / side(), view.y - down / side(), view.zoom);
 }
 
-function put([x, y], left, top, zoom) { // a place of the atlas to a point of the canvas
-  const kept = Math.max(1, Math.min(widest, zoom));
-  const length = (side() / view.zoom) * kept;
-  look(x - (left - canvas.clientWidth / 2) / length, y - (top - canvas.clientHeight / 2) / length, kept);
+function put([x, y], left, top, zoom) { // moves a place of the atlas to a point of the canvas
+  const limited = Math.max(1, Math.min(widest, zoom));
+  const length = (side() / view.zoom) * limited;
+  look(x - (left - canvas.clientWidth / 2) / length, y - (top - canvas.clientHeight / 2) / length, limited);
 }
 
 function zoomAt(left, top, factor) {
@@ -176,12 +176,12 @@ function step([right, down]) {
   const [x, y] = toScreen((best.x + 0.5) / grid, (best.y + 0.5) / grid);
   const room = side() / grid;
   const over = (place, length) => Math.min(0, place - room) + Math.max(0, place + room - length);
-  pan(-over(x, canvas.clientWidth), -over(y, canvas.clientHeight)); // so that it is in view
+  pan(-over(x, canvas.clientWidth), -over(y, canvas.clientHeight)); // so that the cell is visible
 }
 
 // Mouse, fingers, keys ---------------------------------------------------------------------------------------------
 
-const held = new Map(); // pointer → where it is
+const held = new Map(); // pointer → its position
 let travelled = 0;
 
 canvas.addEventListener("wheel", (event) => {

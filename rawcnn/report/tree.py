@@ -52,7 +52,7 @@ def family_tree(members: Sequence[Member]) -> Draw:
                 facecolors=look.paper if member.hollow else colours[member.family], edgecolors=colours[member.family],
                 alpha=0.8,
             )  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlabel="billion MACs an image", ylabel="top-1 error, %")
+        axes.set(xscale="log", yscale="log", xlabel="billion MACs per image", ylabel="top-1 error, %")
         axes.set_xlim(0.4, 42)
         axes.set_ylim(16.3, 44)
         plain = FuncFormatter(lambda value, _: f"{value:g}")
