@@ -73,13 +73,13 @@ def _conv(net, name, x, channels, size, **settings):
 def inception(net: Trace, name: str, x: tf.Tensor, widths) -> tf.Tensor:
     """Figure 2b: 1×1 convolutions reduce the depth before the 3×3 and 5×5 convolutions and after the pool."""
     one, three_reduce, three, five_reduce, five, projection = widths
-    a = unit(net, f"{name}/1x1", x, one, 1)
-    b = unit(net, f"{name}/3x3_reduce", x, three_reduce, 1)
-    b = unit(net, f"{name}/3x3", b, three, 3)
-    c = unit(net, f"{name}/5x5_reduce", x, five_reduce, 1)
-    c = unit(net, f"{name}/5x5", c, five, largest)
+    a = _conv(net, f"{name}/1x1", x, one, 1)
+    b = _conv(net, f"{name}/3x3_reduce", x, three_reduce, 1)
+    b = _conv(net, f"{name}/3x3", b, three, 3)
+    c = _conv(net, f"{name}/5x5_reduce", x, five_reduce, 1)
+    c = _conv(net, f"{name}/5x5", c, five, 5)
     d = max_pool(net, f"{name}/pool", x, 3, 1, padding="SAME")
-    d = unit(net, f"{name}/pool_projection", d, projection, 1)
+    d = _conv(net, f"{name}/pool_projection", d, projection, 1)
     return concatenate(net, name, [a, b, c, d])  # [B,H,W, one + three + five + projection]
 
 
@@ -115,7 +115,7 @@ def _googlenet(net, images, classes, module, auxiliary):
 def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tensor:
     """A small classifier on a middle layer, whose loss has weight 0.3 in training (§5): [B,14,14,C] → [B,classes]."""
     x = average_pool(net, f"{name}/pool", x, 5, 3, padding="VALID")  # [B,4,4,C]
-    x = unit(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
+    x = _conv(net, f"{name}/conv", x, 128, 1)  # [B,4,4,128]
     x = relu(net, dense(net, f"{name}/fc1", x, 1024))
     x = dropout(net, f"{name}/drop", x, 0.7)
     return dense(net, f"{name}/fc2", x, classes)
@@ -129,13 +129,13 @@ def _torchvision(net, images, classes, auxiliary):
     x = conv_bn_relu(net, "conv2", x, 192, 3)  # [B,56,56,192]
     x = max_pool(net, "pool2", x, 3, 2, padding="SAME")  # [B,28,28,192]
     for name, widths in INCEPTION.items():
-        x = inception(net, f"inception_{name}", x, widths, unit=conv_bn_relu, largest=3)
+        x = torchvision_inception(net, f"inception_{name}", x, widths)
         if name == "3b":
             x = max_pool(net, "pool3", x, 3, 2, padding="SAME")  # [B,14,14,480]
         if name == "4e":
             x = max_pool(net, "pool4", x, 2, 2, padding="SAME")  # [B,7,7,832]
         if auxiliary and net.train and name in ("4a", "4d"):
-            net.auxiliary.append(auxiliary_head(net, f"auxiliary_{name}", x, classes, unit=conv_bn_relu))
+            net.auxiliary.append(torchvision_head(net, f"auxiliary_{name}", x, classes))
     x = global_average_pool(net, "pool5", x)  # [B,1024]
     x = dropout(net, "drop5", x, 0.2)
     return dense(net, "classifier", x, classes)

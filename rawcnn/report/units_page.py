@@ -8,8 +8,8 @@ import numpy as np
 
 from rawcnn.report.data_uri import data_uri
 from rawcnn.report.html import render
-from rawcnn.visualize.pictures import diverging, draw_box, enlarge
 from rawcnn.visualize.dataset_examples import TopInput
+from rawcnn.visualize.pictures import diverging, draw_box, enlarge
 from rawcnn.visualize.unit_summary import Unit
 
 SHOWN = 96  # pixels: the longer side of a small picture is enlarged to about this, by a whole factor

@@ -91,19 +91,19 @@ def test_logits_and_gradients_are_those_of_keras(build):
     for path, variable in net.variables.items():
         variable.assign(values[path])
 
-    def outputs(network, images):
+    def look(network, images):
         with tf.GradientTape() as tape:
             tape.watch(images)
             logits = network(images)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([2, 5, 0], logits))
         return logits, tape.gradient(loss, images)
 
-    logits, gradient = outputs(net, IMAGES)
-    expected_logits, expected_gradient = outputs(lambda images: model(images, training=False), IMAGES)
+    logits, gradient = look(net, IMAGES)
+    expected_logits, expected_gradient = look(lambda images: model(images, training=False), IMAGES)
     assert np.ptp(expected_logits) > 0.1
     oracles.close(logits, expected_logits, "network")
-    # Wider than the table of tolerances: a ReLU whose input is within rounding of 0 may be active in one network only.
-    # That changes one image's gradient by 1e-3; a wrong rule would change all of them.
+    # Wider than the table: of a million rectifiers one whose input is within rounding of 0 may pass in one network and
+    # not in the other. That makes 1e-3 of one image's gradient; a wrong gradient is wrong in all of them.
     error, scale = (
         (g**2).numpy().sum(axis=(1, 2, 3)) ** 0.5 for g in (gradient - expected_gradient, expected_gradient)
     )
@@ -121,10 +121,10 @@ def test_preprocessing_is_that_of_keras(ours, theirs):
 
 
 def test_counts_are_those_of_keras():
-    """Keras's totals include the batch-norm averages and the biases before batch norm."""
+    """Keras's totals hold the batch-norm averages and the biases before batch norm."""
     model = keras.applications.ResNet50(weights=None)
     net = rawcnn.MODELS["resnet50"]
     parameters = symbolic_trace(net.configured(net.classes), (1, 224, 224, 3)).parameters.values()
-    biases = sum(p.count for p in parameters if p.path.endswith("/mean"))  # one for each normalized channel
+    biases = sum(p.count for p in parameters if p.path.endswith("/mean"))  # one a channel that is normalised
     assert sum(p.count for p in parameters) + biases == model.count_params() == 25_636_712
     assert sum(p.count for p in parameters if not p.trained) == 53_120
