@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -75,10 +76,10 @@ def traced(function: Callable[[Trace, tf.Tensor], tf.Tensor], shape: tuple[int, 
 
 def training_step() -> Callable[[], object]:
     network = rawcnn.create("alexnet", size=67, classes=3)
-    state = State.begin(network, ALEXNET)
-    step = partial(TrainStep(network, ALEXNET).update, state.tensors())
-    images = tf.random.stateless_uniform((2, 227, 227, 3), (0, 1))
-    return lambda: step(images[:, :67, :67], tf.constant([0, 2]), tf.constant([0, 1]), tf.constant(0.01))
+    recipe = replace(ALEXNET, augmentation=replace(ALEXNET.augmentation, crop=67))
+    step = partial(TrainStep(network, recipe).update, State.begin(network, recipe).tensors())
+    images = tf.random.stateless_uniform((2, 75, 75, 3), (0, 1))
+    return lambda: step(images, tf.constant([0, 2]), tf.constant([0, 1]), tf.constant(0.01))
 
 
 def inception_module() -> Callable[[], object]:
