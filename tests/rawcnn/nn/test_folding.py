@@ -35,6 +35,7 @@ def busy(network):
     return network
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_logits_and_gradients(name):
     network = busy(rawcnn.create(name, classes=10, **NAMES[name]))
