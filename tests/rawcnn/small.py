@@ -13,7 +13,7 @@ from rawcnn.nn.trace import Trace
 def model(net: Trace, images: tf.Tensor, *, classes: int = 10, rate: float = 0.2, auxiliary: bool = False) -> tf.Tensor:
     """What the large ones have, once: batch norm, bias, pool, dropout, an auxiliary head: [B,8,8,3] → [B,classes]."""
     x = conv(net, "conv1", images, 8, 3, bias=False)
-    x = max_pool(net, "pool1", relu(net, batch_norm(net, "conv1/bn", x)), 2, 2, padding="VALID")  # [B,4,4,8]
+    x = max_pool(net, "pool1", relu(net, batch_norm(net, "conv1/bn", x, epsilon=1e-5)), 2, 2, padding="VALID")
     if auxiliary and net.train:
         net.auxiliary.append(dense(net, "head", x, classes))
     x = global_average_pool(net, "pool2", relu(net, conv(net, "conv2", x, 16, 3)))  # [B,16]

@@ -134,7 +134,7 @@ def test_numpy_float64_and_half_are_taken(net):
 
 def test_dense_layers_fix_the_image_size():
     net = Network("fixed", lambda net, x: dense(net, "fc", x, 2), size=8, classes=2)
-    with pytest.raises(ValueError, match=r"fc/weights was built with shape \(192, 2\), .* asks for \(300, 2\)"):
+    with pytest.raises(ValueError, match=r"fc/weights was built with shape \(192, 2\), .* needs \(300, 2\)"):
         net(tf.zeros((1, 10, 10, 3)))
     assert small.network()(tf.zeros((1, 20, 12, 3))).shape == (1, 10)  # a global average pool does not
 

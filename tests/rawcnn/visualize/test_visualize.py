@@ -17,7 +17,12 @@ from tests.rawcnn import small
 
 def two_layers(net, images):
     x = max_pool(
-        net, "pool1", relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 6, 3))), 2, 2, padding="VALID"
+        net,
+        "pool1",
+        relu(net, batch_norm(net, "bn1", conv(net, "conv1", images, 6, 3), epsilon=1e-5)),
+        2,
+        2,
+        padding="VALID",
     )
     x = relu(net, conv(net, "conv2", x, 4, 3, padding=((1, 1), (0, 1))))
     return dense(net, "logits", x, 10)
