@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +21,7 @@ def with_gradient(forward: Callable, backward: Callable) -> Callable:
 
     def function(*tensors: tf.Tensor) -> tuple[Any, Callable]:
         output = forward(*tensors)
-        return output, partial(backward, tensors, output)
+        # A lambda, because TensorFlow inspects the signature at each eager call, which is slow for a partial.
+        return output, lambda *gradients: backward(tensors, output, *gradients)
 
     return tf.custom_gradient(function)
