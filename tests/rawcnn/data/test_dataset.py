@@ -1,4 +1,4 @@
-"""Data sets through real files: what is read, in which order, and what is said about what cannot be read."""
+"""Data sets from real files: the images that are read, their order, and the messages about unreadable ones."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_first_goes_on_in_the_middle_of_an_epoch():
         np.testing.assert_array_equal(y, v)
 
 
-@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded anew"])
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded again"])
 def test_originals_keep_their_sizes(tmp_path, monkeypatch, memory):
     shapes = [(8, 8), (5, 9), (30, 10)]
     for split in ("train", "test"):
@@ -120,7 +120,7 @@ def test_originals_of_arrays_whatever_the_size():
         np.testing.assert_array_equal(np.stack([*digits.originals("test")]).astype(np.float32) / 240, expected)
 
 
-@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded anew"])
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["in memory", "decoded again"])
 def test_images_are_taken_by_number(tmp_path, monkeypatch, memory):
     root = make_folder(tmp_path, (7, 5))
     expected = data.load(f"folder:{root}", size=6).arrays("test")[0]

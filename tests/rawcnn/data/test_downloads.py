@@ -1,4 +1,4 @@
-"""Data sets that are downloaded: Keras's, TensorFlow Datasets', and what is said without a network."""
+"""Downloaded data sets of Keras and TensorFlow Datasets, and the messages without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of images: what counts as a class and as an image of it, and what is said about what cannot be read."""
+"""Folders of images: which folders are classes, which files are images, and the messages about unreadable ones."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_unreadable_file(tmp_path, monkeypatch, name, how, size, memory):
 
 
 def test_files_too_large_for_memory_are_checked_once(tmp_path, monkeypatch):
-    """Until one of them is written; what is unreadable is told each time. A note that is broken is no note."""
+    """Files are checked again when one changes; unreadable files are reported each time; a damaged note is ignored."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     make_folder(tmp_path / "images", (4, 4))
     broken = tmp_path / "images" / "train" / "b" / "003.png"

@@ -1,4 +1,4 @@
-"""Packed images: the same data set as their folder, whole or named, and a packing that goes on where it stopped."""
+"""Packed images are the same data set as their folder, and a packing that was stopped resumes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_records_are_their_folder(folder, memory, size):
 
 
 def test_a_run_on_records_is_the_run_on_the_folder(folder, tmp_path):
-    """And may go on where the other stopped."""
+    """A run on the folder and one on the records are the same, and each can resume the other."""
     packed(folder)
     ends = {}
     for kind, root in (("folder", folder), ("records", folder.with_name("records"))):
@@ -133,7 +133,7 @@ def test_other_images_or_settings_are_not_mixed_in(folder):
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_image_that_changed_is_another_one(folder, stopped):
-    """Also where it takes as many bytes as before. What was packed is read all the same."""
+    """A changed image is recognized even if its file has as many bytes; records that are packed stay readable."""
     file = save(folder / "train" / "a" / "new.bmp", 10)
     before = file.read_bytes()
     packed(folder)
@@ -279,7 +279,7 @@ def test_a_packing_that_was_killed_before_its_plan_was_there_goes_on(folder):
     pytest.param("records", "test", marks=pytest.mark.deeper),
 ])  # fmt: skip
 def test_an_image_that_breaks_under_a_run(folder, rawcnn_command, tmp_path, monkeypatch, kind, split):
-    """A line, and the same command goes on when the image is there again."""
+    """One line is printed; the same command resumes when the image is readable again."""
     from rawcnn.data import dataset
 
     packed(folder)
@@ -318,7 +318,7 @@ def test_records_without_a_readable_test_image(folder, rawcnn_command, tmp_path)
 
 @pytest.mark.parametrize("name", [".", ".."])
 def test_packing_the_folder_one_is_in(folder, rawcnn_command, monkeypatch, name):
-    """The records lie beside it, not in it."""
+    """The records are written next to the folder, not into it."""
     monkeypatch.chdir(folder if name == "." else folder / "train")
     code, out, err = rawcnn_command("data", "pack", name, "--json")
     assert code == 0, err

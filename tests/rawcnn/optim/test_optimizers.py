@@ -14,12 +14,12 @@ RATES = (0.1, 0.1, 0.1, 0.01, 0.01, 0.001)  # a rate that drops tells "inside" f
 
 
 def gradient(w):
-    """Of some function that is not quadratic."""
+    """The gradient of a function that is not quadratic."""
     return np.sin(3 * w) + 0.5 * w
 
 
 def run(name, start, **constants):
-    """STEPS updates by the rule of this name, as a training step makes them."""
+    """Apply a rule STEPS times, as a training step does."""
     rule = optimizers.make_optimizer(name, **constants)
     w = tf.constant(start)
     slots = {slot: tf.fill(w.shape, tf.cast(value, w.dtype)) for slot, value in rule.slots.items()}
@@ -128,7 +128,7 @@ def test_adam_equals_loop_by_hand(dtype):
 
 
 def test_adam_is_tensorflows():
-    """Theirs adds ε before the square's correction, so here it is next to nothing."""
+    """TensorFlow adds ε before it corrects the mean square, so ε is tiny here."""
     w, m, g = (tf.cast(oracles.random((5,), seed), tf.float64) for seed in range(3))
     v = tf.cast(oracles.random((5,), 3, low=0.5), tf.float64)
     variables = [tf.Variable(t) for t in (w, m, v)]
@@ -158,7 +158,7 @@ def test_inside_and_outside_part_only_when_the_rate_changes():
         return float(outside[0] - inside[0])
 
     assert abs(difference(0.1)) < 1e-6
-    assert abs(difference(0.01) - 0.9 * 0.5 * (0.1 - 0.01)) < 1e-6  # the old velocity goes on at the old rate
+    assert abs(difference(0.01) - 0.9 * 0.5 * (0.1 - 0.01)) < 1e-6  # the old velocity still has the old rate
 
 
 @pytest.mark.parametrize("name", optimizers.RULES)

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged: each is told from a sound one, passed over, and makes room."""
+"""Damaged checkpoints are recognized, skipped, and deleted by the next save."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def flipped(file):
 
 @pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_note_with_any_bit_turned_is_passed_over(tmp_path, data, every):
-    """A digit of a number is as good JSON as another: one that was believed would skip an epoch."""
+    """A changed digit is valid JSON, too: without the checksum a run could skip an epoch."""
     training = trained(tmp_path, data)
     training.at.steps = 1
     training.save()
@@ -53,7 +53,7 @@ def test_a_note_with_any_bit_turned_is_passed_over(tmp_path, data, every):
 
 
 def test_a_note_that_lacks_what_a_run_needs_is_passed_over(tmp_path, data):
-    """Whole, but not one of ours: of another version, say."""
+    """A note with a valid checksum but other content, for instance of another version."""
     training = trained(tmp_path, data)
     training.at.steps = 1
     training.save()
@@ -68,7 +68,7 @@ def test_a_note_that_lacks_what_a_run_needs_is_passed_over(tmp_path, data):
 
 
 def test_a_damaged_checkpoint_makes_room_for_sound_ones(tmp_path, data):
-    """It is neither named as the last good one, nor is it one of the two that are kept."""
+    """A damaged checkpoint is not named as the last good one, and does not count as one of the two newest."""
     training = trained(tmp_path, data, epochs=2)
     damage(tmp_path, 8, "note.json", flipped)
     again = Training(small.network(), dataclasses.replace(RECIPE, epochs=2), folder=tmp_path)
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, data,
     tf.errors.UnavailableError(None, None, "the file server is gone"),
 ])  # fmt: skip
 def test_what_the_system_does_not_give_is_no_damage(tmp_path, data, monkeypatch, error):
-    """The run would begin an epoch earlier, or delete a checkpoint that is whole."""
+    """Otherwise the run would begin an epoch earlier, or delete a checkpoint that is complete."""
     training = trained(tmp_path, data)
 
     def fail(*_):
@@ -116,7 +116,7 @@ def test_what_the_system_does_not_give_is_no_damage(tmp_path, data, monkeypatch,
 @pytest.mark.parametrize("part", ["note.json", "state.index", "state.data-*"])
 @pytest.mark.parametrize("what", ["pipe", "device"])
 def test_what_is_no_regular_file_is_damage(tmp_path, data, part, what):
-    """A pipe would be waited for."""
+    """Reading from a pipe would wait for a writer."""
 
     def replaced(file):
         file.unlink()
@@ -144,7 +144,7 @@ def test_a_pipe_with_the_name_of_a_checkpoint_makes_room(tmp_path, data):
 
 @pytest.mark.parametrize("what", ["file", "link", "pipe"])
 def test_something_else_in_place_of_the_folder_is_a_line(rawcnn_command, tmp_path, what):
-    """Told before anything is trained; --fresh deletes checkpoints alone."""
+    """The message comes before any training; --fresh deletes only checkpoints."""
     place = tmp_path / "checkpoints"
     {"file": place.touch, "link": lambda: place.symlink_to("nowhere"), "pipe": lambda: os.mkfifo(place)}[what]()
     for fresh in ((), ("--fresh",)):
@@ -157,7 +157,7 @@ def test_something_else_in_place_of_the_folder_is_a_line(rawcnn_command, tmp_pat
 
 
 def test_a_lock_that_is_no_file_is_a_line(tmp_path, data):
-    """Who opens a pipe to write waits for its reader."""
+    """Opening a pipe for writing would wait for a reader."""
     os.mkfifo(tmp_path / ".lock")
     with pytest.raises(ValueError, match=r"\.lock is no regular file; name another path"):
         trained(tmp_path, data)
@@ -184,7 +184,7 @@ WRITING = "Let this user write there and run the same command again"
     ],
 )
 def test_what_to_do_fits_what_went_wrong(tmp_path, monkeypatch, error, told):
-    """Space that is freed helps a full disk alone."""
+    """Free space helps only if the disk is full."""
     training = Training(small.network(), RECIPE, folder=tmp_path)
 
     def fail(*_):
@@ -208,7 +208,7 @@ def test_too_little_memory_is_no_damage(tmp_path, data, monkeypatch):
 
 
 def test_all_of_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, data, monkeypatch):
-    """Each file, the directory that holds them, and after the renaming the one that holds that."""
+    """Each file, its directory, and after the renaming the parent directory are forced to disk."""
     training = Training(small.network(), RECIPE, folder=tmp_path)
     done = []
     force, rename = os.fsync, Path.rename

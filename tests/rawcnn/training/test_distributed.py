@@ -1,4 +1,4 @@
-"""Many devices: the steps of one, a part of each batch to each, one that writes, and workers that come back."""
+"""Several devices take the steps of one: each gets a part of each batch, and one process writes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ADVERSARY = Adversary(epsilon=0.1, step=0.05, steps=2)
     ids=["nesterov", "rmsprop-ema-clip", "adversarial"],
 )  # fmt: skip
 def test_two_devices_take_the_steps_of_one(cluster, data, recipe, settings):
-    """Batch norm, dropout, augmentation, attacks: the loss curve to 1e-4, weights and averages with it."""
+    """With batch norm, dropout, augmentation and attacks, losses agree to 1e-4, and weights and averages agree."""
     one, two = training(None, recipe, **settings), training(cluster, recipe, **settings)
     expected, losses = losses_of(one, data), losses_of(two, data)
     assert len(losses) == 16
@@ -89,7 +89,7 @@ def test_devices_hold_the_same_numbers(cluster, data):
 
 
 def test_a_run_goes_on_on_more_devices_and_on_fewer(cluster, data, tmp_path):
-    """The checkpoint does not know how many there were."""
+    """Checkpoints do not depend on the number of devices."""
     through = training(None)
     expected = losses_of(through, data)
     found: list[float] = []
@@ -110,7 +110,7 @@ def test_a_run_goes_on_on_more_devices_and_on_fewer(cluster, data, tmp_path):
 
 
 def test_a_stop_is_of_all(cluster, data, tmp_path):
-    """At the end of a look: after the fourth step, an epoch's last."""
+    """The run stops where metrics are read: after the fourth step, the last of an epoch."""
     run = training(cluster, folder=tmp_path)
     with pytest.raises(Stopped):
         run.fit(data, on_step=lambda *_: run.stop())
@@ -122,7 +122,7 @@ def test_a_stop_is_of_all(cluster, data, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_parts_are_the_whole(digits, count):
-    """Of each batch its rows in order, one after the other; of the last, short one too."""
+    """The parts of each batch, also of a last short one, are its rows in order."""
     for drop in (True, False):
         settings = {"seed": 3, "epoch": 1, "drop_remainder": drop, "first": 2}
         whole = list(digits.batches("train", 64, **settings))
@@ -147,7 +147,7 @@ def test_words_of_parts_are_those_of_the_whole():
 
 
 def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
-    """Where all parts are alike, sums over them are multiples: moments, y and gradients must not change."""
+    """If all parts are equal, sums over them are multiples: moments, y and gradients do not change."""
     x, scale, offset = oracles.random((4, 3, 3, 5), 1), oracles.random((5,), 2), oracles.random((5,), 3)
     upstream = oracles.random((4, 3, 3, 5), 4)
 
@@ -198,14 +198,14 @@ assert cluster.collectives.total([0.1, 1 / 3]).tolist() == [0.1, 1 / 3]
 
 @pytest.mark.parametrize("batch, count", [(39, 3), (64, 2), (64, 8)])
 def test_parts_have_as_many_batches(data, batch, count):
-    """Also where the images that are left over would fill somebody's part: who took a step more would wait for ever."""
+    """Also if the remaining images would fill one part: a worker with one step more would wait forever."""
     some = data.only("train", range(4 * batch - 1))
     parts = [list(some.batches("train", batch, drop_remainder=True, part=(k, count))) for k in range(count)]
     assert {len(part) for part in parts} == {3} and {len(y) for part in parts for _, y in part} == {batch // count}
 
 
 def test_workers_agree_whatever_the_number_of_their_devices():
-    """A number's seventh is none: what the devices of a process come with adds up to the number, to the bit."""
+    """A number divided by seven is rounded; the sum over seven devices must still be exact."""
     done = subprocess.run([sys.executable, "-c", SEVEN], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_shared(cluster, data):
 
 @pytest.mark.slow
 def test_on_the_command_line(rawcnn_command, tmp_path):
-    """The digits by two devices, and by one; at a rate at which a ReLU that rounding turns does not turn others."""
+    """Two devices and one train on the digits, at a rate so low that rounding does not change which ReLUs are on."""
     ends = []
     for number, words in enumerate((("--strategy", "mirrored"), ())):
         code, out, err = rawcnn_command(
@@ -245,7 +245,7 @@ def test_on_the_command_line(rawcnn_command, tmp_path):
 
 @pytest.mark.slow
 def test_logical_devices_on_the_command_line(tmp_path):
-    """In a process of its own, for TensorFlow makes devices before it does anything."""
+    """This needs a process of its own: TensorFlow creates devices before it does anything else."""
     words = ["train", "cifar_resnet20", "--strategy", "mirrored", "--replicas", "4", "--epochs", "1", "--json"]
     command = [sys.executable, "-m", "rawcnn", *words, "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -254,7 +254,7 @@ def test_logical_devices_on_the_command_line(tmp_path):
 
 
 def test_more_workers_than_test_images(digits):
-    """A part of nothing counts nothing."""
+    """An empty part counts as zero images."""
     few, net = small.part(digits, 64, 2), small.network(seed=1)
     parts = [evaluate(net, few, part=(k, 3)) for k in range(3)]
     assert [p.count for p in parts] == [1, 1, 0] and sum(p.correct for p in parts) == evaluate(net, few).correct

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, a disk that is full: runs in processes of their own, which nobody tidies up."""
+"""Runs in processes of their own that end by SIGKILL at random moments, or because the disk is full."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_at_random_moments(tmp_path, kills):
-    """In steps and in checkpoints, which are written after each, in the first and in the last: the same to the bit."""
+    """Kills within steps and within checkpoints, one of which follows each step, do not change a bit of the result."""
     chance = random.Random(0)
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", RUN]
@@ -95,7 +95,7 @@ main()
 
 
 def train(folder, epochs, limit):
-    """`rawcnn train` where no file may grow beyond `limit` bytes: as on a disk without space."""
+    """Run `rawcnn train` with a limit of `limit` bytes on each file, which acts like a full disk."""
     words = ["train", "cifar_resnet20", "--epochs", epochs, "--output", folder, "--json"]
     command = [sys.executable, "-c", FULL, limit, *words]
     return subprocess.run([*map(str, command)], capture_output=True, text=True)
@@ -119,7 +119,7 @@ def test_a_disk_without_space_leaves_the_last_checkpoint_whole(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of two megabytes, and what makes it larger."""
+    """A file system of two megabytes, and a function that enlarges it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True)
@@ -133,7 +133,7 @@ def small_disk(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 @pytest.mark.parametrize("used", [900_000, *range(100_000, 2_000_000, 400_000)])
 def test_a_disk_that_is_full_at_any_moment(small_disk, used):
-    """At a checkpoint, at the curves, at the events: a line with the file, and the same command goes on."""
+    """At a checkpoint, the curves or the events: one line names the file, and the same command resumes."""
     disk, enlarge = small_disk
     (disk / "others").write_bytes(bytes(used))
     words = ("train", "cifar_resnet20", "--size", 8, "--batch", 512, "--epochs", 2, "--output", disk / "run", "--json")

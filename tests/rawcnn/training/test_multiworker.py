@@ -1,4 +1,4 @@
-"""Several worker processes on this machine's loopback: the losses of one device, and a run that outlives a worker."""
+"""Several worker processes on this machine reach the losses of one device, and recover after a worker is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECIPE = dataclasses.replace(RMSPROP, batch=96, epochs=3)
 
 
 def configurations(count: int) -> list[str]:
-    """A TF_CONFIG for each worker, with ports that are free."""
+    """Return a TF_CONFIG for each worker, with free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
@@ -40,7 +40,7 @@ def configurations(count: int) -> list[str]:
 
 
 def start(configuration: str, words: Sequence[object], err: Path) -> subprocess.Popen:
-    """A Python process of the cluster; what it says on stderr goes into a file."""
+    """Start a Python process of the cluster; its stderr goes to a file."""
     environment = {**os.environ, "TF_CONFIG": configuration, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()}
     with err.open("w") as file:
         return subprocess.Popen(
@@ -67,7 +67,7 @@ print(json.dumps({"losses": found, "accuracy": result.accuracy, "count": result.
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_take_the_steps_of_one_device(tmp_path, digits, count):
-    """Batch norm, dropout and augmentation of one global batch; each evaluates a part of the test images."""
+    """Batch norm, dropout and augmentation act on one global batch; each worker evaluates a part of the test images."""
     workers = [start(c, ("-c", LOSSES), tmp_path / str(k)) for k, c in enumerate(configurations(count))]
     alone, expected = Training(small.network(seed=5), RECIPE, seed=9), []
     result = alone.fit(small.part(digits, 256, 64), on_step=lambda _, __, m: expected.append(m["loss"]))
@@ -92,7 +92,7 @@ main()
 def begin(
     folder: Path, count: int, *more: object, last: Sequence[object] = (), command: str = COMMAND
 ) -> list[subprocess.Popen]:
-    """`rawcnn train` by so many workers; the last one is given some words more than all."""
+    """Start `rawcnn train` in `count` workers; the last one gets the arguments `last` in addition."""
     words = ["-c", command, "train", "small", "--strategy", "multiworker"]
     words += ["--epochs", 20, "--batch", 48, "--output", folder / "run", "--json", *more]
     own = [()] * (count - 1) + [last]
@@ -100,19 +100,19 @@ def begin(
 
 
 def after_an_epoch(worker: subprocess.Popen) -> None:
-    """Until the first has told of one, or of another after those that it had begun with."""
+    """Wait until the first worker reports an epoch."""
     assert worker.stdout and json.loads(worker.stdout.readline())["epoch"]
 
 
 def told_by(folder: Path, workers: list[subprocess.Popen]) -> list[tuple[int, str]]:
-    """(exit code, what it said on stderr) of each, when all have ended."""
+    """Wait until all workers have ended; return (exit code, stderr) of each."""
     for worker in workers:
         worker.communicate(timeout=LIMIT)
     return [(worker.returncode, (folder / str(k)).read_text()) for k, worker in enumerate(workers)]
 
 
 def run(folder: Path, count: int, killed: int | None = None) -> dict[str, np.ndarray]:
-    """A whole training, of which a worker is killed after the first epoch → the final weights."""
+    """Run a complete training, kill one worker after the first epoch, and return the final weights."""
     folder.mkdir()
     workers = begin(folder, count, "--fresh")
     if killed is not None:
@@ -135,7 +135,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The weights of two workers' run that nothing stopped."""
+    """The weights of an uninterrupted run of two workers."""
     return run(tmp_path_factory.mktemp("workers") / "undisturbed", 2)
 
 
@@ -152,7 +152,7 @@ def test_one_of_three_workers_comes_back(tmp_path):
 
 @pytest.mark.slow
 def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
-    """All of them, as a cluster does it; each of them saves no more than what all have done."""
+    """All workers get SIGTERM, as from a cluster; none saves more steps than all have done."""
     workers = begin(tmp_path, 2)
     after_an_epoch(workers[0])
     for worker in workers:
@@ -183,7 +183,7 @@ trainer.evaluate, trainer.BATCH = slow, 8
 
 @pytest.mark.slow
 def test_slow_workers_stop_in_the_middle_of_an_evaluation(tmp_path):
-    """Nobody waits for its end, and the epoch is not lost."""
+    """The workers do not finish the evaluation, and the epoch is not lost."""
     workers = begin(tmp_path, 2, command=SLOW_EVALUATION + COMMAND)
     while "evaluating" not in (tmp_path / "0").read_text():
         time.sleep(0.1)
@@ -197,7 +197,7 @@ def test_slow_workers_stop_in_the_middle_of_an_evaluation(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):
-    """At once: there is nothing to save, and TensorFlow, which waits, would not hear of it."""
+    """It ends at once: there is nothing to save, and TensorFlow would not handle the signal while it waits."""
     alone = start(configurations(2)[0], ("-c", COMMAND, "train", "small", "--strategy", "multiworker"), tmp_path / "0")
     while "worker is process" not in (tmp_path / "0").read_text():
         time.sleep(0.1)
@@ -211,7 +211,7 @@ def test_a_worker_that_waits_for_others_ends_at_sigterm(tmp_path):
 
 @pytest.mark.slow
 def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
-    """It has bad input, which the others have not: it says so, they wait for their time and say that."""
+    """One worker has bad input and reports it; the others wait for their limit and report that."""
     workers = begin(tmp_path, 2, "--wait", 0.5, last=("--data", "folder:/nonexistent", "--recipe", "digits"))
     (waited, told), (ended, why) = told_by(tmp_path, workers)
     assert ended == 2 and "/nonexistent is not a folder" in why
@@ -220,7 +220,7 @@ def test_nobody_waits_for_ever_for_a_worker_that_ended_for_good(tmp_path):
 
 @pytest.mark.slow
 def test_folders_that_are_not_one_are_told(tmp_path):
-    """Before anything is trained; else each would begin anew where another has died."""
+    """The message comes before any training; otherwise a restarted worker would begin a new run."""
     command = "from rawcnn.training import shared_folder\nshared_folder.WAIT = 2.0\n" + COMMAND
     for code, told in told_by(tmp_path, begin(tmp_path, 2, last=("--output", tmp_path / "other"), command=command)):
         assert code == 2 and "the workers do not share the folder" in told, told
@@ -230,7 +230,7 @@ def test_folders_that_are_not_one_are_told(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--rate", "--epochs"])
 def test_workers_with_other_settings_are_told(tmp_path, option):
-    """Each would move its own copy by its own rate, and all would end well."""
+    """Otherwise each worker would update its own copy at its own rate, without an error."""
     (one, first), (two, other) = told_by(tmp_path, begin(tmp_path, 2, last=(option, 2)))
     assert one == two == 2 and "in another process, which reports them" in first, first
     assert re.search(r"different settings than the first: (rate|schedule|epochs) is .* here, .* there", other), other
@@ -238,7 +238,7 @@ def test_workers_with_other_settings_are_told(tmp_path, option):
 
 @pytest.mark.slow
 def test_a_worker_ends_with_the_process_that_watches_it(tmp_path):
-    """Or it would hold the port that the next run needs."""
+    """Otherwise it would hold the port that the next run needs."""
     workers = begin(tmp_path, 2)
     after_an_epoch(workers[0])
     children = [int(re.findall(r"worker is process (\d+)", (tmp_path / str(k)).read_text())[-1]) for k in range(2)]
@@ -262,7 +262,7 @@ LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_
 
 @pytest.mark.slow
 def test_a_full_disk_of_the_worker_that_writes(tmp_path):
-    """It ends with its line, the others after their time."""
+    """It ends with one line, the others after their time limit."""
     words = ("train", "small", "--strategy", "multiworker", "--epochs", 2, "--batch", 48, "--wait", 0.5)
     words += ("--output", tmp_path / "run")
     both = enumerate(configurations(2))
@@ -283,7 +283,7 @@ def test_a_worker_without_a_cluster_says_so(rawcnn_command, monkeypatch):
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_worker_that_does_not_end_is_killed(tmp_path, monkeypatch, signals):
-    """As one that waits for others in TensorFlow: after its time, or at the second SIGTERM."""
+    """A worker may be waiting in TensorFlow; it is killed after a time limit or at the second SIGTERM."""
     ready = tmp_path / "ready"
     deaf = f"""
 import pathlib, signal, sys, time

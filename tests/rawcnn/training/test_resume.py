@@ -1,4 +1,4 @@
-"""Runs that go on exactly where they stopped, what they refuse to go on with, and what is left when one fails."""
+"""Runs resume exactly where they stopped, refuse other runs' checkpoints, and keep the last good one."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def data(digits):
 
 
 class Killed(BaseException):
-    """What a test raises where a run is to end at once."""
+    """Raised by a test to end a run at once."""
 
 
 @pytest.fixture(scope="module", params=[RECIPE, RMSPROP], ids=["nesterov", "rmsprop-ema-clip"])
 def through(request, data):
-    """A run that nothing stopped."""
+    """An uninterrupted run."""
     training = Training(small.network(seed=5), request.param, seed=9)
     training.fit(data)
     return training
 
 
 def go_on(folder, through, data, epoch):
-    """Resume the run in `folder`, from network values that do not matter, and compare its end with `through`."""
+    """Resume the run in `folder` with another initial network, and compare its end with `through`."""
     resumed = Training(small.network(seed=6), through.recipe, seed=9, folder=folder)
     assert resumed.restore() and resumed.epoch == epoch
     resumed.fit(data)
@@ -79,7 +79,7 @@ def test_a_run_killed_in_an_epoch_repeats_that_epoch(tmp_path, data, through):
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("last", [0, 5, 7, 14])
 def test_a_run_that_was_asked_to_stop_goes_on_in_the_epoch(tmp_path, data, through, last):
-    """After the first step, in the middle, after an epoch's last and near the end; twice the same step is not taken."""
+    """After the first step, in the middle, after an epoch's last step and near the end; no step is taken twice."""
 
     def ask(step, steps, metrics):
         taken.append(metrics["step"])
@@ -127,7 +127,7 @@ STAGES = ("mkdir", "write", "write_bytes", "rename", "rmtree")  # of a save, in 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_run_killed_in_a_save_has_a_whole_checkpoint(tmp_path, data, through, monkeypatch, stage, after):
-    """Between any two of the system's calls: nothing is tidied up, as nothing is after SIGKILL."""
+    """Between any two system calls; as after SIGKILL, no cleanup runs."""
     owner = {"write": tf.train.Checkpoint, "rmtree": shutil}.get(stage, Path)
     original, calls = getattr(owner, stage), []
 
@@ -164,7 +164,7 @@ def test_a_run_can_be_made_longer(tmp_path, data):
 
 
 def test_plateau_goes_through_a_checkpoint(tmp_path, data):
-    """The drops of the rate so far are a part of the state."""
+    """The learning-rate drops so far are part of the state."""
     recipe = dataclasses.replace(RECIPE, schedule=OnPlateau(0.1), epochs=1)
     training = Training(small.network(), recipe, folder=tmp_path)
     training.fit(data)
@@ -209,7 +209,7 @@ def test_a_checkpoint_of_another_run(tmp_path, data, network, recipe, seed, mess
     [({"zeros": "end"}, "zeros 'both', not 'end'"), ({"shortcut": "B"}, "shortcut 'A', not 'B'")],
 )
 def test_a_checkpoint_of_a_network_with_other_options(tmp_path, options, message):
-    """Also where all variables have the same names and shapes."""
+    """Also if all variables have the same names and shapes."""
     trained_on = functools.partial(rawcnn.create, "cifar_resnet20", size=8)
     first = Training(trained_on(), dataclasses.replace(RECIPE, epochs=1), folder=tmp_path)
     first.save()
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_a_network_with_other_options(tmp_path, options, message
 
 
 def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, monkeypatch):
-    """A step takes a minute here, and so does a save."""
+    """With the patched clock, a step takes a minute, and so does a save."""
     minutes = itertools.count()
     monkeypatch.setattr(train.time, "monotonic", lambda: 60.0 * next(minutes))
     training = Training(small.network(), dataclasses.replace(RECIPE, batch=16), folder=tmp_path, save_every=150)
@@ -232,7 +232,7 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
-    """Each would delete what the other is about to rename. The lock is of an open file: a second one stands for it."""
+    """Each would delete what the other is about to rename. Locks belong to open files, so one process can test this."""
     with (
         exclusive_folder(tmp_path),
         pytest.raises(ValueError, match=r"another process writes in .*; wait for it, or name"),
@@ -243,7 +243,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
 
 
 def test_a_run_that_another_process_took_further(tmp_path, data):
-    """It was read before the other had the folder: what it knows is old."""
+    """The run was restored before the other run wrote newer checkpoints."""
     trained(tmp_path, data)
     late, other = (Training(small.network(), RECIPE, folder=tmp_path) for _ in range(2))
     assert late.restore() and late.epoch == 1 and other.restore()
@@ -316,7 +316,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, 
 
 
 def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
-    """Whether or not the loss tells."""
+    """Also if the loss stays finite."""
 
     def poison(summary):
         training.network.variables["conv2/bias"].assign(tf.fill(16, math.nan))
@@ -330,7 +330,7 @@ def test_a_variable_that_is_no_number_is_not_saved(tmp_path, data):
 
 
 def test_no_checkpoint_within_an_epoch_is_of_a_broken_network(tmp_path, data):
-    """A loss may stay finite where a variable is not: the checkpoint before that stands."""
+    """The loss may stay finite although a variable is not; the checkpoint before that remains the last."""
     training = Training(small.network(), RECIPE, folder=tmp_path, save_every=0)
 
     def poison(step, steps, metrics):
@@ -389,14 +389,14 @@ def test_a_full_disk_names_the_last_checkpoint_and_loses_nothing(tmp_path, data,
 
 
 def deep(net, images):
-    """Sums of sums: with a rate that is far too high they overflow within a few steps."""
+    """A linear network of three layers: at a far too high learning rate it overflows within a few steps."""
     x = dense(net, "first", images, 16)
     return dense(net, "third", dense(net, "second", x, 16), 10)
 
 
 @pytest.mark.parametrize("folder", [True, False])
 def test_numbers_that_grow_beyond_all_bounds_name_step_layer_and_largest(tmp_path, data, folder):
-    """The steps since the last checkpoint are taken again, up to the one that breaks."""
+    """The steps since the last checkpoint are repeated, up to the one that overflows."""
     recipe = dataclasses.replace(RECIPE, rate=1e4, weight_decay=0.0, schedule=Constant(), augmentation=Augmentation())
     training = Training(Network("deep", deep, size=8, classes=10), recipe, folder=tmp_path if folder else None)
     what = r"(the loss|the gradient norm) is (nan|inf) at step \d+ "

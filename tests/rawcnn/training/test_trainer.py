@@ -1,4 +1,4 @@
-"""Training: one step by hand, and what a run does epoch by epoch."""
+"""Training: one step against a computation by hand, and complete runs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_two_steps_of_softmax_regression_by_hand():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_step_of_a_network_by_a_tape(smoothing):
-    """Loss, weight decay and update written out again; batch-norm averages are assigned, not descended."""
+    """Loss, weight decay and update are computed again with a tape; batch-norm averages are assigned."""
     recipe = dataclasses.replace(PLAIN, label_smoothing=smoothing)
     net = small.network(seed=1)
     new, slots, averages, _ = one_step(net, recipe, seed=(3, 7))
@@ -98,7 +98,7 @@ def test_only_filters_and_weights_decay():
 
 
 def test_auxiliary_loss_counts():
-    """Weight 0 leaves the head without gradient and the trunk as it is; a weight moves both, in proportion."""
+    """With weight 0 the head gets no gradient; otherwise head and trunk move in proportion to the weight."""
 
     def moved(weight):
         net = small.network(seed=1, auxiliary=True)
