@@ -21,7 +21,7 @@ from rawcnn.cli.options import (
     Seed,
     Size,
 )
-from rawcnn.cli.parsing import PICTURES, check_writable, parse_settings
+from rawcnn.cli.parsing import PICTURES, check_writable, parse_model_settings
 from rawcnn.cli.request import Request, begin
 
 
@@ -98,7 +98,7 @@ class ProfileRequest(Request):
             "batch": self.batch,
             "classes": self.classes,
             "precision": self.precision,
-            **parse_settings(self.option),
+            **parse_model_settings(self.option, "size", "classes"),
         }
 
 
@@ -135,7 +135,7 @@ def profile_layers(request: ProfileRequest) -> None:
     from rawcnn.profiling.costs import profile
 
     with begin(request) as run:
-        options = parse_settings(request.option)
+        options = parse_model_settings(request.option, "size", "classes")
         found = profile(
             request.model, request.batch, request.size, classes=request.classes, precision=request.precision, **options
         )

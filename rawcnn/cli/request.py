@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rawcnn.cli.console import Screen
-from rawcnn.cli.parsing import check_split, check_writable, parse_settings
+from rawcnn.cli.parsing import check_split, check_writable, parse_model_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def load_network(
     if metadata.get("network") not in (None, model):
         raise ValueError(f"{weights} holds the weights of {metadata['network']}, not of {model}")
     stored = metadata.get("settings") or (published_settings(model, weights) if weights else {})
-    settings = {**stored, **parse_settings(option)}
+    settings = {**stored, **parse_model_settings(option)}
     settings |= {name: value for name, value in (("classes", classes), ("size", size)) if value is not None}
     network = rawcnn.create(model, seed=seed, precision=precision, **settings)
     if weights:

@@ -13,7 +13,7 @@ import typer
 from rawcnn.cli import supervise
 from rawcnn.cli.console import Screen, on_sigterm
 from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
-from rawcnn.cli.parsing import check_finite, parse_settings
+from rawcnn.cli.parsing import check_finite, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
 
 RESTARTS = 10  # of a worker, unless --restarts says otherwise
@@ -225,7 +225,8 @@ def _prepare(request: TrainRequest):
 
     plan = prepare(
         request.model, request.data, request.recipe, epochs=request.epochs, batch=request.batch, rate=request.rate,
-        size=request.size, options=parse_settings(request.option), adversary=request.adversarial.adversary(),
+        size=request.size, options=parse_model_settings(request.option, "size", "classes"),
+        adversary=request.adversarial.adversary(),
     )  # fmt: skip
     strategy, replicas = request.distribution.strategy, request.distribution.replicas
     if replicas and plan.recipe.batch % replicas:
