@@ -20,11 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import Classifier, Progress, check_integer, check_number, gradient_of, logits_of
+from rawcnn.attacks.common import Classifier, check_integer, check_number, gradient_of, logits_of
 from rawcnn.attacks.per_image_random import image_numbers, uniform
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.runtime import folded_network
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import check_images
 from rawcnn.optim.optimizers import adam

@@ -18,7 +18,6 @@ import kernels
 from kernels.geometry import Pair
 from rawcnn.attacks.common import (
     Classifier,
-    Progress,
     check_integer,
     check_number,
     gradient_of,
@@ -27,6 +26,7 @@ from rawcnn.attacks.common import (
 )
 from rawcnn.attacks.evolution import FoolingImages, log_probabilities, size_of
 from rawcnn.attacks.runtime import folded_network, run_compiled
+from rawcnn.files.progress import Progress
 
 GREY, NOISE = 0.5, 1 / 255
 

@@ -20,11 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import Progress, check_integer, check_number, check_range
+from rawcnn.attacks.common import check_integer, check_number, check_range
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.runtime import run_compiled
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network, check_images

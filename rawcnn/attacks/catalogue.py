@@ -13,7 +13,6 @@ import numpy as np
 from rawcnn.attacks.adversarial_patch import Patch, make_patch, patch
 from rawcnn.attacks.black_box import Substitute, make_substitute
 from rawcnn.attacks.black_box import substitute as transferred
-from rawcnn.attacks.common import Progress
 from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
 from rawcnn.attacks.logit_ascent import logit_pga
 from rawcnn.attacks.minimal_epsilon import smallest
@@ -21,6 +20,7 @@ from rawcnn.attacks.nearest_boundary import deepfool
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.spatial_search import spatial
 from rawcnn.data import DataSet
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 
 PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)

@@ -16,7 +16,6 @@ import tensorflow as tf
 import kernels
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]  # images [B,H,W,3] in [0,1] → logits [B,classes]
-Progress = Callable[[int, int], None]  # progress(done, total)
 
 
 # The network, its loss and its gradient ---------------------------------------------------------------------

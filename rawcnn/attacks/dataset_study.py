@@ -16,12 +16,13 @@ import numpy as np
 from rawcnn.attacks.adversarial_patch import Patch
 from rawcnn.attacks.black_box import Substitute
 from rawcnn.attacks.catalogue import LENGTH, Entry, Preparation, Request, checked, find, keywords, takes
-from rawcnn.attacks.common import Progress, check_distance
+from rawcnn.attacks.common import check_distance
 from rawcnn.attacks.epsilon_sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.result import AttackResult, Columns, summarize
 from rawcnn.data import DataSet
 from rawcnn.files.journal import Journal
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 
 

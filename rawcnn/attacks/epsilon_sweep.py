@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.attacks.common import Classifier, Progress, logits_of
+from rawcnn.attacks.common import Classifier, logits_of
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.data import DataSet
 from rawcnn.files.journal import Journal
+from rawcnn.files.progress import Progress
 from rawcnn.nn.preprocessing import center_crop
 
 Attack = Callable[..., AttackResult]

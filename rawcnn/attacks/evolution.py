@@ -29,10 +29,11 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
-from rawcnn.attacks.common import Classifier, Progress, check_integer, logits_of
+from rawcnn.attacks.common import Classifier, check_integer, logits_of
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.files.atomic import write_atomic
+from rawcnn.files.progress import Progress
 
 MUTATED, HALVED = 0.1, 1000  # the probability that a value changes; the generations after which it is halved
 COLOURS = ("hsv", "rgb")

@@ -11,9 +11,10 @@ from math import ceil, log2
 
 import numpy as np
 
-from rawcnn.attacks.common import Classifier, Progress, check_number
+from rawcnn.attacks.common import Classifier, check_number
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
+from rawcnn.files.progress import Progress
 
 Attack = Callable[..., AttackResult]
 

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.folding import Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.visualize.objectives import Objective
-from rawcnn.visualize.progress import Progress
 from rawcnn.visualize.regularization import images_from
 
 if TYPE_CHECKING:

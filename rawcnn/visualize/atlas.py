@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rawcnn.data import DataSet
+from rawcnn.files.progress import StageProgress
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize import objectives
@@ -35,7 +36,7 @@ from rawcnn.visualize.atlas_cells import (
 )
 from rawcnn.visualize.atlas_sample import Sample, sample_activations
 from rawcnn.visualize.optimization import AscentSettings, Optimized, maximize
-from rawcnn.visualize.progress import StageProgress, stage
+from rawcnn.visualize.progress import stage
 from rawcnn.visualize.projection import available_method, project
 from rawcnn.visualize.regularization import ROBUST, Regularization
 

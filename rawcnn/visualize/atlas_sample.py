@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet, Split
+from rawcnn.files.progress import StageProgress
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 from rawcnn.visualize.input_images import size_read
 from rawcnn.visualize.layer_maps import as_map, operation_at_size
-from rawcnn.visualize.progress import StageProgress
 
 EXPLAINED = 3  # classes of each image whose gradients are taken: those with the largest logits
 EDGE = 1  # positions at each side of a map that are not drawn, because they see the padding

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.visualize.optimization import Optimized, optimize
-from rawcnn.visualize.progress import Progress, equal_part
+from rawcnn.visualize.progress import equal_part
 from rawcnn.visualize.regularization import COMPARED, Regularization
 
 

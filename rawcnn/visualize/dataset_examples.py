@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rawcnn.data import DataSet
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 from rawcnn.visualize.input_images import size_read
 from rawcnn.visualize.layer_maps import Box, check_channels, operation_at_size
 from rawcnn.visualize.pictures import draw_box, fit, grid, picture
-from rawcnn.visualize.progress import Progress
 from rawcnn.visualize.streaming_top_k import SAMPLE, Sample, Scan, TopK, UnitSelection, sample_indices, stream_top_k
 
 BINS = 40

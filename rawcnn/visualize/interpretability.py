@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import ReceptiveField
 from rawcnn.visualize.class_attribution import Attribution, attribution, ranked_channels
@@ -20,7 +21,7 @@ from rawcnn.visualize.input_images import one_image
 from rawcnn.visualize.layer_maps import as_map, operation_at_size
 from rawcnn.visualize.objectives import channel, direction
 from rawcnn.visualize.optimization import AscentSettings, maximize, optimize
-from rawcnn.visualize.progress import Progress, part_from
+from rawcnn.visualize.progress import part_from
 from rawcnn.visualize.regularization import ROBUST, Regularization
 
 LIMIT = 64  # icons of channels

@@ -21,11 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import adam
 from rawcnn.visualize.ascent_runtime import AscentRuntime, Recorder, WakingStep, full_batches
 from rawcnn.visualize.objectives import Objective, diverse, objective_of
-from rawcnn.visualize.progress import Progress, equal_part
+from rawcnn.visualize.progress import equal_part
 from rawcnn.visualize.regularization import (
     GREY,
     ROBUST,

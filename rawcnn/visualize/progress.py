@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-Progress = Callable[[int, int], None]  # (steps done, steps in total)
-StageProgress = Callable[[int, int, str], None]  # (done, total, name of the stage)
+from rawcnn.files.progress import Progress, StageProgress
 
 
 def equal_part(report: Progress | None, index: int, count: int) -> Progress | None:

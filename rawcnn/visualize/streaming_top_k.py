@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet
+from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 from rawcnn.nn.receptive_field import ReceptiveField
-from rawcnn.visualize.progress import Progress
 
 SAMPLE = 10_000  # images of which a histogram and its quantiles are made; drawn at random from a larger data set
 

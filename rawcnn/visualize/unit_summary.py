@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rawcnn.data import DataSet
+from rawcnn.files.progress import StageProgress
 from rawcnn.nn.network import Network
 from rawcnn.visualize.dataset_examples import Excitation, TopInput, excitations
 from rawcnn.visualize.deconvolution import deconvolve
 from rawcnn.visualize.layer_maps import check_channels
 from rawcnn.visualize.objectives import channel as channel_objective
 from rawcnn.visualize.optimization import AscentSettings, maximize
-from rawcnn.visualize.progress import StageProgress, stage
+from rawcnn.visualize.progress import stage
 from rawcnn.visualize.regularization import ROBUST, Regularization
 
 DIVERSITY = 1.0
