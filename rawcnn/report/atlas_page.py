@@ -130,8 +130,8 @@ def _level(level: Level, at: np.ndarray, ranks: dict[int, int]) -> dict[str, obj
             "rank": ranks[int(level.classes[i])],
             "lines": [
                 f"{level.counts[i]:,} images",
-                f"raise its logit by {level.attributions[i]:.2f}, by a linear estimate".replace("-", "−"),
-                f"{100 * level.shares[i]:.0f} % of them raise no other more",
+                f"raise its logit by {level.attributions[i]:.2f} (linear estimate)".replace("-", "−"),
+                f"{100 * level.shares[i]:.0f} % of them raise this class most",
             ],
         }
         for i, size in enumerate(sizes_of(level.counts))
@@ -142,6 +142,6 @@ def _level(level: Level, at: np.ndarray, ranks: dict[int, int]) -> dict[str, obj
 def _lead(atlas: Atlas) -> str:
     settings, icons = atlas.settings, sum(len(level.cells) for level in atlas.levels)
     return (
-        f"{settings['images']:,} images of {settings['data']}, laid out by how they excite {atlas.layer}, and "
-        f"{icons:,} icons that show what the layer sees in each neighbourhood."
+        f"{settings['images']:,} images of {settings['data']}, arranged by their activations in {atlas.layer}, and "
+        f"{icons:,} icons that show what the layer detects in each cell."
     )

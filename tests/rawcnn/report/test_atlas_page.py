@@ -1,4 +1,4 @@
-"""The page of an activation atlas, as a parser reads it: offline, hostile names inert, every cell and icon in it."""
+"""The page of an activation atlas: it works offline, escapes hostile names, and contains every cell and icon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)> <!-- ' \" & {{ 7*7 }} \u2028"
 
 
 def level(grid: int, count: int, side: int = 6, seed: int = 0) -> Level:
-    """Random icons in the first cells of a grid, of classes 0 to 4."""
+    """Return a level with random icons of classes 0 to 4 in random cells."""
     generator = np.random.default_rng([seed, grid])
     number = generator.permutation(grid**2)[:count]
     number.sort()
@@ -46,7 +46,7 @@ def drawn() -> Atlas:
 
 
 class Scripts(Reader):
-    """A reader that also keeps what stands in scripts."""
+    """A Reader that also collects the content of scripts."""
 
     def __init__(self, html):
         self.scripts = []
@@ -83,27 +83,27 @@ def test_hostile_names_are_text(drawn):
     read = Scripts(html)
     assert "<img src=x" not in html and "<!--" not in html and "{{ 7*7 }}" in read.text
     assert {name for _, attributes in read.tags for name in attributes if name.startswith("on")} == set()
-    told = json.loads(read.scripts[0])
-    assert sorted(told["classes"]) == [f"{HOSTILE}{i}" for i in range(5)]
+    data = json.loads(read.scripts[0])
+    assert sorted(data["classes"]) == [f"{HOSTILE}{i}" for i in range(5)]
     assert all(f"{HOSTILE}{i}" in read.text for i in range(5))
 
 
-def test_the_script_is_told_every_cell(drawn):
+def test_the_script_has_every_cell(drawn):
     read = Scripts(atlas_page(drawn))
-    told = json.loads(read.scripts[0])
+    data = json.loads(read.scripts[0])
     assert len(read.all("canvas")) == 1 and len([b for b in read.all("button") if "data-level" in b]) == 3
-    for number, (shown, source) in enumerate(zip(told["levels"], drawn.levels, strict=True)):
+    for number, (shown, source) in enumerate(zip(data["levels"], drawn.levels, strict=True)):
         assert shown["grid"] == source.grid and shown["side"] == 6 and shown["pitch"] == 8
         sheet = picture_in(read.all("img")[number]["src"])
         for i, cell in enumerate(shown["cells"]):
             assert [cell["x"], cell["y"]] == source.cells[i].tolist()
-            assert told["classes"][cell["rank"]] == f"class {source.classes[i]}"
+            assert data["classes"][cell["rank"]] == f"class {source.classes[i]}"
             assert cell["lines"][0] == f"{source.counts[i]} images"
             x, y = 8 * cell["at"][0], 8 * cell["at"][1]
             assert np.array_equal(sheet[y : y + 6, x : x + 6, :3], np.rint(source.icons[i] * 255).astype(np.uint8))
             assert (sheet[y : y + 6, x : x + 6, 3] == 255).all()
         assert len({tuple(cell["at"]) for cell in shown["cells"]}) == len(source.cells)
-    first = told["levels"][0]  # what paper shows: icons where they lie, nothing elsewhere
+    first = data["levels"][0]  # what paper shows: icons where they lie, nothing elsewhere
     assert all(cell["at"] == [cell["x"], cell["y"]] for cell in first["cells"])
     assert (picture_in(read.all("img")[0]["src"])[..., 3] == 255).sum() == 9 * 8 * 8
 

@@ -1,4 +1,4 @@
-"""The page and the sheet of a network's building blocks: they stand alone, and show what was found."""
+"""The page and the sheet of a network's building blocks: each is one file, and shows all results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LABELS = ["cat", "dog", "ship", "horse", "frog"]
 
 
 def check_alone(html: str) -> Reader:
-    """The page loads nothing at all, runs nothing, and every icon that it uses is in it."""
+    """Check that the page loads nothing, runs nothing, and contains every icon that it uses."""
     page = Reader(html)
     assert "://" not in html and "@import" not in html and "url(" not in html
     assert not page.all("script") and not page.all("iframe")
@@ -76,7 +76,7 @@ def test_without_labels_classes_are_numbered(blocks):
 
 
 def test_of_a_large_map_the_most_active_positions_are_shown(blocks):
-    """64×32 positions as 22×11: of each 3×3 the most active one."""
+    """64×32 positions are shown as 22×11: the most active one of each 3×3."""
     generator = np.random.default_rng(0)
     activations = generator.uniform(0, 1, (64, 32, 8)).astype(np.float32)
     dictionary = most_active_channels(activations, 2, blocks_field(), (64, 32))
