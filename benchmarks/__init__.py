@@ -1,6 +1,6 @@
-"""Races: the kernels' forms against each other, and whole networks against Keras.
+"""Benchmarks: forms of kernels against each other, and networks, attacks and visualizations against other libraries.
 
-Keras is the opponent here and only here. Nothing in `kernels` or `rawcnn` but the command line imports this package.
+Only this package uses Keras as an opponent. In `kernels` and `rawcnn` only the command line imports it.
 """
 
-import onednn  # noqa: F401 (before TensorFlow: it turns oneDNN on, for Keras too)
+import onednn  # noqa: F401 (before TensorFlow, because it enables oneDNN, for Keras too)

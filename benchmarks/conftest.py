@@ -1,4 +1,4 @@
-"""What `pytest benchmarks` needs: quiet TensorFlow, and the choice between small shapes and the real ones."""
+"""Configuration of `pytest benchmarks`: TensorFlow's log level, one process, and the option --full."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process: what runs at the same time would slow down what is timed."""
+    """Use one process, because tests that run at the same time would disturb the timing."""
     return 0
 
 
@@ -16,5 +16,5 @@ def pytest_addoption(parser):
     parser.addoption(
         "--full",
         action="store_true",
-        help="the networks' own shapes, all networks and contestants, bfloat16 too: hours on a small machine",
+        help="use the networks' full shapes, all networks and contestants, and bfloat16 (hours on a small machine)",
     )

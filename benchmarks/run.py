@@ -1,4 +1,4 @@
-"""The races that the command line runs: a list of them, and the short ones of the tour."""
+"""The benchmarks that the command line runs: lists of races and measurements, and the short race of the tour."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from benchmarks.harness.results import append
 from benchmarks.harness.timing import Progress
 from benchmarks.measurements.memory import MemoryResult, measure_memory
 from benchmarks.measurements.scale import ScaleResult, measure_scale
-from benchmarks.races.attacks import ATTACKS, AttackRace, race_attack
+from benchmarks.races.attacks import ATTACKS, AttackResult, race_attack
 from benchmarks.races.contestants import JOBS
-from benchmarks.races.kernels import CASES, Case, KernelResult, race_kernel
+from benchmarks.races.kernels import CASES, KernelCase, KernelResult, race_kernel
 from benchmarks.races.kernels import JOBS as KERNEL_JOBS
 from benchmarks.races.networks import RaceResult, race
 from benchmarks.races.visualize import BATCHES, LAYERS, VisualizeResult, race_visualization
@@ -29,10 +29,15 @@ def run(
     models: Sequence[str] = MODELS, jobs: Sequence[str] = tuple(JOBS), *, file: Path | None = None,
     command: str = "benchmarks.run", progress: Progress | None = None, **settings: Any,
 ) -> list[RaceResult]:  # fmt: skip
-    """Race each job on each model, with the settings that `race` takes.
+    """Race each job on each model.
 
-    A result is appended to `file`, if one is named, as soon as it is there. `progress(what, done, total)` counts the
-    steps of one race, and starts anew with the next.
+    Args:
+        models: Names of models.
+        jobs: Some of "inference" and "training".
+        file: A result file; each result is appended as soon as it is measured.
+        command: The command line that is recorded with the results.
+        progress: Called with (description, steps done, number of steps) of the current race.
+        **settings: Keyword arguments of `race`.
     """
     races = {f"{model} {job}": partial(race, model, job, **settings) for model in models for job in jobs}
     return _one_by_one(races, file, command, progress)
@@ -42,7 +47,10 @@ def run_memory(
     contestants: Mapping[tuple[str, str], Sequence[str]], *, file: Path | None = None,
     command: str = "benchmarks.run_memory", progress: Progress | None = None, **settings: Any,
 ) -> list[MemoryResult]:  # fmt: skip
-    """The peaks of contestants of each (model, job), with the settings of `measure_memory`; the rest as in `run`."""
+    """Measure the peak memory of the contestants of each (model, job).
+
+    `settings` are keyword arguments of `measure_memory`; the other arguments are those of `run`.
+    """
     measured = {
         f"{model} {job}": partial(measure_memory, model, job, names, **settings)
         for (model, job), names in contestants.items()
@@ -54,15 +62,18 @@ def run_scale(
     models: Sequence[str], *, file: Path | None = None, command: str = "benchmarks.run_scale",
     progress: Progress | None = None, **settings: Any,
 ) -> list[ScaleResult]:  # fmt: skip
-    """How the training of each model scales, with the settings of `measure_scale`; the rest as in `run`."""
+    """Measure how the training of each model scales.
+
+    `settings` are keyword arguments of `measure_scale`; the other arguments are those of `run`.
+    """
     return _one_by_one({model: partial(measure_scale, model, **settings) for model in models}, file, command, progress)
 
 
 def run_kernels(
-    cases: Sequence[Case] = CASES, jobs: Sequence[str] = KERNEL_JOBS, *, file: Path | None = None,
+    cases: Sequence[KernelCase] = CASES, jobs: Sequence[str] = KERNEL_JOBS, *, file: Path | None = None,
     command: str = "benchmarks.run_kernels", progress: Progress | None = None, **settings: Any,
 ) -> list[KernelResult]:  # fmt: skip
-    """Race the forms of each case; the rest as in `run`."""
+    """Race the forms of each case. The other arguments are those of `run`."""
     results = []
     races = [(case, job) for case in cases for job in jobs]
     for number, (case, job) in enumerate(races, start=1):
@@ -79,7 +90,7 @@ def run_visualizations(
     layers: Mapping[str, str] = LAYERS, batches: Sequence[int] = BATCHES, *, file: Path | None = None,
     command: str = "benchmarks.run_visualizations", progress: Progress | None = None, **settings: Any,
 ) -> list[VisualizeResult]:  # fmt: skip
-    """Race the step of feature visualization on a layer of each network, by batches; the rest as in `run`."""
+    """Race one step of feature visualization on a layer of each network and each batch; otherwise as `run`."""
     races = {
         f"{model} {layer}, batch {batch}": partial(race_visualization, model, layer, batch=batch, **settings)
         for model, layer in layers.items()
@@ -92,8 +103,8 @@ def run_attacks(
     attacks: Sequence[str] = tuple(ATTACKS), network: Network | None = None, images: np.ndarray | None = None,
     labels: np.ndarray | None = None, *, file: Path | None = None, command: str = "benchmarks.run_attacks",
     progress: Progress | None = None, **settings: Any,
-) -> list[AttackRace]:  # fmt: skip
-    """Race each attack, on the network and images that `race_attack` takes; the rest as in `run`."""
+) -> list[AttackResult]:  # fmt: skip
+    """Race each attack on the network and images of `race_attack`; otherwise as `run`."""
     races = {attack: partial(race_attack, attack, network, images, labels, **settings) for attack in attacks}
     return _one_by_one(races, file, command, progress)
 
@@ -101,24 +112,26 @@ def run_attacks(
 def _one_by_one(
     races: Mapping[str, Callable[..., Any]], file: Path | None, command: str, progress: Progress | None
 ) -> list[Any]:
-    """The results of the races, by name, in this order."""
+    """Run the races in order; each result is appended to `file` as soon as it is measured."""
     results = []
-    for name, run_it in races.items():
+    for name, run_race in races.items():
 
-        def told(what: str, done: int, total: int, name=name) -> None:
+        def report(what: str, done: int, total: int, name=name) -> None:
             if progress:
                 progress(f"{name}: {what}", done, total)
 
-        results.append(run_it(progress=told))
+        results.append(run_race(progress=report))
         if file:
             append(results[-1:], command, file)
     return results
 
 
 def tour_race(progress: Progress | None = None) -> list[RaceResult]:
-    """ResNet-20 on CIFAR-10's size, inference and a training step, batch 32: what rawcnn takes here against Keras's
-    default and a tf.function by hand. Without the contestants that compile for long on a small machine, so the ratio is
-    to the better of these two, and no table of results takes it.
+    """Race ResNet-20 on CIFAR-10's image size, inference and training step, for the tour.
+
+    The contestants are rawcnn in the mode that it selects, Keras's default and a hand-written tf.function. Contestants
+    with a long compilation are left out. The ratio therefore refers to the better of these two, and the tables of the
+    documents do not use it.
     """
     contestants = (f"rawcnn {choose().mode}", "keras default", "keras function")
     return run(["cifar_resnet20"], batch=32, rounds=10, contestants=contestants, progress=progress)

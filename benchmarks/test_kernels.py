@@ -1,6 +1,6 @@
-"""pytest-benchmark: each kernel's forms, a group for each (kernel, shape, job, precision).
+"""pytest-benchmark: the forms of each kernel, one group per (kernel, shape, job, precision).
 
-`pytest benchmarks --benchmark-only` measures small shapes, with `--full` the networks' own;
+`pytest benchmarks --benchmark-only` measures small shapes, with `--full` those of the networks.
 `pytest benchmarks --benchmark-disable` only checks that all forms run and agree.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.races.kernels import CASES, JOBS, MODES, SMALL_CASES, Case, compare, contestants, forms
+from benchmarks.races.kernels import CASES, JOBS, MODES, SMALL_CASES, KernelCase, compare, contestants, forms
 
 
 def pytest_generate_tests(metafunc):
@@ -29,8 +29,8 @@ def pytest_generate_tests(metafunc):
 
 
 @lru_cache(maxsize=1)  # tests of one group follow each other
-def calls(case: Case, job: str, precision: str):
-    """The group's calls, and the first one's results."""
+def calls(case: KernelCase, job: str, precision: str):
+    """Return the calls of the group, the operations of one call, and the results of the first call."""
     made, flops = contestants(case, job, precision)
     return made, flops, arrays(next(iter(made.values()))())
 

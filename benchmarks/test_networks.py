@@ -1,9 +1,9 @@
-"""pytest-benchmark: each network's inference and training step, a group for each (network, job, precision, batch).
+"""pytest-benchmark: inference and training step of each network, one group per (network, job, precision, batch).
 
-The contestants are those of `benchmarks.races.contestants`, with the same weights, compared before they are measured.
-By default one small network and, in training, no contestant that XLA compiles for long; `--full` takes one network of
-each family at its own size, with all contestants, in bfloat16 too. Rounds here follow each other; `rawcnn benchmark`
-interleaves them and is what results are quoted from.
+The contestants are those of `benchmarks.races.contestants`. They share the weights and are compared before they are
+measured. By default one small network runs, in training without the contestants that XLA compiles for long. `--full`
+runs one network per family at its full size, with all contestants, and also in bfloat16. The rounds of one contestant
+follow each other here. The documents quote `rawcnn benchmark`, which interleaves them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc):
 
 @lru_cache(maxsize=1)  # tests of one network follow each other
 def prepared(model: str, size: int | None, precision: str, batch: int):
-    """Network and twin on a batch of random images, and the weights that they start from."""
+    """Return a network and its twin on a batch of random images, and their initial weights."""
     keras.backend.clear_session()
     network = rawcnn.create(model, size=size, precision=precision)
     generator = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_network(benchmark, model, size, job, precision, batch, name):
         compare_logits(network(setup.images), result, precision, name)
     elif contestant.gradients and precision == "float32" and not any(op.kind == "dropout" for op in network.operations):
         expected = network_gradients(network, setup.images, setup.labels)
-        compare_gradients(expected, contestant.gradients(), precision, who=name)
+        compare_gradients(expected, contestant.gradients(), precision, name=name)
     benchmark.group = f"{model} {job} {precision} batch {batch}"
     benchmark.pedantic(contestant.run, rounds=10, warmup_rounds=1)
     setup.reset(start)

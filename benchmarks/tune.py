@@ -27,7 +27,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from benchmarks.harness.results import about, command_line
+from benchmarks.harness.results import command_line, metadata
 from benchmarks.harness.timing import Progress, Run, interleaved, timed
 from benchmarks.races.kernels import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
 from kernels.compiler import compiled_by
@@ -252,7 +252,7 @@ def tune(
                 if progress:
                     wrong = f" ({', '.join(differ)} left out: other results)" if differ else ""
                     progress(f"{compiler} {precision}: {case} {form}{wrong}", done, total)
-            table = {"measured": [*measured, about(command)], "forms": forms}
+            table = {"measured": [*measured, metadata(command)], "forms": forms}
             write(table, path)
             gc.collect()
     forget()

@@ -1,8 +1,8 @@
-"""What was measured, on what: result files.
+"""Result files: measurements with their metadata.
 
-A result file, benchmarks/results/NAME.jsonl, holds one record a line: date, device, versions, commit, command,
-settings and figures; of a path outside of the folder in which the command ran, the last name.
-`benchmarks.tables.documents` makes the documents' tables from them.
+A result file, benchmarks/results/NAME.jsonl, holds one record per line: date, device, versions, commit, command,
+settings and figures. Of paths in a command only the last name is recorded. `benchmarks.tables.documents` generates the
+tables of the documents from these files.
 """
 
 from __future__ import annotations
@@ -29,18 +29,23 @@ Record = dict[str, Any]
 
 
 class Result(Protocol):
-    """A RaceResult, a MemoryResult, a KernelResult, a Series of growth or another dataclass of this package."""
+    """A result that can be recorded: RaceResult, MemoryResult, KernelResult, Series and others of this package."""
 
     def to_json(self) -> dict[str, object]: ...
 
 
-# Where it was measured -------------------------------------------------------------------------------------------
+# Metadata --------------------------------------------------------------------------------------------------------
 
 
 def device(gpus: Sequence[str] | None = None) -> dict[str, object]:
-    """The processor, its cores and what it can multiply with; the GPUs, by default those that TensorFlow sees.
+    """Describe the machine.
 
-    "onednn" is whether TensorFlow runs oneDNN's CPU kernels; None where TensorFlow was not imported.
+    Args:
+        gpus: Names of the GPUs; by default those that TensorFlow lists.
+
+    Returns:
+        The processor, its number of cores, its vector and matrix extensions among `FLAGS`, the GPUs and the operating
+        system. "onednn" says whether TensorFlow uses oneDNN's CPU kernels; it is None if TensorFlow is not imported.
     """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
@@ -67,7 +72,7 @@ def _gpus_of_tensorflow() -> list[str]:
 
 
 def versions() -> dict[str, str | None]:
-    """Python's version and those of the packages that matter here."""
+    """Return the versions of Python and of the packages in `VERSIONS`; None for a package that is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in VERSIONS:
         try:
@@ -78,7 +83,10 @@ def versions() -> dict[str, str | None]:
 
 
 def commit(folder: Path | None = None) -> str | None:
-    """The commit of the checkout that this file lies in, with "+" if tracked files were changed; None elsewhere."""
+    """Return the commit of the checkout in `folder` (default: of this file), with "+" if tracked files are changed.
+
+    Outside a checkout the result is None.
+    """
     where = str(folder or Path(__file__).resolve().parents[2])
     try:
         run = [
@@ -99,12 +107,17 @@ def commit(folder: Path | None = None) -> str | None:
 
 
 def command_line(module: str, words: Sequence[str]) -> str:
-    """`python -m module words…`, without the folders that paths lie in: those are of one machine."""
+    """Return `python -m module words…`; paths are reduced to their last name, because folders differ by machine."""
     return shlex.join(["python", "-m", module, *(Path(w).name if "/" in w else w for w in words)])
 
 
-def about(command: str, gpus: Sequence[str] | None = None) -> Record:
-    """All that one must know to repeat what is measured now; `gpus` as `device` takes them."""
+def metadata(command: str, gpus: Sequence[str] | None = None) -> Record:
+    """Return what is needed to repeat a measurement: date, device, versions, commit and command.
+
+    Args:
+        command: The command line of the measurement.
+        gpus: Names of the GPUs; by default those that TensorFlow lists.
+    """
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(gpus),
@@ -115,12 +128,12 @@ def about(command: str, gpus: Sequence[str] | None = None) -> Record:
 
 
 def record(result: Result, command: str) -> Record:
-    """One result with all that one must know to repeat it."""
-    return {**about(command), **result.to_json()}
+    """Return one result with its metadata."""
+    return {**metadata(command), **result.to_json()}
 
 
 def append(results: Sequence[Result], command: str, path: Path) -> list[Record]:
-    """Add `results` to the file at `path`, which is made if there is none; returns the records."""
+    """Append `results` to the file at `path`, which is created if necessary, and return the records."""
     records = [record(result, command) for result in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -129,13 +142,13 @@ def append(results: Sequence[Result], command: str, path: Path) -> list[Record]:
 
 
 def read(folder: Path = FOLDER) -> list[Record]:
-    """All records of all result files, file by file. ValueError for a line that is no record."""
+    """Return all records of all result files in `folder`. Raise ValueError for a line that is not JSON."""
     records = []
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
-                what = f"{path}, line {number}, is not JSON ({error.msg}); expected one record a line"
+                what = f"{path}, line {number}, is not JSON ({error.msg}); expected one record per line"
                 raise ValueError(what) from error
     return records

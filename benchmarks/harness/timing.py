@@ -1,4 +1,4 @@
-"""Interleaved timing, A B C A B C …: what disturbs the machine disturbs all alike. And the memory of one call."""
+"""Interleaved timing, A B C A B C …, so that a disturbance of the machine affects all contestants; and peak memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 
 Run = Callable[[], object]
-Progress = Callable[[str, int, int], None]  # (what was done, steps done, steps in all)
-SHORT = 0.2  # seconds: what a call loses to cold caches and sleeping threads, some ms, is more than a hundredth of less
+Progress = Callable[[str, int, int], None]  # (description, steps done, number of steps)
+SHORT = 0.2  # seconds; cold caches and sleeping threads cost some ms, more than 1 % of a shorter call
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one contestant took. `seconds` are its rounds in their order."""
+    """The times and the peak memory of one contestant."""
 
     name: str
-    first_call: float  # seconds of the first call: tracing, compiling, and one run
-    seconds: tuple[float, ...]
-    memory: int | None  # bytes that one call takes above what is held before it; None where the system does not tell
-    difference: float | None  # from the reference, relative to the largest value; None: it draws other random numbers
+    first_call: float  # seconds of the first call: tracing, compilation and one run
+    seconds: tuple[float, ...]  # one value per round, in order
+    memory: int | None  # bytes: increase of the memory over one call; None if unknown
+    difference: float | None  # from the reference, relative to the largest value; None if the results are random
 
     @property
     def median(self) -> float:
@@ -41,11 +41,11 @@ class Timing:
         return float(low), float(high)
 
     def over(self, other: Timing) -> tuple[float, ...]:
-        """Its time over the other's, of each round, in which both ran."""
-        return tuple(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
+        """Return the ratio of this contestant's time to the other's, per round."""
+        return tuple(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
 
     def summary(self) -> dict[str, object]:
-        """Plain numbers, for JSON."""
+        """Return the values as JSON types."""
         low, high = self.quartiles
         return {
             "name": self.name,
@@ -61,7 +61,7 @@ class Timing:
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """(seconds, result) of one call, which must wait for its own result."""
+    """Return (seconds, result) of one call, which must wait for its own result."""
     start = time.perf_counter()
     result = run()
     return time.perf_counter() - start, result
@@ -70,12 +70,23 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 def interleaved(
     runs: Mapping[str, Run], rounds: int, on_round: Callable[[int], None] | None = None, short: float = SHORT
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of each run in each round; every round takes all of them, in an order that is drawn anew.
+    """Time all runs in each round; the order is randomized in each round.
 
-    A round before the first is not counted: caches and allocators settle in it. Where anyone took less than `short` in
-    it, all are called twice in each round, of which the second call counts: the first finds caches and threads as the
-    one before it left them. Garbage is collected between rounds, without what lived before, of which the sweep alone
-    would empty caches.
+    A warm-up round is not counted: caches and allocators settle in it. If a run takes less than `short` in it, all runs
+    are called twice per round and the second call is timed, so that caches are warm. Garbage is collected between
+    rounds. Objects that existed before are frozen, because scanning them would empty the processor's caches.
+
+    Args:
+        runs: The calls by name; each must wait for its own result.
+        rounds: The number of timed rounds, at least 1.
+        on_round: Called after each round with its number, −1 for the warm-up round.
+        short: Seconds below which all runs are called twice per round.
+
+    Returns:
+        The seconds of each run, one value per round.
+
+    Raises:
+        ValueError: If `rounds` is less than 1.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected at least 1")
@@ -107,12 +118,12 @@ def interleaved(
 
 
 def memory_of(run: Run) -> int | None:
-    """Bytes that one call of `run` takes at its peak, above what the process holds before it.
+    """Return the peak memory of one call of `run` in bytes, above the memory that the process holds before it.
 
-    On a GPU by TensorFlow's own count. On Linux by the kernel's high-water mark of resident memory, after the C library
-    has given back what it kept; None elsewhere.
+    On a GPU TensorFlow counts it. On Linux it is the kernel's high-water mark of resident memory, after the C library
+    has returned its free memory. Elsewhere the result is None.
     """
-    import tensorflow as tf  # the rest of this file also runs where there is none
+    import tensorflow as tf  # the rest of this module also runs without TensorFlow
 
     if tf.config.list_logical_devices("GPU"):
         before = tf.config.experimental.get_memory_info("GPU:0")["current"]
@@ -124,7 +135,7 @@ def memory_of(run: Run) -> int | None:
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the mark starts again from here
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = resident("VmRSS")
         run()
         return max(resident("VmHWM") - before, 0)
@@ -133,12 +144,16 @@ def memory_of(run: Run) -> int | None:
 
 
 def last_words(run: subprocess.CompletedProcess) -> str:
-    """What a process said last before it failed, or how it ended."""
+    """Return the last line that a failed process printed on stderr, or its exit code."""
     return (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
 
 
 def resident(field: str) -> int:
-    """VmRSS, what the process holds, or VmHWM, the most that it held: bytes. OSError where the system does not tell."""
+    """Return a field of /proc/self/status in bytes: VmRSS (resident memory) or VmHWM (its peak).
+
+    Raises:
+        OSError: If the system does not report the field.
+    """
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if not found:
         raise OSError(f"/proc/self/status has no {field}")

@@ -1,1 +1,1 @@
-"""Measurements of rawcnn alone: build time, growth, memory, scaling."""
+"""Measurements: build time, growth, memory and scaling."""

@@ -1,6 +1,6 @@
-"""How long a network takes before its first answer: to be profiled, created, traced as a graph, compiled by XLA.
+"""Measure the time until a network's first result: profiling, creation, tracing as a graph, compilation by XLA.
 
-Each network is built in a process of its own, so that none finds what another left in memory or in a cache.
+Each network is built in a fresh process, so that no memory or cache of another one is reused.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ BATCH = 1
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Seconds of each step, for a batch of one image of the network's own size."""
+    """Seconds of each step, for a batch of one image of the network's default size."""
 
     model: str
     size: int
-    operations: int  # layers in the operations
-    profile: float  # the symbolic walk and its sums: no variable is made
-    create: float  # two symbolic walks, and the variables with their first values
-    graph: float  # the first answer of `rawcnn.program` as a TensorFlow graph: folding, tracing, and running it once
-    xla: float  # the same by XLA, compiling with it
-    answer: float  # an answer after that, of the graph
-    keras: float | None = None  # the first answer of its Keras twin with jit_compile; the twin is built before
+    operations: int  # number of operations
+    profile: float  # the symbolic trace and its sums; creates no variables
+    create: float  # two symbolic traces, and the variables with their initial values
+    graph: float  # the first call of `rawcnn.program` as a TensorFlow graph: folding, tracing and one run
+    xla: float  # the same by XLA, including its compilation
+    answer: float  # a later call of the graph
+    keras: float | None = None  # the first call of its Keras twin with jit_compile; the twin is built before
 
     def to_json(self) -> dict[str, object]:
         figures = asdict(self)
@@ -41,7 +41,7 @@ class BuildResult:
 
 
 def build(model: str) -> BuildResult:
-    """Take the steps in this process, which should be a fresh one."""
+    """Measure all steps in this process, which should be a fresh one."""
     import numpy as np
     import tensorflow as tf
 
@@ -53,10 +53,10 @@ def build(model: str) -> BuildResult:
         result = step()
         return time.perf_counter() - start, result
 
-    # What TensorFlow loads at its first graph and XLA at its first program is nobody's.
+    # TensorFlow loads libraries for its first graph, and XLA for its first program; that time is not counted.
     timed(lambda: rawcnn.profile("cifar_resnet20"))
     tf.function(lambda x: tf.nn.relu(tf.nn.conv2d(x, x, 1, "SAME")), jit_compile=True)(tf.ones((1, 1, 1, 1)))
-    gc.collect()  # which takes a quarter of a second with TensorFlow loaded, at whatever step it falls due
+    gc.collect()  # takes 0.25 s with TensorFlow loaded, and would otherwise be part of a random step
     gc.freeze()
     profile, _ = timed(lambda: rawcnn.profile(model))
     create, network = timed(lambda: rawcnn.create(model))
@@ -85,9 +85,16 @@ def run_builds(
     command: str = "benchmarks.measurements.build.run_builds",
     progress: Progress | None = None,
 ) -> list[BuildResult]:
-    """Build each model in a fresh process; each result is appended to `file`, if one is named, as soon as it is there.
+    """Build each model in a fresh process.
 
-    RuntimeError with the process's last words where one fails.
+    Args:
+        models: Names of models.
+        file: A result file; each result is appended as soon as it is measured.
+        command: The command line that is recorded with the results.
+        progress: Called with (description, models done, number of models).
+
+    Raises:
+        RuntimeError: If a process fails, with the last line that it printed.
     """
     results = []
     for number, model in enumerate(models, start=1):

@@ -1,8 +1,8 @@
-"""How time grows: with the batch, the side of the images, the depth of the network, the steps of an attack.
+"""Measure how time grows with the batch, the size of the images, the depth of the network and the steps of an attack.
 
-Each series is one line of a plot on logarithmic axes, and the exponent p of an image's time ∝ xᵖ that a straight line
-through all its points has: along the batch −1 would be a machine that takes no longer for more images, 0 one that is
-full. The points of a series are measured in turn, round by round.
+A series is one line of a plot with logarithmic axes. Its exponent p is fitted to time per image ∝ xᵖ. Along the batch,
+p = −1 if a larger batch takes no longer, and p = 0 if the machine is fully used. The points of a series are timed in
+interleaved rounds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tensorflow as tf
 import rawcnn
 from benchmarks.harness.results import append
 from benchmarks.harness.timing import Progress, Run, interleaved, timed
-from benchmarks.races.networks import train_in_appearance
+from benchmarks.races.networks import randomize_norms
 from rawcnn.nn.execution import choose
 from rawcnn.nn.folding import program
 from rawcnn.training.recipes import Recipe
@@ -27,53 +27,53 @@ from rawcnn.training.step import State, make_step
 
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STEPS = (1, 2, 5, 10, 20, 50, 100)
-ENDLESS = 1e-6  # of an ε that fools nobody: then all steps are taken
+NO_EFFECT = 1e-6  # an ε too small to change a prediction, so that all steps are taken
 
 
 @dataclass(frozen=True)
 class Series:
-    """One job over a range of one thing. Seconds are medians of a whole call."""
+    """One job over a range of one quantity."""
 
-    along: str  # "batch", "size", "depth", "steps"
+    along: str  # the quantity: "batch", "size", "depth" or "steps"
     job: str
-    model: str  # or of which depths
+    model: str  # along the depth: the models
     precision: str
     rounds: int
-    points: tuple[float, ...]  # batch, side in pixels, MACs of an image, steps
-    names: tuple[str, ...]  # of the points, as they are read
-    images: tuple[int, ...]  # of a call
-    seconds: tuple[float, ...]
+    points: tuple[float, ...]  # values of the quantity: batch, side in pixels, MACs per image, steps
+    names: tuple[str, ...]  # labels of the points
+    images: tuple[int, ...]  # images per call
+    seconds: tuple[float, ...]  # medians of a complete call
 
     @property
-    def an_image(self) -> tuple[float, ...]:
-        """Seconds of a call over its images."""
+    def seconds_per_image(self) -> tuple[float, ...]:
+        """The seconds of a call divided by its images, per point."""
         return tuple(s / n for s, n in zip(self.seconds, self.images, strict=True))
 
     @property
     def exponent(self) -> float:
-        """p of seconds of an image ∝ xᵖ, by least squares of the logarithms."""
-        return float(np.polyfit(np.log(self.points), np.log(self.an_image), 1)[0])
+        """p of seconds per image ∝ xᵖ, by least squares of the logarithms."""
+        return float(np.polyfit(np.log(self.points), np.log(self.seconds_per_image), 1)[0])
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers: settings and figures."""
+        """Return the settings and figures as JSON types."""
         settings = ("along", "job", "model", "precision", "rounds")
         figures = {key: value for key, value in asdict(self).items() if key not in settings}
         return {
             "settings": {f"growth_{key}" if key == "along" else key: getattr(self, key) for key in settings},
-            "figures": {**figures, "seconds_an_image": self.an_image, "exponent": self.exponent},
+            "figures": {**figures, "seconds_an_image": self.seconds_per_image, "exponent": self.exponent},
         }
 
 
 def inference(model: str, batch: int, size: int, precision: str) -> Run:
-    """Images → logits, as `rawcnn.program` has it."""
+    """Return a call of `rawcnn.program`: images → logits."""
     network = rawcnn.create(model, size=size, precision=precision)
-    train_in_appearance(network, 0)
+    randomize_norms(network, 0)
     run, images = program(network), _images(batch, size)
     return lambda: run(images).numpy()
 
 
 def training(model: str, batch: int, size: int, precision: str) -> Run:
-    """One step of `rawcnn train`."""
+    """Return a call of one step of `rawcnn train`."""
     network = rawcnn.create(model, size=size, precision=precision)
     recipe = Recipe("growth", "ours", batch=batch, epochs=1, rate=1e-4, momentum=0.9)
     choice = choose("auto", (), precision)
@@ -83,12 +83,12 @@ def training(model: str, batch: int, size: int, precision: str) -> Run:
 
 
 def attack(model: str, batch: int, steps: int) -> Run:
-    """PGD whose ε fools nobody, so that all steps are taken by all images."""
+    """Return a call of PGD with an ε too small to change a prediction, so that all images take all steps."""
     network = rawcnn.create(model)
-    train_in_appearance(network, 0)
+    randomize_norms(network, 0)
     images = _images(batch, network.input_size)
     labels = np.argmax(network(images), axis=1).astype(np.int32)
-    return lambda: rawcnn.attacks.pgd(network, images, labels, epsilon=ENDLESS, steps=steps).images
+    return lambda: rawcnn.attacks.pgd(network, images, labels, epsilon=NO_EFFECT, steps=steps).images
 
 
 def _images(batch: int, size: int) -> tf.Tensor:
@@ -96,7 +96,7 @@ def _images(batch: int, size: int) -> tf.Tensor:
 
 
 JOBS: Mapping[str, Callable[[str, int, int, str], Run]] = {"inference": inference, "training": training}
-Point = tuple[str, float, int, Callable[[], Run]]  # name, x, images of a call, what makes the call
+Point = tuple[str, float, int, Callable[[], Run]]  # label, x, images per call, function that creates the call
 
 
 def along_batch(job: str, model: str, precision: str, batches: Sequence[int], size: int) -> list[Point]:
@@ -116,16 +116,16 @@ def along_steps(model: str, steps: Sequence[int], batch: int) -> list[Point]:
     return [(str(n), n, batch, partial(attack, model, batch, n)) for n in steps]
 
 
-def measure(points: Sequence[Point], rounds: int, told: Callable[[str], None], **about: str) -> Series:
-    """The points, each after a call that is not counted."""
+def measure(points: Sequence[Point], rounds: int, report: Callable[[str], None], **metadata: str) -> Series:
+    """Time the points, each after a warm-up call; `metadata` are the first fields of the series."""
     runs: dict[str, Run] = {}
     for name, _, _, make in points:
         runs[name] = make()
         timed(runs[name])
-        told(f"{name} is ready")
-    seconds = interleaved(runs, rounds, lambda n: told(f"round {n + 1} of {rounds}"))
+        report(f"{name} is ready")
+    seconds = interleaved(runs, rounds, lambda n: report(f"round {n + 1} of {rounds}"))
     return Series(
-        **about,
+        **metadata,
         rounds=rounds,
         points=tuple(x for _, x, _, _ in points),
         names=tuple(name for name, _, _, _ in points),
@@ -149,29 +149,46 @@ def grow(
     command: str = "benchmarks.grow",
     progress: Progress | None = None,
 ) -> list[Series]:
-    """Inference and training steps along batch, size and depth, and PGD along its steps; each appended to `file`."""
+    """Measure inference and training steps along batch, size and depth, and PGD along its steps.
+
+    Args:
+        precision: "float32" or "bfloat16"; PGD is measured only with float32.
+        rounds: Number of timed rounds per series.
+        batches: Batches of the series along the batch.
+        sizes: Sides of the images, in pixels, of the series along the size.
+        models: Models of increasing depth; the first one is used along batch and size.
+        steps: Numbers of steps of PGD.
+        batch: Images per call along size and depth; PGD attacks 8 times as many.
+        size: Side of the images, in pixels, along batch and depth.
+        attacked: The model that PGD attacks.
+        file: A result file; each series is appended as soon as it is measured.
+        command: The command line that is recorded with the results.
+        progress: Called with (description, series done, number of series).
+    """
     network = models[0]
     plans: list[tuple[dict[str, str], list[Point]]] = []
     for job in JOBS:
-        about = {"job": job, "precision": precision}
+        shared = {"job": job, "precision": precision}
+        depths = ", ".join(models)
         plans += [
-            ({"along": "batch", "model": network, **about}, along_batch(job, network, precision, batches, size)),
-            ({"along": "size", "model": network, **about}, along_size(job, network, precision, sizes, batch)),
-            ({"along": "depth", "model": ", ".join(models), **about}, along_depth(job, models, precision, batch, size)),
+            ({"along": "batch", "model": network, **shared}, along_batch(job, network, precision, batches, size)),
+            ({"along": "size", "model": network, **shared}, along_size(job, network, precision, sizes, batch)),
+            ({"along": "depth", "model": depths, **shared}, along_depth(job, models, precision, batch, size)),
         ]
-    if precision == "float32":  # an attack's images and gradients are; what it walks in bfloat16 is its own setting
-        steps_about = {"along": "steps", "model": attacked, "job": "PGD", "precision": precision}
-        plans.append((steps_about, along_steps(attacked, steps, 8 * batch)))
+    if precision == "float32":  # images and gradients of an attack are float32; its bfloat16 is a separate setting
+        shared = {"along": "steps", "model": attacked, "job": "PGD", "precision": precision}
+        plans.append((shared, along_steps(attacked, steps, 8 * batch)))
     results = []
-    for number, (about, points) in enumerate(plans):
-        told = partial(_tell, progress, f"{about['job']} along {about['along']}", number, len(plans))
-        results.append(measure(points, rounds, told, **about))
+    for number, (metadata, points) in enumerate(plans):
+        series = f"{metadata['job']} along {metadata['along']}"
+        report = partial(_report, progress, series, number, len(plans))
+        results.append(measure(points, rounds, report, **metadata))
         if file:
             append(results[-1:], command, file)
         gc.collect()
     return results
 
 
-def _tell(progress: Progress | None, series: str, number: int, total: int, what: str) -> None:
+def _report(progress: Progress | None, series: str, number: int, total: int, what: str) -> None:
     if progress:
         progress(f"{series}: {what}", number, total)

@@ -1,8 +1,8 @@
-"""The memory that a job takes at its peak: measured in a process of its own.
+"""Measure the peak memory of a job in a fresh process.
 
-TensorFlow keeps what it once had, so that within a process the second call seems to take nothing. In a fresh process
-the kernel's high-water mark tells all: the step's tensors, and the caches and compilers that it needs. What the process
-holds before its first call, the network's variables among it, does not count.
+TensorFlow does not return memory, so a second call in the same process seems to need none. In a fresh process the
+kernel's high-water mark covers the tensors of the step, and the caches and compilers that it needs. The memory that the
+process holds before the first call, such as the network's variables, is subtracted.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import tensorflow as tf
 import rawcnn
 from benchmarks.harness.timing import Progress, memory_of
 from benchmarks.races.contestants import JOBS
-from benchmarks.races.networks import entered, train_in_appearance
-from benchmarks.races.setup import Contest, Setup
+from benchmarks.races.networks import randomize_norms, select_contestants
+from benchmarks.races.setup import NetworkTask, Setup
 from benchmarks.twins.keras import keras_twin
 from benchmarks.twins.specification import model_of
 from rawcnn.models import find
 
-CALLS = 3  # the first traces and compiles, and caches and pools are full after the second
+CALLS = 3  # the first call traces and compiles; caches and pools are full after the second
 
 
 @dataclass(frozen=True)
-class MemoryResult(Contest):
-    """Bytes that contestants take at their peak, above what is held before the first call; None where nobody tells."""
+class MemoryResult(NetworkTask):
+    """Peak memory in bytes by contestant, above the memory held before the first call; None if unknown."""
 
     peaks: Mapping[str, int | None]
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers: settings and figures."""
+        """Return the settings and figures as JSON types."""
         settings: dict[str, object] = {"memory": self.model, "job": self.job, "precision": self.precision}
         settings |= {"batch": self.batch, "size": self.size, "classes": self.classes}
         return {"settings": settings, "figures": {"peaks": dict(self.peaks)}}
@@ -52,16 +52,20 @@ def measure_memory(
     precision: str = "float32",
     progress: Progress | None = None,
 ) -> MemoryResult:
-    """The peak of each contestant in `job`, as in `race`; a process that fails, as on a GPU that is taken, tells None.
+    """Measure the peak memory of each contestant in a fresh process.
 
-    ValueError for an unknown job or contestant.
+    The arguments are those of `benchmarks.races.networks.race`. The result is None for a contestant whose process
+    fails, for instance because another process uses the GPU's memory.
+
+    Raises:
+        ValueError: For an unknown job or contestant.
     """
     if job not in JOBS:
         raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
     entry = find(model)
     size, classes = size or entry.size, classes or entry.classes
     peaks: dict[str, int | None] = {}
-    for number, name in enumerate(entered(contestants, precision), start=1):
+    for number, name in enumerate(select_contestants(contestants, precision), start=1):
         peaks[name] = _apart(job, name, model, batch, size, classes, precision)
         if progress:
             progress(f"{name}: memory", number, len(contestants))
@@ -69,7 +73,7 @@ def measure_memory(
 
 
 def _apart(*order: str | int) -> int | None:
-    """What `main` prints in a process of its own; None where it fails."""
+    """Return the value that `main` prints in a fresh process; None if it fails."""
     words = [sys.executable, "-m", "benchmarks.measurements.memory", json.dumps(order)]
     run = subprocess.run(words, capture_output=True, text=True)
     return None if run.returncode else json.loads(run.stdout.splitlines()[-1])
@@ -79,7 +83,7 @@ def main(order: str) -> None:
     """Print the peak of one contestant."""
     job, contestant, model, batch, size, classes, precision = json.loads(order)
     network = rawcnn.create(model, size=size, classes=classes, precision=precision)
-    train_in_appearance(network, 0)
+    randomize_norms(network, 0)
     twin = keras_twin(network, precision) if contestant.startswith("keras") else None
     torch = None
     if contestant.startswith("torch"):

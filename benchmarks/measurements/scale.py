@@ -1,8 +1,9 @@
-"""How a training step scales: workers that share a batch, each with a GPU or with cores of its own.
+"""Measure how a training step scales with the number of workers, each with a GPU or separate cores.
 
-A group of n workers takes n times the batch of one. The groups are started together and step in turn, so that what
-disturbs the machine disturbs all alike; those that wait take nothing. All workers see the same images: where nothing is
-drawn at random, the loss of each group is that of one device, and it is compared before a step is timed.
+The batch of a group of n workers is n times that of one worker. All groups run at the same time and step in turn, so
+that a disturbance of the machine affects all groups; waiting groups use no processor time. All workers use the same
+images. The loss of each group therefore equals that of one device, unless the network draws random numbers. It is
+compared before a step is timed.
 """
 
 from __future__ import annotations
@@ -32,45 +33,45 @@ from rawcnn.training.distributed import make_cluster
 from rawcnn.training.recipes import Recipe
 from rawcnn.training.step import State, TrainStep, make_step
 
-COUNTS = (1, 2, 4, 8)  # workers of one machine
+COUNTS = (1, 2, 4, 8)  # workers on one machine
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the first losses, relative
 RANDOM = ("dropout", "drop_path")  # kinds of operation
-LEAST = 1.0  # seconds that a round of one worker takes, of as many steps as that needs
+ROUND_SECONDS = 1.0  # a round has as many steps as one worker takes in this time
 RATE = 0.01
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What a worker sums with the others in one step."""
+    """The sums over all workers in one step."""
 
-    sums: int  # one after the other
-    bytes: int  # of the tensors in them
+    sums: int  # number of consecutive sums
+    bytes: int  # of all summed tensors
 
 
 @dataclass(frozen=True)
 class ScaleResult:
-    """Seconds of a step, round by round, by the number of workers."""
+    """Seconds per step, one value per round, by the number of workers."""
 
     model: str
     batch: int  # of each worker
     size: int
     classes: int
     precision: str
-    each: str  # what a worker has: "a GPU", "1 core"
+    each: str  # device of each worker: "a GPU", "1 core"
     exchange: Exchange
     seconds: Mapping[int, tuple[float, ...]]
 
     def efficiency(self, workers: int) -> tuple[float, float, float]:
-        """What is left of a worker's speed in a group of so many: (median, lower, upper quartile) over the rounds."""
+        """Return a worker's speed in a group relative to one worker: (median, lower, upper quartile) over rounds."""
         low, middle, high = np.percentile(np.divide(self.seconds[1], self.seconds[workers]), (25, 50, 75))
         return float(middle), float(low), float(high)
 
     def images_per_second(self, workers: int) -> float:
-        """Of all workers together, by the median."""
+        """Return the throughput of all workers together, by the median."""
         return workers * self.batch / float(np.median(self.seconds[workers]))
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers: settings and figures."""
+        """Return the settings and figures as JSON types."""
         settings: dict[str, object] = {"scale": self.model, "batch": self.batch, "size": self.size}
         settings |= {"classes": self.classes, "precision": self.precision, "each": self.each}
         groups = [
@@ -98,9 +99,20 @@ def measure_scale(
     rounds: int = 10,
     progress: Progress | None = None,
 ) -> ScaleResult:
-    """Groups of 1, 2, 4 and 8 workers, as many as this machine has GPUs or cores for.
+    """Measure groups of 1, 2, 4 and 8 workers, as far as this machine has GPUs or cores.
 
-    ValueError on a machine with one core and no GPU. RuntimeError where a worker fails, or a group has another loss.
+    Args:
+        model: The name of a model.
+        batch: Images per worker.
+        size: Side of the images in pixels; by default the model's.
+        classes: Number of classes; by default the model's.
+        precision: "float32" or "bfloat16".
+        rounds: Number of timed rounds.
+        progress: Called with (description, rounds done, number of rounds).
+
+    Raises:
+        ValueError: On a machine with a single core or GPU.
+        RuntimeError: If a worker fails, or the loss of a group differs from that of one worker.
     """
     entry, (places, each) = find(model), places_here()
     size, classes = size or entry.size, classes or entry.classes
@@ -114,11 +126,11 @@ def measure_scale(
                 progress(f"a group of {n} starts", 0, rounds)
             groups[n] = stack.enter_context(Group.of(order, places[:n]))
             losses[n] = groups[n].step(1)[1]
-            if not groups[1].about["random"] and abs(losses[n] / losses[1] - 1) > TOLERANCE[precision]:
-                raise RuntimeError(f"{n} workers have a loss of {losses[n]:.6g} where one has {losses[1]:.6g}")
-        exchange = Exchange(groups[1].about["sums"], groups[1].about["bytes"])
-        steps = max(1, round(LEAST / groups[1].step(1)[0]))
-        for number in range(-1, rounds):  # a round before the first is not counted
+            if not groups[1].metadata["random"] and abs(losses[n] / losses[1] - 1) > TOLERANCE[precision]:
+                raise RuntimeError(f"the loss of {n} workers is {losses[n]:.6g}, but that of one is {losses[1]:.6g}")
+        exchange = Exchange(groups[1].metadata["sums"], groups[1].metadata["bytes"])
+        steps = max(1, round(ROUND_SECONDS / groups[1].step(1)[0]))
+        for number in range(-1, rounds):  # round −1 is a warm-up
             for n, group in groups.items():
                 taken = group.step(steps)[0] / steps
                 if number >= 0:
@@ -129,13 +141,13 @@ def measure_scale(
     return ScaleResult(model, batch, size, classes, precision, each, exchange, found)
 
 
-# The parent's side -----------------------------------------------------------------------------------------------
+# The parent process ----------------------------------------------------------------------------------------------
 
-Place = Mapping[str, Sequence[int]]  # "gpu" or "cores": their numbers
+Place = Mapping[str, Sequence[int]]  # "gpu" or "cores" → their numbers
 
 
 def places_here() -> tuple[list[Place], str]:
-    """(a place for each worker, what each is). ValueError where there is but one."""
+    """Return (one place per worker, description of a place). Raise ValueError for a single place."""
     if gpus := tf.config.list_physical_devices("GPU"):
         places: list[Place] = [{"gpu": [number]} for number in range(len(gpus))]
         each = "a GPU"
@@ -146,52 +158,52 @@ def places_here() -> tuple[list[Place], str]:
         places = [{"cores": cores[k * share : (k + 1) * share]} for k in range(workers)]
         each = f"{share} core{'s' * (share > 1)}"
     if len(places) < 2:
-        raise ValueError("there is a place for one worker here; scaling needs two GPUs, or two cores on Linux")
+        raise ValueError("this machine has a place for one worker; scaling needs two GPUs, or two cores on Linux")
     return places, each
 
 
 @dataclass(frozen=True)
 class Group:
-    """Workers that step together when they are told."""
+    """Workers that take steps together, on request."""
 
     processes: Sequence[subprocess.Popen]
-    said: Sequence[IO[str]]  # what each writes on stderr
-    about: Mapping[str, int]  # what the first told of its step
+    errors: Sequence[IO[str]]  # the stderr of each worker
+    metadata: Mapping[str, int]  # of the step, reported by the first worker
 
     @staticmethod
     @contextmanager
     def of(order: Mapping[str, object], places: Sequence[Place]) -> Iterator[Group]:
-        """A worker at each place, alive within the context."""
+        """Start a worker at each place; they are killed at the end of the context."""
         with ExitStack() as stack:
-            said = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in places]
+            errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in places]
             processes = []
-            for environment, place, err in zip(_environments(places), places, said, strict=True):
+            for environment, place, err in zip(_environments(places), places, errors, strict=True):
                 process = stack.enter_context(_start(order, environment, place.get("cores"), err))
                 stack.callback(process.kill)  # before the context waits for it
                 processes.append(process)
-            yield Group(processes, said, _hear(processes, said)[0])
+            yield Group(processes, errors, _read_lines(processes, errors)[0])
 
     def step(self, count: int) -> tuple[float, float]:
-        """(seconds that the slowest took for so many steps, the last loss). RuntimeError where a worker fails."""
+        """Take `count` steps; return (seconds of the slowest worker, last loss). Raise RuntimeError if one fails."""
         for process in self.processes:
             print(count, file=process.stdin, flush=True)
-        told = _hear(self.processes, self.said)
-        return max(t["seconds"] for t in told), told[0]["loss"]
+        reports = _read_lines(self.processes, self.errors)
+        return max(report["seconds"] for report in reports), reports[0]["loss"]
 
 
-def _hear(processes: Sequence[subprocess.Popen], said: Sequence[IO[str]]) -> list[dict]:
-    """The next line of each. RuntimeError with the last words of one that has ended."""
+def _read_lines(processes: Sequence[subprocess.Popen], errors: Sequence[IO[str]]) -> list[dict]:
+    """Read one line of JSON from each worker. Raise RuntimeError with the last line on stderr of one that ended."""
     lines = [process.stdout.readline() for process in processes if process.stdout]
-    for line, err in zip(lines, said, strict=True):
+    for line, err in zip(lines, errors, strict=True):
         if not line:
             err.seek(0)
-            words = err.read().strip().splitlines() or ["it said nothing"]
+            words = err.read().strip().splitlines() or ["no error message"]
             raise RuntimeError(f"a worker ended: {words[-1]}")
     return [json.loads(line) for line in lines]
 
 
 def _environments(places: Sequence[Place]) -> list[dict[str, str]]:
-    """What each worker finds in its environment: the cluster, unless it is alone, and its GPU."""
+    """Return the environment of each worker: the cluster if there are several workers, and its GPU."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in places]
         for free in sockets:
@@ -202,8 +214,8 @@ def _environments(places: Sequence[Place]) -> list[dict[str, str]]:
         environment = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # groups share GPUs, and step in turn
         environment.pop("TF_CONFIG", None)
         if len(places) > 1:
-            told = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
-            environment["TF_CONFIG"] = json.dumps(told)
+            config = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
+            environment["TF_CONFIG"] = json.dumps(config)
         if "gpu" in place:
             environment["CUDA_VISIBLE_DEVICES"] = str(place["gpu"][0])
         environments.append(environment)
@@ -213,11 +225,12 @@ def _environments(places: Sequence[Place]) -> list[dict[str, str]]:
 def _start(
     order: Mapping[str, object], environment: Mapping[str, str], cores: Sequence[int] | None, err: IO[str]
 ) -> subprocess.Popen:
+    """Start a worker, on these cores if they are given."""
     words = [sys.executable, "-m", "benchmarks.measurements.scale", json.dumps(order)]
     before = os.sched_getaffinity(0) if cores else None
     try:
         if cores:
-            os.sched_setaffinity(0, cores)  # a child has those of the thread that starts it, from its first breath
+            os.sched_setaffinity(0, cores)  # a child inherits those of the thread that starts it
         return subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True, env=environment
         )
@@ -226,11 +239,11 @@ def _start(
             os.sched_setaffinity(0, before)
 
 
-# A worker's side -------------------------------------------------------------------------------------------------
+# The worker process ----------------------------------------------------------------------------------------------
 
 
 def work(model: str, batch: int, size: int, classes: int, precision: str) -> None:
-    """Tell of the step; then take as many as each line of stdin says, and tell how long they took."""
+    """Print the metadata of the step; then, per line of stdin, take that many steps and print the time and the loss."""
     cluster = make_cluster("multiworker") if "TF_CONFIG" in os.environ else None
     recipe = Recipe("scale", "ours", batch=batch, epochs=1, rate=RATE, momentum=0.9)
     with cluster.scope() if cluster else nullcontext():
@@ -238,7 +251,7 @@ def work(model: str, batch: int, size: int, classes: int, precision: str) -> Non
         state = State.begin(network, recipe)
     choice = cluster.choose("auto", network) if cluster else choose("auto", (), precision)
     step = (cluster.make_step if cluster else make_step)(network, recipe, state, choice)
-    _tell({} if cluster else told_of(network, recipe, state))
+    _print({} if cluster else step_metadata(network, recipe, state))
     generator = np.random.default_rng(0)
     images = tf.constant(generator.random((batch, size, size, 3), np.float32))
     labels = tf.constant(generator.integers(0, classes, batch), tf.int32)
@@ -248,15 +261,16 @@ def work(model: str, batch: int, size: int, classes: int, precision: str) -> Non
         for _ in range(int(line)):
             metrics = step(images, labels, seed, rate)
         loss = float(metrics["loss"])  # waits for the last step
-        _tell({"seconds": time.perf_counter() - start, "loss": loss})
+        _print({"seconds": time.perf_counter() - start, "loss": loss})
 
 
-def _tell(what: Mapping[str, object]) -> None:
-    print(json.dumps(what), flush=True)
+def _print(values: Mapping[str, object]) -> None:
+    """Print one line of JSON for the parent process."""
+    print(json.dumps(values), flush=True)
 
 
-def told_of(network: Network, recipe: Recipe, state: State) -> dict[str, int]:
-    """What a step sums over the workers, counted in its trace, and whether anything is random in it."""
+def step_metadata(network: Network, recipe: Recipe, state: State) -> dict[str, int]:
+    """Count the sums over workers while tracing a step, and report whether it draws random numbers."""
     summed: list[list[tf.Tensor]] = []
 
     def total(tensors: list[tf.Tensor]) -> list[tf.Tensor]:

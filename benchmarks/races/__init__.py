@@ -1,1 +1,1 @@
-"""Races: networks, kernels, attacks and visualizations against other implementations."""
+"""Races of networks, kernels, attacks and visualizations against other implementations."""

@@ -1,14 +1,15 @@
 """The opponents in attacks: foolbox, ART (Adversarial Robustness Toolbox), cleverhans, and a loop around Keras.
 
-    keras function         PGD alone: a tf.function with a tf.while_loop around the Keras twin of the network
-    foolbox, art, …        as their users call them, the network being a plain function images → logits
-    foolbox function, …    the same, that function wrapped in a tf.function
+    keras function         PGD only: a tf.function with a tf.while_loop around the Keras twin of the network
+    foolbox, art, …        the libraries as their users call them; the network is a function images → logits
+    foolbox function, …    the same, with that function wrapped in a tf.function
 
-All take the same steps of the same length from the same images, without a random start. What differs: none of them
-leaves out the images that are fooled already. cleverhans traces the gradient by itself, so that its two ways are nearly
-one; ART predicts, in its grid, by a tf.function of its own. Of the grid foolbox keeps the first place that fools and
-ends when all images are fooled; it turns the frame that it moves in. ART moves by whole pixels, samples by cubic
-splines of SciPy and takes one place for the whole batch. cleverhans has neither DeepFool nor a grid for TensorFlow 2.
+All take the same steps of the same length from the same images, without a random start. The libraries differ in these
+points: none of them removes images that are already misclassified from the batch. cleverhans traces the gradient
+itself, so its two contestants are nearly equal. ART's grid predicts by its own tf.function. In the grid, foolbox keeps
+the first transform that succeeds, stops when all images are misclassified, and rotates the frame of the translation.
+ART translates by whole pixels, resamples by cubic splines of SciPy and uses one transform for the complete batch.
+cleverhans has neither DeepFool nor a grid for TensorFlow 2.
 """
 
 from __future__ import annotations
@@ -29,37 +30,37 @@ LIBRARIES = {
     "foolbox": "foolbox",
     "art": "adversarial-robustness-toolbox",
     "cleverhans": "cleverhans",
-}  # as pip has them
+}  # names of the distributions
 
 
 @dataclass(frozen=True)
 class Task:
-    """Who is attacked, on which images, and how."""
+    """The attacked network, the images, and the settings of the attack."""
 
     network: Network
     images: np.ndarray  # float32 [B,H,W,3] in [0,1]
     labels: np.ndarray  # int32 [B]
-    settings: Mapping[str, Any]  # of the attack, by rawcnn's names; distances in pixel values of [0,1]
+    settings: Mapping[str, Any]  # by rawcnn's names; distances in pixel values of [0,1]
 
-    def of(self, **settings: Any) -> Task:
-        """The same with other settings."""
+    def with_settings(self, **settings: Any) -> Task:
+        """Return the task with other settings."""
         return replace(self, settings={**self.settings, **settings})
 
     def first(self, count: int) -> Task:
-        """The same on the first images."""
+        """Return the task on the first `count` images."""
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
 
-Run = Callable[[], np.ndarray]  # → the attacked images, float32 [B,H,W,3]
+Run = Callable[[], np.ndarray]  # returns the attacked images, float32 [B,H,W,3]
 
 
 def function_of(task: Task, name: str) -> Callable[..., tf.Tensor]:
-    """The network as a function images → logits: plain, or for "… function" traced once for all batches.
+    """Return the network as a function images → logits; for "… function" it is traced once for all batch sizes.
 
-    ART and Keras's users call it with `training`.
+    The argument `training` is for ART, which passes it.
     """
 
-    @tf.autograph.experimental.do_not_convert  # cleverhans would try
+    @tf.autograph.experimental.do_not_convert  # otherwise cleverhans converts it
     def logits(images, training=False):
         return task.network(images)
 
@@ -74,11 +75,11 @@ def function_of(task: Task, name: str) -> Callable[..., tf.Tensor]:
 
 
 def keras_pgd(task: Task, name: str) -> Run:
-    """All steps as one graph around the Keras twin, as one writes it by hand."""
+    """Return PGD with all steps in one graph around the Keras twin."""
     twin, s = keras_twin(task.network), task.settings
     images, labels = tf.constant(task.images), tf.constant(task.labels)
 
-    def climb(k, x):
+    def ascend(k, x):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, twin(x, training=False))
@@ -88,7 +89,7 @@ def keras_pgd(task: Task, name: str) -> Run:
 
     @tf.function(autograph=False)
     def attack():
-        return tf.while_loop(lambda k, x: k < s["steps"], climb, (0, images))[1]
+        return tf.while_loop(lambda k, x: k < s["steps"], ascend, (0, images))[1]
 
     return lambda: attack().numpy()
 
@@ -97,7 +98,7 @@ def keras_pgd(task: Task, name: str) -> Run:
 
 
 def foolbox() -> Any:
-    """The library; eagerpy, on which it rests, is given back a function that NumPy 2 has no more."""
+    """Return the library. Its dependency eagerpy calls np.find_common_type, which NumPy 2 removed; it is restored."""
     if not hasattr(np, "find_common_type"):
         np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)  # type: ignore[attr-defined]
     import foolbox.attacks
@@ -106,16 +107,19 @@ def foolbox() -> Any:
 
 
 def _foolbox(make: Callable[[Any, Mapping[str, Any]], Any], task: Task, name: str) -> Run:
-    """`make` gives the attack; epsilon is None where the attack looks for the smallest change."""
+    """Return foolbox's attack that `make` creates; epsilon is None for attacks that minimize the change."""
     library = foolbox()
     where = "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"
     model = library.TensorFlowModel(function_of(task, name), bounds=(0, 1), device=where)
     attack = make(library.attacks, task.settings)
-    images, labels = tf.constant(task.images), tf.constant(task.labels, tf.int64)  # it compares with an argmax
+    images, labels = (
+        tf.constant(task.images),
+        tf.constant(task.labels, tf.int64),
+    )  # foolbox compares them with an int64 argmax
 
     def run() -> np.ndarray:
         _, clipped, _ = attack(model, images, labels, epsilons=task.settings.get("epsilon"))
-        return np.clip(clipped.numpy(), 0, 1)  # its grid rounds beyond
+        return np.clip(clipped.numpy(), 0, 1)  # its grid exceeds [0,1] by rounding
 
     return run
 
@@ -142,7 +146,7 @@ def _foolbox_grid(attacks: Any, s: Mapping[str, Any]) -> Any:
 
 
 def art() -> tuple[Any, Any]:
-    """The library's attacks and classifiers; it warns at its import that there is no PyTorch, which is not needed."""
+    """Return the modules of attacks and classifiers; ART's warning about missing PyTorch is suppressed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import art.attacks.evasion
@@ -151,7 +155,7 @@ def art() -> tuple[Any, Any]:
 
 
 def _art(make: Callable[[Any, Any, Task], Any], task: Task, name: str) -> Run:
-    """`make` gives the attack on a classifier. ART takes and gives NumPy arrays."""
+    """Return ART's attack that `make` creates; ART takes and returns NumPy arrays."""
     attacks, classification = art()
     classifier = classification.TensorFlowV2Classifier(
         model=function_of(task, name),
@@ -161,7 +165,7 @@ def _art(make: Callable[[Any, Any, Task], Any], task: Task, name: str) -> Run:
         clip_values=(0.0, 1.0),
     )
     attack = make(attacks, classifier, task)
-    return lambda: np.clip(attack.generate(x=task.images, y=task.labels), 0, 1)  # splines overshoot in its grid
+    return lambda: np.clip(attack.generate(x=task.images, y=task.labels), 0, 1)  # the splines of its grid overshoot
 
 
 def _art_pgd(attacks: Any, classifier: Any, task: Task) -> Any:
@@ -192,7 +196,7 @@ def _art_grid(attacks: Any, classifier: Any, task: Task) -> Any:
     s = task.settings
 
     class Grid(attacks.SpatialTransformation):
-        """Searches at each call, where ART's would use the place that it found before."""
+        """A grid that is searched at each call; ART's reuses the transform of its first call."""
 
         def generate(self, x, y=None, **kwargs):
             self.attack_rot = None
@@ -227,11 +231,12 @@ def _cleverhans_pgd(task: Task, name: str) -> Run:
     return run
 
 
-def _both(name: str, way: Callable[[Task, str], Run]) -> dict[str, Callable[[Task, str], Run]]:
-    return {name: way, f"{name} function": way}
+def _both(name: str, make: Callable[[Task, str], Run]) -> dict[str, Callable[[Task, str], Run]]:
+    """The library with the network as a Python function and as a tf.function."""
+    return {name: make, f"{name} function": make}
 
 
-WAYS: dict[str, dict[str, Callable[[Task, str], Run]]] = {  # by the kind of attack and the contestant's name
+OPPONENTS: dict[str, dict[str, Callable[[Task, str], Run]]] = {  # by the kind of attack and the contestant's name
     "pgd": {
         "keras function": keras_pgd,
         **_both("foolbox", partial(_foolbox, _foolbox_pgd)),
@@ -250,5 +255,5 @@ WAYS: dict[str, dict[str, Callable[[Task, str], Run]]] = {  # by the kind of att
 
 
 def library_of(name: str) -> str | None:
-    """The distribution that a contestant needs; None for Keras and rawcnn."""
+    """Return the distribution that a contestant needs; None for Keras and rawcnn."""
     return LIBRARIES.get(name.removesuffix(" function"))

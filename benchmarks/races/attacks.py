@@ -1,11 +1,16 @@
-"""Attacks: rawcnn's PGD, DeepFool and spatial grid against foolbox, ART, cleverhans and a loop around Keras.
+"""Race of attacks: rawcnn's PGD, DeepFool and spatial grid against foolbox, ART, cleverhans and a loop around Keras.
 
-The same network, the same images, which it gets right, the same steps from the images themselves. Equal first: each
-contestant's images lie in [0,1] and within ε; rawcnn's network, in float32, says which of them fool it, and of no
-opponent's more than of ours; a single step of PGD changes all pixels alike; DeepFool's changes are no longer than
-theirs. Then interleaved rounds. As called, rawcnn leaves out of the batch who is fooled already. So PGD is raced a
-second time with an ε that fools nobody: there everybody takes all steps, and rawcnn's time against the number of steps
-and of images is told too.
+All contestants attack the same network and the same correctly classified images, with the same steps from the original
+images. Their results are compared before the timing:
+
+    - The images of each contestant lie in [0,1] and within ε.
+    - No opponent's success rate, measured by rawcnn's network in float32, is above rawcnn's.
+    - A single step of PGD changes all pixels equally.
+    - DeepFool's changes are not longer than those of the opponents.
+
+Then the contestants are timed in interleaved rounds. rawcnn removes images that are already misclassified from the
+batch. PGD is therefore raced a second time with an ε too small to change a prediction. Then all contestants take all
+steps, and the growth of rawcnn's time with the number of steps and of images is measured too.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ import numpy as np
 import rawcnn
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Progress, Timing, interleaved, timed
-from benchmarks.races.attack_peers import WAYS, Run, Task, library_of
+from benchmarks.races.attack_peers import OPPONENTS, Run, Task, library_of
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import deepfool, pgd, spatial
 from rawcnn.attacks.problem import predict
@@ -30,54 +35,55 @@ from rawcnn.nn.network import Network
 
 MODEL = "cifar_resnet20"
 OURS = ("rawcnn", "rawcnn bfloat16")  # the first is the reference
-LOOK = 256  # images that are looked at together, in search of such as the network gets right
-NOTHING = 1e-6  # an ε that fools nobody: a four-thousandth of a level of 255
-SLOW = 2  # who takes so many times as long as the fastest opponent is called once, and not in rounds
-FLIPPED = 5e-3  # share of the pixels that may step the other way: gradients within rounding of zero
-LONGER = 1.05  # times an opponent's distance, the mean and the median, that DeepFool's may be
-# Share of the images of which an opponent may fool more: foolbox's grid turns the frame that it moves in, and ART
-# samples otherwise, so their places are not quite ours.
+PREDICTED = 256  # images per batch in the search for correctly classified images
+NO_EFFECT = 1e-6  # an ε too small to change a prediction: 1/4000 of a level of 255
+SLOW = 2  # opponents that take this many times as long as the fastest one are called only once
+FLIPPED = 5e-3  # share of the pixels that may change in the other direction, with gradients within rounding of zero
+LONGER = 1.05  # largest ratio of DeepFool's mean and median distances to an opponent's
+# Share of the images by which an opponent's success may be higher. The grids differ slightly: foolbox rotates the frame
+# of the translation, and ART resamples in another way.
 FEWER = {"pgd": 0.0, "deepfool": 0.0, "grid": 0.05}
-STEPS, BATCHES = (
-    (5, 10, 20, 40),
-    (16, 32, 64, 128),
-)  # PGD's growth: by steps, with the second batch; and the converse
+# Growth of PGD's time: over these steps with the second batch, and over these batches with the second number of steps.
+STEPS, BATCHES = (5, 10, 20, 40), (16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What is raced, by rawcnn's names of the settings."""
+    """An attack with its settings, by rawcnn's names."""
 
-    kind: str  # of WAYS
+    kind: str  # a key of OPPONENTS
     batch: int
     settings: Mapping[str, Any]
-    grows: bool = False  # is its growth measured?
+    grows: bool = False  # whether the growth of its time is measured
 
 
 PGD = {"epsilon": 8 / 255, "step": 2 / 255, "steps": 40}
 ATTACKS = {
     "pgd": Attack("pgd", 128, PGD),
-    "pgd, nothing fooled": Attack("pgd", 128, {**PGD, "epsilon": NOTHING, "step": NOTHING / 4}, grows=True),
+    "pgd, nothing fooled": Attack("pgd", 128, {**PGD, "epsilon": NO_EFFECT, "step": NO_EFFECT / 4}, grows=True),
     "deepfool": Attack("deepfool", 64, {"steps": 50, "candidates": 10, "overshoot": 0.02}),
     "spatial grid": Attack("grid", 64, {"rotation": 30.0, "translation": 3.0, "angles": 31, "shifts": 5}),
 }
 PGDS = ("pgd", "pgd, nothing fooled")
-AGAINST_KERAS = (OURS[0], "keras function")  # who races where a library's call would take minutes
+AGAINST_KERAS = (OURS[0], "keras function")  # contestants on networks for which a library's call takes minutes
 
 
 @dataclass(frozen=True)
-class AttackRace:
-    """One race. Seconds are those of the whole attack on the batch; ratios are the fastest opponent's over rawcnn's."""
+class AttackResult:
+    """The result of one race.
+
+    Seconds are those of the complete attack on the batch. Ratios are the fastest opponent's time divided by rawcnn's.
+    """
 
     attack: str
     network: str
     size: int
     batch: int
     settings: Mapping[str, Any]
-    timings: tuple[Timing, ...]  # ours first; a difference is the share of other pixels after one step of PGD
-    success: Mapping[str, float]  # by contestant: share of the images that fool the network, all right before
+    timings: tuple[Timing, ...]  # rawcnn first; the difference is the share of other pixels after one step of PGD
+    success: Mapping[str, float]  # by contestant: share of the images that are misclassified; all were correct before
     l2: Mapping[str, tuple[float, float]]  # mean and median length of the change
-    named: Mapping[str, str] = field(default_factory=dict)  # where weights and images are from
+    named: Mapping[str, str] = field(default_factory=dict)  # sources of the weights and images, for the record
     growth: Mapping[str, Any] | None = None
 
     @cached_property
@@ -86,30 +92,30 @@ class AttackRace:
 
     @property
     def fastest_peer(self) -> Timing | None:
-        """Of the opponents that raced in all rounds, by median."""
+        """The fastest of the opponents that raced in all rounds, by median."""
         rounds = len(self.timings[0].seconds)
         peers = [t for t in self.timings if t.name not in OURS and len(t.seconds) == rounds]
         return min(peers, key=lambda t: t.median, default=None)
 
     @property
     def complete(self) -> bool:
-        """Whether all ran."""
+        """Whether all contestants ran."""
         return self.by_name.keys() >= set(names_of(self.attack))
 
     def ratios(self, ours: str = OURS[0]) -> tuple[float, ...]:
-        """The fastest opponent's time over that of one of ours, of each round; () if it or an opponent is lacking."""
+        """Return the fastest opponent's time divided by that of `ours`, per round; () if one of them did not race."""
         best = self.fastest_peer
         if not best or ours not in self.by_name:
             return ()
         return best.over(self.by_name[ours])
 
     def ratio(self, ours: str = OURS[0]) -> float | None:
-        """Their median."""
+        """Return the median of `ratios`."""
         ratios = self.ratios(ours)
         return float(np.median(ratios)) if ratios else None
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers: settings and figures."""
+        """Return the settings and figures as JSON types."""
         best = self.fastest_peer
         libraries = {name for t in self.timings if (name := library_of(t.name))}
         ratios = {name: self.ratios(name) for name in OURS if self.ratios(name)}
@@ -145,32 +151,42 @@ class AttackRace:
         }
 
 
-# What is raced -------------------------------------------------------------------------------------------------------
+# Contestants and images ----------------------------------------------------------------------------------------------
 
 
 def names_of(attack: str) -> tuple[str, ...]:
-    """The contestants of an attack, ours first. ValueError for an unknown one."""
+    """Return the contestants of an attack, rawcnn's first. Raise ValueError for an unknown attack."""
     if attack not in ATTACKS:
         raise ValueError(f"there is no race of {attack!r}; expected one of {', '.join(ATTACKS)}")
-    return (*OURS, *WAYS[ATTACKS[attack].kind])
+    return (*OURS, *OPPONENTS[ATTACKS[attack].kind])
 
 
 def right_images(
     network: Network, count: int, images: np.ndarray | None = None, labels: np.ndarray | None = None, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(images float32 [count,H,W,3] in [0,1], labels int32 [count]) that the network gets right.
+    """Return images that the network classifies correctly.
 
-    Drawn by `seed` from the `images` whose label it predicts; without any, noise, labelled as it is predicted.
-    ValueError where too few are right.
+    Args:
+        network: The network.
+        count: The number of images.
+        images: float32 [N,H,W,3] in [0,1]; by default noise with the predictions as labels.
+        labels: int32 [N].
+        seed: Seed of the order in which images are tried, and of the noise.
+
+    Returns:
+        (images float32 [count,H,W,3] in [0,1], labels int32 [count]).
+
+    Raises:
+        ValueError: If fewer than `count` images are classified correctly.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     if images is None or labels is None:
         noise = generator.random((count, network.input_size, network.input_size, 3), np.float32)
         return noise, predict(network, noise)[0]
     found: list[int] = []
-    order = generator.permutation(len(labels))  # data sets may lie sorted by class
-    for start in range(0, len(order), LOOK):
-        some = order[start : start + LOOK]
+    order = generator.permutation(len(labels))  # data sets may be sorted by class
+    for start in range(0, len(order), PREDICTED):
+        some = order[start : start + PREDICTED]
         found += list(some[predict(network, images[some])[0] == labels[some]])
         if len(found) >= count:
             chosen = found[:count]
@@ -179,33 +195,33 @@ def right_images(
 
 
 def ours(task: Task, kind: str, name: str) -> Run:
-    """rawcnn's attack, as called."""
+    """Return the call of rawcnn's attack."""
     extra: dict[str, Any] = {"precision": "bfloat16" if name == OURS[1] else "float32"}
     extra |= {"random_start": False} if kind == "pgd" else {}
     attacks: dict[str, Callable[..., Any]] = {"pgd": pgd, "deepfool": deepfool, "grid": spatial}
     return lambda: attacks[kind](task.network, task.images, task.labels, **task.settings, **extra).images
 
 
-def way(task: Task, kind: str, name: str) -> Run:
-    """A contestant's attack."""
-    return ours(task, kind, name) if name in OURS else WAYS[kind][name](task, name)
+def attack_of(task: Task, kind: str, name: str) -> Run:
+    """Return the call of a contestant's attack."""
+    return ours(task, kind, name) if name in OURS else OPPONENTS[kind][name](task, name)
 
 
-# Equal first ---------------------------------------------------------------------------------------------------------
+# Verify --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Judge:
-    """What rawcnn's network says, in float32, of the images of each contestant."""
+    """Compares the images of all contestants by the network's predictions in float32."""
 
     task: Task
-    kind: str
+    kind: str  # a key of OPPONENTS
     success: dict[str, float] = field(default_factory=dict)
     l2: dict[str, tuple[float, float]] = field(default_factory=dict)
-    step: np.ndarray | None = None  # ours after one step of PGD
+    step: np.ndarray | None = None  # rawcnn's images after one step of PGD
 
-    def look(self, name: str, images: np.ndarray) -> None:
-        """Note success and lengths. Disagreement for images that are none, or farther than ε."""
+    def measure(self, name: str, images: np.ndarray) -> None:
+        """Record success and lengths of the changes. Raise Disagreement for images outside [0,1] or beyond ε."""
         task = self.task
         if images.shape != task.images.shape or not (images.min() >= 0 and images.max() <= 1):
             raise Disagreement(f"{name} made no images: {images.shape}, from {images.min():g} to {images.max():g}")
@@ -218,11 +234,14 @@ class Judge:
         self.l2[name] = float(np.mean(lengths)), float(np.median(lengths))
 
     def compare_step(self, name: str) -> float | None:
-        """The share of pixels that one step of PGD leaves elsewhere than ours; None for other attacks and bfloat16."""
+        """Return the share of pixels that differ from rawcnn's after one step of PGD.
+
+        None for other attacks, for bfloat16 and for the ε without effect. Raise Disagreement if the share is too large.
+        """
         s = self.task.settings
-        if self.kind != "pgd" or name == OURS[1] or s["epsilon"] == NOTHING:
+        if self.kind != "pgd" or name == OURS[1] or s["epsilon"] == NO_EFFECT:
             return None
-        images = way(self.task.of(steps=1), self.kind, name)()
+        images = attack_of(self.task.with_settings(steps=1), self.kind, name)()
         self.step = images if self.step is None else self.step
         share = float(np.mean(np.abs(images - self.step) > s["step"] / 100))
         if not share < FLIPPED:
@@ -230,20 +249,20 @@ class Judge:
         return share
 
     def decide(self) -> None:
-        """Disagreement where an opponent fools the network more often than one of ours, or DeepFool by less."""
-        mine = [name for name in self.success if name in OURS]
-        theirs = [name for name in self.success if name not in OURS]
-        if self.task.settings.get("epsilon") == NOTHING and any(self.success.values()):
-            raise Disagreement(f"ε of {NOTHING:g} fools the network; take other images: {self.success}")
-        for a in mine:
-            for b in theirs:
+        """Raise Disagreement if an opponent has more success than rawcnn, or smaller changes with DeepFool."""
+        raw = [name for name in self.success if name in OURS]
+        opponents = [name for name in self.success if name not in OURS]
+        if self.task.settings.get("epsilon") == NO_EFFECT and any(self.success.values()):
+            raise Disagreement(f"ε of {NO_EFFECT:g} fools the network; take other images: {self.success}")
+        for a in raw:
+            for b in opponents:
                 if self.success[a] < self.success[b] - FEWER[self.kind]:
                     raise Disagreement(f"{a} fools {self.success[a]:.2%} of the images, {b} {self.success[b]:.2%}")
                 if self.kind == "deepfool" and any(x > LONGER * y for x, y in zip(self.l2[a], self.l2[b], strict=True)):
                     raise Disagreement(f"mean and median L2 of {a} are {self.l2[a]}, of {b} {self.l2[b]}")
 
 
-# Then fast -----------------------------------------------------------------------------------------------------------
+# Time ----------------------------------------------------------------------------------------------------------------
 
 
 def race_attack(
@@ -259,14 +278,27 @@ def race_attack(
     named: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> AttackRace:
-    """Race one of ATTACKS on a network, by default a CIFAR ResNet-20 with weights drawn from `seed`.
+) -> AttackResult:
+    """Race one attack on a network.
 
-    The first `batch` of the images [N,H,W,3] that it gets right are attacked, or else noise. `contestants` are some of
-    `names_of(attack)`, by default all that are installed; `settings` replace those of the attack; `named` tells for the
-    record what weights and data are. ValueError for unknown ones; Disagreement where results do not compare.
+    Args:
+        attack: A key of `ATTACKS`.
+        network: The attacked network; by default a CIFAR ResNet-20 with weights drawn from `seed`.
+        images: float32 [N,H,W,3] in [0,1], of which correctly classified ones are attacked; by default noise.
+        labels: int32 [N].
+        batch: Number of attacked images; by default that of the attack.
+        rounds: Number of timed rounds.
+        contestants: Some of `names_of(attack)`; by default all that are installed.
+        seed: Seed of the weights and of the choice of images.
+        named: Sources of the weights and data, for the record.
+        progress: Called with (description, steps done, number of steps).
+        **settings: Replace settings of the attack.
+
+    Raises:
+        ValueError: For an unknown attack, contestant or setting, or too few correctly classified images.
+        Disagreement: If the results of the contestants are not comparable.
     """
-    names = entered(attack, contestants)
+    names = select_contestants(attack, contestants)
     raced = ATTACKS[attack]
     batch = batch or raced.batch
     if batch < 1 or rounds < 1:
@@ -284,7 +316,12 @@ def race_attack(
         gc.collect()
 
 
-def entered(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
+def select_contestants(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the contestants, by default all that are installed.
+
+    Raises:
+        ValueError: For an unknown or repeated contestant, without rawcnn, or for a library that is not installed.
+    """
     names = names_of(attack)
     absent = {name: library for name in names if (library := library_of(name)) and not installed(library)}
     if contestants is None:
@@ -292,13 +329,15 @@ def entered(attack: str, contestants: Sequence[str] | None) -> tuple[str, ...]:
     if not contestants or len(set(contestants)) < len(contestants) or not set(contestants) <= set(names):
         raise ValueError(f"contestants are {', '.join(contestants) or 'none'}; expected some of {', '.join(names)}")
     if OURS[0] not in contestants:
-        raise ValueError(f"{OURS[0]} is not among the contestants; name it too: it is what the others are compared to")
+        raise ValueError(
+            f"{OURS[0]} is not among the contestants; name it too, because the others are compared with it"
+        )
     if lacking := [library for name, library in absent.items() if name in contestants]:
         raise ValueError(f"{lacking[0]} must be installed to race; use pip, or name other contestants")
     return tuple(sorted(contestants, key=names.index))
 
 
-def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackRace:
+def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackResult:
     raced = ATTACKS[attack]
     grows = raced.grows and tuple(names) != AGAINST_KERAS
     total = len(names) + rounds + 2 + grows
@@ -306,9 +345,9 @@ def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, pro
     first_calls: dict[str, float] = {}
     differences: dict[str, float | None] = {}
     for number, name in enumerate(names, start=1):
-        runs[name] = way(task, raced.kind, name)
+        runs[name] = attack_of(task, raced.kind, name)
         first_calls[name], attacked = timed(runs[name])
-        judge.look(name, attacked)
+        judge.measure(name, attacked)
         differences[name] = judge.compare_step(name)
         progress(f"{name}: first call {first_calls[name]:.1f} s, fools {judge.success[name]:.1%}", number, total)
     judge.decide()
@@ -322,7 +361,7 @@ def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, pro
     seconds |= {name: (first_calls[name],) for name in slow}
     grown = growth(task, rounds) if grows else None
     progress("done", total, total)
-    return AttackRace(
+    return AttackResult(
         attack,
         task.network.name,
         task.network.input_size,
@@ -337,22 +376,23 @@ def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, pro
 
 
 def growth(task: Task, rounds: int, steps: Sequence[int] = STEPS, batches: Sequence[int] = BATCHES) -> dict[str, Any]:
-    """Seconds of rawcnn's PGD where nothing is fooled, by steps and by images, and the exponents that fit them.
+    """Measure how the time of rawcnn's PGD grows with the number of steps and of images.
 
-    An exponent is the slope of log seconds against log number: 1 where the time is in proportion. Batches larger than
-    the task's are left out.
+    Returns:
+        For "steps" and "images": the counts, the median seconds, and the exponent p of seconds ∝ countᵖ, fitted to the
+        logarithms (None for a single count). Batches larger than the task's are left out.
     """
     batches = [count for count in batches if count <= len(task.images)] or [len(task.images)]
     few, middle = steps[min(1, len(steps) - 1)], batches[min(1, len(batches) - 1)]
-    by_steps = {f"{k} steps": ours(task.first(middle).of(steps=k), "pgd", OURS[0]) for k in steps}
-    by_images = {f"{n} images": ours(task.first(n).of(steps=few), "pgd", OURS[0]) for n in batches}
+    by_steps = {f"{k} steps": ours(task.first(middle).with_settings(steps=k), "pgd", OURS[0]) for k in steps}
+    by_images = {f"{n} images": ours(task.first(n).with_settings(steps=few), "pgd", OURS[0]) for n in batches}
     runs: dict[str, Callable[[], object]] = {**by_steps, **by_images}
     medians = {name: float(np.median(seconds)) for name, seconds in interleaved(runs, rounds).items()}
 
     def fitted(counts: Sequence[int], names) -> dict[str, Any]:
         taken = [medians[name] for name in names]
-        slope = float(np.polyfit(np.log(counts), np.log(taken), 1)[0]) if len(counts) > 1 else None
-        return {"counts": list(counts), "seconds": taken, "exponent": slope}
+        exponent = float(np.polyfit(np.log(counts), np.log(taken), 1)[0]) if len(counts) > 1 else None
+        return {"counts": list(counts), "seconds": taken, "exponent": exponent}
 
     return {
         "steps": {**fitted(steps, by_steps), "batch": middle},

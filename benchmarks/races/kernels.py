@@ -1,8 +1,8 @@
-"""The kernels' interchangeable forms against each other, each as a TensorFlow graph and under XLA.
+"""Race of the interchangeable forms of a kernel, each as a TensorFlow graph and compiled by XLA.
 
-A case is one kernel on one shape, forward or with its gradients. Outputs are compared with the first form's before
-anything is timed. GFLOP/s are the kernel's own count (`kernels.*_cost`) over the median, also for forms that need fewer
-operations, as Winograd's do: so the forms of a case can be compared.
+A case is one kernel on one shape, forward or with its gradients. The outputs are compared with those of the first form
+before anything is timed. GFLOP/s are the operations that `kernels.*_cost` counts, divided by the median. The count is
+the same for all forms, also for those that need fewer operations (Winograd), so that they can be compared.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from kernels.dispatch.response import RESPONSE_NORMS
 from rawcnn.nn.execution import choose, compiled
 
 MODES = ("graph", "xla")
-# Largest difference from the first form, relative to the largest value: F(4×4)'s own error is 1e-5 in float32.
+# Largest difference from the first form, relative to the largest value. The error of F(4×4) is 1e-5 in float32.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True)
-class Case:
+class KernelCase:
     """One kernel on one shape [B,H,W,C]."""
 
     kernel: str  # a key of KERNELS
@@ -61,44 +61,44 @@ class Case:
         return self.batch, side, side, self.out or self.channels
 
 
-# The layers that the networks of this project spend their time in, and one that is small.
+# Layers that take most of the networks' time, and a small one.
 CASES = (
-    Case("conv2d", 8, 112, 128, 128, 3),  # VGG's second stage
-    Case("conv2d", 8, 56, 64, 64, 3),  # ResNet-18's first
-    Case("conv2d", 8, 28, 128, 128, 3),
-    Case("conv2d", 8, 14, 256, 256, 3),
-    Case("conv2d", 8, 7, 512, 512, 3),
-    Case("conv2d", 8, 56, 64, 256, 1),  # ResNet-50's bottleneck
-    Case("conv2d", 8, 14, 1024, 256, 1),
-    Case("conv2d", 8, 224, 3, 64, 7, 2),  # the stem
-    Case("conv2d", 8, 227, 3, 96, 11, 4),  # AlexNet's
-    Case("conv2d", 8, 27, 96, 256, 5, groups=2),  # its second layer, fourth and fifth
-    Case("conv2d", 8, 13, 384, 384, 3, groups=2),
-    Case("conv2d", 8, 13, 384, 256, 3, groups=2),
-    Case("max_pool", 8, 112, 64, window=3, stride=2),
-    Case("average_pool", 8, 28, 256, window=3, stride=1),
-    Case("batch_norm", 8, 56, 256),
-    Case("batch_norm", 8, 14, 1024),
-    Case("lrn", 8, 55, 96),
+    KernelCase("conv2d", 8, 112, 128, 128, 3),  # VGG's second stage
+    KernelCase("conv2d", 8, 56, 64, 64, 3),  # ResNet-18's first
+    KernelCase("conv2d", 8, 28, 128, 128, 3),
+    KernelCase("conv2d", 8, 14, 256, 256, 3),
+    KernelCase("conv2d", 8, 7, 512, 512, 3),
+    KernelCase("conv2d", 8, 56, 64, 256, 1),  # ResNet-50's bottleneck
+    KernelCase("conv2d", 8, 14, 1024, 256, 1),
+    KernelCase("conv2d", 8, 224, 3, 64, 7, 2),  # the stem
+    KernelCase("conv2d", 8, 227, 3, 96, 11, 4),  # AlexNet's
+    KernelCase("conv2d", 8, 27, 96, 256, 5, groups=2),  # AlexNet's second, fourth and fifth layers
+    KernelCase("conv2d", 8, 13, 384, 384, 3, groups=2),
+    KernelCase("conv2d", 8, 13, 384, 256, 3, groups=2),
+    KernelCase("max_pool", 8, 112, 64, window=3, stride=2),
+    KernelCase("average_pool", 8, 28, 256, window=3, stride=1),
+    KernelCase("batch_norm", 8, 56, 256),
+    KernelCase("batch_norm", 8, 14, 1024),
+    KernelCase("lrn", 8, 55, 96),
 )
 SMALL_CASES = (
-    Case("conv2d", 4, 16, 16, 16, 3),
-    Case("conv2d", 4, 16, 16, 32, 1),
-    Case("conv2d", 4, 16, 3, 16, 5, 2),
-    Case("conv2d", 4, 16, 16, 16, 3, groups=2),
-    Case("max_pool", 4, 16, 16, window=3, stride=2),
-    Case("average_pool", 4, 16, 16, window=3, stride=1),
-    Case("batch_norm", 4, 16, 16),
-    Case("lrn", 4, 16, 16),
+    KernelCase("conv2d", 4, 16, 16, 16, 3),
+    KernelCase("conv2d", 4, 16, 16, 32, 1),
+    KernelCase("conv2d", 4, 16, 3, 16, 5, 2),
+    KernelCase("conv2d", 4, 16, 16, 16, 3, groups=2),
+    KernelCase("max_pool", 4, 16, 16, window=3, stride=2),
+    KernelCase("average_pool", 4, 16, 16, window=3, stride=1),
+    KernelCase("batch_norm", 4, 16, 16),
+    KernelCase("lrn", 4, 16, 16),
 )
 JOBS = ("forward", "gradient")
 
 
 @dataclass(frozen=True)
 class KernelResult:
-    """One case, one job: its forms, the first being the reference."""
+    """The result of one case and job. The first form is the reference."""
 
-    case: Case
+    case: KernelCase
     job: str
     precision: str
     flops: int
@@ -109,11 +109,11 @@ class KernelResult:
         return min(self.timings, key=lambda t: t.median)
 
     def gflops(self, timing: Timing) -> float:
-        """10⁹ floating point operations a second, by the median."""
+        """Return 10⁹ floating point operations per second, by the median."""
         return self.flops / timing.median / 1e9
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers: settings and figures."""
+        """Return the settings and figures as JSON types."""
         return {
             "settings": {
                 **asdict(self.case),
@@ -143,12 +143,12 @@ FORMS = {
 }
 
 
-def forms(case: Case) -> tuple[str, ...]:
-    """The forms that can do this case; Winograd's are for 3×3 filters with stride 1."""
+def forms(case: KernelCase) -> tuple[str, ...]:
+    """Return the forms that can compute this case; Winograd's are for 3×3 filters with stride 1."""
     return FORMS[case.kernel] + (_more_forms(case) if case.kernel == "conv2d" else ())
 
 
-def _more_forms(case: Case) -> tuple[str, ...]:
+def _more_forms(case: KernelCase) -> tuple[str, ...]:
     if case.groups > 1:
         return "split", "dense"
     if case.stride > 1:
@@ -156,7 +156,7 @@ def _more_forms(case: Case) -> tuple[str, ...]:
     return ("winograd", "winograd4") if case.window == 3 else ()
 
 
-def _conv2d(case: Case, dtype) -> tuple[Mapping[str, Function], list[tf.Tensor], kernels.Cost]:
+def _conv2d(case: KernelCase, dtype) -> tuple[Mapping[str, Function], list[tf.Tensor], kernels.Cost]:
     filter_shape = (case.window, case.window, case.channels // case.groups, case.out)
     filters = random_tensor(filter_shape, 1, dtype) * tf.cast((2 / np.prod(filter_shape[:3])) ** 0.5, dtype)
     conv2d = partial(kernels.conv2d, stride=case.stride, groups=case.groups)
@@ -165,7 +165,7 @@ def _conv2d(case: Case, dtype) -> tuple[Mapping[str, Function], list[tf.Tensor],
     return functions, [random_tensor(case.input_shape, 0, dtype), filters], cost
 
 
-def _pool(pool: Function, case: Case, dtype):
+def _pool(pool: Function, case: KernelCase, dtype):
     functions = {
         form: partial(pool, size=case.window, stride=case.stride, padding="SAME", algorithm=form)
         for form in forms(case)
@@ -174,7 +174,7 @@ def _pool(pool: Function, case: Case, dtype):
     return functions, [distinct_tensor(case.input_shape, dtype)], cost
 
 
-def _batch_norm(case: Case, dtype):
+def _batch_norm(case: KernelCase, dtype):
     def form(algorithm, x, scale, offset):
         return kernels.batch_normalization_training(x, scale, offset, 1e-5, algorithm)[0]
 
@@ -184,7 +184,7 @@ def _batch_norm(case: Case, dtype):
     return functions, [random_tensor(case.input_shape, 0, dtype), scale, offset], cost
 
 
-def _lrn(case: Case, dtype):
+def _lrn(case: KernelCase, dtype):
     functions = {form: partial(kernels.local_response_normalization, algorithm=form) for form in forms(case)}
     cost = kernels.local_response_normalization_cost(case.input_shape)
     return functions, [random_tensor(case.input_shape, 0, dtype)], cost
@@ -204,15 +204,16 @@ def random_tensor(shape: Sequence[int], seed: int, dtype) -> tf.Tensor:
 
 
 def distinct_tensor(shape: Sequence[int], dtype) -> tf.Tensor:
-    """[B,H,W,C] for a pool: no window up to 8×8 has two equal numbers."""
+    """Return [B,H,W,C] for a pool: no window up to 8×8 has two equal values."""
     return tf.cast(draw("x", shape, "distinct"), dtype)
 
 
-def contestants(case: Case, job: str, precision: str) -> tuple[Mapping[str, Callable[[], list[tf.Tensor]]], int]:
-    """("form mode" → a call that gives its results, floating point operations of one call).
+def contestants(case: KernelCase, job: str, precision: str) -> tuple[Mapping[str, Callable[[], list[tf.Tensor]]], int]:
+    """Return ("form mode" → a call that returns its results, floating point operations of one call).
 
-    The results of "forward" are the output; of "gradient" the output and the gradients to all inputs, from an upstream
-    gradient of random numbers. Inputs and results stay on the device; what is brought here is one number that waits.
+    The result of "forward" is the output. Those of "gradient" are the output and the gradients of all inputs, from a
+    random upstream gradient. Inputs and results stay on the device; a call copies one value of each result to wait for
+    it.
     """
     functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
     upstream = random_tensor(case.output_shape, 9, tf.as_dtype(precision))
@@ -241,13 +242,26 @@ def _call(function, inputs, upstream) -> list[tf.Tensor]:
 
 
 def wait_for(results: Sequence[tf.Tensor]) -> None:
-    """Until the device has made them, without bringing more than a number of each here."""
+    """Wait until the device has computed the results, by copying one value of each."""
     for result in results:
         tf.reshape(result, (-1,))[0].numpy()
 
 
-def race_kernel(case: Case, job: str = "forward", *, precision: str = "float32", rounds: int = 10) -> KernelResult:
-    """Race the forms of one case. ValueError for an unknown job or precision; Disagreement where results differ."""
+def race_kernel(
+    case: KernelCase, job: str = "forward", *, precision: str = "float32", rounds: int = 10
+) -> KernelResult:
+    """Race the forms of one case.
+
+    Args:
+        case: The kernel and its shape.
+        job: "forward" or "gradient".
+        precision: "float32" or "bfloat16".
+        rounds: Number of timed rounds.
+
+    Raises:
+        ValueError: For an unknown job or precision.
+        Disagreement: If the results of the forms differ.
+    """
     if job not in JOBS:
         raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
     if precision not in TOLERANCE:
@@ -260,14 +274,14 @@ def race_kernel(case: Case, job: str = "forward", *, precision: str = "float32",
         reference = reference or results
         differences[name] = compare(case, name, precision, reference, results)
     seconds = interleaved(calls, rounds)
-    gpu = tf.config.list_logical_devices("GPU")  # on a CPU TensorFlow's pool hides what a call takes
+    gpu = tf.config.list_logical_devices("GPU")  # on a CPU TensorFlow's pool hides a call's memory
     memory = {n: memory_of(call) if gpu else None for n, call in calls.items()}
     timings = (Timing(n, first_calls[n], seconds[n], memory[n], differences[n]) for n in calls)
     return KernelResult(case, job, precision, flops, tuple(timings))
 
 
-def compare(case: Case, name: str, precision: str, expected: list[np.ndarray], actual: list[np.ndarray]) -> float:
-    """`difference`, which raises Disagreement above the tolerance."""
+def compare(case: KernelCase, name: str, precision: str, expected: list[np.ndarray], actual: list[np.ndarray]) -> float:
+    """Return `difference`. Raise Disagreement above the tolerance."""
     error = difference(expected, actual)
     if not error <= TOLERANCE[precision]:
         raise Disagreement(f"{name} of {case} differs by {error:.2g} of the largest value")
@@ -275,7 +289,7 @@ def compare(case: Case, name: str, precision: str, expected: list[np.ndarray], a
 
 
 def difference(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
-    """Largest difference over the largest value, of all results; NaN where one is NaN."""
+    """Return the largest difference divided by the largest value, over all results; NaN if a result has a NaN."""
     errors = [
         float(np.max(np.abs(e - a)) / max(float(np.max(np.abs(e))), 1e-30))
         for e, a in zip(expected, actual, strict=True)

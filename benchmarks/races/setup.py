@@ -1,4 +1,4 @@
-"""What is raced: the job, the networks and images that all share, and one way to do it."""
+"""A network's race: its task, one contestant, and the networks and images that all contestants share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rawcnn.nn.network import Network
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What the contestants are to do."""
+class NetworkTask:
+    """The task of all contestants: a job on a network."""
 
     model: str
     job: str  # "inference" or "training"
@@ -29,38 +29,43 @@ class Contest:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to do the job. `gradients`, of a training step, reads them back from the velocities of a first step."""
+    """One way to do the job.
+
+    `run` does it once and waits for the result. For training, `gradients` returns the gradients by path after the first
+    step, computed from the velocities.
+    """
 
     name: str
     run: Callable[[], np.ndarray]
     gradients: Callable[[], Gradients] | None = None
 
     @property
-    def side(self) -> str:
+    def library(self) -> str:
+        """ "rawcnn", "keras" or "torch"."""
         return self.name.split()[0]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the contestants share."""
+    """What all contestants share: the network, its twins with the same weights, and one batch."""
 
     network: Network
     twin: keras.Model
     images: tf.Tensor  # [B,H,W,3]
     labels: tf.Tensor  # int32 [B]
-    torch: Any = None  # a `benchmarks.twins.torch.Twin`, where PyTorch races
+    torch: Any = None  # a `benchmarks.twins.torch.Twin` if PyTorch races
 
     def reset(self, start: Mapping[str, np.ndarray]) -> None:
-        """Both networks back to the weights `start`."""
+        """Assign the weights `start` to the network and its twins."""
         for path, value in start.items():
             self.network.variables[path].assign(value)
         copy_weights(start, twin_variables(self.network, self.twin))
         if self.torch:
             self.torch.load(start)
 
-    def values(self, side: str) -> Mapping[str, np.ndarray]:
-        """What the variables that the contestants of a side train hold, by the network's paths."""
-        if side == "torch":
+    def values(self, library: str) -> Mapping[str, np.ndarray]:
+        """Return the values of the variables that the contestants of one library train, by the network's paths."""
+        if library == "torch":
             return self.torch.values()
-        variables = self.network.variables if side == "rawcnn" else twin_variables(self.network, self.twin)
+        variables = self.network.variables if library == "rawcnn" else twin_variables(self.network, self.twin)
         return {path: variable.numpy() for path, variable in variables.items()}

@@ -1,4 +1,4 @@
-"""PyTorch in the race: the twin in inference mode, and its training step, eager and by `torch.compile`."""
+"""PyTorch's contestants: the twin in inference mode and its training step, eager and by `torch.compile`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from benchmarks.races.setup import Setup
-from benchmarks.twins.torch import turned_back
+from benchmarks.twins.torch import to_rawcnn_axes
 
 
-def inference(setup: Setup, how: str) -> Callable[[], np.ndarray]:
-    """Images → logits."""
+def inference(setup: Setup, mode: str) -> Callable[[], np.ndarray]:
+    """Return a call that computes the logits [B,classes]; `mode` is "eager" or "compile"."""
     twin, images = setup.torch, torch.from_numpy(setup.images.numpy())
-    run = torch.compile(twin) if how == "compile" else twin
+    run = torch.compile(twin) if mode == "compile" else twin
 
     def call() -> np.ndarray:
         twin.eval()
@@ -26,9 +26,12 @@ def inference(setup: Setup, how: str) -> Callable[[], np.ndarray]:
 
 
 def training(
-    setup: Setup, how: str, rate: float, momentum: float
+    setup: Setup, mode: str, rate: float, momentum: float
 ) -> tuple[Callable[[], np.ndarray], Callable[[], Mapping[str, np.ndarray]]]:
-    """(one step of fused SGD → the loss, the gradients of the first step)."""
+    """Return (a call that takes one step of fused SGD and returns the loss, a call that returns the gradients).
+
+    The gradients are those of the first step: they are read from the momentum buffers.
+    """
     twin, images = setup.torch, torch.from_numpy(setup.images.numpy())
     labels = torch.from_numpy(setup.labels.numpy()).long()
     trained = {path: tensor for path, tensor in twin.tensors().items() if path in twin.model.trained}
@@ -39,7 +42,7 @@ def training(
             logits = twin(images)
         return torch.nn.functional.cross_entropy(logits, labels)
 
-    forward = torch.compile(loss_of) if how == "compile" else loss_of
+    forward = torch.compile(loss_of) if mode == "compile" else loss_of
 
     def call() -> np.ndarray:
         twin.train()
@@ -50,13 +53,15 @@ def training(
         return loss.detach().numpy()
 
     def gradients() -> Mapping[str, np.ndarray]:
-        return {path: turned_back(path, optimizer.state[t]["momentum_buffer"].numpy()) for path, t in trained.items()}
+        return {
+            path: to_rawcnn_axes(path, optimizer.state[t]["momentum_buffer"].numpy()) for path, t in trained.items()
+        }
 
     return call, gradients
 
 
 def _precision(setup: Setup) -> AbstractContextManager:
-    """Autocast for a network in bfloat16."""
+    """Autocast for a bfloat16 network; no change for float32."""
     if setup.network.precision == "bfloat16":
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()

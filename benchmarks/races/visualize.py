@@ -1,10 +1,10 @@
-"""Feature visualization: the step of `rawcnn.visualize.optimize` against the ways of Keras's users and two libraries.
+"""Race of feature visualization: the step of `rawcnn.visualize.optimize` against Keras and two libraries.
 
-One unit, the mean of a channel of a middle layer; images of 128 pixels made of Fourier coefficients and decorrelated
-colours, moved, scaled and turned at random, climbed by Adam. Equal first: in a first step, whose moves are whole-pixel
-shifts, the values and the gradients to the coefficients; in a second, by moves of all kinds, the values again, which
-tells that the images moved alike. Then interleaved rounds of a few steps each. The libraries compute something else
-(`benchmarks.races.visualize_peers` says what), so only their time and memory are told.
+The step maximizes the mean of one channel of a middle layer by Adam. The images of 128 pixels have Fourier coefficients
+and decorrelated colors, and are shifted, scaled and rotated at random. Two steps are compared before the timing. The
+first shifts by whole pixels; its values and gradients must agree. The second uses general transforms; its values must
+agree, which shows that the first step changed the images equally. Then rounds of a few steps are interleaved. The
+libraries compute other steps (see `benchmarks.races.visualize_peers`), so only their time and memory are reported.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from benchmarks.races.visualize_peers import (
     Contestant,
     Task,
     installed,
+    keras_contestant,
     keras_features,
-    keras_way,
-    library,
-    paced,
+    library_contestant,
+    stepping_contestant,
 )
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
@@ -46,7 +46,7 @@ from rawcnn.visualize.layer_maps import as_map
 from rawcnn.visualize.optimization import AscentSettings, ascent_step
 from rawcnn.visualize.regularization import ROBUST, draw_transforms, images_from, initial_parameters
 
-LAYERS = {  # the middle layer of each network that is raced
+LAYERS = {  # the middle layer of each network in the race
     "alexnet": "conv4/relu",
     "vgg16": "conv4_2/relu",
     "googlenet": "inception_4a",
@@ -57,19 +57,19 @@ BATCHES = (1, 8, 32)
 SIZE = 128
 RAW = ("rawcnn graph", "rawcnn xla")
 NAMES = (*RAW, *KERAS, *PEERS)
-SHIFT = ((1.0, 0.0, 3.0), (0.0, 1.0, -2.0))  # whole pixels: both resamplers give the exact gradient
-# Times the noise that an optimization begins with: in grey images rounding decides which pixel wins a pool.
+SHIFT = ((1.0, 0.0, 3.0), (0.0, 1.0, -2.0))  # whole pixels, for which both resamplers have the exact gradient
+# Factor on the initial noise of an optimization. In nearly gray images rounding decides a pool's maximum.
 STRENGTH = 20
-# Largest difference of values, relative to the largest; length of the slopes' difference, relative to their length over
-# the batch. Float32 rounds values at 1e-6; a ReLU or a pool within rounding of a tie moves an image's gradient by
-# some .5 %. Keras adds Adam's ε to a root that is not yet corrected, in the first step 32 times smaller, so small
-# slopes make smaller steps: 3e-4 of the value after it.
-TOLERANCE = {"values": 1e-4, "slope": 1e-2, "values after a step": 5e-3}
+# Largest difference of the values, relative to the largest value; length of the gradients' difference, relative to
+# their length over the batch. Float32 rounds values at 1e-6. A ReLU or a pool within rounding of a tie changes an
+# image's gradient by about 0.5 %. Keras adds Adam's ε to a root without bias correction, which is 32 times smaller in
+# the first step. Small gradients therefore make smaller steps, and the next value differs by 3e-4.
+TOLERANCE = {"values": 1e-4, "gradients": 1e-2, "values after a step": 5e-3}
 
 
 @dataclass(frozen=True)
 class VisualizeResult:
-    """One race. Seconds are those of one step of the batch; ratios are Keras's time over rawcnn's."""
+    """The result of one race. Seconds are per step of the batch; ratios are Keras's time divided by rawcnn's."""
 
     network: str
     layer: str
@@ -79,8 +79,8 @@ class VisualizeResult:
     steps: int  # of one round
     opponent: str  # Keras's model
     timings: tuple[Timing, ...]  # the reference first
-    chosen: str | None  # what rawcnn takes on this machine; None where it did not race
-    reason: str
+    chosen: str | None  # the mode that rawcnn selects on this machine; None if it did not race
+    reason: str  # of that selection
 
     @cached_property
     def by_name(self) -> dict[str, Timing]:
@@ -93,12 +93,12 @@ class VisualizeResult:
 
     @property
     def complete(self) -> bool:
-        """Whether all but the libraries ran."""
+        """Whether all contestants except the libraries ran."""
         return self.by_name.keys() >= {*RAW, *KERAS}
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Keras's best time over the chosen one's, of each round."""
+        """The time of Keras's best contestant divided by that of rawcnn's selected mode, per round."""
         best = self.keras_best
         if not best or not self.chosen:
             return ()
@@ -106,11 +106,11 @@ class VisualizeResult:
 
     @property
     def ratio(self) -> float | None:
-        """Their median."""
+        """The median of `ratios`."""
         return float(np.median(self.ratios)) if self.ratios else None
 
     def to_json(self) -> dict[str, object]:
-        """Plain numbers: settings and figures."""
+        """Return the settings and figures as JSON types."""
         low, high = (float(v) for v in np.percentile(self.ratios, (25, 75))) if self.ratios else (None, None)
         return {
             "settings": {
@@ -148,13 +148,26 @@ def race_visualization(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> VisualizeResult:
-    """Race the step on a model by name (`size` pixels, weights drawn from `seed`), or on a network with its own size.
+    """Race one step of feature visualization on a network.
 
-    `contestants` are some of NAMES, by default all that are installed; `layer` must be named where LAYERS does not.
-    ValueError for unknown ones, for a library that is not installed; Disagreement where results differ. Without a GPU
-    the memory is measured by another process, which makes the model by its name; of a network it is not told.
+    Without a GPU the memory is measured in another process, which creates the model by its name. For a network it is
+    not measured.
+
+    Args:
+        model: The name of a model, or a network.
+        layer: The layer; by default that of `LAYERS`.
+        batch: Images per step.
+        size: Side of the images in pixels. Only for a name.
+        rounds: Number of timed rounds.
+        contestants: Some of `NAMES`; by default all that are installed.
+        seed: Seed of the weights of a model by name, and of the images.
+        progress: Called with (description, steps done, number of steps).
+
+    Raises:
+        ValueError: For an unknown contestant or layer, or a library that is not installed.
+        Disagreement: If the results of the contestants differ.
     """
-    names = entered(contestants)
+    names = select_contestants(contestants)
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch is {batch} and rounds {rounds}; expected at least 1")
     name = model if isinstance(model, str) else model.name
@@ -171,7 +184,8 @@ def race_visualization(
         gc.collect()
 
 
-def entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
+def select_contestants(contestants: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the contestants, by default all that are installed. Raise ValueError for an unknown or missing one."""
     if contestants is None:
         return tuple(name for name in NAMES if name not in PEERS or installed(name))
     unknown = [name for name in contestants if name not in NAMES]
@@ -180,7 +194,7 @@ def entered(contestants: Sequence[str] | None) -> tuple[str, ...]:
     absent = [name for name in contestants if name in PEERS and not installed(name)]
     if absent:
         raise ValueError(f"{' and '.join(absent)} must be installed to race; use pip, or name other contestants")
-    return tuple(sorted(contestants, key=NAMES.index))  # rawcnn's first: it is the reference
+    return tuple(sorted(contestants, key=NAMES.index))  # the first of rawcnn is the reference
 
 
 def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: int, memory, progress: Progress):
@@ -189,34 +203,34 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     progress(f"{opponent} is built", 1, total)
     task = _task(network, layer, features, batch, seed)
     reference: tuple[str, list[np.ndarray]] | None = None
-    entered: list[Contestant] = []
+    verified: list[Contestant] = []
     first_calls: dict[str, float] = {}
     differences: dict[str, float | None] = {}
     for number, name in enumerate(names):
         contestant = _contestant(task, name)
-        if contestant.step and contestant.slope:
-            first_calls[name], results = two_steps(contestant.step, contestant.slope, batch, task.moves[0])
+        if contestant.step and contestant.gradient:
+            first_calls[name], results = two_steps(contestant.step, contestant.gradient, batch, task.moves[0])
             reference = reference or (name, results)
             differences[name] = compare(name, results, *reference)
         else:
             first_calls[name], _ = timed(contestant.run)
             differences[name] = None
-        entered.append(contestant)
+        verified.append(contestant)
         progress(f"{name}: first call {first_calls[name]:.1f} s", 2 + number, total)
     if tf.config.list_logical_devices("GPU"):
-        memory = {contestant.name: memory_of(contestant.run) for contestant in entered}
+        memory = {contestant.name: memory_of(contestant.run) for contestant in verified}
     taken: dict[str, list[float]] = {name: [] for name in names}
-    latest: dict[str, float] = {}  # a contestant's own seconds: some make the images first, which is not counted
+    latest: dict[str, float] = {}  # seconds that a contestant reports itself: without the creation of its images
 
-    def take(contestant: Contestant) -> None:
+    def run(contestant: Contestant) -> None:
         latest[contestant.name] = contestant.run()
 
-    def end(number: int) -> None:
+    def end_round(number: int) -> None:
         for name in names if number >= 0 else ():
             taken[name].append(latest[name])
         progress(f"round {number + 1} of {rounds}", 1 + len(names) + number + 1, total)
 
-    interleaved({contestant.name: partial(take, contestant) for contestant in entered}, rounds, end)
+    interleaved({contestant.name: partial(run, contestant) for contestant in verified}, rounds, end_round)
     choice = choose()
     chosen = f"rawcnn {choice.mode}"
     return VisualizeResult(
@@ -234,9 +248,9 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
 
 
 def _task(network: Network, layer: str, features: keras.Model, batch: int, seed: int) -> Task:
-    """Two steps a round or more, of four images or more.
+    """Return the shared task: at least two steps per round, and at least four images over all steps.
 
-    The channel is the one that answers most to the first image, for a dead one has no slope.
+    The channel is that with the largest mean activation of the first image, because an inactive one has no gradient.
     """
     size, steps = network.input_size, max(2, 4 // batch)
     seeds = [[seed, place] for place in range(batch)]
@@ -248,55 +262,65 @@ def _task(network: Network, layer: str, features: keras.Model, batch: int, seed:
 
 def _contestant(task: Task, name: str) -> Contestant:
     if name in RAW:
-        return raw_way(task, name)
-    return keras_way(task, name) if name in KERAS else library(task, name)
+        return raw_contestant(task, name)
+    return keras_contestant(task, name) if name in KERAS else library_contestant(task, name)
 
 
-def raw_way(task: Task, name: str) -> Contestant:
-    """The step that `rawcnn.visualize.optimize` takes, with its state carried on."""
+def raw_contestant(task: Task, name: str) -> Contestant:
+    """Return the contestant that repeats the step of `rawcnn.visualize.optimize`."""
     objective = objectives.channel(task.network, task.layer, task.channel)
     settings = AscentSettings(size=task.size, rate=RATE, compile=name.removeprefix("rawcnn "))
     runtime = AscentRuntime(task.network, objective, settings, ascent_step)
     rows = [tf.constant(array) for array in objective.repeated_rows(task.batch)]
     z = tf.constant(task.start)
-    state = [z, tf.zeros_like(z), tf.zeros_like(z), tf.constant(1.0)]  # coefficients, Adam's moments, the step's number
+    state = [
+        z,
+        tf.zeros_like(z),
+        tf.zeros_like(z),
+        tf.constant(1.0),
+    ]  # coefficients, Adam's two moments, the number of the step
 
     def step(moves: tf.Tensor) -> np.ndarray:
         *new, values, _ = runtime.step(*state, moves, rows)
         state[:] = [*new, state[-1] + 1]
         return values.numpy()
 
-    return paced(name, task, step, lambda: -state[1].numpy() / (1 - ADAM_DECAYS[0]))
+    return stepping_contestant(name, task, step, lambda: -state[1].numpy() / (1 - ADAM_DECAYS[0]))
 
 
-def two_steps(step, slope, batch: int, moves: tf.Tensor) -> tuple[float, list[np.ndarray]]:
-    """(seconds of the first call; values and slope of a first step by whole pixels, values of a second by `moves`)."""
+def two_steps(step, gradient, batch: int, moves: tf.Tensor) -> tuple[float, list[np.ndarray]]:
+    """Return (seconds of the first call, the results that are compared).
+
+    The results are the values and gradient of a first step, shifted by whole pixels, and the values of a second step,
+    transformed by `moves`.
+    """
     shift = tf.constant(np.tile(np.array(SHIFT, np.float32), (batch, 1, 1)))
     seconds, values = timed(lambda: step(shift))
-    first_slope = slope()
-    return seconds, [values, first_slope, step(moves)]
+    first_gradient = gradient()
+    return seconds, [values, first_gradient, step(moves)]
 
 
 def compare(name: str, results: Sequence[np.ndarray], reference: str, expected: Sequence[np.ndarray]) -> float:
-    """The difference of the slopes, relative to their length over the batch. Disagreement above a tolerance."""
+    """Return the length of the gradients' difference, relative to the reference's. Raise Disagreement if too large."""
     errors = {}
     for what, a, b in zip(TOLERANCE, expected, results, strict=True):
-        order = 2 if what == "slope" else np.inf  # length, or the largest
+        order = 2 if what == "gradients" else np.inf  # length, or largest absolute value
         error, size = (float(np.linalg.norm(np.ravel(v).astype(np.float64), order)) for v in (b - a, a))
         errors[what] = error / max(size, 1e-30)
-        if not errors[what] <= TOLERANCE[what]:  # so that NaN fails too
+        if not errors[what] <= TOLERANCE[what]:  # this form also rejects NaN
             raise Disagreement(f"the {what} of {name} differ from those of {reference} by {errors[what]:.2g}")
-    return errors["slope"]
+    return errors["gradients"]
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
 def memory_apart(model: str, layer: str, batch: int, size: int, seed: int, names: Sequence[str]) -> dict[str, int]:
-    """Bytes that a run of each takes, told by a process of its own; {} with a GPU, whose memory TensorFlow tells.
+    """Measure the memory of a run of each contestant in another process: bytes by name.
 
-    With oneDNN TensorFlow keeps on a CPU what a step has freed, and the next one takes nothing above it. Where the
-    system's allocator is used instead, which costs time, memory is given back, and can be measured.
+    With oneDNN, TensorFlow on a CPU keeps the memory that a step frees, so the next step needs no more. The process
+    therefore uses the system's allocator, which is slower but returns memory. With a GPU the result is {}, because
+    TensorFlow reports its memory.
     """
     if tf.config.list_logical_devices("GPU"):
         return {}
@@ -309,7 +333,7 @@ def memory_apart(model: str, layer: str, batch: int, size: int, seed: int, names
 
 
 def memory_here(network: Network, layer: str, batch: int, seed: int, names: Sequence[str]) -> dict[str, int | None]:
-    """The same in this process, of each contestant's second run: the first one's traces and compiles."""
+    """Measure in this process the second run of each contestant; the first one traces and compiles."""
     task = _task(network, layer, keras_features(network, layer)[0], batch, seed)
     memory = {}
     for name in names:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.harness.results import about, command_line
+from benchmarks.harness.results import command_line, metadata
 from benchmarks.races.kernels import CASES, SMALL_CASES, forms
 from benchmarks.stablehlo import workloads
 from benchmarks.stablehlo.arrays import Argument, summary, values
@@ -75,7 +75,7 @@ def export(
         (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
     np.savez(target / "answers.npz", allow_pickle=False, **answers(workload, checked))
     manifest = {
-        **about(command),
+        **metadata(command),
         "name": workload.name,
         "form": workload.form,
         "job": workload.job,

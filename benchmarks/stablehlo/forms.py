@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from benchmarks import tune
 from benchmarks.harness.results import FOLDER, Record, read
-from benchmarks.races.kernels import Case
+from benchmarks.races.kernels import KernelCase
 from benchmarks.tables.markdown import newest
 from kernels.dispatch.normalization import BATCH_NORMS
 from kernels.dispatch.pooling import POOLS
@@ -30,7 +30,7 @@ OTHERS = {"max_pool": POOLS, "average_pool": POOLS, "batch_norm": BATCH_NORMS, "
 ABOUT = ("date", "device", "versions", "commit", "command")
 
 
-def defaults(case: Case) -> dict[str, str]:
+def defaults(case: KernelCase) -> dict[str, str]:
     """The jobs that a kernel's form is chosen for, and what each does where none is."""
     if case.kernel != "conv2d":
         return {case.kernel: OTHERS[case.kernel][0]}
@@ -40,7 +40,7 @@ def defaults(case: Case) -> dict[str, str]:
     return jobs
 
 
-def shape_of(case: Case) -> str:
+def shape_of(case: KernelCase) -> str:
     """How a table names it."""
     if case.kernel == "conv2d":
         filters = case.window, case.window, case.channels // case.groups, case.out
@@ -61,7 +61,7 @@ def add(records: Sequence[Record], path: Path) -> int:
     found = 0
     raced = [r for r in records if r["settings"].get("job") == "kernel" and r["device"]["gpus"]]
     for record in newest(raced, ("pjrt", "batch")):
-        settings, case = record["settings"], Case(**record["settings"]["case"])
+        settings, case = record["settings"], KernelCase(**record["settings"]["case"])
         seconds = {name.removeprefix("rawcnn "): times for name, times in record["figures"]["seconds"].items()}
         jobs = defaults(case)
         usual = next(iter(jobs.values()))

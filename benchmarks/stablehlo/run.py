@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness.results import about, command_line
+from benchmarks.harness.results import command_line, metadata
 from benchmarks.harness.timing import interleaved, timed
 from benchmarks.stablehlo import peers
 from benchmarks.stablehlo.program import agree, limits, programs, read_manifest
@@ -117,7 +117,7 @@ class Race:
         others = [m for name, m in medians.items() if name.startswith("keras")]
         rate, moved = manifest["flops"] * batch / medians[ours], manifest["bytes"][str(batch)] / medians[ours]
         return {
-            **about(command, machine.gpus),
+            **metadata(command, machine.gpus),
             "commit": manifest["commit"],  # of the programs; here there may be no checkout
             "settings": {
                 "pjrt": manifest["name"], "job": manifest["job"], "precision": manifest["precision"], "batch": batch,

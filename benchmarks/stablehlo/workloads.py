@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
-from benchmarks.races.kernels import KERNELS, Case
+from benchmarks.races.kernels import KERNELS, KernelCase
 from benchmarks.stablehlo.arrays import CUDNN, MOMENTUM, RATE, Argument
 from benchmarks.twins.specification import Model, model_of
 from rawcnn.attacks.ball import Ball
@@ -53,7 +53,7 @@ class Workload:
     paths: dict[str, tuple[int, ...]]  # the variables that arguments are made from, of a network
     by_length: tuple[str, ...] = ()
     form: str = ""  # which of several that do the same, and are run side by side
-    case: Case | None = None  # of a kernel
+    case: KernelCase | None = None  # of a kernel
 
 
 def _images(network: Network, batch: int) -> Argument:
@@ -214,7 +214,7 @@ def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workloa
     )  # fmt: skip
 
 
-def kernel(case: Case, form: str, precision: str) -> Workload:
+def kernel(case: KernelCase, form: str, precision: str) -> Workload:
     """A kernel's output and gradients, from an upstream gradient; that of an image is not taken, as in training."""
     functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
     image = case.channels == 3

@@ -1,10 +1,9 @@
-"""The Keras opponent of a network: its operations replayed as Keras layers, with its weights copied.
+"""The Keras twin of a network: its operations as Keras layers, with its weights copied.
 
-The twin is what a Keras user would write: Conv2D, BatchNormalization, MaxPooling2D … in a functional model, with
-`mixed_bfloat16` for a bfloat16 network. Keras has no layer for local response normalisation, nor for the zero-padded
-shortcut; those are Lambda layers around the same TensorFlow operation. Drop-path, which is of training alone, is left
-out. Preprocessing is inside the twin, its first layer, in float32 as in the network, so that both take the same images
-in [0,1].
+The twin is what a Keras user writes: Conv2D, BatchNormalization, MaxPooling2D … in a functional model, with
+`mixed_bfloat16` for a bfloat16 network. Keras has no layers for local response normalization and for the zero-padded
+shortcut. They are Lambda layers around the same TensorFlow operation. Drop path, which is used only in training, is
+left out. The first layer preprocesses images [B,H,W,3] in [0,1], in float32 as in the network.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 from benchmarks.twins.specification import CAFFE_MEAN, DEVIATION, MEAN, Layer, Model, Pads, model_of
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
-LEAST = float(np.finfo(np.float32).min) / 2  # as good as −∞, and not infinite when rounded to bfloat16
+LOWEST = float(np.finfo(np.float32).min) / 2  # replaces −∞; stays finite when it is rounded to bfloat16
 LEAVES = {  # rawcnn's last path element → the attribute of the Keras layer
     "filters": "kernel",
     "weights": "kernel",
@@ -29,11 +28,12 @@ LEAVES = {  # rawcnn's last path element → the attribute of the Keras layer
     "mean": "moving_mean",
     "variance": "moving_variance",
 }
-# The layers, a function a kind of the operations ---------------------------------------------------------------------
+
+# One function per kind of operation ----------------------------------------------------------------------------------
 
 
 def _pad(x, pads: Pads, value: float, name: str):
-    """Explicit padding: ZeroPadding2D, or a Lambda for what is not zero."""
+    """Pad explicitly: ZeroPadding2D, or a Lambda layer for another value than zero."""
     if pads == ((0, 0), (0, 0)):
         return x
     if value == 0:
@@ -76,7 +76,7 @@ def _batch_norm(op: Layer, name: str, x, after_relu):
 def _lrn(op: Layer, name: str, x, after_relu):
     s = op.settings
 
-    def by_tensorflow(x):  # tf.nn's operation has no bfloat16
+    def by_tensorflow(x):  # tf.nn's operation does not accept bfloat16
         import tensorflow as tf
 
         y = tf.nn.local_response_normalization(
@@ -102,8 +102,8 @@ def _relu(op: Layer, name: str, x, after_relu):
 def _max_pool(op: Layer, name: str, x, after_relu):
     s: dict[str, Any] = op.settings
     padding = s["padding"]
-    if not isinstance(padding, str):  # zeros lose no maximum after a ReLU; elsewhere only the least number does not
-        x, padding = _pad(x, padding, 0.0 if after_relu else LEAST, name), "VALID"
+    if not isinstance(padding, str):  # zeros never exceed a maximum after a ReLU; otherwise the lowest number is needed
+        x, padding = _pad(x, padding, 0.0 if after_relu else LOWEST, name), "VALID"
     return keras.layers.MaxPooling2D(s["size"], s["stride"], padding.lower(), name=name)(x)
 
 
@@ -119,7 +119,7 @@ def _average_pool(op: Layer, name: str, x, after_relu):
 
 
 def _share_inside(op: Layer) -> np.ndarray:
-    """The share of each window's pixels that lies inside the image: [1,H',W',1]."""
+    """Return the share of each window's pixels that lies inside the image: [1,H',W',1]."""
     inside = np.pad(np.ones(op.input_shapes[0][:2]), op.pads)
     (kh, kw), (sh, sw) = (np.broadcast_to(op.settings[key], 2) for key in ("size", "stride"))
     height, width = op.output_shape[:2]
@@ -140,14 +140,14 @@ def _concatenate(op: Layer, name: str, *branches, after_relu):
 
 
 def _residual_sum(op: Layer, name: str, x, y, after_relu):
-    """The sum of a map and a shortcut, or of a map and a residual that is scaled first."""
+    """Add a map and a shortcut; with a scale, add a map and a scaled residual."""
     if scale := op.settings.get("scale"):
         y = keras.layers.Rescaling(scale, name=f"{name}.scaled")(y)
     return keras.layers.Add(name=name)([x, y])
 
 
 def _pad_layer(op: Layer, name: str, x, after_relu):
-    """Zeros around a map; pixels off it where a margin is negative."""
+    """Add zeros around a map; a negative margin removes pixels."""
     margins: Any = op.settings["margins"]
     added, taken = ([tuple(max(sign * side, 0) for side in axis) for axis in margins] for sign in (1, -1))
     x = keras.layers.ZeroPadding2D(added, name=f"{name}.added")(x)
@@ -191,13 +191,13 @@ LAYERS: dict[str, Callable] = {
 
 
 def _preprocess(kind: str, images):
-    """The network's first step, in float32 and in the same order, so that both round alike."""
+    """Preprocess in float32, with the network's order of operations, so that both round equally."""
     mean, deviation, caffe = (np.array(v, np.float32) for v in (MEAN, DEVIATION, CAFFE_MEAN))
     step = {
         "none": lambda x: x,
         "centered": lambda x: x * 2 - 1,
         "torch": lambda x: (x - mean) / deviation,
-        "caffe": lambda x: keras.ops.flip(x, axis=-1) * 255 - caffe,  # a slice, x[..., ::-1], takes twice as long
+        "caffe": lambda x: keras.ops.flip(x, axis=-1) * 255 - caffe,  # the slice x[..., ::-1] takes twice as long
     }[kind]
     return keras.layers.Lambda(step, dtype="float32", name="images.preprocessed")(images)
 
@@ -206,11 +206,18 @@ def _preprocess(kind: str, images):
 
 
 def keras_twin(network: Any, dtype: str = "float32") -> keras.Model:
-    """A functional Keras model that computes what `network` does: images [B,H,W,3] in [0,1] → logits [B,classes].
+    """Return a functional Keras model that computes the same as `network`, with its weights.
 
-    `dtype` is "float32", "bfloat16" (Keras's policy mixed_bfloat16) or "float64" (for exact comparisons). Layers are
-    named as the network's operations, with "." for "/". ValueError for an operation that has no Keras layer here, and
-    for variables that only training uses (GoogLeNet's auxiliary heads).
+    Args:
+        network: The network. Its operations give the layers their names, with "." for "/".
+        dtype: "float32", "bfloat16" (Keras's policy mixed_bfloat16) or "float64" (for exact comparisons).
+
+    Returns:
+        A model: images [B,H,W,3] in [0,1] → logits [B,classes].
+
+    Raises:
+        ValueError: For an operation without a Keras layer here, and for variables that only training uses (GoogLeNet's
+            auxiliary heads).
     """
     model = build(model_of(network), dtype)
     copy_weights(network.variables, twin_variables(network, model))
@@ -218,7 +225,7 @@ def keras_twin(network: Any, dtype: str = "float32") -> keras.Model:
 
 
 def build(model: Model, dtype: str = "float32") -> keras.Model:
-    """The same without weights."""
+    """Return the Keras model of a specification, with initial weights."""
     if dtype not in POLICIES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(POLICIES)}")
     images = keras.Input((model.size, model.size, 3), name="images")
@@ -242,23 +249,23 @@ def build(model: Model, dtype: str = "float32") -> keras.Model:
 
 
 def keras_name(name: str) -> str:
-    """Keras allows no "/" in a layer's name."""
+    """Return the layer's name in Keras, which does not allow "/"."""
     return name.replace("/", ".")
 
 
 def variable_of(model: keras.Model, path: str) -> keras.Variable:
-    """The twin's variable of the network's `path`."""
+    """Return the twin's variable for the network's variable at `path`."""
     operation, leaf = path.rsplit("/", 1)
     return getattr(model.get_layer(keras_name(operation)), LEAVES[leaf])
 
 
 def twin_variables(network: Any, model: keras.Model) -> dict[str, Any]:
-    """The backend's variables by the network's paths."""
+    """Return the twin's variables by the network's paths, as variables of the backend."""
     return {path: variable_of(model, path).value for path in network.variables}
 
 
 def copy_weights(values: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
-    """Assign `values` by path; a depthwise filter [kh,kw,1,C·m] becomes Keras's [kh,kw,C,m]."""
+    """Assign `values` by path; a depthwise filter [kh,kw,1,C·m] is reshaped to Keras's [kh,kw,C,m]."""
     for path, variable in variables.items():
         value = np.asarray(values[path])
         if value.size != prod(variable.shape):

@@ -1,4 +1,4 @@
-"""A network's operations as plain numbers, from which the twins are built, also without TensorFlow."""
+"""A network's operations as JSON types. The twins are built from them, also without TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rawcnn.nn.network import Network
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision has them
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, torchvision's values
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of bytes, blue first
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One operation of the operations."""
+    """One operation of a network."""
 
     name: str
     kind: str
@@ -26,31 +26,31 @@ class Layer:
     output_shape: tuple[int, ...]
     parameters: dict[str, tuple[int, ...]]  # "filters" → its shape, …
     settings: dict[str, Any]
-    pads: Pads  # of a window, in pixels: what `settings["padding"]` comes to
+    pads: Pads  # ((top, bottom), (left, right)) in pixels, computed from `settings["padding"]`
 
     @property
     def channels(self) -> int:
-        """Of its first input."""
+        """The channels of the first input."""
         return self.input_shapes[0][-1]
 
 
 @dataclass(frozen=True)
 class Model:
-    """All of a network but its weights."""
+    """A network without its weights."""
 
     name: str
     size: int
     classes: int
     preprocessing: str
     layers: tuple[Layer, ...]
-    trained: tuple[str, ...]  # paths of the variables that gradients move, "conv1/filters", …
+    trained: tuple[str, ...]  # paths of the trained variables, "conv1/filters", …
 
     def layer(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)
 
     @property
     def paths(self) -> dict[str, tuple[int, ...]]:
-        """All variables' shapes by path."""
+        """The shapes of all variables by path."""
         return {f"{layer.name}/{leaf}": shape for layer in self.layers for leaf, shape in layer.parameters.items()}
 
     def to_json(self) -> str:
@@ -58,25 +58,29 @@ class Model:
 
 
 def read_model(text: str) -> Model:
-    """What `to_json` wrote."""
+    """Read the text that `Model.to_json` returns."""
     plain = json.loads(text)
     layers = [Layer(**{**layer, "inputs": tuple(layer["inputs"])}) for layer in plain.pop("layers")]
     return Model(**{**plain, "layers": tuple(_tuples(layer) for layer in layers), "trained": tuple(plain["trained"])})
 
 
 def _tuples(layer: Layer) -> Layer:
-    """JSON has lists only."""
+    """Convert lists to tuples, because JSON has only lists."""
 
-    def fixed(value: Any) -> Any:
+    def convert(value: Any) -> Any:
         if isinstance(value, list):
-            return tuple(fixed(v) for v in value)
-        return {key: fixed(v) for key, v in value.items()} if isinstance(value, dict) else value
+            return tuple(convert(v) for v in value)
+        return {key: convert(v) for key, v in value.items()} if isinstance(value, dict) else value
 
-    return Layer(**{key: fixed(value) for key, value in vars(layer).items()})
+    return Layer(**{key: convert(value) for key, value in vars(layer).items()})
 
 
 def model_of(network: Network) -> Model:
-    """The network as its operations says. ValueError for variables that are not in it: GoogLeNet's auxiliary heads."""
+    """Return the specification of a network.
+
+    Raises:
+        ValueError: If a variable belongs to none of the operations, such as those of GoogLeNet's auxiliary heads.
+    """
     layers = []
     for operation in network.operations:
         settings: dict[str, Any] = operation.settings

@@ -1,8 +1,8 @@
-"""The PyTorch opponent of a network: its operations replayed as torch.nn modules, with its weights copied.
+"""The PyTorch twin of a network: its operations as torch.nn modules, with its weights copied.
 
-What a PyTorch user would write for speed: Conv2d, BatchNorm2d, MaxPool2d … in channels_last memory format, under
-`torch.autocast` for bfloat16. Images come as [B,H,W,3] in [0,1], and are preprocessed inside. PyTorch is never
-installed with rawcnn: where it is missing, this module cannot be imported.
+The twin is what a PyTorch user writes for speed: Conv2d, BatchNorm2d, MaxPool2d … in channels_last memory format, under
+`torch.autocast` for bfloat16. It takes images [B,H,W,3] in [0,1] and preprocesses them. PyTorch is not installed with
+rawcnn; without it, importing this module fails.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.nn import functional
 from benchmarks.twins.specification import CAFFE_MEAN, DEVIATION, MEAN, Layer, Model
 
 Function = Callable[..., torch.Tensor]
-NOTHING = ((0, 0), (0, 0))
+NO_PADDING = ((0, 0), (0, 0))
 
 
 def _padding(op: Layer, value: float) -> tuple[tuple[int, int] | int, Function]:
-    """(what the layer pads itself, what is padded before it): PyTorch's layers pad both sides alike."""
+    """Return (padding of the layer, function that pads before it): PyTorch's layers pad both sides equally."""
     (top, bottom), (left, right) = op.pads
     if (top, left) == (bottom, right):
         return (top, left), lambda x: x
@@ -31,21 +31,21 @@ def _padding(op: Layer, value: float) -> tuple[tuple[int, int] | int, Function]:
 
 def _conv(op: Layer) -> nn.Module:
     s, (kh, kw, _, out) = op.settings, op.parameters["filters"]
-    own, before = _padding(op, 0.0)
-    layer = nn.Conv2d(op.channels, out, (kh, kw), s["stride"], own, s["dilation"], s["groups"], s["bias"])
-    return nn.Sequential(_Function(before), layer) if own == 0 and op.pads != NOTHING else layer
+    padding, before = _padding(op, 0.0)
+    layer = nn.Conv2d(op.channels, out, (kh, kw), s["stride"], padding, s["dilation"], s["groups"], s["bias"])
+    return nn.Sequential(_Function(before), layer) if padding == 0 and op.pads != NO_PADDING else layer
 
 
 def _max_pool(op: Layer) -> nn.Module:
-    own, before = _padding(op, float("-inf"))
-    return nn.Sequential(_Function(before), nn.MaxPool2d(op.settings["size"], op.settings["stride"], own))
+    padding, before = _padding(op, float("-inf"))
+    return nn.Sequential(_Function(before), nn.MaxPool2d(op.settings["size"], op.settings["stride"], padding))
 
 
 def _average_pool(op: Layer) -> nn.Module:
     s = op.settings
-    own, before = _padding(op, 0.0)
-    if op.pads == NOTHING or own != 0:
-        return nn.AvgPool2d(s["size"], s["stride"], own, count_include_pad=s["count_padding"])
+    padding, before = _padding(op, 0.0)
+    if op.pads == NO_PADDING or padding != 0:
+        return nn.AvgPool2d(s["size"], s["stride"], padding, count_include_pad=s["count_padding"])
     if s["count_padding"]:
         return nn.Sequential(_Function(before), nn.AvgPool2d(s["size"], s["stride"]))
     inside = torch.nn.functional.pad(torch.ones(1, 1, *op.input_shapes[0][:2]), (*op.pads[1], *op.pads[0]))
@@ -66,11 +66,11 @@ def _batch_norm(op: Layer) -> nn.Module:
 def _dense(op: Layer) -> nn.Module:
     width, units = op.parameters["weights"]
     linear = nn.Linear(width, units, op.settings["bias"])
-    return nn.Sequential(_Function(_flat), linear) if len(op.input_shapes[0]) > 1 else linear
+    return nn.Sequential(_Function(_flatten), linear) if len(op.input_shapes[0]) > 1 else linear
 
 
-def _flat(x: torch.Tensor) -> torch.Tensor:
-    """In the order of [B,H,W,C], which is that of the memory."""
+def _flatten(x: torch.Tensor) -> torch.Tensor:
+    """[B,C,H,W] → [B,H·W·C], in the order of channels_last memory."""
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
@@ -140,7 +140,7 @@ class _Function(nn.Module):
 
 
 class Twin(nn.Module):
-    """The whole network: images [B,H,W,3] in [0,1] → logits [B,classes], float32."""
+    """The complete network: images [B,H,W,3] in [0,1] → logits [B,classes], float32."""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -156,7 +156,7 @@ class Twin(nn.Module):
         module.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = images.permute(0, 3, 1, 2)  # [B,3,H,W], which is channels_last as it lies there
+        x = images.permute(0, 3, 1, 2)  # [B,3,H,W], already channels_last in memory
         made = {"images": self._preprocessed(x)}
         for op, layer in zip(self.model.layers, self.layers, strict=True):
             made[op.name] = layer(*(made[source] for source in op.inputs))
@@ -171,7 +171,7 @@ class Twin(nn.Module):
         return x[:, [2, 1, 0]] * 255 - self.constants["caffe"] if kind == "caffe" else x
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers by the network's paths, in PyTorch's order of axes."""
+        """Return parameters and buffers by the network's paths, in PyTorch's order of axes."""
         found: dict[str, torch.Tensor] = {}
         for op, layer in zip(self.model.layers, self.layers, strict=True):
             module: Any = layer[-1] if isinstance(layer, nn.Sequential) else layer
@@ -179,25 +179,26 @@ class Twin(nn.Module):
         return found
 
     def values(self) -> dict[str, np.ndarray]:
-        """What they hold, in rawcnn's order of axes."""
-        return {path: turned_back(path, tensor.detach().numpy()) for path, tensor in self.tensors().items()}
+        """Return the values of `tensors`, in rawcnn's order of axes."""
+        return {path: to_rawcnn_axes(path, tensor.detach().numpy()) for path, tensor in self.tensors().items()}
 
     def load(self, values: Mapping[str, np.ndarray]) -> None:
-        """Copy the network's weights, by path: filters [kh,kw,C/groups,Cout], weights [in,out]."""
+        """Copy the network's weights by path: filters [kh,kw,C/groups,Cout], weights [in,out]."""
         with torch.no_grad():
             for path, tensor in self.tensors().items():
-                tensor.copy_(torch.from_numpy(np.ascontiguousarray(_turned(path, np.asarray(values[path])))))
+                value = _to_torch_axes(path, np.asarray(values[path]))
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
 
-def _turned(path: str, value: np.ndarray) -> np.ndarray:
-    """From rawcnn's order of axes to PyTorch's."""
+def _to_torch_axes(path: str, value: np.ndarray) -> np.ndarray:
+    """Filters [kh,kw,C,Cout] → [Cout,C,kh,kw]; weights [in,out] → [out,in]."""
     if path.endswith("/filters"):
         return value.transpose(3, 2, 0, 1)
     return value.T if path.endswith("/weights") else value
 
 
-def turned_back(path: str, value: np.ndarray) -> np.ndarray:
-    """The other way: for gradients."""
+def to_rawcnn_axes(path: str, value: np.ndarray) -> np.ndarray:
+    """Convert a value or gradient: filters [Cout,C,kh,kw] → [kh,kw,C,Cout]; weights [out,in] → [in,out]."""
     if path.endswith("/filters"):
         return value.transpose(2, 3, 1, 0)
     return value.T if path.endswith("/weights") else value

@@ -162,9 +162,9 @@ def growth(series: Sequence[Any]) -> Figure:
             for colour, s in zip(COLOURS, lines, strict=False):
                 xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
                 label = f"{s.job} ∝ x^{s.exponent:.2f}"
-                axes.plot(xs, [1e3 * t for t in s.an_image], "o-", color=colour, label=label)
+                axes.plot(xs, [1e3 * t for t in s.seconds_per_image], "o-", color=colour, label=label)
             if along == "depth":
-                for x, y, name in zip(lines[-1].points, lines[-1].an_image, lines[-1].names, strict=True):
+                for x, y, name in zip(lines[-1].points, lines[-1].seconds_per_image, lines[-1].names, strict=True):
                     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                     axes.annotate(name.removeprefix("resnet"), (x / 1e9, 1e3 * y), **place)
             axes.set(xscale="log", yscale="log", xlabel=titles[along], ylabel="ms per image")

@@ -60,14 +60,14 @@ class AttacksRequest(BenchmarkRequest):
         return self.contestants or (AGAINST_KERAS if self.networks() else None)
 
     def check(self) -> None:
-        from benchmarks.races.attacks import ATTACKS, entered
+        from benchmarks.races.attacks import ATTACKS, select_contestants
         from rawcnn.models import MODELS
 
         if unknown := [name for name in self.names if name not in ATTACKS and name not in MODELS]:
             known = ", ".join(map(repr, ATTACKS))
             raise ValueError(f"there is no race of {unknown[0]!r}; expected {known} or networks")
         for attack in self.attacks():
-            entered(attack, self.resolved_contestants())
+            select_contestants(attack, self.resolved_contestants())
 
     def load_networks(self) -> list:
         from benchmarks.races.attacks import MODEL

@@ -62,7 +62,13 @@ def measure_growth(request: GrowthRequest) -> None:
         with progress_bar(run, "measuring") as report:
             series = grow(request.precision, rounds=request.rounds, **request.destination(), progress=report)
         rows = [
-            (s.along, s.job, s.model, f"{1e3 * s.an_image[0]:.1f} to {1e3 * s.an_image[-1]:.1f}", f"{s.exponent:.2f}")
+            (
+                s.along,
+                s.job,
+                s.model,
+                f"{1e3 * s.seconds_per_image[0]:.1f} to {1e3 * s.seconds_per_image[-1]:.1f}",
+                f"{s.exponent:.2f}",
+            )
             for s in series
         ]
         run.screen.print_table("time per image ∝ x^exponent", COLUMNS, rows, text=("along", "job", "networks"))

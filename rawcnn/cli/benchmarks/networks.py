@@ -49,13 +49,13 @@ class NetworksRequest(BenchmarkRequest):
 
     def check(self) -> None:
         from benchmarks.races.contestants import JOBS
-        from benchmarks.races.networks import entered
+        from benchmarks.races.networks import select_contestants
 
         check_models(self.names)
         if unknown := [job for job in self.jobs or () if job not in JOBS]:
             raise ValueError(f"--job is {unknown[0]!r}; expected one of {', '.join(JOBS)}")
         check_precision(self.precision)
-        entered(self.contestants, self.precision)
+        select_contestants(self.contestants, self.precision)
 
     def common_settings(self) -> dict[str, Any]:
         """Return what the timed and the measured contestants share."""

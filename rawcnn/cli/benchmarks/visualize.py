@@ -33,9 +33,9 @@ class VisualizeRequest(BenchmarkRequest):
     contestants: Sequence[str] | None
 
     def check(self) -> None:
-        from benchmarks.races.visualize import LAYERS, entered
+        from benchmarks.races.visualize import LAYERS, select_contestants
 
-        entered(self.contestants)
+        select_contestants(self.contestants)
         if unknown := [name for name in self.names if name not in LAYERS]:
             raise ValueError(f"no layer of {unknown[0]!r} is raced; expected some of {', '.join(LAYERS)}")
 

@@ -14,9 +14,9 @@ from benchmarks.harness.timing import Timing
 from benchmarks.measurements.build import BuildResult, run_builds
 from benchmarks.measurements.growth import Series
 from benchmarks.measurements.memory import MemoryResult
-from benchmarks.races.attacks import AGAINST_KERAS, OURS, AttackRace, names_of
+from benchmarks.races.attacks import AGAINST_KERAS, OURS, AttackResult, names_of
 from benchmarks.races.contestants import NAMES
-from benchmarks.races.kernels import Case, KernelResult
+from benchmarks.races.kernels import KernelCase, KernelResult
 from benchmarks.races.networks import RaceResult
 from benchmarks.races.visualize import VisualizeResult
 from benchmarks.tables import documents as tables
@@ -133,7 +133,7 @@ def test_kernel_table(file):
             Timing("nn graph", 3.0, (graph_seconds,), None, 0.0),
             Timing("winograd xla", 9.0, (0.125,), None, 0.0),
         )
-        return KernelResult(Case("conv2d", 8, 14, 256, 256, 3), "forward", "float32", 2_000_000_000, timings)
+        return KernelResult(KernelCase("conv2d", 8, 14, 256, 256, 3), "forward", "float32", 2_000_000_000, timings)
 
     records = results.append([raced(1.0), race_result(), raced(0.1)], "c", file)
     rows = [line for line in tables.kernel_table(records).splitlines() if line.startswith("| ")][1:]
@@ -167,7 +167,7 @@ def test_attack_table(file):
         taken |= {name: (9.0, 9.0) for name in names_of("pgd") if name not in taken}
         timings = tuple(Timing(name, 3.0, s, None, None) for name, s in taken.items())
         success = {name: 1.0 if name in OURS else 0.5 for name in taken}
-        return AttackRace("pgd", "n", 32, 128, {}, timings, success, dict.fromkeys(taken, (0.5, 0.5)))
+        return AttackResult("pgd", "n", 32, 128, {}, timings, success, dict.fromkeys(taken, (0.5, 0.5)))
 
     some = raced(f32=1.0)
     some = replace(some, timings=some.timings[:3])
@@ -184,7 +184,7 @@ def test_attack_table(file):
 def test_attack_networks_table(file):
     timings = [Timing(n, 3.0, (t, t), None, None) for n, t in zip(AGAINST_KERAS, (2, 3), strict=True)]
     fooled = dict.fromkeys(AGAINST_KERAS, 1.0)
-    race = AttackRace("pgd", "vgg16", 224, 8, {}, tuple(timings), fooled, dict.fromkeys(fooled, (0.5, 0.5)))
+    race = AttackResult("pgd", "vgg16", 224, 8, {}, tuple(timings), fooled, dict.fromkeys(fooled, (0.5, 0.5)))
     text = tables.attack_networks_table(results.append([race], "c", file))
     assert [line for line in text.splitlines() if line.startswith("| ")][1:] == [
         "| vgg16, 224 px | pgd | 8 | 2,000 ms | 3,000 ms | **1.50** (1.50–1.50) |"

@@ -18,7 +18,7 @@ def series(along: str, points, seconds, job="inference") -> growth.Series:
 
 def test_the_exponent_is_that_of_a_power():
     assert series("batch", (1, 2, 8), (3.0, 12.0, 192.0)).exponent == pytest.approx(2)
-    assert series("batch", (1, 2, 8), (3.0, 12.0, 192.0)).an_image == (0.75, 3.0, 48.0)
+    assert series("batch", (1, 2, 8), (3.0, 12.0, 192.0)).seconds_per_image == (0.75, 3.0, 48.0)
 
 
 @pytest.mark.parametrize("job", growth.JOBS)
@@ -48,7 +48,7 @@ def test_everything_is_measured(tmp_path, monkeypatch):
 
 
 def test_an_attack_is_measured_once(monkeypatch):
-    """It walks in float32 in both: what it takes is no point of bfloat16."""
+    """The attack computes in float32 for both precisions, so it is measured only for float32."""
     monkeypatch.setattr(growth, "JOBS", {"inference": lambda *_: lambda: sum(range(10_000))})
     monkeypatch.setattr(growth, "attack", lambda *_: lambda: sum(range(10_000)))
     some = {"rounds": 1, "batches": (1, 2), "sizes": (8, 16), "models": ("cifar_resnet20",), "steps": (1, 3), "size": 8}

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import rawcnn
 from benchmarks.measurements import scale
-from benchmarks.measurements.scale import Exchange, ScaleResult, measure_scale, places_here, told_of
+from benchmarks.measurements.scale import Exchange, ScaleResult, measure_scale, places_here, step_metadata
 from benchmarks.tables import scale as scale_tables
 from benchmarks.tables.scale import Device, exchange_seconds
 from rawcnn.training.recipes import Recipe
@@ -31,11 +31,12 @@ def test_what_a_step_sums():
     """Gradients, batch norm's averages and two metrics; of each norm two moments and two sums of its gradient."""
     network = rawcnn.create("cifar_resnet20", size=8)
     recipe = Recipe("a test", "ours", batch=4, epochs=1, rate=0.1, momentum=0.9)
-    told = told_of(network, recipe, State.begin(network, recipe))
+    metadata = step_metadata(network, recipe, State.begin(network, recipe))
     norms = [operation for operation in network.operations if operation.kind == "batch_norm"]
     channels = sum(operation.output_shape[-1] for operation in norms)
     trained = sum(v.shape.num_elements() for v in network.trained_variables.values())
-    assert told == {"sums": 3 * len(norms) + 3, "bytes": 4 * (trained + 2 * channels + 4 * channels + 2), "random": 0}
+    expected = {"sums": 3 * len(norms) + 3, "bytes": 4 * (trained + 2 * channels + 4 * channels + 2), "random": 0}
+    assert metadata == expected
 
 
 @pytest.mark.slow

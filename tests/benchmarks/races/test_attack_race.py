@@ -14,8 +14,8 @@ from benchmarks.harness import results
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Timing
 from benchmarks.races import attacks as attack_race
-from benchmarks.races.attack_peers import WAYS, Task, library_of
-from benchmarks.races.attacks import ATTACKS, OURS, AttackRace, Judge, growth, names_of, race_attack, right_images
+from benchmarks.races.attack_peers import OPPONENTS, Task, library_of
+from benchmarks.races.attacks import ATTACKS, OURS, AttackResult, Judge, growth, names_of, race_attack, right_images
 from benchmarks.races.visualize_peers import installed
 from rawcnn.cli import main
 from tests.benchmarks.toys import batch, small, toy
@@ -55,7 +55,9 @@ def test_without_libraries(attack):
 
 
 @pytest.mark.sample("^pgd foolbox$", "^grid foolbox$")
-@pytest.mark.parametrize("name", [f"{kind} {name}" for kind in WAYS for name in WAYS[kind] if library_of(name)])
+@pytest.mark.parametrize(
+    "name", [f"{kind} {name}" for kind in OPPONENTS for name in OPPONENTS[kind] if library_of(name)]
+)
 def test_a_library(name, monkeypatch):
     kind, name = name.split(" ", 1)
     attack = next(attack for attack in ATTACKS if ATTACKS[attack].kind == kind)
@@ -90,9 +92,9 @@ def test_images_are_those_that_the_network_gets_right():
 
 def test_an_opponent_that_steps_otherwise_is_not_timed(monkeypatch):
     def wrong(task, name):
-        return WAYS["pgd"]["keras function"](task.of(step=2 * task.settings["step"]), name)
+        return OPPONENTS["pgd"]["keras function"](task.with_settings(step=2 * task.settings["step"]), name)
 
-    monkeypatch.setattr(attack_race, "WAYS", {"pgd": {"wrong": wrong}})
+    monkeypatch.setattr(attack_race, "OPPONENTS", {"pgd": {"wrong": wrong}})
     with pytest.raises(Disagreement, match="one step of wrong differs from that of rawcnn"):
         race_attack("pgd", toy(), batch=2, rounds=1, contestants=["rawcnn", "wrong"], steps=2)
 
@@ -111,8 +113,8 @@ def test_images_beyond_the_bounds_are_seen():
         (np.clip(judged.task.images + 0.2, 0, 1), "changed a pixel by 0.2"),
     ):
         with pytest.raises(Disagreement, match=match):
-            judged.look("wrong", wrong)
-    judged.look("none", judged.task.images)
+            judged.measure("wrong", wrong)
+    judged.measure("none", judged.task.images)
     assert (judged.success, judged.l2) == ({"none": 0.0}, {"none": (0.0, 0.0)})
 
 
@@ -123,7 +125,7 @@ def test_who_fools_less_is_not_timed():
         judged.decide()
     judged.success["rawcnn"] = 0.95
     judged.decide()
-    nothing = judge("pgd", epsilon=attack_race.NOTHING)
+    nothing = judge("pgd", epsilon=attack_race.NO_EFFECT)
     nothing.success = {"rawcnn": 0.0, "foolbox": 0.25}
     with pytest.raises(Disagreement, match="fools the network; take other images"):
         nothing.decide()
@@ -166,7 +168,7 @@ def test_a_slow_opponent_is_called_once(monkeypatch):
         return lambda: (calls.append(name), attack())[1]
 
     seconds = iter((1.0, 1.0, 2.0, 2.1 * attack_race.SLOW))
-    monkeypatch.setattr(attack_race, "WAYS", {"deepfool": {"quick": counted, "slow": counted}})
+    monkeypatch.setattr(attack_race, "OPPONENTS", {"deepfool": {"quick": counted, "slow": counted}})
     monkeypatch.setattr(attack_race, "timed", lambda call: (next(seconds), call()))
     found = race_attack("deepfool", toy(), batch=2, rounds=2, steps=2, candidates=2)
     assert (calls.count("quick"), calls.count("slow")) == (6, 1)  # first, settling, twice in each of two rounds
@@ -192,7 +194,7 @@ def test_figures_follow_from_the_seconds():
     seconds = {"rawcnn": (1.0, 2.0), "rawcnn bfloat16": (0.5, 0.5), "keras function": (3.0, 4.0), "art": (2.5,)}
     timings = tuple(Timing(name, 1.0, taken, None, None) for name, taken in seconds.items())
     equal = dict.fromkeys(seconds, 1.0), dict.fromkeys(seconds, (0.5, 0.5))
-    found = AttackRace("pgd", "toy", 12, 4, {"steps": 2}, timings, *equal)
+    found = AttackResult("pgd", "toy", 12, 4, {"steps": 2}, timings, *equal)
     assert found.fastest_peer.name == "keras function"  # art did not run in all rounds
     assert (found.ratios(), found.ratio(), found.ratio(OURS[1])) == ((3.0, 2.0), 2.5, 7.0)
     assert not found.complete
@@ -204,7 +206,7 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     def quick(attack, network, images, labels, *, rounds, named, progress, **settings):
         progress("raced", 1, 1)
         timings = (Timing("rawcnn", 1.0, (0.5,) * rounds, None, None),)
-        return AttackRace(attack, "small", 12, 4, {}, timings, {"rawcnn": 1.0}, {"rawcnn": (0.1, 0.1)}, named)
+        return AttackResult(attack, "small", 12, 4, {}, timings, {"rawcnn": 1.0}, {"rawcnn": (0.1, 0.1)}, named)
 
     monkeypatch.setattr(run, "race_attack", quick)
     told: list[str] = []
@@ -227,7 +229,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         assert (images, labels, rounds) == (None, None, 2)
         timings = (Timing("rawcnn", 1.0, (0.5, 0.5), None, None), Timing("keras function", 1.0, (1.5, 1.5), None, None))
         equal = dict.fromkeys(("rawcnn", "keras function"), 1.0)
-        return [AttackRace("pgd", network.name, 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)]
+        return [AttackResult("pgd", network.name, 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)]
 
     monkeypatch.setattr(run, "run_attacks", quick)
     where = ["--rounds", "2", "--output", str(tmp_path / "a.jsonl")]

@@ -18,7 +18,7 @@ from benchmarks.harness.timing import SHORT, Timing, interleaved, memory_of
 from benchmarks.races import contestants
 from benchmarks.races import networks as race
 from benchmarks.races.contestants import MIXED, NAMES
-from benchmarks.races.kernels import SMALL_CASES, Case, compare, forms, race_kernel
+from benchmarks.races.kernels import SMALL_CASES, KernelCase, compare, forms, race_kernel
 from benchmarks.races.networks import RaceResult
 from benchmarks.twins.keras import twin_variables
 from tests.benchmarks.toys import dropping, dropping_paths, small, toy
@@ -31,8 +31,12 @@ def test_all_contestants(job):
     network, told = toy(small), []
     before = {path: v.numpy() for path, v in network.variables.items()}
     result = race.race(network, job, batch=3, rounds=2, progress=lambda *counts: told.append(counts))
-    assert tuple(t.name for t in result.timings) == race.names_for("float32") == tuple(n for n in NAMES if n != MIXED)
-    assert result.complete and race.names_for("bfloat16") == NAMES
+    assert (
+        tuple(t.name for t in result.timings)
+        == race.default_contestants("float32")
+        == tuple(n for n in NAMES if n != MIXED)
+    )
+    assert result.complete and race.default_contestants("bfloat16") == NAMES
     assert (result.model, result.job, result.batch, result.size, result.classes) == ("small", job, 3, 12, 5)
     assert result.twin is None  # float32 without dropout: the contestants themselves were compared
     for timing in result.timings:
@@ -151,7 +155,7 @@ def test_where_one_is_short_all_are_called_once_more_and_only_that_counts():
     assert next(waits, None) is None and max(seconds["A"]) < 0.05 and len(quick) == 5
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the peak of resident memory")
 def test_memory_of_a_call():
     megabytes = memory_of(lambda: np.ones(2**25, np.uint8)) / 2**20
     assert 30 <= megabytes <= 40
@@ -195,7 +199,7 @@ def test_a_training_that_drops_paths_is_not_raced():
 
 @pytest.mark.deeper
 def test_kernel_gradients_cost_more():
-    case, told = Case("lrn", 2, 5, 8), []
+    case, told = KernelCase("lrn", 2, 5, 8), []
     forward, gradient = run.run_kernels([case], rounds=1, progress=lambda *counts: told.append(counts))
     assert gradient.flops > forward.flops
     assert [counts[1:] for counts in told] == [(1, 2), (2, 2)]

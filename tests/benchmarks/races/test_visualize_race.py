@@ -86,7 +86,7 @@ def test_the_two_ways_to_move_it():
 
 
 @pytest.mark.sample("values")
-@pytest.mark.parametrize("what", ["slope", "values"])
+@pytest.mark.parametrize("what", ["gradients", "values"])
 def test_a_wrong_opponent_is_not_timed(monkeypatch, what):
     def wrong(z, size):
         image, other = lucid_image(z, size), lucid_image(z[::-1], size)
@@ -99,12 +99,12 @@ def test_a_wrong_opponent_is_not_timed(monkeypatch, what):
 
 
 def test_other_steps_are_seen():
-    values, slope = np.ones(2), random((2, 2, 3, 2, 3)).numpy()
-    expected = [values, slope, values]
+    values, gradient = np.ones(2), random((2, 2, 3, 2, 3)).numpy()
+    expected = [values, gradient, values]
     assert compare("b", expected, "a", expected) == 0
-    assert compare("b", [values, slope * 1.001, values], "a", expected) == pytest.approx(1e-3, rel=1e-2)
-    one_image = np.stack([slope[0], slope[1] * 1.02])
-    for wrong in ([values * 1.001, slope, values], [values, one_image, values], [values, slope, values * np.nan]):
+    assert compare("b", [values, gradient * 1.001, values], "a", expected) == pytest.approx(1e-3, rel=1e-2)
+    one_image = np.stack([gradient[0], gradient[1] * 1.02])
+    for wrong in ([values * 1.001, gradient, values], [values, one_image, values], [values, gradient, values * np.nan]):
         with pytest.raises(Disagreement, match="of b differ from those of a"):
             compare("b", wrong, "a", expected)
 
@@ -114,7 +114,7 @@ def test_the_clock_tells_the_steps_after_the_first():
     for _ in range(3):
         clock.apply_gradients(zip([tf.constant([1.0])], [x], strict=True))
     assert x.numpy() == pytest.approx(1 - 3 * 0.05, rel=1e-5)
-    assert clock.pace == pytest.approx((clock.ends[2] - clock.ends[0]) / 2) and clock.pace > 0
+    assert clock.seconds_per_step == pytest.approx((clock.ends[2] - clock.ends[0]) / 2) and clock.seconds_per_step > 0
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -130,7 +130,7 @@ def test_a_library(name):
 
 
 @pytest.mark.deeper
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the peak of resident memory")
 def test_memory_is_that_of_a_step_though_tensorflow_keeps_it():
     """A step of 64 images of 32 pixels has at least the activations of the stem, 4 MiB, forward and backward."""
     memory = memory_apart("cifar_resnet20", "conv1", 64, 32, 0, ["rawcnn graph"])

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import tensorflow as tf
 
-from benchmarks.races.kernels import Case
+from benchmarks.races.kernels import KernelCase
 from benchmarks.stablehlo import forms
 from benchmarks.stablehlo.spent import by_kind
 from benchmarks.tables import documents as tables
@@ -87,8 +87,8 @@ def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
     shutil.copy(selection.SHIPPED, table)
     monkeypatch.setattr(selection, "SHIPPED", table)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    stem, groups = Case("conv2d", 8, 227, 3, 96, 11, 4), Case("conv2d", 8, 27, 96, 256, 5, groups=2)
-    pool, norm = Case("max_pool", 8, 112, 64, window=3, stride=2), Case("batch_norm", 8, 56, 256)
+    stem, groups = KernelCase("conv2d", 8, 227, 3, 96, 11, 4), KernelCase("conv2d", 8, 27, 96, 256, 5, groups=2)
+    pool, norm = KernelCase("max_pool", 8, 112, 64, window=3, stride=2), KernelCase("batch_norm", 8, 56, 256)
     records = [
         race(stem, nn=[2, 2], space_to_depth=[1, 1]),
         race(groups, nn=[3, 3], split=[1, 1], dense=[2, 2]),
