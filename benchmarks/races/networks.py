@@ -2,8 +2,8 @@
 
 All contestants have the same weights, precision, batch, loss and optimizer, and the data is on the device. Their
 results are compared first, and no time is reported unless they agree. Then they are timed in interleaved rounds. The
-ratio is the time of Keras's best contestant (by median) divided by that of the mode that `rawcnn.nn.execution.choose` selects
-on this machine: the median over the rounds. Above 1, rawcnn is faster.
+ratio is the time of Keras's best contestant (by median) divided by that of the mode that `rawcnn.nn.execution.choose`
+selects on this machine: the median over the rounds. Above 1, rawcnn is faster.
 
 For the running variance of batch normalization rawcnn uses the unbiased variance of the batch, Keras the biased one.
 This does not affect the gradients of a training step. The libraries draw different dropout masks. Keras's training
