@@ -18,13 +18,13 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import tensorflow as tf
 
 import kernels
 from kernels.compiler import compiled_by
+from rawcnn import __version__
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
@@ -53,7 +53,7 @@ def export(network: Network, folder: str | Path, format: str = "savedmodel", *, 
     check(folder, format, batch)
     network.check_labels()
     metadata = {
-        "rawcnn": version("rawcnn"),
+        "rawcnn": __version__,
         "tensorflow": tf.version.VERSION,
         "format": format,
         "model": network.name,

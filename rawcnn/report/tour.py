@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from rawcnn import __version__
 from rawcnn.data import DataSet
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
@@ -126,8 +126,7 @@ def take(album: Album, clock: Clock, settings: Settings) -> tuple[Page, dict[str
         "everything on it.",
         tuple(chapters),
         headline(found),
-        f"Made by rawcnn {version('rawcnn')} with `{settings.command}`, seed {settings.seed}, on "
-        f"{circumstances['made']}.",
+        f"Made by rawcnn {__version__} with `{settings.command}`, seed {settings.seed}, on {circumstances['made']}.",
     )
     return page, {"made": circumstances, **found.to_dict(), "seconds": clock.seconds}
 

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +13,7 @@ import numpy as np
 import sklearn
 import tensorflow as tf
 
+from rawcnn import __version__
 from rawcnn.nn.execution import choose
 from rawcnn.report.page import Code, Section, Table, Text
 
@@ -26,7 +26,7 @@ def circumstances(command: str, seed: int, settings: Mapping[str, object]) -> di
         "seed": seed,
         **settings,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "rawcnn": version("rawcnn"),
+        "rawcnn": __version__,
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
         "scikit-learn": sklearn.__version__,
