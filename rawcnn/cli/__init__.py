@@ -108,7 +108,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _report_error(error: Exception) -> int:
-    """Print an error as one line and return the exit code; raise it again where it is a fault of rawcnn."""
+    """Print an error as one line and return the exit code; raise it again if it is a fault of rawcnn."""
     usage = getattr(error, "format_message", None)  # an error of Typer's, about words that it does not accept
     if type(error).__name__ == "NoArgsIsHelpError" and usage:
         print(usage())
@@ -147,7 +147,7 @@ def _is_memory_error(error: Exception) -> bool:
 
 
 def _message(error: Exception) -> object:
-    """Return the message of an error; of the system's errors in words instead of an error number."""
+    """Return the message of an error on one line; the system's errors are put into words, with a remedy."""
     if _is_memory_error(error):
         first_line = (str(getattr(error, "message", error)).splitlines() or [""])[0]
         detail = f" ({first_line})" if first_line else ""
