@@ -1,12 +1,12 @@
-"""Which form of each kernel is the fastest on this machine: `kernels.dispatch.selection`'s table, measured.
+"""Measure the fastest form of each kernel on this machine, for the table of `kernels.dispatch.selection`.
 
-`rawcnn benchmark kernels --tune` writes a user's own table; `python -m benchmarks.tune [NETWORK…] [--compilers xla]
-[--jobs batch_norm …]` measures a part of the one that comes with rawcnn anew.
+`rawcnn benchmark kernels --tune` writes the user's table. `python -m benchmarks.tune [NETWORK…] [--compilers xla]
+[--jobs batch_norm …]` measures a part of rawcnn's table again.
 
-The cases are the convolutions, normalizations and pools of some networks, as their ledgers list them: forward and
-each gradient, in a TensorFlow graph and under XLA; and convolutions of constant filters with bias and ReLU behind them,
-which a graph may fuse. The forms of a case are compared before they are timed, and timed in turn; a form takes the
-default's place where its median is shorter by `MARGIN`, and its fastest round as well.
+The cases are the convolutions, normalizations and pools of some networks: forward and each gradient, as a TensorFlow
+graph and by XLA. For inference they are convolutions of constant filters with bias and ReLU, which a graph can fuse.
+The forms of a case are compared and then timed in interleaved rounds. A form replaces the default if its median and its
+fastest round are both shorter by `MARGIN`.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from rawcnn.nn.trace import Operation
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
 COMPILERS = ("graph", "inference", "xla")
-INFERENCE = ("conv2d", "lrn")  # jobs that inference measures for itself
-MARGIN = 0.04
-LEAST, COPIES = 0.01, 8  # seconds that one measurement takes, of as many copies as that needs, and at most these
+INFERENCE = ("conv2d", "lrn")  # jobs with separate measurements for inference
+MARGIN = 0.04  # relative advantage over the default that a form needs
+MEASURED_SECONDS, COPIES = 0.01, 8  # a measurement repeats the call to take these seconds, but at most 8 times
 
 
 @dataclass(frozen=True)
-class Case:
-    """One job on one shape."""
+class Tunable:
+    """One job on one shape, with the forms to choose from."""
 
     job: str  # "conv2d", "conv2d input gradient", "batch_norm", …
-    shape: str  # what a table calls it
-    pixels: int  # of a convolution's output or another's input, all images
+    shape: str  # its name in a table
+    pixels: int  # of all images: of a convolution's output, or of another kernel's input
     forms: tuple[str, ...]  # the default first
     operation: Operation
 
@@ -62,9 +62,12 @@ class Case:
         return f"{self.job} {self.shape} of {self.pixels:,} pixels"
 
 
-def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Case]:
-    """Of the convolutions without dilation that are not depthwise, norms and pools of these networks, each once."""
-    found: dict[str, Case] = {}
+def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Tunable]:
+    """Return the distinct cases of these networks: convolutions, norms and pools.
+
+    Dilated and depthwise convolutions are left out, because they have a single form.
+    """
+    found: dict[str, Tunable] = {}
     for name in models:
         for operation in rawcnn.profile(name, batch=batch, size=size).operations:
             for case in _cases(operation):
@@ -72,7 +75,8 @@ def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Ca
     return list(found.values())
 
 
-def _cases(operation: Operation) -> list[Case]:
+def _cases(operation: Operation) -> list[Tunable]:
+    """Return the cases of one operation."""
     s: Mapping[str, Any] = operation.settings
     pixels = prod(operation.output_shape[:3])
     depthwise = operation.kind == "conv" and s["groups"] == operation.input_shapes[0][-1] > 1
@@ -81,22 +85,22 @@ def _cases(operation: Operation) -> list[Case]:
         named, known = shape_name(filters, stride, s["groups"]), GROUPED_JOBS if s["groups"] > 1 else JOBS
         convolution = Convolution(stride, s["padding"], groups=s["groups"])
         return [
-            Case(job, named, pixels, tuple(f for f in forms if _fits(f, job, filters, convolution)), operation)
+            Tunable(job, named, pixels, tuple(f for f in forms if _fits(f, job, filters, convolution)), operation)
             for job, forms in known.items()
         ]
     if operation.kind == "batch_norm":
-        return [Case("batch_norm", f"{operation.output_shape[-1]}", pixels, BATCH_NORMS, operation)]
+        return [Tunable("batch_norm", f"{operation.output_shape[-1]}", pixels, BATCH_NORMS, operation)]
     if operation.kind == "lrn":
-        return [Case("lrn", f"{operation.output_shape[-1]}", pixels, RESPONSE_NORMS, operation)]
+        return [Tunable("lrn", f"{operation.output_shape[-1]}", pixels, RESPONSE_NORMS, operation)]
     if operation.kind in ("max_pool", "average_pool"):
         (*image, channels), stride = operation.input_shapes[0], pair(s["stride"])
         named = shape_name((*pair(s["size"]), channels), stride)
-        return [Case(operation.kind, named, prod(image), POOLS, operation)]
+        return [Tunable(operation.kind, named, prod(image), POOLS, operation)]
     return []
 
 
 def _fits(form: str, job: str, filters: Sequence[int], convolution: Convolution) -> bool:
-    """Whether the form accepts this shape, and is not known to be hopeless: many taps need as many matmuls."""
+    """Return whether the form accepts this shape and can be fast; forms with a matmul per tap are slow for many taps."""
     if FORMS[form].accepts(job, filters, convolution):
         return False
     taps, strided = filters[0] * filters[1], convolution.stride != (1, 1)
@@ -110,9 +114,9 @@ def _fits(form: str, job: str, filters: Sequence[int], convolution: Convolution)
 
 
 def _call(
-    case: Case, form: str, dtype: tf.DType, compiler: str
+    case: Tunable, form: str, dtype: tf.DType, compiler: str
 ) -> tuple[Callable[..., list[tf.Tensor]], list[tf.Tensor]]:
-    """(a function of tensors → its results, the tensors)."""
+    """Return (a function of tensors that returns its results, the tensors)."""
     operation = case.operation
     s: Mapping[str, Any] = operation.settings
     shapes = operation.input_shapes[0], operation.output_shape
@@ -140,12 +144,14 @@ def _call(
 
 
 def _with_bias_and_relu(filters: tf.Tensor, settings: Mapping[str, Any]) -> Callable[..., list[tf.Tensor]]:
-    """A convolution as `rawcnn.program` has it: filters and bias are constants of the graph."""
+    """Return a convolution as in `rawcnn.program`, with filters and bias as constants of the graph."""
     constant, bias = filters.numpy(), tf.cast(tf.fill(filters.shape[-1:], 0.1), filters.dtype).numpy()
     return lambda x: [tf.nn.relu(tf.nn.bias_add(kernels.conv2d(x, constant, **settings), bias))]
 
 
 def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
+    """Return a function of the input and the upstream gradient that computes the output and the input gradient."""
+
     def both(x, dy):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -155,8 +161,18 @@ def _with_gradient(function: Callable) -> Callable[..., list[tf.Tensor]]:
     return both
 
 
-def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
-    """(the form to take, seconds of each form that agrees with the first)."""
+def fastest(case: Tunable, compiler: str, precision: str, rounds: int) -> tuple[str, dict[str, float]]:
+    """Compare and time the forms of a case.
+
+    Args:
+        case: The case.
+        compiler: One of `COMPILERS`.
+        precision: "float32" or "bfloat16".
+        rounds: Number of timed rounds.
+
+    Returns:
+        (the selected form, median seconds of each form whose results agree with the default's).
+    """
     calls, reference = dict[str, tuple[Callable, list[tf.Tensor], float]](), None
     with compiled_by(compiler):
         for form in case.forms:
@@ -166,20 +182,21 @@ def fastest(case: Case, compiler: str, precision: str, rounds: int) -> tuple[str
             reference = reference or results
             if difference(reference, results) <= TOLERANCE[precision]:
                 calls[form] = function, tensors, timed(partial(_wait, run))[0]
-        copies = max(1, min(COPIES, round(LEAST / calls[case.forms[0]][2])))
+        copies = max(1, min(COPIES, round(MEASURED_SECONDS / calls[case.forms[0]][2])))
         runs = {form: _several(case, *call[:2], copies, compiler) for form, call in calls.items()}
         for several in runs.values():
-            several()  # traced and compiled
+            several()  # the first call traces and compiles
     seconds = {form: [s / copies for s in taken] for form, taken in interleaved(runs, rounds).items()}
     return choose(seconds, case.forms[0]), {form: float(np.median(s)) for form, s in seconds.items()}
 
 
-def _several(case: Case, function: Callable, tensors: Sequence[tf.Tensor], copies: int, compiler: str) -> Run:
-    """The function on `copies` different inputs within one graph, so that a call's own cost is not measured with it.
+def _several(case: Tunable, function: Callable, tensors: Sequence[tf.Tensor], copies: int, compiler: str) -> Run:
+    """Return a call of the function on `copies` different inputs in one graph, which hides the cost of a call.
 
-    Forward one after the other, as layers are; gradients side by side, as backward there are always two to be had.
+    Forward computations run one after the other, as layers do. Gradients may run at the same time, because the backward
+    pass can compute two at any time.
     """
-    inputs = [[tf.roll(t, copy, axis=-1) for t in tensors] for copy in range(copies)]  # equal ones would be merged
+    inputs = [[tf.roll(t, copy, axis=-1) for t in tensors] for copy in range(copies)]  # equal inputs would be merged
     forward = not case.job.endswith("gradient")
 
     def all_of(inputs):
@@ -200,7 +217,7 @@ def _wait(run: Callable[[], list[tf.Tensor]]) -> None:
 
 
 def choose(seconds: Mapping[str, Sequence[float]], default: str) -> str:
-    """The form whose seconds are the fewest, where it wins clearly."""
+    """Return the fastest form if its median and its fastest round win by `MARGIN`, otherwise the default."""
     best = min(seconds, key=lambda form: np.median(seconds[form]))
     limit = 1 - MARGIN
     median_wins = np.median(seconds[best]) < limit * np.median(seconds[default])
@@ -220,31 +237,47 @@ def tune(
     command: str = "benchmarks.tune",
     progress: Progress | None = None,
 ) -> dict:
-    """Measure, and write the table to `path` after each section; what it held of other shapes stays → the table.
+    """Measure forms and write the table to `path` after each section.
 
-    Its "measured" tells when and where; each entry is `by` one of these. `jobs` are measured, by default all.
+    Entries of other shapes are kept. A file that cannot be read is replaced.
 
-    A file that cannot be read is replaced. ValueError on a GPU: its forms are of `benchmarks.stablehlo.forms`.
+    Args:
+        models: Networks whose layers are measured.
+        compilers: Some of `COMPILERS`.
+        precisions: Some of "float32" and "bfloat16".
+        path: The file of the table.
+        jobs: The jobs to measure; by default all.
+        batch: Images per batch.
+        size: Side of the images in pixels; by default each network's.
+        rounds: Number of timed rounds.
+        command: The command line that is recorded.
+        progress: Called with (description, cases done, number of cases).
+
+    Returns:
+        The table. Its "measured" lists the metadata of all measurements, and "by" of each entry is an index into it.
+
+    Raises:
+        ValueError: On a GPU, for which `benchmarks.stablehlo.forms` selects the forms.
     """
     if tf.config.list_physical_devices("GPU"):
         raise ValueError(
-            "--tune measures forms for a CPU; hide the GPU to go on (python -m benchmarks.stablehlo.forms has a GPU's)"
+            "--tune measures forms for a CPU; hide the GPU, or use python -m benchmarks.stablehlo.forms for a GPU's"
         )
     measured, forms = read(path)
     found = [case for case in cases(models, batch, size) if not jobs or case.job in jobs]
-    wanted = {
+    requested = {
         compiler: [case for case in found if compiler != "inference" or case.job in INFERENCE] for compiler in compilers
     }
-    total = sum(map(len, wanted.values())) * len(precisions)
+    total = sum(map(len, requested.values())) * len(precisions)
     done = 0
     for compiler in compilers:
         for precision in precisions:
-            for case in wanted[compiler]:
+            for case in requested[compiler]:
                 form, seconds = fastest(case, compiler, precision, rounds)
                 differ = [name for name in case.forms if name not in seconds]
                 sizes = forms.setdefault(section(compiler, case.job, tf.as_dtype(precision)), {})
-                told = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}
-                entry: dict[str, Any] = {"form": form, "microseconds": told, "by": len(measured)}
+                microseconds = {name: float(f"{s * 1e6:.3g}") for name, s in seconds.items()}
+                entry: dict[str, Any] = {"form": form, "microseconds": microseconds, "by": len(measured)}
                 if differ:
                     entry["differ"] = differ
                 sizes.setdefault(case.shape, {})[str(case.pixels)] = entry
@@ -260,7 +293,7 @@ def tune(
 
 
 def read(path: Path) -> tuple[list, dict[str, dict[str, dict]]]:
-    """(what a table was measured by, its forms); nothing of a file that is no table."""
+    """Return (metadata of the measurements, forms) of a table; both are empty for a file that is not a table."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         forms = {name: {shape: dict(s) for shape, s in shapes.items()} for name, shapes in table["forms"].items()}
@@ -270,8 +303,8 @@ def read(path: Path) -> tuple[list, dict[str, dict[str, dict]]]:
 
 
 def write(table: Mapping, path: Path) -> None:
-    """A line a shape."""
-    measured = ",\n".join(f"  {json.dumps(about)}" for about in table["measured"])
+    """Write the table as JSON with one line per shape."""
+    measured = ",\n".join(f"  {json.dumps(metadata)}" for metadata in table["measured"])
     sections = [
         f"  {json.dumps(name)}: {{\n"
         + ",\n".join(f"   {json.dumps(s, ensure_ascii=False)}: {json.dumps(sizes)}" for s, sizes in shapes.items())
@@ -283,11 +316,13 @@ def write(table: Mapping, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """A part of the table that comes with rawcnn."""
+    """Measure a part of rawcnn's table of kernel forms again."""
     known = sorted({*JOBS, *GROUPED_JOBS, "batch_norm", "lrn", "max_pool", "average_pool"})
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("models", nargs="*", default=MODELS, metavar="NETWORK", help="whose layers; by default several")
-    parser.add_argument("--compilers", nargs="+", choices=COMPILERS, default=COMPILERS)
+    parser.add_argument(
+        "models", nargs="*", default=MODELS, metavar="NETWORK", help="networks whose layers are measured"
+    )
+    parser.add_argument("--compilers", nargs="+", choices=COMPILERS, default=COMPILERS, help="by default all")
     parser.add_argument("--jobs", nargs="+", choices=known, default=(), metavar="JOB", help=", ".join(known))
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)

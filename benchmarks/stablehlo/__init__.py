@@ -1,9 +1,9 @@
-"""The steps of rawcnn on any machine with JAX, a GPU's above all, without TensorFlow.
+"""The steps of rawcnn on any machine with JAX, such as one with a GPU, without TensorFlow.
 
-    python -m benchmarks.stablehlo.export FOLDER …    here, with TensorFlow: a folder for each workload, with StableHLO
-    python -m benchmarks.stablehlo.run FOLDER …       there, with JAX: compile, compare with what the CPU gave, time
+    python -m benchmarks.stablehlo.export FOLDER …    with TensorFlow: write a folder per workload, with StableHLO
+    python -m benchmarks.stablehlo.run FOLDER …       with JAX: compile, compare with the CPU's results, time
 
-Weights do not travel: both sides draw them from one seed (`benchmarks.stablehlo.arrays`). Keras on its JAX backend and
-PyTorch, where they are installed there, do the same work beside it (`benchmarks.stablehlo.peers`). Only `export` and
-`workloads` import TensorFlow.
+Weights are not exported: both programs draw them from the same seed (`benchmarks.stablehlo.arrays`). Keras on its JAX
+backend and PyTorch compute the same workloads if they are installed (`benchmarks.stablehlo.peers`). Of this package
+only `export`, `workloads` and `forms` import TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""What goes into a workload's programs, drawn from its seed: the same numbers on every machine, without TensorFlow."""
+"""The inputs of a workload's programs, drawn from a seed: equal on every machine, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,40 +10,38 @@ from math import prod
 import ml_dtypes  # NumPy's bfloat16
 import numpy as np
 
-COMPARED = 1000  # numbers of an output at most
-RATE, MOMENTUM = 1e-4, 0.9  # of training steps, here and of the peers
+COMPARED = 1000  # largest number of values that are compared per output
+RATE, MOMENTUM = 1e-4, 0.9  # of the training steps, also of the peers
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-CUDNN = (3, 0, 1, 2)  # filters [kh,kw,C,Cout] as cuDNN reads them, [Cout,kh,kw,C]: others it would reorder at each call
+CUDNN = (3, 0, 1, 2)  # filters [kh,kw,C,Cout] → [Cout,kh,kw,C], the layout that cuDNN reads without reordering
 Array = np.ndarray
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a program. `draw` names how it is drawn; `norm` is what is folded into a convolution's.
+    """One argument of a program: how it is drawn, and the layout in which the program takes it."""
 
-    The program takes it with its `axes` in another order, where they are given.
-    """
-
-    name: str  # of a variable its path
-    shape: Shape
+    name: str  # for a variable its path
+    shape: Shape  # before `axes` are reordered
     dtype: str
-    draw: str  # a key of DRAWS; of folded filters "folded"
-    norm: str | None = None  # the batch norm whose products these are
-    epsilon: float = 0.0
-    axes: tuple[int, ...] = ()
+    draw: str  # a key of DRAWS, or "folded" for a convolution with a folded batch norm
+    norm: str | None = None  # the batch norm that is folded into the convolution
+    epsilon: float = 0.0  # of that batch norm
+    axes: tuple[int, ...] = ()  # the order of the axes in the program; () for the order of `shape`
 
     @property
-    def given(self) -> Shape:
-        """The shape that the program takes."""
+    def program_shape(self) -> Shape:
+        """The shape in the program."""
         return tuple(self.shape[axis] for axis in self.axes) or self.shape
 
     def spec(self) -> dict[str, object]:
+        """Return the argument as JSON types."""
         return {**vars(self), "shape": list(self.shape)}
 
 
 def argument(plain: Mapping) -> Argument:
-    """What `spec` gave."""
+    """Return the argument that `Argument.spec` describes."""
     return Argument(**{**plain, "shape": tuple(plain["shape"]), "axes": tuple(plain["axes"])})
 
 
@@ -56,9 +54,9 @@ def _normal(generator: np.random.Generator, shape: Shape, deviation: float) -> A
 
 
 def _distinct(generator: np.random.Generator, shape: Shape) -> Array:
-    """[B,H,W,C] of which no window up to 8×8 has two equal numbers, rounded to bfloat16 either.
+    """Return [B,H,W,C] in which no window up to 8×8 has two equal values, also after rounding to bfloat16.
 
-    Of equal ones XLA's own pools in bfloat16 sometimes give the gradient to another than the first.
+    With equal values XLA's bfloat16 pools sometimes assign the gradient to another value than the first.
     """
     images, height, width, channels = shape
     levels = (generator.permutation(64) - 31.5).astype(np.float32).reshape(8, 8)
@@ -87,18 +85,26 @@ DRAWS: dict[str, Callable[[np.random.Generator, Shape], Array]] = {
 
 
 def draw(name: str, shape: Sequence[int], how: str, dtype: str = "float32", seed: int = 0) -> Array:
-    """The array of this name: PCG64 keyed by seed and name, so that it depends on nothing else."""
+    """Draw an array by PCG64, keyed by seed and name.
+
+    Args:
+        name: The name of the array, such as the path of a variable.
+        shape: Its shape.
+        how: A key of `DRAWS`.
+        dtype: Its NumPy type.
+        seed: The seed.
+    """
     generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
     return np.asarray(DRAWS[how](generator, tuple(shape))).astype(dtype)
 
 
 def variables(paths: Mapping[str, Shape], seed: int = 0) -> dict[str, Array]:
-    """A network's variables by path, each drawn as its last word says: `conv1/filters`, `bn1/variance`."""
+    """Draw a network's variables by path; the last part of the path (`filters`, `variance`) is the key of `DRAWS`."""
     return {path: draw(path, shape, path.rsplit("/", 1)[1], seed=seed) for path, shape in paths.items()}
 
 
 def values(arguments: Sequence[Argument], paths: Mapping[str, Shape], seed: int = 0) -> list[Array]:
-    """The arrays of a program's arguments, in their order; `paths` are the variables of the network."""
+    """Return the arrays of a program's arguments, in order; `paths` are the shapes of the network's variables."""
     drawn = variables(paths, seed)
     return [_value(a, drawn, seed) for a in arguments]
 
@@ -113,7 +119,7 @@ def _value(a: Argument, drawn: Mapping[str, Array], seed: int) -> Array:
 
 
 def folded(a: Argument, drawn: Mapping[str, Array]) -> Array:
-    """Filters or bias of a convolution that does its batch norm's work too (`rawcnn.nn.folding`), in float64."""
+    """Return the filters or bias of a convolution with a folded batch norm (`rawcnn.nn.folding`), by float64."""
     leaf = a.name.rsplit("/", 1)[1]
     mean, variance = (drawn[f"{a.norm}/{word}"].astype(np.float64) for word in ("mean", "variance"))
     gain = drawn.get(f"{a.norm}/scale", np.float64(1)) / np.sqrt(variance + a.epsilon)
@@ -124,8 +130,11 @@ def folded(a: Argument, drawn: Mapping[str, Array]) -> Array:
 
 
 def summary(name: str, array: Array, by_length: bool = False) -> Array:
-    """The numbers of an output that are compared, in float64: all of them; of more than `COMPARED` those at places
-    that are drawn for its name, and its root mean square; `by_length` its length alone."""
+    """Return the values of an output that are compared, in float64.
+
+    These are all values of a small output. Of one with more than `COMPARED` values they are values at random positions,
+    drawn by its name, and its root mean square. With `by_length` it is only the length of the output.
+    """
     wide = np.asarray(array, np.float64).reshape(-1)
     if by_length:
         return np.sqrt(np.sum(np.square(wide)))[None]

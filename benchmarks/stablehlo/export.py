@@ -1,8 +1,10 @@
-"""Write workloads for machines without TensorFlow: `python -m benchmarks.stablehlo.export FOLDER [--small]`.
+"""Export workloads for machines without TensorFlow: `python -m benchmarks.stablehlo.export FOLDER [--small]`.
 
-A folder a workload: program-B.mlirbc, the step for a batch of B as a portable artifact of StableHLO; manifest.json, its
-arguments and how they are drawn, its outputs, its arithmetic, the network's operations for the peers; and answers.npz,
-what TensorFlow gives on this machine's CPU for the first of the batches, in training for a small one.
+The folder of each workload contains:
+
+    program-B.mlirbc    the step for a batch of B, as a portable StableHLO artifact
+    manifest.json       arguments and how they are drawn, outputs, operation counts, the network's layers for the peers
+    answers.npz         TensorFlow's results on this machine's CPU for the first batch (for training, a small batch)
 """
 
 from __future__ import annotations
@@ -27,18 +29,18 @@ from benchmarks.stablehlo.workloads import Workload
 from kernels.compiler import compiled_by
 from rawcnn.export import STABLEHLO, lower_function
 
-CHECKED = 2  # images of the batch of training whose answers are written: of more, a CPU has no memory
-BATCHES = {  # the first is compared with the CPU's answers
+CHECKED = 2  # batch of the training step whose results are written; larger ones exceed a CPU's memory
+BATCHES = {  # the first one is compared with the CPU's results
     "resnet50": (128, 64, 256, 512),
     "vgg16": (64, 128, 256, 512),
     "googlenet": (256, 64, 128, 512),
     "alexnet": (512, 64, 128, 256),
 }
-Plan = tuple[partial[Workload], tuple[int, ...]]  # what makes it, the batches to time
+Plan = tuple[partial[Workload], tuple[int, ...]]  # (creates the workload, batches to time)
 
 
 def full() -> Iterator[Plan]:
-    """What is run where a GPU is at hand."""
+    """Return the plans for a GPU."""
     for precision in ("float32", "bfloat16"):
         for name, batches in BATCHES.items():
             yield partial(workloads.inference, name, precision), batches
@@ -50,7 +52,7 @@ def full() -> Iterator[Plan]:
 
 
 def small() -> Iterator[Plan]:
-    """The same kinds, for a CPU and a test."""
+    """Return small plans of the same kinds, for a CPU and tests."""
     yield partial(workloads.inference, "cifar_resnet20", "float32", size=8), (4,)
     yield partial(workloads.inference, "cifar_resnet20", "bfloat16", size=8), (4,)
     yield partial(workloads.training, "cifar_resnet20", "float32", size=8), (4,)
@@ -62,7 +64,17 @@ def small() -> Iterator[Plan]:
 def export(
     workload: Workload, batches: Sequence[int], folder: Path, command: str = "python -m benchmarks.stablehlo.export"
 ) -> Path:
-    """Write one workload into a folder of its own under `folder` → its path."""
+    """Write one workload.
+
+    Args:
+        workload: The workload.
+        batches: The batches to export; the first is compared, except for training.
+        folder: The parent folder.
+        command: The command line that is recorded in the manifest.
+
+    Returns:
+        The path of the workload's folder.
+    """
     from tensorflow.compiler.mlir.stablehlo import stablehlo
 
     target = folder / re.sub(r"[^\w.-]+", "-", f"{workload.name} {workload.form}".strip())
@@ -70,8 +82,8 @@ def export(
     checked = CHECKED if workload.job == "training" else batches[0]
     for batch in {checked, *batches}:
         arguments = workload.arguments(batch)
-        specs = [tf.TensorSpec(a.given, a.dtype) for a in arguments]
-        text = lower_function(taking(workload, arguments), specs, workload.name)
+        specs = [tf.TensorSpec(a.program_shape, a.dtype) for a in arguments]
+        text = lower_function(program_function(workload, arguments), specs, workload.name)
         (target / f"program-{batch}.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
     np.savez(target / "answers.npz", allow_pickle=False, **answers(workload, checked))
     manifest = {
@@ -96,12 +108,12 @@ def export(
     return target
 
 
-def taking(workload: Workload, arguments: Sequence[Argument]) -> Callable[..., list[tf.Tensor]]:
-    """The workload's function of its arguments as the program takes them, with the forms of kernels that GPUs take.
+def program_function(workload: Workload, arguments: Sequence[Argument]) -> Callable[..., list[tf.Tensor]]:
+    """Return the workload's function in the program's layout of arguments, with the kernel forms for GPUs.
 
-    What is carried over to the next call is given as it is taken then.
+    Outputs that are arguments of the next call have the layout of those arguments.
     """
-    given = {out: arguments[into].axes for out, into in workload.carried}
+    axes = {out: arguments[into].axes for out, into in workload.carried}
 
     def function(*tensors):
         ordered = [
@@ -109,38 +121,39 @@ def taking(workload: Workload, arguments: Sequence[Argument]) -> Callable[..., l
         ]
         with compiled_by("gpu"):
             results = workload.function(*ordered)
-        return [tf.transpose(r, given[k]) if given.get(k) else r for k, r in enumerate(results)]
+        return [tf.transpose(r, axes[k]) if axes.get(k) else r for k, r in enumerate(results)]
 
     return function
 
 
 def answers(workload: Workload, batch: int) -> dict[str, np.ndarray]:
-    """What the step gives on this CPU, by output."""
+    """Return the summarized results of the step on this CPU, by output."""
     arguments = workload.arguments(batch)
     arrays = values(arguments, workload.paths)
     tensors = [tf.constant(v, a.dtype) for v, a in zip(arrays, arguments, strict=True)]
-    results = tf.function(taking(workload, arguments), autograph=False).get_concrete_function(*tensors)(*tensors)
+    function = tf.function(program_function(workload, arguments), autograph=False)
+    results = function.get_concrete_function(*tensors)(*tensors)
     named = zip(workload.outputs, results, strict=True)
     return {name: summary(name, r.numpy(), name in workload.by_length) for name, r in named}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--small", action="store_true", help="small networks, for a CPU")
-    parser.add_argument("--only", help="the plans with this in them, such as 'training vgg16'")
+    parser.add_argument("folder", type=Path, help="the parent folder of the workloads' folders")
+    parser.add_argument("--small", action="store_true", help="export small networks, for a CPU")
+    parser.add_argument("--only", help="export the plans whose names contain this, such as 'training vgg16'")
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
     command = command_line("benchmarks.stablehlo.export", words)
     every = small() if options.small else full()
     plans = {" ".join([make.func.__name__, *map(str, make.args)]): (make, batches) for make, batches in every}
-    wanted = [plan for name, plan in plans.items() if not options.only or options.only in name]
-    if not wanted:
+    requested = [plan for name, plan in plans.items() if not options.only or options.only in name]
+    if not requested:
         some = ", ".join(repr(name) for name in list(plans)[:3])
-        print(f"no plan has {options.only!r} in it; they are {some} and so on", file=sys.stderr)
+        print(f"no plan has {options.only!r} in it; expected a part of {some} and so on", file=sys.stderr)
         return 2
     try:
-        for make, batches in wanted:
+        for make, batches in requested:
             print(export(make(), batches, options.folder, command), file=sys.stderr)
     except OSError as error:
         print(f"{options.folder} cannot be written ({error.strerror}); name another folder", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Which forms kernels take on a GPU: `python -m benchmarks.stablehlo.forms`.
+"""Select the forms of kernels on a GPU: `python -m benchmarks.stablehlo.forms`.
 
-Writes the results of the kernels' races on GPUs into the table of `kernels.dispatch.selection`, from all records. A
-race is of a kernel's output and its gradients together, so its winner does all of them; where the default wins, nothing
-is written.
+Write the results of the kernels' races on GPUs, from all records, into the table of `kernels.dispatch.selection`. A race
+times a kernel's output and gradients together, so the winning form is entered for all of them. Nothing is entered if
+the default wins.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from kernels.dispatch.selection import SHIPPED, section, shape_name
 from kernels.forms.convolutions import GROUPED_JOBS, JOBS
 
 OTHERS = {"max_pool": POOLS, "average_pool": POOLS, "batch_norm": BATCH_NORMS, "lrn": RESPONSE_NORMS}
-ABOUT = ("date", "device", "versions", "commit", "command")
+METADATA = ("date", "device", "versions", "commit", "command")
 
 
 def defaults(case: KernelCase) -> dict[str, str]:
-    """The jobs that a kernel's form is chosen for, and what each does where none is."""
+    """Return the jobs for which a kernel's form is selected, each with its default form."""
     if case.kernel != "conv2d":
         return {case.kernel: OTHERS[case.kernel][0]}
     jobs = {job: forms[0] for job, forms in (GROUPED_JOBS if case.groups > 1 else JOBS).items()}
     if case.channels == 3:
-        del jobs["conv2d input gradient"]  # which the race does not take of an image
+        del jobs["conv2d input gradient"]  # the race does not compute an image's gradient
     return jobs
 
 
 def shape_of(case: KernelCase) -> str:
-    """How a table names it."""
+    """Return the name of the case's shape in a table."""
     if case.kernel == "conv2d":
         filters = case.window, case.window, case.channels // case.groups, case.out
         return shape_name(filters, (case.stride, case.stride), case.groups)
@@ -51,27 +51,33 @@ def shape_of(case: KernelCase) -> str:
 
 
 def add(records: Sequence[Record], path: Path) -> int:
-    """Write them into the table → how many forms are now taken that are no defaults."""
+    """Write the winning forms into the table at `path`.
+
+    Entries for GPUs are replaced and all others are kept.
+
+    Returns:
+        The number of cases with another form than the default.
+    """
     before, forms = tune.read(path)
-    own = [k for k, about in enumerate(before) if not about["device"]["gpus"]]
-    measured: list[dict[str, Any]] = [before[k] for k in own]
+    on_cpus = [k for k, metadata in enumerate(before) if not metadata["device"]["gpus"]]
+    measured: list[dict[str, Any]] = [before[k] for k in on_cpus]
     forms = {name: shapes for name, shapes in forms.items() if not name.startswith("gpu ")}
     for entry in (e for shapes in forms.values() for sizes in shapes.values() for e in sizes.values()):
-        entry["by"] = own.index(entry["by"])
+        entry["by"] = on_cpus.index(entry["by"])
     found = 0
     raced = [r for r in records if r["settings"].get("job") == "kernel" and r["device"]["gpus"]]
     for record in newest(raced, ("pjrt", "batch")):
         settings, case = record["settings"], KernelCase(**record["settings"]["case"])
         seconds = {name.removeprefix("rawcnn "): times for name, times in record["figures"]["seconds"].items()}
         jobs = defaults(case)
-        usual = next(iter(jobs.values()))
-        if usual not in seconds or (best := tune.choose(seconds, usual)) == usual:
+        default = next(iter(jobs.values()))
+        if default not in seconds or (best := tune.choose(seconds, default)) == default:
             continue
-        about = {key: record[key] for key in ABOUT}
-        if about not in measured:
-            measured.append(about)
-        told = {name: float(f"{np.median(times) * 1e6:.3g}") for name, times in seconds.items()}
-        entry = {"form": best, "microseconds": told, "by": measured.index(about)}
+        metadata = {key: record[key] for key in METADATA}
+        if metadata not in measured:
+            measured.append(metadata)
+        microseconds = {name: float(f"{np.median(times) * 1e6:.3g}") for name, times in seconds.items()}
+        entry = {"form": best, "microseconds": microseconds, "by": measured.index(metadata)}
         side = case.output_shape[1] if case.kernel == "conv2d" else case.size
         for job in jobs:
             sizes = forms.setdefault(section("gpu", job, tf.as_dtype(settings["precision"])), {})
@@ -83,15 +89,15 @@ def add(records: Sequence[Record], path: Path) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the result files are")
-    parser.add_argument("--table", type=Path, default=SHIPPED)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the result files")
+    parser.add_argument("--table", type=Path, default=SHIPPED, help="the table of forms; by default rawcnn's")
     options = parser.parse_args(arguments)
     try:
         found = add(read(options.folder), options.table)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{found} kernels take another form than the default on a GPU, by {options.table}")
+    print(f"{found} kernels use another form than the default on a GPU, according to {options.table}")
     return 0
 
 

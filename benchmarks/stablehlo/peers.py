@@ -1,8 +1,9 @@
-"""Keras on its JAX backend, and PyTorch, beside an exported workload: the same layers, batch, precision and step.
+"""The peers of an exported workload: Keras on its JAX backend and PyTorch, with the same layers, precision and step.
 
-Keras runs `predict_on_batch` and `train_on_batch` with jit_compile, its default on a GPU, and a `jax.jit` written by
-hand around the model; PyTorch eager and by torch.compile, channels_last, under autocast. What is not installed does not
-run. Weights are drawn from the same seed, and each peer gives what its first call gave: logits, or the loss.
+Keras runs `predict_on_batch` and `train_on_batch` with jit_compile, its default on a GPU, and a hand-written `jax.jit`
+around the model. PyTorch runs eagerly and by torch.compile, in channels_last, under autocast. Libraries that are not
+installed are left out. Weights are drawn from the same seed. Each peer returns the result of its first call, the logits
+or the loss, for the comparison.
 """
 
 from __future__ import annotations
@@ -22,20 +23,18 @@ from benchmarks.stablehlo import arrays
 from benchmarks.stablehlo.arrays import MOMENTUM, RATE
 from benchmarks.twins.specification import Model, read_model
 
-Run = Callable[[int], np.ndarray]  # so many calls, waited for → what the last of them gave
-
-
+Run = Callable[[int], np.ndarray]  # number of calls → the result of the last one, which is waited for
 JOBS = ("inference", "training")
 
 
 def names(manifest: Mapping[str, Any], begin: Sequence[str]) -> list[str]:
-    """The peers that are installed and can do the workload; of those whose names `begin` so."""
+    """Return the installed peers that can compute the workload and whose names begin with one of `begin`."""
     found = [name for name, (_, needs) in PEERS.items() if all(map(find_spec, needs))]
     return [n for n in found if n.startswith(tuple(begin))] if manifest["job"] in JOBS and manifest["model"] else []
 
 
 def make(name: str, folder: Path, batch: int) -> dict[str, Peer]:
-    """The peer, with the workload's weights; for a process of its own."""
+    """Return the peer by name, with the workload's weights. This runs in a separate process."""
     manifest = json.loads((folder / "manifest.json").read_text())
     model = read_model(json.dumps(manifest["model"]))
     drawn = arrays.variables({path: tuple(shape) for path, shape in manifest["paths"].items()})
@@ -46,18 +45,18 @@ def make(name: str, folder: Path, batch: int) -> dict[str, Peer]:
 
 
 class Peer:
-    """What runs, once it ran: a first call traces and compiles."""
+    """A peer after its first call, which traces and compiles."""
 
     def __init__(self, run: Run):
         self.run, self._answer = run, run(1)
 
     def first(self) -> np.ndarray:
-        """What the first call gave: logits, or the loss."""
+        """Return the result of the first call: the logits or the loss."""
         return self._answer
 
 
 def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
-    """The Keras model with these weights. RuntimeError where Keras runs on another backend."""
+    """Return the Keras model with these weights. Raise RuntimeError if Keras has another backend than JAX."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
@@ -73,7 +72,7 @@ def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
 
 
 def _keras(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
-    """Its own predict_on_batch or train_on_batch, which waits for each call."""
+    """Keras's predict_on_batch or train_on_batch, which waits for each call."""
     import jax
     import keras
 
@@ -91,7 +90,7 @@ def _keras(job: str, precision: str, model: Model, drawn, images, labels) -> Run
 
 
 def _keras_function(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
-    """One jit around the model's stateless call, gradients and momentum written out."""
+    """One jit around the model's stateless call, with hand-written gradients and momentum."""
     import jax
     from jax import numpy as jnp
 
@@ -107,8 +106,8 @@ def _keras_function(job: str, precision: str, model: Model, drawn, images, label
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)), new
 
     def step(trained, rest, velocities, x, y):
-        (loss, rest), slopes = jax.value_and_grad(loss_of, has_aux=True)(trained, rest, x, y)
-        velocities = [MOMENTUM * v - RATE * slope for v, slope in zip(velocities, slopes, strict=True)]
+        (loss, rest), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained, rest, x, y)
+        velocities = [MOMENTUM * v - RATE * g for v, g in zip(velocities, gradients, strict=True)]
         return loss, [w + v for w, v in zip(trained, velocities, strict=True)], rest, velocities
 
     if job == "inference":
@@ -130,22 +129,22 @@ def _keras_function(job: str, precision: str, model: Model, drawn, images, label
     return run_steps
 
 
-def _torch(how: str, job: str, precision: str, model: Model, drawn, images, labels) -> Run:
-    """Modules in channels_last, as they are or by torch.compile; fused SGD."""
+def _torch(mode: str, job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+    """PyTorch's modules in channels_last, eager or by torch.compile; fused SGD."""
     import torch
 
     from benchmarks.twins.torch import Twin
 
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as XLA has it
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # XLA's default
     torch.backends.cudnn.benchmark = True
-    x, y = torch.from_numpy(images).to(where), torch.from_numpy(labels).long().to(where)
+    x, y = torch.from_numpy(images).to(device), torch.from_numpy(labels).long().to(device)
     twin: Any = Twin(model)
     twin.load(drawn)
-    twin = twin.to(where)
-    call = torch.compile(twin) if how == "compile" else twin
+    twin = twin.to(device)
+    call = torch.compile(twin) if mode == "compile" else twin
     optimizer = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], RATE, MOMENTUM, fused=True)
-    half = partial(torch.autocast, where, torch.bfloat16) if precision == "bfloat16" else nullcontext
+    half = partial(torch.autocast, device, torch.bfloat16) if precision == "bfloat16" else nullcontext
 
     def infer() -> torch.Tensor:
         with torch.inference_mode(), half():
@@ -164,12 +163,12 @@ def _torch(how: str, job: str, precision: str, model: Model, drawn, images, labe
         twin.train(job == "training")
         for _ in range(count):
             result = train() if job == "training" else infer()
-        return result.float().cpu().numpy()  # which waits for the device
+        return result.float().cpu().numpy()  # waits for the device
 
     return run
 
 
-PEERS: dict[str, tuple[Callable[..., Run], Sequence[str]]] = {  # name → (what builds it, what must be installed)
+PEERS: dict[str, tuple[Callable[..., Run], Sequence[str]]] = {  # name → (builder, required packages)
     "keras jax": (_keras, ("keras", "jax")),
     "keras function jax": (_keras_function, ("keras", "jax")),
     "torch eager": (partial(_torch, "eager"), ("torch",)),

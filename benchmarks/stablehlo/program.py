@@ -1,6 +1,6 @@
-"""An exported program on this machine's device, with JAX's client: compile, compare with the CPU's answers, run.
+"""Compile an exported program with JAX's client, compare it with the CPU's results, and run it.
 
-And what the device can do at most: `Limits`.
+`Limits` measures the peak performance of the device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others want memory, too
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves memory to other processes
 
 import jax
 import numpy as np
@@ -23,15 +23,15 @@ from benchmarks.harness.timing import timed
 from benchmarks.stablehlo.arrays import argument, summary, values
 from benchmarks.stablehlo.spent import spent
 
-# Largest difference from the CPU's answers, relative to the largest: TF32 and bfloat16 keep 10 and 8 bits.
+# Largest difference from the CPU's results, relative to the largest value: TF32 and bfloat16 keep 10 and 8 bits.
 TOLERANCE = {"float32": 2e-2, "bfloat16": 1e-1}
-LENGTH_TOLERANCE = {"float32": 0.1, "bfloat16": 0.5}  # of the length of all gradients, or of all that moved
-SIDE = {"gpu": 8192, "cpu": 1024}  # of the matmul whose speed is the peak
-COPIED = {"gpu": 2**31, "cpu": 2**27}  # bytes
+LENGTH_TOLERANCE = {"float32": 0.1, "bfloat16": 0.5}  # relative, of all outputs that are compared by length
+SIDE = {"gpu": 8192, "cpu": 1024}  # of the square matmul whose speed is the peak
+COPIED = {"gpu": 2**31, "cpu": 2**27}  # bytes of the copy whose speed is the peak bandwidth
 
 
 class Wrong(RuntimeError):
-    """A program gives other numbers here than on the CPU that wrote its answers."""
+    """Raised if a program's results differ from those of the CPU that exported it."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -54,38 +54,44 @@ class Program:
         self.arguments = [jax.device_put(array, device) for array in values(arguments, self.manifest["paths"])]
 
     def step(self) -> list[jax.Array]:
-        """One call; what it carries over are arguments of the next."""
+        """Call the program once; carried outputs become arguments of the next call."""
         results = self.executable.execute(self.arguments)
         for out, into in self.carried:
             self.arguments[into] = results[out]
         return results
 
     def run(self, count: int) -> np.ndarray:
-        """`count` calls, waited for → the first output of the last."""
+        """Call the program `count` times, wait, and return the first output of the last call."""
         for _ in range(count):
             results = self.step()
         return np.asarray(jax.block_until_ready(results[0]))
 
     def first(self) -> np.ndarray:
-        """The first output of a first call."""
+        """Return the first output of one call."""
         return self.run(1)
 
     def seconds_to_compile(self) -> float:
         return self.compile_seconds
 
     def spent(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Seconds of a call by kind of kernel, and of its longest kernels by name, where the device tells."""
+        """Return the seconds of a call by kind of kernel, and of its longest kernels by name; empty if unknown."""
         return spent(self.run)
 
     def check(self) -> float:
-        """The largest difference of a first call from the CPU's answers. Wrong above the tolerance.
+        """Compare one call with the CPU's results.
 
-        Of outputs that are compared by their length, such as velocities, it is the length of all together.
+        Outputs that are compared by length, such as velocities, are compared together.
+
+        Returns:
+            The largest relative difference of the other outputs.
+
+        Raises:
+            Wrong: If a difference is above the tolerance.
         """
         manifest, worst, lengths = self.manifest, 0.0, []
         before = list(self.arguments)
         results = self.step()
-        self.arguments = before  # as if nobody had asked
+        self.arguments = before  # the check leaves the state unchanged
         with np.load(self.folder / "answers.npz") as answers:
             for name, result in zip(manifest["outputs"], results, strict=True):
                 by_length = name in manifest["by_length"]
@@ -95,43 +101,43 @@ class Program:
                 else:
                     worst = max(worst, agree(f"{manifest['name']}: {name}", expected, actual, manifest["precision"]))
         if lengths:
-            wanted, found = np.sqrt(np.sum(np.square(lengths), axis=0))
-            if not abs(found / wanted - 1) <= LENGTH_TOLERANCE[manifest["precision"]]:  # so that NaN fails too
-                raise Wrong(f"{manifest['name']}: the length of what moved is {found:.3g}, not {wanted:.3g}")
+            expected, actual = np.sqrt(np.sum(np.square(lengths), axis=0))
+            if not abs(actual / expected - 1) <= LENGTH_TOLERANCE[manifest["precision"]]:  # this form also rejects NaN
+                raise Wrong(f"{manifest['name']}: the length of its outputs is {actual:.3g}, not {expected:.3g}")
         return worst
 
 
 class NotCompiled:
-    """In place of a program that this device cannot have: whatever is asked of it fails, and says why."""
+    """Replaces a program that cannot be compiled on this device: each attribute raises the compiler's error."""
 
-    def __init__(self, why: Exception):
-        self._why = why
+    def __init__(self, error: Exception):
+        self._error = error
 
-    def __getattr__(self, asked: str) -> Any:
-        raise self._why
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
 
 
 def programs(named: Mapping[str, Path], batch: int) -> dict[str, Program | NotCompiled]:
-    """Compile each; for a process of its own."""
+    """Compile the programs by name. This runs in a separate process."""
     made: dict[str, Program | NotCompiled] = {}
     for name, folder in named.items():
         try:
             made[name] = Program(folder, batch)
-        except Exception as error:  # the other forms of a kernel are in this process, too
+        except Exception as error:  # this process also has the other forms of a kernel
             made[name] = NotCompiled(error)
     return made
 
 
-def agree(who: str, expected: np.ndarray, actual: np.ndarray, precision: str) -> float:
-    """The largest difference, relative to the largest value. Wrong above the tolerance."""
+def agree(name: str, expected: np.ndarray, actual: np.ndarray, precision: str) -> float:
+    """Return the largest difference, relative to the largest value. Raise Wrong above the tolerance."""
     error = float(np.max(np.abs(actual - expected)) / max(float(np.max(np.abs(expected))), 1e-6))
     if not error <= TOLERANCE[precision]:
-        raise Wrong(f"{who} differs by {error:.2g} of its largest value")
+        raise Wrong(f"{name} differs by {error:.2g} of its largest value")
     return error
 
 
 class Limits:
-    """What the device does at most in one precision."""
+    """Measures the peak performance of the device in one precision."""
 
     def __init__(self, precision: str):
         self.device = jax.devices()[0]
@@ -141,10 +147,11 @@ class Limits:
         self._square, self._long = jnp.asarray(random, jnp.dtype(precision)), jnp.ones(numbers, jnp.float32)
 
     def gpus(self) -> list[str]:
+        """Return the name of the GPU; [] on a CPU."""
         return [] if self.device.platform == "cpu" else [self.device.device_kind]
 
     def measure(self) -> dict[str, float]:
-        """FLOP/s of a square matmul and bytes/s of a copy (read once, written once)."""
+        """Measure FLOP/s of a square matmul and bytes/s of a copy (one read and one write per value)."""
         multiply, move = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
         flops, moved = 2 * self._square.shape[0] ** 3, 2 * self._long.nbytes
         return {
@@ -154,7 +161,7 @@ class Limits:
 
 
 def _fastest(function: Callable, value: jax.Array, calls: int = 10, rounds: int = 5) -> float:
-    """Seconds of a call, in the fastest of `rounds` of `calls` in a row."""
+    """Return the seconds per call in the fastest of `rounds` rounds of `calls` calls."""
 
     def repeat(count: int) -> None:
         for _ in range(count):
@@ -166,5 +173,5 @@ def _fastest(function: Callable, value: jax.Array, calls: int = 10, rounds: int 
 
 
 def limits(precisions: Sequence[str]) -> dict[str, Limits]:
-    """Of each precision; for a process of its own."""
+    """Return `Limits` by precision. This runs in a separate process."""
     return {precision: Limits(precision) for precision in precisions}

@@ -1,4 +1,4 @@
-"""Objects in processes of their own: what compiles for minutes does so side by side, and keeps its memory to itself."""
+"""Objects in separate processes, which compile at the same time and do not share memory."""
 
 from __future__ import annotations
 
@@ -9,28 +9,48 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-_spawn = multiprocessing.get_context("spawn")  # a fork would share what cannot be shared, such as a CUDA context
+_spawn = multiprocessing.get_context("spawn")  # a fork would share the CUDA context, which is not allowed
 
 
 class Gone(RuntimeError):
-    """What was asked of the process failed there; or it ended, or took too long. The message is its own, in a line."""
+    """Raised if a call in another process fails, takes too long, or if the process ended; the message is one line."""
 
 
 class Remote:
-    """What `make` gives, objects by name, made in a process of its own that begins at once."""
+    """Objects by name that `make` returns, in a separate process that starts immediately."""
 
     def __init__(self, make: Callable[[], Mapping[str, Any]]):
         self._pipe, there = _spawn.Pipe()
         self._process = _spawn.Process(target=_serve, args=(there, make), daemon=True)
         self._process.start()
-        there.close()  # so that a process that ends is an end of file here
+        there.close()  # the pipe then reports an end of file when the process ends
 
     def wait(self, seconds: float | None = None) -> float:
-        """Until it is made → the seconds that this took. Gone where it fails or takes longer: then it is ended."""
+        """Wait until the objects exist.
+
+        Args:
+            seconds: The time limit, after which the process is ended; None for no limit.
+
+        Returns:
+            The seconds that `make` took.
+
+        Raises:
+            Gone: If `make` fails or takes longer.
+        """
         return self._answer(seconds)
 
     def call(self, name: str, method: str, *arguments: Any, within: float | None = None) -> Any:
-        """What the method of the object of that name gives. Gone where it fails, or takes longer: then it is ended."""
+        """Call a method of an object and return its result.
+
+        Args:
+            name: The name of the object.
+            method: The name of the method.
+            *arguments: Its arguments.
+            within: The time limit in seconds, after which the process is ended; None for no limit.
+
+        Raises:
+            Gone: If the call fails or takes longer.
+        """
         try:
             self._pipe.send((name, method, arguments))
         except OSError as error:
@@ -55,7 +75,7 @@ class Remote:
 
 
 def _serve(pipe: Connection, make: Callable[[], Mapping[str, Any]]) -> None:
-    """The process: make, and answer until nobody asks."""
+    """Run in the process: make the objects, then answer calls until the pipe is closed."""
     start = time.monotonic()
     try:
         made = make()
@@ -75,5 +95,5 @@ def _serve(pipe: Connection, make: Callable[[], Mapping[str, Any]]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong, in a line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['it said nothing'])[0]}"
+    """Return the type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"

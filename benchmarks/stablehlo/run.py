@@ -1,11 +1,11 @@
 """Run exported workloads with JAX's client: `python -m benchmarks.stablehlo.run FOLDER… [--output RESULTS.jsonl]`.
 
-For each workload and each of its batches: compile, compare with what the CPU gave, compare the peers that do the same
-work, and time calls that are waited for, in rounds with them. A record a line: device, versions, compile seconds,
-images/s, achieved FLOP/s and bytes/s, and their shares of the matmul peak and the copy bandwidth that were measured
-first, on the same device. What fails is told, and the rest goes on: device time is short. So each contestant has a
-process of its own, in which it is compiled while others are, of several workloads `--together`; then they are timed,
-one at a time.
+For each workload and batch: compile, compare with the CPU's results, compare the peers, and time all in interleaved
+rounds. Each record is one line: device, versions, compile seconds, images/s, achieved FLOP/s and bytes/s, and their
+shares of the matmul peak and copy bandwidth, which are measured first on the same device.
+
+Device time is limited. A failure is therefore reported and the other contestants continue, and contestants compile at
+the same time, each in a separate process (of several workloads with `--together`). They are timed one at a time.
 """
 
 from __future__ import annotations
@@ -28,29 +28,35 @@ from benchmarks.stablehlo import peers
 from benchmarks.stablehlo.program import agree, limits, programs, read_manifest
 from benchmarks.stablehlo.remote import Gone, Remote, first_line
 
-ROUNDS, LEAST = 7, 0.1  # rounds; seconds that one of them takes, of as many calls as that needs
-PATIENCE = 600.0  # seconds that a race may take to be ready; who is not is left out
+ROUNDS, ROUND_SECONDS = 7, 0.1  # number of rounds; a round has as many calls as take these seconds
+PATIENCE = 600.0  # seconds that the preparation of a race may take; contestants that need longer are left out
 TO_PROFILE = 20.0  # seconds
-BEGUN = time.monotonic()
+START = time.monotonic()
 
 
 class Machine(NamedTuple):
-    """The GPUs' names, and what one of them does at most in each precision."""
+    """The GPUs' names, and the peak performance of one of them by precision."""
 
     gpus: list[str]
     limits: dict[str, dict[str, float]]
 
 
-class Race:
-    """A workload for one batch, in one form or several, beside its peers. Its processes begin at once."""
+class WorkloadRace:
+    """The race of one exported workload with one batch: its forms and its peers. All processes start immediately."""
 
     def __init__(self, folders: Mapping[str, Path], batch: int, begin: Sequence[str]):
-        """`folders`: "rawcnn", or "rawcnn FORM" → where it was exported; peers are those whose names `begin` so."""
+        """Start the processes.
+
+        Args:
+            folders: The exported folder by name, "rawcnn" or "rawcnn FORM".
+            batch: Images per call.
+            begin: Beginnings of the peers' names.
+        """
         self.folder, self.batch = next(iter(folders.values())), batch
         self.manifest = read_manifest(self.folder)
         self.name = f"{self.manifest['name']}, batch {batch}"
         ours, checked = self._ours(folders, batch), self.manifest["checked"]
-        self.checks = ours  # programs whose answers are known: of another batch they are others, the first form's alone
+        self.checks = ours  # programs with known results; for another batch a separate program of the first form
         if checked != batch:
             self.checks = self._ours(dict(list(folders.items())[:1]), checked)
         others = {
@@ -62,25 +68,25 @@ class Race:
         self.difference = 0.0
 
     def _ours(self, folders: Mapping[str, Path], batch: int) -> dict[str, Remote]:
-        """A process for each form; of a kernel one for all, which are small."""
+        """Start a process per form; the forms of a kernel are small and share one."""
         if self.manifest["job"] == "kernel":
             return dict.fromkeys(folders, Remote(partial(programs, folders, batch)))
         return {name: Remote(partial(programs, {name: folder}, batch)) for name, folder in folders.items()}
 
     def prepare(self, until: float) -> None:
-        """Wait until then for all; leave out who is not ready, or gives other answers.
+        """Wait for all contestants until the time `until`; remove those that are late or have other results.
 
-        Dropout draws other masks in each library: there no losses are compared.
+        The losses of networks with dropout are not compared, because each library draws other masks.
         """
         layers = (self.manifest["model"] or {}).get("layers", ())
         drops = self.manifest["job"] == "training" and any(layer["kind"] == "dropout" for layer in layers)
         expected = None
         for name, remote in list(self.contestants.items()):
-            with self._left_out_if_wrong(name):
+            with self._removed_on_failure(name):
                 for process in {remote, self.checks.get(name, remote)} - self._ready:
                     took = process.wait(max(until - time.monotonic(), 0.1))
                     self._ready.add(process)
-                    _tell(f"{self.name}: {name} is ready after {took:.0f} s")
+                    _report(f"{self.name}: {name} is ready after {took:.0f} s")
                 if name in self.checks:
                     self.difference = max(self.difference, self.checks[name].call(name, "check"))
                 answer = remote.call(name, "first")
@@ -89,28 +95,29 @@ class Race:
                     agree(name, expected, answer, self.manifest["precision"])
 
     @contextmanager
-    def _left_out_if_wrong(self, name: str) -> Iterator[None]:
+    def _removed_on_failure(self, name: str) -> Iterator[None]:
+        """Report an error of the contestant and remove it from the race."""
         try:
             yield
         except Exception as error:
             self.failed[name] = str(error) if isinstance(error, Gone) else first_line(error)
-            _tell(f"{self.name}: {name}: {self.failed[name]}")
-            its = self.contestants.pop(name)
-            for process in {its, self.checks.get(name, its)} - {*self.contestants.values()}:  # forms may share one
-                process.end()  # and its memory on the device is free
+            _report(f"{self.name}: {name}: {self.failed[name]}")
+            removed = self.contestants.pop(name)
+            for process in {removed, self.checks.get(name, removed)} - {*self.contestants.values()}:  # may be shared
+                process.end()  # frees its memory on the device
 
     def run(self, name: str, calls: int) -> None:
-        """So many calls of a contestant; of one that fails there are none from then on."""
+        """Call a contestant `calls` times, unless it failed before."""
         if name in self.contestants:
-            with self._left_out_if_wrong(name):
+            with self._removed_on_failure(name):
                 self.contestants[name].call(name, "run", calls)
 
     def record(self, rounds: int, machine: Machine, command: str) -> dict[str, Any]:
-        """Time it. Gone where none of ours can take part."""
+        """Time the contestants and return the record. Raise Gone if all of rawcnn's contestants failed."""
         taken = seconds_of({name: partial(self.run, name) for name in self.contestants}, rounds)
         seconds = {name: taken[name] for name in self.contestants}
         if not any(name in self.contestants for name in self.ours):
-            raise Gone("nothing is left to be timed")
+            raise Gone("all contestants of rawcnn failed")
         manifest, batch, limit = self.manifest, self.batch, machine.limits[self.manifest["precision"]]
         medians = {name: float(np.median(s)) for name, s in seconds.items()}
         ours = "rawcnn" if "rawcnn" in medians else min(medians.keys() & set(self.ours), key=medians.__getitem__)
@@ -118,7 +125,7 @@ class Race:
         rate, moved = manifest["flops"] * batch / medians[ours], manifest["bytes"][str(batch)] / medians[ours]
         return {
             **metadata(command, machine.gpus),
-            "commit": manifest["commit"],  # of the programs; here there may be no checkout
+            "commit": manifest["commit"],  # of the exported programs; this machine may have no checkout
             "settings": {
                 "pjrt": manifest["name"], "job": manifest["job"], "precision": manifest["precision"], "batch": batch,
                 "rounds": rounds, **({"case": manifest["case"]} if manifest["case"] else {}),
@@ -139,7 +146,7 @@ class Race:
         }  # fmt: skip
 
     def spent(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Where the time of the first of ours goes: kinds of kernels, and the longest. Gone where nobody tells."""
+        """Profile rawcnn's first contestant, as `spent.spent` does. Raise Gone if the profiler fails."""
         name = next(name for name in self.ours if name in self.contestants)
         return self.contestants[name].call(name, "spent", within=TO_PROFILE)
 
@@ -149,22 +156,22 @@ class Race:
 
 
 def seconds_of(runs: Mapping[str, Any], rounds: int) -> dict[str, list[float]]:
-    """Seconds a call of each in each round, of as many calls in a row as `LEAST` needs."""
+    """Return the seconds per call of each contestant, one value per round of at least `ROUND_SECONDS`."""
     counts = {}
     for name, run in runs.items():
         run(1)
-        counts[name] = max(1, min(100, round(LEAST / max(timed(partial(run, 1))[0], 1e-6))))
+        counts[name] = max(1, min(100, round(ROUND_SECONDS / max(timed(partial(run, 1))[0], 1e-6))))
     taken = interleaved({name: partial(run, counts[name]) for name, run in runs.items()}, rounds, short=0.0)
     return {name: [s / counts[name] for s in seconds] for name, seconds in taken.items()}
 
 
-# All of them -----------------------------------------------------------------------------------------------------
+# All races -------------------------------------------------------------------------------------------------------
 
-Unit = tuple[dict[str, Path], int]  # where each form of a workload was exported, and a batch
+Unit = tuple[dict[str, Path], int]  # (exported folder by form, batch)
 
 
 def races(folder: Path, only: str, batches: Sequence[int]) -> list[Unit]:
-    """The races of the workloads in `folder`; of those `batches`, or of all that were exported."""
+    """Return the races of the workloads in `folder` whose names contain `only`, with `batches` or all exported ones."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(p.parent for p in folder.glob("*/manifest.json")):
         manifest = read_manifest(path)
@@ -187,25 +194,25 @@ def records(
     machine: Machine,
     command: str,
 ) -> Iterator[dict[str, Any] | None]:
-    """Of races that are prepared side by side, one after another; None for what failed, which is told."""
+    """Prepare races at the same time and run one after another; yield None for a race that failed, and report it."""
     until = time.monotonic() + patience
-    begun = [Race(named, batch, begin) for named, batch in group]
-    for race in begun:
+    started = [WorkloadRace(named, batch, begin) for named, batch in group]
+    for race in started:
         race.prepare(until)
-    for race in begun:
+    for race in started:
         record = None
         try:
             record = race.record(rounds, machine, command)
             if profile:
                 record["figures"]["spent"], record["figures"]["longest"] = race.spent()
         except Gone as error:
-            _tell(f"{race.name}: {error}")
+            _report(f"{race.name}: {error}")
         race.end()
         yield record
 
 
 def _machine(units: Sequence[Unit]) -> Machine:
-    """What this machine's device is and does at most, in the precisions of these workloads."""
+    """Describe this machine's device and measure its peaks, in the precisions of these workloads."""
     precisions = sorted({read_manifest(path)["precision"] for named, _ in units for path in named.values()})
     remote = Remote(partial(limits, precisions))
     remote.wait()
@@ -214,8 +221,8 @@ def _machine(units: Sequence[Unit]) -> Machine:
     return found
 
 
-def _asked(only: str, batches: Sequence[int]) -> str:
-    """What is wrong where a folder has no races of these."""
+def _none_found(only: str, batches: Sequence[int]) -> str:
+    """Return the end of the error message for a folder without matching races."""
     if not only and not batches:
         return "; write some with python -m benchmarks.stablehlo.export"
     name = f" with {only!r} in its name" if only else ""
@@ -229,30 +236,33 @@ def _positive(text: str) -> int:
     return number
 
 
-def _tell(line: str) -> None:
-    print(f"[{time.monotonic() - BEGUN:4.0f} s] {line}", file=sys.stderr, flush=True)
+def _report(line: str) -> None:
+    print(f"[{time.monotonic() - START:4.0f} s] {line}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders that benchmarks.stablehlo.export wrote")
-    parser.add_argument("--output", type=Path, help="file that the records are appended to; otherwise they are printed")
-    parser.add_argument("--peers", nargs="*", default=["keras", "torch"], help="whose names begin so; none: nobody")
-    parser.add_argument("--only", default="", help="workloads whose folders have this in their names")
-    parser.add_argument("--batches", type=int, nargs="*", default=(), help="of those that were exported; otherwise all")
-    parser.add_argument("--rounds", type=_positive, default=ROUNDS)
-    parser.add_argument("--profile", action="store_true", help="of ours, the time by kind of kernel, on a GPU")
+    parser.add_argument("--output", type=Path, help="append the records to this file instead of printing them")
+    parser.add_argument("--peers", nargs="*", default=["keras", "torch"], help="beginnings of the peers' names")
+    parser.add_argument("--only", default="", help="run only workloads whose folders' names contain this")
     parser.add_argument(
-        "--together", type=_positive, default=1, help="races of a folder that are compiled side by side"
+        "--batches", type=int, nargs="*", default=(), help="batches to run; by default all exported ones"
     )
+    parser.add_argument("--rounds", type=_positive, default=ROUNDS, help="number of timed rounds")
+    parser.add_argument("--profile", action="store_true", help="record the time by kind of kernel (only on a GPU)")
+    parser.add_argument("--together", type=_positive, default=1, help="number of races that compile at the same time")
     parser.add_argument(
-        "--patience", type=float, default=PATIENCE, help="seconds for that; who takes longer is left out"
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        help="seconds for the preparation of a race; late contestants are left out",
     )
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
     found = {folder: races(folder, options.only, options.batches) for folder in options.folders}
     if nothing := [folder for folder, units in found.items() if not units]:
-        print(f"{nothing[0]} holds no workload{_asked(options.only, options.batches)}", file=sys.stderr)
+        print(f"{nothing[0]} holds no workload{_none_found(options.only, options.batches)}", file=sys.stderr)
         return 2
     if options.output:
         try:

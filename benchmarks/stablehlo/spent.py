@@ -1,4 +1,4 @@
-"""Where a program's time goes on a GPU: the seconds of each kind of kernel, by the profiler."""
+"""Measure the time of each kind of kernel in a program on a GPU, with JAX's profiler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-# Kind → what names of its kernels hold, the first that fits: cuDNN's and cuBLAS's, then what XLA calls its fusions.
+# Kind → pattern of its kernels' names; the first match counts. cuDNN's and cuBLAS's kernels precede XLA's fusions.
 KINDS = (
     (
         "copies",
@@ -21,17 +21,25 @@ KINDS = (
     ("reductions", re.compile(r"reduce")),
 )
 REST = "elementwise"
-LONGEST = 16  # kernels that are told by name
+LONGEST = 16  # number of kernels that are reported by name
 
 
 def kind_of(kernel: str) -> str:
-    """What a kernel does, by its name."""
+    """Return the kind of a kernel by its name."""
     return next((kind for kind, pattern in KINDS if pattern.search(kernel)), REST)
 
 
 def spent(run: Callable[[int], object], calls: int = 3) -> tuple[dict[str, float], dict[str, float]]:
-    """(seconds of one call by kind of kernel, and of its longest kernels by name), of `calls` of them; empty on a CPU,
-    which has no streams."""
+    """Profile a program.
+
+    Args:
+        run: Takes the number of calls, and waits for the last one.
+        calls: The number of profiled calls.
+
+    Returns:
+        (seconds per call by kind of kernel, seconds per call of the longest kernels by name). Both are empty on a CPU,
+        which has no streams.
+    """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             run(calls)
@@ -42,7 +50,7 @@ def spent(run: Callable[[int], object], calls: int = 3) -> tuple[dict[str, float
 
 
 def by_kind(events: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """(name, seconds) of kernels → seconds by kind, the longest first."""
+    """Sum (name, seconds) of kernels by kind, the longest first."""
     return _summed((kind_of(name), seconds) for name, seconds in events)
 
 
@@ -54,7 +62,7 @@ def _summed(events: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def _kernels(path: Path) -> list[tuple[str, float]]:
-    """(name, seconds) of all that a GPU's streams did."""
+    """Return (name, seconds) of all events on a GPU's streams."""
     return [
         (event.name, event.duration_ns / 1e9)
         for plane in jax.profiler.ProfileData.from_file(str(path)).planes

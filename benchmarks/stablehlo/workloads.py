@@ -1,4 +1,4 @@
-"""The workloads: steps of rawcnn as pure functions of arrays, with nothing captured and nothing random inside."""
+"""The workloads: steps of rawcnn as pure functions of arrays, without captured variables and random numbers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,7 @@ STEPS, EPSILON, STEP = 40, 8 / 255, 2 / 255  # of PGD
 
 @dataclass(frozen=True)
 class Workload:
-    """One program for any batch: `function` of `arguments(batch)`.
-
-    `carried` maps an output to the argument that it is at the next call: weights and velocities of a training step.
-    `flops` are of one image; `moved(batch)` are the bytes that the layers of a batch read and write at least. Outputs
-    `by_length` are compared by their length alone: where a ReLU within rounding of zero turns single numbers.
-    """
+    """One program for any batch: `function` of `arguments(batch)`."""
 
     name: str
     job: str  # "inference", "training", "pgd", "visualize" or "kernel"
@@ -46,13 +41,13 @@ class Workload:
     function: Callable[..., Sequence[tf.Tensor]]
     arguments: Callable[[int], list[Argument]]
     outputs: tuple[str, ...]
-    carried: tuple[tuple[int, int], ...]
-    flops: float
-    moved: Callable[[int], int]
+    carried: tuple[tuple[int, int], ...]  # (output, argument of the next call): weights and velocities in training
+    flops: float  # per image
+    moved: Callable[[int], int]  # batch → lower bound of the bytes that the layers read and write
     model: Model | None  # for the peers
-    paths: dict[str, tuple[int, ...]]  # the variables that arguments are made from, of a network
-    by_length: tuple[str, ...] = ()
-    form: str = ""  # which of several that do the same, and are run side by side
+    paths: dict[str, tuple[int, ...]]  # shapes of the network's variables, from which arguments are computed
+    by_length: tuple[str, ...] = ()  # outputs compared only by length, because a ReLU near zero changes single values
+    form: str = ""  # the form of a kernel; the forms of a case race against each other
     case: KernelCase | None = None  # of a kernel
 
 
@@ -68,18 +63,18 @@ def _variables(network: Network) -> list[Argument]:
     return [_variable(path, v.shape, path.rsplit("/", 1)[1]) for path, v in network.variables.items()]
 
 
-def _variable(path: str, shape: Sequence[int], draw: str, **told: Any) -> Argument:
-    return Argument(path, tuple(shape), "float32", draw, axes=CUDNN if len(shape) == 4 else (), **told)
+def _variable(path: str, shape: Sequence[int], draw: str, **fields: Any) -> Argument:
+    return Argument(path, tuple(shape), "float32", draw, axes=CUDNN if len(shape) == 4 else (), **fields)
 
 
-def _ready(arguments: Sequence[Argument], precision: str) -> list[Argument]:
-    """Products and weights that stay, in the precision that they are multiplied in; as in `rawcnn.program`."""
-    ready = ("folded", "filters", "weights")
-    return [replace(a, dtype=precision) if a.draw in ready else a for a in arguments]
+def _in_precision(arguments: Sequence[Argument], precision: str) -> list[Argument]:
+    """Convert constant filters and weights to the precision of their multiplication, as in `rawcnn.program`."""
+    converted = ("folded", "filters", "weights")
+    return [replace(a, dtype=precision) if a.draw in converted else a for a in arguments]
 
 
-class _Products:
-    """A network's weights as arguments, batch norms folded, and back into what a `Folded` walk takes."""
+class _FoldedWeights:
+    """A network's weights with folded batch norms, as arguments of a program, and as the inputs of a `Folded` trace."""
 
     def __init__(self, network: Network, spare: Sequence[str] = ()):
         made = fold(network, spare)
@@ -88,32 +83,32 @@ class _Products:
         readers = {op.inputs[0]: op for op in network.operations if op.kind == "batch_norm"}
         for name, (filters, bias) in made.convolutions.items():
             norm = readers[name]
-            told: dict[str, Any] = {"norm": norm.name, "epsilon": norm.settings["epsilon"]}
+            fields: dict[str, Any] = {"norm": norm.name, "epsilon": norm.settings["epsilon"]}
             for leaf, value in (("filters", filters), ("bias", bias)):
-                self.arguments.append(_variable(f"{name}/{leaf}", value.shape, "folded", **told))
+                self.arguments.append(_variable(f"{name}/{leaf}", value.shape, "folded", **fields))
         self.convolutions = tuple(made.convolutions)
-        own = {*self.convolutions, *self.norms}
-        self.rest = [a for a in _variables(network) if a.name.rsplit("/", 1)[0] not in own]
-        self.arguments = _ready(self.arguments + self.rest, network.precision)
+        covered = {*self.convolutions, *self.norms}
+        self.rest = [a for a in _variables(network) if a.name.rsplit("/", 1)[0] not in covered]
+        self.arguments = _in_precision(self.arguments + self.rest, network.precision)
 
-    def walk(self, values: Sequence[tf.Tensor]) -> tuple[Fold, dict[str, tf.Tensor]]:
-        """(the fold, the other variables by path) of these values of `arguments`."""
+    def fold(self, values: Sequence[tf.Tensor]) -> tuple[Fold, dict[str, tf.Tensor]]:
+        """Return (the fold, the other variables by path) for these values of `arguments`."""
         count = 2 * len(self.convolutions)
         pairs = {name: list(values[2 * k : 2 * k + 2]) for k, name in enumerate(self.convolutions)}
         rest = {a.name: value for a, value in zip(self.rest, values[count:], strict=True)}
         return Fold(pairs, self.norms), {**self.network.variables, **rest}
 
     def model(self, values: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Images → logits."""
-        products, variables = self.walk(values)
-        kind = partial(Folded, fold=products, precision=self.network.precision)
-        return lambda images: self.network.trace(variables, images, trace_type=kind).logits
+        """Return the function images → logits for these values of `arguments`."""
+        products, variables = self.fold(values)
+        trace_type = partial(Folded, fold=products, precision=self.network.precision)
+        return lambda images: self.network.trace(variables, images, trace_type=trace_type).logits
 
 
 def inference(name: str, precision: str, **settings: Any) -> Workload:
-    """Images → logits, batch norms folded."""
+    """Return inference with folded batch norms: images → logits."""
     network = rawcnn.create(name, precision=precision, **settings)
-    products = _Products(network)
+    products = _FoldedWeights(network)
 
     def function(*arguments):
         *values, images = arguments
@@ -127,7 +122,7 @@ def inference(name: str, precision: str, **settings: Any) -> Workload:
 
 
 def training(name: str, precision: str, **settings: Any) -> Workload:
-    """One step of SGD with momentum → the loss, new variables, new velocities."""
+    """Return one step of SGD with momentum → the loss, new variables, new velocities."""
     network = rawcnn.create(name, precision=precision, **settings)
     recipe = Recipe("race", "ours", batch=1, epochs=1, rate=RATE, momentum=MOMENTUM)
     paths, slots = list(network.variables), list(State.begin(network, recipe).slots)
@@ -154,22 +149,15 @@ def training(name: str, precision: str, **settings: Any) -> Workload:
 
 
 def pgd(name: str, precision: str, **settings: Any) -> Workload:
-    """PGD of 40 steps in L∞, all taken → how the images moved, and the loss of each where they went."""
+    """Return PGD of 40 steps in L∞ without early exit → the changes of the images, and the loss per attacked image."""
     network = rawcnn.create(name, precision=precision, **settings)
-    products = _Products(network)
+    products = _FoldedWeights(network)
 
     def function(*arguments):
         *values, images, labels = arguments
         model = products.model(values)
-
-        ball = Ball("linf")
-
-        def move(k, x):
-            gradient, _ = loss_gradient(model, x, labels, False)
-            x = ball.project(x + STEP * ball.steepest(gradient), images, EPSILON)
-            return k + 1, tf.clip_by_value(x, 0.0, 1.0)
-
-        attacked = tf.while_loop(lambda k, x: k < STEPS, move, (0, images))[1]
+        step = partial(_pgd_step, model, images, labels)
+        attacked = tf.while_loop(lambda k, x: k < STEPS, step, (0, images))[1]
         return [attacked - images, kernels.cross_entropy(model(attacked), labels)]
 
     return Workload(
@@ -180,16 +168,24 @@ def pgd(name: str, precision: str, **settings: Any) -> Workload:
     )  # fmt: skip
 
 
+def _pgd_step(model, images: tf.Tensor, labels: tf.Tensor, k: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """One step of PGD (Madry et al. 2018), with the number of the step."""
+    ball = Ball("linf")
+    gradient, _ = loss_gradient(model, x, labels, False)
+    x = ball.project(x + STEP * ball.steepest(gradient), images, EPSILON)
+    return k + 1, tf.clip_by_value(x, 0.0, 1.0)
+
+
 def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workload:
-    """One step of `rawcnn.visualize.optimize` on a channel of `layer` → the values, and what Adam moves."""
+    """Return one step of `rawcnn.visualize.optimize` on a channel of `layer` → the values and the new state of Adam."""
     network = rawcnn.create(name, precision=precision, **settings)
-    products = _Products(network, [layer])
+    products = _FoldedWeights(network, [layer])
     size, objective = network.input_size, objectives.channel(network, layer, 0)
     ascent, score = AscentSettings(size=size), FoldedScore(network, objective)
 
     def function(*arguments):
         *values, z, mean, square, number, moves = arguments
-        score.fold, score.variables = products.walk(values)
+        score.fold, score.variables = products.fold(values)
         rows = [tf.constant(array) for array in objective.repeated_rows(z.shape[0])]
         values_of = partial(score, rows=rows)
         z, mean, square, value, _ = ascent_step(values_of, ascent, z, mean, square, number, moves)
@@ -215,7 +211,7 @@ def visualize(name: str, layer: str, precision: str, **settings: Any) -> Workloa
 
 
 def kernel(case: KernelCase, form: str, precision: str) -> Workload:
-    """A kernel's output and gradients, from an upstream gradient; that of an image is not taken, as in training."""
+    """Return a kernel's output and gradients for an upstream gradient; as in training, without an image's gradient."""
     functions, inputs, cost = KERNELS[case.kernel](case, tf.as_dtype(precision))
     image = case.channels == 3
 
@@ -233,8 +229,8 @@ def kernel(case: KernelCase, form: str, precision: str) -> Workload:
             *("filters" if case.kernel == "conv2d" else "ones" for _ in inputs[1:]),
         ]
         named = [
-            Argument(f"input{k}", shape, given.dtype.name, how, axes=CUDNN if how == "filters" else ())
-            for k, (shape, given, how) in enumerate(zip(shapes, inputs, draws, strict=True))
+            Argument(f"input{k}", shape, value.dtype.name, how, axes=CUDNN if how == "filters" else ())
+            for k, (shape, value, how) in enumerate(zip(shapes, inputs, draws, strict=True))
         ]
         return [*named, Argument("upstream", (batch, *case.output_shape[1:]), precision, "normal")]
 
@@ -242,7 +238,7 @@ def kernel(case: KernelCase, form: str, precision: str) -> Workload:
     flops = (cost.flops + (cost.macs * 2 if image else cost.backward_flops)) / case.batch
 
     def moved(batch: int) -> int:
-        """Inputs and upstream gradient are read, the output and a gradient of each input written."""
+        """The inputs and the upstream gradient are read; the output and a gradient per input are written."""
         *shapes, upstream = (prod(a.shape) for a in arguments(batch))
         return tf.as_dtype(precision).size * 2 * (sum(shapes) + upstream)
 
@@ -268,13 +264,13 @@ def _paths(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def _flops(operations: Sequence[Operation], train: bool = False) -> float:
-    """Of one image, by the operations."""
+    """Return the FLOPs per image."""
     costs = [operation.cost for operation in operations]
     return float(np.sum([c.flops + (c.backward_flops if train else 0) for c in costs]))
 
 
 def _moved(network: Network, operations: Sequence[Operation], passes: int, batch: int) -> int:
-    """Bytes that the layers read and write at least, in so many passes of a batch; the operations is of one image."""
+    """Return a lower bound of the bytes that `operations` (of one image) read and write in `passes` over a batch."""
     element = PRECISIONS[network.precision].size
     maps = sum(prod(shape) for o in operations for shape in (*o.input_shapes, o.output_shape))
     weights = sum(p.count * p.dtype.size for o in operations for p in o.parameters)

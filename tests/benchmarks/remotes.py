@@ -1,4 +1,4 @@
-"""What tests make in processes of their own; nothing here takes long to import."""
+"""Objects that tests create in separate processes; this module is fast to import."""
 
 import os
 import time
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Answering:
-    """A contestant whose answers are all ones, and what can go wrong with one."""
+    """A contestant whose results are ones, with methods that fail in several ways."""
 
     def first(self):
         return np.ones((4, 10))
@@ -26,7 +26,7 @@ class Answering:
 
 
 class Tired(Answering):
-    """Its answers are right, but it fails while it is timed."""
+    """A contestant with correct results that fails while it is timed."""
 
     def __init__(self, first):
         self._first = first
@@ -47,7 +47,7 @@ def broken():
 
 
 def peer(name, folder, batch):
-    """As `benchmarks.stablehlo.peers.make`."""
+    """Create a peer, in place of `benchmarks.stablehlo.peers.make`."""
     if name == "tired":
         from benchmarks.stablehlo.program import programs
 

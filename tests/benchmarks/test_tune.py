@@ -1,4 +1,4 @@
-"""Measuring the fastest forms: which cases there are, which form is taken, and what the file holds."""
+"""Measuring the fastest forms: the cases, the selected form, and the file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def own_cache(tmp_path, monkeypatch):
     selection.forget()
 
 
-def test_cases_are_those_of_the_ledger_each_once():
+def test_cases_are_distinct_operations():
     found = tune.cases(["cifar_resnet20"], batch=2)
     assert len({str(case) for case in found}) == len(found)
     of_first = [case for case in found if case.shape == "3×3×3×16 /1"]
     jobs = ["conv2d", "conv2d input gradient", "conv2d filter gradient"]
-    assert [case.job for case in of_first] == jobs  # the image's gradient too: attacks climb it
+    assert [case.job for case in of_first] == jobs  # the image's gradient too, which attacks need
     assert {case.pixels for case in of_first} == {2 * 32 * 32}
     (strided,) = [case for case in found if case.shape == "3×3×16×32 /2" and case.job == "conv2d"]
     assert strided.forms == ("nn", "im2col", "shifted", "space_to_depth") and "winograd4" in of_first[0].forms
@@ -32,7 +32,7 @@ def test_cases_are_those_of_the_ledger_each_once():
 
 @pytest.mark.deeper
 def test_cases_in_groups():
-    """Of AlexNet's; a depthwise convolution has one form."""
+    """AlexNet's convolutions in groups are cases; depthwise convolutions have one form and are not."""
     found = [case for case in tune.cases(["alexnet", "nasnet_mobile"], 1, 224) if "in 2 groups" in case.shape]
     assert len(found) == 9 and {case.forms[1:] for case in found} == {("split", "dense")}
     assert [case.forms[0] for case in found[:3]] == ["nn", "flipped", "shifted"]
@@ -50,13 +50,13 @@ def test_a_form_must_win_clearly():
 
 @pytest.mark.slow
 def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
-    """Of the first layers: a convolution of an image and one of maps, each forward and back, and a batch norm."""
+    """The first layers: a convolution of an image and one of maps, forward and backward, and a batch norm."""
     cases = tune.cases(["cifar_resnet20"], 1, 8)[:8]
     assert {case.job.split()[0] for case in cases} == {"conv2d", "batch_norm"}
     monkeypatch.setattr(tune, "cases", lambda *_: cases)
     path = selection.table_path()
     path.parent.mkdir(parents=True)
-    path.write_text('{"forms": ')  # a table that broke is written anew
+    path.write_text('{"forms": ')  # a damaged table is replaced
     told = []
     tune.tune(
         ["cifar_resnet20"], ["graph"], ["float32"], path=path, batch=1, size=8, rounds=1, command="here",
@@ -91,7 +91,7 @@ def test_a_form_of_other_results_is_left_out_and_told(monkeypatch, tmp_path):
 
 
 def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
-    """A second measurement of other networks adds to the table, and says what is its own."""
+    """A second measurement of other networks adds to the table and marks its entries."""
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
     for model, command in (("resnet18", "first"), ("cifar_resnet20", "second"), ("cifar_resnet20", "third")):
         table = tune.tune([model], ["graph"], ["float32"], path=selection.table_path(), batch=1, command=command)

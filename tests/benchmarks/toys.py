@@ -1,4 +1,4 @@
-"""Networks of a few layers, which compile in seconds, and weights that hide nothing."""
+"""Networks of a few layers, which compile in seconds, with random biases and batch norms."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def dropping(net, images):
 
 
 def dropping_paths(net, images):
-    """A branch that is dropped in training."""
+    """A residual branch with drop path in training."""
     x = relu(net, conv(net, "conv1", images, 8, 3, stride=2))
     branch = conv(net, "conv2", x, 8, 3)
     x = residual_sum(net, "sum", x, drop_path(net, "drop", branch, 0.3) if net.train else branch)
@@ -48,7 +48,7 @@ def dropping_paths(net, images):
 
 
 def everything(net, images):
-    """Each kind of layer, in the settings that need care: padding, dilation, groups, depthwise, unequal strides."""
+    """All kinds of layers with difficult settings: padding, dilation, groups, depthwise, unequal strides."""
     x = conv(net, "block/conv1", images, 8, (3, 2), stride=(1, 2), padding=((1, 0), (2, 1)))
     x = max_pool(net, "pool1", x, 3, 1, padding=((1, 1), (0, 1)))  # not after a ReLU: zeros would win maxima
     x = batch_norm(net, "bn1", x, epsilon=1e-3, scale=False)

@@ -1,4 +1,4 @@
-"""How time grows: the fit, the points, the plot."""
+"""Growth of the time: the fit, the points, the plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scaling: what is summed is counted, groups agree with one device, efficiency is arithmetic."""
+"""Scaling: the count of sums, the agreement of groups with one device, and the efficiency."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record(result: ScaleResult) -> dict:
 
 
 def test_what_a_step_sums():
-    """Gradients, batch norm's averages and two metrics; of each norm two moments and two sums of its gradient."""
+    """Gradients, batch norm's averages and two metrics; per norm two moments and two sums of its gradient."""
     network = rawcnn.create("cifar_resnet20", size=8)
     recipe = Recipe("a test", "ours", batch=4, epochs=1, rate=0.1, momentum=0.9)
     metadata = step_metadata(network, recipe, State.begin(network, recipe))
@@ -42,7 +42,7 @@ def test_what_a_step_sums():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are pinned on Linux alone")
 def test_two_workers():
-    """Each on its core, with the loss of one device, which the measurement itself compares."""
+    """Each worker has a core; the measurement compares the loss with that of one device."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("there is one core here")
     before, told = os.sched_getaffinity(0), []

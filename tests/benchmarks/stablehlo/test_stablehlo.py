@@ -81,7 +81,7 @@ def test_other_answers_are_not_timed(exported, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("output, factor, message", [
     ("conv1/bn/mean", np.nan, "conv1/bn/mean differs by nan"),
-    ("classifier/weights/velocity", 9.0, "the length of what moved is"),
+    ("classifier/weights/velocity", 9.0, "the length of its outputs is"),
 ])  # fmt: skip
 def test_other_training_steps_are_not_timed(exported, tmp_path, output, factor, message):
     """The loss is right, but an average is no number, or the gradients are others'."""
@@ -115,7 +115,7 @@ def test_images_that_were_not_attacked_are_not_timed(exported, tmp_path):
         assert answers["moved"] > 0
         np.savez(tmp_path / source.name / "answers.npz", moved=answers["moved"] * 9, loss=answers["loss"])
     done = run_without_tensorflow(tmp_path, "--peers")
-    assert done.returncode == 2 and "the length of what moved is" in done.stderr
+    assert done.returncode == 2 and "the length of its outputs is" in done.stderr
 
 
 def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setattr(run.peers, "names", lambda *_: ["wrong", "broken", "tired"])
     monkeypatch.setattr(run.peers, "make", remotes.peer)
-    race = run.Race({"rawcnn": source}, 4, ["all"])
+    race = run.WorkloadRace({"rawcnn": source}, 4, ["all"])
     race.prepare(time.monotonic() + 100)
     limits = {"matmul_flops_per_second": 1e9, "copy_bytes_per_second": 1e9}
     record = race.record(1, run.Machine([], {"float32": limits}), "here")
@@ -154,7 +154,7 @@ def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path, monke
     assert run.races(tmp_path, "", [8]) == []
     (tmp_path / "nn" / "program-4.mlirbc").write_bytes(b"no program")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    race = run.Race(folders, batch, [])
+    race = run.WorkloadRace(folders, batch, [])
     race.prepare(time.monotonic() + 100)
     assert set(race.contestants) == {"rawcnn winograd"} and "rawcnn nn" in race.failed
     assert race.contestants["rawcnn winograd"].call("rawcnn winograd", "first").size  # its process goes on
@@ -213,14 +213,14 @@ def test_what_stays_is_in_the_precision_of_the_arithmetic():
     moves = workloads.training("cifar_resnet20", "bfloat16", size=8).arguments(1)
     assert {a.dtype for a in moves} == {"float32", "int32"}
     (filters,) = [a for a in moves if a.name == "conv1/filters"]
-    assert (filters.shape, filters.given) == ((3, 3, 3, 16), (16, 3, 3, 3))
+    assert (filters.shape, filters.program_shape) == ((3, 3, 3, 16), (16, 3, 3, 3))
 
 
 def test_a_training_step_is_rawcnns():
     """The exported function is the pure step: weights and velocities after it, and what is carried over."""
     workload = workloads.training("cifar_resnet20", "float32", size=8)
     values = arrays.values(workload.arguments(3), workload.paths)
-    results = export.taking(workload, workload.arguments(3))(*map(tf.constant, values))
+    results = export.program_function(workload, workload.arguments(3))(*map(tf.constant, values))
     named = dict(zip(workload.outputs, results, strict=True))
     assert np.isfinite(float(named["loss"])) and len(workload.carried) == len(results) - 1
     arguments = [a.name for a in workload.arguments(3)]
