@@ -100,7 +100,7 @@ def _cases(operation: Operation) -> list[Tunable]:
 
 
 def _fits(form: str, job: str, filters: Sequence[int], convolution: Convolution) -> bool:
-    """Return whether the form accepts this shape and can be fast; forms with a matmul per tap are slow for many taps."""
+    """Return whether the form accepts this shape and can be fast; a matmul per tap is slow for many taps."""
     if FORMS[form].accepts(job, filters, convolution):
         return False
     taps, strided = filters[0] * filters[1], convolution.stride != (1, 1)

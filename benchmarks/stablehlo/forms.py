@@ -1,8 +1,8 @@
 """Select the forms of kernels on a GPU: `python -m benchmarks.stablehlo.forms`.
 
-Write the results of the kernels' races on GPUs, from all records, into the table of `kernels.dispatch.selection`. A race
-times a kernel's output and gradients together, so the winning form is entered for all of them. Nothing is entered if
-the default wins.
+Write the results of the kernels' races on GPUs, from all records, into the table of `kernels.dispatch.selection`. Each
+race times a kernel's output and gradients together, so the winning form is entered for all of them. Nothing is
+entered if the default wins.
 """
 
 from __future__ import annotations
