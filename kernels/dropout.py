@@ -20,7 +20,7 @@ from kernels.random import random_words, random_words_reference
 #
 #   r ~ uniform on 0 … 2³² − 1 from the seed,   mask = [r ≥ rate · 2³²] / (1 − rate),   y = mask · x
 #
-#   E[mask] = 1, so E[y] = x.   ∂L/∂x = mask · ∂L/∂y, with the same mask.
+#   E[mask] = 1 up to 2⁻³², so E[y] = x.   ∂L/∂x = mask · ∂L/∂y, with the same mask.
 #
 #   dropout draws one r per value of x, drop_path one per image.
 

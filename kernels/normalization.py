@@ -19,7 +19,7 @@ from kernels.precision import wide, wide_type
 #   y = (x − μ)·γ/√(σ² + ε) + β       μ, σ² of each channel, in this batch or in the training set
 #
 # Training normalizes by the biased variance (1/m)·Σ(x − μ)², m = B·H·W. The running average is taken of the unbiased
-# variance, m/(m − 1) times the biased one.
+# variance, m/(m − 1) times the biased one: the tensor form returns the biased variance, and `dispatch` corrects it.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -172,7 +172,8 @@ def batch_normalization_gradient(
     sums: Sums = channel_sums,
     average: Callable[[list[tf.Tensor]], list[tf.Tensor]] = lambda tensors: tensors,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(dx [B,H,W,C], dscale [C], doffset [C]) of training. `average` is over all parts of a batch that is shared."""
+    """(dx [B,H,W,C], dscale [C], doffset [C]) of training. `average` averages over the devices
+    that share the batch; dscale and doffset are this device's sums."""
     mean, variance, scale, _ = parameters(x, mean, variance_biased, scale)
     inverse, m, g = tf.math.rsqrt(variance + epsilon), count(x), wide(gradient)
     normalized = (wide(x) - mean) * inverse

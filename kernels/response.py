@@ -18,7 +18,7 @@ from kernels.precision import wide
 #
 #   y_i = x_i / (k + α·Σ_j x_j²)^β    i and j channels of one pixel, |j − i| ≤ r
 #
-# α is not divided by the size of the window.
+# α is not divided by the size of the window, as in the paper; Caffe and PyTorch divide it.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from kernels.precision import wide
 #   imaginary part of the image. Taking real parts does all of this:
 #
 #       fourier_image(z)[y,x] = 1/(4·h·w) · Σᵤ Σᵥ m[v] · s[u,v] · (Re z[u,v] · cos θ − Im z[u,v] · sin θ)
-#       s[u,v] = √(w·h) / max(f[u,v], 1/max(w,h))^decay
+#       s[u,v] = √(w·h) / max(f[u,v], 1/max(w,h))^decay          the 4 is lucid's constant
 #
 #   high_frequency_energy(x) = Σ_{f > radius} |X[u,v]|² / (h·w)², mean over channels; X = Σ x[y,x]·e^(−iθ). By Parseval
 #   it is the mean square of the waves above the radius; that of all waves is the mean square of x.

@@ -156,7 +156,7 @@ def crop_resize_transforms(boxes: tf.Tensor, size: Pair) -> tf.Tensor:
 #
 # The output is linear in the image: each output's gradient g goes to the four pixels that it read, with their weights.
 # The weights depend on x' = a·x + b·y + c: ∂out/∂x' = (1 − v)·(in₀₁ − in₀₀) + v·(in₁₁ − in₁₀), and likewise for y'. So
-#   da = Σ_{y,x} g·∂out/∂x' · x,   db = Σ … · y,   dc = Σ … · 1
+#   da = Σ g·∂out/∂x' · x,   db = Σ g·∂out/∂x' · y,   dc = Σ g·∂out/∂x'    over all output pixels and channels
 
 
 def affine_resample_image_gradient(gradient: tf.Tensor, transforms: tf.Tensor, input_size: Sides) -> tf.Tensor:

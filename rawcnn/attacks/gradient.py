@@ -113,14 +113,14 @@ def projected_ascent(
     ball: Ball,
     targeted: bool,
 ) -> tuple[tf.Tensor, ActiveSet]:
-    """PGD (Madry et al. 2018, section 2.1), with momentum (Dong et al. 2018, algorithm 1); without it, BIM.
+    """PGD (Madry et al. 2018, section 2.1). Without a random start it is BIM, and with momentum MI-FGSM.
 
     `repeat` takes the step for all images (`repeat_all`, the papers' loop) or for those that are not fooled yet.
     """
 
     def step(x, velocity, images, goals, epsilon, alpha):
         gradient, logits = loss_gradient(model, x, goals, targeted)  # ∇ₓJ(x)
-        velocity = amounts.momentum * velocity + unit_mean(gradient)  # g ← μ·g + ∇ₓJ/‖∇ₓJ‖₁
+        velocity = amounts.momentum * velocity + unit_mean(gradient)  # g ← μ·g + ∇ₓJ/‖∇ₓJ‖₁, times a constant
         moved = x + per_image(alpha, x) * ball.steepest(velocity)  # x ← x + α·steepest(g)
         moved = ball.project(moved, images, per_image(epsilon, x))  # within ε of the image
         moved = tf.clip_by_value(moved, 0.0, 1.0)

@@ -7,7 +7,8 @@ that lies within ε of it, the softmax of variables u. The attack ascends these 
     p = softmax(u / T) over the levels in reach        u ← u + ξ·sign(∇ᵤJ)        T ← T / 1.2
 
 The attacked image has the likeliest levels, and is the point nearest to the original that has them. J is the loss of
-the true label. The authors' released code steps by the gradient itself; here it is the paper's sign.
+the true label or, targeted, minus the loss of the target. The authors' released code steps by the gradient itself; here
+it is the paper's sign.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Operation
 
-FAR = 1e9  # subtracted from the logits of levels out of reach, so that their probability is 0
+FAR = 1e9  # −FAR stands in for the logit of a level out of reach, so that its probability is 0
 COOLING = 1.2
 MARGIN = 1e-3  # of a level: how far within it the attacked pixel lies, so that rounding does not change the level
 

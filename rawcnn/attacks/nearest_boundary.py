@@ -1,7 +1,8 @@
 """DeepFool: step to the nearest decision boundary of the linearized network until the prediction changes.
 
 Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, algorithm 2. Let k̂ be the class that the network predicts. The linearized
-boundary to another class k lies at the distance |f_k − f_k̂| / ‖∇f_k − ∇f_k̂‖_q. The image moves to the nearest one:
+boundary to another class k lies at the distance |f_k − f_k̂| / ‖∇f_k − ∇f_k̂‖_q, where q is the dual norm: 2 for L2, 1
+for L∞. The image moves to the nearest one:
 
     L2      r = |f'| / ‖w'‖₂² · w'              f' = f_l − f_k̂, w' = ∇f'
     L∞      r = |f'| / ‖w'‖₁  · sign(w')
@@ -106,7 +107,7 @@ def _deepfool(network, images, goals, finished, steps, overshoot, *, choices: Ch
     (_, x, _), taken = repeat_unfinished(
         steps, step, (logits, images, tf.zeros_like(images)), (images, goals, likeliest), finished, gather=gather
     )
-    return x, taken, 2 * taken + 1
+    return x, taken, 2 * taken + 1  # queries: two forward passes per step, and one at the start
 
 
 def differences(logits: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:

@@ -72,7 +72,7 @@ class AttackRequest(DataRequest):
 
     def unrecorded_settings(self) -> dict[str, Any]:
         return {
-            **self.attack_settings,  # one of them may be called attack, as of `smallest`
+            **self.attack_settings,  # unrecorded: a setting of `smallest` is named attack
             "target": self.target,
             "images": self.count or "all",
             "batch": self.batch,

@@ -66,8 +66,8 @@ def resnet(
     Raises:
         ValueError: `shortcut` or `version` has another value.
     """
-    _choose("shortcut", shortcut, ("A", "B", "C"))
-    _choose("version", version, ("v1", "v1.5"))
+    _check_choice("shortcut", shortcut, ("A", "B", "C"))
+    _check_choice("version", version, ("v1", "v1.5"))
     x = conv(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, bias=False)  # [B,112,112,64]
     x = relu(net, norm(net, "conv1/bn", x))
     x = max_pool(net, "pool1", x, 3, 2, padding=ONE_AROUND)  # [B,56,56,64]
@@ -116,8 +116,8 @@ def cifar_resnet(
     Raises:
         ValueError: `shortcut` or `discretize` has another value.
     """
-    _choose("shortcut", shortcut, ("A", "B", "C"))
-    _choose("discretize", discretize, ("none", *CODES))
+    _check_choice("shortcut", shortcut, ("A", "B", "C"))
+    _check_choice("discretize", discretize, ("none", *CODES))
     x = images if discretize == "none" else codes(net, "codes", images, discretize, levels)  # [B,32,32,3·levels]
     x = conv(net, "conv1", x, 16, 3, bias=False)  # [B,32,32,16]
     x = relu(net, norm(net, "conv1/bn", x))
@@ -135,7 +135,7 @@ def cifar_resnet(
 
 def _basic(net, name, x, width, stride):
     """Two 3×3 convolutions (figure 5, left). The last ReLU follows the sum."""
-    x = conv(net, f"{name}/conv1", x, width, 3, stride=stride, padding=ONE_AROUND, bias=False)
+    x = conv(net, f"{name}/conv1", x, width, 3, stride=stride, padding=ONE_AROUND, bias=False)  # [B,H/s,W/s,width]
     x = relu(net, norm(net, f"{name}/bn1", x))
     x = conv(net, f"{name}/conv2", x, width, 3, bias=False)
     return norm(net, f"{name}/bn2", x)
@@ -146,13 +146,14 @@ def _bottleneck(net, name, x, width, stride, version):
     first, second = (stride, 1) if version == "v1" else (1, stride)
     x = conv(net, f"{name}/conv1", x, width, 1, stride=first, bias=False)
     x = relu(net, norm(net, f"{name}/bn1", x))
-    x = conv(net, f"{name}/conv2", x, width, 3, stride=second, padding=ONE_AROUND, bias=False)
+    x = conv(net, f"{name}/conv2", x, width, 3, stride=second, padding=ONE_AROUND, bias=False)  # [B,H/s,W/s,width]
     x = relu(net, norm(net, f"{name}/bn2", x))
-    x = conv(net, f"{name}/conv3", x, 4 * width, 1, bias=False)
+    x = conv(net, f"{name}/conv3", x, 4 * width, 1, bias=False)  # [B,H/s,W/s,4·width]
     return norm(net, f"{name}/bn3", x)
 
 
 def _shortcut(net, name, x, channels, stride, option, zeros="end"):
+    """The shortcut around a block: [B,H,W,C] → [B,H/s,W/s,channels], by option A, B or C."""
     changes = stride != 1 or x.shape[-1] != channels
     if option == "A" and changes:
         return zero_padded_shortcut(net, f"{name}/shortcut", x, channels, stride, zeros=zeros)
@@ -162,7 +163,7 @@ def _shortcut(net, name, x, channels, stride, option, zeros="end"):
     return x
 
 
-def _choose(what: str, value: str, known: tuple[str, ...]) -> None:
+def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{what} is {value!r}; expected one of {', '.join(known)}")
 

@@ -1,7 +1,8 @@
 """A trace runs a model function once and records what it does.
 
 A model is one plain function `model(net, images)` that calls layers; `net` is the trace. A layer asks it for variables
-(`net.variable`) and applies kernels through it (`net.apply`). There are two kinds:
+(`net.variable`) and applies kernels through it (`net.apply`). There are two basic kinds; others, such as `Folded` and
+`Deconvnet`, derive from the first:
 
 - `Trace` computes with real variables. It keeps every activation by name and every new batch-norm average by path.
 - `SymbolicTrace` does no arithmetic. It lists the parameters that the model needs and its operations: name, kind,
@@ -60,9 +61,9 @@ class Parameter:
         return self.path.rsplit("/", 1)[0]
 
     def create(self, seed: int) -> tf.Variable:
-        """Create the variable. Its values are drawn from PCG64 keyed by seed and path.
+        """Create the variable, with values drawn from PCG64 keyed by seed and path.
 
-        So they do not depend on the machine, nor on the order in which variables are created.
+        The values depend neither on the machine nor on the order in which variables are created.
         """
         generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(self.path.encode())]))
         value = self.initial(generator, self.shape).astype(np.float32, copy=False)
@@ -134,7 +135,8 @@ class Trace:
             shape: The shape that the layer needs for this input.
             initial: How its first value is drawn. Only a symbolic trace reads this and `trained`.
             trained: Whether gradients move it.
-            dtype: The type to round it to, by default the trace's. A narrower value keeps its type.
+            dtype: The type to round it to, by default the trace's. A narrower value keeps its type, because its
+                kernel widens it where that is needed.
 
         Raises:
             ValueError: The variable has another shape, because the images have another size.
@@ -158,7 +160,7 @@ class Trace:
         inputs: Sequence[tf.Tensor],
         parameters: Sequence[tf.Tensor] = (),
         **metadata: Any,
-    ) -> tf.Tensor:
+    ) -> Any:
         """Run `kernel(*inputs, *parameters)` and keep its result as activation `name`.
 
         Args:

@@ -53,7 +53,7 @@ class State:
         return State(*({path: tf.convert_to_tensor(v) for path, v in group.items()} for group in self.groups))
 
     def assign(self, values: State) -> None:
-        """Assign new values. A variable that stands for its own value was changed in place already."""
+        """Assign new values. A fused rule returns the variable itself, already changed in place; that is skipped."""
         for group, new in zip(self.groups, values.groups, strict=True):
             for path, value in new.items():
                 if value is not group[path]:
@@ -102,9 +102,11 @@ class TrainStep:
             rate: The learning rate, a float32 scalar.
 
         Returns:
-            The values after the step, and the metrics "loss", "accuracy" and "gradient_norm", scalars.
+            The values after the step, and the metrics, scalars: "loss" without auxiliary heads and weight decay,
+            "accuracy", and "gradient_norm" with weight decay, before clipping.
         """
         network, recipe, optimizer = self.network, self.recipe, _optimizer(self.recipe, self.fused)
+        # Read the variables now: a fused rule changes them in place
         variables = {path: tf.convert_to_tensor(v) for path, v in state.variables.items()}
         images = augment(images, seed, recipe.augmentation)  # [B,H,W,3] → [B,H',W',3]
         if self.adversary:
@@ -119,7 +121,8 @@ class TrainStep:
             for name in network.auxiliary:
                 objective += recipe.auxiliary_weight * _mean_loss(forward.activations[name], labels)
 
-        # Backward pass; weight decay λ/2·Σw² adds λ·w to the gradients. Devices that share the batch average theirs
+        # Backward pass; weight decay λ/2·Σw² adds λ·w to the gradients. Devices that share a batch average
+        # their gradients
         gradients = tape.gradient(objective, trained)
         if recipe.weight_decay:
             decayed = {path: g + recipe.weight_decay * trained[path] for path, g in gradients.items() if decays(path)}
@@ -129,15 +132,15 @@ class TrainStep:
         gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, recipe.clip)
 
         # Update: the batch-norm statistics as the forward pass computed them, then variables, slots and averages
-        new, new_slots, averages = dict(statistics), Tensors(), Tensors()
+        new_variables, new_slots, new_averages = dict(statistics), Tensors(), Tensors()
         for path, gradient in gradients.items():
             slots = {slot: state.slots[f"{path}/{slot}"] for slot in optimizer.slots}
-            new[path], updated = optimizer.update(state.variables[path], gradient, slots, rate)
+            new_variables[path], updated = optimizer.update(state.variables[path], gradient, slots, rate)
             new_slots |= {f"{path}/{slot}": value for slot, value in updated.items()}
         for path, average in state.averages.items():
-            before, value = tf.convert_to_tensor(average), tf.convert_to_tensor(new[path])
-            averages[path] = moving_average(before, value, recipe.average or 0.0, seed[1])
-        return State(new, new_slots, averages), metrics
+            before, value = tf.convert_to_tensor(average), tf.convert_to_tensor(new_variables[path])
+            new_averages[path] = moving_average(before, value, recipe.average or 0.0, step=seed[1])
+        return State(new_variables, new_slots, new_averages), metrics
 
 
 def make_step(

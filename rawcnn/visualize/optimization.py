@@ -171,8 +171,8 @@ def optimize(
 ) -> Optimized:
     """Optimize images that maximize the activation of a unit, a channel, a layer or any objective.
 
-    Each image depends only on its own problem and on the seed, unless `diversity` makes the images of one problem
-    differ. The same seed gives the same images.
+    A problem is one thing to maximize, such as one channel. Each image depends only on its own problem and on the seed,
+    unless `diversity` makes the images of one problem differ. The same seed gives the same images.
 
     Args:
         network: the network; its weights stay fixed.
