@@ -1,4 +1,4 @@
-"""What tests share: real images beside the project where they are to be had, and quiet TensorFlow."""
+"""Shared configuration of the tests: TensorFlow's log level, the selection of tests, and folders of real images."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rawcnn.cli import main
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-# glibc reads these when a process starts, so they hold for pytest-xdist's processes: the memory of large tensors is
-# given back when they are freed.
+# glibc reads these when a process starts, so they apply to pytest-xdist's processes: memory of large tensors is
+# returned when they are freed.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**22))
 
 import tensorflow as tf
 
-# A cache of their own: neither the user's table of kernels nor what is known of files counts;
-# plots keep the fonts that they found.
+# A separate cache, so that the user's table of kernels and the user's notes about files have no effect. Plots keep the
+# user's cache of fonts.
 cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rawcnn-tests-")
@@ -36,7 +36,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)  # two logical devices, so that splitting a network over devices can be tested anywhere
+)  # two logical devices, to test splitting a network over devices on any machine
 
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
@@ -65,17 +65,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = seen[function]
         seen[function] += 1
         if isinstance(sample.args[0], int):
-            kept = place % sample.args[0] == 0
+            selected = place % sample.args[0] == 0
         else:
-            kept = any(re.search(pattern, item.callspec.id) for pattern in sample.args)
-        if not kept:
+            selected = any(re.search(pattern, item.callspec.id) for pattern in sample.args)
+        if not selected:
             item.add_marker("deeper")
     if items:
         items[0].config.stash[COLLECTED] = list(items)
 
 
 def pytest_collection_finish() -> None:
-    """Let garbage collection skip TensorFlow's modules and thousands of tests, which stay to the end anyway."""
+    """Exclude TensorFlow's modules and the collected tests from garbage collection, because they are never freed."""
     gc.collect()
     gc.freeze()
 
@@ -88,20 +88,20 @@ def collected(pytestconfig) -> list[pytest.Item]:
 
 @pytest.fixture(scope="module", autouse=True)
 def memory_given_back():
-    """After each file, free what nobody refers to any longer: glibc keeps the pages of large networks otherwise."""
+    """Free unused memory after each file, because glibc otherwise keeps the pages of large networks."""
     yield
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of real images and weights: $RAWCNN_DATA, or shared/data beside the project."""
+    """The folder of real images and weights: $RAWCNN_DATA, or shared/data next to the project."""
     root = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("RAWCNN_DATA", root.parent / "shared" / "data"))
     if not (folder / "cifar10-jpeg.zip").is_file():
-        pytest.skip(f"needs real images: {folder} has no cifar10-jpeg.zip; set RAWCNN_DATA to the folder that has")
+        pytest.skip(f"needs real images: {folder} has no cifar10-jpeg.zip; set RAWCNN_DATA to a folder that has it")
     return folder
 
 
@@ -124,7 +124,7 @@ def digits():
 
 @pytest.fixture
 def rawcnn_command(capsys):
-    """Run the command line in this process → (exit code, stdout, stderr)."""
+    """Run the command line in this process; return (exit code, stdout, stderr)."""
 
     def run(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stop:

@@ -1,7 +1,7 @@
-"""The one place where tests compare numbers: shape and dtype first, then values, then gradients.
+"""Numeric comparisons of the tests: shape and dtype first, then values, then gradients.
 
-Three independent oracles: naive NumPy in float64 (beside each kernel), a central difference in one random
-direction, and Keras with copied weights. One tolerance table; a test that needs another says why.
+There are three independent references: naive NumPy in float64 (in each kernel's test), a central difference in one
+random direction, and Keras with copied weights. A test that does not use the tolerance table says why.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-# Largest error allowed, relative to the largest value expected, by dtype and kind of comparison. bfloat16 keeps
-# 8 bits of mantissa (2⁻⁸ = 4e-3 a rounding); gradients sum more terms than a forward pass does.
+# Largest allowed error, relative to the largest expected value, by dtype and kind of comparison. bfloat16 has 8 bits of
+# mantissa (a rounding is 2⁻⁸ = 4e-3). Gradients sum more terms than a forward pass.
 TOLERANCE = {
     ("float64", "forward"): 1e-12,
     ("float64", "gradient"): 1e-11,
-    ("float64", "difference"): 1e-5,  # truncation and cancellation of the central difference itself
+    ("float64", "difference"): 1e-5,  # truncation and cancellation of the central difference
     ("float32", "forward"): 3e-6,
     ("float32", "gradient"): 1e-5,
     ("float32", "network"): 1e-4,  # a hundred layers deep, summed in another order
-    ("float32", "gated network"): 1e-3,  # a gate multiplies a whole map, and its rounding, in each of fifty blocks
+    ("float32", "gated network"): 1e-3,  # in each of 50 blocks a gate multiplies a map, and its rounding error
     ("bfloat16", "forward"): 3e-2,
     ("bfloat16", "gradient"): 5e-2,
 }
 
 
 def random(shape, seed: int = 0, dtype="float32", low: float | None = None) -> tf.Tensor:
-    """Standard normal values, or uniform in [low, low+1); the same for every dtype up to rounding."""
+    """Return standard normal values, or uniform ones in [low, low+1); equal for all dtypes up to rounding."""
     generator = np.random.default_rng(seed)
     values = generator.standard_normal(shape) if low is None else generator.uniform(low, low + 1, shape)
     return tf.cast(tf.constant(values), dtype)
 
 
 def error(actual, expected) -> float:
-    """The largest difference, relative to the largest value expected; both finite and of one shape."""
+    """Return the largest difference, relative to the largest expected value; assert equal shapes and finite values."""
     actual, expected = (np.asarray(v).astype(np.float64) for v in (actual, expected))
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
     assert np.isfinite(actual).all(), "not finite"
@@ -43,9 +43,9 @@ def error(actual, expected) -> float:
 
 
 def close(actual, expected, kind: str = "forward", dtype: str | None = None, wobble: float = 0.0) -> None:
-    """Assert equal shapes, then values equal within the tolerance of `dtype` (of `actual`, unless named).
+    """Assert equal shapes, and equal values within the tolerance of `dtype` (by default that of `actual`).
 
-    `wobble` is an error that the computation cannot but have, where that was measured to be more.
+    `wobble` replaces a smaller tolerance; it is the measured error that the computation cannot avoid.
     """
     dtype = dtype or tf.as_dtype(getattr(actual, "dtype", "float64")).name
     found = error(actual, expected)
@@ -53,7 +53,7 @@ def close(actual, expected, kind: str = "forward", dtype: str | None = None, wob
 
 
 def same_everywhere(function: Callable, *tensors, kind: str = "forward", wobble: float = 0.0) -> None:
-    """Eager, graph and XLA give the same values, as `close` compares them."""
+    """Assert that eager mode, graph and XLA compute equal values by `close`."""
     eager = tf.nest.flatten(function(*tensors))
     for jit in (False, True):
         compiled = tf.function(function, jit_compile=jit, autograph=False)
@@ -63,7 +63,7 @@ def same_everywhere(function: Callable, *tensors, kind: str = "forward", wobble:
 
 
 def tape_gradient(function: Callable, tensors, upstream) -> list[tf.Tensor]:
-    """Gradients of Σ upstream·function(*tensors) by tf.GradientTape."""
+    """Return the gradients of Σ upstream·function(*tensors) by tf.GradientTape."""
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         y = function(*tensors)

@@ -12,7 +12,7 @@ SOURCES = sorted((ROOT / "rawcnn").rglob("*.py"))
 
 
 def module_level_imports(source: str) -> list[str]:
-    """The modules that a file imports when it is imported itself, without those for type checkers alone."""
+    """Return the modules that a file imports at its own import, without those for type checkers only."""
     modules: list[str] = []
     pending = list(ast.parse(source).body)
     while pending:
@@ -35,7 +35,7 @@ def test_few_modules_lie_directly_in_the_package():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_imports_the_benchmarks_when_it_is_imported(path):
-    """Keras is the opponent there; the command line imports them inside of the verbs that race."""
+    """Only the benchmarks import Keras; the command line imports them within the verbs that need them."""
     imported = module_level_imports(path.read_text(encoding="utf-8"))
     assert not [module for module in imported if module.split(".")[0] == "benchmarks"]
 
@@ -49,6 +49,6 @@ def test_imports_are_found_where_they_run_at_import():
 
 @pytest.mark.parametrize("package", sorted(p.parent.name for p in (ROOT / "rawcnn").glob("*/__init__.py")))
 def test_tests_mirror_the_packages(package):
-    """Each package has its tests in the folder of the same name; plots are tested with what draws them."""
+    """Each package has tests in the folder of the same name; plots are tested with the code that draws them."""
     if package != "plots":
         assert list((ROOT / "tests" / "rawcnn" / package).glob("test_*.py"))

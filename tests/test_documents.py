@@ -12,12 +12,12 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def prose(document: Path) -> str:
-    """The text without code."""
+    """Return the text without code."""
     return re.sub(r"```.*?```|`[^`\n]*`", "", document.read_text(), flags=re.DOTALL)
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors that GitHub makes of the headings."""
+    """Return the anchors that GitHub creates for the headings."""
     text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

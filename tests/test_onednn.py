@@ -1,4 +1,4 @@
-"""oneDNN: when it is turned on, who reports it, and that everything runs without it."""
+"""oneDNN: when it is enabled, where that is reported, and that everything runs without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def processor(tmp_path, monkeypatch):
-    """Pretend to be a machine with these processor flags (None: no /proc/cpuinfo), TensorFlow imported or not."""
+    """Imitate a machine with these processor flags (None: no /proc/cpuinfo), with TensorFlow imported or not."""
 
     def pretend(flags: str | None, imported: bool, in_use: bool) -> None:
         if flags is not None:
@@ -68,7 +68,7 @@ def test_no_warning_where_it_is_on_or_would_not_help(processor, flags, in_use):
 
 
 def run(*words: str, variable: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own, in which the variable has this value or is not set."""
+    """Run Python in a separate process, in which the variable has this value or is not set."""
     environment = {name: value for name, value in os.environ.items() if name != onednn.VARIABLE}
     environment |= {onednn.VARIABLE: variable} if variable is not None else {}
     return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What the README quotes is what the code says."""
+"""The README's quotations equal the code."""
 
 from __future__ import annotations
 

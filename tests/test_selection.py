@@ -1,4 +1,4 @@
-"""What `pytest` runs by default: something of every file and of every model."""
+"""The default selection of `pytest`: at least one test of each file and each model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 import rawcnn
 
 ROOT = Path(__file__).resolve().parent
-# Files of which nothing runs by default, each with the reason.
+# Files without a test in the default selection, each with the reason.
 OUTSIDE = {"test_attack_claims.py": "attacks hundreds of CIFAR-10 images; test_attack_oracles.py attacks digits"}
 
 
 @pytest.fixture(scope="module")
 def default(collected) -> list[pytest.Item]:
-    """The tests that run by default; skips where files were named and only those were collected."""
+    """The tests in the default selection; skips if only some files were collected."""
     if 2 * len(files_of(collected)) < len([*ROOT.rglob("test_*.py")]):
         pytest.skip("needs the tests of all files: run pytest without a path")
     return [item for item in collected if not any(map(item.get_closest_marker, ("slow", "deeper")))]

@@ -11,7 +11,7 @@ from kernels.dispatch import selection
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def separate_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     selection.forget()
     yield
@@ -57,14 +57,14 @@ def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
     path = selection.table_path()
     path.parent.mkdir(parents=True)
     path.write_text('{"forms": ')  # a damaged table is replaced
-    told = []
+    reported = []
     tune.tune(
         ["cifar_resnet20"], ["graph"], ["float32"], path=path, batch=1, size=8, rounds=1, command="here",
-        progress=lambda *step: told.append(step),
+        progress=lambda *step: reported.append(step),
     )  # fmt: skip
     table = json.loads(path.read_text())
     assert [about["command"] for about in table["measured"]] == ["here"]
-    assert [step[1:] for step in told] == [(k + 1, len(cases)) for k in range(len(cases))]
+    assert [step[1:] for step in reported] == [(k + 1, len(cases)) for k in range(len(cases))]
     assert sum(len(sizes) for shapes in table["forms"].values() for sizes in shapes.values()) == len(cases)
     for case in cases:
         told_of = table["forms"][f"graph {case.job} float32"][case.shape][str(case.pixels)]
@@ -75,22 +75,22 @@ def test_a_table_is_measured_and_then_used(tmp_path, monkeypatch):
     assert selection.measured(case.job, tune.tf.float32, case.shape, case.pixels, ["nn", "another"]) == "another"
 
 
-def test_a_form_of_other_results_is_left_out_and_told(monkeypatch, tmp_path):
+def test_a_form_with_other_results_is_left_out_and_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
-    told = []
+    reported = []
     table = tune.tune(
         ["cifar_resnet20"],
         ["graph"],
         ["float32"],
         path=tmp_path / "t.json",
-        progress=lambda what, *_: told.append(what),
+        progress=lambda what, *_: reported.append(what),
     )
     of = table["forms"]["graph batch_norm float32"]["16"]
     assert [entry["differ"] for entry in of.values()] == [["explicit"]]
-    assert any("batch_norm 16" in what and "(explicit left out: other results)" in what for what in told)
+    assert any("batch_norm 16" in what and "(explicit left out: other results)" in what for what in reported)
 
 
-def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
+def test_other_measurements_are_kept(monkeypatch):
     """A second measurement of other networks adds to the table and marks its entries."""
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[0], {case.forms[0]: 1e-3}))
     for model, command in (("resnet18", "first"), ("cifar_resnet20", "second"), ("cifar_resnet20", "third")):
@@ -102,7 +102,7 @@ def test_what_was_measured_elsewhere_keeps_its_name(monkeypatch):
     assert json.loads(selection.table_path().read_text()) == table
 
 
-def test_a_part_of_the_shipped_table_is_measured_anew(monkeypatch, tmp_path, capsys):
+def test_a_part_of_the_shipped_table_is_measured_again(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tune, "fastest", lambda case, *_: (case.forms[-1], dict.fromkeys(case.forms, 1e-3)))
     monkeypatch.setattr(tune, "SHIPPED", tmp_path / "algorithms.json")
     words = ["cifar_resnet20", "--compilers", "xla", "--jobs", "batch_norm"]
@@ -111,10 +111,10 @@ def test_a_part_of_the_shipped_table_is_measured_anew(monkeypatch, tmp_path, cap
     assert set(table["forms"]) == {"xla batch_norm float32", "xla batch_norm bfloat16"}
     assert table["measured"][0]["command"] == f"python -m benchmarks.tune {' '.join(words)}"
     assert "xla float32: batch_norm 16" in capsys.readouterr().err
-    for wrong, told in (("none", "there is no network 'none'"), ("--jobs=none", "invalid choice: 'none'")):
+    for wrong, reported in (("none", "there is no network 'none'"), ("--jobs=none", "invalid choice: 'none'")):
         with pytest.raises(SystemExit, match="2"):
             tune.main([wrong])
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err
 
 
 def test_on_the_command_line(rawcnn_command, monkeypatch):

@@ -1,6 +1,6 @@
-"""Words that nobody would type, and names that nobody would give: each command ends with 0 or with one line and 2.
+"""Hostile arguments and file names: each command ends with exit code 0, or with 2 and a message of one line.
 
-What a command would then work at for minutes is not done: it ends where its first function is to be compiled.
+To save time, a command ends before it compiles its first function.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ HOSTILE = (
     "folder:", "folder:/nonexistent", "records:.", "tfds:x", "None", "True", "null", "resnet51", "small", "conv1",
     "float64", "xla", "-", "--", "--json", "-o",
 )  # fmt: skip
-# `models` takes no words that could be wrong; `tour` and `benchmark` have tests of their words.
+# `models` has no arguments that could be wrong; `tour` and `benchmark` have separate tests.
 LEFT_OUT = {"models", "tour", "benchmark"}
 SECONDS = 60
 
 
 def commands(group=None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list]]:
-    """(its words, its parameters) of every verb."""
+    """Return (its words, its parameters) of every verb."""
     group = group or typer.main.get_command(app)
     for name, command in group.commands.items():
         if name in LEFT_OUT:
@@ -50,7 +50,7 @@ def commands(group=None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 VERBS = list(commands())
-RIGHT = {  # words with which each verb would do its work; FOLDER is the one of `hostile`
+RIGHT = {  # valid arguments of each verb; FOLDER is that of `hostile`
     "profile": ["small"],
     "paper": ["alexnet"],
     "train": ["small"],
@@ -79,16 +79,16 @@ NAMES = (
 
 
 class Enough(ValueError):
-    """The words were right."""
+    """Raised when the arguments were accepted, so that the verb's work does not start."""
 
 
 class Late(BaseException):
-    """No end: not one of the errors that a command tells in a line."""
+    """Raised on a timeout; the command line does not turn it into a one-line message."""
 
 
 @contextmanager
 def limit(seconds: int) -> Iterator[None]:
-    """Late after so many seconds: nothing may hang."""
+    """Raise Late after these seconds, because no command may hang."""
 
     def ring(*_):
         raise Late(f"no end after {seconds} s")
@@ -113,7 +113,7 @@ def hostile(tmp_path_factory) -> Path:
 
     for split in ("train", "test"):
         for number, name in enumerate(NAMES):
-            folder = root / "images" / split / name.replace("/", "∕")  # a file's name has no slash
+            folder = root / "images" / split / name.replace("/", "∕")  # file names cannot contain a slash
             folder.mkdir(parents=True)
             for k in range(2):
                 image(folder / f"{NAMES[(number + k) % len(NAMES)].replace('/', '∕')[:100]}.png")
@@ -126,7 +126,7 @@ def hostile(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def command(rawcnn_command, tmp_path, monkeypatch):
-    """Run the command line, which knows the small network, within `tmp_path`/inside → (exit code, stdout, stderr)."""
+    """Run the command line with the small network in `tmp_path`/inside; return (exit code, stdout, stderr)."""
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "inside"))
@@ -135,7 +135,7 @@ def command(rawcnn_command, tmp_path, monkeypatch):
 
 
 def wrong_words(seed: int) -> list[str]:
-    """A verb, hostile words for all that it must be given, and for three of its options or more."""
+    """Return a verb with hostile values for all required arguments and at least three options."""
     generator = np.random.default_rng(seed)
     verb, parameters = VERBS[seed % len(VERBS)]
     options = [p for p in parameters if p.param_type_name == "option" and "--help" not in p.opts]
@@ -147,7 +147,7 @@ def wrong_words(seed: int) -> list[str]:
 
 
 def nearly_right_words(seed: int, folder: Path) -> list[str]:
-    """Words with which a verb would work, and a hostile one more or in the place of another."""
+    """Return valid arguments of a verb with one hostile word added or replaced."""
     generator = np.random.default_rng(seed)
     verb, parameters = VERBS[seed % len(VERBS)]
     words = [word.replace("FOLDER", str(folder)) for word in RIGHT[" ".join(verb)]]
@@ -204,14 +204,14 @@ NUMERIC = [
 @pytest.mark.sample(7)
 @pytest.mark.parametrize("verb, option", NUMERIC, ids=[" ".join((*verb, option)) for verb, option in NUMERIC])
 def test_numbers_that_nobody_would_give(command, hostile, tmp_path, monkeypatch, verb, option):
-    """Each numeric option of each verb, with words that are right but for it."""
+    """Try hostile numbers for each numeric option of each verb; all other arguments are valid."""
     end_at_work(monkeypatch)
     words = [word.replace("FOLDER", str(hostile)) for word in RIGHT[" ".join(verb)]]
     for number in NUMBERS:
         check([*verb, *words, option, number], command, tmp_path)
 
 
-WORK = {  # words that are wholly right, with what they write
+WORK = {  # valid arguments, with the files that they write
     "evaluate": ("small", "--data", "folder:FOLDER/images", "--weights", "FOLDER/w.safetensors", "--output", "e.jsonl"),
     "predict": ("small", "FOLDER/image.png", "--weights", "FOLDER/w.safetensors"),
     "train": (
@@ -234,7 +234,7 @@ PAGES = {
 
 
 def in_folder(words, folder: Path) -> list[object]:
-    """With the folder that they name."""
+    """Return the words with the folder inserted."""
     image = max((folder / "images" / "test").rglob("*script*.png"))
     return [str(word).replace("FOLDER", str(folder)).replace("IMAGE", str(image)) for word in words]
 
@@ -252,14 +252,14 @@ def test_hostile_names_in_results(command, hostile, tmp_path, verb, as_json):
 
 @pytest.mark.parametrize("verb", PAGES)
 def test_hostile_names_on_pages(command, hostile, tmp_path, verb):
-    """What a name holds is shown as text: no tag, no script and no template is a name's."""
+    """Names are shown as text: tags, scripts and templates in them have no effect."""
     given = "--weights", hostile / "w.safetensors", "--output", "out/page.html"
     code, _, err = command("visualize", verb, *in_folder(PAGES[verb], hostile), *given)
     assert code == 0, err[-2000:]
     html = (tmp_path / "inside" / "out" / "page.html").read_text(encoding="utf-8")
     read = Reader(html)
     assert not read.all("marquee") and "alert(1)" not in "".join(re.findall(r"<script.*?</script>", html, re.DOTALL))
-    if verb != "page":  # which shows pictures alone
+    if verb != "page":  # which shows only pictures
         assert any(name in read.text for name in NAMES)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
     assert [path.name for path in (tmp_path / "inside").iterdir()] == ["out"]

@@ -1,4 +1,4 @@
-"""Files of weights, class names and settings with bytes changed: loaded rightly or refused in one line."""
+"""Files of weights, class names and settings with changed bytes: loaded correctly or rejected in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sound(tmp_path_factory) -> dict[str, bytes]:
 
 
 def changed(content: bytes, seed: int) -> bytes:
-    """Cut, stretched, or with some bytes changed, most of them near the start."""
+    """Cut, extended, or with some changed bytes, most of them near the start."""
     generator = np.random.default_rng(seed)
     if seed % 4 == 0:
         return content[: int(generator.integers(0, len(content)))]
@@ -51,7 +51,7 @@ def changed(content: bytes, seed: int) -> bytes:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("seed", range(120))
 def test_weights(sound, tmp_path, ending, seed):
-    """All tensors or none; never a traceback of another kind, and no value that is no number."""
+    """All tensors are loaded or none, without unexpected exceptions, and all values are numbers."""
     file, network = tmp_path / f"w{ending}", small.network(seed=1)
     file.write_bytes(changed(sound[ending], seed))
     before = values(network)
@@ -107,7 +107,7 @@ def records(tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_packed_images(records, tmp_path, seed):
-    """One of the files changed: the folder is refused, or an image is, or it is another image."""
+    """With one changed file the folder or an image is rejected, or the image differs."""
     from rawcnn.data.decode import each, read
 
     names = sorted(records)
@@ -123,7 +123,7 @@ def test_packed_images(records, tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_journals(tmp_path, seed):
-    """Rows as they were written, or a refusal that leaves the file alone."""
+    """The rows are read as written, or the file is rejected and stays unchanged."""
     journal = Journal(tmp_path / "j", {"a": 1})
     for number in range(5):
         journal.add({"x": number, "y": ["é", 0.1]})
@@ -139,7 +139,7 @@ def test_journals(tmp_path, seed):
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("seed", range(40))
 def test_notes_of_checkpoints(tmp_path, seed):
-    """One that cannot be read is left out for the one before."""
+    """An unreadable checkpoint is skipped, and the previous one is used."""
     from rawcnn.training.trainer import Training
     from tests.rawcnn.runs import RECIPE
 

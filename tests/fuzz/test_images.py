@@ -1,4 +1,4 @@
-"""Image files of every kind, whole and broken: each is read rightly or refused in one line, in bounded memory."""
+"""Image files of all kinds, complete and damaged: read correctly or rejected in one line, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from benchmarks.harness.timing import resident
 from rawcnn.data.decode import FORMATS, Item, check, each, header, read
 
 SIZES = ((1, 1), (7, 5), (64, 48))
-PEAK = 3 * 2**27  # bytes that the process may grow by: the largest image that is read, twice
+PEAK = 3 * 2**27  # largest increase of memory in bytes: two copies of the largest image
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Within, the process grows by `PEAK` at most, the decoders' own memory too; where the system tells."""
+    """Assert that the process grows by at most `PEAK`, including the decoders, if the system reports it."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # its high-water mark starts again from here
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = resident("VmRSS")
     except OSError:
         yield
@@ -35,7 +35,7 @@ def bounded() -> Iterator[None]:
 
 
 def test_memory_is_seen_that_is_none_of_pythons():
-    """So that the bound is one: an image that Pillow holds is counted."""
+    """The bound is effective: the memory of an image in Pillow is counted."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux tells")
     with pytest.raises(AssertionError), bounded():
@@ -43,7 +43,7 @@ def test_memory_is_seen_that_is_none_of_pythons():
 
 
 def pixels(mode: str, size: tuple[int, int], seed: int) -> Image.Image:
-    """Noise over large patches, so that compressors have something to do."""
+    """Noise on large patches, which compress well but not trivially."""
     generator = np.random.default_rng(seed)
     shape = (size[1], size[0])
     if mode in ("I;16", "I"):
@@ -72,7 +72,7 @@ def encoded(kind: str, mode: str, size: tuple[int, int] = (64, 48), seed: int = 
 
 
 def outcome(content: bytes) -> list[np.ndarray | str]:
-    """What header, check and read make of the bytes: the result, or the one line about them."""
+    """Return the results of header, check and read for these bytes: a value, or the one-line error."""
     found: list[np.ndarray | str] = []
     for function in (header, check, partial(read, size=(8, 8)), read):
         try:
@@ -121,7 +121,7 @@ def test_of_what_moves_the_first_frame_counts(kind):
 @pytest.mark.parametrize("kind, mode", [(kind, mode) for kind, modes in KINDS.items() for mode in modes])
 @pytest.mark.parametrize("seed", range(12))
 def test_truncated(kind, mode, seed):
-    """Cut anywhere, the last byte too; some decoders need no end."""
+    """Cut at any byte, also the last; some decoders do not need the end of the file."""
     content = encoded(kind, mode)
     length = int(np.random.default_rng(seed).integers(0, len(content)))
     outcome(content[:length])
@@ -130,7 +130,7 @@ def test_truncated(kind, mode, seed):
 @pytest.mark.parametrize("kind, mode", [(kind, mode) for kind, modes in KINDS.items() for mode in modes])
 @pytest.mark.parametrize("seed", range(24))
 def test_bytes_that_were_changed(kind, mode, seed):
-    """In the header more often than behind it: sizes, depths, tables, chunks."""
+    """Change bytes, more often in the header than after it: sizes, depths, tables, chunks."""
     content, generator = bytearray(encoded(kind, mode)), np.random.default_rng([seed, 1])
     for _ in range(int(generator.integers(1, 6))):
         place = int(min(generator.integers(0, len(content)), generator.integers(0, len(content))))
@@ -155,7 +155,7 @@ def test_long_and_thin(size, kind):
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:
-    """An 8-bit grey PNG that says it has this size."""
+    """An 8-bit gray PNG whose header claims this size."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -166,7 +166,7 @@ def png(width: int, height: int, rows: bytes) -> bytes:
 
 @pytest.mark.parametrize("side", [12_000, 20_000, 60_000, 2**31 - 1])
 def test_bombs(side):
-    """Files of a few hundred kilobytes and less that would unpack to gigabytes."""
+    """Files of at most a few hundred kilobytes that decompress to gigabytes."""
     rows = zlib.compress(bytes(min(side, 20_000) * 1000), 9)
     with bounded():
         found = outcome(png(side, side, rows))
@@ -175,7 +175,7 @@ def test_bombs(side):
 
 
 def test_other_formats_are_refused():
-    """Those with interpreters or large decoders behind them, whatever their name says."""
+    """Formats that need interpreters or large decoders are rejected, whatever the file's name."""
     for kind in sorted({"TIFF", "PPM", "ICO", "TGA", "EPS", "PDF", "DDS"} - {*FORMATS}):
         buffer = io.BytesIO()
         pixels("RGB", (16, 16), 0).save(buffer, kind)

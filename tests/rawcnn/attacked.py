@@ -1,4 +1,4 @@
-"""What the tests of attacks attack: a linear model, and a small network that reads digits."""
+"""Networks that the tests attack: a linear model, and a small network for digits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = oracles.random((60, 3), seed=1)
 
 
 class Linear:
-    """images → images·W, counting the times that it is traced."""
+    """images → images·W; counts how often it is traced."""
 
     def __init__(self, weights=WEIGHTS):
         self.weights, self.calls = weights, 0
@@ -27,13 +27,13 @@ class Linear:
 
 
 def middling(batch: int, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Images in [.3, .7], which an ε up to .3 does not clip, and labels."""
+    """Return images in [0.3, 0.7], which an ε up to 0.3 does not clip, and labels."""
     generator = np.random.default_rng(seed)
     return generator.uniform(0.3, 0.7, (batch, *SHAPE)).astype(np.float32), generator.integers(0, 3, batch)
 
 
 def learn(network: Network, data: DataSet, rate: float, steps: int) -> None:
-    """Plain gradient descent on all training images at once."""
+    """Train by gradient descent on all training images at once."""
     images, labels = (tf.constant(array) for array in data.arrays("train"))
     variables = list(network.trained_variables.values())
 

@@ -1,8 +1,9 @@
-"""The one table over all models: what each must count to, and the small form in which it is run through every test.
+"""The conformance table over all models: the expected counts, and the small form that the tests run.
 
-Parameters are the trained ones, MACs those of one image at inference, both at the model's own size and classes. The
-field is that of the last map before it is pooled or flattened to a vector; nets that differ only in widths, biases or
-shortcuts share it. The numbers were counted from the papers' and the published code's layers, not by rawcnn.
+Parameters are the trained ones, MACs are per image at inference, both at the model's default size and classes. The
+receptive field is that of the last map before it is pooled or flattened to a vector. Networks that differ only in
+widths, biases or shortcuts have the same one. The counts were derived from the layers in the papers and in published
+code, not by rawcnn.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from tests import oracles
 
 @dataclass(frozen=True)
 class Case:
-    """A model, with the options that make it a variant."""
+    """A model with options, its expected counts, and its small form."""
 
     name: str
     parameters: int
     macs: int
-    field: int | None  # pixels; None: the whole image
+    field: int | None  # receptive field in pixels; None: the complete image
     stride: int
-    small: int = 32  # pixels: a size at which every layer still has a map
+    small: int = 32  # pixels: an image size at which each layer still has a map
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    images: int = 2  # of a batch: drop-path leaves no path out for all of a larger one
+    images: int = 2  # batch; in a larger one drop path drops no path for all images
     heads: int = 0  # auxiliary classifiers in training
-    representative: bool = False  # of its family: every test runs it
-    slow: bool = False  # takes long even when small
-    only_counted: bool = False  # a variant whose layers others run
+    representative: bool = False  # of its family: all tests run it
+    slow: bool = False  # slow even in the small form
+    only_counted: bool = False  # a variant whose layers other cases run
 
     @property
     def id(self) -> str:
@@ -40,17 +41,17 @@ class Case:
 
     @property
     def marks(self) -> list[pytest.MarkDecorator]:
-        """The pytest marks of all tests of this case but the short ones: by default only representatives run."""
+        """The pytest marks of all longer tests of this case; by default only representatives run."""
         family = [pytest.mark.family] if self.representative else [pytest.mark.deeper]
         return family + [pytest.mark.slow] * self.slow
 
     @property
     def comparison(self) -> str:
-        """How its logits are compared: a row of the tolerance table."""
+        """The kind of comparison of its logits, a row of the tolerance table."""
         return "network" if self.field else "gated network"
 
     def create(self, seed: int = 0, classes: int = 5, **settings) -> rawcnn.Network:
-        """The small form; where gates saturate without it, with the batch-norm averages of some images."""
+        """Create the small form. With gates it has batch-norm averages of some images, or the gates saturate."""
         network = rawcnn.create(self.name, classes=classes, seed=seed, size=self.small, **self.options, **settings)
         if self.field is None:
             settle(network)
@@ -58,19 +59,19 @@ class Case:
 
 
 def settle(network: rawcnn.Network) -> None:
-    """Let the averages be the moments of eight random images, as if trained for long with a rate of zero.
+    """Set the batch-norm averages to the moments of eight random images, as after long training with a rate of zero.
 
-    Fresh averages leave the maps of a hundred layers to grow, until gates jump between 0 and 1 at a rounding.
+    With the initial averages the maps grow over a hundred layers, until rounding switches gates between 0 and 1.
     """
     images = oracles.random((8, network.input_size, network.input_size, 3), 2, low=0.0)
     momentum = {o.name: o.settings["momentum"] for o in network.operations if o.kind == "batch_norm"}
     for path, average in network.forward(images, train=True, seed=0).statistics.items():
-        kept = momentum[path.rsplit("/", 1)[0]]
-        network.variables[path].assign((average - kept * network.variables[path]) / (1 - kept))
+        decay = momentum[path.rsplit("/", 1)[0]]
+        network.variables[path].assign((average - decay * network.variables[path]) / (1 - decay))
 
 
 TABLE = (
-    # Krizhevsky et al. 2012; torchvision's alexnet. 67 pixels leave one of the last pool's 6×6.
+    # Krizhevsky et al. 2012; torchvision's alexnet. 67 pixels reduce the last pool's 6×6 map to 1×1.
     Case("alexnet", 60_965_224, 724_406_816, 195, 32, small=67, representative=True),
     Case("alexnet", 62_378_344, 1_135_256_096, 195, 32, small=67, options={"groups": 1}),
     Case("alexnet_one_tower", 61_100_840, 714_188_480, 195, 32, small=63),
@@ -81,7 +82,7 @@ TABLE = (
     Case("vgg_c", 133_638_952, 11_770_888_192, 156, 32),
     Case("vgg16", 138_357_544, 15_470_264_320, 212, 32),
     Case("vgg19", 143_667_240, 19_632_062_464, 268, 32),
-    # Szegedy et al. 2015; the heads pool 5×5 of a map that is a sixteenth of the image
+    # Szegedy et al. 2015; the heads pool 5×5 windows of a map with 1/16 of the image's side
     Case("googlenet", 6_998_552, 1_582_671_872, 715, 32, representative=True),
     Case("googlenet", 13_378_280, 1_582_671_872, 715, 32, small=80, options={"auxiliary": True}, heads=2),
     Case("googlenet", 6_624_904, 1_498_376_192, 379, 32, options={"torchvision": True}),
@@ -134,14 +135,14 @@ TABLE = (
     Case("resnext50", 25_028_904, 4_230_479_872, 427, 32, small=64, representative=True),
     Case("resnext101", 44_177_704, 7_969_996_800, 971, 32),
     Case("resnext101", 83_455_272, 15_460_270_080, 971, 32, options={"cardinality": 64}, only_counted=True),
-    # Hu et al. 2018: the gates see the whole image
+    # Hu et al. 2018: the gates depend on the complete image
     Case("se_resnet50", 28_088_024, 3_860_488_192, None, 32, representative=True),
     Case("se_resnet101", 49_326_872, 7_574_937_600, None, 32),
     Case("se_resnet152", 66_821_848, 11_288_993_792, None, 32),
     Case("se_resnext50", 27_559_896, 4_232_994_816, None, 32),
     Case("se_resnext101", 48_955_416, 7_974_739_968, None, 32),
     Case("senet154", 115_088_984, 20_688_363_520, None, 32, slow=True),
-    # Zoph et al. 2018; 79 pixels leave the auxiliary head's pool a map of 5×5
+    # Zoph et al. 2018; with 79 pixels the auxiliary head pools a 5×5 map
     Case("nasnet_mobile", 5_289_978, 563_638_816, 2407, 32, representative=True),
     Case("nasnet_mobile", 7_701_218, 563_638_816, 2407, 32, small=79, options={"auxiliary": True}, heads=1, slow=True),
     Case("nasnet_large", 88_753_150, 23_783_414_658, 3303, 32, images=8),

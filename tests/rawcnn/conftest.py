@@ -1,4 +1,4 @@
-"""Networks that the tests of this folder share."""
+"""Networks and runs that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.rawcnn.attacked import learn, small
 
 @pytest.fixture(scope="session")
 def trained(digits):
-    """A small network that reads digits, and 64 test images."""
+    """A small network trained on digits, and 64 test images with labels."""
     network = Network("small", small, size=8, classes=10)
     learn(network, digits, 0.3, 40)
     return network, *(array[:64] for array in digits.arrays("test"))
@@ -22,7 +22,7 @@ def trained(digits):
 
 @pytest.fixture(scope="session")
 def digits_weights(tmp_path_factory):
-    """A file of an untrained digits network, which says its own size and class names."""
+    """A file of weights of an untrained network for digits, with its size and class names."""
     network = rawcnn.create("cifar_resnet20", size=8)
     network.labels = tuple("0123456789")
     path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
@@ -32,7 +32,7 @@ def digits_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def one_run(tmp_path_factory):
-    """The folder of a run of one epoch on the digits; tests that change it take the copy below."""
+    """The folder of a run of one epoch on the digits; tests that change it use the copy below."""
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.raises(SystemExit) as stop:
         main(["train", "cifar_resnet20", "--epochs", "1", "--output", str(folder), "--json"])

@@ -1,4 +1,4 @@
-"""Folders of images to read."""
+"""Creation of folders of images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from PIL import Image
 
 
 def save(file: Path, value=0, size=(8, 8), mode="RGB") -> Path:
-    """An image of one colour."""
+    """Save an image of one color."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size[::-1], value).save(file)
     return file
 
 
 def make_folder(root: Path, counts=(10, 10), splits=("train", "test")) -> Path:
-    """PNGs of 8×8; the k-th image of a class is of grey level 10·k, its blue channel the class."""
+    """Save PNGs of 8×8; the k-th image of a class has gray level 10·k, and its blue channel is the class."""
     for split in splits:
         for label, count in zip("abcdef", counts, strict=False):
             for k in range(count):

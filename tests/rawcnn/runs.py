@@ -32,7 +32,7 @@ def assert_identical(a, b):
 
 
 def trained(folder, data, recipe=RECIPE, epochs=1):
-    """A run of some epochs with its checkpoints in `folder`."""
+    """Train some epochs with checkpoints in `folder`, and return the training."""
     training = Training(small.network(), dataclasses.replace(recipe, epochs=epochs), folder=folder)
     training.fit(data)
     return training

@@ -1,4 +1,4 @@
-"""A network whose units are searched for in NumPy: every image, every place, all of them sorted."""
+"""A small network, and the exhaustive search for the top inputs of its units in NumPy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def network():
 
 
 def activations(network, images, layer):
-    """[N,h,w,C]; a vector as a map of one place."""
+    """Return the activations [N,h,w,C]; a vector becomes a map of one position."""
     maps = network.forward(images).activations[layer].numpy()
     return maps if maps.ndim == 4 else maps[:, None, None]
 
 
 def best_places(maps, sign=1):
-    """[(activation, index, (row, column))] of maps [N,h,w]: of each image the place of the largest sign·activation."""
+    """Maps [N,h,w] → [(activation, index, (row, column))]: per image the position of the largest sign·activation."""
     return [
         (values[place], index, place)
         for index, values in enumerate(maps)
@@ -42,11 +42,11 @@ def best_places(maps, sign=1):
 
 
 def brute_force(maps, count, sign=1):
-    """The `count` best of `best_places`, by sorting all of them."""
+    """Return the `count` best of `best_places`, by sorting all of them."""
     return sorted(best_places(maps, sign), key=lambda found: (-sign * found[0], found[1]))[:count]
 
 
 def same(found, expected, position=None):
-    """Are these TopInputs those (activation, index, place)? `position`: where a map of one place lies."""
+    """Assert that the TopInputs `found` equal `expected`; `position` replaces that of a map of one position."""
     assert [(t.index, t.position) for t in found] == [(index, position or place) for _, index, place in expected]
     np.testing.assert_allclose([t.activation for t in found], [value for value, _, _ in expected], rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ from rawcnn.nn.trace import Trace
 
 
 def model(net: Trace, images: tf.Tensor, *, classes: int = 10, rate: float = 0.2, auxiliary: bool = False) -> tf.Tensor:
-    """What the large ones have, once: batch norm, bias, pool, dropout, an auxiliary head: [B,8,8,3] → [B,classes]."""
+    """[B,8,8,3] → [B,classes], with batch norm, bias, pool, dropout and optionally an auxiliary head."""
     x = conv(net, "conv1", images, 8, 3, bias=False)
     x = max_pool(net, "pool1", relu(net, batch_norm(net, "conv1/bn", x, epsilon=1e-5)), 2, 2, padding="VALID")
     if auxiliary and net.train:
@@ -21,7 +21,7 @@ def model(net: Trace, images: tf.Tensor, *, classes: int = 10, rate: float = 0.2
 
 
 def network(seed: int = 0, size: int = 8, precision: str = "float32", **options) -> Network:
-    """The model above, with its variables."""
+    """Return the network of the model above."""
 
     def configured(net, images):
         return model(net, images, **options)
@@ -31,7 +31,7 @@ def network(seed: int = 0, size: int = 8, precision: str = "float32", **options)
 
 
 def part(data: DataSet, train: int, test: int) -> DataSet:
-    """The first images of each split."""
+    """Return a data set with the first images of each split."""
     splits = {}
     for name, count in (("train", train), ("test", test)):
         images, labels = data.splits[name].images, data.splits[name].labels
@@ -41,7 +41,7 @@ def part(data: DataSet, train: int, test: int) -> DataSet:
 
 
 def data(images, labels, classes: int) -> DataSet:
-    """A data set of these uint8 images [N,H,W,3], the same for training and test."""
+    """Return a data set of these uint8 images [N,H,W,3], with equal splits for training and test."""
     split = Split(labels, tf.constant(images))
     names = tuple(f"class {i}" for i in range(classes))
     return DataSet("a few", names, tuple(images.shape[1:3]), {"train": split, "test": split})

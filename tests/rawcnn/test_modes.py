@@ -1,4 +1,4 @@
-"""Networks in every mode and precision: inference, a training pass and gradients to images."""
+"""Networks in all modes and precisions: inference, a training step's gradients, and gradients of images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rawcnn.nn.execution import Choice, compiled
 from tests import oracles
 from tests.rawcnn.conformance import TABLE
 
-# XLA has no kernels of oneDNN, and takes long to compile
+# XLA does not use oneDNN's kernels and compiles slowly
 MODES = ("eager", "graph", "mixed", pytest.param("xla", marks=pytest.mark.deeper))
 PRECISIONS = ("float32", "bfloat16")
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}  # of the largest value; bfloat16 rounds after each layer
-# AlexNet has what oneDNN alone fuses: grouped convolutions, a bias, a ReLU, and response norms
+# AlexNet has the operations that only oneDNN fuses: grouped convolutions with bias and ReLU, and response norms
 CASES = [
     pytest.param(case, id=case.id, marks=[] if case.id == "alexnet" else pytest.mark.deeper)
     for case in TABLE
@@ -53,7 +53,7 @@ def test_inference(network, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_training_pass_and_gradients(network, mode):
-    """Of the parameters and of the images. In bfloat16 only that all of them are there and finite."""
+    """Compare gradients of parameters and images. In bfloat16 only check that they exist and are finite."""
     images, labels = images_for(network), tf.range(4) % 5
 
     def gradients(images):

@@ -1,4 +1,4 @@
-"""Result files, and the tables that are made from them."""
+"""Result files, and the tables that are generated from them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_table_has_the_newest_of_each_race(file):
     races = [race_result(seconds=0.25), race_result(seconds=0.5), race_result("alexnet", "inference", 2.0, 32)]
     about = "alexnet", "inference", 32, 224, 1000, "float32"
     peaks = [MemoryResult(*about, {"rawcnn graph": taken, "keras jit": None}) for taken in (2**30, 2**20)]
-    grown = Series("batch", "training", "resnet18", "float32", 3, (1, 2), ("1", "2"), (1, 2), (1.0, 2.0))  # no race
+    grown = Series("batch", "training", "resnet18", "float32", 3, (1, 2), ("1", "2"), (1, 2), (1.0, 2.0))  # not a race
     records = results.append([*races, *peaks, grown], "c", file)
     text = tables.race_table(records)
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
@@ -109,7 +109,7 @@ def test_devices_have_tables_of_their_own(file):
     assert "Measured on A GPU, " in others and others.count("resnet50") == 0 and others.count("vgg16") == 1
 
 
-def test_versions_are_told_of_what_raced(file):
+def test_versions_of_raced_packages_are_listed(file):
     (alone,) = results.append([race_result()], "c", file)
     beside = json.loads(json.dumps(alone))
     beside["versions"]["torch"] = alone["versions"]["torch"] = "2.13.0"
@@ -120,7 +120,7 @@ def test_versions_are_told_of_what_raced(file):
 def test_races_that_not_all_ran_are_left_out(file):
     whole = race_result()
     some = [replace(whole, timings=whole.timings[:count]) for count in (1, 2, len(NAMES) - 1)]
-    some.append(race_result(rounds=2))  # of which there is no middle half
+    some.append(race_result(rounds=2))  # too few rounds for quartiles
     records = results.append(some, "c", file)
     assert tables.races(records) == []
     assert tables.race_table(records) == ""
@@ -145,7 +145,9 @@ def test_visualize_table(file):
         names = {"graph": "rawcnn graph", "xla": "rawcnn xla", "loop": "keras loop", "function": "keras function"}
         names |= {"jit": "keras function xla", "vis": "tf-keras-vis", "xplique": "xplique"}
         timings = tuple(Timing(names[key], 3.0, (s, s, 2 * s), None, None) for key, s in seconds.items())
-        return VisualizeResult("googlenet", "inception_4a", 5, batch, 128, 1, "Keras", timings, "rawcnn graph", "told")
+        return VisualizeResult(
+            "googlenet", "inception_4a", 5, batch, 128, 1, "Keras", timings, "rawcnn graph", "reported"
+        )
 
     ways = {"graph": 0.1, "xla": 0.2, "loop": 0.4, "function": 0.16, "jit": 0.12}
     written = [raced(8, **ways | {"graph": 9.0}), raced(8, **ways), raced(1, **ways, vis=1.0, xplique=0.5)]
@@ -247,12 +249,12 @@ def test_build_table(file):
 
 @pytest.mark.slow
 def test_a_network_is_built_in_a_process_of_its_own(file):
-    told = []
-    (result,) = run_builds(["cifar_resnet20"], file=file, progress=lambda *words: told.append(words))
+    reported = []
+    (result,) = run_builds(["cifar_resnet20"], file=file, progress=lambda *words: reported.append(words))
     assert result.operations == len(rawcnn.create("cifar_resnet20").operations)
     assert 0 < result.profile < result.create and 0 < result.answer < result.graph
     assert results.read(file.parent)[0]["figures"]["xla"] == result.xla > 0
-    assert [words[1:] for words in told] == [(0, 1), (1, 1)]
+    assert [words[1:] for words in reported] == [(0, 1), (1, 1)]
     with pytest.raises(RuntimeError, match=r"lenet could not be built: ValueError: there is no model 'lenet'"):
         run_builds(["lenet"])
 

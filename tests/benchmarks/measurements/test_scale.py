@@ -45,15 +45,15 @@ def test_two_workers():
     """Each worker has a core; the measurement compares the loss with that of one device."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("there is one core here")
-    before, told = os.sched_getaffinity(0), []
-    result = measure_scale("cifar_resnet20", batch=4, size=8, rounds=1, progress=lambda *words: told.append(words))
+    before, reported = os.sched_getaffinity(0), []
+    result = measure_scale("cifar_resnet20", batch=4, size=8, rounds=1, progress=lambda *words: reported.append(words))
     assert os.sched_getaffinity(0) == before
     assert list(result.seconds)[:2] == [1, 2] and all(len(s) == 1 and s[0] > 0 for s in result.seconds.values())
-    assert told[0][0] == "a group of 1 starts" and told[-1][1:] == (1, 1)
+    assert reported[0][0] == "a group of 1 starts" and reported[-1][1:] == (1, 1)
     assert result.exchange.sums == 60
 
 
-def test_a_worker_that_fails_is_told(monkeypatch):
+def test_a_failing_worker_is_reported(monkeypatch):
     monkeypatch.setattr(scale, "find", lambda name: rawcnn.models.find("cifar_resnet20"))
     with pytest.raises(RuntimeError, match=r"a worker ended: ValueError: there is no model 'lenet'"):
         measure_scale("lenet", rounds=1)

@@ -1,4 +1,4 @@
-"""The race of attacks: who does less is not timed, and what is told of it."""
+"""The race of attacks: its results, and that contestants with wrong results are not timed."""
 
 from __future__ import annotations
 
@@ -36,15 +36,23 @@ def fresh_keras():
 @pytest.mark.sample("^pgd$")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_without_libraries(attack):
-    told, kind = [], ATTACKS[attack].kind
+    reported, kind = [], ATTACKS[attack].kind
     names = [name for name in names_of(attack) if library_of(name) is None]
     found = race_attack(
-        attack, toy(), batch=4, rounds=2, contestants=names, progress=lambda *words: told.append(words), **QUICK[kind]
+        attack,
+        toy(),
+        batch=4,
+        rounds=2,
+        contestants=names,
+        progress=lambda *words: reported.append(words),
+        **QUICK[kind],
     )
     assert [t.name for t in found.timings] == names
     assert (found.network, found.size, found.batch, found.complete) == ("small", 12, 4, False)
     assert all(len(t.seconds) == 2 and min(t.seconds) > 0 for t in found.timings)
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told) and told[-1][1] == told[-1][2]
+    assert [done for _, done, _ in reported] == sorted(done for _, done, _ in reported) and reported[-1][1] == reported[
+        -1
+    ][2]
     settings, figures = (json.loads(json.dumps(found.to_json(), allow_nan=False))[k] for k in ("settings", "figures"))
     assert settings["attack"] == attack and settings["rounds"] == 2 and settings.items() >= QUICK[kind].items()
     assert figures["libraries"] == {} and (figures["growth"] is not None) == ATTACKS[attack].grows
@@ -65,7 +73,7 @@ def test_a_library(name, monkeypatch):
         with pytest.raises(ValueError, match=f"{library_of(name)} must be installed"):
             race_attack(attack, toy(), contestants=["rawcnn", name])
         pytest.skip(f"{library_of(name)} is not installed")
-    monkeypatch.setitem(attack_race.FEWER, "grid", 1.0)  # of few images one is more than the grids' difference
+    monkeypatch.setitem(attack_race.FEWER, "grid", 1.0)  # one of few images is more than the difference of the grids
     found = race_attack(attack, toy(), batch=4, rounds=1, contestants=["rawcnn", name], **QUICK[kind])
     assert found.fastest_peer.name == name and found.ratio() > 0
     assert found.to_json()["figures"]["libraries"] == {library_of(name): installed(library_of(name))}
@@ -171,7 +179,10 @@ def test_a_slow_opponent_is_called_once(monkeypatch):
     monkeypatch.setattr(attack_race, "OPPONENTS", {"deepfool": {"quick": counted, "slow": counted}})
     monkeypatch.setattr(attack_race, "timed", lambda call: (next(seconds), call()))
     found = race_attack("deepfool", toy(), batch=2, rounds=2, steps=2, candidates=2)
-    assert (calls.count("quick"), calls.count("slow")) == (6, 1)  # first, settling, twice in each of two rounds
+    assert (calls.count("quick"), calls.count("slow")) == (
+        6,
+        1,
+    )  # first call, warm-up round, twice in each of two rounds
     assert found.by_name["slow"].seconds == (2.1 * attack_race.SLOW,) and found.fastest_peer.name == "quick"
 
 
@@ -209,13 +220,13 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
         return AttackResult(attack, "small", 12, 4, {}, timings, {"rawcnn": 1.0}, {"rawcnn": (0.1, 0.1)}, named)
 
     monkeypatch.setattr(run, "race_attack", quick)
-    told: list[str] = []
+    reported: list[str] = []
     file = tmp_path / "new" / "attacks.jsonl"
     raced = run.run_attacks(
         ("pgd", "deepfool"), toy(small), rounds=2, named={"weights": "w", "data": "d"}, file=file, command="a test",
-        progress=lambda what, *_: told.append(what),
+        progress=lambda what, *_: reported.append(what),
     )  # fmt: skip
-    assert told == ["pgd: raced", "deepfool: raced"]
+    assert reported == ["pgd: raced", "deepfool: raced"]
     records = results.read(file.parent)
     assert [r["settings"] for r in records] == [r.to_json()["settings"] for r in raced]
     assert records[0]["settings"]["weights"] == "w" and records[0]["command"] == "a test"

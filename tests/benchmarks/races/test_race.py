@@ -1,4 +1,4 @@
-"""The race: who runs, in which order, what is told, and that nobody is timed who computes something else."""
+"""The race of networks: contestants, order and results, and that contestants with wrong results are not timed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ QUICK = ("keras function", "rawcnn graph", "keras default")
 
 @pytest.mark.parametrize("job", ["inference", "training"])
 def test_all_contestants(job):
-    network, told = toy(small), []
+    network, reported = toy(small), []
     before = {path: v.numpy() for path, v in network.variables.items()}
-    result = race.race(network, job, batch=3, rounds=2, progress=lambda *counts: told.append(counts))
+    result = race.race(network, job, batch=3, rounds=2, progress=lambda *counts: reported.append(counts))
     assert (
         tuple(t.name for t in result.timings)
         == race.default_contestants("float32")
@@ -38,13 +38,13 @@ def test_all_contestants(job):
     )
     assert result.complete and race.default_contestants("bfloat16") == NAMES
     assert (result.model, result.job, result.batch, result.size, result.classes) == ("small", job, 3, 12, 5)
-    assert result.twin is None  # float32 without dropout: the contestants themselves were compared
+    assert result.twin is None  # float32 without dropout: the contestants' gradients were compared
     for timing in result.timings:
         assert len(timing.seconds) == 2 and min(timing.seconds) > 0
         assert timing.first_call > 0
         assert timing.difference <= 1e-3
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert told[-1][1] == told[-1][2]
+    assert [done for _, done, _ in reported] == sorted(done for _, done, _ in reported)
+    assert reported[-1][1] == reported[-1][2]
     for path, value in before.items():
         np.testing.assert_array_equal(network.variables[path], value, err_msg=f"{path} was left changed")
 
@@ -57,17 +57,17 @@ def test_figures_follow_from_the_seconds():
         *("toy", "training", 4, 8, 2, "float32", 10),
         (timing("rawcnn graph", 1, 2, 3), timing("keras default", 4, 4, 9), timing("keras function", 5, 3, 3)),
         "rawcnn graph",
-        "told",
+        "reported",
         None,
     )
     assert result.keras_best.name == "keras function"
     assert result.ratio == 1.5
     assert result.ratios == (5.0, 1.5, 1.0)
-    told = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert told["settings"]["rounds"] == 3
-    assert told["figures"]["ratio"] == 1.5
-    assert told["figures"]["ratio_minimum"] == 1.0
-    assert told["figures"]["contestants"][1]["interquartile_range"] == 2.5
+    reported = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert reported["settings"]["rounds"] == 3
+    assert reported["figures"]["ratio"] == 1.5
+    assert reported["figures"]["ratio_minimum"] == 1.0
+    assert reported["figures"]["contestants"][1]["interquartile_range"] == 2.5
     alone = replace(result, timings=result.timings[:1])
     assert alone.ratio is None and alone.ratios == ()
     json.dumps(alone.to_json(), allow_nan=False)
@@ -149,7 +149,7 @@ def test_runs_take_turns_in_an_order_that_is_drawn_anew():
 
 
 def test_where_one_is_short_all_are_called_once_more_and_only_that_counts():
-    waits = iter([SHORT, 0.05, 0, 0.05, 0])  # what settles; then a cold call and a warm one, twice
+    waits = iter([SHORT, 0.05, 0, 0.05, 0])  # the warm-up round; then a cold and a warm call, twice
     quick = []
     seconds = interleaved({"A": lambda: time.sleep(next(waits)), "B": partial(quick.append, None)}, 2)
     assert next(waits, None) is None and max(seconds["A"]) < 0.05 and len(quick) == 5
@@ -163,7 +163,7 @@ def test_memory_of_a_call():
 
 def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "race", lambda model, job, **settings: race.race(toy(small), job, **settings))
-    told = []
+    reported = []
     results = run.run(
         ["small"],
         ["inference"],
@@ -172,10 +172,10 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
         contestants=QUICK,
         file=tmp_path / "new" / "races.jsonl",
         command="a test",
-        progress=lambda what, done, total: told.append(what),
+        progress=lambda what, done, total: reported.append(what),
     )
     assert [r.job for r in results] == ["inference"]
-    assert told[0].startswith("small inference: ")
+    assert reported[0].startswith("small inference: ")
     (line,) = (tmp_path / "new" / "races.jsonl").read_text().splitlines()
     assert json.loads(line)["command"] == "a test"
 
@@ -192,17 +192,17 @@ def test_kernel_forms_race(case):
 
 
 def test_a_training_that_drops_paths_is_not_raced():
-    """The twin is built from what runs after training, where no path is dropped."""
+    """The twin is built from the operations of inference, which have no drop path."""
     with pytest.raises(ValueError, match="drops paths in training"):
         race.race(toy(dropping_paths), "training", rounds=1)
 
 
 @pytest.mark.deeper
 def test_kernel_gradients_cost_more():
-    case, told = KernelCase("lrn", 2, 5, 8), []
-    forward, gradient = run.run_kernels([case], rounds=1, progress=lambda *counts: told.append(counts))
+    case, reported = KernelCase("lrn", 2, 5, 8), []
+    forward, gradient = run.run_kernels([case], rounds=1, progress=lambda *counts: reported.append(counts))
     assert gradient.flops > forward.flops
-    assert [counts[1:] for counts in told] == [(1, 2), (2, 2)]
+    assert [counts[1:] for counts in reported] == [(1, 2), (2, 2)]
 
 
 def test_a_wrong_form_is_not_timed():

@@ -1,4 +1,4 @@
-"""The race of feature visualizations: who agrees is timed, who does not is not, and what is told of it."""
+"""The race of feature visualization: its results, and that contestants with wrong results are not timed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def layer_of(network) -> str:
 
 
 def test_all_but_the_libraries():
-    network, told = toy(small, preprocessing="centered"), []
+    network, reported = toy(small, preprocessing="centered"), []
     layer = layer_of(network)
     result = race_visualization(
-        network, layer, batch=2, rounds=2, contestants=(*KERAS, *RAW), progress=lambda *counts: told.append(counts)
+        network, layer, batch=2, rounds=2, contestants=(*KERAS, *RAW), progress=lambda *counts: reported.append(counts)
     )
     assert [t.name for t in result.timings] == [*RAW, *KERAS]
     assert (result.network, result.layer, result.batch, result.size) == ("small", layer, 2, 12)
@@ -49,8 +49,8 @@ def test_all_but_the_libraries():
     for timing in result.timings:
         assert len(timing.seconds) == 2 and min(timing.seconds) > 0 and timing.first_call > 0
         assert timing.difference <= 1e-3
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert told[-1][1] == told[-1][2]
+    assert [done for _, done, _ in reported] == sorted(done for _, done, _ in reported)
+    assert reported[-1][1] == reported[-1][2]
     settings, figures = (json.loads(json.dumps(result.to_json(), allow_nan=False))[k] for k in ("settings", "figures"))
     assert (settings["visualize"], settings["rounds"], settings["steps"]) == ("small", 2, 2)
     assert figures["chosen"] in RAW and figures["keras_best"] in KERAS and figures["libraries"] == {}
@@ -59,7 +59,7 @@ def test_all_but_the_libraries():
 
 @pytest.mark.deeper
 def test_keras_inception_has_the_networks_weights():
-    """keras.applications' model, its layers found by their order and its variables by theirs."""
+    """keras.applications' model: its layers and variables are matched by their order."""
     network = rawcnn.create("inception_v3", classes=2, size=75)
     generator = np.random.default_rng(0)
     for path, variable in network.variables.items():  # averages that are not 0 and 1; Keras's model has no scales
@@ -109,7 +109,7 @@ def test_other_steps_are_seen():
             compare("b", wrong, "a", expected)
 
 
-def test_the_clock_tells_the_steps_after_the_first():
+def test_the_clock_times_the_steps_after_the_first():
     clock, x = Clock(), tf.Variable([1.0])
     for _ in range(3):
         clock.apply_gradients(zip([tf.constant([1.0])], [x], strict=True))
@@ -154,15 +154,20 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     def quick(model, layer, *, batch, rounds, progress, **settings):
         progress("raced", 1, 1)
         timings = tuple(Timing(name, 1.0, (0.5,) * rounds, None, 0.0) for name in (*RAW, *KERAS))
-        return VisualizeResult(model, layer, 0, batch, 64, 1, "Keras", timings, "rawcnn xla", "told")
+        return VisualizeResult(model, layer, 0, batch, 64, 1, "Keras", timings, "rawcnn xla", "reported")
 
     monkeypatch.setattr(run, "race_visualization", quick)
-    told: list[str] = []
+    reported: list[str] = []
     file = tmp_path / "new" / "visualize.jsonl"
     raced = run.run_visualizations(
-        {"small": "conv1"}, (1, 2), rounds=2, file=file, command="a test", progress=lambda what, *_: told.append(what)
+        {"small": "conv1"},
+        (1, 2),
+        rounds=2,
+        file=file,
+        command="a test",
+        progress=lambda what, *_: reported.append(what),
     )
-    assert told == ["small conv1, batch 1: raced", "small conv1, batch 2: raced"]
+    assert reported == ["small conv1, batch 1: raced", "small conv1, batch 2: raced"]
     records = results.read(file.parent)
     assert [r["command"] for r in records] == ["a test"] * 2
     assert [r["settings"] for r in records] == [r.to_json()["settings"] for r in raced]
@@ -179,8 +184,8 @@ def test_figures_follow_from_the_seconds():
             "xplique": (0.1, 0.1, 0.1),
         }.items()
     )
-    result = VisualizeResult("toy", "conv1", 0, 2, 8, 1, "Keras", timings, "rawcnn graph", "told")
-    assert result.keras_best.name == "keras function"  # a library is not a way of Keras's users
+    result = VisualizeResult("toy", "conv1", 0, 2, 8, 1, "Keras", timings, "rawcnn graph", "reported")
+    assert result.keras_best.name == "keras function"  # libraries do not count as Keras's contestants
     assert (result.ratios, result.ratio, result.complete) == ((5.0, 1.5, 1.0), 1.5, False)
     alone = replace(result, timings=timings[:1])
     assert alone.ratio is None

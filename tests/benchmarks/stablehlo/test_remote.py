@@ -1,4 +1,4 @@
-"""Objects in processes of their own, and all the ways in which such a process can fail."""
+"""Objects in separate processes, and all ways in which such a process can fail."""
 
 import pytest
 

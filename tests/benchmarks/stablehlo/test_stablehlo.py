@@ -1,4 +1,4 @@
-"""Workloads for machines without TensorFlow: exported here, run in a process that cannot import it."""
+"""Workloads for machines without TensorFlow: exported, then run in a process that cannot import TensorFlow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.slow
 def test_all_kinds_run_without_tensorflow(exported, tmp_path):
-    """Their answers agree with TensorFlow's, and they are timed beside Keras on JAX, where that can do the same."""
+    """Their results agree with TensorFlow's, and they race against Keras on JAX if it can compute the same."""
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     results = tmp_path / "results.jsonl"
     done = run_without_tensorflow(exported, "--output", results, "--peers", "keras", "--rounds", 1)
@@ -84,14 +84,14 @@ def test_other_answers_are_not_timed(exported, tmp_path):
     ("classifier/weights/velocity", 9.0, "the length of its outputs is"),
 ])  # fmt: skip
 def test_other_training_steps_are_not_timed(exported, tmp_path, output, factor, message):
-    """The loss is right, but an average is no number, or the gradients are others'."""
+    """The loss is right, but an average is NaN, or the gradients differ."""
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     (source,) = exported.glob("*training-float32")
     shutil.copytree(source, tmp_path / source.name)
     with np.load(source / "answers.npz") as answers:
         changed = {**answers, output: answers[output] * factor}
     np.savez(tmp_path / source.name / "answers.npz", **changed)
-    manifest = json.loads((source / "manifest.json").read_text())  # the batch whose answers are known, alone
+    manifest = json.loads((source / "manifest.json").read_text())  # only the batch with known results
     (tmp_path / source.name / "manifest.json").write_text(json.dumps({**manifest, "batches": [manifest["checked"]]}))
     done = run_without_tensorflow(tmp_path, "--peers")
     assert done.returncode == 2 and message in done.stderr
@@ -99,11 +99,11 @@ def test_other_training_steps_are_not_timed(exported, tmp_path, output, factor, 
 
 @pytest.mark.parametrize("size", [20, 5000])
 def test_numbers_at_other_places_are_other_numbers(size):
-    """A permutation keeps all lengths and sums."""
+    """A permutation changes no length and no sum."""
     numbers = np.random.default_rng(0).random(size)
-    told = arrays.summary("logits", numbers)
-    assert len(told) == min(size, 1001) and not np.allclose(told, arrays.summary("logits", numbers[::-1]))
-    np.testing.assert_array_equal(told, arrays.summary("logits", numbers.reshape(2, -1)))
+    reported = arrays.summary("logits", numbers)
+    assert len(reported) == min(size, 1001) and not np.allclose(reported, arrays.summary("logits", numbers[::-1]))
+    np.testing.assert_array_equal(reported, arrays.summary("logits", numbers.reshape(2, -1)))
 
 
 @pytest.mark.slow
@@ -134,13 +134,13 @@ def test_a_peer_that_differs_is_left_out(exported, tmp_path, monkeypatch):
     failed = record["figures"]["failed"]
     assert "differs by" in failed["wrong"] and failed["broken"] == "ZeroDivisionError: division by zero"
     assert failed["tired"] == "RuntimeError: no more" and set(race.contestants) == {"rawcnn"}
-    assert len(multiprocessing.active_children()) == 1  # who failed gave its memory back
+    assert len(multiprocessing.active_children()) == 1  # the process that failed has ended
     race.end()
     assert not multiprocessing.active_children()
 
 
 def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path, monkeypatch):
-    """One that cannot be compiled is out alone."""
+    """A form that cannot be compiled is removed without the others."""
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     from benchmarks.stablehlo import run
 
@@ -157,7 +157,7 @@ def test_forms_of_a_workload_are_raced_with_each_other(exported, tmp_path, monke
     race = run.WorkloadRace(folders, batch, [])
     race.prepare(time.monotonic() + 100)
     assert set(race.contestants) == {"rawcnn winograd"} and "rawcnn nn" in race.failed
-    assert race.contestants["rawcnn winograd"].call("rawcnn winograd", "first").size  # its process goes on
+    assert race.contestants["rawcnn winograd"].call("rawcnn winograd", "first").size  # its process still runs
     race.end()
 
 
@@ -171,15 +171,15 @@ def test_a_folder_without_workloads(tmp_path):
     assert done.returncode == 2 and "holds no workload; write some with" in done.stderr
 
 
-@pytest.mark.parametrize("words, told", [
+@pytest.mark.parametrize("words, reported", [
     (("--only", "none", "--batches", 3), "no workload with 'none' in its name for a batch of 3; leave --only out"),
     (("--batches", 3), "holds no workload for a batch of 3; leave --batches out, or export it"),
     (("--together", 0), "--together: 0 is less than 1"),
     (("--rounds", -1), "--rounds: -1 is less than 1"),
 ])  # fmt: skip
-def test_nothing_to_run(exported, words, told):
+def test_nothing_to_run(exported, words, reported):
     done = run_without_tensorflow(exported, *words)
-    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and reported in done.stderr and "Traceback" not in done.stderr
 
 
 def test_nothing_to_export(tmp_path, capsys):
@@ -191,7 +191,7 @@ def test_nothing_to_export(tmp_path, capsys):
 
 
 def test_folded_arrays_are_rawcnns():
-    """The products that the other machine makes by NumPy."""
+    """The folded weights that the other machine computes with NumPy."""
     workload = workloads.inference("cifar_resnet20", "float32", size=8)
     drawn = arrays.variables(workload.paths)
     network = rawcnn.create("cifar_resnet20", size=8)
@@ -201,13 +201,13 @@ def test_folded_arrays_are_rawcnns():
     arguments = workload.arguments(1)
     made = dict(zip((a.name for a in arguments), arrays.values(arguments, workload.paths), strict=True))
     for name, (filters, bias) in products.convolutions.items():
-        oracles.close(made[f"{name}/filters"].transpose(1, 2, 3, 0), filters)  # in cuDNN's order there
+        oracles.close(made[f"{name}/filters"].transpose(1, 2, 3, 0), filters)  # cuDNN's order of axes
         oracles.close(made[f"{name}/bias"], bias)
     assert [a for a in map(arrays.argument, json.loads(json.dumps([a.spec() for a in arguments])))] == arguments
 
 
 def test_what_stays_is_in_the_precision_of_the_arithmetic():
-    """Filters and weights, as `rawcnn.program` has them; a step that trains takes all in float32."""
+    """Filters and weights have the precision of `rawcnn.program`; a training step takes all in float32."""
     stays = workloads.inference("cifar_resnet20", "bfloat16", size=8).arguments(1)
     assert {a.dtype for a in stays if a.name.endswith(("/filters", "/weights"))} == {"bfloat16"}
     moves = workloads.training("cifar_resnet20", "bfloat16", size=8).arguments(1)
@@ -217,7 +217,7 @@ def test_what_stays_is_in_the_precision_of_the_arithmetic():
 
 
 def test_a_training_step_is_rawcnns():
-    """The exported function is the pure step: weights and velocities after it, and what is carried over."""
+    """The exported function is the pure step: new weights and velocities, and the carried outputs."""
     workload = workloads.training("cifar_resnet20", "float32", size=8)
     values = arrays.values(workload.arguments(3), workload.paths)
     results = export.program_function(workload, workload.arguments(3))(*map(tf.constant, values))
@@ -228,7 +228,7 @@ def test_a_training_step_is_rawcnns():
     assert all(results[out].shape == values[into].shape for out, into in workload.carried)
     before = values[arguments.index("conv1/filters")]
     oracles.close(named["conv1/filters"], before + named["conv1/filters/velocity"])
-    assert 0 < np.max(np.abs(named["conv1/filters/velocity"])) < 1e-2  # at the rate of 1e-4
+    assert 0 < np.max(np.abs(named["conv1/filters/velocity"])) < 1e-2  # with a learning rate of 1e-4
     assert float(values[arguments.index("rate")]) == np.float32(1e-4)
 
 
@@ -242,7 +242,7 @@ def test_a_model_survives_its_json():
 
 
 def test_the_full_plan_is_all_that_is_to_be_measured(monkeypatch):
-    """Four networks in both precisions, an attack, a visualization, and every form of every kernel's case."""
+    """Four networks in both precisions, an attack, a visualization, and all forms of all cases of kernels."""
     plans = list(export.full())
     names = [make.func.__name__ for make, _ in plans if isinstance(make, partial)]
     assert len(names) == len(plans)

@@ -1,4 +1,4 @@
-"""The table of GPUs, the kinds of kernels that time is counted for, and the forms that are taken there."""
+"""The table of GPUs, the kinds of kernels in a profile, and the forms selected on a GPU."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ from kernels.forms.convolutions import FILTER_GRADIENT, GROUPED_JOBS, INPUT_GRAD
     ("loop_multiply_fusion_2", "elementwise"),
 ])  # fmt: skip
 def test_a_kernel_has_a_kind(kernel, kind):
-    """Names as the profiler gave them on an H200."""
+    """Names that the profiler reported on an H200."""
     assert by_kind([(kernel, 1.0)]) == {kind: 1.0}
 
 
@@ -60,7 +60,7 @@ def record(job="inference", gpus=("A GPU",), **seconds):
 
 def test_the_table_of_gpus():
     raced = record(rawcnn=[1, 1], keras_function_jax=[2, 2], torch_eager=[4, 4], torch_compile=[3, 3])
-    partly = record("training", rawcnn=[1, 1], torch_eager=[4, 4])  # of PyTorch the better way was not measured
+    partly = record("training", rawcnn=[1, 1], torch_eager=[4, 4])  # PyTorch's torch.compile was not measured
     on_cpu = record(gpus=(), rawcnn=[1, 1], keras_function_jax=[9, 9])
     text = tables.gpu_table([raced, partly, on_cpu])
     rows = [line for line in text.splitlines() if line.startswith("| resnet50")]
@@ -74,7 +74,7 @@ def test_the_table_of_gpus():
 
 
 def race(case, gpus=("A GPU",), precision="bfloat16", **seconds):
-    """A kernel's, as `benchmarks.stablehlo.run` records it."""
+    """A record of a kernel, as `benchmarks.stablehlo.run` writes it."""
     made = record("kernel", gpus)
     made["figures"]["seconds"] = {f"rawcnn {form}": times for form, times in seconds.items()}
     made["settings"] |= {"pjrt": f"{case} {precision}", "precision": precision, "batch": 64, "case": asdict(case)}
@@ -82,7 +82,7 @@ def race(case, gpus=("A GPU",), precision="bfloat16", **seconds):
 
 
 def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
-    """By all jobs of the kernel that were raced; the default, and what raced on a CPU, are not written."""
+    """The winner is written for all jobs of the kernel; defaults and races on a CPU are not written."""
     table = tmp_path / "algorithms.json"
     shutil.copy(selection.SHIPPED, table)
     monkeypatch.setattr(selection, "SHIPPED", table)
@@ -95,13 +95,13 @@ def test_what_won_on_a_gpu_is_taken_there(tmp_path, monkeypatch):
         race(pool, nn=[1, 1], lines=[2, 2]),
         race(norm, gpus=(), fused=[2, 2], explicit=[1, 1]),
     ]
-    assert forms.add(records, table) == forms.add(records, table) == 2  # written twice it is the same
+    assert forms.add(records, table) == forms.add(records, table) == 2  # writing twice changes nothing
     selection.forget()
-    told = json.loads(table.read_text())
-    assert set(told["forms"]) - set(json.loads((SHIPPED).read_text())["forms"]) == {
+    reported = json.loads(table.read_text())
+    assert set(reported["forms"]) - set(json.loads((SHIPPED).read_text())["forms"]) == {
         f"gpu {job} bfloat16" for job in JOBS
     }
-    assert [about["device"]["gpus"] for about in told["measured"]][-1] == ["A GPU"]
+    assert [about["device"]["gpus"] for about in reported["measured"]][-1] == ["A GPU"]
 
     def form(job, shape, pixels, known):
         return selection.measured(job, tf.bfloat16, shape, pixels, known)

@@ -1,4 +1,4 @@
-"""PyTorch's twin and its contestants, where PyTorch is installed: the numbers of rawcnn, for every kind of layer."""
+"""PyTorch's twin and its contestants agree with rawcnn for all kinds of layers (if PyTorch is installed)."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def test_weights_come_back():
 @pytest.mark.parametrize("job", ["inference", "training"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_races(job, precision):
-    """Nobody is timed whose logits, or losses and gradients, differ."""
+    """Contestants are timed only if their logits, or losses and gradients, agree."""
     names = ("rawcnn graph", "keras default", "torch eager")
     result = race.race(toy(small, precision), job, batch=3, rounds=1, contestants=names)
     assert [t.name for t in result.timings] == list(names)
-    assert all(t.difference is not None for t in result.timings)  # this network drops nothing
+    assert all(t.difference is not None for t in result.timings)  # this network has no dropout
 
 
 @pytest.mark.parametrize("job", ["inference", "training"])
 def test_it_runs_beside_an_exported_workload(tmp_path, job):
-    """Where there is no TensorFlow: the loss, or the logits, of weights that are drawn from the seed."""
+    """Without TensorFlow: the loss or the logits, with weights that are drawn from the seed."""
     network = rawcnn.create("cifar_resnet20", size=8)
     model, paths = model_of(network), {path: tuple(v.shape) for path, v in network.variables.items()}
     manifest = {"job": job, "precision": "float32", "model": json.loads(model.to_json()), "paths": paths}

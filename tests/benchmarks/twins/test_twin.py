@@ -1,4 +1,4 @@
-"""The Keras twin computes what the network does, and the comparison sees it where it does not."""
+"""The Keras twin computes the same as the network, and the comparison detects differences."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_layer_and_setting(preprocessing):
     assert {op.kind for op in network.operations} == set(LAYERS)
     agreement = check_twin(network, keras_twin(network), *batch(network))
     assert agreement.logits <= 1e-5
-    assert agreement.gradient <= 1e-3  # a bias before batch norm has gradient 0: what is left of it is rounding
+    assert agreement.gradient <= 1e-3  # a bias before batch norm has gradient 0, up to rounding
 
 
 @pytest.mark.parametrize("model", [small, dropping])
@@ -60,7 +60,17 @@ def test_bfloat16(model):
     check_twin(network, twin, *batch(network))
 
 
-DEEPER = ("101", "152", "154", "nasnet_large", "net32", "44", "56", "110", "plain32")  # the same blocks, more often
+DEEPER = (
+    "101",
+    "152",
+    "154",
+    "nasnet_large",
+    "net32",
+    "44",
+    "56",
+    "110",
+    "plain32",
+)  # deeper networks of the same blocks
 
 
 @pytest.mark.sample(4)
@@ -95,7 +105,9 @@ def test_another_rule_of_training_is_seen():
     network = toy(small)
     twin = keras_twin(network)
     twin.get_layer("bn1").epsilon = 1e-2
-    twin.get_layer("bn1").moving_variance.assign_sub(1e-2 - 1e-5 + tf.zeros(8))  # so that inference does not see it
+    twin.get_layer("bn1").moving_variance.assign_sub(
+        1e-2 - 1e-5 + tf.zeros(8)
+    )  # compensates the changed epsilon at inference
     with pytest.raises(Disagreement, match="other gradients"):
         check_twin(network, twin, *batch(network))
 
