@@ -1,4 +1,4 @@
-"""oneDNN: when it is enabled, where that is reported, and that everything runs without it."""
+"""oneDNN: when it is enabled, how the result files record it, and that everything runs without it."""
 
 from __future__ import annotations
 
