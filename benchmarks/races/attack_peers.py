@@ -34,7 +34,7 @@ LIBRARIES = {
 
 
 @dataclass(frozen=True)
-class Task:
+class AttackTask:
     """The attacked network, the images, and the settings of the attack."""
 
     network: Network
@@ -42,11 +42,11 @@ class Task:
     labels: np.ndarray  # int32 [B]
     settings: Mapping[str, Any]  # by rawcnn's names; distances in pixel values of [0,1]
 
-    def with_settings(self, **settings: Any) -> Task:
+    def with_settings(self, **settings: Any) -> AttackTask:
         """Return the task with other settings."""
         return replace(self, settings={**self.settings, **settings})
 
-    def first(self, count: int) -> Task:
+    def first(self, count: int) -> AttackTask:
         """Return the task on the first `count` images."""
         return replace(self, images=self.images[:count], labels=self.labels[:count])
 
@@ -54,7 +54,7 @@ class Task:
 Run = Callable[[], np.ndarray]  # returns the attacked images, float32 [B,H,W,3]
 
 
-def function_of(task: Task, name: str) -> Callable[..., tf.Tensor]:
+def function_of(task: AttackTask, name: str) -> Callable[..., tf.Tensor]:
     """Return the network as a function images → logits; for "… function" it is traced once for all batch sizes.
 
     The argument `training` is for ART, which passes it.
@@ -74,7 +74,7 @@ def function_of(task: Task, name: str) -> Callable[..., tf.Tensor]:
 # Keras ---------------------------------------------------------------------------------------------------------------
 
 
-def keras_pgd(task: Task, name: str) -> Run:
+def keras_pgd(task: AttackTask, name: str) -> Run:
     """Return PGD with all steps in one graph around the Keras twin."""
     twin, s = keras_twin(task.network), task.settings
     images, labels = tf.constant(task.images), tf.constant(task.labels)
@@ -106,7 +106,7 @@ def foolbox() -> Any:
     return foolbox
 
 
-def _foolbox(make: Callable[[Any, Mapping[str, Any]], Any], task: Task, name: str) -> Run:
+def _foolbox(make: Callable[[Any, Mapping[str, Any]], Any], task: AttackTask, name: str) -> Run:
     """Return foolbox's attack that `make` creates; epsilon is None for attacks that minimize the change."""
     library = foolbox()
     where = "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"
@@ -154,7 +154,7 @@ def art() -> tuple[Any, Any]:
     return art.attacks.evasion, art.estimators.classification
 
 
-def _art(make: Callable[[Any, Any, Task], Any], task: Task, name: str) -> Run:
+def _art(make: Callable[[Any, Any, AttackTask], Any], task: AttackTask, name: str) -> Run:
     """Return ART's attack that `make` creates; ART takes and returns NumPy arrays."""
     attacks, classification = art()
     classifier = classification.TensorFlowV2Classifier(
@@ -168,7 +168,7 @@ def _art(make: Callable[[Any, Any, Task], Any], task: Task, name: str) -> Run:
     return lambda: np.clip(attack.generate(x=task.images, y=task.labels), 0, 1)  # the splines of its grid overshoot
 
 
-def _art_pgd(attacks: Any, classifier: Any, task: Task) -> Any:
+def _art_pgd(attacks: Any, classifier: Any, task: AttackTask) -> Any:
     s = task.settings
     return attacks.ProjectedGradientDescent(
         classifier,
@@ -180,7 +180,7 @@ def _art_pgd(attacks: Any, classifier: Any, task: Task) -> Any:
     )
 
 
-def _art_deepfool(attacks: Any, classifier: Any, task: Task) -> Any:
+def _art_deepfool(attacks: Any, classifier: Any, task: AttackTask) -> Any:
     s = task.settings
     return attacks.DeepFool(
         classifier,
@@ -192,7 +192,7 @@ def _art_deepfool(attacks: Any, classifier: Any, task: Task) -> Any:
     )
 
 
-def _art_grid(attacks: Any, classifier: Any, task: Task) -> Any:
+def _art_grid(attacks: Any, classifier: Any, task: AttackTask) -> Any:
     s = task.settings
 
     class Grid(attacks.SpatialTransformation):
@@ -215,7 +215,7 @@ def _art_grid(attacks: Any, classifier: Any, task: Task) -> Any:
 # cleverhans ----------------------------------------------------------------------------------------------------------
 
 
-def _cleverhans_pgd(task: Task, name: str) -> Run:
+def _cleverhans_pgd(task: AttackTask, name: str) -> Run:
     from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
     model, s = function_of(task, name), task.settings
@@ -231,12 +231,12 @@ def _cleverhans_pgd(task: Task, name: str) -> Run:
     return run
 
 
-def _both(name: str, make: Callable[[Task, str], Run]) -> dict[str, Callable[[Task, str], Run]]:
+def _both(name: str, make: Callable[[AttackTask, str], Run]) -> dict[str, Callable[[AttackTask, str], Run]]:
     """The library with the network as a Python function and as a tf.function."""
     return {name: make, f"{name} function": make}
 
 
-OPPONENTS: dict[str, dict[str, Callable[[Task, str], Run]]] = {  # by the kind of attack and the contestant's name
+OPPONENTS: dict[str, dict[str, Callable[[AttackTask, str], Run]]] = {  # by the kind of attack and the contestant's name
     "pgd": {
         "keras function": keras_pgd,
         **_both("foolbox", partial(_foolbox, _foolbox_pgd)),

@@ -27,7 +27,7 @@ import numpy as np
 import rawcnn
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Progress, Timing, interleaved, timed
-from benchmarks.races.attack_peers import OPPONENTS, Run, Task, library_of
+from benchmarks.races.attack_peers import OPPONENTS, AttackTask, Run, library_of
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import deepfool, pgd, spatial
 from rawcnn.attacks.problem import predict
@@ -194,7 +194,7 @@ def right_images(
     raise ValueError(f"the network is right on {len(found)} of {len(labels)} images; expected {count}: give more")
 
 
-def ours(task: Task, kind: str, name: str) -> Run:
+def ours(task: AttackTask, kind: str, name: str) -> Run:
     """Return the call of rawcnn's attack."""
     extra: dict[str, Any] = {"precision": "bfloat16" if name == OURS[1] else "float32"}
     extra |= {"random_start": False} if kind == "pgd" else {}
@@ -202,7 +202,7 @@ def ours(task: Task, kind: str, name: str) -> Run:
     return lambda: attacks[kind](task.network, task.images, task.labels, **task.settings, **extra).images
 
 
-def attack_of(task: Task, kind: str, name: str) -> Run:
+def attack_of(task: AttackTask, kind: str, name: str) -> Run:
     """Return the call of a contestant's attack."""
     return ours(task, kind, name) if name in OURS else OPPONENTS[kind][name](task, name)
 
@@ -214,7 +214,7 @@ def attack_of(task: Task, kind: str, name: str) -> Run:
 class Judge:
     """Compares the images of all contestants by the network's predictions in float32."""
 
-    task: Task
+    task: AttackTask
     kind: str  # a key of OPPONENTS
     success: dict[str, float] = field(default_factory=dict)
     l2: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -309,7 +309,7 @@ def race_attack(
     network = network or rawcnn.create(MODEL, seed=seed)
     try:
         chosen = right_images(network, batch, images, labels, seed=seed)
-        task = Task(network, *chosen, {**raced.settings, **settings})
+        task = AttackTask(network, *chosen, {**raced.settings, **settings})
         return _race(attack, task, names, rounds, named or {}, progress or (lambda what, done, total: None))
     finally:
         keras.backend.clear_session()
@@ -337,7 +337,7 @@ def select_contestants(attack: str, contestants: Sequence[str] | None) -> tuple[
     return tuple(sorted(contestants, key=names.index))
 
 
-def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackResult:
+def _race(attack: str, task: AttackTask, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackResult:
     raced = ATTACKS[attack]
     grows = raced.grows and tuple(names) != AGAINST_KERAS
     total = len(names) + rounds + 2 + grows
@@ -375,7 +375,9 @@ def _race(attack: str, task: Task, names: Sequence[str], rounds: int, named, pro
     )
 
 
-def growth(task: Task, rounds: int, steps: Sequence[int] = STEPS, batches: Sequence[int] = BATCHES) -> dict[str, Any]:
+def growth(
+    task: AttackTask, rounds: int, steps: Sequence[int] = STEPS, batches: Sequence[int] = BATCHES
+) -> dict[str, Any]:
     """Measure how the time of rawcnn's PGD grows with the number of steps and of images.
 
     Returns:

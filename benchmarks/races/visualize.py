@@ -29,8 +29,8 @@ from benchmarks.races.visualize_peers import (
     KERAS,
     PEERS,
     RATE,
-    Contestant,
-    Task,
+    AscentContestant,
+    AscentTask,
     installed,
     keras_contestant,
     keras_features,
@@ -203,7 +203,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     progress(f"{opponent} is built", 1, total)
     task = _task(network, layer, features, batch, seed)
     reference: tuple[str, list[np.ndarray]] | None = None
-    verified: list[Contestant] = []
+    verified: list[AscentContestant] = []
     first_calls: dict[str, float] = {}
     differences: dict[str, float | None] = {}
     for number, name in enumerate(names):
@@ -222,7 +222,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     taken: dict[str, list[float]] = {name: [] for name in names}
     latest: dict[str, float] = {}  # seconds that a contestant reports itself: without the creation of its images
 
-    def run(contestant: Contestant) -> None:
+    def run(contestant: AscentContestant) -> None:
         latest[contestant.name] = contestant.run()
 
     def end_round(number: int) -> None:
@@ -247,7 +247,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
     )
 
 
-def _task(network: Network, layer: str, features: keras.Model, batch: int, seed: int) -> Task:
+def _task(network: Network, layer: str, features: keras.Model, batch: int, seed: int) -> AscentTask:
     """Return the shared task: at least two steps per round, and at least four images over all steps.
 
     The channel is that with the largest mean activation of the first image, because an inactive one has no gradient.
@@ -257,16 +257,18 @@ def _task(network: Network, layer: str, features: keras.Model, batch: int, seed:
     start = np.float32(STRENGTH) * initial_parameters(ROBUST, size, seeds)
     answers = network.activations(images_from(tf.constant(start[:1]), ROBUST, size), [layer])[layer]
     channel = int(tf.argmax(tf.reduce_mean(as_map(answers), axis=(0, 1, 2))))
-    return Task(network, layer, channel, features, start, tf.constant(draw_transforms(ROBUST, size, steps, seeds)))
+    return AscentTask(
+        network, layer, channel, features, start, tf.constant(draw_transforms(ROBUST, size, steps, seeds))
+    )
 
 
-def _contestant(task: Task, name: str) -> Contestant:
+def _contestant(task: AscentTask, name: str) -> AscentContestant:
     if name in RAW:
         return raw_contestant(task, name)
     return keras_contestant(task, name) if name in KERAS else library_contestant(task, name)
 
 
-def raw_contestant(task: Task, name: str) -> Contestant:
+def raw_contestant(task: AscentTask, name: str) -> AscentContestant:
     """Return the contestant that repeats the step of `rawcnn.visualize.optimize`."""
     objective = objectives.channel(task.network, task.layer, task.channel)
     settings = AscentSettings(size=task.size, rate=RATE, compile=name.removeprefix("rawcnn "))

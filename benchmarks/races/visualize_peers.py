@@ -39,7 +39,7 @@ PEERS = ("tf-keras-vis", "xplique")
 
 
 @dataclass(frozen=True)
-class Task:
+class AscentTask:
     """What all contestants share: the unit, the initial coefficients, and the transforms of the steps of one run."""
 
     network: Network
@@ -63,7 +63,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class AscentContestant:
     """One way to maximize the unit.
 
     `run` takes a warm-up step and then the task's steps, and returns the mean seconds of the latter. `step` takes
@@ -77,7 +77,9 @@ class Contestant:
     gradient: Callable[[], np.ndarray] | None = None
 
 
-def stepping_contestant(name: str, task: Task, step: Callable[[tf.Tensor], np.ndarray], gradient) -> Contestant:
+def stepping_contestant(
+    name: str, task: AscentTask, step: Callable[[tf.Tensor], np.ndarray], gradient
+) -> AscentContestant:
     """Return the contestant whose run repeats `step`; the first step is not timed, so that memory is in the caches."""
 
     def run() -> float:
@@ -87,7 +89,7 @@ def stepping_contestant(name: str, task: Task, step: Callable[[tf.Tensor], np.nd
             step(moves)
         return (perf_counter() - begin) / task.steps
 
-    return Contestant(name, run, step, gradient)
+    return AscentContestant(name, run, step, gradient)
 
 
 # The model ----------------------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ def _applications(network: Network) -> keras.Model:
 # Keras ---------------------------------------------------------------------------------------------------------------
 
 
-def keras_contestant(task: Task, name: str) -> Contestant:
+def keras_contestant(task: AscentTask, name: str) -> AscentContestant:
     """Return a gradient tape around the Keras model: eager, as a tf.function, or compiled by XLA."""
     resample = partial(kernels.affine_resample, fill=GREY) if name.endswith("xla") else projected
     z = tf.Variable(task.start.transpose(1, 0, 4, 2, 3))  # [2,B,3,h,w//2+1]
@@ -209,7 +211,7 @@ def installed(name: str) -> str | None:
         return None
 
 
-def library_contestant(task: Task, name: str) -> Contestant:
+def library_contestant(task: AscentTask, name: str) -> AscentContestant:
     """Return the contestant of the installed tf-keras-vis or xplique."""
     visualize = {"tf-keras-vis": _tf_keras_vis, "xplique": _xplique}[name]
 
@@ -220,10 +222,10 @@ def library_contestant(task: Task, name: str) -> Contestant:
             raise Disagreement(f"{name} made no images: {images.shape}, or values that are not finite")
         return clock.seconds_per_step
 
-    return Contestant(name, run)
+    return AscentContestant(name, run)
 
 
-def _tf_keras_vis(task: Task, optimizer: Clock, steps: int):
+def _tf_keras_vis(task: AscentTask, optimizer: Clock, steps: int):
     from tf_keras_vis.activation_maximization import ActivationMaximization
     from tf_keras_vis.activation_maximization.input_modifiers import Jitter, Rotate2D, Scale
 
@@ -241,7 +243,7 @@ def _tf_keras_vis(task: Task, optimizer: Clock, steps: int):
     )
 
 
-def _xplique(task: Task, optimizer: Clock, steps: int):
+def _xplique(task: AscentTask, optimizer: Clock, steps: int):
     from xplique.features_visualizations import Objective, optimize
 
     layer = task.features.layers[-1].name

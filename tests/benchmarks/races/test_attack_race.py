@@ -14,7 +14,7 @@ from benchmarks.harness import results
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Timing
 from benchmarks.races import attacks as attack_race
-from benchmarks.races.attack_peers import OPPONENTS, Task, library_of
+from benchmarks.races.attack_peers import OPPONENTS, AttackTask, library_of
 from benchmarks.races.attacks import ATTACKS, OURS, AttackResult, Judge, growth, names_of, race_attack, right_images
 from benchmarks.races.visualize_peers import installed
 from rawcnn.cli import main
@@ -109,7 +109,7 @@ def test_an_opponent_that_steps_otherwise_is_not_timed(monkeypatch):
 
 def judge(kind, **settings) -> Judge:
     network = toy()
-    return Judge(Task(network, *right_images(network, 4), {"epsilon": 0.1, **settings}), kind)
+    return Judge(AttackTask(network, *right_images(network, 4), {"epsilon": 0.1, **settings}), kind)
 
 
 def test_images_beyond_the_bounds_are_seen():
@@ -152,7 +152,7 @@ def test_deepfool_must_not_go_farther():
 
 
 def test_growth_has_what_fits_it(monkeypatch):
-    task = Task(toy(), *right_images(toy(), 8), {"epsilon": 1e-6, "step": 1e-6, "steps": 1})
+    task = AttackTask(toy(), *right_images(toy(), 8), {"epsilon": 1e-6, "step": 1e-6, "steps": 1})
     monkeypatch.setattr(
         attack_race,
         "interleaved",
