@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 RECTIFIERS = {
     "relu": (kernels.relu, kernels.relu_gradient),
@@ -34,8 +34,8 @@ DTYPES = ["float64", "float32", "bfloat16"]
 @pytest.mark.parametrize("rule", RECTIFIERS)
 def test_rectifier_is_its_reference_exactly(rule, dtype):
     relu, relu_gradient = RECTIFIERS[rule]
-    x, g = oracles.random((2, 3, 3, 4), 1, dtype), oracles.random((2, 3, 3, 4), 2, dtype)
-    y, (sent_back,) = relu(x), oracles.tape_gradient(relu, [x], g)
+    x, g = references.random((2, 3, 3, 4), 1, dtype), references.random((2, 3, 3, 4), 2, dtype)
+    y, (sent_back,) = relu(x), references.tape_gradient(relu, [x], g)
     assert y.dtype == x.dtype and sent_back.dtype == x.dtype
     x64, g64 = (tf.cast(t, "float64").numpy() for t in (x, g))
     np.testing.assert_array_equal(tf.cast(y, "float64"), kernels.relu_reference(x64))
@@ -56,53 +56,53 @@ def test_rectifier_is_its_reference_exactly(rule, dtype):
 def test_what_each_rectifier_sends_back_for_negative_zero_and_positive_input(rule, expected):
     x, g = tf.constant([-1.0, -1, 0, 0, 1, 1]), tf.constant([5.0, -5, 5, -5, 5, -5])
     relu, relu_gradient = RECTIFIERS[rule]
-    assert oracles.tape_gradient(relu, [x], g)[0].numpy().tolist() == expected
+    assert references.tape_gradient(relu, [x], g)[0].numpy().tolist() == expected
     assert relu_gradient(x, g).numpy().tolist() == expected
 
 
 @pytest.mark.parametrize("rule", RECTIFIERS)
 def test_rectifier_is_the_same_everywhere(rule):
     relu, _ = RECTIFIERS[rule]
-    x, g = oracles.random((2, 5, 3), 3), oracles.random((2, 5, 3), 4)
-    oracles.same_everywhere(lambda x, g: [relu(x), *oracles.tape_gradient(relu, [x], g)], x, g)
+    x, g = references.random((2, 5, 3), 3), references.random((2, 5, 3), 4)
+    references.same_everywhere(lambda x, g: [relu(x), *references.tape_gradient(relu, [x], g)], x, g)
 
 
 def test_relu_gradient_is_the_slope():
-    x = oracles.random((3, 7), 5, "float64")
+    x = references.random((3, 7), 5, "float64")
     gradient = kernels.relu_gradient(x, tf.ones_like(x))
-    oracles.central_difference(lambda x: tf.reduce_sum(kernels.relu(x)), [gradient], x)
+    references.central_difference(lambda x: tf.reduce_sum(kernels.relu(x)), [gradient], x)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 10), (2, 3, 4, 5)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
 def test_softmax(form, gradient_by_hand, reference, nn, dtype, shape):
-    z, g = oracles.random(shape, 6, dtype) * 3, oracles.random(shape, 7, dtype)
+    z, g = references.random(shape, 6, dtype) * 3, references.random(shape, 7, dtype)
     y = form(z)
     assert y.dtype == z.dtype
-    oracles.close(y, reference(tf.cast(z, "float64").numpy()))
-    oracles.close(y, nn(z))
+    references.close(y, reference(tf.cast(z, "float64").numpy()))
+    references.close(y, nn(z))
     by_hand = gradient_by_hand(y, g)
     assert by_hand.dtype == z.dtype
     for oracle in (form, nn):
-        oracles.close(by_hand, oracles.tape_gradient(oracle, [z], g)[0], kind="gradient")
+        references.close(by_hand, references.tape_gradient(oracle, [z], g)[0], kind="gradient")
 
 
 @pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
 def test_softmax_gradient_is_the_slope(form, gradient_by_hand, reference, nn):
-    z, g = oracles.random((3, 5), 8, "float64"), oracles.random((3, 5), 9, "float64")
-    oracles.central_difference(lambda z: tf.reduce_sum(g * form(z)), [gradient_by_hand(form(z), g)], z)
+    z, g = references.random((3, 5), 8, "float64"), references.random((3, 5), 9, "float64")
+    references.central_difference(lambda z: tf.reduce_sum(g * form(z)), [gradient_by_hand(form(z), g)], z)
 
 
 @pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
 def test_softmax_is_the_same_everywhere(form, gradient_by_hand, reference, nn):
-    oracles.same_everywhere(form, oracles.random((4, 11), 10))
+    references.same_everywhere(form, references.random((4, 11), 10))
 
 
 def test_softmax_survives_logits_whose_exponential_overflows():
     z = tf.constant([[1000.0, 999.0, -1000.0]])
-    oracles.close(kernels.softmax(z), [[1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0]])
-    oracles.close(kernels.log_softmax(z), kernels.log_softmax_reference(z.numpy()))
+    references.close(kernels.softmax(z), [[1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0]])
+    references.close(kernels.log_softmax(z), kernels.log_softmax_reference(z.numpy()))
 
 
 def test_bfloat16_softmax_over_a_thousand_classes_still_sums_to_one():
@@ -114,9 +114,9 @@ def test_bfloat16_softmax_over_a_thousand_classes_still_sums_to_one():
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.floats(-50, 50), st.integers(0, 99))
 def test_softmax_sums_to_one_and_ignores_a_shift(shape, shift, seed):
-    z = oracles.random(shape, seed, "float64")
-    oracles.close(tf.reduce_sum(kernels.softmax(z), -1), np.ones(shape[:-1]))
-    oracles.close(kernels.softmax(z + shift), kernels.softmax_reference(z.numpy()))
+    z = references.random(shape, seed, "float64")
+    references.close(tf.reduce_sum(kernels.softmax(z), -1), np.ones(shape[:-1]))
+    references.close(kernels.softmax(z + shift), kernels.softmax_reference(z.numpy()))
 
 
 def test_cost():

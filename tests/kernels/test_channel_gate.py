@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 
@@ -22,12 +22,12 @@ def wide(*tensors):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(7,), (2, 3), (2, 3, 4, 5)])
 def test_sigmoid_and_its_gradient(shape, dtype):
-    x, gradient = oracles.random(shape, 1, dtype), oracles.random(shape, 2, dtype)
+    x, gradient = references.random(shape, 1, dtype), references.random(shape, 2, dtype)
     y = kernels.sigmoid(x)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.sigmoid_reference(*wide(x)))
-    (tape,) = oracles.tape_gradient(kernels.sigmoid, [x], gradient)
-    oracles.close(kernels.sigmoid_gradient(y, gradient), tape, "gradient")
+    references.close(y, kernels.sigmoid_reference(*wide(x)))
+    (tape,) = references.tape_gradient(kernels.sigmoid, [x], gradient)
+    references.close(kernels.sigmoid_gradient(y, gradient), tape, "gradient")
 
 
 def test_sigmoid_does_not_overflow():
@@ -40,38 +40,38 @@ def test_sigmoid_does_not_overflow():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4), (3, 4, 2, 7)])
 def test_scale_channels_and_its_gradient(shape, dtype):
-    x, scales = oracles.random(shape, 1, dtype), oracles.random((shape[0], shape[3]), 2, dtype)
-    gradient = oracles.random(shape, 3, dtype)
+    x, scales = references.random(shape, 1, dtype), references.random((shape[0], shape[3]), 2, dtype)
+    gradient = references.random(shape, 3, dtype)
     y = kernels.scale_channels(x, scales)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.scale_channels_reference(*wide(x, scales)))
-    tape = oracles.tape_gradient(kernels.scale_channels, [x, scales], gradient)
+    references.close(y, kernels.scale_channels_reference(*wide(x, scales)))
+    tape = references.tape_gradient(kernels.scale_channels, [x, scales], gradient)
     for by_hand, theirs in zip(kernels.scale_channels_gradient(x, scales, gradient), tape, strict=True):
-        oracles.close(by_hand, theirs, "gradient")
+        references.close(by_hand, theirs, "gradient")
 
 
 def test_gradients_are_the_slopes():
-    x, scales = oracles.random((2, 3, 3, 4), 1, "float64"), oracles.random((2, 4), 2, "float64")
-    weights = oracles.random(x.shape, 3, "float64")
+    x, scales = references.random((2, 3, 3, 4), 1, "float64"), references.random((2, 4), 2, "float64")
+    weights = references.random(x.shape, 3, "float64")
 
     def loss(x, scales):
         return tf.reduce_sum(weights * kernels.scale_channels(x, kernels.sigmoid(scales)))
 
     gate = kernels.sigmoid(scales)
     to_x, to_gate = kernels.scale_channels_gradient(x, gate, weights)
-    oracles.central_difference(loss, [to_x, kernels.sigmoid_gradient(gate, to_gate)], x, scales)
+    references.central_difference(loss, [to_x, kernels.sigmoid_gradient(gate, to_gate)], x, scales)
 
 
 @settings(max_examples=15, deadline=None)
 @given(shape=st.tuples(*[st.integers(1, 4)] * 4))
 def test_scale_channels_over_shapes(shape):
-    x, scales = oracles.random(shape, 1), oracles.random((shape[0], shape[3]), 2)
-    oracles.close(kernels.scale_channels(x, scales), kernels.scale_channels_reference(*wide(x, scales)))
+    x, scales = references.random(shape, 1), references.random((shape[0], shape[3]), 2)
+    references.close(kernels.scale_channels(x, scales), kernels.scale_channels_reference(*wide(x, scales)))
 
 
 def test_same_everywhere():
-    x, scales = oracles.random((2, 3, 3, 4), 1), oracles.random((2, 4), 2)
-    oracles.same_everywhere(lambda x, s: kernels.scale_channels(x, kernels.sigmoid(s)), x, scales)
+    x, scales = references.random((2, 3, 3, 4), 1), references.random((2, 4), 2)
+    references.same_everywhere(lambda x, s: kernels.scale_channels(x, kernels.sigmoid(s)), x, scales)
 
 
 @pytest.mark.parametrize("shapes", [((2, 3, 3, 4), (2, 3)), ((2, 3, 3, 4), (2, 1, 1, 4)), ((2, 4), (2, 4))])

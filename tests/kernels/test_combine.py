@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 # height, width, channels in, channels out, stride, zeros
@@ -32,20 +32,20 @@ def wide(*tensors):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [(3,), (2, 1, 4), (1, 1)])
 def test_concatenate_and_its_gradient(channels, dtype):
-    branches = [oracles.random((2, 3, 4, c), c, dtype) for c in channels]
+    branches = [references.random((2, 3, 4, c), c, dtype) for c in channels]
     y = kernels.concatenate(branches)
     assert y.dtype == branches[0].dtype
     np.testing.assert_array_equal(tf.cast(y, "float64"), kernels.concatenate_reference(wide(*branches)))
-    gradient = oracles.random(y.shape, 9, dtype)
-    tape = oracles.tape_gradient(lambda *b: kernels.concatenate(b), branches, gradient)
+    gradient = references.random(y.shape, 9, dtype)
+    tape = references.tape_gradient(lambda *b: kernels.concatenate(b), branches, gradient)
     for by_hand, theirs in zip(kernels.concatenate_gradient(gradient, channels), tape, strict=True):
         np.testing.assert_array_equal(by_hand, theirs)
 
 
 def test_concatenate_gradient_is_the_slope():
-    a, b = oracles.random((2, 2, 2, 3), 1, "float64"), oracles.random((2, 2, 2, 1), 2, "float64")
-    weights = oracles.random((2, 2, 2, 4), 3, "float64")
-    oracles.central_difference(
+    a, b = references.random((2, 2, 2, 3), 1, "float64"), references.random((2, 2, 2, 1), 2, "float64")
+    weights = references.random((2, 2, 2, 4), 3, "float64")
+    references.central_difference(
         lambda a, b: tf.reduce_sum(weights * kernels.concatenate([a, b])),
         kernels.concatenate_gradient(weights, [3, 1]),
         *(a, b),
@@ -54,18 +54,18 @@ def test_concatenate_gradient_is_the_slope():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_residual_sum_and_its_gradient(dtype):
-    x, shortcut, gradient = (oracles.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
+    x, shortcut, gradient = (references.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
     y = kernels.residual_sum(x, shortcut)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.residual_sum_reference(*wide(x, shortcut)))
-    tape = oracles.tape_gradient(kernels.residual_sum, [x, shortcut], gradient)
+    references.close(y, kernels.residual_sum_reference(*wide(x, shortcut)))
+    tape = references.tape_gradient(kernels.residual_sum, [x, shortcut], gradient)
     for by_hand, theirs in zip(kernels.residual_sum_gradient(gradient), tape, strict=True):
         np.testing.assert_array_equal(by_hand, theirs)
 
 
 def test_residual_sum_gradient_is_the_slope():
-    x, shortcut, weights = (oracles.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
-    oracles.central_difference(
+    x, shortcut, weights = (references.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
+    references.central_difference(
         lambda x, shortcut: tf.reduce_sum(weights * kernels.residual_sum(x, shortcut)),
         kernels.residual_sum_gradient(weights),
         *(x, shortcut),
@@ -75,18 +75,18 @@ def test_residual_sum_gradient_is_the_slope():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [0.17, 1.0, -2.0])
 def test_scaled_residual_sum_and_its_gradient(scale, dtype):
-    x, residual, gradient = (oracles.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
+    x, residual, gradient = (references.random((2, 3, 4, 5), seed, dtype) for seed in range(3))
     y = kernels.scaled_residual_sum(x, residual, scale)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.scaled_residual_sum_reference(*wide(x, residual), scale))
-    tape = oracles.tape_gradient(lambda x, r: kernels.scaled_residual_sum(x, r, scale), [x, residual], gradient)
+    references.close(y, kernels.scaled_residual_sum_reference(*wide(x, residual), scale))
+    tape = references.tape_gradient(lambda x, r: kernels.scaled_residual_sum(x, r, scale), [x, residual], gradient)
     for by_hand, theirs in zip(kernels.scaled_residual_sum_gradient(gradient, scale), tape, strict=True):
-        oracles.close(by_hand, theirs, "gradient")
+        references.close(by_hand, theirs, "gradient")
 
 
 def test_scaled_residual_sum_gradient_is_the_slope():
-    x, residual, weights = (oracles.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
-    oracles.central_difference(
+    x, residual, weights = (references.random((2, 3, 3, 2), seed, "float64") for seed in range(3))
+    references.central_difference(
         lambda x, residual: tf.reduce_sum(weights * kernels.scaled_residual_sum(x, residual, 0.17)),
         kernels.scaled_residual_sum_gradient(weights, 0.17),
         *(x, residual),
@@ -98,21 +98,23 @@ def test_scaled_residual_sum_gradient_is_the_slope():
 @pytest.mark.parametrize("case", SHORTCUTS, ids=str)
 def test_zero_padded_shortcut_and_its_gradient(case, dtype):
     height, width, channels_in, channels, stride, zeros = case
-    x = oracles.random((2, height, width, channels_in), 1, dtype)
+    x = references.random((2, height, width, channels_in), 1, dtype)
     y = kernels.zero_padded_shortcut(x, channels, stride, zeros=zeros)
     assert y.dtype == x.dtype
     expected = kernels.zero_padded_shortcut_reference(wide(x)[0], channels, stride, zeros)
     np.testing.assert_array_equal(tf.cast(y, "float64"), expected)
-    gradient = oracles.random(y.shape, 2, dtype)
+    gradient = references.random(y.shape, 2, dtype)
     by_hand = kernels.zero_padded_shortcut_gradient(gradient, x.shape, stride, zeros)
-    (tape,) = oracles.tape_gradient(lambda x: kernels.zero_padded_shortcut(x, channels, stride, zeros), [x], gradient)
+    (tape,) = references.tape_gradient(
+        lambda x: kernels.zero_padded_shortcut(x, channels, stride, zeros), [x], gradient
+    )
     np.testing.assert_array_equal(by_hand, tape)
 
 
 @pytest.mark.parametrize("zeros", ["end", "both"])
 def test_zero_padded_shortcut_gradient_is_the_slope(zeros):
-    x, weights = oracles.random((2, 5, 4, 2), 1, "float64"), oracles.random((2, 3, 2, 4), 2, "float64")
-    oracles.central_difference(
+    x, weights = references.random((2, 5, 4, 2), 1, "float64"), references.random((2, 3, 2, 4), 2, "float64")
+    references.central_difference(
         lambda x: tf.reduce_sum(weights * kernels.zero_padded_shortcut(x, 4, 2, zeros)),
         [kernels.zero_padded_shortcut_gradient(weights, x.shape, 2, zeros)],
         x,
@@ -121,12 +123,12 @@ def test_zero_padded_shortcut_gradient_is_the_slope(zeros):
 
 @pytest.mark.parametrize("zeros", ["end", "both"])
 def test_same_everywhere(zeros):
-    x, gradient = oracles.random((2, 5, 5, 2), 1), oracles.random((2, 3, 3, 4), 2)
-    oracles.same_everywhere(lambda x: kernels.concatenate([x, 2 * x]), x)
-    oracles.same_everywhere(lambda x: kernels.residual_sum(x, 2 * x), x)
-    oracles.same_everywhere(lambda x: kernels.zero_padded_shortcut(x, 4, 2, zeros), x)
-    oracles.same_everywhere(lambda g: kernels.concatenate_gradient(g, [1, 3]), gradient)
-    oracles.same_everywhere(lambda g: kernels.zero_padded_shortcut_gradient(g, x.shape, 2, zeros), gradient)
+    x, gradient = references.random((2, 5, 5, 2), 1), references.random((2, 3, 3, 4), 2)
+    references.same_everywhere(lambda x: kernels.concatenate([x, 2 * x]), x)
+    references.same_everywhere(lambda x: kernels.residual_sum(x, 2 * x), x)
+    references.same_everywhere(lambda x: kernels.zero_padded_shortcut(x, 4, 2, zeros), x)
+    references.same_everywhere(lambda g: kernels.concatenate_gradient(g, [1, 3]), gradient)
+    references.same_everywhere(lambda g: kernels.zero_padded_shortcut_gradient(g, x.shape, 2, zeros), gradient)
 
 
 def test_where_the_zeros_go():
@@ -145,18 +147,18 @@ def test_unknown_batch():
 
     compiled = tf.function(block, input_signature=spec)
     assert compiled.get_concrete_function().output_shapes.as_list() == [None, 5, 5, 4]
-    x = oracles.random((3, 5, 5, 2))
+    x = references.random((3, 5, 5, 2))
     np.testing.assert_array_equal(compiled(x), block(x))
 
 
 @settings(max_examples=15, deadline=None)
 @given(*[st.integers(1, 6)] * 3, st.integers(0, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
 def test_shortcut_and_its_gradient_are_adjoint(height, width, channels, extra, stride):
-    x = oracles.random((2, height, width, channels), 1, "float64")
+    x = references.random((2, height, width, channels), 1, "float64")
     y = kernels.zero_padded_shortcut(x, channels + 2 * extra, stride, "both")
     expected = kernels.zero_padded_shortcut_reference(x.numpy(), channels + 2 * extra, stride, "both")
     np.testing.assert_array_equal(y, expected)
-    g = oracles.random(y.shape, 2, "float64")
+    g = references.random(y.shape, 2, "float64")
     back = kernels.zero_padded_shortcut_gradient(g, x.shape, stride, "both")
     np.testing.assert_allclose(tf.reduce_sum(y * g), tf.reduce_sum(x * back), rtol=1e-12, atol=1e-12)
 

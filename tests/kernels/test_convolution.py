@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels.dispatch.convolution import ALGORITHMS
 from kernels.geometry import window_padding
-from tests import oracles
+from tests import references
 
 # name: image, filters [kh,kw,C/groups,Cout], stride, padding, dilation, groups
 CASES = {
@@ -48,9 +48,9 @@ def tensors(case, dtype, low=None):
     `low=0.1` makes all values positive, so that no sum cancels to nearly nothing, whose relative error means nothing.
     """
     image, filters, *options = CASES[case] if isinstance(case, str) else case
-    x, w = oracles.random(image, 1, dtype, low), oracles.random(filters, 2, dtype, low)
+    x, w = references.random(image, 1, dtype, low), references.random(filters, 2, dtype, low)
     shape = kernels.conv2d(x, w, *options).shape
-    return x, w, oracles.random(shape, 3, dtype, low), options
+    return x, w, references.random(shape, 3, dtype, low), options
 
 
 def forms(case):
@@ -67,7 +67,7 @@ def wide(*values):
 
 
 def through_the_tape(x, w, dy, options, algorithm="auto"):
-    return oracles.tape_gradient(lambda x, w: kernels.conv2d(x, w, *options, algorithm), [x, w], dy)
+    return references.tape_gradient(lambda x, w: kernels.conv2d(x, w, *options, algorithm), [x, w], dy)
 
 
 def by_hand(x, w, dy, options):
@@ -79,7 +79,7 @@ def by_hand(x, w, dy, options):
 
 def close_all(actual, expected, kind="gradient"):
     for a, b in zip(actual, expected, strict=True):
-        oracles.close(a, b, kind=kind)
+        references.close(a, b, kind=kind)
 
 
 @by_type
@@ -90,8 +90,8 @@ def test_every_form_equals_the_reference_and_the_others(case, dtype):
     expected = kernels.conv2d_reference(*wide(x, w), *options)
     for y in results.values():
         assert y.dtype == x.dtype
-        oracles.close(y, expected)
-        oracles.close(y, results["nn"])
+        references.close(y, expected)
+        references.close(y, results["nn"])
 
 
 @by_type
@@ -111,14 +111,14 @@ def test_gradients_by_hand_are_tensorflows(case):
     words = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
     close_all(
         by_hand(x, w, dy, options),
-        oracles.tape_gradient(lambda x, w: tf.nn.conv2d(x, w, stride, words), [x, w], dy),
+        references.tape_gradient(lambda x, w: tf.nn.conv2d(x, w, stride, words), [x, w], dy),
     )
 
 
 @by_case
 def test_gradients_are_the_slope(case):
     x, w, dy, options = tensors(case, "float64")
-    oracles.central_difference(
+    references.central_difference(
         lambda x, w: tf.reduce_sum(dy * kernels.conv2d(x, w, *options)), by_hand(x, w, dy, options), x, w
     )
 
@@ -162,7 +162,7 @@ def test_forms_and_gradients_are_the_same_everywhere(case, dtype):
             results = [kernels.conv2d(x, w, *options, form) for form in different]
         return results, [tape.gradient(y, [x, w], output_gradients=dy) for y in results]
 
-    oracles.same_everywhere(everything, x, w, dy, kind="gradient")
+    references.same_everywhere(everything, x, w, dy, kind="gradient")
 
 
 @by_case
@@ -170,7 +170,7 @@ def test_transposed_convolution_is_the_adjoint(case):
     """⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩."""
     u, w, x, options = tensors(case, "float64", low=0.1)
     back = kernels.conv2d_transpose(x, w, *options, output_size=u.shape[1:3])
-    oracles.close(tf.reduce_sum(u * back), tf.reduce_sum(kernels.conv2d(u, w, *options) * x))
+    references.close(tf.reduce_sum(u * back), tf.reduce_sum(kernels.conv2d(u, w, *options) * x))
 
 
 @by_case
@@ -180,7 +180,9 @@ def test_transposed_convolution_is_its_reference(case):
     expected = kernels.conv2d_transpose_reference(
         x.numpy(), w.numpy(), u.shape[1:3], stride, (top, left), dilation, groups
     )
-    oracles.close(kernels.conv2d_transpose(x, w, stride, padding, dilation, groups, output_size=u.shape[1:3]), expected)
+    references.close(
+        kernels.conv2d_transpose(x, w, stride, padding, dilation, groups, output_size=u.shape[1:3]), expected
+    )
     cost = kernels.conv2d_transpose_cost(w.shape, x.shape)
     assert cost.macs == kernels.conv2d_cost(w.shape, x.shape).macs == x.shape.num_elements() * np.prod(w.shape[:3])
 
@@ -189,10 +191,10 @@ def test_transposed_convolution_is_its_reference(case):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(("window", "stride"), [((3, 3), 2), ((2, 3), (3, 2)), ((4, 4), 1)])
 def test_transposed_convolution_is_tensorflows(window, stride, padding, dtype):
-    x, w = oracles.random((2, 4, 5, 3), 4, dtype), oracles.random((*window, 2, 3), 5, dtype)
+    x, w = references.random((2, 4, 5, 3), 4, dtype), references.random((*window, 2, 3), 5, dtype)
     y = kernels.conv2d_transpose(x, w, stride, padding)
     assert y.dtype == x.dtype
-    oracles.close(y, tf.nn.conv2d_transpose(x, w, y.shape, stride, padding))
+    references.close(y, tf.nn.conv2d_transpose(x, w, y.shape, stride, padding))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_transposed_convolution_is_tensorflows(window, stride, padding, dtype):
     ],
 )
 def test_default_size_of_the_transposed_convolution(stride, padding, dilation, size):
-    x, w = oracles.random((2, 4, 5, 3), 4), oracles.random((3, 3, 2, 3), 5)
+    x, w = references.random((2, 4, 5, 3), 4), references.random((3, 3, 2, 3), 5)
     y = kernels.conv2d_transpose(x, w, stride, padding, dilation)
     assert y.shape == (2, *size, 2)
     assert kernels.conv2d(y, w, stride, padding, dilation).shape == x.shape
@@ -229,7 +231,7 @@ def test_unknown_batch(case):
         shapes = [shape.as_list() for shape in compiled.get_concrete_function().output_shapes]
         assert shapes == [[None, *dy.shape[1:]], [None, *x.shape[1:]], list(w.shape)]
         y, *gradients = compiled(x, dy)
-        oracles.close(y, kernels.conv2d(x, w, *options))
+        references.close(y, kernels.conv2d(x, w, *options))
         close_all(gradients, by_hand(x, w, dy, options))
 
 
@@ -239,7 +241,7 @@ def test_unknown_height_and_width_are_for_nn_alone(case):
     unknown = tf.TensorSpec([None, None, None, x.shape[-1]])
     compiled = tf.function(lambda x: kernels.conv2d(x, w, *options, "nn"), input_signature=[unknown], autograph=False)
     for image in (x, tf.concat([x, x], axis=1), tf.concat([x, x, x], axis=2)):
-        oracles.close(compiled(image), kernels.conv2d(image, w, *options))
+        references.close(compiled(image), kernels.conv2d(image, w, *options))
     for form in set(forms(case)) - {"auto", "nn"}:
         with pytest.raises(ValueError, match='only algorithm "nn" takes images of unknown size'):
             tf.function(lambda x, form=form: kernels.conv2d(x, w, *options, form)).get_concrete_function(unknown)
@@ -280,7 +282,7 @@ def test_variables_are_filters_too():
 
     expected = by_hand(x, w, dy, options)[1]
     for run in (gradient, tf.function(gradient, autograph=False)):
-        oracles.close(run(), expected, kind="gradient")
+        references.close(run(), expected, kind="gradient")
 
 
 IMAGE, FILTERS = (1, 6, 7, 4), (3, 3, 4, 2)
@@ -363,10 +365,10 @@ def test_any_convolution(case):
     expected = kernels.conv2d_reference(*wide(x, w), *options)
     gradients = by_hand(x, w, dy, options)
     for form in ("nn", "im2col", "shifted"):
-        oracles.close(kernels.conv2d(x, w, *options, form), expected)
+        references.close(kernels.conv2d(x, w, *options, form), expected)
         close_all(through_the_tape(x, w, dy, options, form), gradients)
     for gradient, value in zip(gradients, (x, w), strict=True):  # y is linear in each: ⟨∂L/∂x, x⟩ = ⟨dy, y⟩
-        oracles.close(tf.reduce_sum(gradient * value), np.sum(expected * dy))
+        references.close(tf.reduce_sum(gradient * value), np.sum(expected * dy))
 
 
 def _followed(follower, y, bias):
@@ -388,12 +390,14 @@ def _followed(follower, y, bias):
 def test_groups_run_everywhere_with_what_follows(settings, follower, dtype):
     """TensorFlow's graph optimizer fuses these. Where oneDNN is off, its fused convolution takes no groups."""
     stride, padding, dilation, groups = settings
-    x, filters = oracles.random((2, 9, 8, 8), 0, dtype), oracles.random((3, 3, 8 // groups, 16), 1, dtype)
-    bias = oracles.random((16,), 2, "float32" if dtype == "bfloat16" and "norm" in follower else dtype)
+    x, filters = references.random((2, 9, 8, 8), 0, dtype), references.random((3, 3, 8 // groups, 16), 1, dtype)
+    bias = references.random((16,), 2, "float32" if dtype == "bfloat16" and "norm" in follower else dtype)
     y = kernels.conv2d_reference(x, filters, stride, padding, dilation, groups) + np.asarray(bias, np.float64)
 
     def block(x, filters, bias):
         return _followed(follower, kernels.conv2d(x, filters, stride, padding, dilation, groups), bias)
 
-    oracles.close(tf.function(block, autograph=False)(x, filters, bias), y if follower == "bias" else np.maximum(y, 0))
-    oracles.same_everywhere(block, x, filters, bias)
+    references.close(
+        tf.function(block, autograph=False)(x, filters, bias), y if follower == "bias" else np.maximum(y, 0)
+    )
+    references.same_everywhere(block, x, filters, bias)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.discretization import CODES
-from tests import oracles
+from tests import references
 
 LEVELS = (2, 10, 16)
 
@@ -21,7 +21,7 @@ def test_the_reference_agrees(code, levels):
     y = kernels.encode_levels(x, levels, code)
     np.testing.assert_array_equal(y, kernels.encode_levels_reference(x.numpy(), levels, code))
     assert y.shape == (2, 3, 4, 2 * levels) and y.dtype == tf.float32
-    oracles.same_everywhere(lambda x: kernels.encode_levels(x, levels, code), x)
+    references.same_everywhere(lambda x: kernels.encode_levels(x, levels, code), x)
 
 
 def test_a_thermometer_rises_with_the_level():
@@ -34,15 +34,15 @@ def test_a_thermometer_rises_with_the_level():
 
 @pytest.mark.parametrize("code", CODES)
 def test_the_gradient_by_hand(code):
-    p, upstream = oracles.random((2, 3, 2, 3, 5), 1, "float64"), oracles.random((2, 3, 2, 15), 2, "float64")
-    (taped,) = oracles.tape_gradient(lambda p: kernels.join_codes(p, code), [p], upstream)
+    p, upstream = references.random((2, 3, 2, 3, 5), 1, "float64"), references.random((2, 3, 2, 15), 2, "float64")
+    (taped,) = references.tape_gradient(lambda p: kernels.join_codes(p, code), [p], upstream)
     by_hand = kernels.join_codes_gradient(upstream, 5, code)
-    oracles.close(by_hand, taped, "gradient")
-    oracles.central_difference(lambda p: tf.reduce_sum(kernels.join_codes(p, code) * upstream), [by_hand], p)
+    references.close(by_hand, taped, "gradient")
+    references.central_difference(lambda p: tf.reduce_sum(kernels.join_codes(p, code) * upstream), [by_hand], p)
 
 
 def test_no_gradient_flows_back_through_levels():
-    x = oracles.random((1, 2, 2, 3), low=0.0)
+    x = references.random((1, 2, 2, 3), low=0.0)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = kernels.encode_levels(x, 8, "onehot")

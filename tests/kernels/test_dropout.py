@@ -21,7 +21,7 @@ from kernels import (
     philox_reference,
 )
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 SEED = (3, -5)
@@ -38,11 +38,11 @@ def test_philox_gives_the_published_words():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.9])
 def test_dropout_drops_what_its_reference_drops(rate, dtype):
-    x = oracles.random((2, 5, 3, 3), 1, dtype)
+    x = references.random((2, 5, 3, 3), 1, dtype)
     y = dropout(x, rate, SEED)
     assert y.dtype == x.dtype
     expected = dropout_reference(tf.cast(x, "float64").numpy(), rate, SEED)
-    oracles.close(y, expected)
+    references.close(y, expected)
     np.testing.assert_array_equal(tf.cast(y, "float64").numpy() == 0, expected == 0)
 
 
@@ -72,22 +72,22 @@ def test_the_share_dropped_is_the_rate_and_the_mean_is_kept():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_passes_through_the_same_mask(dtype):
-    x, g = oracles.random((4, 6), 2, dtype), oracles.random((4, 6), 3, dtype)
-    (tape,) = oracles.tape_gradient(lambda x: dropout(x, 0.4, SEED), [x], g)
+    x, g = references.random((4, 6), 2, dtype), references.random((4, 6), 3, dtype)
+    (tape,) = references.tape_gradient(lambda x: dropout(x, 0.4, SEED), [x], g)
     np.testing.assert_array_equal(dropout_gradient(g, 0.4, SEED), tape)
 
 
 def test_gradient_is_the_slope():
-    x = oracles.random((4, 6), 4, "float64")
+    x = references.random((4, 6), 4, "float64")
     gradient = dropout_gradient(tf.ones_like(x), 0.4, SEED)
-    oracles.central_difference(lambda x: tf.reduce_sum(dropout(x, 0.4, SEED)), [gradient], x)
+    references.central_difference(lambda x: tf.reduce_sum(dropout(x, 0.4, SEED)), [gradient], x)
 
 
 def test_unknown_batch():
     spec = [tf.TensorSpec([None, 6]), tf.TensorSpec([2], tf.int32)]
     compiled = tf.function(lambda x, seed: dropout(x, 0.5, seed), input_signature=spec)
     assert compiled.get_concrete_function().output_shapes.as_list() == [None, 6]
-    x = oracles.random((4, 6))
+    x = references.random((4, 6))
     np.testing.assert_array_equal(compiled(x, tf.constant(SEED)), dropout(x, 0.5, SEED))
 
 
@@ -98,8 +98,8 @@ def test_unknown_batch():
     st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31), 2**31 - 1)),
 )
 def test_every_shape_rate_and_seed(shape, rate, seed):
-    x = oracles.random(shape, 5, "float64")
-    oracles.close(dropout(x, rate, seed), dropout_reference(x.numpy(), rate, seed))
+    x = references.random(shape, 5, "float64")
+    references.close(dropout(x, rate, seed), dropout_reference(x.numpy(), rate, seed))
 
 
 def test_bad_input_says_what_was_wrong():
@@ -122,30 +122,30 @@ def test_cost():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(9,), (9, 4), (9, 2, 3, 2)])
 def test_drop_path_drops_whole_images(shape, dtype):
-    x = oracles.random(shape, 1, dtype)
+    x = references.random(shape, 1, dtype)
     y = drop_path(x, 0.4, SEED)
     assert y.dtype == x.dtype
     expected = drop_path_reference(tf.cast(x, "float64").numpy(), 0.4, SEED)
-    oracles.close(y, expected)
+    references.close(y, expected)
     dropped = (expected.reshape(9, -1) == 0).all(axis=1)
     assert 0 < dropped.sum() < 9 and (expected.reshape(9, -1)[~dropped] != 0).all()
 
 
 def test_drop_path_gradient():
-    x, g = oracles.random((6, 2, 2, 3), 2, "float64"), oracles.random((6, 2, 2, 3), 3, "float64")
-    (tape,) = oracles.tape_gradient(lambda x: drop_path(x, 0.4, SEED), [x], g)
+    x, g = references.random((6, 2, 2, 3), 2, "float64"), references.random((6, 2, 2, 3), 3, "float64")
+    (tape,) = references.tape_gradient(lambda x: drop_path(x, 0.4, SEED), [x], g)
     by_hand = drop_path_gradient(g, 0.4, SEED)
     np.testing.assert_array_equal(by_hand, tape)
-    oracles.central_difference(lambda x: tf.reduce_sum(g * drop_path(x, 0.4, SEED)), [by_hand], x)
+    references.central_difference(lambda x: tf.reduce_sum(g * drop_path(x, 0.4, SEED)), [by_hand], x)
 
 
 def test_drop_path_is_the_same_everywhere():
-    oracles.same_everywhere(lambda x: drop_path(x, 0.5, SEED), oracles.random((5, 2, 2, 3), 1))
+    references.same_everywhere(lambda x: drop_path(x, 0.5, SEED), references.random((5, 2, 2, 3), 1))
 
 
 def test_drop_path_of_an_unknown_batch():
     compiled = tf.function(lambda x: drop_path(x, 0.5, SEED), input_signature=[tf.TensorSpec([None, 6])])
-    x = oracles.random((4, 6))
+    x = references.random((4, 6))
     np.testing.assert_array_equal(compiled(x), drop_path(x, 0.5, SEED))
 
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kernels import geometry
-from tests import oracles
+from tests import references
 
 POSITIVE = "expected a positive int or a pair of them, such as 2 or"
 
@@ -83,7 +83,7 @@ def test_no_output_size(padding, size, options, message):
 
 
 def test_pad_and_crop():
-    x, pads = oracles.random((2, 3, 4, 2), 1), ((1, 2), (0, 3))
+    x, pads = references.random((2, 3, 4, 2), 1), ((1, 2), (0, 3))
     padded = geometry.pad_image(x, pads, -7.0)
     assert padded.shape == (2, 6, 7, 2)
     np.testing.assert_array_equal(geometry.crop_image(padded, pads), x)
@@ -115,8 +115,8 @@ def test_inserted_zeros():
 
 
 def test_same_everywhere():
-    x = oracles.random((2, 3, 4, 2), 1)
-    oracles.same_everywhere(
+    x = references.random((2, 3, 4, 2), 1)
+    references.same_everywhere(
         lambda x: (
             geometry.insert_zeros(x, (2, 3)),
             geometry.place_view(x, (1, 2), 2, (2, 1), (9, 10)),
@@ -172,7 +172,7 @@ def test_views_and_their_adjoint(size, move, pads):
     reach = [(k - 1) * d for k, d in zip(move["window"], move["dilation"], strict=True)]
     assume(all(n > r for n, r in zip(padded, reach, strict=True)))
     out = geometry.output_size(pads, size, **move)
-    x = geometry.pad_image(oracles.random((2, *size, 1), 1, "float64", low=0.1), pads)
+    x = geometry.pad_image(references.random((2, *size, 1), 1, "float64", low=0.1), pads)
     views = geometry.window_views(x, **move, out=out)
     (sh, sw), (dh, dw), (kh, kw) = move["stride"], move["dilation"], move["window"]
     assert len(views) == kh * kw
@@ -180,9 +180,9 @@ def test_views_and_their_adjoint(size, move, pads):
         i, j = divmod(tap, kw)
         for p, q in np.ndindex(*out):
             np.testing.assert_array_equal(view[:, p, q], x[:, p * sh + i * dh, q * sw + j * dw])
-        v = oracles.random(view.shape, 2, "float64", low=0.1)  # nothing cancels in the sums
+        v = references.random(view.shape, 2, "float64", low=0.1)  # nothing cancels in the sums
         back = geometry.place_view(v, (i, j), move["stride"], move["dilation"], padded)
-        oracles.close(tf.reduce_sum(back * x), tf.reduce_sum(view * v))
+        references.close(tf.reduce_sum(back * x), tf.reduce_sum(view * v))
         np.testing.assert_array_equal(np.count_nonzero(back), np.count_nonzero(v))
 
 
@@ -192,7 +192,7 @@ def test_crop_or_pad_moves_the_frame(size, rows, columns):
     """Pixel (r, c) of the result is pixel (r − top, c − left) of the image, or 0 outside it."""
     height, width = size[0] + sum(rows), size[1] + sum(columns)
     assume(min(height, width) >= 1)
-    x = oracles.random((1, *size, 1), 1)
+    x = references.random((1, *size, 1), 1)
     y = geometry.crop_or_pad(x, (rows, columns))
     assert y.shape == (1, height, width, 1)
     for r, c in np.ndindex(height, width):

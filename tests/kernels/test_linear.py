@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels.cost import Cost
 from kernels.forms.rounded import FEW
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 SHAPES = [(1, 1, 1), (3, 5, 2), (2, 17, 10)]  # batch, inputs, outputs
@@ -21,10 +21,10 @@ SHAPES = [(1, 1, 1), (3, 5, 2), (2, 17, 10)]  # batch, inputs, outputs
 def case(shape, dtype="float32"):
     batch, inputs, outputs = shape
     return (
-        oracles.random((batch, inputs), 1, dtype),
-        oracles.random((inputs, outputs), 2, dtype),
-        oracles.random((outputs,), 3, dtype),
-        oracles.random((batch, outputs), 4, dtype),
+        references.random((batch, inputs), 1, dtype),
+        references.random((inputs, outputs), 2, dtype),
+        references.random((outputs,), 3, dtype),
+        references.random((batch, outputs), 4, dtype),
     )
 
 
@@ -36,7 +36,7 @@ def test_dense(shape, dtype, with_bias):
     y = kernels.dense(x, weights, bias if with_bias else None)
     assert y.dtype == x.dtype
     x64, weights64, bias64 = (tf.cast(t, "float64").numpy() for t in (x, weights, bias))
-    oracles.close(y, kernels.dense_reference(x64, weights64, bias64 if with_bias else None))
+    references.close(y, kernels.dense_reference(x64, weights64, bias64 if with_bias else None))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -44,15 +44,15 @@ def test_dense(shape, dtype, with_bias):
 def test_gradient_is_the_tapes(shape, dtype):
     x, weights, bias, gradient = case(shape, dtype)
     by_hand = kernels.dense_gradient(x, weights, gradient)
-    tape = oracles.tape_gradient(kernels.dense, [x, weights, bias], gradient)
+    tape = references.tape_gradient(kernels.dense, [x, weights, bias], gradient)
     for ours, theirs in zip(by_hand, tape, strict=True):
         assert ours.dtype == x.dtype
-        oracles.close(ours, theirs, kind="gradient")
+        references.close(ours, theirs, kind="gradient")
 
 
 def test_gradient_is_the_slope():
     x, weights, bias, gradient = case((3, 5, 2), "float64")
-    oracles.central_difference(
+    references.central_difference(
         lambda *tensors: tf.reduce_sum(gradient * kernels.dense(*tensors)),
         kernels.dense_gradient(x, weights, gradient),
         *(x, weights, bias),
@@ -62,8 +62,8 @@ def test_gradient_is_the_slope():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_everywhere(dtype):
     x, weights, bias, gradient = case((3, 5, 2), dtype)
-    oracles.same_everywhere(kernels.dense, x, weights, bias)
-    oracles.same_everywhere(kernels.dense_gradient, x, weights, gradient, kind="gradient")
+    references.same_everywhere(kernels.dense, x, weights, bias)
+    references.same_everywhere(kernels.dense_gradient, x, weights, gradient, kind="gradient")
 
 
 def test_keras_dense_with_the_same_weights():
@@ -71,7 +71,7 @@ def test_keras_dense_with_the_same_weights():
     layer = keras.layers.Dense(2)
     layer.build((None, 5))
     layer.set_weights([weights.numpy(), bias.numpy()])
-    oracles.close(kernels.dense(x, weights, bias), layer(x))
+    references.close(kernels.dense(x, weights, bias), layer(x))
 
 
 def test_unknown_batch_and_variables():
@@ -79,7 +79,7 @@ def test_unknown_batch_and_variables():
     variables = tf.Variable(weights), tf.Variable(bias)
     compiled = tf.function(lambda x: kernels.dense(x, *variables), input_signature=[tf.TensorSpec([None, 5])])
     assert compiled.get_concrete_function().output_shapes.as_list() == [None, 2]
-    oracles.close(compiled(x), kernels.dense(x, weights, bias))
+    references.close(compiled(x), kernels.dense(x, weights, bias))
 
 
 @settings(max_examples=15, deadline=None)
@@ -87,7 +87,7 @@ def test_unknown_batch_and_variables():
 def test_every_shape(batch, inputs, outputs):
     x, weights, bias, gradient = case((batch, inputs, outputs), "float64")
     expected = kernels.dense_reference(x.numpy(), weights.numpy(), bias.numpy())
-    oracles.close(kernels.dense(x, weights, bias), expected)
+    references.close(kernels.dense(x, weights, bias), expected)
     shapes = [tuple(g.shape) for g in kernels.dense_gradient(x, weights, gradient)]
     assert shapes == [(batch, inputs), (inputs, outputs), (outputs,)]
 
@@ -120,9 +120,9 @@ def test_wide_weights_have_a_wide_gradient(batch):
     y, to_x, to_weights = tf.function(both, input_signature=signature, autograph=False)(*narrow, weights)
     assert (y.dtype, to_x.dtype, to_weights.dtype) == ("bfloat16", "bfloat16", "float32")
     rounded = tf.cast(weights, "bfloat16")
-    oracles.close(y, kernels.dense(narrow[0], rounded, tf.cast(bias, "bfloat16")))
+    references.close(y, kernels.dense(narrow[0], rounded, tf.cast(bias, "bfloat16")))
     exact = kernels.dense_gradient(*(tf.cast(t, "float64") for t in (narrow[0], rounded, narrow[1])))
-    oracles.close(to_x, exact[0], kind="gradient")
+    references.close(to_x, exact[0], kind="gradient")
     few = batch == FEW
-    oracles.close(to_weights, exact[1], kind="gradient", dtype="float32" if few else "bfloat16")
+    references.close(to_weights, exact[1], kind="gradient", dtype="float32" if few else "bfloat16")
     assert few or not np.array_equal(to_weights, tf.cast(exact[1], "float32"))

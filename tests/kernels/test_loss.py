@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 FORMS = ["nn", "explicit"]
 DTYPES = ["float64", "float32", "bfloat16"]
@@ -20,7 +20,7 @@ SMOOTHINGS = [0.0, 0.1, 1.0]
 
 def case(dtype="float32", examples=6, classes=5):
     labels = np.random.default_rng(0).integers(0, classes, examples).astype("int32")
-    return oracles.random((examples, classes), 1, dtype) * 3, tf.constant(labels)
+    return references.random((examples, classes), 1, dtype) * 3, tf.constant(labels)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -31,10 +31,10 @@ def test_cross_entropy(smoothing, dtype, form):
     losses = kernels.cross_entropy(z, labels, smoothing, algorithm=form)
     assert losses.dtype == ("float64" if dtype == "float64" else "float32")
     z64 = tf.cast(z, "float64").numpy()
-    oracles.close(losses, kernels.cross_entropy_reference(z64, labels.numpy(), smoothing))
+    references.close(losses, kernels.cross_entropy_reference(z64, labels.numpy(), smoothing))
     onehot = keras.ops.one_hot(labels, 5)
     theirs = keras.losses.CategoricalCrossentropy(True, label_smoothing=smoothing, reduction="none")
-    oracles.close(losses, theirs(onehot, tf.cast(z, "float32")), dtype="float32")
+    references.close(losses, theirs(onehot, tf.cast(z, "float32")), dtype="float32")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -45,26 +45,26 @@ def test_cross_entropy_gradient(smoothing, dtype, form):
     by_hand = kernels.cross_entropy_gradient(z, labels, smoothing)
     assert by_hand.dtype == z.dtype
     upstream = tf.ones((6,), "float64" if dtype == "float64" else "float32")
-    (tape,) = oracles.tape_gradient(
+    (tape,) = references.tape_gradient(
         lambda z: kernels.cross_entropy(z, labels, smoothing, algorithm=form), [z], upstream
     )
     assert tape.dtype == z.dtype
-    oracles.close(by_hand, tape, kind="gradient")
+    references.close(by_hand, tape, kind="gradient")
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_cross_entropy_gradient_is_the_slope(smoothing):
     z, labels = case("float64")
     gradient = kernels.cross_entropy_gradient(z, labels, smoothing)
-    oracles.central_difference(lambda z: tf.reduce_sum(kernels.cross_entropy(z, labels, smoothing)), [gradient], z)
+    references.central_difference(lambda z: tf.reduce_sum(kernels.cross_entropy(z, labels, smoothing)), [gradient], z)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_cross_entropy_is_the_same_everywhere(dtype, form):
     z, labels = case(dtype)
-    oracles.same_everywhere(lambda z, y: kernels.cross_entropy(z, y, 0.1, algorithm=form), z, labels)
-    oracles.same_everywhere(lambda z, y: kernels.cross_entropy_gradient(z, y, 0.1), z, labels)
+    references.same_everywhere(lambda z, y: kernels.cross_entropy(z, y, 0.1, algorithm=form), z, labels)
+    references.same_everywhere(lambda z, y: kernels.cross_entropy_gradient(z, y, 0.1), z, labels)
 
 
 def test_a_bfloat16_loss_is_computed_in_float32():
@@ -83,7 +83,7 @@ def test_confident_logits_do_not_overflow(form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_label_out_of_range_makes_only_its_own_loss_nan(form, jit):
-    z, labels = oracles.random((4, 3)), tf.constant([0, 3, -1, 2])
+    z, labels = references.random((4, 3)), tf.constant([0, 3, -1, 2])
     compiled = tf.function(lambda z, y: kernels.cross_entropy(z, y, 0.1, algorithm=form), jit_compile=jit)
     assert np.isnan(compiled(z, labels)).tolist() == [False, True, True, False]
 
@@ -93,7 +93,7 @@ def test_unknown_batch():
         kernels.cross_entropy, input_signature=[tf.TensorSpec([None, 5]), tf.TensorSpec([None], tf.int64)]
     )
     z, labels = case()
-    oracles.close(compiled(z, tf.cast(labels, tf.int64)), kernels.cross_entropy(z, labels))
+    references.close(compiled(z, tf.cast(labels, tf.int64)), kernels.cross_entropy(z, labels))
 
 
 def test_bad_input_says_what_was_wrong():
@@ -109,36 +109,36 @@ def test_bad_input_says_what_was_wrong():
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 5), st.integers(2, 9), st.floats(0, 1), st.integers(0, 99))
 def test_the_gradient_of_each_example_sums_to_zero(examples, classes, smoothing, seed):
-    z = oracles.random((examples, classes), seed, "float64")
+    z = references.random((examples, classes), seed, "float64")
     labels = np.random.default_rng(seed).integers(0, classes, examples)
     gradient = kernels.cross_entropy_gradient(z, labels, smoothing).numpy()
     np.testing.assert_allclose(gradient.sum(-1), 0, atol=1e-14)
     losses = kernels.cross_entropy(z, labels, smoothing, algorithm="explicit")
-    oracles.close(losses, kernels.cross_entropy_reference(z.numpy(), labels, smoothing))
+    references.close(losses, kernels.cross_entropy_reference(z.numpy(), labels, smoothing))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_weight_decay(dtype):
-    weights = [oracles.random((3, 3, 2, 4), 2, dtype), oracles.random((4,), 3, dtype)]
+    weights = [references.random((3, 3, 2, 4), 2, dtype), references.random((4,), 3, dtype)]
     expected = kernels.weight_decay_reference([tf.cast(w, "float64").numpy() for w in weights])
-    oracles.close(kernels.weight_decay(weights), np.float64(expected))
+    references.close(kernels.weight_decay(weights), np.float64(expected))
     for by_hand, tape in zip(
         kernels.weight_decay_gradient(weights),
-        oracles.tape_gradient(lambda *w: kernels.weight_decay(w), weights, None),
+        references.tape_gradient(lambda *w: kernels.weight_decay(w), weights, None),
         strict=True,
     ):
-        oracles.close(by_hand, tape, kind="gradient")
+        references.close(by_hand, tape, kind="gradient")
 
 
 def test_weight_decay_takes_variables_and_none_at_all():
     assert kernels.weight_decay([]).numpy() == 0
     assert kernels.weight_decay({"w": tf.Variable([3.0, 4.0])}.values()).numpy() == 12.5
-    oracles.same_everywhere(lambda w: kernels.weight_decay([w, w]), oracles.random((5, 5)))
+    references.same_everywhere(lambda w: kernels.weight_decay([w, w]), references.random((5, 5)))
 
 
 def test_weight_decay_gradient_is_the_slope():
-    w = oracles.random((3, 4), 4, "float64")
-    oracles.central_difference(lambda w: kernels.weight_decay([w]), kernels.weight_decay_gradient([w]), w)
+    w = references.random((3, 4), 4, "float64")
+    references.central_difference(lambda w: kernels.weight_decay([w]), kernels.weight_decay_gradient([w]), w)
 
 
 def test_cost():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels.compiler import compiled_by
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 SHAPES = [(2, 5, 4, 3), (4, 3, 3, 1), (1, 4, 1, 5), (3, 7, 5, 8)]
@@ -31,12 +31,12 @@ def wide(*tensors):
 def parameters(channels, x_dtype):
     """Scale and offset, float32 as a mixed precision network keeps them, float64 for float64."""
     dtype = "float64" if x_dtype == "float64" else "float32"
-    return oracles.random((channels,), 21, dtype), oracles.random((channels,), 22, dtype)
+    return references.random((channels,), 21, dtype), references.random((channels,), 22, dtype)
 
 
 def close_all(actual, expected, **options):
     for a, b in zip(actual, expected, strict=True):
-        oracles.close(a, b, **options)
+        references.close(a, b, **options)
 
 
 INFERENCE = [("float64", "explicit"), *((t, f) for t in ("float32", "bfloat16") for f in ("fused", "explicit"))]
@@ -44,9 +44,9 @@ INFERENCE = [("float64", "explicit"), *((t, f) for t in ("float32", "bfloat16") 
 
 def inference_case(dtype, shape=(2, 4, 5, 6)):
     """x, mean, variance, scale, offset and a gradient for y."""
-    x, gradient = oracles.random(shape, 1, dtype), oracles.random(shape, 23, dtype)
+    x, gradient = references.random(shape, 1, dtype), references.random(shape, 23, dtype)
     wide_type, channels = "float64" if dtype == "float64" else "float32", shape[-1:]
-    mean, variance = oracles.random(channels, 2, wide_type), oracles.random(channels, 3, wide_type, low=0.1)
+    mean, variance = references.random(channels, 2, wide_type), references.random(channels, 3, wide_type, low=0.1)
     return (x, mean, variance, *parameters(channels[0], dtype)), gradient
 
 
@@ -58,7 +58,7 @@ def test_inference_equals_reference(present, form, dtype):
     y = kernels.batch_normalization(x, mean, variance, scale, offset, EPSILON, form)
     assert y.dtype == x.dtype
     expected = kernels.batch_normalization_reference(*wide(x, mean, variance, scale, offset), epsilon=EPSILON)
-    oracles.close(y, expected)
+    references.close(y, expected)
 
 
 @pytest.mark.parametrize(("dtype", "form"), INFERENCE)
@@ -75,19 +75,19 @@ def test_inference_gradient(form, dtype):
     x, mean, variance, scale, _ = inputs
     by_hand = kernels.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON)
     assert [g.dtype for g in by_hand] == [t.dtype for t in inputs]
-    explicit = oracles.tape_gradient(
+    explicit = references.tape_gradient(
         lambda *t: kernels.batch_normalization(*t, epsilon=EPSILON, algorithm="explicit"), inputs, gradient
     )
     close_all(by_hand, explicit, kind="gradient", dtype=dtype)
     close_all(with_gradients(*inputs)[1:], by_hand, kind="gradient", dtype=dtype)
-    oracles.same_everywhere(with_gradients, *inputs, kind="gradient")
+    references.same_everywhere(with_gradients, *inputs, kind="gradient")
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 6), (3, 2)])
 def test_inference_gradient_is_the_slope(shape):
     inputs, gradient = inference_case("float64", shape)
     x, mean, variance, scale, _ = inputs
-    oracles.central_difference(
+    references.central_difference(
         lambda *t: tf.reduce_sum(gradient * kernels.batch_normalization(*t, epsilon=EPSILON)),
         kernels.batch_normalization_inference_gradient(x, gradient, scale, mean, variance, EPSILON),
         *inputs,
@@ -100,7 +100,7 @@ def test_second_derivative_of_inference():
     def second(form):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            first = oracles.tape_gradient(
+            first = references.tape_gradient(
                 lambda *t: kernels.batch_normalization(*t, epsilon=EPSILON, algorithm=form), inputs, gradient
             )
             size = tf.add_n([tf.reduce_sum(g**2) for g in first])
@@ -113,7 +113,7 @@ def test_inference_of_unknown_sizes():
     (x, *rest), _ = inference_case("float32")
     compiled = tf.function(lambda x: kernels.batch_normalization(x, *rest, EPSILON), autograph=False)
     y = compiled.get_concrete_function(tf.TensorSpec([None, None, None, 6]))(x)
-    oracles.close(y, kernels.batch_normalization(x, *rest, EPSILON))
+    references.close(y, kernels.batch_normalization(x, *rest, EPSILON))
 
 
 by_compiler = pytest.mark.parametrize("compiler", ["graph", "xla"])  # sums are taken otherwise
@@ -123,7 +123,7 @@ by_compiler = pytest.mark.parametrize("compiler", ["graph", "xla"])  # sums are 
 @pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_equals_reference(shape, form, dtype, compiler):
-    x = oracles.random(shape, 4, dtype) * 2 + 1
+    x = references.random(shape, 4, dtype) * 2 + 1
     scale, offset = parameters(shape[-1], dtype)
     with compiled_by(compiler):
         actual = kernels.batch_normalization_training(x, scale, offset, EPSILON, form)
@@ -136,13 +136,13 @@ def test_training_equals_reference(shape, form, dtype, compiler):
 @pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_gradient(shape, form, dtype, compiler):
-    x, gradient = oracles.random(shape, 5, dtype) * 2 + 1, oracles.random(shape, 6, dtype)
+    x, gradient = references.random(shape, 5, dtype) * 2 + 1, references.random(shape, 6, dtype)
     scale, offset = parameters(shape[-1], dtype)
     wide_x = tf.cast(x, scale.dtype)
     mean, variance = tf.nn.moments(wide_x, (0, 1, 2))
     with compiled_by(compiler):
         by_hand = kernels.batch_normalization_gradient(x, gradient, scale, mean, variance, EPSILON)
-        tape = oracles.tape_gradient(
+        tape = references.tape_gradient(
             lambda *t: kernels.batch_normalization_training(*t, epsilon=EPSILON, algorithm=form)[0],
             [x, scale, offset],
             gradient,
@@ -153,9 +153,9 @@ def test_training_gradient(shape, form, dtype, compiler):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_gradient_against_a_central_difference(shape):
-    x, g = oracles.random(shape, 7, "float64"), oracles.random(shape, 8, "float64")
+    x, g = references.random(shape, 7, "float64"), references.random(shape, 8, "float64")
     scale, offset = parameters(shape[-1], "float64")
-    oracles.central_difference(
+    references.central_difference(
         lambda *t: tf.reduce_sum(g * kernels.batch_normalization_training(*t, epsilon=EPSILON)[0]),
         kernels.batch_normalization_gradient(x, g, scale, *tf.nn.moments(x, (0, 1, 2)), epsilon=EPSILON),
         *(x, scale, offset),
@@ -165,7 +165,7 @@ def test_training_gradient_against_a_central_difference(shape):
 @by_compiler
 def test_sums_over_many_pixels(compiler):
     """Of 131,072 numbers around 100, in float32: the mean is right to five digits, the variance to four."""
-    x = 100 + oracles.random((8, 128, 128, 2), 28)
+    x = 100 + references.random((8, 128, 128, 2), 28)
     norm = tf.function(
         lambda x: kernels.batch_normalization_training(x, None, None, EPSILON, "explicit"),
         jit_compile=compiler == "xla",
@@ -181,7 +181,7 @@ def test_sums_over_many_pixels(compiler):
 @by_compiler
 def test_second_derivative_of_training(compiler):
     """The gradient by hand is differentiated in turn, through the statistics too."""
-    x, scale, offset = oracles.random((2, 3, 3, 2), 27, "float64"), *parameters(2, "float64")
+    x, scale, offset = references.random((2, 3, 3, 2), 27, "float64"), *parameters(2, "float64")
 
     def plain(x, scale, offset):
         mean, variance = tf.nn.moments(x, (0, 1, 2))
@@ -190,7 +190,7 @@ def test_second_derivative_of_training(compiler):
     def second(norm):
         with tf.GradientTape() as tape:
             tape.watch((x, scale))
-            (slope,) = oracles.tape_gradient(lambda x: tf.sin(norm(x, scale, offset)), [x], tf.ones_like(x))
+            (slope,) = references.tape_gradient(lambda x: tf.sin(norm(x, scale, offset)), [x], tf.ones_like(x))
             size = tf.reduce_sum(slope**2)
         return tape.gradient(size, (x, scale))
 
@@ -201,7 +201,7 @@ def test_second_derivative_of_training(compiler):
 
 @pytest.mark.parametrize(("dtype", "form"), DTYPES_AND_FORMS)
 def test_training_without_parameters(form, dtype):
-    x = oracles.random((3, 4, 4, 2), 9, dtype)
+    x = references.random((3, 4, 4, 2), 9, dtype)
     actual = kernels.batch_normalization_training(x, None, None, EPSILON, form)
     close_all(actual, kernels.batch_normalization_training_reference(wide(x)[0], None, None, epsilon=EPSILON))
 
@@ -219,7 +219,7 @@ def test_statistics(form):
 
 @pytest.mark.parametrize("form", FORMS["float32"])
 def test_no_gradient_through_statistics(form):
-    x = oracles.random((2, 3, 3, 2), 10)
+    x = references.random((2, 3, 3, 2), 10)
     with tf.GradientTape() as tape:
         tape.watch(x)
         _, mean, variance = kernels.batch_normalization_training(x, None, None, EPSILON, form)
@@ -234,19 +234,19 @@ def test_precision_at_a_large_mean():
     one, zero = tf.ones((1,)), tf.zeros((1,))
     for form in ("fused", "explicit"):
         y = kernels.batch_normalization(x, 4096 * one, 1e-3 * one, one, zero, 0.0, form)
-        oracles.close(y, expected)
+        references.close(y, expected)
     _, bias = kernels.fold_batch_normalization(
         tf.ones((1, 1, 1, 1)), 4096.5 * one, 4096 * one, 1e-3 * one, one, zero, 0.0
     )
-    oracles.close(bias, 0.5 / np.sqrt([1e-3]), dtype="float32")
+    references.close(bias, 0.5 / np.sqrt([1e-3]), dtype="float32")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bare", [False, True])
 def test_folding_keeps_the_convolution(bare, dtype):
-    x, filters = oracles.random((2, 6, 5, 4), 11, dtype), oracles.random((3, 3, 4, 6), 12, dtype)
-    bias = None if bare else oracles.random((6,), 13, dtype)
-    mean, variance = oracles.random((6,), 14, dtype), oracles.random((6,), 15, dtype, low=0.1)
+    x, filters = references.random((2, 6, 5, 4), 11, dtype), references.random((3, 3, 4, 6), 12, dtype)
+    bias = None if bare else references.random((6,), 13, dtype)
+    mean, variance = references.random((6,), 14, dtype), references.random((6,), 15, dtype, low=0.1)
     scale, offset = (None, None) if bare else parameters(6, dtype)
     w, b = kernels.fold_batch_normalization(filters, bias, mean, variance, scale, offset, EPSILON)
     assert w.dtype == b.dtype == filters.dtype
@@ -254,12 +254,12 @@ def test_folding_keeps_the_convolution(bare, dtype):
     exact_x, exact_filters, exact_bias = wide(x, filters, tf.zeros(6) if bias is None else bias)
     y = tf.nn.conv2d(exact_x, exact_filters, 1, "SAME") + exact_bias
     expected = kernels.batch_normalization(y, *wide(mean, variance, scale, offset), epsilon=EPSILON)
-    oracles.close(tf.nn.conv2d(exact_x, *wide(w), 1, "SAME") + wide(b), expected, dtype=dtype)
+    references.close(tf.nn.conv2d(exact_x, *wide(w), 1, "SAME") + wide(b), expected, dtype=dtype)
 
 
 @pytest.mark.parametrize(("dtype", "form"), [("float32", f) for f in FORMS["float32"]] + [("bfloat16", "fused")])
 def test_batch_normalization_is_the_same_everywhere_and_for_unknown_sizes(dtype, form):
-    x, gradient = oracles.random((3, 4, 5, 6), 18, dtype), oracles.random((3, 4, 5, 6), 19, dtype)
+    x, gradient = references.random((3, 4, 5, 6), 18, dtype), references.random((3, 4, 5, 6), 19, dtype)
     scale, offset = parameters(6, dtype)
 
     def everything(x, scale, offset, gradient):
@@ -312,7 +312,7 @@ def test_bad_arguments(call, message):
     seed=st.integers(0, 99),
 )
 def test_any_shape(shape, seed):
-    x = oracles.random(shape, seed)
+    x = references.random(shape, seed)
     scale, offset = parameters(shape[-1], "float32")
     expected = kernels.batch_normalization_training_reference(*wide(x, scale, offset), epsilon=0.1)
     for form in FORMS["float32"]:

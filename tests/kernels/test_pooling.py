@@ -14,7 +14,7 @@ import kernels
 from kernels import pooling
 from kernels.cost import Cost
 from kernels.geometry import pair, window_padding
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 FORMS = ["nn", "lines"]
@@ -45,7 +45,7 @@ def image_with_ties(shape, dtype="float32"):
 @pytest.mark.parametrize("form", FORMS)
 @everywhere
 def test_max_pool_equals_reference(shape, size, stride, padding, form, dtype):
-    x = oracles.random(shape, 1, dtype) - 4  # negative, so that zero padding would win
+    x = references.random(shape, 1, dtype) - 4  # negative, so that zero padding would win
     y = kernels.max_pool(x, size, stride, padding, algorithm=form)
     assert y.dtype == x.dtype
     np.testing.assert_array_equal(wide(y), kernels.max_pool_reference(wide(x), size, stride, padding))
@@ -56,10 +56,10 @@ def test_max_pool_equals_reference(shape, size, stride, padding, form, dtype):
 @pytest.mark.parametrize("form", FORMS)
 @everywhere
 def test_average_pool_equals_reference(shape, size, stride, padding, form, count_padding, dtype):
-    x = oracles.random(shape, 2, dtype)
+    x = references.random(shape, 2, dtype)
     y = kernels.average_pool(x, size, stride, padding, count_padding, algorithm=form)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.average_pool_reference(wide(x), size, stride, padding, count_padding))
+    references.close(y, kernels.average_pool_reference(wide(x), size, stride, padding, count_padding))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -71,10 +71,10 @@ def test_switches_and_unpooling_equal_references(shape, size, stride, padding, d
     assert switches.dtype == tf.int32
     np.testing.assert_array_equal(switches, expected)
 
-    pooled = oracles.random(expected.shape, 4, dtype)
+    pooled = references.random(expected.shape, 4, dtype)
     image = kernels.max_unpool(pooled, switches, size, stride, padding, input_size=shape[1:3])
     assert image.dtype == pooled.dtype
-    oracles.close(
+    references.close(
         image,
         kernels.max_unpool_reference(wide(pooled), expected, size, stride, padding, input_size=shape[1:3]),
     )
@@ -84,62 +84,64 @@ def test_switches_and_unpooling_equal_references(shape, size, stride, padding, d
 @pytest.mark.parametrize("form", FORMS)
 @everywhere
 def test_max_pool_gradient(shape, size, stride, padding, form, dtype):
-    x = oracles.random(shape, 5, dtype) if form == "nn" else image_with_ties(shape, dtype)
+    x = references.random(shape, 5, dtype) if form == "nn" else image_with_ties(shape, dtype)
     switches = kernels.max_pool_switches_reference(wide(x), size, stride, padding)
-    gradient = oracles.random(switches.shape, 6, dtype)
+    gradient = references.random(switches.shape, 6, dtype)
     by_hand = kernels.max_pool_input_gradient(x, gradient, size, stride, padding)
     assert by_hand.dtype == x.dtype
     expected = kernels.max_unpool_reference(wide(gradient), switches, size, stride, padding, input_size=shape[1:3])
-    oracles.close(by_hand, expected, kind="gradient")
-    (tape,) = oracles.tape_gradient(lambda x: kernels.max_pool(x, size, stride, padding, algorithm=form), [x], gradient)
-    oracles.close(tape, expected, kind="gradient")
+    references.close(by_hand, expected, kind="gradient")
+    (tape,) = references.tape_gradient(
+        lambda x: kernels.max_pool(x, size, stride, padding, algorithm=form), [x], gradient
+    )
+    references.close(tape, expected, kind="gradient")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("count_padding", [False, True])
 @everywhere
 def test_average_pool_gradient(shape, size, stride, padding, count_padding, dtype):
-    x = oracles.random(shape, 7, dtype)
-    gradient = oracles.random(kernels.average_pool(x, size, stride, padding).shape, 8, dtype)
+    x = references.random(shape, 7, dtype)
+    gradient = references.random(kernels.average_pool(x, size, stride, padding).shape, 8, dtype)
     by_hand = kernels.average_pool_input_gradient(gradient, shape[1:3], size, stride, padding, count_padding)
     assert by_hand.dtype == x.dtype
     for form in FORMS:
-        (tape,) = oracles.tape_gradient(
+        (tape,) = references.tape_gradient(
             lambda x, form=form: kernels.average_pool(x, size, stride, padding, count_padding, form),
             [x],
             gradient,
         )
-        oracles.close(tape, by_hand, kind="gradient")
+        references.close(tape, by_hand, kind="gradient")
 
 
 @pytest.mark.parametrize("pool", [kernels.max_pool, kernels.average_pool])
 @everywhere
 def test_second_derivatives_agree(shape, size, stride, padding, pool):
-    x = oracles.random(shape, 17)
+    x = references.random(shape, 17)
 
     def second(form):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            (slope,) = oracles.tape_gradient(
+            (slope,) = references.tape_gradient(
                 lambda x: tf.reduce_sum(pool(x, size, stride, padding, algorithm=form) ** 3), [x], 1.0
             )
             total = tf.reduce_sum(slope**2)
         return tape.gradient(total, x)
 
-    oracles.close(second("lines"), second("nn"), kind="gradient")
+    references.close(second("lines"), second("nn"), kind="gradient")
 
 
 @everywhere
 def test_gradients_against_central_differences(shape, size, stride, padding):
-    x = oracles.random(shape, 9, "float64")
-    g = oracles.random(kernels.max_pool(x, size, stride, padding).shape, 10, "float64")
-    oracles.central_difference(
+    x = references.random(shape, 9, "float64")
+    g = references.random(kernels.max_pool(x, size, stride, padding).shape, 10, "float64")
+    references.central_difference(
         lambda x: tf.reduce_sum(g * kernels.max_pool(x, size, stride, padding)),
         [kernels.max_pool_input_gradient(x, g, size, stride, padding)],
         x,
     )
     for count in (False, True):
-        oracles.central_difference(
+        references.central_difference(
             lambda x, count=count: tf.reduce_sum(g * kernels.average_pool(x, size, stride, padding, count)),
             [kernels.average_pool_input_gradient(g, shape[1:3], size, stride, padding, count)],
             x,
@@ -148,14 +150,14 @@ def test_gradients_against_central_differences(shape, size, stride, padding):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_global_average_pool_and_its_gradient(dtype):
-    x, gradient = oracles.random((2, 17, 19, 3), 11, dtype, low=1.0), oracles.random((2, 3), 12, dtype)
+    x, gradient = references.random((2, 17, 19, 3), 11, dtype, low=1.0), references.random((2, 3), 12, dtype)
     y = kernels.global_average_pool(x)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.global_average_pool_reference(wide(x)))
+    references.close(y, kernels.global_average_pool_reference(wide(x)))
     by_hand = kernels.global_average_pool_input_gradient(gradient, (17, 19))
-    oracles.close(by_hand, oracles.tape_gradient(kernels.global_average_pool, [x], gradient)[0], kind="gradient")
+    references.close(by_hand, references.tape_gradient(kernels.global_average_pool, [x], gradient)[0], kind="gradient")
     if dtype == "float64":
-        oracles.central_difference(lambda x: tf.reduce_sum(gradient * kernels.global_average_pool(x)), [by_hand], x)
+        references.central_difference(lambda x: tf.reduce_sum(gradient * kernels.global_average_pool(x)), [by_hand], x)
 
 
 def test_large_bfloat16_windows_do_not_saturate():
@@ -177,8 +179,8 @@ def test_a_worked_example():
 
 @pytest.mark.parametrize(("shape", "size", "stride", "padding"), [CASES[0], CASES[3], CASES[6]])
 def test_eager_graph_and_xla_agree(shape, size, stride, padding):
-    x = oracles.random(shape, 13)
-    gradient = oracles.random(kernels.max_pool(x, size, stride, padding).shape, 14)
+    x = references.random(shape, 13)
+    gradient = references.random(kernels.max_pool(x, size, stride, padding).shape, 14)
 
     def everything(x, gradient):
         results = []
@@ -193,11 +195,11 @@ def test_eager_graph_and_xla_agree(shape, size, stride, padding):
         unpooled = kernels.max_unpool(gradient, switches, size, stride, padding, input_size=shape[1:3])
         return [*results, tf.cast(switches, tf.float32), unpooled, kernels.global_average_pool(x)]
 
-    oracles.same_everywhere(everything, x, gradient, kind="gradient")
+    references.same_everywhere(everything, x, gradient, kind="gradient")
 
 
 def test_unpooling_compiles_without_scatter():
-    x = oracles.random((2, 8, 8, 3), 15)
+    x = references.random((2, 8, 8, 3), 15)
     compiled = tf.function(lambda x, g: kernels.max_pool_input_gradient(x, g, 3, 2), jit_compile=True, autograph=False)
     program = compiled.experimental_get_compiler_ir(x, x[:, :3, :3])(stage="optimized_hlo")
     assert "fusion" in program
@@ -220,9 +222,9 @@ def test_unknown_sizes(size, stride, padding, form, jit):
     unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
     compiled = tf.function(forward_and_gradient, jit_compile=jit, autograph=False, input_signature=[unknown])
     for shape in ((2, 7, 6, 2), (1, 5, 8, 2)):
-        x = oracles.random(shape, 16)
+        x = references.random(shape, 16)
         for actual, expected in zip(compiled(x), forward_and_gradient(x), strict=True):
-            oracles.close(actual, expected, kind="gradient")
+            references.close(actual, expected, kind="gradient")
 
 
 def test_same_padding_by_a_stride_needs_a_known_size():
@@ -283,14 +285,14 @@ def test_any_geometry(image, size, stride, padding):
     switches = kernels.max_pool_switches_reference(x, *window)
     average = kernels.average_pool_reference(x, *window)
     for form in FORMS:
-        oracles.close(kernels.max_pool(x, *window, algorithm=form), largest)
-        oracles.close(kernels.average_pool(x, *window, algorithm=form), average)
+        references.close(kernels.max_pool(x, *window, algorithm=form), largest)
+        references.close(kernels.average_pool(x, *window, algorithm=form), average)
     np.testing.assert_array_equal(kernels.max_pool_switches(x, *window), switches)
     unpooled = kernels.max_unpool_reference(largest, switches, *window, input_size=image)
-    oracles.close(kernels.max_pool_input_gradient(x, tf.constant(largest), *window), unpooled)
+    references.close(kernels.max_pool_input_gradient(x, tf.constant(largest), *window), unpooled)
     # ⟨y, A x⟩ = ⟨Aᵀy, x⟩
     back = kernels.average_pool_input_gradient(tf.constant(largest), image, *window)
-    oracles.close(tf.reduce_sum(back * x), tf.reduce_sum(largest * average))
+    references.close(tf.reduce_sum(back * x), tf.reduce_sum(largest * average))
 
 
 def test_cost():
@@ -306,17 +308,17 @@ def test_the_plain_adjoints_are_the_fast_ones(shape, size, stride, padding):
     pads = window_padding(padding, shape[1:3], window, step)
     x = image_with_ties(shape)
     switches = kernels.max_pool_switches(x, size, stride, padding)
-    gradient = oracles.random(switches.shape, 18)
-    oracles.close(
+    gradient = references.random(switches.shape, 18)
+    references.close(
         pooling.max_pool_input_gradient(x, gradient, window, step, pads),
         kernels.max_pool_input_gradient(x, gradient, size, stride, padding),
     )
-    oracles.close(
+    references.close(
         pooling.max_unpool(gradient, switches, shape[1:3], window, step, pads),
         kernels.max_unpool(gradient, switches, size, stride, padding, input_size=shape[1:3]),
     )
     for count in (False, True):
-        oracles.close(
+        references.close(
             pooling.average_pool_input_gradient(gradient, shape[1:3], window, step, pads, count),
             kernels.average_pool_input_gradient(gradient, shape[1:3], size, stride, padding, count),
         )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 SETTINGS = [
     {},  # the paper's
@@ -26,22 +26,22 @@ def exact(x):
 @pytest.mark.parametrize("chosen", SETTINGS)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_it_equals_the_reference_and_its_gradient(dtype, chosen):
-    x, gradient = oracles.random((2, 3, 4, 7), 16, dtype) * 3, oracles.random((2, 3, 4, 7), 17, dtype)
+    x, gradient = references.random((2, 3, 4, 7), 16, dtype) * 3, references.random((2, 3, 4, 7), 17, dtype)
     expected = kernels.local_response_normalization_reference(exact(x), **chosen)
     by_hand = kernels.local_response_normalization_input_gradient(x, gradient, **chosen)
     assert by_hand.dtype == x.dtype
     for form in ("auto", "explicit") if dtype == "float64" else ("auto", "nn", "explicit", "compiled"):
         y = kernels.local_response_normalization(x, **chosen, algorithm=form)
         assert y.dtype == x.dtype
-        oracles.close(y, expected)
-        (tape,) = oracles.tape_gradient(
+        references.close(y, expected)
+        (tape,) = references.tape_gradient(
             lambda x, form=form: kernels.local_response_normalization(x, **chosen, algorithm=form),
             [x],
             gradient,
         )
-        oracles.close(tape, by_hand, kind="gradient")
+        references.close(tape, by_hand, kind="gradient")
     if dtype == "float64":
-        oracles.central_difference(
+        references.central_difference(
             lambda x: tf.reduce_sum(gradient * kernels.local_response_normalization(x, **chosen)),
             [by_hand],
             x,
@@ -50,7 +50,7 @@ def test_it_equals_the_reference_and_its_gradient(dtype, chosen):
 
 @pytest.mark.parametrize("form", ["nn", "explicit", "compiled"])
 def test_it_is_the_same_everywhere_and_for_unknown_sizes(form):
-    x, gradient = oracles.random((2, 3, 3, 6), 20), oracles.random((2, 3, 3, 6), 23)
+    x, gradient = references.random((2, 3, 3, 6), 20), references.random((2, 3, 3, 6), 23)
 
     def everything(x, gradient):
         with tf.GradientTape() as tape:
@@ -59,12 +59,12 @@ def test_it_is_the_same_everywhere_and_for_unknown_sizes(form):
         by_hand = kernels.local_response_normalization_input_gradient(x, gradient, alpha=0.1)
         return y, by_hand, tape.gradient(y, x, output_gradients=gradient)
 
-    oracles.same_everywhere(everything, x, gradient, kind="gradient")
+    references.same_everywhere(everything, x, gradient, kind="gradient")
     for shape in ([None, None, None, 6], [None, 3, 3, 6]):
         unknown = tf.TensorSpec(shape, tf.float32)
         compiled = tf.function(everything, autograph=False, input_signature=[unknown, unknown])
         for actual, expected in zip(compiled(x, gradient), everything(x, gradient), strict=True):
-            oracles.close(actual, expected, kind="gradient")
+            references.close(actual, expected, kind="gradient")
         assert [t.shape for t in compiled(x[:0], gradient[:0])] == [(0, 3, 3, 6)] * 3
 
 
@@ -90,11 +90,11 @@ def test_bad_arguments(call, message):
     seed=st.integers(0, 99),
 )
 def test_any_shape(shape, radius, seed):
-    x = oracles.random(shape, seed)
+    x = references.random(shape, seed)
     expected = kernels.local_response_normalization_reference(exact(x), radius, alpha=0.2)
     for form in ("nn", "explicit"):
         y = kernels.local_response_normalization(x, radius, alpha=0.2, algorithm=form)
-        oracles.close(y, expected)
+        references.close(y, expected)
 
 
 def test_cost():

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 import kernels
 from kernels.cost import Cost
-from tests import oracles
+from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
 SIZES = [(1, 1), (1, 2), (2, 1), (4, 4), (5, 5), (4, 7), (7, 4), (6, 3)]  # odd, even, with no column but the mean's
@@ -39,20 +39,20 @@ def spectrum_of(images, decay):
 @pytest.mark.parametrize("decay", [1.0, 0.0, 1.5])
 @pytest.mark.parametrize("size", SIZES)
 def test_fourier_image_is_the_references(size, decay, dtype):
-    z = oracles.random(kernels.spectrum_shape(2, size, 2), 1, dtype)
+    z = references.random(kernels.spectrum_shape(2, size, 2), 1, dtype)
     image = kernels.fourier_image(z, size, decay)
     assert image.dtype == z.dtype
-    oracles.close(image, kernels.fourier_image_reference(float64(z), size, decay))
+    references.close(image, kernels.fourier_image_reference(float64(z), size, decay))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_reference_is_numpys_inverse_transform(size):
     height, width = size
-    z = oracles.random((2, 2, height, width // 2 + 1, 3), 2, "float64").numpy()
+    z = references.random((2, 2, height, width // 2 + 1, 3), 2, "float64").numpy()
     frequency = np.sqrt(np.fft.fftfreq(height)[:, None] ** 2 + np.fft.rfftfreq(width) ** 2)
     scale = np.sqrt(width * height) / np.maximum(frequency, 1 / max(size))
     expected = np.fft.irfft2(scale[..., None] * (z[0] + 1j * z[1]), size, axes=(1, 2)) / 4
-    oracles.close(kernels.fourier_image_reference(z, size), expected)
+    references.close(kernels.fourier_image_reference(z, size), expected)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -60,9 +60,9 @@ def test_reference_is_numpys_inverse_transform(size):
 @pytest.mark.parametrize("decay", [1.0, 0.5])
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (5, 9), (12, 7)])
 def test_round_trip(size, decay, dtype, jit):
-    images = oracles.random((2, *size, 3), 3, "float64").numpy()
+    images = references.random((2, *size, 3), 3, "float64").numpy()
     draw = tf.function(lambda z: kernels.fourier_image(z, size, decay), jit_compile=jit)
-    oracles.close(draw(tf.cast(spectrum_of(images, decay), dtype)), images)
+    references.close(draw(tf.cast(spectrum_of(images, decay), dtype)), images)
 
 
 @pytest.mark.parametrize(("u", "v"), [(0, 0), (1, 0), (0, 1), (2, 3), (5, 2), (3, 4)])
@@ -74,27 +74,27 @@ def test_one_coefficient_is_a_wave(u, v):
     angle = 2 * np.pi * (u * y / 6 + v * x / 8)
     times = 2 if 0 < v < 4 else 1
     wave = times * (0.6 * np.cos(angle) - 0.8 * np.sin(angle)) / (4 * np.sqrt(48) * frequency)
-    oracles.close(kernels.fourier_image(tf.constant(z), (6, 8))[0, :, :, 0], wave)
+    references.close(kernels.fourier_image(tf.constant(z), (6, 8))[0, :, :, 0], wave)
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_only_the_hermitian_half_of_columns_that_mirror_into_themselves_is_seen(jit):
     """Adding a_u with a_{−u} = −ā_u to column 0 or w/2 changes nothing."""
     draw = tf.function(lambda z: kernels.fourier_image(z, (5, 6)), jit_compile=jit)
-    z = oracles.random((2, 1, 5, 4, 1), 4, "float64").numpy()
-    noise = oracles.random((2, 5), 5, "float64").numpy()
+    z = references.random((2, 1, 5, 4, 1), 4, "float64").numpy()
+    noise = references.random((2, 5), 5, "float64").numpy()
     mirrored = noise[:, -np.arange(5) % 5]
     for column in (0, 3):
         other = z.copy()
         other[0, 0, :, column, 0] += noise[0] - mirrored[0]
         other[1, 0, :, column, 0] += noise[1] + mirrored[1]
-        oracles.close(draw(tf.constant(other)), draw(tf.constant(z)))
+        references.close(draw(tf.constant(other)), draw(tf.constant(z)))
     other[1, 0, :, 1, 0] += noise[1] + mirrored[1]  # column 1 is not its own mirror image
-    assert oracles.error(draw(tf.constant(other)), draw(tf.constant(z))) > 0.01
+    assert references.error(draw(tf.constant(other)), draw(tf.constant(z))) > 0.01
 
 
 def test_an_int_is_a_square():
-    z = oracles.random(kernels.spectrum_shape(1, 5), 6)
+    z = references.random(kernels.spectrum_shape(1, 5), 6)
     assert z.shape == (2, 1, 5, 3, 3)
     np.testing.assert_array_equal(kernels.fourier_image(z, 5), kernels.fourier_image(z, (5, 5)))
     np.testing.assert_array_equal(kernels.fourier_frequencies(5), kernels.fourier_frequencies((5, 5)))
@@ -115,11 +115,11 @@ def test_frequencies(size):
 @pytest.mark.parametrize("decay", [1.0, 0.5])
 @pytest.mark.parametrize("size", SIZES)
 def test_fourier_image_gradient_is_the_tapes(size, decay, dtype):
-    z, g = oracles.random(kernels.spectrum_shape(2, size, 2), 7, dtype), oracles.random((2, *size, 2), 8, dtype)
+    z, g = references.random(kernels.spectrum_shape(2, size, 2), 7, dtype), references.random((2, *size, 2), 8, dtype)
     by_hand = kernels.fourier_image_gradient(g, decay)
     assert by_hand.dtype == z.dtype
-    (tape,) = oracles.tape_gradient(lambda z: kernels.fourier_image(z, size, decay), [z], g)
-    oracles.close(by_hand, tape, kind="gradient")
+    (tape,) = references.tape_gradient(lambda z: kernels.fourier_image(z, size, decay), [z], g)
+    references.close(by_hand, tape, kind="gradient")
 
 
 # Blur -------------------------------------------------------------------------------------------------------
@@ -129,32 +129,32 @@ def test_fourier_image_gradient_is_the_tapes(size, decay, dtype):
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
 def test_blur_is_the_references(size, sigma, dtype):
-    images = oracles.random((1, *size, 2), 11, dtype)
+    images = references.random((1, *size, 2), 11, dtype)
     blurred = kernels.gaussian_blur(images, sigma)
     assert blurred.dtype == images.dtype
-    oracles.close(blurred, kernels.gaussian_blur_reference(float64(images), sigma))
+    references.close(blurred, kernels.gaussian_blur_reference(float64(images), sigma))
 
 
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1, 1.75, 6])  # quarters, so that SciPy too cuts at ⌈4σ⌉
 @pytest.mark.parametrize("size", [(3, 2), (9, 16)])
 def test_blur_is_scipys(size, sigma):
-    images = oracles.random((2, *size, 3), 12, "float64")
+    images = references.random((2, *size, 3), 12, "float64")
     theirs = ndimage.gaussian_filter(images.numpy(), (0, sigma, sigma, 0), mode="reflect", truncate=4)
-    oracles.close(kernels.gaussian_blur(images, sigma), theirs)
+    references.close(kernels.gaussian_blur(images, sigma), theirs)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_blur_of_one_channel(batch):
     """As batched matrix products this ended the process, in oneDNN."""
-    images = oracles.random((batch, 32, 32, 1), 28)
+    images = references.random((batch, 32, 32, 1), 28)
     theirs = ndimage.gaussian_filter(images.numpy().astype("float64"), (0, 1, 1, 0), mode="reflect", truncate=4)
     for _ in range(5):
-        oracles.close(kernels.gaussian_blur(images, 1.0), theirs)
+        references.close(kernels.gaussian_blur(images, 1.0), theirs)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_blur_of_width_zero_is_the_identity_bit_for_bit(dtype):
-    images = oracles.random((2, 5, 7, 3), 13, dtype)
+    images = references.random((2, 5, 7, 3), 13, dtype)
     for sigma in (0, 0.0, 1e-300):
         np.testing.assert_array_equal(kernels.gaussian_blur(images, sigma), images)
 
@@ -165,10 +165,10 @@ def test_blur_matrix(length, sigma):
     """Rows and columns sum to one, and no weight is negative: constants stay, and so does the mean of any image."""
     matrix = kernels.blur_matrix(length, sigma)
     assert matrix.dtype == np.float32 and matrix.shape == (length, length) and (matrix >= 0).all()
-    oracles.close(matrix.sum(1), np.ones(length))
-    oracles.close(matrix.sum(0), np.ones(length))
-    oracles.close(matrix.T, matrix)
-    oracles.close(matrix[::-1, ::-1], matrix)
+    references.close(matrix.sum(1), np.ones(length))
+    references.close(matrix.sum(0), np.ones(length))
+    references.close(matrix.T, matrix)
+    references.close(matrix[::-1, ::-1], matrix)
 
 
 def test_blur_damps_a_cosine_by_the_gaussian_of_its_frequency():
@@ -183,11 +183,11 @@ def test_blur_damps_a_cosine_by_the_gaussian_of_its_frequency():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_blur_gradient_is_the_tapes(sigma, dtype):
-    images, g = oracles.random((2, 5, 4, 2), 14, dtype), oracles.random((2, 5, 4, 2), 15, dtype)
+    images, g = references.random((2, 5, 4, 2), 14, dtype), references.random((2, 5, 4, 2), 15, dtype)
     by_hand = kernels.gaussian_blur_gradient(g, sigma)
     assert by_hand.dtype == images.dtype
-    (tape,) = oracles.tape_gradient(lambda x: kernels.gaussian_blur(x, sigma), [images], g)
-    oracles.close(by_hand, tape, kind="gradient")
+    (tape,) = references.tape_gradient(lambda x: kernels.gaussian_blur(x, sigma), [images], g)
+    references.close(by_hand, tape, kind="gradient")
 
 
 # Total variation --------------------------------------------------------------------------------------------
@@ -196,20 +196,20 @@ def test_blur_gradient_is_the_tapes(sigma, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_total_variation_is_the_references_and_tensorflows(size, dtype):
-    images = oracles.random((3, *size, 2), 18, dtype)
+    images = references.random((3, *size, 2), 18, dtype)
     total = kernels.total_variation(images)
     assert total.dtype == images.dtype
-    oracles.close(total, kernels.total_variation_reference(float64(images)))
-    oracles.close(total, tf.image.total_variation(images))
+    references.close(total, kernels.total_variation_reference(float64(images)))
+    references.close(total, tf.image.total_variation(images))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_total_variation_gradient_is_the_tapes_exactly(size, dtype):
-    images = tf.round(2 * oracles.random((2, *size, 2), 19, dtype))  # neighbours that are equal among them
+    images = tf.round(2 * references.random((2, *size, 2), 19, dtype))  # neighbours that are equal among them
     by_hand = kernels.total_variation_gradient(images)
     assert by_hand.dtype == images.dtype
-    (tape,) = oracles.tape_gradient(kernels.total_variation, [images], None)
+    (tape,) = references.tape_gradient(kernels.total_variation, [images], None)
     np.testing.assert_array_equal(by_hand, tape)
 
 
@@ -231,19 +231,19 @@ def test_total_variation_of_a_step_a_dot_and_nothing():
 @pytest.mark.parametrize("radius", [RADIUS, -1.0, 0.0])
 @pytest.mark.parametrize("size", SIZES)
 def test_energy_is_the_references(size, radius, dtype):
-    images = oracles.random((2, *size, 2), 21, dtype)
+    images = references.random((2, *size, 2), 21, dtype)
     energy = kernels.high_frequency_energy(images, radius)
     assert energy.dtype == images.dtype
     expected = kernels.high_frequency_energy_reference(float64(images), radius)
     if size == (1, 1) and radius == 0:  # nothing but the mean
         assert not energy.numpy().any() and not expected.any()
-    oracles.close(energy, expected)
+    references.close(energy, expected)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0.0, 0.8), st.integers(0, 99))
 def test_energy_above_plus_below_is_the_mean_square(height, width, radius, seed):
-    images = oracles.random((2, height, width, 2), seed, "float64").numpy()
+    images = references.random((2, height, width, 2), seed, "float64").numpy()
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     below = np.fft.ifft2(np.fft.fft2(images, axes=(1, 2)) * (frequency <= radius)[..., None], axes=(1, 2)).real
     mean_square = (images**2).mean((1, 2, 3))
@@ -263,7 +263,7 @@ def test_a_cosine_lands_on_its_side_of_a_quarter(u, v, width):
 
 
 def test_blur_takes_high_frequencies_away_and_variation_too():
-    images = oracles.random((2, 16, 16, 3), 22)
+    images = references.random((2, 16, 16, 3), 22)
     blurred = kernels.gaussian_blur(images, 1.0)
     for measure in (kernels.high_frequency_energy, kernels.total_variation):
         assert (measure(blurred).numpy() < 0.3 * measure(images).numpy()).all()
@@ -273,11 +273,11 @@ def test_blur_takes_high_frequencies_away_and_variation_too():
 @pytest.mark.parametrize("radius", [RADIUS, -1.0])
 @pytest.mark.parametrize("size", SIZES)
 def test_energy_gradient_is_the_tapes(size, radius, dtype):
-    images = oracles.random((2, *size, 2), 23, dtype)
+    images = references.random((2, *size, 2), 23, dtype)
     by_hand = kernels.high_frequency_energy_gradient(images, radius)
     assert by_hand.dtype == images.dtype
-    (tape,) = oracles.tape_gradient(lambda x: kernels.high_frequency_energy(x, radius), [images], None)
-    oracles.close(by_hand, tape, kind="gradient")
+    (tape,) = references.tape_gradient(lambda x: kernels.high_frequency_energy(x, radius), [images], None)
+    references.close(by_hand, tape, kind="gradient")
 
 
 # All of them ------------------------------------------------------------------------------------------------
@@ -287,35 +287,38 @@ def test_energy_gradient_is_the_tapes(size, radius, dtype):
     ("size", "dtype"), [((6, 8), "float32"), ((5, 7), "float32"), ((1, 1), "float32"), ((4, 7), "bfloat16")]
 )
 def test_same_everywhere(size, dtype):
-    images, z = oracles.random((2, *size, 2), 25, dtype), oracles.random(kernels.spectrum_shape(2, size, 2), 26, dtype)
+    images, z = (
+        references.random((2, *size, 2), 25, dtype),
+        references.random(kernels.spectrum_shape(2, size, 2), 26, dtype),
+    )
 
     def everything(images, z):
         of_images = kernels.total_variation, kernels.total_variation_gradient, kernels.high_frequency_energy
         return [
             kernels.fourier_image(z, size),
-            *oracles.tape_gradient(lambda z: kernels.fourier_image(z, size), [z], images),
+            *references.tape_gradient(lambda z: kernels.fourier_image(z, size), [z], images),
             kernels.fourier_image_gradient(images),
             kernels.gaussian_blur(images, 1.3),
             *(function(images) for function in of_images),
-            *oracles.tape_gradient(kernels.high_frequency_energy, [images], None),
+            *references.tape_gradient(kernels.high_frequency_energy, [images], None),
             kernels.high_frequency_energy_gradient(images),
         ]
 
-    oracles.same_everywhere(everything, images, z, kind="gradient")
+    references.same_everywhere(everything, images, z, kind="gradient")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 4), (4, 7)])
 def test_gradients_are_the_slopes(size):
     """Random images have no two neighbours nearer than the step, so that their variation has a slope."""
-    x, g = (oracles.random((2, *size, 2), seed, "float64") for seed in (9, 10))
-    z = oracles.random(kernels.spectrum_shape(2, size, 2), 16, "float64")
+    x, g = (references.random((2, *size, 2), seed, "float64") for seed in (9, 10))
+    z = references.random(kernels.spectrum_shape(2, size, 2), 16, "float64")
     for function, gradient, tensor in (
         (lambda z: g * kernels.fourier_image(z, size), kernels.fourier_image_gradient(g), z),
         (lambda x: g * kernels.gaussian_blur(x, 1.2), kernels.gaussian_blur_gradient(g, 1.2), x),
         (kernels.total_variation, kernels.total_variation_gradient(x), x),
         (kernels.high_frequency_energy, kernels.high_frequency_energy_gradient(x), x),
     ):
-        oracles.central_difference(lambda t, function=function: tf.reduce_sum(function(t)), [gradient], tensor)
+        references.central_difference(lambda t, function=function: tf.reduce_sum(function(t)), [gradient], tensor)
 
 
 def test_unknown_batch():
@@ -325,20 +328,20 @@ def test_unknown_batch():
         slopes = kernels.total_variation_gradient(x), kernels.high_frequency_energy_gradient(x)
         return x, *energies, *slopes, kernels.fourier_image_gradient(x)
 
-    z = oracles.random((2, 3, 5, 4, 2), 27)
+    z = references.random((2, 3, 5, 4, 2), 27)
     compiled = tf.function(there_and_back, input_signature=[tf.TensorSpec([2, None, 5, 4, 2])])
     image = [None, 5, 6, 2]
     shapes = [image, [None], [None], image, image, [2, None, 5, 4, 2]]
     assert [s.as_list() for s in compiled.get_concrete_function().output_shapes] == shapes
     for ours, eager in zip(compiled(z), there_and_back(z), strict=True):
-        oracles.close(ours, eager, kind="gradient")
+        references.close(ours, eager, kind="gradient")
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7), st.floats(0, 2), st.floats(0, 5), st.integers(0, 99))
 def test_linear_kernels_and_their_gradients_are_adjoint(height, width, decay, sigma, seed):
-    z = oracles.random(kernels.spectrum_shape(2, (height, width), 1), seed, "float64")
-    x, g = (oracles.random((2, height, width, 1), seed + i, "float64") for i in (1, 2))
+    z = references.random(kernels.spectrum_shape(2, (height, width), 1), seed, "float64")
+    x, g = (references.random((2, height, width, 1), seed + i, "float64") for i in (1, 2))
     image, blurred = kernels.fourier_image(z, (height, width), decay), kernels.gaussian_blur(x, sigma)
     for there, back in (
         (image * g, z * kernels.fourier_image_gradient(g, decay)),

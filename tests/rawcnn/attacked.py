@@ -9,10 +9,10 @@ import kernels
 from rawcnn.data import DataSet
 from rawcnn.nn.layers import batch_norm, conv, dense, relu
 from rawcnn.nn.network import Network
-from tests import oracles
+from tests import references
 
 SHAPE = (4, 5, 3)
-WEIGHTS = oracles.random((60, 3), seed=1)
+WEIGHTS = references.random((60, 3), seed=1)
 
 
 class Linear:

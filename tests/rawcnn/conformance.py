@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import rawcnn
-from tests import oracles
+from tests import references
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def settle(network: rawcnn.Network) -> None:
 
     With the initial averages the maps grow over a hundred layers, until rounding switches gates between 0 and 1.
     """
-    images = oracles.random((8, network.input_size, network.input_size, 3), 2, low=0.0)
+    images = references.random((8, network.input_size, network.input_size, 3), 2, low=0.0)
     momentum = {o.name: o.settings["momentum"] for o in network.operations if o.kind == "batch_norm"}
     for path, average in network.forward(images, train=True, seed=0).statistics.items():
         decay = momentum[path.rsplit("/", 1)[0]]

@@ -18,7 +18,7 @@ import rawcnn
 from rawcnn import export as module
 from rawcnn.export import export, inference_variables, lower
 from rawcnn.weights import save_weights
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 from tests.rawcnn.conformance import TABLE, Case
 
@@ -45,12 +45,12 @@ def network_of(case: Case) -> rawcnn.Network:
     network = case.create(seed=3)
     for number, variable in enumerate(network.variables.values()):
         if len(variable.shape) == 1:
-            variable.assign_add(0.2 * oracles.random(variable.shape, number, low=0.0))
+            variable.assign_add(0.2 * references.random(variable.shape, number, low=0.0))
     return network
 
 
 def images_of(network: rawcnn.Network, count: int) -> tf.Tensor:
-    return oracles.random((count, network.input_size, network.input_size, 3), 1, low=0.0)
+    return references.random((count, network.input_size, network.input_size, 3), 1, low=0.0)
 
 
 def skip_without_jax():
@@ -87,8 +87,8 @@ def test_saved_model_runs_without_rawcnn(name, tmp_path):
     for count in (1, 3):
         with np.load(tmp_path / f"answers-{count}.npz") as answers:
             assert set(answers) == {"logits", "probabilities"}
-            oracles.close(answers["logits"], network(images[:count]), "network")
-            oracles.close(answers["probabilities"], tf.nn.softmax(network(images[:count])), "network")
+            references.close(answers["logits"], network(images[:count]), "network")
+            references.close(answers["probabilities"], tf.nn.softmax(network(images[:count])), "network")
 
 
 @pytest.mark.sample("alexnet", "cifar_resnet20")  # XLA compiles the others for longer
@@ -99,7 +99,7 @@ def test_jax_gives_the_same_logits(case, tmp_path):
     images = images_of(network, 2)
     export(network, tmp_path / "exported", "stablehlo", batch=2)
     assert b"custom_call" not in (tmp_path / "exported" / "model.mlirbc").read_bytes()  # nothing of XLA for CPUs alone
-    oracles.close(by_jax(tmp_path / "exported", images), network(images), "network")
+    references.close(by_jax(tmp_path / "exported", images), network(images), "network")
 
 
 @pytest.mark.parametrize("case", [case for case in TABLE if case.name in ("alexnet", "cifar_resnet20")])
@@ -145,10 +145,10 @@ def test_half_precision_inside_float32_outside(tmp_path):
     export(network, tmp_path / "saved")
     served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](images=images)
     assert served["logits"].dtype == served["probabilities"].dtype == tf.float32
-    oracles.close(served["logits"], network(images), dtype="bfloat16")
+    references.close(served["logits"], network(images), dtype="bfloat16")
     export(network, tmp_path / "hlo", "stablehlo", batch=2)
     assert "bf16" in lower(network)
-    oracles.close(by_jax(tmp_path / "hlo", images), network(images), dtype="bfloat16")
+    references.close(by_jax(tmp_path / "hlo", images), network(images), dtype="bfloat16")
 
 
 WRONG = {
@@ -245,7 +245,7 @@ def test_command_line(rawcnn_command, tmp_path):
     assert code == 0 and "saved_model.pb" in out and "MB" in out and "format=savedmodel" in err, err
     images = images_of(network, 2)
     served = tf.saved_model.load(str(tmp_path / "exported")).signatures["serving_default"](images=images)
-    oracles.close(served["logits"], network(images), "network")
+    references.close(served["logits"], network(images), "network")
 
     code, out, err = rawcnn_command(*words, "--format", "stablehlo", "--batch", 2, "--json")
     assert code == 0, err

@@ -9,7 +9,7 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from rawcnn.nn.execution import Choice, compiled
-from tests import oracles
+from tests import references
 from tests.rawcnn.conformance import TABLE
 
 # XLA does not use oneDNN's kernels and compiles slowly
@@ -35,12 +35,12 @@ def network(case, request):
 
 
 def images_for(network: rawcnn.Network) -> tf.Tensor:
-    return oracles.random((4, network.input_size, network.input_size, 3), 1, low=0.0)
+    return references.random((4, network.input_size, network.input_size, 3), 1, low=0.0)
 
 
 def agree(network: rawcnn.Network, actual: tf.Tensor, expected: tf.Tensor) -> None:
     assert actual.dtype == expected.dtype
-    assert oracles.error(tf.cast(actual, tf.float32), tf.cast(expected, tf.float32)) < TOLERANCE[network.precision]
+    assert references.error(tf.cast(actual, tf.float32), tf.cast(expected, tf.float32)) < TOLERANCE[network.precision]
 
 
 @pytest.mark.parametrize("mode", MODES)

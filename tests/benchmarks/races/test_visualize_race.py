@@ -22,7 +22,7 @@ from benchmarks.races.visualize import RAW, VisualizeResult, compare, memory_apa
 from benchmarks.races.visualize_peers import KERAS, PEERS, Clock, installed, keras_features, lucid_image
 from rawcnn.visualize.regularization import GREY, ROBUST, draw_transforms, images_from, initial_parameters
 from tests.benchmarks.toys import small, toy
-from tests.oracles import random
+from tests.references import random
 
 QUICK = ("keras function", "rawcnn graph")
 

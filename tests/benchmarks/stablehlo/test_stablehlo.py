@@ -20,7 +20,7 @@ from benchmarks.stablehlo import arrays, export, workloads
 from benchmarks.twins.keras import build
 from benchmarks.twins.specification import model_of, read_model
 from rawcnn.nn.folding import fold
-from tests import oracles
+from tests import references
 from tests.benchmarks import remotes
 from tests.benchmarks.toys import everything, toy
 
@@ -201,8 +201,8 @@ def test_folded_arrays_are_rawcnns():
     arguments = workload.arguments(1)
     made = dict(zip((a.name for a in arguments), arrays.values(arguments, workload.paths), strict=True))
     for name, (filters, bias) in products.convolutions.items():
-        oracles.close(made[f"{name}/filters"].transpose(1, 2, 3, 0), filters)  # cuDNN's order of axes
-        oracles.close(made[f"{name}/bias"], bias)
+        references.close(made[f"{name}/filters"].transpose(1, 2, 3, 0), filters)  # cuDNN's order of axes
+        references.close(made[f"{name}/bias"], bias)
     assert [a for a in map(arrays.argument, json.loads(json.dumps([a.spec() for a in arguments])))] == arguments
 
 
@@ -227,7 +227,7 @@ def test_a_training_step_is_rawcnns():
     assert all(workload.outputs[out] == arguments[into] for out, into in workload.carried)
     assert all(results[out].shape == values[into].shape for out, into in workload.carried)
     before = values[arguments.index("conv1/filters")]
-    oracles.close(named["conv1/filters"], before + named["conv1/filters/velocity"])
+    references.close(named["conv1/filters"], before + named["conv1/filters/velocity"])
     assert 0 < np.max(np.abs(named["conv1/filters/velocity"])) < 1e-2  # with a learning rate of 1e-4
     assert float(values[arguments.index("rate")]) == np.float32(1e-4)
 

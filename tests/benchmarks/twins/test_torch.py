@@ -14,7 +14,7 @@ from benchmarks.races import networks as race
 from benchmarks.stablehlo import arrays, peers
 from benchmarks.twins.specification import model_of
 from rawcnn.nn.trace import PRECISIONS
-from tests import oracles
+from tests import references
 from tests.benchmarks.toys import batch, everything, small, toy
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -31,7 +31,7 @@ def test_logits_are_those_of_the_network(preprocessing):
     twin.eval()
     with torch.inference_mode():
         logits = twin(torch.from_numpy(images.numpy())).numpy()
-    oracles.close(logits, network(images), "network")
+    references.close(logits, network(images), "network")
 
 
 def test_weights_come_back():
@@ -67,4 +67,4 @@ def test_it_runs_beside_an_exported_workload(tmp_path, job):
     expected = network(images)
     if job == "training":
         expected = tf.reduce_mean(kernels.cross_entropy(network.forward(images, train=True, seed=0).logits, labels))
-    oracles.close(made.first(), expected, "network")
+    references.close(made.first(), expected, "network")

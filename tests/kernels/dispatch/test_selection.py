@@ -13,7 +13,7 @@ from kernels.dispatch import selection
 from kernels.dispatch.normalization import BATCH_NORMS
 from kernels.dispatch.pooling import POOLS
 from kernels.forms.convolutions import FILTER_GRADIENT, GROUPED_JOBS, INPUT_GRADIENT, JOBS
-from tests import oracles
+from tests import references
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_choice_is_for_one_compiler(table):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_output_and_gradients_are_those_of_the_table(table, stride):
     """All three by matmuls: no convolution is left in the graph, and the numbers are the same."""
-    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((1, 1, 4, 6), 2)
+    x, w = references.random((2, 6, 8, 4), 1), references.random((1, 1, 4, 6), 2)
 
     def both(x, w):
         with tf.GradientTape() as tape:
@@ -89,12 +89,12 @@ def test_output_and_gradients_are_those_of_the_table(table, stride):
     assert "MatMul" in operations(both, x, w)
     assert not [name for name in operations(both, x, w) if name.startswith("Conv2D")]
     for actual, wanted in zip(both(x, w), expected, strict=True):
-        oracles.close(actual, wanted, "gradient")
+        references.close(actual, wanted, "gradient")
 
 
 def test_one_part_may_differ(table):
     table(entry("graph", "conv2d filter gradient", "1×1×4×6 /1", n50="shifted"))
-    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((1, 1, 4, 6), 2)
+    x, w = references.random((2, 6, 8, 4), 1), references.random((1, 1, 4, 6), 2)
 
     def gradient(x, w):
         with tf.GradientTape() as tape:
@@ -107,7 +107,7 @@ def test_one_part_may_differ(table):
 
 
 def test_pools_and_norms_are_chosen_too(table):
-    x, ones = oracles.random((2, 6, 8, 4), 1), tf.ones(4)
+    x, ones = references.random((2, 6, 8, 4), 1), tf.ones(4)
     table(entry("graph", "max_pool", "3×3×4 /2", n96="lines") | entry("graph", "batch_norm", "4", n96="explicit"))
 
     def pool_gradient(x, size):
@@ -140,8 +140,8 @@ def test_response_norms_of_an_unknown_batch_are_chosen_too(table, dtype):
 
     assert names(graph([8, 3, 4, 6])) & {"StatefulPartitionedCall", "PartitionedCall"}
     assert names(graph([None, 3, 4, 6])) & {"While", "StatelessWhile"} and "LRN" in names(graph([None, None, 4, 6]))
-    x = oracles.random((3, 3, 4, 6), 1, dtype)
-    oracles.close(graph([None, 3, 4, 6])(x), kernels.local_response_normalization(x, algorithm="explicit"))
+    x = references.random((3, 3, 4, 6), 1, dtype)
+    references.close(graph([None, 3, 4, 6])(x), kernels.local_response_normalization(x, algorithm="explicit"))
     with compiled_by("xla"):
         inline = names(graph([None, 3, 4, 6]))
     assert "Rsqrt" in inline and not inline & {"While", "StatelessWhile", "LRN", "PartitionedCall"}
@@ -185,8 +185,8 @@ def test_a_table_is_of_one_machine_and_one_tensorflow(table, monkeypatch):
 
 def test_a_form_that_is_no_more_is_the_default(table):
     table(entry("graph", "conv2d", "1×1×4×6 /1", n50="fourier"))
-    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((1, 1, 4, 6), 2)
-    oracles.close(kernels.conv2d(x, w), kernels.conv2d(x, w, algorithm="nn"))
+    x, w = references.random((2, 6, 8, 4), 1), references.random((1, 1, 4, 6), 2)
+    references.close(kernels.conv2d(x, w), kernels.conv2d(x, w, algorithm="nn"))
 
 
 def test_the_table_that_comes_with_rawcnn():
@@ -212,8 +212,8 @@ TYPES = ("float32", "bfloat16")
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("stride, padding", [(1, "SAME"), (2, "SAME"), (2, "VALID"), ((2, 3), ((1, 2), (0, 1)))])
 def test_gradient_forms_agree(dtype, stride, padding):
-    x, w = oracles.random((2, 9, 8, 3), 1, dtype), oracles.random((3, 2, 3, 4), 2, dtype)
-    dy = oracles.random(kernels.conv2d(x, w, stride, padding).shape, 3, dtype)
+    x, w = references.random((2, 9, 8, 3), 1, dtype), references.random((3, 2, 3, 4), 2, dtype)
+    dy = references.random(kernels.conv2d(x, w, stride, padding).shape, 3, dtype)
     for function, tensors, forms in (
         (kernels.conv2d_input_gradient, (dy, w, x.shape[1:3]), (*JOBS[INPUT_GRADIENT], "auto")),
         (kernels.conv2d_filter_gradient, (x, dy, (3, 2)), JOBS[FILTER_GRADIENT]),
@@ -221,7 +221,7 @@ def test_gradient_forms_agree(dtype, stride, padding):
         plain = [form for form in forms if not form.startswith("winograd")]  # for 3×3 alone
         expected, *others = (function(*tensors, stride, padding, algorithm=form) for form in plain)
         for other in others:
-            oracles.close(other, expected, "gradient")
+            references.close(other, expected, "gradient")
         with pytest.raises(ValueError, match="algorithm is 'im2col'; expected one of"):
             function(*tensors, stride, padding, algorithm="im2col")
 
@@ -229,22 +229,22 @@ def test_gradient_forms_agree(dtype, stride, padding):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_gradient_forms_in_groups_agree(dtype, dilation):
-    x, w = oracles.random((2, 9, 8, 6), 1, dtype), oracles.random((3, 2, 2, 9), 2, dtype)
+    x, w = references.random((2, 9, 8, 6), 1, dtype), references.random((3, 2, 2, 9), 2, dtype)
     settings = 2, "SAME", dilation, 3
-    dy = oracles.random(kernels.conv2d(x, w, *settings).shape, 3, dtype)
+    dy = references.random(kernels.conv2d(x, w, *settings).shape, 3, dtype)
     for job, function, tensors in (
         ("conv2d input gradient", kernels.conv2d_input_gradient, (dy, w, x.shape[1:3])),
         ("conv2d filter gradient", kernels.conv2d_filter_gradient, (x, dy, (3, 2))),
     ):
         expected, *others = (function(*tensors, *settings, form) for form in GROUPED_JOBS[job])
         for other in others:
-            oracles.close(other, expected, "gradient")
+            references.close(other, expected, "gradient")
 
 
 @pytest.mark.parametrize("form", ["split", "dense"])
 def test_groups_are_of_the_table(table, form):
     """For a number of groups by itself, output and gradients."""
-    x, w = oracles.random((2, 6, 8, 4), 1), oracles.random((3, 3, 2, 6), 2)
+    x, w = references.random((2, 6, 8, 4), 1), references.random((3, 3, 2, 6), 2)
 
     def both(x, w):
         with tf.GradientTape() as tape:
@@ -264,12 +264,12 @@ def test_groups_are_of_the_table(table, form):
     table({k: v for job in JOBS for k, v in entry("graph", job, "3×3×2×6 /1 in 2 groups", n96=form).items()})
     assert convolutions() == ([2, 2, 2] if form == "split" else [1, 1, 1])
     for actual, wanted in zip(both(x, w), expected, strict=True):
-        oracles.close(actual, wanted, "gradient")
+        references.close(actual, wanted, "gradient")
 
 
 @pytest.mark.parametrize("form", ["nn", "space_to_depth"])
 def test_two_forms_know_no_dilation(form):
-    x, w = oracles.random((2, 9, 8, 3), 1), oracles.random((3, 2, 3, 4), 2)
+    x, w = references.random((2, 9, 8, 3), 1), references.random((3, 2, 3, 4), 2)
     dy = kernels.conv2d(x, w, 1, "SAME", 2)
     with pytest.raises(ValueError, match=f'"{form}" is for one group without dilation'):
         kernels.conv2d_input_gradient(dy, w, (9, 8), 1, "SAME", 2, algorithm=form)

@@ -8,7 +8,7 @@ import tensorflow as tf
 import kernels
 from kernels.forms.convolutions import FILTER_GRADIENT, FORMS, FORWARD, GROUPED_JOBS, INPUT_GRADIENT, JOBS
 from kernels.geometry import Convolution
-from tests import oracles
+from tests import references
 
 SHAPES = [  # image, filters, descriptor
     ((2, 7, 8, 4), (3, 3, 4, 6), Convolution()),
@@ -23,9 +23,9 @@ SHAPES = [  # image, filters, descriptor
 def test_a_form_computes_what_it_accepts(name, image, filter_shape, convolution):
     form, size, kernel = FORMS[name], image[1:3], filter_shape[:2]
     settings = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
-    x, w = oracles.random(image, 1), oracles.random(filter_shape, 2)
+    x, w = references.random(image, 1), references.random(filter_shape, 2)
     y = kernels.conv2d(x, w, *settings)
-    dy = oracles.random(y.shape, 3)
+    dy = references.random(y.shape, 3)
     expected = {
         FORWARD: (form.forward, (x, w), y),
         INPUT_GRADIENT: (form.input_gradient, (dy, w, size), kernels.conv2d_input_gradient(dy, w, size, *settings)),
@@ -37,7 +37,7 @@ def test_a_form_computes_what_it_accepts(name, image, filter_shape, convolution)
     }
     for job, (function, arguments, result) in expected.items():
         if name in JOBS[job] and form.accepts(job, filter_shape, convolution) is None:
-            oracles.close(function(*arguments, convolution), result, "gradient")
+            references.close(function(*arguments, convolution), result, "gradient")
 
 
 @pytest.mark.parametrize("job", JOBS)

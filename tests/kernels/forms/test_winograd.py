@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.forms.winograd import F2, F4
-from tests import oracles
+from tests import references
 
 TRANSFORMS = {"winograd": F2, "winograd4": F4}
 by_form = pytest.mark.parametrize("form", TRANSFORMS)
@@ -25,7 +25,7 @@ IMAGES = [
 
 
 def case(shape, dtype="float32", channels=5, low=None):
-    return oracles.random(shape, 1, dtype, low), oracles.random((3, 3, shape[-1], channels), 2, dtype, low)
+    return references.random(shape, 1, dtype, low), references.random((3, 3, shape[-1], channels), 2, dtype, low)
 
 
 def wide(*tensors):
@@ -59,7 +59,7 @@ def test_equals_the_reference(shape, padding, dtype, form):
     x, w = case(shape, dtype)
     y = kernels.conv2d(x, w, 1, padding, algorithm=form)
     assert y.dtype == x.dtype
-    oracles.close(y, kernels.conv2d_reference(*wide(x, w), 1, padding))
+    references.close(y, kernels.conv2d_reference(*wide(x, w), 1, padding))
 
 
 @by_form
@@ -70,20 +70,20 @@ def test_gradients(shape, padding, form):
     def convolution(x, w):
         return kernels.conv2d(x, w, 1, padding, algorithm=form)
 
-    dy = oracles.random(convolution(x, w).shape, 3, "float64")
+    dy = references.random(convolution(x, w).shape, 3, "float64")
     by_hand = (
         kernels.conv2d_input_gradient(dy, w, shape[1:3], 1, padding),
         kernels.conv2d_filter_gradient(x, dy, 3, 1, padding),
     )
-    for tape, expected in zip(oracles.tape_gradient(convolution, [x, w], dy), by_hand, strict=True):
-        oracles.close(tape, expected, kind="gradient")
-    oracles.central_difference(lambda x, w: tf.reduce_sum(dy * convolution(x, w)), by_hand, x, w)
+    for tape, expected in zip(references.tape_gradient(convolution, [x, w], dy), by_hand, strict=True):
+        references.close(tape, expected, kind="gradient")
+    references.central_difference(lambda x, w: tf.reduce_sum(dy * convolution(x, w)), by_hand, x, w)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_same_everywhere(dtype):
     x, w = case((2, 7, 5, 3), dtype)
-    oracles.same_everywhere(
+    references.same_everywhere(
         lambda x, w: [kernels.conv2d(x, w, algorithm=form) for form in TRANSFORMS], x, w, kind="gradient"
     )
 
@@ -147,7 +147,7 @@ def test_any_size(size, channels, margins):
     x, w = case((1, height, width, channels[0]), "float64", channels[1], low=0.1)  # no output cancels to nearly 0
     expected = kernels.conv2d_reference(*wide(x, w), 1, padding)
     for form in TRANSFORMS:
-        oracles.close(kernels.conv2d(x, w, 1, padding, algorithm=form), expected)
+        references.close(kernels.conv2d(x, w, 1, padding, algorithm=form), expected)
 
 
 @by_form
@@ -155,28 +155,28 @@ def test_any_size(size, channels, margins):
 def test_gradients_by_winograd(form, shape, padding):
     """To image and filter, against the sums over taps; and each with gradients of its own."""
     x, w = case(shape)
-    dy = oracles.random(kernels.conv2d(x, w, 1, padding).shape, 3)
+    dy = references.random(kernels.conv2d(x, w, 1, padding).shape, 3)
     for function, tensors in (
         (kernels.conv2d_input_gradient, (dy, w, shape[1:3])),
         (kernels.conv2d_filter_gradient, (x, dy, 3)),
     ):
         actual, expected = (function(*tensors, 1, padding, algorithm=name) for name in (form, "shifted"))
-        oracles.close(actual, expected, "gradient", wobble=4e-5)
-    again = oracles.tape_gradient(
+        references.close(actual, expected, "gradient", wobble=4e-5)
+    again = references.tape_gradient(
         lambda x, dy: kernels.conv2d_filter_gradient(x, dy, 3, 1, padding, algorithm=form), [x, dy], w
     )
-    wanted = oracles.tape_gradient(lambda x, dy: kernels.conv2d_filter_gradient(x, dy, 3, 1, padding), [x, dy], w)
+    wanted = references.tape_gradient(lambda x, dy: kernels.conv2d_filter_gradient(x, dy, 3, 1, padding), [x, dy], w)
     for actual, expected in zip(again, wanted, strict=True):
-        oracles.close(actual, expected, "gradient", wobble=4e-5)
+        references.close(actual, expected, "gradient", wobble=4e-5)
 
 
 @by_form
 def test_gradients_need_what_the_form_needs(form):
     x, w = case((1, 8, 8, 2))
     with pytest.raises(ValueError, match="needs 3×3 filters, stride 1"):
-        kernels.conv2d_filter_gradient(x, oracles.random((1, 4, 4, 5)), 3, 2, algorithm=form)
+        kernels.conv2d_filter_gradient(x, references.random((1, 4, 4, 5)), 3, 2, algorithm=form)
     with pytest.raises(ValueError, match="needs 3×3 filters, stride 1"):
-        kernels.conv2d_input_gradient(oracles.random((1, 8, 8, 5)), w[:2], (8, 8), algorithm=form)
+        kernels.conv2d_input_gradient(references.random((1, 8, 8, 5)), w[:2], (8, 8), algorithm=form)
 
 
 @by_form
@@ -186,7 +186,7 @@ def test_constant_filters_are_transformed_once(form):
 
     def products(filters):
         convolution = tf.function(lambda x: kernels.conv2d(x, filters, algorithm=form), autograph=False)
-        oracles.close(convolution(x), kernels.conv2d(x, w, algorithm=form))
+        references.close(convolution(x), kernels.conv2d(x, w, algorithm=form))
         return [
             op.type.startswith(("MatMul", "BatchMatMul"))
             for op in convolution.get_concrete_function(x).graph.get_operations()

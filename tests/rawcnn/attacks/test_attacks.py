@@ -22,7 +22,7 @@ from rawcnn.attacks.ball import Ball
 from rawcnn.attacks.common import loss_gradient
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.nn.network import Network
-from tests import oracles
+from tests import references
 from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling, small
 
 # A linear model --------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_targeted_fgsm_follows_the_gradient_by_hand():
     probabilities = tf.nn.softmax(Linear()(images))
     slope = (tf.one_hot([2] * 6, 3) - probabilities) @ tf.transpose(WEIGHTS)  # [B,60]
     expected = images + 0.1 * tf.sign(tf.reshape(slope, images.shape))
-    oracles.close(fgsm(Linear(), images, labels, epsilon=0.1, target=2).images, expected)
+    references.close(fgsm(Linear(), images, labels, epsilon=0.1, target=2).images, expected)
 
 
 def test_targeted_flips_the_sign_once():
@@ -144,7 +144,7 @@ def test_random_starts_are_the_same_everywhere(norm):
     def points(seed):
         return Ball(norm).sample(SHAPE, 4 + tf.range(3), seed, tf.constant(1))
 
-    oracles.same_everywhere(points, tf.constant(5))
+    references.same_everywhere(points, tf.constant(5))
     assert np.any(points(tf.constant(5)) != points(tf.constant(6)))
 
 
@@ -193,7 +193,7 @@ def test_success_is_what_the_images_returned_predict(trained, name, target):
     np.testing.assert_array_equal(result.success, predictions != labels if target is None else predictions == 3)
     np.testing.assert_array_equal(result.already_wrong, np.argmax(network(images), axis=1) != labels)
     confidences = tf.reduce_max(tf.nn.softmax(network(result.images)), axis=1)
-    oracles.close(result.confidences, confidences, kind="network")
+    references.close(result.confidences, confidences, kind="network")
     assert 0 < np.sum(result.success) < 64
 
 

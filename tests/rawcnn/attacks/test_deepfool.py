@@ -9,7 +9,7 @@ import tensorflow as tf
 from rawcnn.attacks import bim, deepfool, fgsm, mi_fgsm, pgd, smallest
 from rawcnn.attacks.active_set import advance
 from rawcnn.attacks.nearest_boundary import REACH, nearest_boundary
-from tests import oracles
+from tests import references
 from tests.rawcnn.attacked import SHAPE, WEIGHTS, Linear, middling
 
 
@@ -55,7 +55,7 @@ def test_eager_graph_and_xla_agree(trained, norm):
     network, images, labels = trained
     eager, graph, xla = (deepfool(network, images[:12], labels[:12], norm=norm, compile=m) for m in MODES)
     for other in (graph, xla):
-        oracles.close(other.images, eager.images, "network", wobble=2e-3)
+        references.close(other.images, eager.images, "network", wobble=2e-3)
         np.testing.assert_array_equal(other.predictions, eager.predictions)
 
 
@@ -189,7 +189,7 @@ def test_bfloat16_fools_no_fewer(trained):
 @pytest.mark.parametrize("gather", [False, True])
 @pytest.mark.parametrize("unfinished", [0, 1, 7, 8, 11])
 def test_only_the_unfinished_advance(gather, unfinished):
-    state = oracles.random((11, 2)), tf.range(11)
+    state = references.random((11, 2)), tf.range(11)
     finished = tf.range(11) >= unfinished
     if not unfinished and gather:
         return  # loops end before

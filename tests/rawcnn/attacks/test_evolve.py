@@ -14,7 +14,7 @@ import tensorflow as tf
 from rawcnn.attacks import cppn
 from rawcnn.attacks.ascent import ascend, unit_rms
 from rawcnn.attacks.evolution import ENCODINGS, coloured, evolve, log_probabilities
-from tests import oracles
+from tests import references
 from tests.rawcnn.attacked import WEIGHTS, Linear
 
 SHAPE = (4, 5)  # of the linear model's images
@@ -74,9 +74,9 @@ def test_every_child_is_tried_in_every_niche(encoding):
     everyone = np.concatenate(seen[:2])  # generation 0 and its children
     alone = np.concatenate([tf.nn.softmax(Linear()(image[None])) for image in everyone])
     assert len(everyone) == 32
-    oracles.close(result.confidences, alone.max(0))
+    references.close(result.confidences, alone.max(0))
     np.testing.assert_array_equal(result.images, everyone[alone.argmax(0)])
-    oracles.close(result.history[0], alone.max(0))
+    references.close(result.history[0], alone.max(0))
 
 
 @pytest.mark.parametrize("encoding", ["direct", "cppn"])
@@ -102,8 +102,8 @@ def test_confidences_are_what_the_network_says(trained, encoding):
     before = {path: v.numpy() for path, v in network.variables.items()}
     result = evolve(network, encoding=encoding, generations=3, population=20)
     assert result.images.shape == (10, 8, 8, 3)
-    oracles.close(result.confidences, np.diagonal(tf.nn.softmax(network(result.images))), kind="network")
-    oracles.close(result.confidences, result.history[-1], kind="network")
+    references.close(result.confidences, np.diagonal(tf.nn.softmax(network(result.images))), kind="network")
+    references.close(result.confidences, result.history[-1], kind="network")
     for path, value in before.items():  # batch-norm averages among them
         np.testing.assert_array_equal(network.variables[path], value)
     summary = result.summary()
@@ -117,8 +117,8 @@ def test_a_batch_is_judged_as_its_images_one_by_one(trained):
     network, images, _ = trained
     together = log_probabilities(network, images[:9], 4)
     alone = [log_probabilities(network, image[None], 1)[0] for image in images[:9]]
-    oracles.close(together, np.stack(alone), kind="network")
-    oracles.close(together, tf.nn.log_softmax(network(images[:9])), kind="network")
+    references.close(together, np.stack(alone), kind="network")
+    references.close(together, tf.nn.log_softmax(network(images[:9])), kind="network")
 
 
 # Checkpoints ------------------------------------------------------------------------------------------------
@@ -237,15 +237,15 @@ def test_ascent_keeps_the_best_image_of_the_way(trained):
     result = ascend(network, steps=40, rate=0.2, decay=0.5)
     assert result.history.shape == (40, 10)
     assert np.all(result.confidences >= result.history.max(0) - 1e-4)
-    oracles.close(result.confidences, np.diagonal(tf.nn.softmax(network(result.images))), kind="network")
+    references.close(result.confidences, np.diagonal(tf.nn.softmax(network(result.images))), kind="network")
     assert result.images.min() >= 0 and result.images.max() <= 1
 
 
 def test_ascent_is_the_same_in_eager_graph_and_xla():
     results = [ascend(Linear(), size=SHAPE, steps=5, compile=mode) for mode in ("eager", "graph", "xla")]
     for result in results[1:]:
-        oracles.close(result.images, results[0].images, kind="gradient")
-        oracles.close(result.history, results[0].history, kind="gradient")
+        references.close(result.images, results[0].images, kind="gradient")
+        references.close(result.history, results[0].history, kind="gradient")
     same(results[1], ascend(Linear(), size=SHAPE, steps=5, compile="graph"))
 
 

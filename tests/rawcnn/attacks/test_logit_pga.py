@@ -12,7 +12,7 @@ from rawcnn.attacks import logit_pga, pgd
 from rawcnn.attacks.logit_ascent import nearest_pixels, reachable
 from rawcnn.nn.layers import conv, dense, discretize, relu
 from rawcnn.nn.network import Network
-from tests import oracles
+from tests import references
 from tests.rawcnn.attacked import learn
 
 CODES = ("onehot", "thermometer")
@@ -62,7 +62,7 @@ def test_the_nearest_pixels_have_the_levels_and_are_near(levels):
 @pytest.mark.parametrize("code", CODES)
 def test_it_is_the_paper_written_out(code):
     """Two steps on a linear model of the codes, by hand, from u = 0."""
-    levels, weights = 4, oracles.random((2 * 2 * 3 * 4, 10), 4).numpy()
+    levels, weights = 4, references.random((2 * 2 * 3 * 4, 10), 4).numpy()
 
     def linear(net, images):
         x = discretize(net, "codes", images, code, levels)

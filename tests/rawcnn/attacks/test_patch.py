@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from rawcnn.attacks import make_patch, patch
 from rawcnn.attacks.adversarial_patch import Patch, Placement, apply_patch, disc, random_places
-from tests import oracles
+from tests import references
 from tests.rawcnn.attacked import Linear, middling
 
 IMAGES = np.random.default_rng(0).uniform(0.2, 0.8, (6, 40, 40, 3)).astype(np.float32)
@@ -61,12 +61,14 @@ def test_it_always_lies_within_the_image():
 
 
 def test_the_gradient_to_the_patch_is_that_of_its_arithmetic():
-    pixels, images, upstream = (oracles.random(s, i, low=0.0) for i, s in enumerate([(8, 8, 3), *[(2, 8, 8, 3)] * 2]))
+    pixels, images, upstream = (
+        references.random(s, i, low=0.0) for i, s in enumerate([(8, 8, 3), *[(2, 8, 8, 3)] * 2])
+    )
     where = tf.constant([[5, 0.3, 3.5, 4.0], [7, -0.2, 4.0, 4.2]])
-    (gradient,) = oracles.tape_gradient(lambda p: apply_patch(p, images, where), [pixels], upstream)
+    (gradient,) = references.tape_gradient(lambda p: apply_patch(p, images, where), [pixels], upstream)
     basis = tf.eye(8 * 8 * 3)
     columns = [tf.reduce_sum((apply_patch(tf.reshape(row, (8, 8, 3)), 0 * images, where)) * upstream) for row in basis]
-    oracles.close(tf.reshape(gradient, [-1]), tf.stack(columns), "gradient")  # it is linear in the patch
+    references.close(tf.reshape(gradient, [-1]), tf.stack(columns), "gradient")  # it is linear in the patch
 
 
 def learnt(network, images, **settings) -> Patch:
@@ -94,7 +96,7 @@ def test_it_learns_its_target(trained, digits):
 
 def test_an_ensemble_is_one_patch_for_all(trained, digits):
     network, images, labels = trained
-    other = Linear(oracles.random((192, 10), 5))
+    other = Linear(references.random((192, 10), 5))
     made = learnt([network, other], digits.arrays("train")[0])
     for model in (network, other):
         assert patch(model, images, labels, patch=made, epsilon=0.5).success.mean() > 0.4

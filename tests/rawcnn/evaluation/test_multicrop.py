@@ -23,8 +23,8 @@ from rawcnn.evaluation.multicrop import (
 )
 from rawcnn.nn.layers import conv, dense, dropout, max_pool, relu
 from rawcnn.nn.network import Network
-from tests.oracles import close, random
 from tests.rawcnn import small
+from tests.references import close, random
 
 SIZE, STEP = 28, 5  # the papers' 256 is 32 for a network of 28; levels a pixel of the coordinate images
 

@@ -13,10 +13,10 @@ import tensorflow as tf
 import rawcnn
 from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.nn.trace import symbolic_trace
-from tests import oracles
+from tests import references
 
 CLASSES, SIZE = 7, 64
-IMAGES = oracles.random((3, SIZE, SIZE, 3), 0, low=0.0)
+IMAGES = references.random((3, SIZE, SIZE, 3), 0, low=0.0)
 
 
 def randomize(model: keras.Model) -> None:
@@ -101,7 +101,7 @@ def test_logits_and_gradients_are_those_of_keras(build):
     logits, gradient = look(net, IMAGES)
     expected_logits, expected_gradient = look(lambda images: model(images, training=False), IMAGES)
     assert np.ptp(expected_logits) > 0.1
-    oracles.close(logits, expected_logits, "network")
+    references.close(logits, expected_logits, "network")
     # Wider than the table: of a million rectifiers one whose input is within rounding of 0 may pass in one network and
     # not in the other. That makes 1e-3 of one image's gradient; a wrong gradient is wrong in all of them.
     error, scale = (
@@ -117,7 +117,7 @@ def test_logits_and_gradients_are_those_of_keras(build):
 def test_preprocessing_is_that_of_keras(ours, theirs):
     bytes_ = np.random.default_rng(3).integers(0, 256, (2, 9, 8, 3)).astype(np.float32)
     expected = getattr(keras.applications, theirs).preprocess_input(bytes_.copy())
-    oracles.close(PREPROCESSING[ours](tf.constant(bytes_ / 255)), expected)
+    references.close(PREPROCESSING[ours](tf.constant(bytes_ / 255)), expected)
 
 
 def test_counts_are_those_of_keras():

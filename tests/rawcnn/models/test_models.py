@@ -16,7 +16,7 @@ import kernels
 import rawcnn
 from rawcnn import models
 from rawcnn.nn.trace import Trace, symbolic_trace
-from tests import oracles
+from tests import references
 from tests.rawcnn.conformance import TABLE, Case
 
 CASES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if not case.only_counted]
@@ -71,7 +71,7 @@ def test_the_thousand_layer_network_counts():
 def test_every_model_runs(case):
     """Eagerly, for one image; the tests below do more with one model per family."""
     net = rawcnn.create(case.name, classes=5, seed=3, size=case.small)
-    logits = net(oracles.random((1, net.input_size, net.input_size, 3), 1, low=0.0))
+    logits = net(references.random((1, net.input_size, net.input_size, 3), 1, low=0.0))
     assert logits.shape == (1, 5) and np.isfinite(logits).all() and np.ptp(logits) > 0
 
 
@@ -91,7 +91,7 @@ def built(request):
     size = net.input_size
     signature = [tf.TensorSpec((None, size, size, 3), tf.float32)]
     compiled = tf.function(net.__call__, input_signature=signature, autograph=False)
-    return Built(request.param, net, oracles.random((request.param.images, size, size, 3), 1, low=0.0), compiled)
+    return Built(request.param, net, references.random((request.param.images, size, size, 3), 1, low=0.0), compiled)
 
 
 def test_eager_and_graph_agree_for_any_batch(built):
@@ -99,7 +99,7 @@ def test_eager_and_graph_agree_for_any_batch(built):
     assert eager.shape == (len(built.images), 5) and eager.dtype == tf.float32
     assert np.ptp(eager.numpy(), axis=0).max() > 0, "the logits do not depend on the image"
     for batch in (1, 2):
-        oracles.close(built.compiled(built.images[:batch]), eager[:batch], built.case.comparison)
+        references.close(built.compiled(built.images[:batch]), eager[:batch], built.case.comparison)
     assert built.compiled.experimental_get_tracing_count() == 1
 
 
@@ -185,7 +185,7 @@ def test_saved_model_agrees(built, folder):
     size = built.network.input_size
     assert spec.shape.as_list() == [None, size, size, 3]
     (logits,) = served(built.images).values()
-    oracles.close(logits, built.network(built.images), built.case.comparison)
+    references.close(logits, built.network(built.images), built.case.comparison)
 
 
 @pytest.mark.sample("^alexnet$", "^cifar_resnet20$", "^resnext50$")
@@ -201,9 +201,9 @@ def test_same_seed_same_values(case):
 @pytest.mark.parametrize("case", FAMILIES)
 def test_xla_agrees(case):
     net = case.create(seed=3)
-    images = oracles.random((1, net.input_size, net.input_size, 3), 1, low=0.0)
+    images = references.random((1, net.input_size, net.input_size, 3), 1, low=0.0)
     compiled = tf.function(net.__call__, jit_compile=True, autograph=False)
-    oracles.close(compiled(images), net(images), case.comparison)
+    references.close(compiled(images), net(images), case.comparison)
 
 
 @pytest.mark.slow
@@ -216,15 +216,17 @@ def test_training_pass_is_the_same_everywhere(case):
     images.
     """
     net = case.create(seed=3)
-    images = oracles.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
-    rounded = images * (1 + 2**-23 * oracles.random(images.shape, 6))
+    images = references.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
+    rounded = images * (1 + 2**-23 * references.random(images.shape, 6))
 
     def run(images):
         forward = net.forward(images, train=True, seed=5)
         return forward.logits, forward.statistics
 
-    wobble = max(oracles.error(a, b) for a, b in zip(*map(tf.nest.flatten, (run(rounded), run(images))), strict=True))
-    oracles.same_everywhere(run, images, kind=case.comparison, wobble=30 * wobble)
+    wobble = max(
+        references.error(a, b) for a, b in zip(*map(tf.nest.flatten, (run(rounded), run(images))), strict=True)
+    )
+    references.same_everywhere(run, images, kind=case.comparison, wobble=30 * wobble)
 
 
 def test_unknown_model_and_option_list_the_known():
@@ -264,7 +266,7 @@ def test_too_small_an_image_for_the_auxiliary_heads_names_their_pool():
 
 def test_googlenet_has_its_heads_only_in_training():
     net = rawcnn.create("googlenet", classes=5, size=80, auxiliary=True)
-    images = oracles.random((1, 80, 80, 3), 0, low=0.0)
+    images = references.random((1, 80, 80, 3), 0, low=0.0)
     inference, training = net.forward(images), net.forward(images, train=True, seed=0)
     assert not any("auxiliary" in name for name in inference.activations)
     assert net.auxiliary == ("auxiliary_4a/fc2", "auxiliary_4d/fc2")
@@ -275,7 +277,7 @@ def test_googlenet_has_its_heads_only_in_training():
     }
     without = rawcnn.create("googlenet", classes=5, size=80)
     assert without.auxiliary == ()
-    oracles.close(without(images), inference.logits)  # seeds depend on paths, so heads do not change other variables
+    references.close(without(images), inference.logits)  # seeds depend on paths, so heads do not change other variables
 
 
 @pytest.mark.parametrize("groups, devices", [(2, 2), (1, 2), (2, 1), (2, 4)])
@@ -284,16 +286,16 @@ def test_alexnet_on_several_devices(groups, devices):
     names = [f"CPU:{i % 2}" for i in range(devices)]
     one = rawcnn.create("alexnet", classes=10, size=67, groups=groups)
     several = rawcnn.create("alexnet", classes=10, size=67, groups=groups, devices=names)
-    images = oracles.random((1, 67, 67, 3), 0, low=0.0)
-    oracles.close(several(images), one(images), "network")
+    images = references.random((1, 67, 67, 3), 0, low=0.0)
+    references.close(several(images), one(images), "network")
 
 
 def test_alexnet_runs_on_both_devices():
     """Each device has its own convolutions, in a compiled function, too."""
     net = rawcnn.create("alexnet", classes=10, size=67, devices=("CPU:0", "CPU:1"))
-    images = oracles.random((1, 67, 67, 3), 0, low=0.0)
+    images = references.random((1, 67, 67, 3), 0, low=0.0)
     compiled = tf.function(net.__call__, autograph=False)
-    oracles.close(compiled(images), net(images), "network")
+    references.close(compiled(images), net(images), "network")
     operations = compiled.get_concrete_function(images).graph.get_operations()
     places = [operation.device[-5:] for operation in operations if operation.type == "Conv2D"]
     assert places.count("CPU:0") == places.count("CPU:1") == 5

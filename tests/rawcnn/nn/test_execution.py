@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kernels.dispatch import selection
 from rawcnn.nn.execution import MODES, Choice, choose, choosing_for, compiled
-from tests import oracles
+from tests import references
 
 
 def test_a_mode_asked_for_is_taken():
@@ -82,13 +82,13 @@ def test_a_mixed_graph_compiles_the_elementwise_chains_of_bfloat16():
         return y, *tape.gradient(loss, (x, w))
 
     for dtype, expected in ((tf.bfloat16, {"Relu", "ReluGrad", "AddV2", "Mul"}), (tf.float32, set())):
-        x, w = (tf.cast(oracles.random(shape, 1), dtype) for shape in ((2, 6, 6, 4), (3, 3, 4, 4)))
+        x, w = (tf.cast(references.random(shape, 1), dtype) for shape in ((2, 6, 6, 4), (3, 3, 4, 4)))
         mixed: Any = compiled(step, choose("mixed"))
         nodes = mixed.get_concrete_function(x, w).graph.as_graph_def().node
         marked = {node.op for node in nodes if node.attr["_XlaCompile"].b}
         assert expected <= marked and "Conv2D" not in marked and bool(marked) == bool(expected)
         for ours, theirs in zip(mixed(x, w), compiled(step, choose("graph"))(x, w), strict=True):
-            oracles.close(ours, theirs, "gradient")
+            references.close(ours, theirs, "gradient")
 
 
 def test_only_xla_compiles_with_xla():

@@ -11,7 +11,7 @@ import tensorflow as tf
 import rawcnn
 from rawcnn.nn.execution import MODES
 from rawcnn.nn.folding import Folded, fold, folded
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
 NAMES = {
@@ -39,11 +39,11 @@ def busy(network):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_logits_and_gradients(name):
     network = busy(rawcnn.create(name, classes=10, **NAMES[name]))
-    images = oracles.random((2, network.input_size, network.input_size, 3), low=0.0)
-    upstream = oracles.random((2, 10), 3)
-    (expected,) = oracles.tape_gradient(network, [images], upstream)
-    (gradient,) = oracles.tape_gradient(folded(network), [images], upstream)
-    oracles.close(folded(network)(images), network(images), "gated network")
+    images = references.random((2, network.input_size, network.input_size, 3), low=0.0)
+    upstream = references.random((2, 10), 3)
+    (expected,) = references.tape_gradient(network, [images], upstream)
+    (gradient,) = references.tape_gradient(folded(network), [images], upstream)
+    references.close(folded(network)(images), network(images), "gated network")
     length = np.linalg.norm(expected)  # a rectifier within rounding of zero may switch a path
     assert np.linalg.norm(gradient - expected) < 1e-2 * length
 
@@ -54,7 +54,7 @@ def test_a_wide_program_of_a_narrow_network_sees_wide_images():
     wide = rawcnn.create("cifar_resnet20", classes=10, size=16)
     for path, variable in narrow.variables.items():
         wide.variables[path].assign(variable)
-    images = oracles.random((2, 16, 16, 3), low=0.0)
+    images = references.random((2, 16, 16, 3), low=0.0)
     np.testing.assert_array_equal(folded(narrow, "float32")(images), folded(wide)(images))
 
 
@@ -75,20 +75,20 @@ def test_every_norm_after_a_convolution_is_folded():
 
 def test_a_spared_convolution_keeps_its_activation():
     network = busy(small.network())
-    images = oracles.random((2, 8, 8, 3), low=0.0)
+    images = references.random((2, 8, 8, 3), low=0.0)
     plain = network.activations(images, ["conv1"])["conv1"]
     folding = network.activations(
         images, ["conv1"], trace_type=lambda *a, **o: Folded(*a, fold=fold(network, ["conv1"]), **o)
     )
-    oracles.close(folding["conv1"], plain)
+    references.close(folding["conv1"], plain)
 
 
 def test_bfloat16():
     network = busy(rawcnn.create("cifar_resnet20"))
-    images = oracles.random((4, 32, 32, 3), low=0.0)
+    images = references.random((4, 32, 32, 3), low=0.0)
     logits = folded(network, "bfloat16")(images)
     assert logits.dtype == tf.float32
-    assert oracles.error(logits, network(images)) < 0.1
+    assert references.error(logits, network(images)) < 0.1
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
@@ -97,14 +97,14 @@ def test_a_program_is_the_network(name, mode):
     """AlexNet has grouped convolutions, and fully connected layers that nothing is folded into."""
     network = busy(rawcnn.create(name, classes=10, size=67 if name == "alexnet" else 32))
     for count in (1, 3):
-        images = oracles.random((count, network.input_size, network.input_size, 3), low=0.0)
-        oracles.close(rawcnn.program(network, mode)(images), network(images), "gated network")
+        images = references.random((count, network.input_size, network.input_size, 3), low=0.0)
+        references.close(rawcnn.program(network, mode)(images), network(images), "gated network")
 
 
 def test_a_program_holds_its_weights():
     """In a graph filters are constants, and none is there twice; what is assigned later does not reach it."""
     network = busy(rawcnn.create("cifar_resnet20"))
-    images = oracles.random((2, 32, 32, 3), low=0.0)
+    images = references.random((2, 32, 32, 3), low=0.0)
     program: Any = rawcnn.program(network, "graph")
     before = program(images)
     graph = program.get_concrete_function(images).graph
@@ -114,14 +114,14 @@ def test_a_program_holds_its_weights():
     folded_numbers = sum(np.size(p) for both in fold(network).convolutions.values() for p in both)
     assert folded_numbers < numbers < 1.1 * folded_numbers
     network.variables["conv1/filters"].assign_add(tf.ones((3, 3, 3, 16)))
-    oracles.close(program(images), before)
+    references.close(program(images), before)
 
 
 def test_later_weights_do_not_move_what_is_folded():
     network = busy(small.network())
-    images = oracles.random((2, 8, 8, 3), low=0.0)
+    images = references.random((2, 8, 8, 3), low=0.0)
     function = folded(network)
     before = function(images)
     network.variables["conv1/bn/scale"].assign_add(tf.ones(8))
-    oracles.close(function(images), before)
-    assert oracles.error(folded(network)(images), before) > 1e-3
+    references.close(function(images), before)
+    assert references.error(folded(network)(images), before) > 1e-3

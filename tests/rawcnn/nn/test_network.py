@@ -13,10 +13,10 @@ import rawcnn
 from rawcnn.nn.layers import conv, dense, dropout, global_average_pool, relu
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
-IMAGES = oracles.random((4, 8, 8, 3), 0, low=0.0)
+IMAGES = references.random((4, 8, 8, 3), 0, low=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_ledgers_kernels_compute_the_activations(net):
     for operation in net.operations:
         inputs = [values[name] for name in operation.inputs]
         parameters = [net.variables[p.path] for p in operation.parameters]
-        oracles.close(operation.kernel(*inputs, *parameters), values[operation.name])
+        references.close(operation.kernel(*inputs, *parameters), values[operation.name])
 
 
 def test_unknown_operation_lists_near_names(net):
@@ -71,10 +71,10 @@ def test_statistics_are_new_averages_and_nothing_is_assigned(net):
         np.testing.assert_array_equal(value, before[path], path)
     assert list(forward.statistics) == ["conv1/bn/mean", "conv1/bn/variance"]
     x = forward.activations["conv1"].numpy().astype(np.float64).reshape(-1, 8)
-    oracles.close(forward.statistics["conv1/bn/mean"], 0.9 * 0 + 0.1 * x.mean(0))
-    oracles.close(forward.statistics["conv1/bn/variance"], 0.9 * 1 + 0.1 * x.var(0, ddof=1))  # Bessel: 256 − 1
+    references.close(forward.statistics["conv1/bn/mean"], 0.9 * 0 + 0.1 * x.mean(0))
+    references.close(forward.statistics["conv1/bn/variance"], 0.9 * 1 + 0.1 * x.var(0, ddof=1))  # Bessel: 256 − 1
     y = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)  # the batch itself is divided by its biased variance
-    oracles.close(forward.activations["conv1/bn"], y.reshape(4, 8, 8, 8), dtype="float32")
+    references.close(forward.activations["conv1/bn"], y.reshape(4, 8, 8, 8), dtype="float32")
 
 
 def test_inference_uses_the_averages():
@@ -83,7 +83,7 @@ def test_inference_uses_the_averages():
     net.variables["conv1/bn/variance"].assign(np.linspace(0.5, 2, 8, dtype=np.float32))
     activations = net.forward(IMAGES).activations
     expected = (activations["conv1"] - np.linspace(-1, 1, 8)) / np.sqrt(np.linspace(0.5, 2, 8) + 1e-5)
-    oracles.close(activations["conv1/bn"], expected)
+    references.close(activations["conv1/bn"], expected)
 
 
 def test_dropout_needs_a_seed(net):
@@ -128,7 +128,7 @@ def test_bad_images(net, images, message):
 
 def test_numpy_float64_and_half_are_taken(net):
     expected = net(IMAGES)
-    oracles.close(net(IMAGES.numpy().astype(np.float64)), expected)
+    references.close(net(IMAGES.numpy().astype(np.float64)), expected)
     assert net(IMAGES.numpy().astype(np.float16)).dtype == tf.float32
 
 
@@ -149,7 +149,7 @@ def test_relu_rule_handed_in_changes_the_gradient_as_it_says(rule):
         return dense(net, "fc3", x, 4)
 
     net = Network("dense", model, size=3, classes=4, seed=2)
-    images = oracles.random((5, 3, 3, 3), 3)
+    images = references.random((5, 3, 3, 3), 3)
     with tf.GradientTape() as tape:
         tape.watch(images)
         forward = net.forward(images, relu=getattr(kernels, rule))
@@ -162,12 +162,12 @@ def test_relu_rule_handed_in_changes_the_gradient_as_it_says(rule):
         if before:
             passes = np.ones(back.shape, bool) if rule == "deconvnet_relu" else forward.activations[before].numpy() > 0
             back = np.where(passes, back if rule == "relu" else np.maximum(back, 0), 0)
-    oracles.close(gradient, back.reshape(5, 3, 3, 3), "gradient")
+    references.close(gradient, back.reshape(5, 3, 3, 3), "gradient")
 
 
 def test_preprocessing():
     """By NumPy: images in [0,1] to what each network was trained on."""
-    images = oracles.random((2, 8, 8, 3), 5, low=0.0).numpy()
+    images = references.random((2, 8, 8, 3), 5, low=0.0).numpy()
     deviation = np.array([0.229, 0.224, 0.225])
     expected = {
         "none": images,
@@ -177,7 +177,7 @@ def test_preprocessing():
     }
     for name, values in expected.items():
         net = Network("first", lambda net, x: dropout(net, "first", x, 0.5), size=8, classes=3, preprocessing=name)
-        oracles.close(net(images), values)
+        references.close(net(images), values)
 
 
 def test_unknown_preprocessing_and_precision_list_the_known():
@@ -194,7 +194,7 @@ def test_bfloat16_keeps_variables_statistics_and_logits_in_float32():
     assert {v.dtype for v in forward.statistics.values()} == {tf.float32}
     assert forward.logits.dtype == tf.float32
     assert {value.dtype for value in forward.activations.values()} == {tf.bfloat16}
-    oracles.close(net(IMAGES), wide(IMAGES), dtype="bfloat16")
+    references.close(net(IMAGES), wide(IMAGES), dtype="bfloat16")
 
 
 def test_drawing_computes_nothing_and_creates_no_variable():

@@ -16,7 +16,7 @@ from rawcnn.nn.layers import average_pool, concatenate, conv, max_pool, pad, rel
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import Axis, ReceptiveField, Window, union
 from rawcnn.nn.trace import find_operation, symbolic_trace
-from tests import oracles
+from tests import references
 
 
 def fields(name, **options):
@@ -158,7 +158,7 @@ def test_exactly_the_pixels_of_the_box_change_a_position(model, size):
 
     net = Network("perturbed", model, size=size, classes=2, seed=1)
     forward = tf.function(lambda images: net.forward(images, relu=tf.nn.leaky_relu).activations, autograph=False)
-    image = oracles.random((1, size, size, 3), 2).numpy()
+    image = references.random((1, size, size, 3), 2).numpy()
     moved = np.repeat(image, 1 + 2 * size * size, axis=0)
     for pixel in range(size * size):
         moved[1 + 2 * pixel, pixel // size, pixel % size] += 100

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn.optim import optimizers
-from tests import oracles
+from tests import references
 
 STEPS = 6
 RATES = (0.1, 0.1, 0.1, 0.01, 0.01, 0.001)  # a rate that drops tells "inside" from "outside"
@@ -68,35 +68,35 @@ def by_hand_rmsprop(w):
 def test_rule_equals_loop_by_hand(name, constants, by_hand, dtype):
     start = np.array([[0.3, -1.2], [2.0, 0.0]], dtype)
     expected = np.array([[by_hand(float(w)) for w in row] for row in start])
-    oracles.close(run(name, start, **constants)[0], expected)
+    references.close(run(name, start, **constants)[0], expected)
 
 
 @pytest.mark.parametrize("name", optimizers.RULES)
 def test_the_fused_form_is_the_rule(name):
-    start, rule = oracles.random((3, 5), 0), optimizers.make_optimizer(name, momentum=0.8, fused=True)
+    start, rule = references.random((3, 5), 0), optimizers.make_optimizer(name, momentum=0.8, fused=True)
     variable = tf.Variable(start)
     slots = {slot: tf.Variable(tf.fill(start.shape, value)) for slot, value in rule.slots.items()}
     for rate in RATES:
         updated, _ = rule.update(variable, tf.sin(3 * variable) + 0.5 * variable, slots, tf.constant(rate))
         assert updated is variable
     expected, values = run(name, start, momentum=0.8)
-    oracles.close(variable, expected)
+    references.close(variable, expected)
     for slot, value in values.items():
-        oracles.close(slots[slot], value)
+        references.close(slots[slot], value)
 
 
 def test_momentum_outside_is_tensorflows():
-    w, g, v = (oracles.random((5,), seed) for seed in range(3))
+    w, g, v = (references.random((5,), seed) for seed in range(3))
     variable, accumulator = tf.Variable(w), tf.Variable(v)
     tf.raw_ops.ResourceApplyMomentum(var=variable.handle, accum=accumulator.handle, lr=0.1, grad=g, momentum=0.9)
     new_w, new_v = optimizers.momentum_outside(w, g, v, 0.1, 0.9)
-    oracles.close(new_w, variable.numpy())
-    oracles.close(new_v, accumulator.numpy())
+    references.close(new_w, variable.numpy())
+    references.close(new_v, accumulator.numpy())
 
 
 def test_rmsprop_is_tensorflows():
-    w, g, v = (oracles.random((5,), seed) for seed in range(3))
-    s = oracles.random((5,), 3, low=0.5)
+    w, g, v = (references.random((5,), seed) for seed in range(3))
+    s = references.random((5,), 3, low=0.5)
     variables = [tf.Variable(t) for t in (w, s, v)]
     tf.raw_ops.ResourceApplyRMSProp(
         var=variables[0].handle,
@@ -109,7 +109,7 @@ def test_rmsprop_is_tensorflows():
         grad=g,
     )
     for new, variable in zip(optimizers.rmsprop(w, g, s, v, 0.045), variables, strict=True):
-        oracles.close(new, variable.numpy())
+        references.close(new, variable.numpy())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -124,13 +124,13 @@ def test_adam_equals_loop_by_hand(dtype):
         g, rate = tf.sin(3 * w) + 0.5 * w, tf.constant(rate, dtype)
         w, mean, square = optimizers.adam(w, g, mean, square, rate, number, (0.8, 0.99), 0.1)
     for ours, expected in ((w, by_hand), (mean, m), (square, v)):
-        oracles.close(ours, expected)
+        references.close(ours, expected)
 
 
 def test_adam_is_tensorflows():
     """TensorFlow adds ε before it corrects the mean square, so ε is tiny here."""
-    w, m, g = (tf.cast(oracles.random((5,), seed), tf.float64) for seed in range(3))
-    v = tf.cast(oracles.random((5,), 3, low=0.5), tf.float64)
+    w, m, g = (tf.cast(references.random((5,), seed), tf.float64) for seed in range(3))
+    v = tf.cast(references.random((5,), 3, low=0.5), tf.float64)
     variables = [tf.Variable(t) for t in (w, m, v)]
     tf.raw_ops.ResourceApplyAdam(
         var=variables[0].handle,
@@ -146,7 +146,7 @@ def test_adam_is_tensorflows():
     )
     new = optimizers.adam(w, g, m, v, tf.constant(0.045, tf.float64), 4, epsilon=1e-20)
     for ours, variable in zip(new, variables, strict=True):
-        oracles.close(ours, variable.numpy())
+        references.close(ours, variable.numpy())
 
 
 def test_inside_and_outside_part_only_when_the_rate_changes():
@@ -164,25 +164,25 @@ def test_inside_and_outside_part_only_when_the_rate_changes():
 @pytest.mark.parametrize("name", optimizers.RULES)
 def test_update_is_the_same_everywhere(name):
     rule = optimizers.make_optimizer(name)
-    w, g, rate = oracles.random((4, 3), 0), oracles.random((4, 3), 1), tf.constant(0.1)
+    w, g, rate = references.random((4, 3), 0), references.random((4, 3), 1), tf.constant(0.1)
     slots = [tf.fill(w.shape, value) for value in rule.slots.values()]
 
     def update(w, g, rate, *slots):
         new, after = rule.update(w, g, dict(zip(rule.slots, slots, strict=True)), rate)
         return [new, *after.values()]
 
-    oracles.same_everywhere(update, w, g, rate, *slots)
+    references.same_everywhere(update, w, g, rate, *slots)
 
 
 def test_clip_keeps_direction_and_says_the_norm():
     gradients = {"a": tf.constant([3.0, 0.0]), "b": tf.constant([[4.0], [12.0]])}  # norm 13
     clipped, norm = optimizers.clip_by_global_norm(gradients, 6.5)
-    oracles.close(norm, 13.0)
+    references.close(norm, 13.0)
     for path, g in gradients.items():
-        oracles.close(clipped[path], g.numpy() / 2)
+        references.close(clipped[path], g.numpy() / 2)
     for limit in (14.0, None):
         untouched, norm = optimizers.clip_by_global_norm(gradients, limit)
-        oracles.close(norm, 13.0)
+        references.close(norm, 13.0)
         for path, g in gradients.items():
             np.testing.assert_array_equal(untouched[path], g)
 
@@ -209,7 +209,7 @@ def test_moving_average_equals_loop_by_hand():
             d = min(decay, (1 + step) / (10 + step)) if warm else decay
             expected = d * expected + (1 - d) * value
             average = optimizers.moving_average(average, value, decay, tf.constant(step) if warm else None)
-        oracles.close(average, expected)
+        references.close(average, expected)
 
 
 def test_moving_average_with_steps_forgets_the_start():

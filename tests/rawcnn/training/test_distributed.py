@@ -19,7 +19,7 @@ from rawcnn.attacks import Adversary
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.training.distributed import Cluster, WorkerLost, make_cluster
 from rawcnn.training.trainer import Stopped, Training
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
 
@@ -66,7 +66,7 @@ def test_two_devices_take_the_steps_of_one(cluster, data, recipe, settings):
     assert len(losses) == 16
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     for path, value in state(one).items():
-        oracles.close(state(two)[path], value, "network")
+        references.close(state(two)[path], value, "network")
     for mine, theirs in zip(two.history, one.history, strict=True):
         assert mine["test_accuracy"] == theirs["test_accuracy"]
         assert mine["train_accuracy"] == pytest.approx(theirs["train_accuracy"])
@@ -148,20 +148,22 @@ def test_words_of_parts_are_those_of_the_whole():
 
 def test_batch_norm_of_equal_parts_is_that_of_one(cluster):
     """If all parts are equal, sums over them are multiples: moments, y and gradients do not change."""
-    x, scale, offset = oracles.random((4, 3, 3, 5), 1), oracles.random((5,), 2), oracles.random((5,), 3)
-    upstream = oracles.random((4, 3, 3, 5), 4)
+    x, scale, offset = references.random((4, 3, 3, 5), 1), references.random((5,), 2), references.random((5,), 3)
+    upstream = references.random((4, 3, 3, 5), 4)
 
     def normalized(x, scale, offset):
         return kernels.batch_normalization_training(x, scale, offset, 1e-3, "explicit")[0]
 
-    expected = oracles.tape_gradient(normalized, [x, scale, offset], upstream)
+    expected = references.tape_gradient(normalized, [x, scale, offset], upstream)
     y, mean, variance = kernels.batch_normalization_training(x, scale, offset, 1e-3, "explicit")
     with running_on(replica(1)):
-        found = oracles.tape_gradient(normalized, [x, scale, offset], upstream)
+        found = references.tape_gradient(normalized, [x, scale, offset], upstream)
         again = kernels.batch_normalization_training(x, scale, offset, 1e-3)
     for a, b in zip((*found, *again[:2]), (*expected, y, mean), strict=True):
-        oracles.close(a, b, "gradient", dtype="float32")
-    oracles.close(again[2] * (71 / 72), variance * (35 / 36), "gradient", dtype="float32")  # unbiased, of twice as many
+        references.close(a, b, "gradient", dtype="float32")
+    references.close(
+        again[2] * (71 / 72), variance * (35 / 36), "gradient", dtype="float32"
+    )  # unbiased, of twice as many
 
 
 @pytest.mark.parametrize("told, wrong", [

@@ -18,12 +18,12 @@ from rawcnn.plots import figures as plots
 from rawcnn.training.recipes import Recipe
 from rawcnn.training.step import State, TrainStep, decays
 from rawcnn.training.trainer import Training, TrainingFailed
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, state
 
 PLAIN = Recipe("plain", "ours", batch=16, epochs=1, rate=0.5, weight_decay=0.01)
-IMAGES = oracles.random((16, 8, 8, 3), 0, low=0.0)
+IMAGES = references.random((16, 8, 8, 3), 0, low=0.0)
 LABELS = tf.constant(np.arange(16) % 10, tf.int32)
 
 
@@ -60,12 +60,12 @@ def test_two_steps_of_softmax_regression_by_hand():
         vw, vb = 0.9 * vw - rate * gw, 0.9 * vb - rate * gb
         w, b = w + vw, b + vb
         metrics = training._step(IMAGES, LABELS, tf.constant([0, step]), tf.constant(rate))
-        oracles.close(metrics["loss"], loss)
-        oracles.close(metrics["accuracy"], right)
-        oracles.close(metrics["gradient_norm"], np.sqrt((gw**2).sum() + (gb**2).sum()), "gradient")
-    oracles.close(net.variables["fc/weights"], w, "gradient")
-    oracles.close(net.variables["fc/bias"], b, "gradient")
-    oracles.close(training.state.slots["fc/weights/velocity"], vw, "gradient")
+        references.close(metrics["loss"], loss)
+        references.close(metrics["accuracy"], right)
+        references.close(metrics["gradient_norm"], np.sqrt((gw**2).sum() + (gb**2).sum()), "gradient")
+    references.close(net.variables["fc/weights"], w, "gradient")
+    references.close(net.variables["fc/bias"], b, "gradient")
+    references.close(training.state.slots["fc/weights/velocity"], vw, "gradient")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -83,10 +83,10 @@ def test_a_step_of_a_network_by_a_tape(smoothing):
     for path, gradient in gradients.items():
         w = net.variables[path]
         decay = 0.01 * w if path in ("conv1/filters", "conv2/filters", "classifier/weights") else 0.0
-        oracles.close(new[path], w - 0.5 * (gradient + decay), "gradient")
-        oracles.close(slots[f"{path}/velocity"], -0.5 * (gradient + decay), "gradient")
+        references.close(new[path], w - 0.5 * (gradient + decay), "gradient")
+        references.close(slots[f"{path}/velocity"], -0.5 * (gradient + decay), "gradient")
     for path, value in forward.statistics.items():
-        oracles.close(new[path], value)
+        references.close(new[path], value)
 
 
 def test_only_filters_and_weights_decay():
@@ -109,19 +109,19 @@ def test_auxiliary_loss_counts():
 
     without, some, twice = moved(0.0), moved(0.3), moved(0.6)
     assert not np.any(without["head/weights"]) and np.any(some["head/weights"])
-    oracles.close(twice["head/weights"], 2 * some["head/weights"], "gradient")
+    references.close(twice["head/weights"], 2 * some["head/weights"], "gradient")
     trunk = "conv1/filters"
-    oracles.close(twice[trunk] - without[trunk], 2 * (some[trunk] - without[trunk]), "network")
-    oracles.close(some["conv2/bias"], without["conv2/bias"])  # behind the head
+    references.close(twice[trunk] - without[trunk], 2 * (some[trunk] - without[trunk]), "network")
+    references.close(some["conv2/bias"], without["conv2/bias"])  # behind the head
 
 
 def test_clipping_scales_all_gradients_by_one_factor():
     free, *_, metrics = one_step(small.network(seed=1), PLAIN)
     norm = float(metrics["gradient_norm"])
     clipped, *_, clipped_metrics = one_step(small.network(seed=1), dataclasses.replace(PLAIN, clip=norm / 4))
-    oracles.close(clipped_metrics["gradient_norm"], norm)  # as it was before
+    references.close(clipped_metrics["gradient_norm"], norm)  # as it was before
     for path, v in small.network(seed=1).trained_variables.items():
-        oracles.close(4 * (clipped[path] - v), free[path] - v, "network", dtype="float32")
+        references.close(4 * (clipped[path] - v), free[path] - v, "network", dtype="float32")
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop"])
@@ -133,7 +133,7 @@ def test_xla_takes_the_step_of_the_graph(recipe):
         results.append({**state(training), **{name: value.numpy() for name, value in metrics.items()}})
     for other in results[1:]:
         for name, value in results[0].items():
-            oracles.close(other[name], value, "network")
+            references.close(other[name], value, "network")
 
 
 def test_bfloat16_steps_and_keeps_float32():

@@ -15,8 +15,8 @@ from rawcnn.visualize import atlas as atlases
 from rawcnn.visualize import atlas_cells, objectives
 from rawcnn.visualize.atlas import activation_atlas
 from rawcnn.visualize.atlas_sample import Sample, draw_positions, sample_activations
-from tests.oracles import close
 from tests.rawcnn import small
+from tests.references import close
 
 QUICK = {"grids": (4, 5), "minimum": 5, "layout": "tsne", "steps": 24, "batch": 128, "icon_batch": 8}
 

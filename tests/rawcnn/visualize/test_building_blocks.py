@@ -21,7 +21,7 @@ from rawcnn.visualize.interpretability import (
     semantic_dictionary,
 )
 from rawcnn.visualize.optimization import optimize
-from tests import oracles
+from tests import references
 
 
 def deep(net, images):
@@ -63,13 +63,13 @@ def test_a_linear_head_is_told_exactly(trained):
         logits = network(image[None]).numpy()[0]
         told = attribution(network, image, "conv2/relu")
         assert told.classes.tolist() == sorted(range(10), key=lambda k: -logits[k])[:2]
-        oracles.close(told.logits, logits[told.classes])
+        references.close(told.logits, logits[told.classes])
         shares = np.exp(logits.astype(np.float64))
-        oracles.close(told.probabilities, (shares / shares.sum())[told.classes], kind="gradient")
+        references.close(told.probabilities, (shares / shares.sum())[told.classes], kind="gradient")
         assert told.spatial.shape == (2, 4, 4) and told.channels.shape == (2, 8)
         rest = told.logits - bias[told.classes]
-        oracles.close(told.spatial.sum(axis=(1, 2)), rest, kind="gradient")
-        oracles.close(told.channels.sum(axis=1), rest, kind="gradient")
+        references.close(told.spatial.sum(axis=(1, 2)), rest, kind="gradient")
+        references.close(told.channels.sum(axis=1), rest, kind="gradient")
 
 
 class Scaled(Trace):
@@ -97,25 +97,25 @@ def test_attribution_is_how_the_logit_follows_a_scaled_part(network, image):
         return (logits(1 + 1e-6 * part) - logits(1 - 1e-6 * part)) / 2e-6  # the network is linear this near
 
     channels = np.stack([slope(np.broadcast_to(np.eye(6)[c], (4, 4, 6))) for c in range(6)], axis=1)
-    oracles.close(told.channels, channels, kind="gradient")
+    references.close(told.channels, channels, kind="gradient")
     for row, column in np.ndindex(4, 4):
         part = np.zeros((4, 4, 6))
         part[row, column] = 1
-        oracles.close(told.spatial[:, row, column], slope(part), kind="gradient")
+        references.close(told.spatial[:, row, column], slope(part), kind="gradient")
 
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 def test_attribution_is_the_same_however_it_runs(network, image, mode):
     eager = attribution(network, image, "conv1/relu", [3, 2], compile="eager")
     other = attribution(network, image, "conv1/relu", [3, 2], compile=mode)
-    oracles.close(other.activations, eager.activations)
-    oracles.close(other.gradients, eager.gradients, kind="gradient")
+    references.close(other.activations, eager.activations)
+    references.close(other.gradients, eager.gradients, kind="gradient")
 
 
 def test_layers_without_map_and_the_head_itself(network, image):
     told = attribution(network, image, "pool2", [2])
     weights = network.variables["logits/weights"].numpy()
-    oracles.close(told.gradients[0, 0, 0], weights[:, 2])
+    references.close(told.gradients[0, 0, 0], weights[:, 2])
     assert told.spatial.shape == (1, 1, 1)
     head = attribution(network, image, "logits", [2, 4])
     assert np.array_equal(head.channels, head.logits[:, None] * np.eye(5)[[2, 4]])
@@ -141,7 +141,7 @@ def test_the_dictionary_by_brute_force(network, image, layer):
         values = maps[row, column]
         expected = sorted(range(len(values)), key=lambda c: (-values[c], c))[:4]
         assert found.channels[row, column].tolist() == expected
-        oracles.close(found.activations[row, column], values[expected])
+        references.close(found.activations[row, column], values[expected])
         box = network.operation(layer).receptive_field.box((row, column), (8, 8))
         assert tuple(found.boxes[row, column]) == box
 
@@ -183,8 +183,8 @@ def test_planted_groups_are_found():
     lengths = np.linalg.norm(directions, axis=1)
     sizes = maps.sum(axis=(0, 1)) * lengths
     order = np.argsort(-sizes)
-    oracles.close(found.directions, (directions / lengths[:, None])[order], wobble=0.02)
-    oracles.close(found.maps, (maps * lengths)[..., order], wobble=0.02)
+    references.close(found.directions, (directions / lengths[:, None])[order], wobble=0.02)
+    references.close(found.maps, (maps * lengths)[..., order], wobble=0.02)
 
 
 def test_groups_of_a_network_are_a_factorisation(network, image):
@@ -204,18 +204,18 @@ def test_effects_of_groups_add_up_where_nothing_is_left_out():
     told = Attribution(np.array([0, 1]), np.zeros(2), np.ones(2), maps @ directions, gradients)
     groups = replace(factorize(told.activations, 3), maps=maps, directions=directions)
     effects = group_effects(groups, told)
-    oracles.close(effects.sum(axis=1), told.channels.sum(axis=1), kind="gradient")
+    references.close(effects.sum(axis=1), told.channels.sum(axis=1), kind="gradient")
     expected = np.zeros((2, 3))
     for k, row, column, g in np.ndindex(2, 6, 5, 3):
         expected[k, g] += maps[row, column, g] * (gradients[k, row, column] @ directions[g])
-    oracles.close(effects, expected, kind="gradient")
+    references.close(effects, expected, kind="gradient")
 
 
 def test_a_group_that_nothing_belongs_to_is_left_out():
     one = np.outer(np.arange(1, 7.0), np.arange(1, 5.0)).reshape(3, 2, 4)  # of rank one
     found = factorize(np.maximum(one, 0), 3)
     assert found.error < 1e-2 and (found.maps.sum(axis=(0, 1)) > 0).all()
-    oracles.close(np.linalg.norm(found.directions, axis=1), np.ones(found.count), dtype="float32")
+    references.close(np.linalg.norm(found.directions, axis=1), np.ones(found.count), dtype="float32")
 
 
 # All together ----------------------------------------------------------------------------------------------
@@ -234,12 +234,12 @@ def test_the_same_seed_gives_the_same_bytes(network, image, blocks):
 
 def test_the_blocks_are_those_of_each_function(network, image, blocks):
     told = attribution(network, image, "conv2/relu")
-    oracles.close(blocks.attribution.spatial, told.spatial, kind="gradient")
+    references.close(blocks.attribution.spatial, told.spatial, kind="gradient")
     dictionary = semantic_dictionary(network, image, "conv2/relu", top=3)
     assert np.array_equal(blocks.dictionary.channels, dictionary.channels)
     groups = neuron_groups(network, image, "conv2/relu", 2)
-    oracles.close(blocks.groups.maps, groups.maps, kind="network")
-    oracles.close(blocks.group_effects, group_effects(groups, told), kind="network")
+    references.close(blocks.groups.maps, groups.maps, kind="network")
+    references.close(blocks.group_effects, group_effects(groups, told), kind="network")
     ranks = ranked_channels(told)
     loudest = list(dict.fromkeys(c for pair in ranks for ranked in pair for c in ranked))
     assert list(blocks.channel_icons) == sorted(loudest[:5])

@@ -26,10 +26,10 @@ from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize.deconvolution import METHODS, deconvolve
 from rawcnn.visualize.layer_maps import operation_at_size
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
-IMAGES = oracles.random((3, 9, 9, 3), 1, low=0.0)
+IMAGES = references.random((3, 9, 9, 3), 1, low=0.0)
 
 
 def network(model, size: int = 9, seed: int = 2, **settings) -> Network:
@@ -117,8 +117,8 @@ def test_against_a_deconvnet_in_numpy(method):
         best = [np.unravel_index(np.argmax(maps[b, ..., channel]), (2, 2)) for channel in range(5)]
         np.testing.assert_array_equal(found.positions, best)
         expected = [by_hand(net, image, channel, position, method) for channel, position in enumerate(best)]
-        oracles.close(found.activations, [activation for _, activation in expected], dtype="float32")
-        oracles.close(found.pictures, [picture for picture, _ in expected], "gradient")
+        references.close(found.activations, [activation for _, activation in expected], dtype="float32")
+        references.close(found.pictures, [picture for picture, _ in expected], "gradient")
     assert (maps.max(axis=(1, 2)) > 0).sum() > 7, "dead channels compare zeros"
 
 
@@ -154,7 +154,7 @@ def test_where_all_is_positive_the_three_are_the_gradient(layer):
     expected = tape.gradient(value, IMAGES)
     for method in METHODS:
         found = pictures(net, layer, 1, None if layer == "logits" else (0, 1), method=method, seed="one")
-        oracles.close(found, expected, "gradient")
+        references.close(found, expected, "gradient")
 
 
 def test_the_pictures_of_a_convolution_are_its_adjoint():
@@ -164,19 +164,19 @@ def test_the_pictures_of_a_convolution_are_its_adjoint():
         return conv(net, "conv", images, 4, (3, 2), stride=2, bias=False)
 
     net = network(model, 5)
-    x = oracles.random((1, 5, 5, 3), 4)
-    y = oracles.random(net.operation("conv").output_shape, 5).numpy()[0]
+    x = references.random((1, 5, 5, 3), 4)
+    y = references.random(net.operation("conv").output_shape, 5).numpy()[0]
     places = [*np.ndindex(y.shape)]
     repeated = np.repeat(x, len(places), axis=0)
     found = pictures(net, "conv", [c for *_, c in places], [p[:2] for p in places], images=repeated, seed="one")
     back = np.einsum("nhwc,n->hwc", found, [y[place] for place in places])
-    oracles.close(np.sum(x.numpy()[0] * back), np.sum(net(x).numpy()[0] * y), dtype="float32")
+    references.close(np.sum(x.numpy()[0] * back), np.sum(net(x).numpy()[0] * y), dtype="float32")
 
 
 def test_unpooling_undoes_a_pool_without_overlap():
     """What came back from every position, pooled again, is the pooled map."""
     net = network(lambda net, images: max_pool(net, "pool", images, 2, 2, padding="VALID"), 6)
-    image = oracles.random((1, 6, 6, 3), 6, low=0.0)
+    image = references.random((1, 6, 6, 3), 6, low=0.0)
     places = [*np.ndindex(3, 3, 3)]
     repeated = np.repeat(image, 27, axis=0)
     found = pictures(net, "pool", [c for *_, c in places], [p[:2] for p in places], images=repeated)
@@ -199,10 +199,10 @@ def test_local_response_normalisation_is_skipped():
     found = deconvolve(net, IMAGES, "conv2", 2, (4, 4), seed="one")
     np.testing.assert_array_equal(found.activations, net.forward(IMAGES).activations["conv2"][:, 4, 4, 2])
     other = deconvolve(without, IMAGES, "conv2", 2, (4, 4), seed="one")
-    oracles.close(found.pictures, other.pictures, "gradient")
+    references.close(found.pictures, other.pictures, "gradient")
     assert not np.allclose(found.activations, other.activations, rtol=1e-2)
     plain = [pictures(n, "conv2", 2, (4, 4), method="gradient") for n in (net, without)]
-    assert oracles.error(*plain) > 0.05, "the gradient goes through the normalisation"
+    assert references.error(*plain) > 0.05, "the gradient goes through the normalisation"
 
 
 def test_gates_are_constants():
@@ -215,7 +215,7 @@ def test_gates_are_constants():
     gates = net.forward(IMAGES).activations["gated/gate"].numpy()  # [B,4]
     found = pictures(net, "gated", [0, 1, 3], (4, 4), seed="one")
     ungated = pictures(net, "conv", [0, 1, 3], (4, 4), seed="one")
-    oracles.close(found, ungated * gates[[0, 1, 2], [0, 1, 3]][:, None, None, None], "gradient")
+    references.close(found, ungated * gates[[0, 1, 2], [0, 1, 3]][:, None, None, None], "gradient")
     gradient = pictures(net, "gated", [0, 1, 3], (4, 4), method="gradient")
     assert np.count_nonzero(gradient[0, 0, 0]) == 3, "the gate sees the corner"
     itself = pictures(net, "gated/gate", 1)  # a gate that is asked for is no constant
@@ -232,14 +232,14 @@ def test_a_sum_and_a_concatenation_copy_to_every_branch():
     """The branches are linear: what comes back through both is the sum of what comes back through each."""
     net = network(partial(branching, meet=residual_sum))
     apart = [pictures(net, branch, 1, (3, 4), seed="one") for branch in ("left", "right")]
-    oracles.close(pictures(net, "meeting", 1, (3, 4), seed="one"), sum(apart), "gradient")
+    references.close(pictures(net, "meeting", 1, (3, 4), seed="one"), sum(apart), "gradient")
 
     net = network(partial(branching, meet=lambda net, name, *branches: concatenate(net, name, [*branches])))
-    oracles.close(pictures(net, "meeting", 4, (3, 4), seed="one"), pictures(net, "right", 1, (3, 4), seed="one"))
+    references.close(pictures(net, "meeting", 4, (3, 4), seed="one"), pictures(net, "right", 1, (3, 4), seed="one"))
     weights = net.variables["last/filters"].numpy()[0, 0, :, 2]  # [6]
     of_each = [pictures(net, "meeting", c, (3, 4), seed="one") for c in range(6)]
     expected = np.einsum("nbhwc,n->bhwc", of_each, weights)
-    oracles.close(pictures(net, "last", 2, (3, 4), seed="one"), expected, "gradient")
+    references.close(pictures(net, "last", 2, (3, 4), seed="one"), expected, "gradient")
 
 
 def test_batch_norm_is_as_if_folded_into_the_convolution():
@@ -250,7 +250,9 @@ def test_batch_norm_is_as_if_folded_into_the_convolution():
         return conv(net, "last", relu(net, conv(net, "conv", images, 5, 3)), 4, 3)
 
     net, folded = network(model), network(folded_model)
-    moments = {name: oracles.random((5,), i, low=0.5) for i, name in enumerate(("scale", "offset", "mean", "variance"))}
+    moments = {
+        name: references.random((5,), i, low=0.5) for i, name in enumerate(("scale", "offset", "mean", "variance"))
+    }
     for name, value in moments.items():
         net.variables[f"bn/{name}"].assign(value)
     gain = moments["scale"] / tf.sqrt(moments["variance"] + 1e-3)
@@ -259,20 +261,20 @@ def test_batch_norm_is_as_if_folded_into_the_convolution():
     for path in ("last/filters", "last/bias"):
         folded.variables[path].assign(net.variables[path])
     one, other = (deconvolve(n, IMAGES, "last", 1) for n in (net, folded))
-    oracles.close(one.activations, other.activations)
-    oracles.close(one.pictures, other.pictures, "gradient")
+    references.close(one.activations, other.activations)
+    references.close(one.pictures, other.pictures, "gradient")
 
 
 def test_only_weights_below_the_layer_matter():
     """Adebayo et al. 2018: random weights below change the picture; those above it never reads."""
     net = network(two_layers)
     before = pictures(net, "conv2", 1, (0, 0))
-    net.variables["logits/weights"].assign(oracles.random(net.variables["logits/weights"].shape, 8))
+    net.variables["logits/weights"].assign(references.random(net.variables["logits/weights"].shape, 8))
     np.testing.assert_array_equal(pictures(net, "conv2", 1, (0, 0)), before)
     for path in ("conv2/filters", "conv1/filters"):
         kept = net.variables[path].numpy()
-        net.variables[path].assign(oracles.random(kept.shape, 9) * kept.std())
-        assert oracles.error(pictures(net, "conv2", 1, (0, 0), seed="one"), before) > 0.1
+        net.variables[path].assign(references.random(kept.shape, 9) * kept.std())
+        assert references.error(pictures(net, "conv2", 1, (0, 0), seed="one"), before) > 0.1
         net.variables[path].assign(kept)
 
 
@@ -286,7 +288,7 @@ def test_the_seed_is_the_activation_or_one(method):
     one = deconvolve(net, IMAGES, "conv2", 1, method=method, seed="one")
     np.testing.assert_array_equal(value.activations, one.activations)
     assert (value.activations > 0).all()  # below zero a rectifier takes another side
-    oracles.close(value.pictures, one.pictures * value.activations[:, None, None, None], "gradient")
+    references.close(value.pictures, one.pictures * value.activations[:, None, None, None], "gradient")
 
 
 def test_each_image_has_its_channel_and_position():
@@ -296,7 +298,7 @@ def test_each_image_has_its_channel_and_position():
     field = net.operation("conv2").receptive_field
     for b, (channel, position) in enumerate([(3, (0, 1)), (0, (1, 1)), (2, (1, 0))]):
         alone = deconvolve(net, IMAGES[b : b + 1], "conv2", channel, position)
-        oracles.close(together.pictures[b], alone.pictures[0], "gradient")
+        references.close(together.pictures[b], alone.pictures[0], "gradient")
         top, left, bottom, right = together.boxes[b]
         assert together.boxes[b] == field.box(position, (9, 9)) == alone.boxes[0]
         np.testing.assert_array_equal(together.crops[b], together.pictures[b, top:bottom, left:right])
@@ -320,7 +322,7 @@ def test_compiled_is_eager(method, mode):
 
     net = network(model)
     eager, other = (deconvolve(net, IMAGES, "conv2", [0, 1, 3], method=method, compile=m) for m in ("eager", mode))
-    oracles.close(other.pictures, eager.pictures, "gradient")
+    references.close(other.pictures, eager.pictures, "gradient")
     np.testing.assert_array_equal(other.positions, eager.positions)
 
 
@@ -328,7 +330,7 @@ def test_pictures_are_rgb_in_the_unit_of_the_images():
     """Caffe's preprocessing turns the colours round and multiplies by 255; so does its transpose."""
     net = network(lambda net, images: conv(net, "conv", images, 2, 1), preprocessing="caffe")
     found = pictures(net, "conv", 1, (2, 2), seed="one")[0, 2, 2]
-    oracles.close(found, 255 * net.variables["conv/filters"].numpy()[0, 0, ::-1, 1], dtype="float32")
+    references.close(found, 255 * net.variables["conv/filters"].numpy()[0, 0, ::-1, 1], dtype="float32")
 
 
 def test_a_network_in_bfloat16():
@@ -336,7 +338,7 @@ def test_a_network_in_bfloat16():
     images = IMAGES[:, :8, :8]
     found, expected = (deconvolve(net, images, "conv2", 3, (1, 2), seed="one") for net in (narrow, wide))
     assert found.pictures.dtype == np.float32
-    oracles.close(found.pictures, expected.pictures, "gradient", dtype="bfloat16", wobble=0.1)  # a switch or two
+    references.close(found.pictures, expected.pictures, "gradient", dtype="bfloat16", wobble=0.1)  # a switch or two
 
 
 @pytest.mark.parametrize("size", [(7, 12), (3, 5)])
@@ -348,7 +350,7 @@ def test_images_of_another_size(size):
         return dense(net, "logits", max_pool(net, "pool", x, 4, 4, padding="VALID"), 4)
 
     net = network(model, 16)
-    images = oracles.random((2, *size, 3), 7, low=0.0)
+    images = references.random((2, *size, 3), 7, low=0.0)
     found = deconvolve(net, images, "conv2", 1, (0, 2))
     operation = operation_at_size(net, "conv2", size)
     field = operation.receptive_field
@@ -362,7 +364,7 @@ def test_images_of_another_size(size):
 
 def test_alexnets_convolutions_take_other_sizes_than_its_classifier():
     net = rawcnn.create("alexnet", classes=5, size=67)
-    images = oracles.random((1, 50, 71, 3), 7, low=0.0)  # too small for its last pool
+    images = references.random((1, 50, 71, 3), 7, low=0.0)  # too small for its last pool
     found = deconvolve(net, images, "conv3", 7)
     field = operation_at_size(net, "conv3", (50, 71)).receptive_field
     assert found.boxes == [field.box(tuple(found.positions[0]), (50, 71))]

@@ -14,7 +14,7 @@ import rawcnn
 from rawcnn import models
 from rawcnn.nn.trace import Operation, SymbolicTrace, TraceComplete
 from rawcnn.visualize.deconvolution import METHODS, deconvolve
-from tests import oracles
+from tests import references
 from tests.rawcnn.conformance import TABLE, settle
 from tests.rawcnn.visualize.test_deconvolution import inside, network
 
@@ -93,7 +93,7 @@ def test_nothing_outside_the_receptive_field(name):
     net = network(partial(until, last, model), size)
     if gated:
         settle(net)
-    images = oracles.random((2, size, size, 3), 1, low=0.0)
+    images = references.random((2, size, size, 3), 1, low=0.0)
     for method, operation, positions in asked:
         some, channels = images[: len(positions)], [*range(len(positions))]
         found = deconvolve(net, some, operation.name, channels, positions, method=method, seed="one", compile="eager")

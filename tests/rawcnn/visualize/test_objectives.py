@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rawcnn.visualize import objectives
 from rawcnn.visualize.objectives import Objective
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
 MAPS = np.random.default_rng(0).standard_normal((4, 5, 6, 8))  # [B,h,w,C] of conv1, whatever network it came from
@@ -31,14 +31,14 @@ def stub(name: str, values) -> Objective:
 
 def test_closed_forms(network):
     middle, third = MAPS[:, 2, 3], MAPS[..., 3]
-    oracles.close(value(objectives.neuron(network, "conv1", 3)), middle[:, 3], dtype="float32")
-    oracles.close(value(objectives.neuron(network, "conv1", 3, (4, 0))), MAPS[:, 4, 0, 3], dtype="float32")
-    oracles.close(value(objectives.channel(network, "conv1", 3)), third.mean((1, 2)), dtype="float32")
-    oracles.close(value(objectives.layer(network, "conv1")), (MAPS**2).mean((1, 2, 3)), dtype="float32")
+    references.close(value(objectives.neuron(network, "conv1", 3)), middle[:, 3], dtype="float32")
+    references.close(value(objectives.neuron(network, "conv1", 3, (4, 0))), MAPS[:, 4, 0, 3], dtype="float32")
+    references.close(value(objectives.channel(network, "conv1", 3)), third.mean((1, 2)), dtype="float32")
+    references.close(value(objectives.layer(network, "conv1")), (MAPS**2).mean((1, 2, 3)), dtype="float32")
     logits = MAPS[:, 0, 0]
     network = small.network(classes=8)
     objective = objectives.logit(network, 2)
-    oracles.close(value(objective, logits, "classifier"), logits[:, 2], dtype="float32")
+    references.close(value(objective, logits, "classifier"), logits[:, 2], dtype="float32")
 
 
 def test_each_image_its_own_channel(network):
@@ -46,7 +46,7 @@ def test_each_image_its_own_channel(network):
     objective = objectives.channel(network, "conv1", chosen)
     assert objective.images == 4 and objective.name == "conv1 channel 3, 0, 7, 3"
     expected = [MAPS[b, ..., c].mean() for b, c in enumerate(chosen)]
-    oracles.close(value(objective), expected, dtype="float32")
+    references.close(value(objective), expected, dtype="float32")
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 4.0])
@@ -63,17 +63,17 @@ def test_direction_in_loops(network, power, position):
             cosine = a @ vector / (np.linalg.norm(a) * np.linalg.norm(vector))
             total += (a @ vector) * max(cosine, 0.1) ** power
         expected.append(total / len(places))
-    oracles.close(value(objective), expected, kind="gradient", dtype="float32")
+    references.close(value(objective), expected, kind="gradient", dtype="float32")
 
 
 def test_fifth_twice_as_much_as_the_third(network):
     objective = objectives.weighted_units(network, "conv1", {5: 2, 3: 1}, cosine_power=0)
-    oracles.close(value(objective), (2 * MAPS[..., 5] + MAPS[..., 3]).mean((1, 2)), dtype="float32")
+    references.close(value(objective), (2 * MAPS[..., 5] + MAPS[..., 3]).mean((1, 2)), dtype="float32")
     assert objective.name == "conv1 channels 2·5 + 1·3"
     whole = np.stack([MAPS[..., 5], MAPS[..., 3]], axis=-1)
     cosine = whole @ [2, 1] / (np.linalg.norm(whole, axis=-1) * np.sqrt(5))
     expected = (whole @ [2, 1] * np.maximum(cosine, 0.1) ** 4).mean((1, 2))
-    oracles.close(value(objectives.weighted_units(network, "conv1", {5: 2, 3: 1})), expected, dtype="float32")
+    references.close(value(objectives.weighted_units(network, "conv1", {5: 2, 3: 1})), expected, dtype="float32")
 
 
 def test_interpolation(network):
@@ -81,7 +81,7 @@ def test_interpolation(network):
     between = objectives.interpolation(first, second, 4)
     t = np.linspace(0, 1, 4)
     ends = (MAPS[..., c].mean((1, 2)) for c in (1, 6))
-    oracles.close(value(between), (1 - t) * next(ends) + t * next(ends), dtype="float32")
+    references.close(value(between), (1 - t) * next(ends) + t * next(ends), dtype="float32")
     assert between.images == 4
 
 
@@ -90,7 +90,7 @@ def test_diversity_in_loops(network):
     grams = [np.einsum("hwc,hwd->cd", m, m) for m in MAPS]
     grams = [g / np.linalg.norm(g) for g in grams]
     expected = [-np.sum(grams[b] * grams[b ^ 1]) / 2 for b in range(4)]  # b ^ 1: the other of its pair
-    oracles.close(value(objective), expected, kind="gradient", dtype="float32")
+    references.close(value(objective), expected, kind="gradient", dtype="float32")
     whole = value(objectives.diversity(network, "conv1", group=4))
     pairs = sum(np.sum(grams[i] * grams[j]) for i in range(4) for j in range(4) if i != j)
     assert whole.sum() == pytest.approx(-pairs / 4, rel=1e-5)

@@ -26,7 +26,7 @@ from rawcnn.visualize.regularization import (
     initial_parameters,
     penalty_gradient,
 )
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
 QUICK = {"steps": 12, "size": 8}
@@ -58,7 +58,7 @@ def test_a_linear_unit_is_climbed_to_the_corner():
 def test_the_value_is_that_of_the_image(network):
     found = optimize(network, "conv2", [3, 7], position=(1, 2), **QUICK)
     maps = network.forward(found.images).activations["conv2"].numpy()
-    oracles.close(found.values, [maps[0, 1, 2, 3], maps[1, 1, 2, 7]], kind="network", dtype="float32")
+    references.close(found.values, [maps[0, 1, 2, 3], maps[1, 1, 2, 7]], kind="network", dtype="float32")
     assert found.images.min() >= 0 and found.images.max() <= 1 and found.images.dtype == np.float32
     assert found.history.shape == (12, 2) and np.all(found.history[-1] > found.history[0])
 
@@ -72,7 +72,7 @@ def test_one_step_by_hand(network):
         value = tf.reduce_mean(network.forward(tf.sigmoid(z)).activations["conv2"][..., 3])
     expected = start + 0.05 * np.sign(tape.gradient(value, z))
     found = optimize(network, "conv2", 3, size=8, steps=1, seed=5, regularization=NOTHING, compile="eager")
-    oracles.close(found.images, tf.sigmoid(expected), kind="network", dtype="float32")
+    references.close(found.images, tf.sigmoid(expected), kind="network", dtype="float32")
 
 
 def test_steps_take_no_gradient_to_filters(network, monkeypatch):
@@ -124,17 +124,17 @@ def test_a_batch_is_its_images_one_by_one(network):
     """In one batch, in batches with a remainder, alone: the same to rounding, which Adam's signs can double."""
     whole = optimize(network, "conv2", [1, 5, 9], **QUICK)
     parts = optimize(network, "conv2", [1, 5, 9], batch=2, **QUICK)
-    oracles.close(parts.images, whole.images, kind="network", dtype="float32")
-    oracles.close(parts.history, whole.history, kind="network", dtype="float32")
+    references.close(parts.images, whole.images, kind="network", dtype="float32")
+    references.close(parts.history, whole.history, kind="network", dtype="float32")
     alone = optimize(network, "conv2", 1, **QUICK)
-    oracles.close(alone.images, whole.images[:1], kind="network", dtype="float32")
+    references.close(alone.images, whole.images[:1], kind="network", dtype="float32")
 
 
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 def test_the_compiler_changes_nothing(network, mode):
     expected = optimize(network, "conv2", [1, 2], compile="graph", **QUICK)
     found = optimize(network, "conv2", [1, 2], compile=mode, **QUICK)
-    oracles.close(found.images, expected.images, kind="gated network", dtype="float32")  # twelve steps of rounding
+    references.close(found.images, expected.images, kind="gated network", dtype="float32")  # twelve steps of rounding
     assert found.settings == {**expected.settings, "compile": mode}
 
 
@@ -200,7 +200,7 @@ def test_a_blurred_spectrum_is_a_blurred_image():
     plain = kernels.fourier_image(tf.transpose(values, (1, 0, 2, 3, 4)), 32)
     smooth = kernels.fourier_image(tf.transpose(blur_parameters(values, settings, 32), (1, 0, 2, 3, 4)), 32)
     expected = kernels.gaussian_blur(plain, 1.0)
-    oracles.close(smooth[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], kind="gated network", dtype="float32")
+    references.close(smooth[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], kind="gated network", dtype="float32")
 
 
 def test_moves():
@@ -230,7 +230,7 @@ def test_colours_and_frequencies_make_an_image():
         values = tf.constant(initial_parameters(regularization, 9, [[3]]))
         images = images_from(values, regularization, 9)
         assert images.shape == (1, 9, 9, 3)
-        oracles.same_everywhere(lambda v, r=regularization: images_from(v, r, 9), values)
+        references.same_everywhere(lambda v, r=regularization: images_from(v, r, 9), values)
 
 
 # Bad input ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rawcnn.visualize.projection import available_method, project, stretched
-from tests.oracles import close
+from tests.references import close
 
 
 def clusters(count: int = 40, channels: int = 60) -> tuple[np.ndarray, np.ndarray]:

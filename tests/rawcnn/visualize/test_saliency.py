@@ -18,10 +18,10 @@ from rawcnn.visualize.saliency import (
     saliency_pictures,
     smooth_gradient,
 )
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
-IMAGES = oracles.random((3, 4, 4, 3), 1, low=0.0).numpy()
+IMAGES = references.random((3, 4, 4, 3), 1, low=0.0).numpy()
 CLASSES = [2, 0, 4]
 TECHNIQUES = {
     "gradient": input_gradient,
@@ -52,9 +52,9 @@ def closed_form(net: Network) -> np.ndarray:
 def test_the_gradient_of_a_linear_network_is_its_weights(technique, preprocessing):
     net = linear(preprocessing)
     found = TECHNIQUES[technique](net, IMAGES, CLASSES)
-    oracles.close(found.maps, closed_form(net)[CLASSES], "gradient")
+    references.close(found.maps, closed_form(net)[CLASSES], "gradient")
     np.testing.assert_array_equal(found.classes, CLASSES)
-    oracles.close(found.logits, net(IMAGES).numpy()[range(3), CLASSES])
+    references.close(found.logits, net(IMAGES).numpy()[range(3), CLASSES])
     assert found.gap is None and found.maps.dtype == np.float32
 
 
@@ -64,7 +64,7 @@ def test_integrated_gradients_of_a_linear_network(baseline, steps):
     """Gradient × (x − baseline), complete after one step."""
     net = linear("torch")
     found = integrated_gradients(net, IMAGES, CLASSES, steps=steps, baseline=baseline)
-    oracles.close(found.maps, closed_form(net)[CLASSES] * (IMAGES - baseline), "gradient")
+    references.close(found.maps, closed_form(net)[CLASSES] * (IMAGES - baseline), "gradient")
     np.testing.assert_allclose(found.gap, 0, atol=1e-5 * np.abs(found.logits).max())
 
 
@@ -102,7 +102,7 @@ def test_integrated_gradients_are_complete(trained):
     found, finer = (integrated_gradients(network, images, labels, steps=steps) for steps in (64, 1024))
     at_black = network(np.zeros_like(images[:1])).numpy()[0, labels]
     rise = found.logits - at_black
-    oracles.close(found.maps.sum((1, 2, 3), dtype=np.float64), rise + found.gap, dtype="float32")
+    references.close(found.maps.sum((1, 2, 3), dtype=np.float64), rise + found.gap, dtype="float32")
     assert np.abs(found.gap).max() < 5e-3 * np.abs(rise).max()
     assert np.abs(finer.gap).max() < np.abs(found.gap).max() / 4
 
@@ -118,13 +118,13 @@ def test_integrated_gradients_against_a_sum_in_a_loop(trained):
             logits = tf.reduce_sum(network(point) * tf.one_hot(labels, 10))
         total += tape.gradient(logits, point).numpy()
     found = integrated_gradients(network, images, labels, steps=5, baseline=0.25)
-    oracles.close(found.maps, total / 5 * (images - 0.25), "gradient")
+    references.close(found.maps, total / 5 * (images - 0.25), "gradient")
 
 
 def test_without_noise_the_smooth_gradient_is_the_gradient(trained):
     network, images, labels = trained
     plain = input_gradient(network, images, labels)
-    oracles.close(smooth_gradient(network, images, labels, spread=0, samples=5).maps, plain.maps, "gradient")
+    references.close(smooth_gradient(network, images, labels, spread=0, samples=5).maps, plain.maps, "gradient")
 
 
 def test_the_noise_is_as_wide_as_it_says(monkeypatch):
@@ -151,8 +151,8 @@ def test_noise_changes_the_gradient_and_a_seed_repeats_it(trained):
     network, images, labels = trained
     first, again, other = (smooth_gradient(network, images, labels, samples=5, seed=s) for s in (4, 4, 5))
     assert first.maps.tobytes() == again.maps.tobytes()
-    assert oracles.error(other.maps, first.maps) > 0.01
-    assert oracles.error(first.maps, input_gradient(network, images, labels).maps) > 0.01
+    assert references.error(other.maps, first.maps) > 0.01
+    assert references.error(first.maps, input_gradient(network, images, labels).maps) > 0.01
 
 
 # What must not matter --------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def test_a_batch_is_its_images_one_by_one(trained, technique):
     together = TECHNIQUES[technique](network, images[:5], labels[:5])
     for i in range(5):
         alone = TECHNIQUES[technique](network, images[i : i + 1], int(labels[i]))
-        oracles.close(together.maps[i], alone.maps[0], "gradient")
-        oracles.close(together.logits[i], alone.logits[0])
+        references.close(together.maps[i], alone.maps[0], "gradient")
+        references.close(together.logits[i], alone.logits[0])
         if together.gap is not None:
             np.testing.assert_allclose(together.gap[i], alone.gap[0], atol=1e-4)
 
@@ -177,7 +177,7 @@ def test_steps_of_any_size_give_the_same(trained, monkeypatch, technique, rows):
     network, images, labels = trained
     expected = TECHNIQUES[technique](network, images[:2], labels[:2])
     monkeypatch.setattr(saliency, "ROWS", rows)
-    oracles.close(TECHNIQUES[technique](network, images[:2], labels[:2]).maps, expected.maps, "gradient")
+    references.close(TECHNIQUES[technique](network, images[:2], labels[:2]).maps, expected.maps, "gradient")
     sizes = []
 
     def step(given, classes):
@@ -193,8 +193,8 @@ def test_steps_of_any_size_give_the_same(trained, monkeypatch, technique, rows):
 def test_compiled_is_eager(trained, technique, mode):
     network, images, labels = trained
     eager, other = (TECHNIQUES[technique](network, images[:3], labels[:3], compile=m) for m in ("eager", mode))
-    oracles.close(other.maps, eager.maps, "gradient")
-    oracles.close(other.logits, eager.logits)
+    references.close(other.maps, eager.maps, "gradient")
+    references.close(other.logits, eager.logits)
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -209,10 +209,10 @@ def test_without_classes_it_is_the_predicted_ones(trained, technique):
 
 def test_a_network_in_bfloat16():
     """A few switches of its pool point elsewhere, so single pixels differ; on the whole the map is the same."""
-    images = oracles.random((2, 8, 8, 3), 5, low=0.0)
+    images = references.random((2, 8, 8, 3), 5, low=0.0)
     narrow, wide = (input_gradient(small.network(precision=p), images, [1, 7]) for p in ("bfloat16", "float32"))
     assert narrow.maps.dtype == np.float32 and narrow.logits.dtype == np.float32
-    oracles.close(narrow.logits, wide.logits, dtype="bfloat16")
+    references.close(narrow.logits, wide.logits, dtype="bfloat16")
     assert np.corrcoef(narrow.maps.ravel(), wide.maps.ravel())[0, 1] > 0.98
 
 

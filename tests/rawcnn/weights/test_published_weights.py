@@ -21,7 +21,7 @@ from rawcnn.weights import Misfit, load_weights
 from rawcnn.weights.detect import creation_settings
 from rawcnn.weights.keras_names import EPSILON, RESNET_EPSILON, sources
 from rawcnn.zoo import published_settings
-from tests import oracles
+from tests import references
 
 # Keras ------------------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ def test_keras_applications(name, tmp_path, monkeypatch):
     load_weights(network, tmp_path / "published.h5")
     images, preprocess = photographs(network.input_size), PREPROCESSING[network.preprocessing]
     logits, expected = network(images), model(preprocess(images), training=False)
-    oracles.close(logits, expected, "network")
+    references.close(logits, expected, "network")
     np.testing.assert_array_equal(tf.math.top_k(logits, 5).indices, tf.math.top_k(expected, 5).indices)
 
     before = {path: v.numpy() for path, v in network.variables.items()}
@@ -143,7 +143,7 @@ def test_keras_applications(name, tmp_path, monkeypatch):
         return wide(tf.cast(preprocess(images), tf.float64), training=False)
 
     gradient, expected = (gradient_of_loss(function, images[:1]) for function in (network, keras_logits))
-    assert oracles.error(gradient, expected) <= 1e-3
+    assert references.error(gradient, expected) <= 1e-3
 
 
 def test_keras_1_names(tmp_path):
@@ -159,7 +159,7 @@ def test_keras_1_names(tmp_path):
             names = [f"{there}_W_1:0", f"{there}_b_1:0"]
             file.create_group(there).attrs["weight_names"] = [name.encode() for name in names]
             for name, leaf in zip(names, ("filters" if "conv" in here else "weights", "bias"), strict=True):
-                value = oracles.random(network.variables[f"{here}/{leaf}"].shape, len(expected)).numpy()
+                value = references.random(network.variables[f"{here}/{leaf}"].shape, len(expected)).numpy()
                 file[there][name] = expected[f"{here}/{leaf}"] = value
     load_weights(network, path)
     for name, value in expected.items():
@@ -267,7 +267,7 @@ def test_the_pools_of_inception_v3_at_the_border(format, divisor):
     pools = [o for o in network.operations if o.kind == "average_pool"]
     assert len(pools) == 9
     maps = [name for pool in pools for name in (pool.inputs[0], pool.name)]
-    activations = network.activations(oracles.random((1, 75, 75, 3), low=0.0), maps)
+    activations = network.activations(references.random((1, 75, 75, 3), low=0.0), maps)
     for pool in pools:
         read = activations[pool.inputs[0]].numpy().astype(np.float64)
         side = read.shape[1]
@@ -276,7 +276,7 @@ def test_the_pools_of_inception_v3_at_the_border(format, divisor):
         there = np.convolve(np.ones(side), np.ones(3), "same") if side > 1 else np.ones(1)  # pixels along one side
         count = np.outer(there, there)[None, :, :, None] if divisor == "pixels" else 9
         assert np.abs(total[0, 0, 0]).max() > 0
-        oracles.close(activations[pool.name], total / count)
+        references.close(activations[pool.name], total / count)
 
 
 def test_the_settings_of_a_published_file(tmp_path):
@@ -339,4 +339,4 @@ def test_torchvision_agrees(name, tmp_path):
     images = photographs(network.input_size)
     inputs = torch.from_numpy(PREPROCESSING[network.preprocessing](images).numpy().transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
-        oracles.close(network(images), model(inputs).numpy(), "network")
+        references.close(network(images), model(inputs).numpy(), "network")

@@ -22,10 +22,10 @@ from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.weights import describe, load_weights, save_weights
 from rawcnn.weights.readers import DESCRIPTION, open_tensors
 from rawcnn.weights.torch_names import sources
-from tests import oracles
+from tests import references
 from tests.rawcnn import small
 
-IMAGES = oracles.random((2, 8, 8, 3), 0, low=0.0)
+IMAGES = references.random((2, 8, 8, 3), 0, low=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,9 @@ def short_resnet50(monkeypatch):
     for number, source in enumerate(sources(network, "resnet", ()).values()):
         (name,), (shape,) = source.names, source.shapes
         norm = name.endswith(("running_var", "running_mean")) or len(shape) == 1
-        state[name] = oracles.random(shape, number, low=0.5).numpy() if norm else oracles.random(shape, number).numpy()
+        state[name] = (
+            references.random(shape, number, low=0.5).numpy() if norm else references.random(shape, number).numpy()
+        )
         state[name] *= np.float32(1 if norm else np.prod(shape[1:]) ** -0.5)
     return state
 
