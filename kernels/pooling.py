@@ -30,12 +30,12 @@ from kernels.precision import wide
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
-#   maximum  y[b,i,j,c] = max    x[b, i·sh + p − top, j·sw + q − left, c]    0 ≤ p < kh, 0 ≤ q < kw
-#   average  y[b,i,j,c] = 1/n Σ  of the same pixels
-#   global   y[b,c]     = 1/HW Σ x[b,h,w,c]
+#   maximum  y[b,p,q,c] = max    x[b, p·sh + i − top, q·sw + j − left, c]    0 ≤ i < kh, 0 ≤ j < kw
+#   average  y[b,p,q,c] = 1/n Σ  of the same pixels
+#   global   y[b,c]     = 1/HW Σ x[b,p,q,c]
 #
 # Only pixels inside the image count: padding is never the maximum, and n is the number of pixels in the sum, or kh·kw
-# with `count_padding`. The switch of a window is p·kw + q of its first largest pixel, row by row. Unpooling puts each
+# with `count_padding`. The switch of a window is i·kw + j of its first largest pixel, row by row. Unpooling puts each
 # pooled value where its switch points; the other pixels are zero, and values that meet in one pixel are added.
 
 
@@ -43,14 +43,14 @@ from kernels.precision import wide
 
 
 def _windows_reference(image: Sequence[int], size: Pair, stride: Pair, padding: Padding) -> list[list]:
-    """windows[i][j] = [(tap, row, column), …]: the pixels inside the image that output (i, j) reads."""
+    """windows[p][q] = [(tap, row, column), …]: the pixels inside the image that output (p, q) reads."""
     (height, width), (kh, kw), (sh, sw) = image, np.broadcast_to(size, 2), np.broadcast_to(stride, 2)
     (top, bottom), (left, right) = padding_reference(padding, image, size, stride)
     windows: list[list] = []
     for first_row in range(-top, height + bottom - kh + 1, sh):
         windows.append([])
         for first_column in range(-left, width + right - kw + 1, sw):
-            pixels = [(p * kw + q, first_row + p, first_column + q) for p in range(kh) for q in range(kw)]
+            pixels = [(i * kw + j, first_row + i, first_column + j) for i in range(kh) for j in range(kw)]
             windows[-1].append([(t, r, c) for t, r, c in pixels if 0 <= r < height and 0 <= c < width])
     return windows
 
@@ -68,11 +68,11 @@ def max_pool_switches_reference(x: np.ndarray, size: Pair, stride: Pair, padding
     x = np.asarray(x, np.float64)
     windows = _windows_reference(x.shape[1:3], size, stride, padding)
     switches = np.zeros((x.shape[0], len(windows), len(windows[0]), x.shape[3]), np.int32)
-    for b, i, j, c in np.ndindex(*switches.shape):
+    for b, p, q, c in np.ndindex(*switches.shape):
         largest = -np.inf
-        for tap, row, column in windows[i][j]:
+        for tap, row, column in windows[p][q]:
             if x[b, row, column, c] > largest:
-                largest, switches[b, i, j, c] = x[b, row, column, c], tap
+                largest, switches[b, p, q, c] = x[b, row, column, c], tap
     return switches
 
 
@@ -83,10 +83,10 @@ def max_unpool_reference(
     pooled = np.asarray(pooled, np.float64)
     windows = _windows_reference(input_size, size, stride, padding)
     x = np.zeros((pooled.shape[0], *input_size, pooled.shape[3]))
-    for b, i, j, c in np.ndindex(*pooled.shape):
-        for tap, row, column in windows[i][j]:
-            if tap == switches[b, i, j, c]:
-                x[b, row, column, c] += pooled[b, i, j, c]
+    for b, p, q, c in np.ndindex(*pooled.shape):
+        for tap, row, column in windows[p][q]:
+            if tap == switches[b, p, q, c]:
+                x[b, row, column, c] += pooled[b, p, q, c]
     return x
 
 
