@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import kernels
+from kernels.forms.differentiable import with_gradient
 from rawcnn.nn.execution import choose, choosing_for, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import PRECISIONS, Operation, Trace, check_precision
@@ -61,15 +62,14 @@ def _with_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Ten
     stride, padding, dilation, groups = (settings[key] for key in ("stride", "padding", "dilation", "groups"))
     fixed, *rest = map(tf.convert_to_tensor, (filters, *bias))
 
-    @tf.custom_gradient
-    def convolution(x):
-        def gradient(dy):
-            size = x.shape[1:3]
-            return kernels.conv2d_input_gradient(dy, fixed, size, stride, padding, dilation, groups, "auto")
+    def forward(x):
+        return kernel(x, fixed, *rest)
 
-        return kernel(x, fixed, *rest), gradient
+    def backward(inputs, y, dy):
+        size = inputs[0].shape[1:3]
+        return kernels.conv2d_input_gradient(dy, fixed, size, stride, padding, dilation, groups, "auto")
 
-    return convolution(x)
+    return with_gradient(forward, backward)(x)
 
 
 def fold(network: Network, spare: Sequence[str] = ()) -> Fold:

@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from kernels.forms.differentiable import with_gradient
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.trace import Trace
@@ -49,11 +50,7 @@ class Deconvnet(Trace):
 def _straight_through(kernel: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """The kernel with the identity as its gradient."""
 
-    @tf.custom_gradient
-    def straight(x):
-        return kernel(x), lambda gradient: gradient
-
-    return straight
+    return with_gradient(kernel, lambda inputs, y, gradient: gradient)
 
 
 class BackwardRule(NamedTuple):
