@@ -78,4 +78,9 @@ def test_gradient_to_images_at_inference(network, mode):
             target = tf.reduce_sum(tf.cast(network(images)[:, 0], tf.float32))
         return tape.gradient(target, images)
 
-    agree(network, compiled(gradient, Choice(mode, ""))(images), gradient(images))
+    found, expected = compiled(gradient, Choice(mode, ""))(images), gradient(images)
+    if network.precision == "float32":
+        agree(network, found, expected)
+    else:  # rounding switches single ReLUs and maxima of pools, so that few pixels differ much
+        difference = np.median(np.abs(np.asarray(found) - np.asarray(expected)))
+        assert difference < TOLERANCE["bfloat16"] * np.median(np.abs(expected))

@@ -113,7 +113,7 @@ def test_a_bad_image_loses_no_prediction(rawcnn_command, tmp_path):
 def test_all_that_does_not_fit_is_listed(rawcnn_command, data_folder):
     source = data_folder / "cifar-resnet20-torch.safetensors"
     code, out, err = rawcnn_command("weights", "import", "cifar_resnet44", source, "--json")
-    assert code == 2 and "it may be of another network" in err and "; and " in err
+    assert code == 2 and "it may belong to another network" in err and "; and " in err
     problems = json.loads(out)["problems"]
     assert len(problems) > 100 and all(problem.startswith("missing ") for problem in problems)
 

@@ -182,7 +182,7 @@ def test_scales_that_cannot_be(fully_connected):
     for scales in ([], [0]):
         with pytest.raises(ValueError, match="one or more shorter sides of 1 pixels or more"):
             scales_for(probe(), "dense", scales)
-    with pytest.raises(ValueError, match="no protocol 'corner'; the protocols are whole, center, 10crop, dense"):
+    with pytest.raises(ValueError, match="protocol is 'corner'; expected one of whole, center, 10crop, dense"):
         scales_for(probe(), "corner")
     with pytest.raises(ValueError, match="has no scales"):
         scales_for(probe(), "whole", [32])

@@ -132,11 +132,11 @@ def test_machine_limits_are_plausible():
 
 
 REASONS = {  # layer of AlexNet, share of its limit that it reaches → why it takes that long
-    ("conv1", 0.3): "reads 3 channels at a time: vector units stay partly empty",
+    ("conv1", 0.3): "reads 3 channels at a time, so vector units stay partly empty",
     ("conv2", 0.9): "does 0.45 GFLOP",
-    ("conv4", 0.3): "only 169 pixels for 663,552 weights, which take long to read and to order",
-    ("fc6", 0.2): "only 1 image for 37,748,736 weights, which take long to read and to order",
-    ("conv4", 1.4): "needs fewer multiplications than the 0.22 GFLOP that are counted: Winograd's form",
+    ("conv4", 0.3): "only 169 pixels for 663,552 weights, which take long to read and to rearrange",
+    ("fc6", 0.2): "only 1 image for 37,748,736 weights, which take long to read and to rearrange",
+    ("conv4", 1.4): "Winograd's form needs fewer multiplications than the 0.22 GFLOP that are counted",
     ("norm1", 0.05): "reads its tensors more than once",
     ("norm1", 0.8): "moves 2.2 MiB",
     ("conv1/relu", 3.0): "its 2.2 MiB stay in the caches, which are faster than memory",
