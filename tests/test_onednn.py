@@ -87,7 +87,7 @@ def test_kernels_alone_set_it_before_they_import_tensorflow():
     assert told.stdout.strip() == "True" or not onednn.has_avx2()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample("^0")
 @pytest.mark.parametrize("variable, used", [("0", False), ("1", True)])
 def test_profile_reports_it(variable, used):
     words = "-m", "rawcnn", "profile", "cifar_resnet20", "--size", "8", "--measure", "--json"
@@ -110,6 +110,7 @@ def test_result_files_and_tables_report_it(monkeypatch):
     assert results.device(gpus=["a GPU"])["onednn"] is None
 
 
+@pytest.mark.slow
 def test_alexnet_and_grouped_convolutions_run_without_it():
     chosen = "tests/rawcnn/test_modes.py", "tests/kernels/test_convolution.py"
     words = "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not deeper", "-k", "inference or with_what_follows"

@@ -206,6 +206,7 @@ def test_unpooling_compiles_without_scatter():
     assert not any(word in program for word in ("scatter", "while", "reduce-window"))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(

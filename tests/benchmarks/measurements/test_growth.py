@@ -47,6 +47,7 @@ def test_everything_is_measured(tmp_path, monkeypatch):
         assert min(picture.size) > 500
 
 
+@pytest.mark.slow
 def test_an_attack_is_measured_once(monkeypatch):
     """The attack computes in float32 for both precisions, so it is measured only for float32."""
     monkeypatch.setattr(growth, "JOBS", {"inference": lambda *_: lambda: sum(range(10_000))})

@@ -37,6 +37,7 @@ def layer_of(network) -> str:
     return next(op.name for op in network.operations if op.kind == "relu")
 
 
+@pytest.mark.slow
 def test_all_but_the_libraries():
     network, reported = toy(small, preprocessing="centered"), []
     layer = layer_of(network)

@@ -51,6 +51,7 @@ def test_the_step_trains_on_attacked_images(digits, mode):
     assert training.history[0]["train_loss"] > 2.2
 
 
+@pytest.mark.slow
 def test_a_hardened_network_withstands_more(digits):
     data = small.part(digits, 1400, 200)
     images, labels = data.arrays("test")

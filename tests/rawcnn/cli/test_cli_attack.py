@@ -148,6 +148,7 @@ def test_wrong_input_is_one_line_and_code_2(rawcnn_command, tmp_path, words, mes
     assert not out.strip() and not list((tmp_path / "out").glob("*"))
 
 
+@pytest.mark.slow
 def test_adversarial_training(rawcnn_command, tmp_path):
     words = (
         "train",

@@ -61,6 +61,7 @@ def test_digits_by_protocol_and_ensemble(rawcnn_command, files):
     assert again["loss"] == pytest.approx(usual["loss"], rel=1e-6) and again["top5_error"] == usual["top5_error"]
 
 
+@pytest.mark.slow
 def test_photographs_by_every_protocol(rawcnn_command, files, photos):
     """The data set holds images of 8×8 pixels; the protocols read the files."""
     words = ("--data", f"folder:{photos}", "--weights", files["a"])

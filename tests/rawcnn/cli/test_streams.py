@@ -61,6 +61,7 @@ def test_both_streams_closed():
     assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # the message is lost, but not the exit code
 
 
+@pytest.mark.sample(2)
 def test_a_full_disk_behind_stdout_is_a_line(words):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True)

@@ -35,7 +35,7 @@ def busy(network):
     return network
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_logits_and_gradients(name):
     network = busy(rawcnn.create(name, classes=10, **NAMES[name]))
@@ -91,6 +91,7 @@ def test_bfloat16():
     assert references.error(logits, network(images)) < 0.1
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("mode", MODES[1:])
 @pytest.mark.parametrize("name", ["cifar_resnet20", "alexnet"])
 def test_a_program_is_the_network(name, mode):

@@ -25,6 +25,7 @@ from tests.rawcnn.report.test_report import HOSTILE, check_offline
 NAMES = [row.model for row in ERRORS]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("row", ERRORS, ids=NAMES)
 def test_a_card_has_the_profiles_totals(row):
     profile = profiled(row.model)
@@ -36,6 +37,7 @@ def test_a_card_has_the_profiles_totals(row):
     assert (facts["sees"] == "the whole image") == row.model.startswith("se")
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", NAMES)
 def test_stages_hold_all_of_a_network(name):
     profile = profiled(name)
@@ -47,6 +49,7 @@ def test_stages_hold_all_of_a_network(name):
     assert sum(stage.macs for stage in found) == profile.totals["macs"]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_diagram_is_xml_with_every_stage_once(name):
     operations = profiled(name).operations

@@ -124,6 +124,7 @@ def test_clipping_scales_all_gradients_by_one_factor():
         references.close(4 * (clipped[path] - v), free[path] - v, "network", dtype="float32")
 
 
+@pytest.mark.sample("nesterov")
 @pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop"])
 def test_xla_takes_the_step_of_the_graph(recipe):
     results = []

@@ -130,6 +130,7 @@ def test_a_batch_is_its_images_one_by_one(network):
     references.close(alone.images, whole.images[:1], kind="network", dtype="float32")
 
 
+@pytest.mark.sample("xla")
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 def test_the_compiler_changes_nothing(network, mode):
     expected = optimize(network, "conv2", [1, 2], compile="graph", **QUICK)

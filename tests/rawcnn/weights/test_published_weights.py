@@ -206,7 +206,7 @@ def state_dict(name: str, classes: int = 1000) -> dict[str, np.ndarray]:
     return state
 
 
-@pytest.mark.sample("^resnet18$", "^googlenet$", "^inception_v[34]$", "^se_resnext50$")
+@pytest.mark.sample("^resnet18$", "^googlenet$", "^inception_v3$")
 @pytest.mark.parametrize("name", MODULES)
 def test_pytorch_names(name, tmp_path):
     """Every tensor is used once, and every variable changes."""
