@@ -25,18 +25,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**22))
 
-import tensorflow as tf
-
 # A separate cache, so that the user's table of kernels and the user's notes about files have no effect. Plots keep the
 # user's cache of fonts.
 cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rawcnn-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)  # two logical devices, to test splitting a network over devices on any machine
 
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
@@ -46,6 +40,18 @@ def pytest_configure(config: pytest.Config) -> None:
     words = [str(word) for word in config.invocation_params.args]
     if any("::" in word for word in words) and not any(word.startswith("-m") for word in words):
         config.option.markexpr = ""
+    # pytest-xdist's controlling process runs no test, so it saves TensorFlow's memory.
+    if config.getoption("dist", "no") == "no":
+        split_processor()
+
+
+def split_processor() -> None:
+    """Set up two logical devices, to test splitting a network over devices on any machine."""
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

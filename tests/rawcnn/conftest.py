@@ -1,4 +1,4 @@
-"""Networks and runs that the tests of this folder share."""
+"""Networks and runs that the tests of this folder share. Only the fixtures import TensorFlow, as above."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 
 import rawcnn
 from rawcnn.cli import main
-from rawcnn.nn.network import Network
-from tests.rawcnn.attacked import learn, small
 
 
 @pytest.fixture(scope="session")
 def trained(digits):
     """A small network trained on digits, and 64 test images with labels."""
+    from rawcnn.nn.network import Network
+    from tests.rawcnn.attacked import learn, small
+
     network = Network("small", small, size=8, classes=10)
     learn(network, digits, 0.3, 40)
     return network, *(array[:64] for array in digits.arrays("test"))
