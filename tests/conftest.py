@@ -81,24 +81,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude TensorFlow's modules and the collected tests from garbage collection, because they are never freed."""
+    free_memory()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None):
+    """Free memory after each file, when pytest has dropped the arguments of its last test, too."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        free_memory()
+    return result
+
+
+def free_memory() -> None:
+    """Collect garbage, and return free memory, because glibc otherwise keeps the pages of large networks.
+
+    What is left (modules, collected tests, fixtures of the session) is excluded from later collections. Scanning it
+    would take seconds each time.
+    """
     gc.collect()
     gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
 def collected(pytestconfig) -> list[pytest.Item]:
     """All tests of this run, before `-m` or `-k` selects some."""
     return pytestconfig.stash[COLLECTED]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def memory_given_back():
-    """Free unused memory after each file, because glibc otherwise keeps the pages of large networks."""
-    yield
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def interleaved(
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected at least 1")
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    chance, twice, collecting = random.Random(rounds), False, gc.isenabled()
+    chance, twice, collecting, frozen = random.Random(rounds), False, gc.isenabled(), gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -111,7 +111,8 @@ def interleaved(
             if on_round:
                 on_round(number)
     finally:
-        gc.unfreeze()
+        if not frozen:  # else the caller decides; its frozen objects cannot be told from those of this function
+            gc.unfreeze()
         if collecting:
             gc.enable()
     return {name: tuple(values) for name, values in seconds.items()}
