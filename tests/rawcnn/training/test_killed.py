@@ -24,8 +24,8 @@ from tests.rawcnn import small
 from tests.rawcnn.runs import RMSPROP, state
 import dataclasses, numpy as np
 
-def run(folder, save_every, ready):
-    recipe = dataclasses.replace(RMSPROP, batch=8, epochs=40)
+def run(folder, save_every, epochs, ready):
+    recipe = dataclasses.replace(RMSPROP, batch=8, epochs=int(epochs))
     training = Training(small.network(seed=5), recipe, seed=9, folder=folder, save_every=float(save_every))
     training.restore()
     training.fit(small.part(load("digits"), 256, 64), on_step=lambda *_: ready())
@@ -46,8 +46,8 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_kills_at_random_moments(tmp_path, kills):
+@pytest.mark.parametrize("kills, epochs", [(1, 4), pytest.param(20, 40, marks=pytest.mark.slow)])
+def test_kills_at_random_moments(tmp_path, kills, epochs):
     """Kills within steps and within checkpoints, one of which follows each step, do not change a bit of the result."""
     chance = random.Random(0)
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -57,7 +57,7 @@ def test_kills_at_random_moments(tmp_path, kills):
     ) as process:
 
         def start(folder, save_every):
-            process.stdin.write(f"{folder} {save_every}\n".encode())
+            process.stdin.write(f"{folder} {save_every} {epochs}\n".encode())
             while not (word := process.stdout.readline().strip()).isdigit():
                 pass
             return int(word)
