@@ -74,7 +74,8 @@ def interleaved(
 
     A warm-up round is not counted: caches and allocators settle in it. If a run takes less than `short` in it, all runs
     are called twice per round and the second call is timed, so that caches are warm. Garbage is collected between
-    rounds. Objects that existed before are frozen, because scanning them would empty the processor's caches.
+    rounds. Objects that existed before are frozen, because scanning them would empty the processor's caches. If the
+    caller had frozen objects, all stay frozen.
 
     Args:
         runs: The calls by name; each must wait for its own result.
@@ -111,7 +112,7 @@ def interleaved(
             if on_round:
                 on_round(number)
     finally:
-        if not frozen:  # else the caller decides; its frozen objects cannot be told from those of this function
+        if not frozen:  # otherwise this would unfreeze the caller's objects, too
             gc.unfreeze()
         if collecting:
             gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -146,6 +147,13 @@ def test_runs_take_turns_in_an_order_that_is_drawn_anew():
     assert rounds == list(range(-1, 20))
     assert {name: len(values) for name, values in seconds.items()} == {"A": 20, "B": 20, "C": 20}
     assert interleaved(runs, 2).keys() == seconds.keys() and calls[63:].count("A") == 1 + 2 * 2
+
+
+def test_objects_that_were_frozen_before_stay_frozen():
+    """The tests freeze TensorFlow's modules; otherwise each later collection of garbage would scan them."""
+    frozen = gc.get_freeze_count()
+    interleaved({"A": lambda: None}, 1)
+    assert 0 < 0.9 * frozen < gc.get_freeze_count() and gc.isenabled()
 
 
 def test_where_one_is_short_all_are_called_once_more_and_only_that_counts():
