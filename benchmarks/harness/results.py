@@ -57,7 +57,7 @@ def device(gpus: Sequence[str] | None = None) -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "gpus": _gpus_of_tensorflow() if gpus is None else list(gpus),
-        "onednn": onednn.in_use() if "tensorflow" in sys.modules else None,
+        "onednn": onednn.in_use() if sys.modules.get("tensorflow") else None,
         "system": platform.system(),
     }
 
