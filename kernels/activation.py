@@ -32,7 +32,7 @@ from kernels.cost import Cost, elementwise_cost
 
 
 def relu_reference(x: np.ndarray) -> np.ndarray:
-    """max(x, 0) value by value, in float64."""
+    """max(x, 0) value by value, in float64. Args and Returns as `relu`."""
     y = np.zeros(np.shape(x))
     for place in np.ndindex(y.shape):
         y[place] = max(float(x[place]), 0.0)
@@ -42,7 +42,11 @@ def relu_reference(x: np.ndarray) -> np.ndarray:
 def relu_gradient_reference(
     x: np.ndarray, gradient: np.ndarray, rule: Literal["relu", "deconvnet", "guided", "redirected"] = "relu"
 ) -> np.ndarray:
-    """The backward pass of the rectifier `rule` value by value, in float64."""
+    """The backward pass of a rectifier value by value, in float64. Args and Returns as `relu_gradient`.
+
+    Args:
+        rule: The rectifier: "relu", "deconvnet", "guided" or "redirected".
+    """
     result = np.zeros(np.shape(x))
     for place in np.ndindex(result.shape):
         shut, lowers = x[place] <= 0, gradient[place] < 0
@@ -55,7 +59,14 @@ def relu_gradient_reference(
 
 
 def relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0) for any shape. The gradient is 0 at 0."""
+    """Compute max(x, 0). The gradient is 0 at 0.
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        The shape and type of x.
+    """
     return tf.nn.relu(x)
 
 
@@ -63,22 +74,54 @@ def relu(x: tf.Tensor) -> tf.Tensor:
 
 
 def relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """g · [x > 0]."""
+    """Compute the gradient of `relu`: g · [x > 0].
+
+    Args:
+        x: The input of the forward pass, any shape.
+        gradient: g = ∂L/∂relu(x), the shape of x.
+
+    Returns:
+        ∂L/∂x, the shape of x.
+    """
     return tf.where(x > 0, gradient, 0)
 
 
 def deconvnet_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """max(g, 0) for every x."""
+    """Compute max(g, 0) for every x.
+
+    Args:
+        x: The input of the forward pass, any shape.
+        gradient: g = ∂L/∂relu(x), the shape of x.
+
+    Returns:
+        The shape of x.
+    """
     return tf.nn.relu(gradient)
 
 
 def guided_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """max(g, 0) · [x > 0]."""
+    """Compute max(g, 0) · [x > 0].
+
+    Args:
+        x: The input of the forward pass, any shape.
+        gradient: g = ∂L/∂relu(x), the shape of x.
+
+    Returns:
+        The shape of x.
+    """
     return tf.where(x > 0, tf.nn.relu(gradient), 0)
 
 
 def redirected_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """g where x > 0, max(g, 0) elsewhere."""
+    """Compute g where x > 0, and max(g, 0) elsewhere.
+
+    Args:
+        x: The input of the forward pass, any shape.
+        gradient: g = ∂L/∂relu(x), the shape of x.
+
+    Returns:
+        The shape of x.
+    """
     return tf.where(x > 0, gradient, tf.nn.relu(gradient))
 
 
@@ -86,5 +129,12 @@ def redirected_relu_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 
 
 def relu_cost(input_shape: Sequence[int]) -> Cost:
-    """Count one comparison per value, forward and backward."""
+    """Count one comparison per value, forward and backward.
+
+    Args:
+        input_shape: The shape of x.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape)

@@ -24,7 +24,7 @@ from kernels.cost import Cost, elementwise_cost
 
 
 def sigmoid_reference(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(−x)) value by value, with the exponential that cannot overflow."""
+    """1 / (1 + exp(−x)) value by value, with the exponential that cannot overflow. Args and Returns as `sigmoid`."""
     y = np.zeros(np.shape(x))
     for place in np.ndindex(y.shape):
         small = exp(-abs(float(x[place])))
@@ -33,7 +33,7 @@ def sigmoid_reference(x: np.ndarray) -> np.ndarray:
 
 
 def scale_channels_reference(x: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """[B,H,W,C], [B,C] → [B,H,W,C], value by value."""
+    """The product value by value, in float64. Args and Returns as `scale_channels`."""
     y = np.zeros(x.shape)
     for b, i, j, c in np.ndindex(x.shape):
         y[b, i, j, c] = float(x[b, i, j, c]) * float(scales[b, c])
@@ -44,7 +44,14 @@ def scale_channels_reference(x: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: tf.Tensor) -> tf.Tensor:
-    """1 / (1 + exp(−x)) for any shape."""
+    """Compute 1 / (1 + exp(−x)).
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        The shape and type of x, in [0, 1].
+    """
     return tf.sigmoid(x)
 
 
@@ -70,12 +77,29 @@ def scale_channels(x: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
 
 
 def sigmoid_gradient(y: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """To x, from y = sigmoid(x): g·y·(1 − y)."""
+    """Compute the gradient to x from the output of `sigmoid`: g·y·(1 − y).
+
+    Args:
+        y: sigmoid(x), any shape.
+        gradient: g = ∂L/∂y, the shape of y.
+
+    Returns:
+        ∂L/∂x, the shape of y.
+    """
     return gradient * y * (1 - y)
 
 
 def scale_channels_gradient(x: tf.Tensor, scales: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """To the maps [B,H,W,C] and the scales [B,C]."""
+    """Compute the gradients to the maps and to the scales.
+
+    Args:
+        x: The maps [B,H,W,C].
+        scales: [B,C].
+        gradient: ∂L/∂y [B,H,W,C].
+
+    Returns:
+        (∂L/∂x [B,H,W,C], ∂L/∂scales [B,C]).
+    """
     return gradient * scales[:, None, None, :], tf.reduce_sum(gradient * x, axis=(1, 2))
 
 
@@ -83,10 +107,26 @@ def scale_channels_gradient(x: tf.Tensor, scales: tf.Tensor, gradient: tf.Tensor
 
 
 def sigmoid_cost(input_shape: Sequence[int]) -> Cost:
-    """Forward: negation, exponential, sum, division. Backward: two products and a difference."""
+    """Count the operations per value.
+
+    Forward: negation, exponential, sum, division. Backward: two products and a difference.
+
+    Args:
+        input_shape: The shape of x.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape, forward=4, backward=3)
 
 
 def scale_channels_cost(input_shape: Sequence[int]) -> Cost:
-    """Count a product per value; backward a product to the maps, a product and a sum to the scales."""
+    """Count a product per value; backward a product to the maps, a product and a sum to the scales.
+
+    Args:
+        input_shape: [B,H,W,C] of the maps.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape, forward=1, backward=3)

@@ -24,7 +24,7 @@ from kernels.cost import Cost, elementwise_cost
 
 
 def concatenate_reference(branches: Sequence[np.ndarray]) -> np.ndarray:
-    """[B,H,W,Cᵢ] … → [B,H,W,ΣCᵢ], value by value."""
+    """The concatenation value by value. Args and Returns as `concatenate`."""
     y = np.zeros((*branches[0].shape[:3], sum(branch.shape[3] for branch in branches)))
     start = 0
     for branch in branches:
@@ -35,7 +35,7 @@ def concatenate_reference(branches: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def residual_sum_reference(x: np.ndarray, shortcut: np.ndarray) -> np.ndarray:
-    """x + shortcut, value by value."""
+    """x + shortcut, value by value. Args and Returns as `residual_sum`."""
     y = np.zeros(x.shape)
     for place in np.ndindex(x.shape):
         y[place] = float(x[place]) + float(shortcut[place])
@@ -43,7 +43,7 @@ def residual_sum_reference(x: np.ndarray, shortcut: np.ndarray) -> np.ndarray:
 
 
 def scaled_residual_sum_reference(x: np.ndarray, residual: np.ndarray, scale: float) -> np.ndarray:
-    """x + scale·residual, value by value."""
+    """x + scale·residual, value by value. Args and Returns as `scaled_residual_sum`."""
     y = np.zeros(x.shape)
     for place in np.ndindex(x.shape):
         y[place] = float(x[place]) + scale * float(residual[place])
@@ -78,7 +78,7 @@ def residual_sum(x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
     """Add two tensors of one shape.
 
     Args:
-        x: The residual branch, any shape.
+        x: The residual branch, any shape. (In `scaled_residual_sum`, x is the shortcut.)
         shortcut: The same shape.
 
     Returns:
@@ -96,7 +96,19 @@ def residual_sum(x: tf.Tensor, shortcut: tf.Tensor) -> tf.Tensor:
 
 
 def scaled_residual_sum(x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.Tensor:
-    """x + scale·residual, of one shape. Raises ValueError as `residual_sum` does."""
+    """Add a scaled residual branch to its shortcut: x + scale·residual.
+
+    Args:
+        x: The shortcut, any shape. (In `residual_sum`, x is the residual branch.)
+        residual: The residual branch, the same shape.
+        scale: a of the equation; Inception-ResNet uses 0.1 to 0.3.
+
+    Returns:
+        x + scale·residual.
+
+    Raises:
+        ValueError: For different shapes, as `residual_sum`.
+    """
     return residual_sum(scale * residual, x)
 
 
@@ -104,17 +116,40 @@ def scaled_residual_sum(x: tf.Tensor, residual: tf.Tensor, scale: float) -> tf.T
 
 
 def concatenate_gradient(gradient: tf.Tensor, channels: Sequence[int]) -> list[tf.Tensor]:
-    """To each branch: its slice of [B,H,W,ΣCᵢ], for `channels` C₁ … Cₙ."""
+    """Give each branch its slice of the gradient.
+
+    Args:
+        gradient: ∂L/∂y [B,H,W,ΣCᵢ].
+        channels: C₁ … Cₙ.
+
+    Returns:
+        ∂L/∂branch [B,H,W,Cᵢ] of each branch.
+    """
     return tf.split(gradient, channels, axis=-1)
 
 
 def residual_sum_gradient(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """To x and to the shortcut: all of it to each, so that nothing weakens a gradient on its way down."""
+    """Give the complete gradient to each summand, so that no layer weakens it on its way down.
+
+    Args:
+        gradient: ∂L/∂y, any shape.
+
+    Returns:
+        (∂L/∂x, ∂L/∂shortcut) of that shape.
+    """
     return gradient, gradient
 
 
 def scaled_residual_sum_gradient(gradient: tf.Tensor, scale: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """To x and to the residual branch."""
+    """Give the gradient to the shortcut, and `scale` times the gradient to the residual branch.
+
+    Args:
+        gradient: ∂L/∂y, any shape.
+        scale: a of the equation.
+
+    Returns:
+        (∂L/∂x, ∂L/∂residual) of that shape.
+    """
     return gradient, scale * gradient
 
 
@@ -122,15 +157,36 @@ def scaled_residual_sum_gradient(gradient: tf.Tensor, scale: float) -> tuple[tf.
 
 
 def concatenate_cost(output_shape: Sequence[int]) -> Cost:
-    """No arithmetic: it only moves bytes."""
+    """Count nothing: a concatenation only moves bytes.
+
+    Args:
+        output_shape: [B,H,W,ΣCᵢ].
+
+    Returns:
+        A cost of zero.
+    """
     return Cost()
 
 
 def residual_sum_cost(input_shape: Sequence[int]) -> Cost:
-    """Count an addition per value; the gradient is a copy."""
+    """Count an addition per value; the gradient is a copy.
+
+    Args:
+        input_shape: The shape of x.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape, forward=1, backward=0)
 
 
 def scaled_residual_sum_cost(input_shape: Sequence[int]) -> Cost:
-    """Count a product and an addition per value; backward a product."""
+    """Count a product and an addition per value; backward a product.
+
+    Args:
+        input_shape: The shape of x.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape, forward=2, backward=1)

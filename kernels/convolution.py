@@ -44,7 +44,10 @@ from kernels.geometry import (
 def conv2d_reference(
     x: np.ndarray, filters: np.ndarray, stride: Pair = 1, padding: Padding = "SAME", dilation: Pair = 1, groups: int = 1
 ) -> np.ndarray:
-    """The equation as loops over images, output pixels, output channels and taps, in float64."""
+    """The equation as loops over images, output pixels, output channels and taps, in float64.
+
+    Args and Returns as `conv2d`.
+    """
     x, filters = np.asarray(x, np.float64), np.asarray(filters, np.float64)
     (sh, sw), (dh, dw) = np.broadcast_to(stride, 2), np.broadcast_to(dilation, 2)
     batch, height, width, channels = x.shape

@@ -35,5 +35,14 @@ class Cost:
 
 
 def elementwise_cost(shape: Sequence[int], forward: int = 1, backward: int = 1) -> Cost:
-    """Count `forward` and `backward` operations for each element of `shape`."""
+    """Count the operations of an elementwise function.
+
+    Args:
+        shape: The shape of the tensor.
+        forward: Operations per element in the forward pass.
+        backward: Operations per element in the backward pass.
+
+    Returns:
+        `forward` and `backward` FLOPs for each element, and no MACs.
+    """
     return Cost(flops=forward * prod(shape), backward_flops=backward * prod(shape))

@@ -26,7 +26,7 @@ from kernels.cost import Cost
 
 
 def encode_levels_reference(x: np.ndarray, levels: int, code: str) -> np.ndarray:
-    """[…,C] → […,C·levels], value by value; the levels of a channel are neighbours."""
+    """The code value by value; the levels of a channel are neighbors. Args and Returns as `encode_levels`."""
     x = np.asarray(x, np.float64)
     y = np.zeros((*x.shape, levels))
     for place in np.ndindex(*x.shape):
@@ -42,7 +42,15 @@ CODES = ("onehot", "thermometer")
 
 
 def level_of(x: tf.Tensor, levels: int) -> tf.Tensor:
-    """The level, int32, of each value in [0,1]; a value outside gets the nearest level."""
+    """Find the level of each value.
+
+    Args:
+        x: Any shape, in [0,1]; a value outside gets the nearest level.
+        levels: L of the equation, 2 or more.
+
+    Returns:
+        int32 of the shape of x, from 0 to levels − 1.
+    """
     return tf.clip_by_value(tf.cast(tf.floor(levels * x), tf.int32), 0, levels - 1)
 
 
@@ -88,9 +96,17 @@ def join_codes(p: tf.Tensor, code: str) -> tf.Tensor:
 
 
 def join_codes_gradient(gradient: tf.Tensor, levels: int, code: str) -> tf.Tensor:
-    """[B,H,W,C·levels] → [B,H,W,C,levels]: in a thermometer a probability counts in its level and all below it.
+    """Compute the gradient of `join_codes`: in a thermometer a probability counts in its level and all below it.
 
     The gradient of `encode_levels` itself is zero wherever it exists, which is its purpose.
+
+    Args:
+        gradient: ∂L/∂code [B,H,W,C·levels].
+        levels: L of the equation.
+        code: "onehot" or "thermometer".
+
+    Returns:
+        ∂L/∂p [B,H,W,C,levels].
     """
     _, height, width, channels = gradient.shape
     g = tf.reshape(gradient, (-1, height, width, channels // levels, levels))
@@ -101,5 +117,12 @@ def join_codes_gradient(gradient: tf.Tensor, levels: int, code: str) -> tf.Tenso
 
 
 def encode_levels_cost(output_shape: Sequence[int]) -> Cost:
-    """Count one comparison per value of the code; there is no backward pass."""
+    """Count one comparison per value of the code; there is no backward pass.
+
+    Args:
+        output_shape: [B,H,W,C·levels].
+
+    Returns:
+        The cost of one call.
+    """
     return Cost(flops=int(np.prod(output_shape)))

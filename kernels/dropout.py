@@ -29,7 +29,7 @@ from kernels.random import random_words, random_words_reference
 
 
 def dropout_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.ndarray:
-    """Dropout value by value, with the reference of the random generator."""
+    """Dropout value by value, with the reference of the random generator. Args and Returns as `dropout`."""
     y = np.zeros(np.shape(x))
     for place, word in zip(np.ndindex(y.shape), random_words_reference(y.size, seed), strict=True):
         y[place] = float(x[place]) / (1 - rate) if word >= rate * 2**32 else 0.0
@@ -37,7 +37,7 @@ def dropout_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.nda
 
 
 def drop_path_reference(x: np.ndarray, rate: float, seed: Sequence[int]) -> np.ndarray:
-    """Drop-path of [B,…] value by value."""
+    """Drop-path value by value, with the reference of the random generator. Args and Returns as `drop_path`."""
     y, words = np.zeros(np.shape(x)), random_words_reference(len(x), seed)
     for place in np.ndindex(y.shape):
         y[place] = float(x[place]) / (1 - rate) if words[place[0]] >= rate * 2**32 else 0.0
@@ -99,10 +99,24 @@ def drop_path_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor, words:
 
 
 def dropout_cost(input_shape: Sequence[int]) -> Cost:
-    """Count a comparison and a product per value forward, a product backward; random bits are integer work."""
+    """Count a comparison and a product per value forward, a product backward; random bits are integer work.
+
+    Args:
+        input_shape: The shape of x.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape, forward=2)
 
 
 def drop_path_cost(input_shape: Sequence[int]) -> Cost:
-    """Count a product per value, forward and backward."""
+    """Count a product per value, forward and backward.
+
+    Args:
+        input_shape: [B,…] of x.
+
+    Returns:
+        The cost of one call.
+    """
     return elementwise_cost(input_shape)

@@ -20,7 +20,7 @@ from kernels.cost import Cost
 
 
 def dense_reference(x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """[B,I], [I,O], [O] → [B,O], one multiply-accumulate at a time, in float64."""
+    """The product one multiply-accumulate at a time, in float64. Args and Returns as `dense`."""
     (examples, inputs), outputs = np.shape(x), np.shape(weights)[1]
     y = np.zeros((examples, outputs))
     for b in range(examples):
@@ -44,7 +44,16 @@ def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf
 
 
 def dense_gradient(x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """∂L/∂y [B,O] → the gradients to input [B,I], weights [I,O] and bias [O]."""
+    """Compute the gradients of a fully connected layer.
+
+    Args:
+        x: [B,I].
+        weights: [I,O].
+        gradient: ∂L/∂y [B,O].
+
+    Returns:
+        (∂L/∂x [B,I], ∂L/∂weights [I,O], ∂L/∂bias [O]).
+    """
     return (
         tf.matmul(gradient, weights, transpose_b=True),
         tf.matmul(x, gradient, transpose_a=True),
@@ -56,7 +65,16 @@ def dense_gradient(x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tup
 
 
 def dense_cost(input_shape: Sequence[int], output_shape: Sequence[int], bias: bool = True) -> Cost:
-    """[B,I], [B,O]: count B·I·O multiply-accumulates forward, twice that backward; the bias adds B·O to each."""
+    """Count B·I·O multiply-accumulates forward, twice that backward; the bias adds B·O to each.
+
+    Args:
+        input_shape: [B,I].
+        output_shape: [B,O].
+        bias: Whether there is one.
+
+    Returns:
+        The cost of one call.
+    """
     (examples, inputs), outputs = input_shape, output_shape[1]
     macs, additions = examples * inputs * outputs, examples * outputs if bias else 0
     return Cost(macs, 2 * macs + additions, 4 * macs + additions)

@@ -30,12 +30,12 @@ from kernels.precision import wide
 
 
 def softmax_reference(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, row by row, in float64."""
+    """Softmax over the last axis, row by row, in float64. Args and Returns as `softmax`."""
     return np.exp(log_softmax_reference(logits))
 
 
 def log_softmax_reference(logits: np.ndarray) -> np.ndarray:
-    """The logarithm of softmax over the last axis, row by row, in float64."""
+    """The logarithm of softmax, row by row, in float64. Args and Returns as `log_softmax`."""
     logits = np.asarray(logits, np.float64)
     y = np.zeros(logits.shape)
     for row in np.ndindex(logits.shape[:-1]):
@@ -47,7 +47,7 @@ def log_softmax_reference(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy_reference(logits: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> np.ndarray:
-    """[B,K], [B] → [B], one class of one example at a time, in float64."""
+    """The loss one class of one example at a time, in float64. Args and Returns as `cross_entropy`."""
     examples, classes = np.shape(logits)
     losses = np.zeros(examples)
     for b in range(examples):
@@ -60,7 +60,7 @@ def cross_entropy_reference(logits: np.ndarray, labels: np.ndarray, label_smooth
 
 
 def weight_decay_reference(variables: Iterable[np.ndarray]) -> float:
-    """Half the sum of all squares, one weight at a time."""
+    """Half the sum of all squares, one weight at a time. Args and Returns as `weight_decay`."""
     return sum(float(weight) ** 2 / 2 for variable in variables for weight in np.ravel(variable))
 
 
@@ -68,14 +68,28 @@ def weight_decay_reference(variables: Iterable[np.ndarray]) -> float:
 
 
 def softmax(logits: tf.Tensor) -> tf.Tensor:
-    """[..., K] → probabilities [..., K]; the largest logit is subtracted first, so none overflows."""
+    """Compute probabilities from logits; the largest logit is subtracted first, so none overflows.
+
+    Args:
+        logits: [...,K].
+
+    Returns:
+        [...,K] in the type of the logits; each row sums to 1.
+    """
     z = wide(logits)
     powers = tf.exp(z - tf.stop_gradient(tf.reduce_max(z, axis=-1, keepdims=True)))
     return tf.cast(powers / tf.reduce_sum(powers, axis=-1, keepdims=True), logits.dtype)
 
 
 def log_softmax(logits: tf.Tensor) -> tf.Tensor:
-    """[..., K] → log probabilities [..., K]; finite where softmax underflows to 0."""
+    """Compute log probabilities, which are finite where softmax underflows to 0.
+
+    Args:
+        logits: [...,K].
+
+    Returns:
+        [...,K] in the type of the logits, in nats.
+    """
     z = wide(logits)
     z -= tf.stop_gradient(tf.reduce_max(z, axis=-1, keepdims=True))
     return tf.cast(z - tf.math.log(tf.reduce_sum(tf.exp(z), axis=-1, keepdims=True)), logits.dtype)
@@ -139,7 +153,14 @@ def cross_entropy(
 
 
 def weight_decay(variables: Iterable[tf.Tensor]) -> tf.Tensor:
-    """Σ w²/2 over the weights of all `variables`, a scalar; 0 if there are none."""
+    """Sum w²/2 over the weights of all variables.
+
+    Args:
+        variables: Tensors of any shapes.
+
+    Returns:
+        A scalar; 0 if there are no variables.
+    """
     penalties = [tf.nn.l2_loss(wide(variable)) for variable in variables]
     return tf.add_n(penalties) if penalties else tf.zeros(())
 
@@ -148,26 +169,32 @@ def weight_decay(variables: Iterable[tf.Tensor]) -> tf.Tensor:
 
 
 def softmax_gradient(probabilities: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """To the logits, from p = softmax(z): ∂pᵢ/∂zⱼ = pᵢ·([i = j] − pⱼ), so dz = p · (g − Σ g·p)."""
+    """`probabilities` p = softmax(z) and `gradient` g = ∂L/∂p, both [...,K] → ∂L/∂z [...,K].
+
+    ∂pᵢ/∂zⱼ = pᵢ·([i = j] − pⱼ), so dz = p · (g − Σ g·p).
+    """
     p, g = wide(probabilities), wide(gradient)
     return tf.cast(p * (g - tf.reduce_sum(g * p, axis=-1, keepdims=True)), gradient.dtype)
 
 
 def log_softmax_gradient(log_probabilities: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """To the logits, from l = log_softmax(z): ∂lᵢ/∂zⱼ = [i = j] − exp lⱼ, so dz = g − exp(l) · Σ g."""
+    """`log_probabilities` l = log_softmax(z) and `gradient` g = ∂L/∂l, both [...,K] → ∂L/∂z [...,K].
+
+    ∂lᵢ/∂zⱼ = [i = j] − exp lⱼ, so dz = g − exp(l) · Σ g.
+    """
     log_p, g = wide(log_probabilities), wide(gradient)
     return tf.cast(g - tf.exp(log_p) * tf.reduce_sum(g, axis=-1, keepdims=True), gradient.dtype)
 
 
 def cross_entropy_gradient(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Each example's loss to its logits, softmax(z) − q: [B,K] in the type of the logits."""
+    """Each example's loss to its logits: softmax(z) − q. Args as `cross_entropy` → [B,K] in the type of the logits."""
     z = wide(logits)
     targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
     return tf.cast(softmax(z) - targets, logits.dtype)
 
 
 def weight_decay_gradient(variables: Iterable[tf.Tensor]) -> list[tf.Tensor]:
-    """To each variable: the variable itself."""
+    """`variables` → the gradient to each, which is the variable itself."""
     return [tf.identity(variable) for variable in variables]
 
 
@@ -175,15 +202,15 @@ def weight_decay_gradient(variables: Iterable[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def softmax_cost(input_shape: Sequence[int]) -> Cost:
-    """Forward: maximum, difference, exp, sum, division. Backward: two products, a sum, a difference."""
+    """`input_shape` [...,K] → the cost: max, difference, exp, sum, division; backward 2 products, sum, difference."""
     return elementwise_cost(input_shape, forward=5, backward=4)
 
 
 def cross_entropy_cost(input_shape: Sequence[int]) -> Cost:
-    """Forward: log softmax (5), product with the targets, sum. Backward: exp, difference, upstream factor."""
+    """`input_shape` [B,K] → the cost: log softmax (5), product with q, sum; backward exp, difference, factor g."""
     return elementwise_cost(input_shape, forward=7, backward=3)
 
 
 def weight_decay_cost(input_shape: Sequence[int]) -> Cost:
-    """Forward: a square and an addition per weight. Backward: the upstream factor."""
+    """`input_shape` of a variable → the cost: a square and an addition per weight; backward the upstream factor."""
     return elementwise_cost(input_shape, forward=2)

@@ -33,7 +33,7 @@ def batch_normalization_reference(
     offset: np.ndarray | None,
     epsilon: float,
 ) -> np.ndarray:
-    """The equation channel by channel, in float64."""
+    """The equation channel by channel, in float64. Args and Returns as `batch_normalization`."""
     y = np.array(x, np.float64)
     for c in range(y.shape[-1]):
         gain = 1.0 if scale is None else scale[c]
@@ -45,7 +45,7 @@ def batch_normalization_reference(
 def batch_normalization_training_reference(
     x: np.ndarray, scale: np.ndarray | None, offset: np.ndarray | None, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(y, mean [C], unbiased variance [C]) channel by channel, in float64."""
+    """The equation channel by channel, in float64. Args and Returns as `batch_normalization_training`."""
     channels = [channel.ravel() for channel in np.moveaxis(np.asarray(x, np.float64), -1, 0)]
     m = channels[0].size
     mean = np.array([sum(channel) / m for channel in channels])
@@ -105,7 +105,8 @@ def fold_batch_normalization(
     Args:
         filters: [kh,kw,C/groups,Cout].
         bias: [Cout], or None.
-        mean: [Cout], as `variance`, `scale` and `offset`; a missing `scale` is 1, a missing `offset` is 0.
+        mean, variance: [Cout], of the batch norm.
+        scale, offset: γ and β [Cout]; a missing `scale` is 1, a missing `offset` is 0.
         epsilon: ε of the batch norm.
 
     Returns:
@@ -153,7 +154,18 @@ def batch_normalization_inference_gradient(
     variance: tf.Tensor,
     epsilon: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(dx […,C], dmean [C], dvariance [C], dscale [C], doffset [C]) of inference, with given statistics."""
+    """Compute the gradients of inference, with given statistics.
+
+    Args:
+        x: […,C].
+        gradient: ∂L/∂y […,C].
+        scale: γ [C]; None is 1.
+        mean, variance: [C], the statistics of the forward pass.
+        epsilon: ε, added to the variance.
+
+    Returns:
+        (dx […,C], dmean [C], dvariance [C], dscale [C], doffset [C]).
+    """
     mean, variance, scale, _ = parameters(x, mean, variance, scale)
     inverse, g, pixels = tf.math.rsqrt(variance + epsilon), wide(gradient), tuple(range(x.shape.rank - 1))
     doffset = tf.reduce_sum(g, pixels)
@@ -191,5 +203,12 @@ def batch_normalization_cost(input_shape: Sequence[int], training: bool = False)
 
     Forward: −μ, ·gain, +β. Backward: dβ 1, dγ 4 (the two of x̂, a product, a sum), dx 1 (·gain).
     Training adds 1 forward for μ and 3 for σ², and 3 backward: dx = gain·(g − dβ/m − x̂·dγ/m).
+
+    Args:
+        input_shape: […,C].
+        training: Normalize by the moments of the batch instead of given statistics.
+
+    Returns:
+        The cost of one call.
     """
     return elementwise_cost(input_shape, *((7, 9) if training else (3, 6)))

@@ -1,7 +1,6 @@
 """Pooling: one value per window and channel, the largest or the average.
 
-Sources: Krizhevsky et al. 2012, section 3.4, for overlapping max pooling; Zeiler & Fergus 2014, section 2.1, for
-switches and unpooling; Lin et al. 2013 ("Network in Network"), section 3.2, for global average pooling.
+Sources: Krizhevsky et al. 2012, section 3.4; Zeiler & Fergus 2014, section 2.1 (switches); Lin et al. 2014, sec. 3.2.
 """
 
 from __future__ import annotations
@@ -34,9 +33,8 @@ from kernels.precision import wide
 #   average  y[b,p,q,c] = 1/n Σ  of the same pixels
 #   global   y[b,c]     = 1/HW Σ x[b,p,q,c]
 #
-# Only pixels inside the image count: padding is never the maximum, and n is the number of pixels in the sum, or kh·kw
-# with `count_padding`. The switch of a window is i·kw + j of its first largest pixel, row by row. Unpooling puts each
-# pooled value where its switch points; the other pixels are zero, and values that meet in one pixel are added.
+# Only pixels inside the image count, and n is their number, or kh·kw with `count_padding`. The switch of a window is
+# i·kw + j of its first largest pixel. Unpooling puts values where their switches point, and adds those that meet.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -56,7 +54,7 @@ def _windows_reference(image: Sequence[int], size: Pair, stride: Pair, padding: 
 
 
 def max_pool_reference(x: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID") -> np.ndarray:
-    """The largest pixel of each window, in float64."""
+    """The largest pixel of each window, in float64. Args and Returns as `max_pool`."""
     x = np.asarray(x, np.float64)
     windows = _windows_reference(x.shape[1:3], size, stride, padding)
     y = [[np.max([x[:, r, c] for _, r, c in pixels], axis=0) for pixels in row] for row in windows]
@@ -64,7 +62,7 @@ def max_pool_reference(x: np.ndarray, size: Pair, stride: Pair, padding: Padding
 
 
 def max_pool_switches_reference(x: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID") -> np.ndarray:
-    """The number of the first largest pixel of each window, window by window."""
+    """The first largest pixel of each window, window by window. Args and Returns as `max_pool_switches`."""
     x = np.asarray(x, np.float64)
     windows = _windows_reference(x.shape[1:3], size, stride, padding)
     switches = np.zeros((x.shape[0], len(windows), len(windows[0]), x.shape[3]), np.int32)
@@ -79,7 +77,7 @@ def max_pool_switches_reference(x: np.ndarray, size: Pair, stride: Pair, padding
 def max_unpool_reference(
     pooled: np.ndarray, switches: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID", *, input_size: Sides
 ) -> np.ndarray:
-    """Each pooled value where its switch points, value by value, in float64."""
+    """Each pooled value where its switch points, value by value, in float64. Args and Returns as `max_unpool`."""
     pooled = np.asarray(pooled, np.float64)
     windows = _windows_reference(input_size, size, stride, padding)
     x = np.zeros((pooled.shape[0], *input_size, pooled.shape[3]))
@@ -93,7 +91,7 @@ def max_unpool_reference(
 def average_pool_reference(
     x: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID", count_padding: bool = False
 ) -> np.ndarray:
-    """The average of each window, in float64."""
+    """The average of each window, in float64. Args and Returns as `average_pool`."""
     x, area = np.asarray(x, np.float64), np.prod(np.broadcast_to(size, 2))
     windows = _windows_reference(x.shape[1:3], size, stride, padding)
     sums = [[sum(x[:, r, c] for _, r, c in pixels) for pixels in row] for row in windows]
@@ -102,7 +100,7 @@ def average_pool_reference(
 
 
 def global_average_pool_reference(x: np.ndarray) -> np.ndarray:
-    """The average of each channel, in float64."""
+    """The average of each channel, in float64. Args and Returns as `global_average_pool`."""
     x = np.asarray(x, np.float64)
     return sum(x[:, r, c] for r, c in np.ndindex(*x.shape[1:3])) / (x.shape[1] * x.shape[2])
 
@@ -135,7 +133,14 @@ def pixels_inside(image: Sequence, window: Sides, stride: Sides, pads: Pads) -> 
 
 
 def global_average_pool(x: tf.Tensor) -> tf.Tensor:
-    """The average of each channel: [B,H,W,C] → [B,C], accumulated in float32 or wider."""
+    """Average each channel; the sum is accumulated in float32 or wider.
+
+    Args:
+        x: [B,H,W,C].
+
+    Returns:
+        [B,C] in the type of x.
+    """
     return tf.cast(tf.reduce_mean(wide(x), axis=(1, 2)), x.dtype)
 
 
@@ -163,9 +168,8 @@ def first_maximum(tensors: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
-# A pool is linear once its switches are known: y = Σ_tap w_tap ⊙ view_tap(x), where w_tap is [switch = tap] for the
-# maximum and 1/n for the average. The gradient is the adjoint, ∂L/∂x = Σ_tap view_tapᵀ(w_tap ⊙ ∂L/∂y): what each tap
-# read is put back. `kernels/forms/lines.py` and `phases.py` compute the same sums faster.
+# With known switches, a pool is linear: y = Σ_tap w_tap ⊙ view_tap(x), w_tap = [switch = tap] for the maximum, 1/n for
+# the average. So ∂L/∂x = Σ_tap view_tapᵀ(w_tap ⊙ ∂L/∂y). `kernels/forms/lines.py` and `phases.py` do this faster.
 
 
 def max_unpool(pooled: tf.Tensor, switches: tf.Tensor, image: Sides, window: Sides, stride: Sides, pads: Pads):
@@ -198,7 +202,7 @@ def _put_back(parts: list[tf.Tensor], image: Sides, window: Sides, stride: Sides
 
 
 def global_average_pool_input_gradient(gradient: tf.Tensor, input_size: Sequence[int]) -> tf.Tensor:
-    """∂L/∂y [B,C] → ∂L/∂x [B,H,W,C], with `input_size` (H, W)."""
+    """`gradient` ∂L/∂y [B,C] and `input_size` (H, W) → ∂L/∂x [B,H,W,C]."""
     return tf.tile(gradient[:, None, None, :] / prod(input_size), (1, *input_size, 1))
 
 
@@ -206,11 +210,11 @@ def global_average_pool_input_gradient(gradient: tf.Tensor, input_size: Sequence
 
 
 def pool_cost(input_shape: Sequence[int], output_shape: Sequence[int], size: Pair) -> Cost:
-    """Count kh·kw operations per output, forward (compare, or add and divide) and backward (select and add)."""
+    """`input_shape`, `output_shape` [B,H',W',C], `size` (kh, kw) → the cost: kh·kw operations per output and pass."""
     return elementwise_cost(output_shape, forward=prod(pair(size)), backward=prod(pair(size)))
 
 
 def global_average_pool_cost(input_shape: Sequence[int]) -> Cost:
-    """Count H·W − 1 additions and one division per output; backward one division."""
+    """`input_shape` [B,H,W,C] → the cost: H·W − 1 additions and one division per output; backward one division."""
     batch, _, _, channels = input_shape
     return Cost(flops=prod(input_shape), backward_flops=batch * channels)

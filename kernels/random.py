@@ -28,7 +28,15 @@ import tensorflow as tf
 
 
 def philox_reference(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
-    """Ten rounds of Philox: four 32-bit counter words and two key words → four random 32-bit words."""
+    """Ten rounds of Philox.
+
+    Args:
+        counter: Four 32-bit words.
+        key: Two 32-bit words.
+
+    Returns:
+        Four random 32-bit words.
+    """
     (c0, c1, c2, c3), (k0, k1), low = counter, key, 0xFFFFFFFF
     for _ in range(10):
         p, q = 0xD2511F53 * c0, 0xCD9E8D57 * c2
@@ -42,6 +50,13 @@ def random_words_reference(count: int, seed: Sequence[int]) -> list[int]:
 
     TensorFlow first scrambles the seed, two 64-bit numbers, into key and counter with a key of its own. The n-th block
     of four words then has counter n.
+
+    Args:
+        count: The number of words.
+        seed: Two ints, taken modulo 2⁶⁴.
+
+    Returns:
+        `count` ints from 0 to 2³² − 1.
     """
     first, second = (int(s) % 2**64 for s in seed)
     scrambled = (first % 2**32, first >> 32, second % 2**32, second >> 32)

@@ -27,7 +27,7 @@ from kernels.precision import wide
 def local_response_normalization_reference(
     x: np.ndarray, radius: int = 2, bias: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
 ) -> np.ndarray:
-    """The equation channel by channel, in float64."""
+    """The equation channel by channel, in float64. Args and Returns as `local_response_normalization`."""
     x = np.asarray(x, np.float64)
     y, channels = np.zeros_like(x), x.shape[-1]
     for i in range(channels):
@@ -78,7 +78,7 @@ def local_response_normalization_input_gradient(
     Args:
         x: [B,H,W,C].
         gradient: ∂L/∂y [B,H,W,C].
-        radius: r of the equation; likewise `bias` k, `alpha` and `beta`.
+        radius, bias, alpha, beta: r, k, α and β of the equation.
 
     Returns:
         ∂L/∂x [B,H,W,C].
@@ -97,5 +97,12 @@ def local_response_normalization_cost(input_shape: Sequence[int], radius: int = 
 
     Forward: a square, 2r additions, ·α, +k, a power, ·x. Backward: s and its power again (2r + 4), ·g, ·x, /s,
     2r additions, 2αβ·x, a product, a difference.
+
+    Args:
+        input_shape: [B,H,W,C].
+        radius: r of the equation.
+
+    Returns:
+        The cost of one call.
     """
     return elementwise_cost(input_shape, forward=2 * radius + 5, backward=4 * radius + 10)

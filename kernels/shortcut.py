@@ -28,7 +28,7 @@ Zeros = Literal["end", "both"]
 
 
 def zero_padded_shortcut_reference(x: np.ndarray, channels: int, stride: Pair, zeros: Zeros = "end") -> np.ndarray:
-    """[B,H,W,C] → [B,⌈H/sh⌉,⌈W/sw⌉,channels], value by value."""
+    """The shortcut value by value. Args and Returns as `zero_padded_shortcut`."""
     sh, sw = (stride, stride) if isinstance(stride, int) else stride
     batch, height, width, c_in = x.shape
     front = (channels - c_in) // 2 if zeros == "both" else 0
@@ -88,7 +88,19 @@ def _extra_channels(channels_in: int, channels: int, zeros: Zeros) -> tuple[int,
 def zero_padded_shortcut_gradient(
     gradient: tf.Tensor, input_shape: Sequence[int], stride: Pair, zeros: Zeros = "end"
 ) -> tf.Tensor:
-    """To x of `input_shape` [B,H,W,C]: drop the extra channels, set zeros where pixels were skipped."""
+    """Compute the gradient to x: drop the extra channels, set zeros where pixels were skipped.
+
+    Args:
+        gradient: ∂L/∂y [B,⌈H/sh⌉,⌈W/sw⌉,channels].
+        input_shape: [B,H,W,C] of x.
+        stride, zeros: As in `zero_padded_shortcut`.
+
+    Returns:
+        ∂L/∂x [B,H,W,C].
+
+    Raises:
+        ValueError: As `zero_padded_shortcut`.
+    """
     _, height, width, channels = input_shape
     front, _ = _extra_channels(channels, gradient.shape[-1], zeros)
     return place_view(gradient[..., front : front + channels], (0, 0), stride, 1, (height, width))
@@ -98,5 +110,13 @@ def zero_padded_shortcut_gradient(
 
 
 def zero_padded_shortcut_cost(input_shape: Sequence[int], output_shape: Sequence[int]) -> Cost:
-    """No arithmetic: it only moves bytes."""
+    """Count nothing: the shortcut only moves bytes.
+
+    Args:
+        input_shape: [B,H,W,C].
+        output_shape: [B,⌈H/sh⌉,⌈W/sw⌉,channels].
+
+    Returns:
+        A cost of zero.
+    """
     return Cost()

@@ -29,7 +29,7 @@ from kernels.precision import wide
 
 
 def gaussian_blur_reference(images: np.ndarray, sigma: float) -> np.ndarray:
-    """[B,H,W,C], one tap at a time; taps outside are mirrored at the edge that they cross. In float64."""
+    """One tap at a time, in float64; taps outside are mirrored at the edge. Args and Returns as `gaussian_blur`."""
     images = np.asarray(images, np.float64)
     taps = range(-ceil(4 * sigma), ceil(4 * sigma) + 1)
     weights = [float(np.exp(-(t**2) / (2 * sigma**2))) if t else 1.0 for t in taps]
@@ -46,7 +46,7 @@ def gaussian_blur_reference(images: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def total_variation_reference(images: np.ndarray) -> np.ndarray:
-    """[B,H,W,C] → [B], one pair of neighbours at a time, in float64."""
+    """One pair of neighbors at a time, in float64. Args and Returns as `total_variation`."""
     images = np.asarray(images, np.float64)
     total = np.zeros(len(images))
     for b, i, j, k in np.ndindex(images.shape):
@@ -126,7 +126,17 @@ def _differences(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def total_variation(images: tf.Tensor) -> tf.Tensor:
-    """[B,H,W,C] → [B]: sum the absolute differences of neighbours, down and across. ValueError for another shape."""
+    """Sum the absolute differences of neighbors, down and across.
+
+    Args:
+        images: [B,H,W,C].
+
+    Returns:
+        [B].
+
+    Raises:
+        ValueError: For another shape.
+    """
     down, across = (tf.reduce_sum(tf.abs(part), axis=(1, 2, 3)) for part in _differences(images))
     return tf.cast(down + across, images.dtype)
 
@@ -140,12 +150,30 @@ def total_variation(images: tf.Tensor) -> tf.Tensor:
 
 
 def gaussian_blur_gradient(gradient: tf.Tensor, sigma: float) -> tf.Tensor:
-    """∂L/∂y [B,H,W,C] → the gradient to the images: the blurred gradient."""
+    """Compute the gradient to the images: the blurred gradient.
+
+    Args:
+        gradient: ∂L/∂y [B,H,W,C].
+        sigma: In pixels.
+
+    Returns:
+        ∂L/∂images [B,H,W,C].
+    """
     return gaussian_blur(gradient, sigma)
 
 
 def total_variation_gradient(images: tf.Tensor) -> tf.Tensor:
-    """The sum over the batch to the images [B,H,W,C]: −4 to 4 per pixel, and 0 from equal neighbours."""
+    """Compute the gradient to the images of the sum over the batch.
+
+    Args:
+        images: [B,H,W,C].
+
+    Returns:
+        [B,H,W,C]: −4 to 4 per pixel; equal neighbors add 0.
+
+    Raises:
+        ValueError: For another shape.
+    """
     down, across = (tf.sign(part) for part in _differences(images))
     rows = tf.pad(down, ((0, 0), (1, 0), (0, 0), (0, 0))) - tf.pad(down, ((0, 0), (0, 1), (0, 0), (0, 0)))
     columns = tf.pad(across, ((0, 0), (0, 0), (1, 0), (0, 0))) - tf.pad(across, ((0, 0), (0, 0), (0, 1), (0, 0)))
@@ -156,14 +184,20 @@ def total_variation_gradient(images: tf.Tensor) -> tf.Tensor:
 
 
 def gaussian_blur_cost(input_shape: Sequence[int]) -> Cost:
-    """[B,H,W,C]: count H products and sums per pixel down and W across, for every sigma; backward the same."""
+    """`input_shape` [B,H,W,C] → the cost: H products and sums per pixel down and W across, for every sigma.
+
+    The backward pass costs the same.
+    """
     batch, height, width, channels = input_shape
     flops = 2 * batch * height * width * channels * (height + width)
     return Cost(flops=flops, backward_flops=flops)
 
 
 def total_variation_cost(input_shape: Sequence[int]) -> Cost:
-    """[B,H,W,C]: count a difference, its size and a sum per pair of neighbours; backward a sign and two sums more."""
+    """`input_shape` [B,H,W,C] → the cost: a difference, its size and a sum per pair of neighbors.
+
+    The backward pass takes a sign and two sums more.
+    """
     batch, height, width, channels = input_shape
     pairs = batch * channels * ((height - 1) * width + height * (width - 1))
     return Cost(flops=3 * pairs, backward_flops=4 * pairs)

@@ -42,7 +42,7 @@ from kernels.precision import wide
 
 
 def fourier_image_reference(spectrum: np.ndarray, size: tuple[int, int], decay: float = 1.0) -> np.ndarray:
-    """[2,B,h,w//2+1,C] → [B,h,w,C], one wave at a time, in float64."""
+    """One wave at a time, in float64. Args and Returns as `fourier_image`."""
     (height, width), (_, batch, rows, columns, channels) = size, np.shape(spectrum)
     image = np.zeros((batch, height, width, channels))
     for b, y, x, k, u, v in np.ndindex(*image.shape, rows, columns):
@@ -56,7 +56,7 @@ def fourier_image_reference(spectrum: np.ndarray, size: tuple[int, int], decay: 
 
 
 def high_frequency_energy_reference(images: np.ndarray, radius: float = 0.25) -> np.ndarray:
-    """[B,H,W,C] → [B] by the full Fourier transform, one coefficient at a time, in float64."""
+    """By the full Fourier transform, one coefficient at a time. Args and Returns as `high_frequency_energy`."""
     batch, height, width, channels = np.shape(images)
     energy = np.zeros(batch)
     for b, u, v, k in np.ndindex(batch, height, width, channels):
@@ -72,13 +72,30 @@ def high_frequency_energy_reference(images: np.ndarray, radius: float = 0.25) ->
 
 
 def fourier_frequencies(size: Pair, dtype: DTypeLike = np.float32) -> np.ndarray:
-    """Cycles per pixel of each coefficient of the half spectrum of an image of `size`: [h,w//2+1]."""
+    """Compute the frequency of each coefficient of a half spectrum.
+
+    Args:
+        size: The size of the image, an int or (h, w).
+        dtype: The type of the result.
+
+    Returns:
+        [h,w//2+1] in cycles per pixel.
+    """
     height, width = pair(size, "size")
     return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)).astype(dtype)
 
 
 def spectrum_shape(batch: int, size: Pair, channels: int = 3) -> tuple[int, int, int, int, int]:
-    """The shape of the coefficients from which `fourier_image` draws images of `size`: [2,B,h,w//2+1,C]."""
+    """Compute the shape of the coefficients from which `fourier_image` draws images.
+
+    Args:
+        batch: B.
+        size: The size of the images, an int or (h, w).
+        channels: C.
+
+    Returns:
+        (2, B, h, w//2+1, C).
+    """
     height, width = pair(size, "size")
     return 2, batch, height, width // 2 + 1, channels
 
@@ -150,7 +167,7 @@ def high_frequency_energy(images: tf.Tensor, radius: float = 0.25) -> tf.Tensor:
 
 
 def fourier_image_gradient(gradient: tf.Tensor, decay: float = 1.0) -> tf.Tensor:
-    """∂L/∂image [B,h,w,C] → the gradient to the spectrum [2,B,h,w//2+1,C]."""
+    """Args as `fourier_image`, and `gradient` ∂L/∂image [B,h,w,C] → the gradient to the spectrum [2,B,h,w//2+1,C]."""
     planes = _planes(gradient, "differentiate")  # [B,C,h,w]
     _, _, height, width = planes.shape
     counts = (_column_counts(width) / (height * width)).astype(planes.dtype.as_numpy_dtype)
@@ -161,7 +178,7 @@ def fourier_image_gradient(gradient: tf.Tensor, decay: float = 1.0) -> tf.Tensor
 
 
 def high_frequency_energy_gradient(images: tf.Tensor, radius: float = 0.25) -> tf.Tensor:
-    """The sum over the batch to the images [B,H,W,C]: their high frequencies times 2/(H·W·C)."""
+    """Of the sum over the batch: high frequencies times 2/(H·W·C). Args as `high_frequency_energy` → [B,H,W,C]."""
     planes = _planes(images, "measure")  # [B,C,H,W]
     _, channels, height, width = planes.shape
     above = fourier_frequencies((height, width), np.float64) > radius
@@ -185,13 +202,13 @@ def _transform_cost(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def fourier_image_cost(output_shape: Sequence[int]) -> Cost:
-    """[B,h,w,C]: count a product per value of the spectrum and a transform, forward and backward."""
+    """`output_shape` [B,h,w,C] → the cost: a product per value of the spectrum, and a transform; backward the same."""
     transform, coefficients = _transform_cost(output_shape)
     return Cost(flops=transform + 2 * coefficients, backward_flops=transform + 2 * coefficients)
 
 
 def high_frequency_energy_cost(input_shape: Sequence[int]) -> Cost:
-    """[B,H,W,C]: count a transform, then two squares, a product and two sums per coefficient.
+    """`input_shape` [B,H,W,C] → the cost: a transform, then two squares, a product and two sums per coefficient.
 
     Backward: a transform, a product per value of the spectrum, and a transform back.
     """

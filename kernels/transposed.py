@@ -34,7 +34,12 @@ def conv2d_transpose_reference(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> np.ndarray:
-    """The equation as loops over images, pixels, channels and taps, in float64; `offset` is (top, left)."""
+    """The equation as loops over images, pixels, channels and taps, in float64. Args and Returns as `conv2d_transpose`.
+
+    Args:
+        output_size: (H, W).
+        offset: (top, left), the padding of the convolution.
+    """
     x, filters = np.asarray(x, np.float64), np.asarray(filters, np.float64)
     (sh, sw), (dh, dw) = np.broadcast_to(stride, 2), np.broadcast_to(dilation, 2)
     (height, width), (top, left) = output_size, offset

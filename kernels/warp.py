@@ -37,7 +37,7 @@ from kernels.precision import wide
 def affine_resample_reference(
     images: np.ndarray, transforms: np.ndarray, fill: float = 0.0, size: Sides | None = None
 ) -> np.ndarray:
-    """[B,H,W,C], [B,2,3] → [B,H',W',C], one output value at a time, in float64."""
+    """One output value at a time, in float64. Args and Returns as `affine_resample`."""
     images, transforms = np.asarray(images, np.float64), np.asarray(transforms, np.float64)
     batch, height, width, channels = images.shape
     out_height, out_width = size or (height, width)
@@ -204,7 +204,7 @@ def affine_resample_transform_gradient(
 
 
 def affine_resample_cost(output_shape: Sequence[int]) -> Cost:
-    """Count 18 operations per pixel [B,H',W'] for four weights, and 4 products and 3 sums per channel.
+    """`output_shape` [B,H',W',C] → the cost: 18 operations per pixel for weights, 4 products and 3 sums per channel.
 
     Backward to the images: the weights again, and 4 products and 4 sums per channel.
     """

@@ -9,15 +9,36 @@ from kernels.forms.differentiable import with_gradient
 
 
 def deconvnet_relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0) for any shape; backward it rectifies the gradient, for every x (Zeiler & Fergus 2013)."""
+    """Compute max(x, 0); backward it rectifies the gradient, for every x (Zeiler & Fergus 2014, section 2.1).
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        The shape and type of x.
+    """
     return with_gradient(relu, lambda inputs, y, gradient: deconvnet_relu_gradient(inputs[0], gradient))(x)
 
 
 def guided_relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0) for any shape; backward only positive gradients pass, where x > 0 (Springenberg et al. 2014)."""
+    """Compute max(x, 0); backward only positive gradients pass, where x > 0 (Springenberg et al. 2015, section 3.4).
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        The shape and type of x.
+    """
     return with_gradient(relu, lambda inputs, y, gradient: guided_relu_gradient(inputs[0], gradient))(x)
 
 
 def redirected_relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0) for any shape; backward, where x ≤ 0, the gradients that would raise it pass too (lucid)."""
+    """Compute max(x, 0); backward, where x ≤ 0, the gradients that would raise it pass too (lucid).
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        The shape and type of x.
+    """
     return with_gradient(relu, lambda inputs, y, gradient: redirected_relu_gradient(inputs[0], gradient))(x)

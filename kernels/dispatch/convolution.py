@@ -151,7 +151,7 @@ def conv2d_input_gradient(
         gradient: ∂L/∂y [B,H',W',Cout].
         filters: [kh,kw,C/groups,Cout].
         input_size: (H, W).
-        stride: As in `conv2d`; likewise `padding`, `dilation` and `groups`.
+        stride, padding, dilation, groups: As in `conv2d`.
         algorithm: "flipped" (a convolution with the flipped filter), "winograd" and "winograd4" (the same in that
             form), "shifted" (one matmul per tap, put back where the tap read), "nn" (TensorFlow's) and
             "space_to_depth", both for one group without dilation, "split" (one gradient per group), "dense" (all
@@ -191,7 +191,7 @@ def conv2d_filter_gradient(
         x: [B,H,W,C].
         gradient: ∂L/∂y [B,H',W',Cout].
         filter_size: (kh, kw), or an int.
-        stride: As in `conv2d`; likewise `padding`, `dilation` and `groups`.
+        stride, padding, dilation, groups: As in `conv2d`.
         algorithm: "shifted" (one matmul per tap), "winograd", "winograd4", "nn" (TensorFlow's) and "space_to_depth",
             both for one group without dilation, "split" (one gradient per group), "dense" (all groups as one).
 
@@ -225,7 +225,7 @@ def conv2d_transpose(
     Args:
         x: [B,H',W',Cout].
         filters: [kh,kw,C/groups,Cout], as for the convolution.
-        stride: As in `conv2d`; likewise `padding`, `dilation` and `groups`.
+        stride, padding, dilation, groups: As in `conv2d`.
         output_size: (H, W). With a stride, several sizes convolve to one (H', W'); the default is the largest for
             "SAME" (H'·stride) and the smallest otherwise.
 

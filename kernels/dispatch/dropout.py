@@ -65,10 +65,34 @@ def drop_path(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def dropout_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """∂L/∂y → ∂L/∂x of `dropout` with the same rate and seed."""
+    """Apply the mask of `dropout` to the gradient; it is drawn again from its seed.
+
+    Args:
+        gradient: ∂L/∂y, the shape of x.
+        rate: The probability of the forward pass, in [0, 1).
+        seed: The two 32-bit ints of the forward pass.
+
+    Returns:
+        ∂L/∂x, the shape of the gradient.
+
+    Raises:
+        ValueError: As `dropout_mask`.
+    """
     return textbook.dropout_gradient(gradient, rate, seed, random_words)
 
 
 def drop_path_gradient(gradient: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """∂L/∂y → ∂L/∂x of `drop_path` with the same rate and seed."""
+    """Apply the mask of `drop_path` to the gradient; it is drawn again from its seed.
+
+    Args:
+        gradient: ∂L/∂y [B,…], the shape of x.
+        rate: The probability of the forward pass, in [0, 1).
+        seed: The two 32-bit ints of the forward pass.
+
+    Returns:
+        ∂L/∂x, the shape of the gradient.
+
+    Raises:
+        ValueError: As `dropout_mask`.
+    """
     return textbook.drop_path_gradient(gradient, rate, seed, random_words)

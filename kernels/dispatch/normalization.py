@@ -30,7 +30,7 @@ def batch_normalization(
 
     Args:
         x: […,C].
-        mean: [C], as `variance`.
+        mean, variance: [C].
         scale: γ [C]; None is 1.
         offset: β [C]; None is 0.
         epsilon: ε, added to the variance.
@@ -138,7 +138,7 @@ def batch_normalization_gradient(
         x: [B,H,W,C], or this device's part of a shared batch.
         gradient: ∂L/∂y [B,H,W,C].
         scale: γ [C]; None is 1.
-        mean: [C], of the whole batch, as `variance_biased`.
+        mean, variance_biased: [C], of the complete batch.
         epsilon: ε, added to the variance.
 
     Returns:

@@ -57,7 +57,7 @@ def max_pool_switches(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding =
 
     Args:
         x: [B,H,W,C].
-        size: As in `max_pool`; likewise `stride` and `padding`.
+        size, stride, padding: As in `max_pool`.
 
     Returns:
         int32 [B,H',W',C]: its number in the window, 0 … kh·kw−1, row by row.
@@ -84,7 +84,7 @@ def max_unpool(
     Args:
         pooled: [B,H',W',C].
         switches: int32 [B,H',W',C] of `max_pool_switches`.
-        size: As in `max_pool`; likewise `stride` and `padding`.
+        size, stride, padding: As in `max_pool`.
         input_size: (H, W).
 
     Returns:
@@ -147,7 +147,7 @@ def max_pool_input_gradient(
     Args:
         x: [B,H,W,C].
         gradient: ∂L/∂y [B,H',W',C].
-        size: As in `max_pool`; likewise `stride` and `padding`.
+        size, stride, padding: As in `max_pool`.
 
     Returns:
         ∂L/∂x [B,H,W,C]; of equal maxima the first in its window, row by row, gets the gradient.
@@ -173,7 +173,7 @@ def average_pool_input_gradient(
     Args:
         gradient: ∂L/∂y [B,H',W',C].
         input_size: (H, W).
-        size: As in `average_pool`; likewise `stride`, `padding` and `count_padding`.
+        size, stride, padding, count_padding: As in `average_pool`.
 
     Returns:
         ∂L/∂x [B,H,W,C]: each pixel of a window gets an equal share.

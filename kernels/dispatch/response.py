@@ -25,12 +25,12 @@ def local_response_normalization(
     beta: float = 0.75,
     algorithm: str = "auto",
 ) -> tf.Tensor:
-    """Normalize each value by its neighbour channels (Krizhevsky et al. 2012, section 3.3, whose settings are default).
+    """Normalize each value by its neighbor channels (Krizhevsky et al. 2012, section 3.3, whose settings are default).
 
     Args:
         x: [B,H,W,C].
         radius: r; a window has 2r + 1 channels.
-        bias: k of the equation; likewise `alpha` and `beta`.
+        bias, alpha, beta: k, α and β of the equation.
         algorithm: "nn" (TensorFlow's, which has no float64), "explicit" (2r + 1 shifted views), "compiled" (the same
             by XLA within any graph; image by image if the batch is unknown), or "auto", the form that was the fastest.
 

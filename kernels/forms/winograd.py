@@ -60,7 +60,16 @@ F4 = (
 
 
 def winograd_tile_reference(tile: np.ndarray, filters: np.ndarray, transforms: Transforms = F2) -> np.ndarray:
-    """One m×m output tile from one (m+2)×(m+2) input tile and one 3×3 filter, in float64."""
+    """Compute one output tile directly from the equation, in float64.
+
+    Args:
+        tile: Inputs [m+2,m+2].
+        filters: [3,3].
+        transforms: (Bᵀ, G, Aᵀ) of F(2×2,3×3) or F(4×4,3×3).
+
+    Returns:
+        Outputs [m,m].
+    """
     bt, g, at = transforms
     return at @ ((g @ np.asarray(filters, np.float64) @ g.T) * (bt @ np.asarray(tile, np.float64) @ bt.T)) @ at.T
 
