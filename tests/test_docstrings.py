@@ -13,8 +13,12 @@ from types import FunctionType
 import pytest
 
 import kernels
+import rawcnn
+import rawcnn.attacks
+import rawcnn.data
+import rawcnn.visualize
 
-MODULES = [kernels]
+MODULES = [kernels, rawcnn, rawcnn.attacks, rawcnn.visualize, rawcnn.data]
 HEADINGS = ("Args", "Returns", "Yields", "Raises", "Attributes")
 # These faces of a kernel may refer to another public kernel, "Args as `conv2d`" or "Args and Returns as `conv2d`", or
 # name all parameters in the first sentence: "`gradient` [B,C], `input_size` (H, W) → ∂L/∂x [B,H,W,C]".

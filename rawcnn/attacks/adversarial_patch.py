@@ -33,11 +33,18 @@ from rawcnn.optim.optimizers import adam
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch and how it was made."""
+    """A patch and how it was made.
 
-    pixels: np.ndarray = field(repr=False)  # float32 [S,S,3] in [0,1]; only the disc counts
+    Attributes:
+        pixels: float32 [S,S,3] in [0,1]; only the disc counts.
+        target: The class that the patch stands for.
+        history: [steps], the mean log-probability of the target, in nats.
+        settings: The arguments, by name.
+    """
+
+    pixels: np.ndarray = field(repr=False)
     target: int
-    history: np.ndarray = field(repr=False)  # [steps] mean log-probability of the target
+    history: np.ndarray = field(repr=False)
     settings: dict[str, object]
 
     @property

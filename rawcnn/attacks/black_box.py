@@ -41,11 +41,18 @@ RECIPE = replace(
 
 @dataclass(frozen=True)
 class Substitute:
-    """A network that has learnt an oracle's answers."""
+    """A network that has learned an oracle's answers.
+
+    Attributes:
+        network: The substitute.
+        queries: The number of labels that the oracle gave.
+        rounds: A dict per round: images labeled so far, and the share of new ones predicted correctly.
+        settings: The arguments, by name.
+    """
 
     network: Network
-    queries: int  # labels that the oracle gave
-    rounds: list[dict[str, float]]  # of each: images labelled so far, and the share of new ones predicted correctly
+    queries: int
+    rounds: list[dict[str, float]]
     settings: dict[str, object]
 
 

@@ -28,7 +28,16 @@ from rawcnn.nn.network import Network
 
 @dataclass(frozen=True)
 class Study:
-    """The result of `study`. `rows` are those of `sweep`; the `examples` were attacked with the largest ε."""
+    """The result of `study`.
+
+    Attributes:
+        name: The name of the attack.
+        unit: What ε measures in this attack.
+        rows: The rows of `sweep`, one per ε.
+        examples: A few images, attacked with the largest ε.
+        settings: The settings of the attack, by name.
+        made: The patch or the substitute network that the attack made first; None if it makes neither.
+    """
 
     name: str
     unit: str

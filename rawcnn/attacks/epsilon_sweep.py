@@ -148,6 +148,9 @@ def columns_of(
 
     Returns:
         The `AttackResult.columns` of all images.
+
+    Raises:
+        ValueError: As `sweep`.
     """
     total = _total(data, split, limit)
     batches = _batches(network, data, split, batch, total, sample_seed, len(journal.rows) if journal else 0)

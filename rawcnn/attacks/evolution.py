@@ -42,14 +42,23 @@ SAME = 1e-3  # how far a champion's probability may be from its checkpoint's, be
 
 @dataclass(frozen=True)
 class FoolingImages:
-    """One image per class; image k is made for class k."""
+    """One image per class; image k is made for class k.
 
-    images: np.ndarray = field(repr=False)  # float32 [classes,H,W,3] in [0,1]
-    confidences: np.ndarray  # float32 [classes], the probability of class k for image k
-    history: np.ndarray = field(repr=False)  # float32 [generations or steps,classes], these probabilities over time
-    encoding: str  # "direct" or "cppn"; "gradient" from `ascend`
+    Attributes:
+        images: float32 [classes,H,W,3] in [0,1].
+        confidences: float32 [classes], the probability of class k for image k.
+        history: float32 [generations or steps,classes], these probabilities over time.
+        encoding: "direct" or "cppn"; "gradient" from `ascend`.
+        settings: The arguments, by name.
+        genomes: With "cppn", to draw the images in any size.
+    """
+
+    images: np.ndarray = field(repr=False)
+    confidences: np.ndarray
+    history: np.ndarray = field(repr=False)
+    encoding: str
     settings: dict[str, object]
-    genomes: tuple[Genome, ...] = field(default=(), repr=False)  # with "cppn", to draw the images in any size
+    genomes: tuple[Genome, ...] = field(default=(), repr=False)
 
     def summary(self) -> dict[str, object]:
         """The result as values for JSON."""

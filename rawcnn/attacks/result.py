@@ -16,18 +16,31 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Arrays over the B images. A confidence is the softmax probability of the predicted class."""
+    """Arrays over the B images. A confidence is the softmax probability of the predicted class.
 
-    images: np.ndarray = field(repr=False)  # float32 [B,H,W,3] in [0,1], the attacked images
-    originals: np.ndarray = field(repr=False)  # float32 [B,H,W,3]
-    labels: np.ndarray  # int32 [B], the true classes
-    target: np.ndarray | None  # int32 [B], the requested classes; None for any but the label
-    predictions_before: np.ndarray  # int32 [B], of `originals`
-    predictions: np.ndarray  # int32 [B], of `images`
-    confidences_before: np.ndarray  # float32 [B]
-    confidences: np.ndarray  # float32 [B]
-    iterations: np.ndarray  # int32 [B], gradient steps spent on the image
-    queries: np.ndarray  # int32 [B], forward passes spent on the image
+    Attributes:
+        images: float32 [B,H,W,3] in [0,1], the attacked images.
+        originals: float32 [B,H,W,3] in [0,1], the images before the attack.
+        labels: int32 [B], the true classes.
+        target: int32 [B], the requested classes; None for any but the label.
+        predictions_before: int32 [B], the classes predicted for `originals`.
+        predictions: int32 [B], the classes predicted for `images`.
+        confidences_before: float32 [B], of `predictions_before`.
+        confidences: float32 [B], of `predictions`.
+        iterations: int32 [B], gradient steps spent on the image.
+        queries: int32 [B], forward passes spent on the image.
+    """
+
+    images: np.ndarray = field(repr=False)
+    originals: np.ndarray = field(repr=False)
+    labels: np.ndarray
+    target: np.ndarray | None
+    predictions_before: np.ndarray
+    predictions: np.ndarray
+    confidences_before: np.ndarray
+    confidences: np.ndarray
+    iterations: np.ndarray
+    queries: np.ndarray
 
     @property
     def success(self) -> np.ndarray:

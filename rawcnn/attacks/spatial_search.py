@@ -46,7 +46,13 @@ FOOLS = 1e6  # added to the loss, in float64, of a transformation that fools the
 
 @dataclass(frozen=True)
 class SpatialResult(AttackResult):
-    """`transformations` float32 [B,3]: degrees counter-clockwise, then pixels to the right and down."""
+    """An `AttackResult` with the transformations that were found.
+
+    Attributes:
+        transformations: float32 [B,3]: degrees counter-clockwise, then pixels to the right and down.
+        images, originals, labels, target, predictions_before, predictions: As in `AttackResult`.
+        confidences_before, confidences, iterations, queries: As in `AttackResult`.
+    """
 
     transformations: np.ndarray
 

@@ -54,7 +54,17 @@ class DataSet:
     skipped: tuple[str, ...] = ()
 
     def count(self, split: str) -> int:
-        """Return the number of images of a split. Raises ValueError for an unknown split."""
+        """Count the images of a split.
+
+        Args:
+            split: One of `splits`.
+
+        Returns:
+            The number of images.
+
+        Raises:
+            ValueError: The split is unknown.
+        """
         return len(self._split(split).labels)
 
     def batches(
@@ -80,6 +90,9 @@ class DataSet:
             drop_remainder: Leave out the last batch if it is smaller.
             first: The number of batches to leave out at the start, without decoding them: a run resumes so.
             part: (index, count): yield part `index` of `count` equal parts of each batch, for workers that share it.
+
+        Returns:
+            An iterable over pairs of tensors.
 
         Raises:
             ValueError: The split is unknown, `batch` is below 1 or, with `drop_remainder`, larger than the split; or,
@@ -125,7 +138,13 @@ class DataSet:
         return _with_reasons(batches.map(scale, tf.data.AUTOTUNE).prefetch(2), broken)
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return all of a split in its fixed order: images float32 [N,H,W,3] in [0,1], labels int32 [N].
+        """Return all images of a split in its fixed order.
+
+        Args:
+            split: One of `splits`.
+
+        Returns:
+            (images float32 [N,H,W,3] in [0,1], labels int32 [N]).
 
         Raises:
             ValueError: The split is unknown, or its images are not kept in memory.
@@ -141,6 +160,9 @@ class DataSet:
         Args:
             split: "train" or "test".
             indices: Their numbers in the split's fixed order.
+
+        Returns:
+            float32 [N,H,W,3] in [0,1], in the order of `indices`.
 
         Raises:
             ValueError: The split is unknown, or it has no image of such a number.
@@ -161,7 +183,18 @@ class DataSet:
         return images
 
     def only(self, split: str, indices: Sequence[int]) -> DataSet:
-        """Return the same data set with only these images of a split, in this order."""
+        """Keep only some images of a split, in this order.
+
+        Args:
+            split: One of `splits`.
+            indices: Their numbers in the split's fixed order.
+
+        Returns:
+            The same data set otherwise.
+
+        Raises:
+            ValueError: The split is unknown.
+        """
         data, rows = self._split(split), np.asarray(indices)
         with tf.device("CPU:0"):
             images = None if data.images is None else tf.gather(data.images, tf.constant(rows, tf.int64))
@@ -169,9 +202,15 @@ class DataSet:
         return replace(self, splits={**self.splits, split: Split(data.labels[rows], images, items)})
 
     def originals(self, split: str) -> Iterator[np.ndarray]:
-        """Yield each image in the split's fixed order at its own size, uint8 [H,W,3], neither scaled nor cropped.
+        """Yield each image in the split's fixed order at its own size, neither scaled nor cropped.
 
         Images are decoded a few ahead of the one that is yielded.
+
+        Args:
+            split: One of `splits`.
+
+        Returns:
+            An iterator over uint8 [H,W,3].
 
         Raises:
             ValueError: The split is unknown.
@@ -182,7 +221,17 @@ class DataSet:
         return (image for _, image in each(read, data.items, ahead=16))
 
     def digest(self, split: str) -> str:
-        """Return a SHA-256 of labels, size, and the names, lengths and times of files; without files, of the pixels."""
+        """Compute a digest that changes if the data set does.
+
+        Args:
+            split: One of `splits`.
+
+        Returns:
+            The SHA-256 of labels, size, and the names, lengths and times of files; without files, of the pixels.
+
+        Raises:
+            ValueError: The split is unknown.
+        """
         data = self._split(split)
         digest = hashlib.sha256(repr((self.labels, self.size, self.white)).encode() + data.labels.tobytes())
         for item in data.items:
@@ -205,7 +254,17 @@ class DataSet:
         return digest.hexdigest()
 
     def is_uniform(self, split: str) -> bool:
-        """Say whether the original images are known, without opening files, to have one size."""
+        """Check, without opening files, whether the original images are known to have one size.
+
+        Args:
+            split: One of `splits`.
+
+        Returns:
+            True if they are known to.
+
+        Raises:
+            ValueError: The split is unknown.
+        """
         data = self._split(split)
         return not data.items or all(isinstance(item.source, np.ndarray) for item in data.items)
 

@@ -103,7 +103,17 @@ class Network:
         return self.operations[-1].name
 
     def operation(self, name: str) -> Operation:
-        """Return the operation called `name`. Raises ValueError that lists similar names."""
+        """Find an operation by its name.
+
+        Args:
+            name: The name, such as "conv1".
+
+        Returns:
+            The operation.
+
+        Raises:
+            ValueError: There is no such operation; the message lists similar names.
+        """
         return find_operation(self.operations, name)
 
     def __call__(self, images) -> tf.Tensor:
@@ -136,8 +146,18 @@ class Network:
     ) -> Forward:
         """Compute `forward` as a pure function of (variables, images).
 
-        Gradients, moving averages and exports need this form. `trace_type` is another kind of trace than `Trace`, for
-        instance one that folds batch norms or one that inverts pools.
+        Gradients, moving averages and exports need this form.
+
+        Args:
+            variables: Path → tensor or variable.
+            images: [B,H,W,3], float RGB in [0,1].
+            train: Use the batch's own moments and drop units.
+            seed: In training, an int or an int tensor [2] that the dropout masks are drawn from.
+            relu: The rectifier with its backward rule.
+            trace_type: Another kind of trace than `Trace`, such as one that folds batch norms or inverts pools.
+
+        Returns:
+            Logits in float32, activations and batch-norm statistics.
         """
         net = self._begin(trace_type, variables, images, train=train, seed=seed, relu=relu)
         logits = self.model(net, net.images)
@@ -164,6 +184,9 @@ class Network:
             trace_type: Another kind of trace than `Trace`.
             variables: Other variables than the network's own, by path.
 
+        Returns:
+            Layer → its output, such as [B,H',W',C].
+
         Raises:
             ValueError: A layer is unknown.
         """
@@ -189,7 +212,11 @@ class Network:
         return digest.hexdigest()
 
     def check_labels(self) -> None:
-        """Raise ValueError if the class names are known and are not one for each class."""
+        """Check that the class names, if they are known, are one for each class.
+
+        Raises:
+            ValueError: There are more or fewer class names than classes.
+        """
         if self.labels is not None and len(self.labels) != self.classes:
             raise ValueError(
                 f"there are {len(self.labels)} class names for {self.classes} classes; expected one for each class"

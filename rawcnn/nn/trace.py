@@ -33,11 +33,17 @@ PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
 
 
 class Forward(NamedTuple):
-    """The result of a forward pass. Compiled code drops the parts that are not used."""
+    """The result of a forward pass. Compiled code drops the parts that are not used.
 
-    logits: tf.Tensor  # [B,classes], float32
-    activations: dict[str, tf.Tensor]  # by the operation's name
-    statistics: dict[str, tf.Tensor]  # path → new value of a batch-norm average, which the training step assigns
+    Attributes:
+        logits: float32 [B,classes].
+        activations: The output of each operation, by its name.
+        statistics: Path → new value of a batch-norm average, which the training step assigns.
+    """
+
+    logits: tf.Tensor
+    activations: dict[str, tf.Tensor]
+    statistics: dict[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Trace:
             initial: How its first value is drawn. Only a symbolic trace reads this and `trained`.
             trained: Whether gradients move it.
             dtype: The type to round it to, by default the trace's. A narrower value keeps its type, because its
-                kernel widens it where that is needed.
+                kernel widens it if necessary.
 
         Raises:
             ValueError: The variable has another shape, because the images have another size.

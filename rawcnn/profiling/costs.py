@@ -67,6 +67,7 @@ class Profile:
         }
 
     def to_json(self) -> str:
+        """Return `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_csv(self) -> str:
@@ -98,6 +99,9 @@ def profile(
         precision: "float32" or "bfloat16".
         train: Trace as in training, with auxiliary heads and the batch's statistics.
         **options: The model's options, as for `rawcnn.create`.
+
+    Returns:
+        The costs of each operation, and their totals.
 
     Raises:
         ValueError: An argument is out of range, or the images are too small.

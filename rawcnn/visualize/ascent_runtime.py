@@ -45,10 +45,10 @@ class AscentRuntime:
     """The compiled functions of one optimization, shared by all its batches.
 
     Attributes:
-        mode: how they are compiled.
+        mode: How they are compiled.
         step: (z, mean, mean_square, number, transforms, rows) → what `ascent_step` returns.
-        waking_step: the same after an argument `asleep` [B]; the last rectifiers of these images are redirected.
-        render: z → images [B,H,W,3].
+        waking_step: The same after an argument `asleep` [B]; the last rectifiers of these images are redirected.
+        render: Z → images [B,H,W,3].
         values: (images, rows) → values [B].
     """
 

@@ -45,27 +45,48 @@ SIZE = 80  # default largest side of an icon in pixels
 
 @dataclass(frozen=True)
 class Level:
-    """The M cells of one grid that hold enough images, row by row."""
+    """The M cells of one grid that hold enough images, row by row.
 
-    grid: int  # cells along each side
-    cells: np.ndarray = field(repr=False)  # int32 [M,2] (column, row), from the top left
-    counts: np.ndarray = field(repr=False)  # int64 [M] images
-    vectors: np.ndarray = field(repr=False)  # float32 [M,C] mean activation, not whitened
-    classes: np.ndarray = field(repr=False)  # int32 [M], the class with the largest sum of effects in the cell
-    attributions: np.ndarray = field(repr=False)  # float32 [M], mean effect on this class over the cell's images
-    shares: np.ndarray = field(repr=False)  # float32 [M], share of the images with their largest effect on this class
-    icons: np.ndarray = field(repr=False)  # float32 [M,H,W,3] in [0,1]
-    values: np.ndarray = field(repr=False)  # float32 [M] objective that the icon reaches
+    Attributes:
+        grid: Cells along each side.
+        cells: int32 [M,2], (column, row), from the top left.
+        counts: int64 [M], images per cell.
+        vectors: float32 [M,C], mean activation, not whitened.
+        classes: int32 [M], the class with the largest sum of effects in the cell.
+        attributions: float32 [M], mean effect on this class over the cell's images, in logits.
+        shares: float32 [M], share of the images with their largest effect on this class.
+        icons: float32 [M,H,W,3] in [0,1].
+        values: float32 [M], objective that the icon reaches.
+    """
+
+    grid: int
+    cells: np.ndarray = field(repr=False)
+    counts: np.ndarray = field(repr=False)
+    vectors: np.ndarray = field(repr=False)
+    classes: np.ndarray = field(repr=False)
+    attributions: np.ndarray = field(repr=False)
+    shares: np.ndarray = field(repr=False)
+    icons: np.ndarray = field(repr=False)
+    values: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """The atlas of a layer: the points of the images, and grids over them from coarse to fine."""
+    """The atlas of a layer: the points of the images, and grids over them from coarse to fine.
+
+    Attributes:
+        layer: The name of the layer.
+        points: float32 [N,2], (x, y) in [0,1], y downward, one per image of the sample.
+        indices: int32 [N], the number of each image in its split.
+        positions: int32 [N,2], (row, column) of the activation in the layer's map.
+        levels: One per grid, from coarse to fine.
+        settings: The arguments, by name.
+    """
 
     layer: str
-    points: np.ndarray = field(repr=False)  # float32 [N,2] (x, y) in [0,1], y downward
-    indices: np.ndarray = field(repr=False)  # int32 [N]
-    positions: np.ndarray = field(repr=False)  # int32 [N,2]
+    points: np.ndarray = field(repr=False)
+    indices: np.ndarray = field(repr=False)
+    positions: np.ndarray = field(repr=False)
     levels: tuple[Level, ...]
     settings: dict[str, object]
 
@@ -127,30 +148,33 @@ def activation_atlas(
     are left out.
 
     Args:
-        network: the network.
-        data: the data set.
-        layer: the name of the layer.
-        images: how many images to draw at random from the split; by default all.
+        network: The network.
+        data: The data set.
+        layer: The name of the layer.
+        images: How many images to draw at random from the split; by default all.
         split: "train" or "test".
-        grids: cells along each side of each grid.
-        minimum: images that a cell needs to be shown.
-        layout: method of the projection, "umap", "tsne" or "auto".
+        grids: Cells along each side of each grid.
+        minimum: Images that a cell needs to be shown.
+        layout: Method of the projection, "umap", "tsne" or "auto".
         points: [N,2] in [0,1], the points of an atlas with the same sample; by default they are projected.
-        whiten: whether icons follow the whitened direction W·v or the mean v itself.
-        ridge: share of the mean square activation that is added to E[aaᵀ].
-        cosine_power: exponent of the cosine in the objective of the icons.
-        steps: steps of the optimization of icons.
-        size: side of an icon in pixels; by default 80, or the network's own size if that is smaller or if the layer
+        whiten: Whether icons follow the whitened direction W·v or the mean v itself.
+        ridge: Share of the mean square activation that is added to E[aaᵀ].
+        cosine_power: Exponent of the cosine in the objective of the icons.
+        steps: Steps of the optimization of icons.
+        size: Side of an icon in pixels; by default 80, or the network's own size if that is smaller or if the layer
             accepts no other.
-        regularization: of the optimization of icons.
-        batch: images at a time in the pass over the data.
-        icon_batch: icons that are optimized at a time.
-        seed: of the sample, the projection and the icons.
+        regularization: That of the optimization of icons.
+        batch: Images at a time in the pass over the data.
+        icon_batch: Icons that are optimized at a time.
+        seed: The seed of the sample, the projection and the icons.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (done, total, stage).
+        progress: Called with (done, total, stage).
+
+    Returns:
+        The points of all images, and an optimized icon for each shown cell of each grid.
 
     Raises:
-        ValueError: for an unknown layer, split or layout, a number out of range, and too few images: they must suffice
+        ValueError: For an unknown layer, split or layout, a number out of range, and too few images: they must suffice
             for `minimum` in each of a quarter of the coarsest grid's cells, and half of them must lie in such cells.
 
     Source:

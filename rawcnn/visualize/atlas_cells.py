@@ -77,8 +77,8 @@ def cell_classes(sample: Sample, cell_of: np.ndarray) -> tuple[np.ndarray, np.nd
     """Find the class that the images of each cell raise most.
 
     Args:
-        sample: the effects of each image on its K most likely classes.
-        cell_of: the cell of each image, [N].
+        sample: The effects of each image on its K most likely classes.
+        cell_of: The cell of each image, [N].
 
     Returns:
         The class [M] whose effects sum to the most in the cell; the mean of this sum over the cell's images [M]; and
@@ -106,7 +106,7 @@ def choose_grids(points: np.ndarray, sides: Sequence[int], minimum: int) -> list
     """The grids that show half of the points [N,2] or more, and more cells than the grid before; coarsest first.
 
     Raises:
-        ValueError: if the coarsest grid shows less than half of the points.
+        ValueError: If the coarsest grid shows less than half of the points.
     """
     needed = images_needed(points, sides[0], minimum)
     if needed > len(points):

@@ -62,18 +62,18 @@ def sample_activations(
     than the network's are cropped.
 
     Args:
-        network: the network.
-        data: the data set.
-        layer: the name of the layer.
-        images: how many images to draw at random from the split; by default all.
+        network: The network.
+        data: The data set.
+        layer: The name of the layer.
+        images: How many images to draw at random from the split; by default all.
         split: "train" or "test".
-        batch: images at a time.
-        seed: of the images and the positions.
+        batch: Images at a time.
+        seed: The seed of the images and the positions.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (images done, images in total, "activations").
+        progress: Called with (images done, images in total, "activations").
 
     Raises:
-        ValueError: for an unknown layer or split, fewer than one image, and activations that are not finite.
+        ValueError: For an unknown layer or split, fewer than one image, and activations that are not finite.
     """
     network.operation(layer)  # raises a ValueError that names similar layers
     data, indices = _draw_images(data, split, images, seed)
@@ -100,8 +100,8 @@ def activations_and_effects(
     """Compute the activations at one position of each image, and their effect on the most likely classes.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
+        network: The network.
+        layer: The name of the layer.
         images: [B,H,W,3] in [0,1].
         positions: int32 [B,2], (row, column) in the map.
 

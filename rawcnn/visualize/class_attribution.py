@@ -26,13 +26,21 @@ RANKED = 6  # channels that are listed for a class, and as many against it
 
 @dataclass(frozen=True)
 class Attribution:
-    """The effect of a layer's activations on K classes. A layer without a map has one position."""
+    """The effect of a layer's activations on K classes. A layer without a map has one position.
 
-    classes: np.ndarray  # int32 [K]
-    logits: np.ndarray  # float32 [K]
-    probabilities: np.ndarray  # float32 [K], of the softmax over all classes
-    activations: np.ndarray = field(repr=False)  # float32 [h,w,C]
-    gradients: np.ndarray = field(repr=False)  # float32 [K,h,w,C], of the logits
+    Attributes:
+        classes: int32 [K].
+        logits: float32 [K], of these classes.
+        probabilities: float32 [K], of the softmax over all classes.
+        activations: float32 [h,w,C], of the layer.
+        gradients: float32 [K,h,w,C], of the logits by the activations.
+    """
+
+    classes: np.ndarray
+    logits: np.ndarray
+    probabilities: np.ndarray
+    activations: np.ndarray = field(repr=False)
+    gradients: np.ndarray = field(repr=False)
 
     @property
     def effects(self) -> np.ndarray:
@@ -56,14 +64,17 @@ def attribution(
     """Estimate the effect of a layer's activations on the logits of some classes, for one image.
 
     Args:
-        network: the network.
+        network: The network.
         image: [H,W,3] in [0,1].
-        layer: the name of the layer.
-        classes: by default the two most likely classes, the likelier first.
+        layer: The name of the layer.
+        classes: By default the two most likely classes, the likelier first.
         compile: "auto", "xla", "graph", "mixed" or "eager".
 
+    Returns:
+        The classes with their logits, the layer's activations, and the gradients of the logits.
+
     Raises:
-        ValueError: for an unknown layer or class, and for anything but one image.
+        ValueError: For an unknown layer or class, and for anything but one image.
 
     Source:
         Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Attribution".
@@ -86,8 +97,8 @@ def logit_gradients(
     """Compute the activations of a layer, and the gradients of several logits with respect to them.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
+        network: The network.
+        layer: The name of the layer.
         image: [1,H,W,3] in [0,1].
         classes: int32 [K]; −1 stands for the class of the same rank.
         count: K.
@@ -113,8 +124,8 @@ def ranked_channels(attribution: Attribution, count: int = RANKED) -> list[tuple
     """List the channels that raise each class most, and those that lower it most, the strongest first.
 
     Args:
-        attribution: of K classes.
-        count: the largest number of channels in each list; channels without effect are in neither.
+        attribution: That of K classes.
+        count: The largest number of channels in each list; channels without effect are in neither.
 
     Returns:
         K pairs (channels for the class, channels against it).

@@ -29,18 +29,18 @@ def compare(
     """Optimize images of the same channels with each regularization, from the same noise, with the same steps.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        channels: the channels of the layer, one image each.
-        regularizations: the regularizations by name.
-        progress: called with (steps done, steps in total).
-        **settings: keywords of `optimize`.
+        network: The network.
+        layer: The name of the layer.
+        channels: The channels of the layer, one image each.
+        regularizations: The regularizations by name.
+        progress: Called with (steps done, steps in total).
+        **settings: Keywords of `optimize`.
 
     Returns:
         The optimized images by the name of the regularization.
 
     Raises:
-        ValueError: for an unknown layer or channel, and for a setting out of range.
+        ValueError: For an unknown layer or channel, and for a setting out of range.
     """
     return {
         name: optimize(
@@ -56,6 +56,13 @@ def compare(
 
 
 def noise_ratios(compared: Mapping[str, Optimized]) -> dict[str, float]:
-    """Return the high-frequency energy of each regularization relative to the first one, as the median over images."""
+    """Compare the high-frequency energy of regularizations with that of the first one.
+
+    Args:
+        compared: The results of `compare`, by name.
+
+    Returns:
+        Name → the median, over the images, of the ratio of energies; 1 for the first.
+    """
     first = next(iter(compared.values())).high_frequency
     return {name: float(np.median(found.high_frequency / first)) for name, found in compared.items()}

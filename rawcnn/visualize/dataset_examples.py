@@ -29,14 +29,23 @@ BINS = 40
 
 @dataclass(frozen=True)
 class TopInput:
-    """An image, and the position at which a channel is most active in it."""
+    """An image, and the position at which a channel is most active in it.
+
+    Attributes:
+        channel: The number of the channel.
+        index: The number of the image in its split.
+        activation: The channel's value at this position.
+        position: (row, column) in the layer's map.
+        box: (top, left, bottom, right) of the receptive field, in pixels of `image`.
+        image: float32 [H,W,3] in [0,1], as the network reads it.
+    """
 
     channel: int
-    index: int  # of the image in its split
+    index: int
     activation: float
-    position: tuple[int, int]  # (row, column) in the layer's map
-    box: Box  # (top, left, bottom, right) of the receptive field, in pixels of `image`
-    image: np.ndarray = field(repr=False)  # float32 [H,W,3] in [0,1], as the network reads it
+    position: tuple[int, int]
+    box: Box
+    image: np.ndarray = field(repr=False)
 
     @property
     def crop(self) -> np.ndarray:
@@ -51,16 +60,26 @@ class Excitation:
 
     The activation of an image is that of its best position. Only `bottom` ranks images by their lowest position, which
     inhibits the channel most.
+
+    Attributes:
+        channel: The number of the channel.
+        top: The images that activate it most, the largest activation first.
+        bottom: The images that activate it least, the smallest activation first.
+        quantiles: Pairs of a quantile and the image whose activation is nearest to it.
+        counts: int64 [BINS], the number of images between two edges.
+        edges: float64 [BINS + 1], of the histogram of activations.
+        images: The number of images in the split.
+        sampled: The number of images in the histogram and in the quantiles.
     """
 
     channel: int
-    top: tuple[TopInput, ...]  # the largest activation first
-    bottom: tuple[TopInput, ...]  # the smallest activation first
-    quantiles: tuple[tuple[float, TopInput], ...]  # the image whose activation is nearest to each quantile
-    counts: np.ndarray = field(repr=False)  # int64 [BINS]: images between two edges
-    edges: np.ndarray = field(repr=False)  # float64 [BINS + 1]
-    images: int  # of the split
-    sampled: int  # images in the histogram and in the quantiles
+    top: tuple[TopInput, ...]
+    bottom: tuple[TopInput, ...]
+    quantiles: tuple[tuple[float, TopInput], ...]
+    counts: np.ndarray = field(repr=False)
+    edges: np.ndarray = field(repr=False)
+    images: int
+    sampled: int
 
     @property
     def largest(self) -> float:
@@ -86,21 +105,21 @@ def top_inputs(
     Images that are larger than the network's are cropped.
 
     Args:
-        network: the network.
-        data: the data set.
-        layer: the name of the layer.
-        channels: channels of the layer; by default all.
-        count: images per channel.
+        network: The network.
+        data: The data set.
+        layer: The name of the layer.
+        channels: Channels of the layer; by default all.
+        count: Images per channel.
         split: "train" or "test".
-        batch: images at a time.
+        batch: Images at a time.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (images done, images in total).
+        progress: Called with (images done, images in total).
 
     Returns:
         The images of each channel, the largest activation first.
 
     Raises:
-        ValueError: for an unknown layer or channel, a count below 1, and activations that are not finite.
+        ValueError: For an unknown layer or channel, a count below 1, and activations that are not finite.
 
     Source:
         Girshick et al. 2014, section 3.1; Zeiler & Fergus 2014, section 4.
@@ -134,25 +153,25 @@ def excitations(
     channels and with the images that are shown, so name a few channels of a wide layer over large images.
 
     Args:
-        network: the network.
-        data: the data set.
-        layer: the name of the layer.
-        channels: channels of the layer; by default all.
-        count: images at each extreme.
+        network: The network.
+        data: The data set.
+        layer: The name of the layer.
+        channels: Channels of the layer; by default all.
+        count: Images at each extreme.
         position: (row, column) of one unit in the map; by default the best position of each image.
-        quantiles: quantiles of the activations at which an example is shown.
+        quantiles: Quantiles of the activations at which an example is shown.
         split: "train" or "test".
-        batch: images at a time.
-        sample: the largest number of images for histogram and quantiles; drawn at random from a larger split.
-        seed: of that sample.
+        batch: Images at a time.
+        sample: The largest number of images for histogram and quantiles; drawn at random from a larger split.
+        seed: The seed of that sample.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (images done, images in total).
+        progress: Called with (images done, images in total).
 
     Returns:
         The activations of each channel.
 
     Raises:
-        ValueError: for an unknown layer, channel or position, a quantile outside [0,1], a count or a sample below 1,
+        ValueError: For an unknown layer, channel or position, a quantile outside [0,1], a count or a sample below 1,
             and activations that are not finite.
 
     Source:
@@ -259,18 +278,18 @@ def contact_sheet(
     One row per channel: `contact_sheet([t for top in tops.values() for t in top], columns=count)`.
 
     Args:
-        inputs: results of `top_inputs`, or of `excitations`.
-        labels: a line of text above each input.
-        columns: inputs per row; by default as many as there are rows, or a few more.
-        tile: side of each picture in pixels.
-        gap: pixels between and around the inputs.
+        inputs: Results of `top_inputs`, or of `excitations`.
+        labels: A line of text above each input.
+        columns: Inputs per row; by default as many as there are rows, or a few more.
+        tile: Side of each picture in pixels.
+        gap: Pixels between and around the inputs.
         color: RGB of the boxes.
 
     Returns:
         A picture [H,W,3].
 
     Raises:
-        ValueError: for no inputs, and for another number of labels than inputs.
+        ValueError: For no inputs, and for another number of labels than inputs.
     """
     if not inputs:
         raise ValueError("there are no inputs to show; expected one or more")

@@ -69,12 +69,19 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Deconvolution:
-    """The projection of one activation of each image to the pixels. `diverging` shows the pictures around grey."""
+    """The projection of one activation of each image to the pixels. `diverging` shows the pictures around gray.
 
-    pictures: np.ndarray = field(repr=False)  # float32 [B,H,W,3], signed RGB: how much each pixel raises the activation
-    activations: np.ndarray  # float32 [B]
-    positions: np.ndarray  # int [B,2]: (row, column) in the layer's map; (0, 0) in a layer without a map
-    boxes: list[Box]  # (top, left, bottom, right) of the receptive field, in pixels
+    Attributes:
+        pictures: float32 [B,H,W,3], signed RGB: how much each pixel raises the activation.
+        activations: float32 [B], the values that are projected.
+        positions: int [B,2], (row, column) in the layer's map; (0, 0) in a layer without a map.
+        boxes: (top, left, bottom, right) of each receptive field, in pixels.
+    """
+
+    pictures: np.ndarray = field(repr=False)
+    activations: np.ndarray
+    positions: np.ndarray
+    boxes: list[Box]
 
     @property
     def crops(self) -> list[np.ndarray]:
@@ -98,10 +105,10 @@ def project_back(
     """Project one activation of each image back to its pixels.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        rule: the trace and the rectifier.
-        start: the projection starts from the "activation" itself or from "one".
+        network: The network.
+        layer: The name of the layer.
+        rule: The trace and the rectifier.
+        start: The projection starts from the "activation" itself or from "one".
         images: float32 [B,H,W,3] in [0,1].
         channels: int32 [B].
         places: int32 [B], row·width + column in the map; −1 for where the channel is most active.
@@ -141,19 +148,22 @@ def deconvolve(
     every position sees the whole image; its deconvnet, for which gates are constants, reaches less than that.
 
     Args:
-        network: the network.
+        network: The network.
         images: [B,H,W,3] in [0,1].
-        layer: the name of the layer.
-        channel: one channel for all images, or one per image.
+        layer: The name of the layer.
+        channel: One channel for all images, or one per image.
         position: (row, column) in the map for all images, or one per image; by default where the channel is most
             active. A layer without a map has no position.
         method: "deconvnet", "guided" or "gradient".
-        seed: the projection starts from the value of the "activation", as in the paper, or from "one". The gradient is
+        seed: The projection starts from the value of the "activation", as in the paper, or from "one". The gradient is
             linear in it; the other methods are not, because a negative value changes signs before they are rectified.
         compile: "auto", "xla", "graph", "mixed" or "eager".
 
+    Returns:
+        One signed picture per image, with its activation, position and receptive field.
+
     Raises:
-        ValueError: for an unknown layer, channel, position, method or seed.
+        ValueError: For an unknown layer, channel, position, method or seed.
 
     Source:
         Zeiler & Fergus 2014, section 2.1; Springenberg et al. 2015, section 3.4.

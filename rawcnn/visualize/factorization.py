@@ -27,12 +27,20 @@ EXACT = 1e-6  # relative error of rounding: such a factorization has converged, 
 
 @dataclass(frozen=True)
 class Groups:
-    """G groups, ordered by their share of the activations. Groups without any activation are left out."""
+    """G groups, ordered by their share of the activations. Groups without any activation are left out.
 
-    maps: np.ndarray = field(repr=False)  # float32 [h,w,G], the strength of each group at each position
-    directions: np.ndarray = field(repr=False)  # float32 [G,C], each of length one
-    error: float  # ‖a − maps·directions‖ / ‖a‖
-    rectified: bool  # whether the layer has negative activations, which count as zero here
+    Attributes:
+        maps: float32 [h,w,G], the strength of each group at each position.
+        directions: float32 [G,C], each of length one.
+        error: ‖a − maps·directions‖ / ‖a‖.
+        rectified: Whether the layer has negative activations, which count as zero here.
+        converged: Whether the factorization reached its tolerance.
+    """
+
+    maps: np.ndarray = field(repr=False)
+    directions: np.ndarray = field(repr=False)
+    error: float
+    rectified: bool
     converged: bool
 
     @property
@@ -47,15 +55,18 @@ def neuron_groups(network: Network, image, layer: str, groups: int | None = None
     Negative activations count as zero; a layer after a ReLU has none.
 
     Args:
-        network: the network.
+        network: The network.
         image: [H,W,3] in [0,1].
-        layer: the name of the layer.
-        groups: the number of groups; by default six, or fewer if the map has fewer positions or the layer fewer
+        layer: The name of the layer.
+        groups: The number of groups; by default six, or fewer if the map has fewer positions or the layer fewer
             channels.
-        seed: of the initial factors.
+        seed: The seed of the initial factors.
+
+    Returns:
+        The strength of each group at each position, and its direction among the channels.
 
     Raises:
-        ValueError: for an unknown layer, more groups than positions or channels, and activations of which none is
+        ValueError: For an unknown layer, more groups than positions or channels, and activations of which none is
             positive.
 
     Source:
@@ -103,7 +114,7 @@ def check_groups(groups: int | None, shape: Sequence[int], layer: str) -> int:
     """Return the number of groups for activations [h,w,C], [1,h,w,C] or [1,C].
 
     Raises:
-        ValueError: if there are fewer positions or channels than groups.
+        ValueError: If there are fewer positions or channels than groups.
     """
     positions, channels = (int(np.prod(shape[-3:-1])) if len(shape) > 2 else 1), shape[-1]
     most = min(positions, channels)
@@ -122,7 +133,7 @@ def group_effects(groups: Groups, attribution: Attribution) -> np.ndarray:
 
     Args:
         groups: G groups of a layer.
-        attribution: of K classes, for the same layer and image.
+        attribution: That of K classes, for the same layer and image.
 
     Returns:
         [K,G], in logits.

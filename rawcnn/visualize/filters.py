@@ -24,16 +24,16 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
     image's pixels: the network's preprocessing is multiplied in.
 
     Args:
-        network: the network.
-        layer: a convolution that reads the image; by default the first.
-        columns: tiles per row; by default as many as there are rows, or a few more.
-        gap: pixels between and around the tiles.
+        network: The network.
+        layer: A convolution that reads the image; by default the first.
+        columns: Tiles per row; by default as many as there are rows, or a few more.
+        gap: Pixels between and around the tiles.
 
     Returns:
         A picture [H,W,3] in [0,1].
 
     Raises:
-        ValueError: for a layer that does not read the image.
+        ValueError: For a layer that does not read the image.
 
     Source:
         Krizhevsky et al. 2012, figure 3.
@@ -52,7 +52,14 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
 
 
 def first_layers(network: Network) -> list[str]:
-    """Return the names of the convolutions that read the image."""
+    """List the convolutions that read the image.
+
+    Args:
+        network: The network.
+
+    Returns:
+        Their names.
+    """
     return [o.name for o in network.operations if o.kind == "conv" and o.inputs == ("images",)]
 
 
@@ -77,18 +84,18 @@ def activation_grid(
     that of a ReLU that is nowhere active, is black.
 
     Args:
-        network: the network.
+        network: The network.
         image: [H,W,3] in [0,1].
-        layer: the name of the layer.
-        channels: the channels to draw; by default all.
-        columns: tiles per row; by default as many as there are rows, or a few more.
-        gap: pixels between and around the tiles.
+        layer: The name of the layer.
+        channels: The channels to draw; by default all.
+        columns: Tiles per row; by default as many as there are rows, or a few more.
+        gap: Pixels between and around the tiles.
 
     Returns:
         A picture [H,W,3] in [0,1].
 
     Raises:
-        ValueError: for an unknown layer or channel, and for a layer without maps.
+        ValueError: For an unknown layer or channel, and for a layer without maps.
     """
     maps = network.forward(check_images(np.asarray(image)[None])).activations
     network.operation(layer)  # raises a ValueError that names similar layers

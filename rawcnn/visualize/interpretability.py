@@ -40,17 +40,29 @@ class Dictionary:
 
 @dataclass(frozen=True)
 class BuildingBlocks:
-    """All building blocks of one image and one layer, with icons of channels and groups."""
+    """All building blocks of one image and one layer, with icons of channels and groups.
+
+    Attributes:
+        network: The name of the network.
+        layer: The name of the layer.
+        image: float32 [H,W,3] in [0,1].
+        dictionary: The most active channels at each position.
+        attribution: The effect of the layer's activations on K classes.
+        groups: G neuron groups.
+        group_effects: float32 [K,G], the effect of each group on each class, in logits.
+        channel_icons: Optimized images of the main channels, by channel, float32 [s,s,3] in [0,1].
+        group_icons: float32 [G,s,s,3] in [0,1], optimized images of the groups.
+    """
 
     network: str
     layer: str
-    image: np.ndarray = field(repr=False)  # float32 [H,W,3] in [0,1]
+    image: np.ndarray = field(repr=False)
     dictionary: Dictionary
     attribution: Attribution
     groups: Groups
-    group_effects: np.ndarray  # float32 [K,G]
-    channel_icons: dict[int, np.ndarray] = field(repr=False)  # by channel, float32 [s,s,3]; of the main channels
-    group_icons: np.ndarray = field(repr=False)  # float32 [G,s,s,3]
+    group_effects: np.ndarray
+    channel_icons: dict[int, np.ndarray] = field(repr=False)
+    group_icons: np.ndarray = field(repr=False)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all arrays by name, for `np.savez`."""
@@ -112,13 +124,16 @@ def semantic_dictionary(network: Network, image, layer: str, *, top: int = 4) ->
     Of equally active channels the lower one comes first. A layer without a map has one position.
 
     Args:
-        network: the network.
+        network: The network.
         image: [H,W,3] in [0,1].
-        layer: the name of the layer.
-        top: channels per position.
+        layer: The name of the layer.
+        top: Channels per position.
+
+    Returns:
+        The channels at each position, their activations and their receptive fields.
 
     Raises:
-        ValueError: for an unknown layer, for more channels than it has, and for anything but one image.
+        ValueError: For an unknown layer, for more channels than it has, and for anything but one image.
 
     Source:
         Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Making Sense of Hidden Layers".
@@ -148,17 +163,17 @@ def channel_icons(
     """Optimize the image that activates each channel most, all in one optimization.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        channels: channels in an array of any shape.
-        limit: the largest number of icons; the most frequent channels are taken.
-        **settings: keywords of `optimize`.
+        network: The network.
+        layer: The name of the layer.
+        channels: Channels in an array of any shape.
+        limit: The largest number of icons; the most frequent channels are taken.
+        **settings: Keywords of `optimize`.
 
     Returns:
         The icons [size,size,3] by channel.
 
     Raises:
-        ValueError: for an unknown layer or channel, and for a limit below 1.
+        ValueError: For an unknown layer or channel, and for a limit below 1.
     """
     _check_limit(limit)
     chosen = most_frequent(channels, limit)
@@ -189,23 +204,26 @@ def building_blocks(
     in the dictionary. The same seed gives the same icons and groups.
 
     Args:
-        network: the network.
+        network: The network.
         image: [H,W,3] in [0,1].
-        layer: the name of the layer.
-        top: channels per position in the dictionary.
-        classes: by default the two most likely classes.
-        groups: neuron groups; by default six, or fewer if the layer does not allow six.
-        icon_size: side of an icon in pixels; by default the network's image size.
-        steps: steps of the optimization of icons.
-        regularization: of the optimization of icons.
-        limit: the largest number of channel icons.
-        batch: icons that are optimized at a time.
-        seed: of the groups and the icons.
+        layer: The name of the layer.
+        top: Channels per position in the dictionary.
+        classes: By default the two most likely classes.
+        groups: Neuron groups; by default six, or fewer if the layer does not allow six.
+        icon_size: Side of an icon in pixels; by default the network's image size.
+        steps: Steps of the optimization of icons.
+        regularization: That of the optimization of icons.
+        limit: The largest number of channel icons.
+        batch: Icons that are optimized at a time.
+        seed: The seed of the groups and the icons.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (steps done, steps in total) of the icons.
+        progress: Called with (steps done, steps in total) of the icons.
+
+    Returns:
+        The three views, and the icons of groups and of the main channels.
 
     Raises:
-        ValueError: for an unknown layer or class, and for a number out of range, before the work begins.
+        ValueError: For an unknown layer or class, and for a number out of range, before the work begins.
 
     Source:
         Olah et al., "The Building Blocks of Interpretability", Distill 2018.

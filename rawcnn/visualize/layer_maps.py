@@ -22,12 +22,12 @@ def check_channels(channels: Sequence[int] | None, layer: str, count: int) -> li
     """Return the channels as a list, by default all.
 
     Args:
-        channels: channels of the layer; None for all of them.
-        layer: the layer's name, for the error message.
-        count: how many channels the layer has.
+        channels: Channels of the layer; None for all of them.
+        layer: The layer's name, for the error message.
+        count: How many channels the layer has.
 
     Raises:
-        ValueError: if there are no channels, or if the layer does not have one of them.
+        ValueError: If there are no channels, or if the layer does not have one of them.
     """
     chosen = list(range(count)) if channels is None else [int(channel) for channel in channels]
     wrong = [channel for channel in chosen if not 0 <= channel < count]
@@ -43,15 +43,15 @@ def operation_at_size(network: Network, layer: str, size: tuple[int, int]) -> Op
     traced, so they need not accept the size.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
+        network: The network.
+        layer: The name of the layer.
         size: (height, width) of the images.
 
     Returns:
         The operation; its output shape is [1,h,w,C] or [1,C].
 
     Raises:
-        ValueError: for an unknown layer, and for images that are too small for it.
+        ValueError: For an unknown layer, and for images that are too small for it.
     """
     operation = network.operation(layer)
     if size == (network.input_size, network.input_size):

@@ -29,10 +29,10 @@ class Objective:
     """A function of activations, to be maximized for each image.
 
     Attributes:
-        name: a description for people.
-        layers: the layers whose activations it reads.
-        value: the function (activations by layer, *given) → values [B].
-        given: arrays [N,…] or [1,…] with one row per image, such as the one-hot channel of each.
+        name: A description for people.
+        layers: The layers whose activations it reads.
+        value: The function (activations by layer, *given) → values [B].
+        given: Arrays [N,…] or [1,…] with one row per image, such as the one-hot channel of each.
     """
 
     name: str
@@ -46,7 +46,14 @@ class Objective:
         return max((len(rows) for rows in self.given), default=1)
 
     def repeated_rows(self, count: int) -> tuple[np.ndarray, ...]:
-        """The arrays `given` for `count` images of each problem: [N·count,…]."""
+        """Repeat the arrays `given` for several images of each problem.
+
+        Args:
+            count: Images per problem.
+
+        Returns:
+            An array [N·count,…] for each array [N,…].
+        """
         return tuple(
             np.repeat(np.broadcast_to(rows, (self.images, *rows.shape[1:])), count, axis=0) for rows in self.given
         )
@@ -90,13 +97,13 @@ def neuron(
     """One neuron: a channel at one position of the map.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        channel: one channel for all images, or one per image.
+        network: The network.
+        layer: The name of the layer.
+        channel: One channel for all images, or one per image.
         position: (row, column) in the map; by default its middle.
 
     Raises:
-        ValueError: for an unknown layer or channel; when the objective is computed, for a position outside the map.
+        ValueError: For an unknown layer or channel; when the objective is computed, for a position outside the map.
     """
 
     def value(activations: Activations, one_hot: tf.Tensor) -> tf.Tensor:
@@ -111,12 +118,12 @@ def channel(network: Network, layer: str, channel: int | Sequence[int]) -> Objec
     """The mean of a channel over its map; in a layer without a map, the unit itself.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        channel: one channel for all images, or one per image.
+        network: The network.
+        layer: The name of the layer.
+        channel: One channel for all images, or one per image.
 
     Raises:
-        ValueError: for an unknown layer or channel.
+        ValueError: For an unknown layer or channel.
     """
 
     def value(activations: Activations, one_hot: tf.Tensor) -> tf.Tensor:
@@ -130,11 +137,11 @@ def logit(network: Network, classes: int | Sequence[int]) -> Objective:
     """A class before the softmax: a probability could also rise because all other logits fall (Simonyan et al. 2014).
 
     Args:
-        network: the network.
-        classes: one class for all images, or one per image.
+        network: The network.
+        classes: One class for all images, or one per image.
 
     Raises:
-        ValueError: for an unknown class.
+        ValueError: For an unknown class.
     """
     return channel(network, network.head, classes)
 
@@ -169,14 +176,14 @@ def direction(
     (Carter et al., "Activation Atlas", Distill 2019, "Feature Visualization").
 
     Args:
-        network: the network.
-        layer: the name of the layer, with C channels.
-        vectors: one direction [C] for all images, or one per image [N,C].
-        cosine_power: exponent of the cosine; 0 gives the dot product.
+        network: The network.
+        layer: The name of the layer, with C channels.
+        vectors: One direction [C] for all images, or one per image [N,C].
+        cosine_power: Exponent of the cosine; 0 gives the dot product.
         position: (row, column) or "middle" of the map; by default the mean over the map.
 
     Raises:
-        ValueError: for an unknown layer, and for vectors that are zero, not finite or of another length than C.
+        ValueError: For an unknown layer, and for vectors that are zero, not finite or of another length than C.
     """
     channels = network.operation(layer).output_shape[-1]
     vectors = np.atleast_2d(np.asarray(vectors, np.float32))  # [N,C]
@@ -204,13 +211,13 @@ def weighted_units(
     proportion.
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        weights: the weight of each channel.
-        cosine_power: exponent of the cosine.
+        network: The network.
+        layer: The name of the layer.
+        weights: The weight of each channel.
+        cosine_power: Exponent of the cosine.
 
     Raises:
-        ValueError: for an unknown layer or channel, and for weights that are not finite or all zero.
+        ValueError: For an unknown layer or channel, and for weights that are not finite or all zero.
     """
     units = check_channels(list(weights), layer, network.operation(layer).output_shape[-1])
     vector = np.array([list(weights.values())], np.float32)  # [1,n]
@@ -232,7 +239,7 @@ def interpolation(first: Objective, second: Objective, count: int) -> Objective:
     """From one objective to another in `count` images: (1 − t)·first + t·second with t from 0 to 1.
 
     Raises:
-        ValueError: for a count below 2, and for objectives of more than one problem.
+        ValueError: For a count below 2, and for objectives of more than one problem.
     """
     if count < 2 or max(first.images, second.images) > 1:
         raise ValueError(f"count is {count}; expected 2 or more images between two objectives of one unit each")
@@ -256,12 +263,12 @@ def diversity(network: Network, layer: str, group: int) -> Objective:
     al. 2015).
 
     Args:
-        network: the network.
-        layer: the name of the layer.
-        group: how many consecutive images of the batch form a group.
+        network: The network.
+        layer: The name of the layer.
+        group: How many consecutive images of the batch form a group.
 
     Raises:
-        ValueError: for an unknown layer and for a group below 2.
+        ValueError: For an unknown layer and for a group below 2.
     """
     network.operation(layer)
     if group < 2:

@@ -73,12 +73,20 @@ class AscentSettings:
 
 @dataclass(frozen=True)
 class Optimized:
-    """Optimized images, and the values of the objective that they reach."""
+    """Optimized images, and the values of the objective that they reach.
 
-    images: np.ndarray = field(repr=False)  # float32 [N,H,W,3] in [0,1]
-    values: np.ndarray = field(repr=False)  # [N] objective of the finished images, without random transforms
-    history: np.ndarray = field(repr=False)  # [steps,N] objective in each step, with random transforms
-    frames: tuple[tuple[int, np.ndarray], ...] = field(repr=False)  # (step, intermediate images [N,H,W,3])
+    Attributes:
+        images: float32 [N,H,W,3] in [0,1].
+        values: [N], objective of the finished images, without random transforms.
+        history: [steps,N], objective in each step, with random transforms.
+        frames: Pairs of a step and the intermediate images [N,H,W,3].
+        settings: The arguments, by name.
+    """
+
+    images: np.ndarray = field(repr=False)
+    values: np.ndarray = field(repr=False)
+    history: np.ndarray = field(repr=False)
+    frames: tuple[tuple[int, np.ndarray], ...] = field(repr=False)
     settings: dict[str, object]
 
     @property
@@ -102,12 +110,12 @@ def ascent_step(
     """Take one step of gradient ascent on the parameters of a batch of images.
 
     Args:
-        score: images [B,size,size,3] → values [B] of the objective.
-        settings: size, learning rate and regularization.
-        z: parameters of the images, [B,…].
+        score: Images [B,size,size,3] → values [B] of the objective.
+        settings: Size, learning rate and regularization.
+        z: Parameters of the images, [B,…].
         mean: Adam's running average of the gradient, shaped like z.
         mean_square: Adam's running average of its square, shaped like z.
-        number: the number of the step, from 1.
+        number: The number of the step, from 1.
         transforms: [B,2,3] random transforms of this step.
 
     Returns:
@@ -134,9 +142,9 @@ def ascend(step: Callable, z: tf.Tensor, transforms: tf.Tensor, record: Callable
 
     Args:
         step: (z, mean, mean_square, number, transforms [B,2,3]) → (z, mean, mean_square, values [B]).
-        z: initial parameters of the images, [B,…].
+        z: Initial parameters of the images, [B,…].
         transforms: [steps,B,2,3] random transforms of each step.
-        record: called after each step with (number, z, values).
+        record: Called after each step with (number, z, values).
 
     Returns:
         The parameters z after the last step.
@@ -175,27 +183,27 @@ def optimize(
     unless `diversity` makes the images of one problem differ. The same seed gives the same images.
 
     Args:
-        network: the network; its weights stay fixed.
-        target: an `Objective`, or the name of a layer.
-        channel: a channel of the layer, or one per image; by default all channels of the layer.
+        network: The network; its weights stay fixed.
+        target: An `Objective`, or the name of a layer.
+        channel: A channel of the layer, or one per image; by default all channels of the layer.
         position: (row, column) in the layer's map; by default the mean over the map.
-        count: images of each problem, from different noise.
-        size: side of the images in pixels; by default the network's own.
-        steps: steps of gradient ascent.
+        count: Images of each problem, from different noise.
+        size: Side of the images in pixels; by default the network's own.
+        steps: Steps of gradient ascent.
         rate: Adam's learning rate.
-        regularization: how images are parameterized and kept free of noise.
-        diversity: weight by which the images of one problem must differ; about 1.
-        frames: how many intermediate images to keep.
-        seed: of the initial noise and of the random transforms.
-        batch: images that are optimized at a time, by one compiled step.
+        regularization: How images are parameterized and kept free of noise.
+        diversity: Weight by which the images of one problem must differ; about 1.
+        frames: How many intermediate images to keep.
+        seed: The seed of the initial noise and of the random transforms.
+        batch: Images that are optimized at a time, by one compiled step.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (steps done, steps in total).
+        progress: Called with (steps done, steps in total).
 
     Returns:
         The images, their values, and the values of each step.
 
     Raises:
-        ValueError: for an unknown layer, channel or position, and for a number out of range.
+        ValueError: For an unknown layer, channel or position, and for a number out of range.
 
     Source:
         Erhan et al. 2009, section 3; Simonyan et al. 2014, section 2; Olah et al., Distill 2017.

@@ -23,13 +23,13 @@ def picture(pixels) -> np.ndarray:
     """Return grey or RGB pixels as a picture.
 
     Args:
-        pixels: grey [H,W] or [H,W,1], or RGB [H,W,3]; values outside [0,1] are clipped.
+        pixels: Grey [H,W] or [H,W,1], or RGB [H,W,3]; values outside [0,1] are clipped.
 
     Returns:
         float32 [H,W,3].
 
     Raises:
-        ValueError: for another shape, and for values that are not finite.
+        ValueError: For another shape, and for values that are not finite.
     """
     pixels = np.asarray(pixels, np.float32)
     if pixels.ndim == 2:
@@ -45,16 +45,16 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
     """Arrange pictures of one size as tiles, row by row.
 
     Args:
-        images: the pictures, all [h,w,3] or [h,w].
-        columns: tiles per row; by default as many as there are rows, or a few more.
-        gap: pixels between and around the tiles.
-        background: grey value of the gaps.
+        images: The pictures, all [h,w,3] or [h,w].
+        columns: Tiles per row; by default as many as there are rows, or a few more.
+        gap: Pixels between and around the tiles.
+        background: Grey value of the gaps.
 
     Returns:
         A picture [gap + rows·(h + gap), gap + columns·(w + gap), 3].
 
     Raises:
-        ValueError: for no pictures, pictures of different sizes, no columns or a negative gap.
+        ValueError: For no pictures, pictures of different sizes, no columns or a negative gap.
     """
     tiles = [picture(image) for image in images]
     if not tiles or len({tile.shape for tile in tiles}) > 1:
@@ -74,16 +74,30 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
 
 
 def normalize(values: np.ndarray) -> np.ndarray:
-    """Stretch values to [0,1]: the smallest becomes 0, the largest 1. Constant values become 0."""
+    """Stretch values to [0,1]: the smallest becomes 0, the largest 1. Constant values become 0.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        The same shape.
+    """
     low, high = np.min(values), np.max(values)
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
 def enlarge(image, scale: int) -> np.ndarray:
-    """Enlarge a picture: every pixel becomes a square of `scale` pixels, [H,W,3] → [scale·H, scale·W, 3].
+    """Enlarge a picture: every pixel becomes a square of `scale` pixels.
+
+    Args:
+        image: [H,W,3] in [0,1].
+        scale: A whole number, 1 or more.
+
+    Returns:
+        [scale·H,scale·W,3].
 
     Raises:
-        ValueError: for a scale below 1.
+        ValueError: For a scale below 1.
     """
     if scale < 1:
         raise ValueError(f"scale is {scale}; expected a whole number, 1 or more")
@@ -95,8 +109,8 @@ def fit(image, size: int, background: float = 1.0) -> np.ndarray:
 
     Args:
         image: [H,W,3] or [H,W].
-        size: side of the square in pixels.
-        background: grey value of the rest of the square.
+        size: Side of the square in pixels.
+        background: Grey value of the rest of the square.
 
     Returns:
         A picture [size,size,3].
@@ -122,7 +136,7 @@ def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width
         image: [H,W,3] or [H,W].
         box: (top, left, bottom, right) in pixels; bottom and right are exclusive.
         color: RGB in [0,1].
-        width: of each outline, in pixels.
+        width: The width of each outline, in pixels.
 
     Returns:
         A picture [H,W,3].
@@ -142,7 +156,7 @@ def diverging(values, times: float | None = None) -> np.ndarray:
     Args:
         values: [H,W], shown red above 0, white at 0 and blue below 0; or [H,W,3], such as the noise of an attack,
             where each color channel is brighter or darker than grey, which is 0.
-        times: factor before the color scale, which ends at −1 and 1; by default the largest magnitude becomes 1.
+        times: Factor before the color scale, which ends at −1 and 1; by default the largest magnitude becomes 1.
 
     Returns:
         A picture [H,W,3].
@@ -163,9 +177,9 @@ def save_png(path: str | Path, image, scale: int = 1) -> Path:
     """Write a picture as a PNG file, atomically. The folder is created if necessary.
 
     Args:
-        path: of the file.
+        path: The path of the file.
         image: [H,W,3] or [H,W].
-        scale: whole factor by which the picture is enlarged.
+        scale: Whole factor by which the picture is enlarged.
 
     Returns:
         The path.

@@ -40,10 +40,10 @@ def project(vectors, method: str = "auto", seed: int = 0) -> Projection:
     Args:
         vectors: [N,C].
         method: "umap", "tsne", or "auto" for UMAP if it is installed and t-SNE otherwise.
-        seed: of the projection.
+        seed: The seed of the projection.
 
     Raises:
-        ValueError: for fewer than eight vectors, a vector that is zero or not finite, an unknown method, and for "umap"
+        ValueError: For fewer than eight vectors, a vector that is zero or not finite, an unknown method, and for "umap"
             if it is not installed.
     """
     chosen = available_method(method)
@@ -60,7 +60,7 @@ def available_method(method: str) -> str:
     """Return "umap" or "tsne": the method that `project` uses on this machine.
 
     Raises:
-        ValueError: for an unknown method, and for "umap" if it is not installed.
+        ValueError: For an unknown method, and for "umap" if it is not installed.
     """
     if method not in METHODS:
         raise ValueError(f"layout is {method!r}; expected one of {', '.join(METHODS)}")

@@ -18,11 +18,11 @@ def write_record(
     """Write the record of a picture or page next to it.
 
     Args:
-        output: the path of the picture or page; the record has the same name with the suffix .json, and .npz if there
+        output: The path of the picture or page; the record has the same name with the suffix .json, and .npz if there
             are arrays.
-        settings: how it was made.
-        figures: the results, as values that JSON can hold; NumPy arrays are converted.
-        **arrays: arrays by name.
+        settings: How it was made.
+        figures: The results, as values that JSON can hold; NumPy arrays are converted.
+        **arrays: Arrays by name.
 
     Returns:
         The content of the JSON file.

@@ -39,20 +39,34 @@ class Regularization:
     The defaults are those of lucid for images of 128 pixels. The weight of a penalty is relative to the gradient of
     the objective, which is normalized to length one, so one weight fits units of any scale. For comparison, the
     gradient of the total variation of a noise image has a length of about two.
+
+    Attributes:
+        image: The parameters: "fourier" coefficients or "pixel" values.
+        decorrelate: Parameterize colors in the basis COLORS instead of RGB.
+        grey: One color channel, for networks that were trained on gray images.
+        decay: Exponent of the frequency by which Fourier coefficients are scaled.
+        blur: σ in pixels of the blur after each step.
+        total_variation: Weight of the penalty.
+        blur_penalty: Weight of the penalty on the distance to the blurred image.
+        l1: Weight of the penalty on the distance to gray.
+        jitter: Largest shift before scaling, as a share of the image's side.
+        scale: Scale factors are in 1 ± scale.
+        rotation: Largest rotation in degrees.
+        last_jitter: Largest shift after rotation, as a share of the image's side.
     """
 
-    image: str = "fourier"  # parameters: "fourier" coefficients or "pixel" values
-    decorrelate: bool = True  # colors in the basis COLORS instead of RGB
-    grey: bool = False  # one color channel, for networks that were trained on grey images
-    decay: float = 1.0  # exponent of the frequency by which Fourier coefficients are scaled
-    blur: float = 0.0  # σ in pixels of the blur after each step
-    total_variation: float = 0.0  # weight of the penalty
-    blur_penalty: float = 0.0  # weight of the penalty on the distance to the blurred image
-    l1: float = 0.0  # weight of the penalty on the distance to grey
-    jitter: float = 1 / 16  # largest shift before scaling, as a share of the image's side
-    scale: float = 0.1  # scale factors are in 1 ± scale
-    rotation: float = 10.0  # largest rotation in degrees
-    last_jitter: float = 1 / 32  # largest shift after rotation, as a share of the image's side
+    image: str = "fourier"
+    decorrelate: bool = True
+    grey: bool = False
+    decay: float = 1.0
+    blur: float = 0.0
+    total_variation: float = 0.0
+    blur_penalty: float = 0.0
+    l1: float = 0.0
+    jitter: float = 1 / 16
+    scale: float = 0.1
+    rotation: float = 10.0
+    last_jitter: float = 1 / 32
 
     def __post_init__(self) -> None:
         if self.image not in ("fourier", "pixel"):
@@ -91,9 +105,9 @@ def initial_parameters(regularization: Regularization, size: int, seeds: list[li
     """Draw the parameters that an optimization starts from.
 
     Args:
-        regularization: decides between pixels and Fourier coefficients, and between one and three color channels.
-        size: side of the images in pixels.
-        seeds: the random seed of each image.
+        regularization: Decides between pixels and Fourier coefficients, and between one and three color channels.
+        size: Side of the images in pixels.
+        seeds: The random seed of each image.
 
     Returns:
         float32 pixels [B,size,size,c], or the real and imaginary parts of Fourier coefficients
@@ -149,10 +163,10 @@ def draw_transforms(regularization: Regularization, size: int, steps: int, seeds
     The transforms of an image depend on its own seed, not on the other images of the batch.
 
     Args:
-        regularization: the largest shift, scale and rotation.
-        size: side of the images in pixels.
-        steps: how many steps.
-        seeds: the random seed of each image.
+        regularization: The largest shift, scale and rotation.
+        size: Side of the images in pixels.
+        steps: How many steps.
+        seeds: The random seed of each image.
 
     Returns:
         float32 [steps,B,2,3], for `kernels.affine_resample`.

@@ -28,12 +28,19 @@ Gradient = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tenso
 
 @dataclass(frozen=True)
 class Saliency:
-    """Saliency maps of B images for one class each."""
+    """Saliency maps of B images for one class each.
 
-    maps: np.ndarray = field(repr=False)  # float32 [B,H,W,3], signed; logits per unit of a pixel, integrated: logits
-    classes: np.ndarray  # int32 [B]
-    logits: np.ndarray  # float32 [B], of these classes
-    gap: np.ndarray | None = None  # float64 [B], of integrated gradients: sum of the map − (logit − baseline's logit)
+    Attributes:
+        maps: float32 [B,H,W,3], signed; logits per unit of a pixel, or logits for integrated gradients.
+        classes: int32 [B].
+        logits: float32 [B], of these classes.
+        gap: float64 [B], of integrated gradients: sum of the map − (logit − baseline's logit); None for other methods.
+    """
+
+    maps: np.ndarray = field(repr=False)
+    classes: np.ndarray
+    logits: np.ndarray
+    gap: np.ndarray | None = None
 
     @property
     def grey(self) -> np.ndarray:
@@ -45,8 +52,8 @@ def saliency_pictures(saliency: Saliency, percentile: float = 99) -> list[np.nda
     """Draw the grey maps: from black to white; integrated gradients red for the class and blue against it.
 
     Args:
-        saliency: the maps of B images.
-        percentile: the percentile of each map's magnitudes at which the color scale ends, because a few pixels have
+        saliency: The maps of B images.
+        percentile: The percentile of each map's magnitudes at which the color scale ends, because a few pixels have
             values far above all others.
 
     Returns:
@@ -67,7 +74,7 @@ def logit_gradient(network: Network, images: tf.Tensor, classes: tf.Tensor) -> t
     """Compute the gradient of one logit per image with respect to its pixels.
 
     Args:
-        network: the network.
+        network: The network.
         images: float32 [B,H,W,3] in [0,1].
         classes: int32 [B]; −1 stands for the predicted class.
 
@@ -89,13 +96,16 @@ def input_gradient(
     """Compute the gradient of a logit with respect to the pixels.
 
     Args:
-        network: the network.
+        network: The network.
         images: [B,H,W,3] in [0,1].
-        classes: one class for all images, or one per image; by default the predicted classes.
+        classes: One class for all images, or one per image; by default the predicted classes.
         compile: "auto", "xla", "graph", "mixed" or "eager".
 
+    Returns:
+        One signed map [H,W,3] per image, in logits per unit of a pixel.
+
     Raises:
-        ValueError: for a class that the network does not have.
+        ValueError: For a class that the network does not have.
 
     Source:
         Simonyan et al. 2014, section 3.
@@ -120,16 +130,19 @@ def smooth_gradient(
     image's range, so the map of an image does not depend on the others.
 
     Args:
-        network: the network.
+        network: The network.
         images: [B,H,W,3] in [0,1].
-        classes: one class for all images, or one per image; by default the classes predicted without noise.
-        samples: noisy copies per image.
-        spread: the noise level of the paper, σ / (largest − smallest value of the image).
-        seed: of the noise.
+        classes: One class for all images, or one per image; by default the classes predicted without noise.
+        samples: Noisy copies per image.
+        spread: The noise level of the paper, σ / (largest − smallest value of the image).
+        seed: The seed of the noise.
         compile: "auto", "xla", "graph", "mixed" or "eager".
 
+    Returns:
+        One signed map [H,W,3] per image, in logits per unit of a pixel.
+
     Raises:
-        ValueError: for a class that the network does not have, samples below 1, and a negative spread.
+        ValueError: For a class that the network does not have, samples below 1, and a negative spread.
 
     Source:
         Smilkov et al. 2017, section 3.
@@ -163,15 +176,18 @@ def integrated_gradients(
     `gap` is the difference from that.
 
     Args:
-        network: the network.
+        network: The network.
         images: [B,H,W,3] in [0,1].
-        classes: one class for all images, or one per image; by default the predicted classes.
-        steps: midpoints of the Riemann sum.
-        baseline: a number (0 is black), an image [H,W,3], or one per image [B,H,W,3], in [0,1].
+        classes: One class for all images, or one per image; by default the predicted classes.
+        steps: Midpoints of the Riemann sum.
+        baseline: A number (0 is black), an image [H,W,3], or one per image [B,H,W,3], in [0,1].
         compile: "auto", "xla", "graph", "mixed" or "eager".
 
+    Returns:
+        One signed map [H,W,3] per image, in logits, and the gap of each.
+
     Raises:
-        ValueError: for a class that the network does not have, steps below 1, and a baseline of another shape.
+        ValueError: For a class that the network does not have, steps below 1, and a baseline of another shape.
 
     Source:
         Sundararajan et al. 2017, section 3 and section 5, "Computing integrated gradients".
@@ -197,9 +213,9 @@ def mean_gradient(
     """Average the gradients at several variants of a batch of images.
 
     Args:
-        gradient: the compiled `logit_gradient`.
-        variant: k → the variant k of the images, [B,H,W,3].
-        count: how many variants.
+        gradient: The compiled `logit_gradient`.
+        variant: K → the variant k of the images, [B,H,W,3].
+        count: How many variants.
         classes: int32 [B].
 
     Returns:

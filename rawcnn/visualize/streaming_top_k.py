@@ -84,17 +84,17 @@ def stream_top_k(
     by row.
 
     Args:
-        units: the channels.
-        scan: the images.
-        k: how many images to keep per channel.
+        units: The channels.
+        scan: The images.
+        k: How many images to keep per channel.
         signs: 1 for the largest and −1 for the smallest activations.
-        sampled: indices of images, ascending, whose activations are returned as well.
+        sampled: Indices of images, ascending, whose activations are returned as well.
 
     Returns:
         The best images for each sign, and the sample.
 
     Raises:
-        ValueError: for activations that are not finite.
+        ValueError: For activations that are not finite.
     """
     channels, done, total = len(units.channels), 0, scan.data.count(scan.split)
     best = [empty_top_k(channels, k) for _ in signs]
@@ -122,9 +122,9 @@ def top_k_step(
     Args:
         units: C channels of a layer.
         signs: 1 for the largest and −1 for the smallest activations.
-        best: the best images so far, for each sign.
+        best: The best images so far, for each sign.
         images: [B,H,W,3] in [0,1].
-        first: index of the first image.
+        first: Index of the first image.
 
     Returns:
         The new best images; and for the first sign the activation and place of each image, [B,C].

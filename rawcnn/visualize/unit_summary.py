@@ -27,16 +27,27 @@ DIVERSITY = 1.0
 
 @dataclass(frozen=True)
 class Unit:
-    """All views of one channel of a layer."""
+    """All views of one channel of a layer.
+
+    Attributes:
+        channel: The number of the channel.
+        optimized: [H,W,3] in [0,1], the optimized image.
+        value: Mean activation of the channel that the optimized image reaches.
+        diverse: [N,H,W,3] in [0,1], several different optimized images.
+        negative: [H,W,3] in [0,1], the image that minimizes the channel.
+        negative_value: Mean activation that it reaches, before the rectifier if there is one.
+        inputs: The images of the data set that activate it most and least.
+        deconvolutions: [N,H,W,3], signed, of the top inputs.
+    """
 
     channel: int
-    optimized: np.ndarray = field(repr=False)  # [H,W,3] in [0,1]
-    value: float  # mean activation of the channel that the optimized image reaches
-    diverse: np.ndarray = field(repr=False)  # [N,H,W,3]
-    negative: np.ndarray = field(repr=False)  # [H,W,3]
-    negative_value: float  # mean activation that the negative image reaches, before the rectifier if there is one
-    inputs: Excitation  # images of the data set
-    deconvolutions: np.ndarray = field(repr=False)  # [N,H,W,3], signed, of the top inputs
+    optimized: np.ndarray = field(repr=False)
+    value: float
+    diverse: np.ndarray = field(repr=False)
+    negative: np.ndarray = field(repr=False)
+    negative_value: float
+    inputs: Excitation
+    deconvolutions: np.ndarray = field(repr=False)
 
     def to_dict(self) -> dict[str, object]:
         """Return the figures as plain values."""
@@ -89,22 +100,25 @@ def units(
     Of a rectified unit, the negative image and the bottom inputs are computed before the rectifier.
 
     Args:
-        network: the network.
-        data: the data set for top and bottom inputs.
-        layer: the name of the layer.
-        channels: channels of the layer; by default all.
-        count: diverse images, and inputs at each extreme.
+        network: The network.
+        data: The data set for top and bottom inputs.
+        layer: The name of the layer.
+        channels: Channels of the layer; by default all.
+        count: Diverse images, and inputs at each extreme.
         split: "train" or "test".
-        size: side of the optimized images in pixels; by default the network's own.
-        steps: steps of each optimization.
-        regularization: of each optimization.
-        batch: images that are optimized at a time.
-        seed: of the optimizations and of the sample of activations.
+        size: Side of the optimized images in pixels; by default the network's own.
+        steps: Steps of each optimization.
+        regularization: That of each optimization.
+        batch: Images that are optimized at a time.
+        seed: The seed of the optimizations and of the sample of activations.
         compile: "auto", "xla", "graph", "mixed" or "eager".
-        progress: called with (done, total, stage).
+        progress: Called with (done, total, stage).
+
+    Returns:
+        One `Unit` per channel, in the order of `channels`.
 
     Raises:
-        ValueError: for an unknown layer or channel, and for a number out of range.
+        ValueError: For an unknown layer or channel, and for a number out of range.
 
     Source:
         Olah et al., "Feature Visualization", Distill 2017, appendix.
