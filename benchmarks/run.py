@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.results import append
-from benchmarks.harness.timing import Progress
+from benchmarks.harness.timing import StepProgress
 from benchmarks.measurements.memory import MemoryResult, measure_memory
 from benchmarks.measurements.scale import ScaleResult, measure_scale
-from benchmarks.races.attacks import ATTACKS, AttackResult, race_attack
+from benchmarks.races.attacks import ATTACKS, AttackRaceResult, race_attack
 from benchmarks.races.contestants import JOBS
 from benchmarks.races.kernels import CASES, KernelCase, KernelResult, race_kernel
 from benchmarks.races.kernels import JOBS as KERNEL_JOBS
@@ -27,7 +27,7 @@ MODELS = ("cifar_resnet20", "resnet18", "resnet50", "googlenet", "inception_v3",
 
 def run(
     models: Sequence[str] = MODELS, jobs: Sequence[str] = tuple(JOBS), *, file: Path | None = None,
-    command: str = "benchmarks.run", progress: Progress | None = None, **settings: Any,
+    command: str = "benchmarks.run", progress: StepProgress | None = None, **settings: Any,
 ) -> list[RaceResult]:  # fmt: skip
     """Race each job on each model.
 
@@ -45,7 +45,7 @@ def run(
 
 def run_memory(
     contestants: Mapping[tuple[str, str], Sequence[str]], *, file: Path | None = None,
-    command: str = "benchmarks.run_memory", progress: Progress | None = None, **settings: Any,
+    command: str = "benchmarks.run_memory", progress: StepProgress | None = None, **settings: Any,
 ) -> list[MemoryResult]:  # fmt: skip
     """Measure the peak memory of the contestants of each (model, job).
 
@@ -60,7 +60,7 @@ def run_memory(
 
 def run_scale(
     models: Sequence[str], *, file: Path | None = None, command: str = "benchmarks.run_scale",
-    progress: Progress | None = None, **settings: Any,
+    progress: StepProgress | None = None, **settings: Any,
 ) -> list[ScaleResult]:  # fmt: skip
     """Measure how the training of each model scales.
 
@@ -71,7 +71,7 @@ def run_scale(
 
 def run_kernels(
     cases: Sequence[KernelCase] = CASES, jobs: Sequence[str] = KERNEL_JOBS, *, file: Path | None = None,
-    command: str = "benchmarks.run_kernels", progress: Progress | None = None, **settings: Any,
+    command: str = "benchmarks.run_kernels", progress: StepProgress | None = None, **settings: Any,
 ) -> list[KernelResult]:  # fmt: skip
     """Race the forms of each case. The other arguments are those of `run`."""
     results = []
@@ -88,7 +88,7 @@ def run_kernels(
 
 def run_visualizations(
     layers: Mapping[str, str] = LAYERS, batches: Sequence[int] = BATCHES, *, file: Path | None = None,
-    command: str = "benchmarks.run_visualizations", progress: Progress | None = None, **settings: Any,
+    command: str = "benchmarks.run_visualizations", progress: StepProgress | None = None, **settings: Any,
 ) -> list[VisualizeResult]:  # fmt: skip
     """Race one step of feature visualization on a layer of each network and each batch; otherwise as `run`."""
     races = {
@@ -102,15 +102,15 @@ def run_visualizations(
 def run_attacks(
     attacks: Sequence[str] = tuple(ATTACKS), network: Network | None = None, images: np.ndarray | None = None,
     labels: np.ndarray | None = None, *, file: Path | None = None, command: str = "benchmarks.run_attacks",
-    progress: Progress | None = None, **settings: Any,
-) -> list[AttackResult]:  # fmt: skip
+    progress: StepProgress | None = None, **settings: Any,
+) -> list[AttackRaceResult]:  # fmt: skip
     """Race each attack on the network and images of `race_attack`; otherwise as `run`."""
     races = {attack: partial(race_attack, attack, network, images, labels, **settings) for attack in attacks}
     return _one_by_one(races, file, command, progress)
 
 
 def _one_by_one(
-    races: Mapping[str, Callable[..., Any]], file: Path | None, command: str, progress: Progress | None
+    races: Mapping[str, Callable[..., Any]], file: Path | None, command: str, progress: StepProgress | None
 ) -> list[Any]:
     """Run the races in order; each result is appended to `file` as soon as it is measured."""
     results = []
@@ -126,7 +126,7 @@ def _one_by_one(
     return results
 
 
-def tour_race(progress: Progress | None = None) -> list[RaceResult]:
+def tour_race(progress: StepProgress | None = None) -> list[RaceResult]:
     """Race ResNet-20 on CIFAR-10's image size, inference and training step, for the tour.
 
     The contestants are rawcnn in the mode that it selects, Keras's default and a hand-written tf.function. Contestants

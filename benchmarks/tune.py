@@ -28,7 +28,7 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from benchmarks.harness.results import command_line, metadata
-from benchmarks.harness.timing import Progress, Run, interleaved, timed
+from benchmarks.harness.timing import Run, StepProgress, interleaved, timed
 from benchmarks.races.kernels import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
 from kernels.compiler import compiled_by
 from kernels.dispatch.normalization import BATCH_NORMS
@@ -235,7 +235,7 @@ def tune(
     size: int | None = None,
     rounds: int = 5,
     command: str = "benchmarks.tune",
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> dict:
     """Measure forms and write the table to `path` after each section.
 

@@ -192,9 +192,9 @@ def affine_resample_transform_gradient(
     v, u = row[1], column[1]
     products = [tf.reduce_sum(g * tf.gather(pixels, i, batch_dims=1), -1) for i, _ in _taps(row, column, width)]
     p00, p01, p10, p11 = (tf.cast(p, transforms.dtype) for p in products)  # g·in of each tap, [B,H',W']
-    slopes = (1 - v) * (p01 - p00) + v * (p11 - p10), (1 - u) * (p10 - p00) + u * (p11 - p01)
+    derivatives = (1 - v) * (p01 - p00) + v * (p11 - p10), (1 - u) * (p10 - p00) + u * (p11 - p01)
     inside = [(p >= -1) & (p <= n) for p, n in zip(_positions(transforms, size), (width, height), strict=True)]
-    dx, dy = (tf.where(where, slope, 0) for where, slope in zip(inside, slopes, strict=True))
+    dx, dy = (tf.where(where, derivative, 0) for where, derivative in zip(inside, derivatives, strict=True))
     x, y = _grid(transforms.dtype, size)
     rows = [tf.stack([tf.reduce_sum(d * p, (1, 2)) for p in (x, y, tf.ones_like(x))], axis=-1) for d in (dx, dy)]
     return tf.stack(rows, axis=1)  # [B,2,3]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 
-from rawcnn.models import MODELS, find
+from rawcnn.models import MODELS, find_model
 from rawcnn.nn.limits import check_numbers
 from rawcnn.nn.network import Network
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
@@ -42,7 +42,7 @@ def create(
     Raises:
         ValueError: An argument is out of range, or the model has no such option.
     """
-    model = find(name)
+    model = find_model(name)
     classes = model.classes if classes is None else classes
     size = model.size if size is None else size
     if not all(isinstance(number, Integral) for number in (classes, size, seed)) or min(classes, size) < 1 or seed < 0:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 Run = Callable[[], object]
-Progress = Callable[[str, int, int], None]  # (description, steps done, number of steps)
+StepProgress = Callable[[str, int, int], None]  # (description, steps done, number of steps)
 SHORT = 0.2  # seconds; cold caches and sleeping threads cost some ms, more than 1 % of a shorter call
 
 

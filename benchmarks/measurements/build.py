@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.harness.results import append
-from benchmarks.harness.timing import Progress, last_words
+from benchmarks.harness.timing import StepProgress, last_words
 
 BATCH = 1
 
@@ -83,7 +83,7 @@ def run_builds(
     *,
     file: Path | None = None,
     command: str = "benchmarks.measurements.build.run_builds",
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> list[BuildResult]:
     """Build each model in a fresh process.
 

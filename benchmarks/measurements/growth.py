@@ -18,7 +18,7 @@ import tensorflow as tf
 
 import rawcnn
 from benchmarks.harness.results import append
-from benchmarks.harness.timing import Progress, Run, interleaved, timed
+from benchmarks.harness.timing import Run, StepProgress, interleaved, timed
 from benchmarks.races.networks import randomize_norms
 from rawcnn.nn.execution import choose
 from rawcnn.nn.folding import program
@@ -147,7 +147,7 @@ def grow(
     attacked: str = "cifar_resnet20",
     file: Path | None = None,
     command: str = "benchmarks.grow",
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> list[Series]:
     """Measure inference and training steps along batch, size and depth, and PGD along its steps.
 
@@ -189,6 +189,6 @@ def grow(
     return results
 
 
-def _report(progress: Progress | None, series: str, number: int, total: int, what: str) -> None:
+def _report(progress: StepProgress | None, series: str, number: int, total: int, what: str) -> None:
     if progress:
         progress(f"{series}: {what}", number, total)

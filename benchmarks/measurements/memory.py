@@ -17,13 +17,13 @@ import numpy as np
 import tensorflow as tf
 
 import rawcnn
-from benchmarks.harness.timing import Progress, memory_of
+from benchmarks.harness.timing import StepProgress, memory_of
 from benchmarks.races.contestants import JOBS
 from benchmarks.races.networks import randomize_norms, select_contestants
 from benchmarks.races.setup import NetworkTask, Setup
 from benchmarks.twins.keras import keras_twin
 from benchmarks.twins.specification import model_of
-from rawcnn.models import find
+from rawcnn.models import find_model
 
 CALLS = 3  # the first call traces and compiles; caches and pools are full after the second
 
@@ -50,7 +50,7 @@ def measure_memory(
     size: int | None = None,
     classes: int | None = None,
     precision: str = "float32",
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> MemoryResult:
     """Measure the peak memory of each contestant in a fresh process.
 
@@ -62,7 +62,7 @@ def measure_memory(
     """
     if job not in JOBS:
         raise ValueError(f"job is {job!r}; expected one of {', '.join(JOBS)}")
-    entry = find(model)
+    entry = find_model(model)
     size, classes = size or entry.size, classes or entry.classes
     peaks: dict[str, int | None] = {}
     for number, name in enumerate(select_contestants(contestants, precision), start=1):

@@ -24,9 +24,9 @@ import numpy as np
 import tensorflow as tf
 
 import rawcnn
-from benchmarks.harness.timing import Progress
+from benchmarks.harness.timing import StepProgress
 from kernels.dispatch.replica import Replica, running_on
-from rawcnn.models import find
+from rawcnn.models import find_model
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from rawcnn.training.distributed import make_cluster
@@ -97,7 +97,7 @@ def measure_scale(
     classes: int | None = None,
     precision: str = "float32",
     rounds: int = 10,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> ScaleResult:
     """Measure groups of 1, 2, 4 and 8 workers, as far as this machine has GPUs or cores.
 
@@ -114,7 +114,7 @@ def measure_scale(
         ValueError: On a machine with a single core or GPU.
         RuntimeError: If a worker fails, or the loss of a group differs from that of one worker.
     """
-    entry, (places, each) = find(model), places_here()
+    entry, (places, each) = find_model(model), places_here()
     size, classes = size or entry.size, classes or entry.classes
     counts = [n for n in COUNTS if n <= len(places)]
     order = {"model": model, "batch": batch, "size": size, "classes": classes, "precision": precision}

@@ -26,7 +26,7 @@ import numpy as np
 
 import rawcnn
 from benchmarks.harness.agreement import Disagreement
-from benchmarks.harness.timing import Progress, Timing, interleaved, timed
+from benchmarks.harness.timing import StepProgress, Timing, interleaved, timed
 from benchmarks.races.attack_peers import OPPONENTS, AttackTask, Run, library_of
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks import deepfool, pgd, spatial
@@ -69,7 +69,7 @@ AGAINST_KERAS = (OURS[0], "keras function")  # contestants on networks for which
 
 
 @dataclass(frozen=True)
-class AttackResult:
+class AttackRaceResult:
     """The result of one race.
 
     Seconds are those of the complete attack on the batch. Ratios are the fastest opponent's time divided by rawcnn's.
@@ -276,9 +276,9 @@ def race_attack(
     contestants: Sequence[str] | None = None,
     seed: int = 0,
     named: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     **settings: Any,
-) -> AttackResult:
+) -> AttackRaceResult:
     """Race one attack on a network.
 
     Args:
@@ -337,7 +337,9 @@ def select_contestants(attack: str, contestants: Sequence[str] | None) -> tuple[
     return tuple(sorted(contestants, key=names.index))
 
 
-def _race(attack: str, task: AttackTask, names: Sequence[str], rounds: int, named, progress: Progress) -> AttackResult:
+def _race(
+    attack: str, task: AttackTask, names: Sequence[str], rounds: int, named, progress: StepProgress
+) -> AttackRaceResult:
     raced = ATTACKS[attack]
     grows = raced.grows and tuple(names) != AGAINST_KERAS
     total = len(names) + rounds + 2 + grows
@@ -361,7 +363,7 @@ def _race(attack: str, task: AttackTask, names: Sequence[str], rounds: int, name
     seconds |= {name: (first_calls[name],) for name in slow}
     grown = growth(task, rounds) if grows else None
     progress("done", total, total)
-    return AttackResult(
+    return AttackRaceResult(
         attack,
         task.network.name,
         task.network.input_size,

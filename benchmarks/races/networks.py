@@ -34,7 +34,7 @@ from benchmarks.harness.agreement import (
     compare_logits,
     rounding_sensitivity,
 )
-from benchmarks.harness.timing import Progress, Timing, interleaved, timed
+from benchmarks.harness.timing import StepProgress, Timing, interleaved, timed
 from benchmarks.races.contestants import JOBS, MIXED, NAMES, RATE, TORCH
 from benchmarks.races.setup import Contestant, NetworkTask, Setup
 from benchmarks.twins.keras import keras_twin
@@ -43,7 +43,7 @@ from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 
 CHECKED_IMAGES = 8  # images of the batch on which the twin in float32 is compared
-Report = Callable[[str], None]  # reports one step of the race
+TextReport = Callable[[str], None]  # reports one step of the race
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def race(
     rounds: int = 10,
     contestants: Sequence[str] | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> RaceResult:
     """Race one job on a network.
 
@@ -281,7 +281,7 @@ def _verify_twin(setup: Setup) -> Agreement:
     return check_twin(network, single, setup.images[some], setup.labels[some])
 
 
-def _verify(setup: Setup, job: str, names, start, random_gradients: bool, report: Report) -> Verified:
+def _verify(setup: Setup, job: str, names, start, random_gradients: bool, report: TextReport) -> Verified:
     """Call each contestant once and compare its results with those of the first."""
     network = setup.network
     # Computed at most once, and only if gradients differ at all, because it takes two eager steps.
@@ -337,7 +337,7 @@ def _compare(found: Results, reference: Results, precision: str, sensitivity: Ca
 # Time ----------------------------------------------------------------------------------------------------------------
 
 
-def _time(contestants: Sequence[Contestant], rounds: int, report: Report) -> dict[str, tuple[float, ...]]:
+def _time(contestants: Sequence[Contestant], rounds: int, report: TextReport) -> dict[str, tuple[float, ...]]:
     """Time the contestants in interleaved rounds."""
     runs = {contestant.name: contestant.run for contestant in contestants}
     return interleaved(runs, rounds, lambda number: report(f"round {number + 1} of {rounds}"))

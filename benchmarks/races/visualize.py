@@ -24,7 +24,7 @@ import tensorflow as tf
 
 import rawcnn
 from benchmarks.harness.agreement import Disagreement
-from benchmarks.harness.timing import Progress, Timing, interleaved, last_words, memory_of, timed
+from benchmarks.harness.timing import StepProgress, Timing, interleaved, last_words, memory_of, timed
 from benchmarks.races.visualize_peers import (
     KERAS,
     PEERS,
@@ -146,7 +146,7 @@ def race_visualization(
     rounds: int = 5,
     contestants: Sequence[str] | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> VisualizeResult:
     """Race one step of feature visualization on a network.
 
@@ -197,7 +197,7 @@ def select_contestants(contestants: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(sorted(contestants, key=NAMES.index))  # the first of rawcnn is the reference
 
 
-def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: int, memory, progress: Progress):
+def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: int, memory, progress: StepProgress):
     total = 1 + len(names) + rounds
     features, opponent = keras_features(network, layer)
     progress(f"{opponent} is built", 1, total)

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.stablehlo import arrays
 from benchmarks.stablehlo.arrays import MOMENTUM, RATE
-from benchmarks.twins.specification import Model, read_model
+from benchmarks.twins.specification import ModelSpecification, read_model
 
 Run = Callable[[int], np.ndarray]  # number of calls → the result of the last one, which is waited for
 JOBS = ("inference", "training")
@@ -55,7 +55,7 @@ class Peer:
         return self._answer
 
 
-def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
+def _twin(model: ModelSpecification, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
     """Return the Keras model with these weights. Raise RuntimeError if Keras has another backend than JAX."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
@@ -71,7 +71,7 @@ def _twin(model: Model, precision: str, drawn: Mapping[str, np.ndarray]) -> Any:
     return twin
 
 
-def _keras(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+def _keras(job: str, precision: str, model: ModelSpecification, drawn, images, labels) -> Run:
     """Keras's predict_on_batch or train_on_batch, which waits for each call."""
     import jax
     import keras
@@ -89,7 +89,7 @@ def _keras(job: str, precision: str, model: Model, drawn, images, labels) -> Run
     return run
 
 
-def _keras_function(job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+def _keras_function(job: str, precision: str, model: ModelSpecification, drawn, images, labels) -> Run:
     """One jit around the model's stateless call, with hand-written gradients and momentum."""
     import jax
     from jax import numpy as jnp
@@ -129,7 +129,7 @@ def _keras_function(job: str, precision: str, model: Model, drawn, images, label
     return run_steps
 
 
-def _torch(mode: str, job: str, precision: str, model: Model, drawn, images, labels) -> Run:
+def _torch(mode: str, job: str, precision: str, model: ModelSpecification, drawn, images, labels) -> Run:
     """PyTorch's modules in channels_last, eager or by torch.compile; fused SGD."""
     import torch
 

@@ -15,7 +15,7 @@ import kernels
 import rawcnn
 from benchmarks.races.kernels import KERNELS, KernelCase
 from benchmarks.stablehlo.arrays import CUDNN, MOMENTUM, RATE, Argument
-from benchmarks.twins.specification import Model, model_of
+from benchmarks.twins.specification import ModelSpecification, model_of
 from rawcnn.attacks.ball import Ball
 from rawcnn.attacks.common import loss_gradient
 from rawcnn.nn.folding import Fold, Folded, fold
@@ -44,7 +44,7 @@ class Workload:
     carried: tuple[tuple[int, int], ...]  # (output, argument of the next call): weights and velocities in training
     flops: float  # per image
     moved: Callable[[int], int]  # batch → lower bound of the bytes that the layers read and write
-    model: Model | None  # for the peers
+    model: ModelSpecification | None  # for the peers
     paths: dict[str, tuple[int, ...]]  # shapes of the network's variables, from which arguments are computed
     by_length: tuple[str, ...] = ()  # outputs compared only by length, because a ReLU near zero changes single values
     form: str = ""  # the form of a kernel; the forms of a case race against each other

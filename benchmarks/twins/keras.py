@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.twins.specification import CAFFE_MEAN, DEVIATION, MEAN, Layer, Model, Pads, model_of
+from benchmarks.twins.specification import CAFFE_MEAN, DEVIATION, MEAN, Layer, ModelSpecification, Pads, model_of
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LOWEST = float(np.finfo(np.float32).min) / 2  # replaces −∞; stays finite when it is rounded to bfloat16
@@ -224,7 +224,7 @@ def keras_twin(network: Any, dtype: str = "float32") -> keras.Model:
     return model
 
 
-def build(model: Model, dtype: str = "float32") -> keras.Model:
+def build(model: ModelSpecification, dtype: str = "float32") -> keras.Model:
     """Return the Keras model of a specification, with initial weights."""
     if dtype not in POLICIES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(POLICIES)}")

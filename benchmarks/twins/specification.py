@@ -35,7 +35,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSpecification:
     """A network without its weights."""
 
     name: str
@@ -57,11 +57,13 @@ class Model:
         return json.dumps(asdict(self))
 
 
-def read_model(text: str) -> Model:
-    """Read the text that `Model.to_json` returns."""
+def read_model(text: str) -> ModelSpecification:
+    """Read the text that `ModelSpecification.to_json` returns."""
     plain = json.loads(text)
     layers = [Layer(**{**layer, "inputs": tuple(layer["inputs"])}) for layer in plain.pop("layers")]
-    return Model(**{**plain, "layers": tuple(_tuples(layer) for layer in layers), "trained": tuple(plain["trained"])})
+    return ModelSpecification(
+        **{**plain, "layers": tuple(_tuples(layer) for layer in layers), "trained": tuple(plain["trained"])}
+    )
 
 
 def _tuples(layer: Layer) -> Layer:
@@ -75,7 +77,7 @@ def _tuples(layer: Layer) -> Layer:
     return Layer(**{key: convert(value) for key, value in vars(layer).items()})
 
 
-def model_of(network: Network) -> Model:
+def model_of(network: Network) -> ModelSpecification:
     """Return the specification of a network.
 
     Raises:
@@ -97,7 +99,7 @@ def model_of(network: Network) -> Model:
                 _pads(settings, operation.input_shapes[0][1:3], operation.parameters),
             )
         )
-    model = Model(
+    model = ModelSpecification(
         network.name, network.input_size, network.classes, network.preprocessing, tuple(layers),
         tuple(network.trained_variables),
     )  # fmt: skip

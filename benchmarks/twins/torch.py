@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.twins.specification import CAFFE_MEAN, DEVIATION, MEAN, Layer, Model
+from benchmarks.twins.specification import CAFFE_MEAN, DEVIATION, MEAN, Layer, ModelSpecification
 
 Function = Callable[..., torch.Tensor]
 NO_PADDING = ((0, 0), (0, 0))
@@ -142,7 +142,7 @@ class _Function(nn.Module):
 class Twin(nn.Module):
     """The complete network: images [B,H,W,3] in [0,1] → logits [B,classes], float32."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: ModelSpecification):
         super().__init__()
         self.model = model
         unknown = [op for op in model.layers if op.kind not in LAYERS]

@@ -54,7 +54,7 @@ class Entry:
     defaults: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # settings that depend on ε
     described: Mapping[str, str] = field(default_factory=dict)  # the same for people
     make: Callable[..., Any] | None = None  # makes what the attack uses; its keywords are settings too
-    prepare: Callable[..., Preparation] | None = None  # (request, progress) → what `make` made of the data
+    prepare: Callable[..., Preparation] | None = None  # (inputs, progress) → what `make` made of the data
 
     def settings(self) -> dict[str, object]:
         """All settings and their defaults."""
@@ -62,7 +62,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Request:
+class PreparationInputs:
     """What a preparation starts from."""
 
     network: Network
@@ -110,36 +110,36 @@ def substitute_by_name(
 # Preparations -----------------------------------------------------------------------------------------------
 
 
-def prepare_patch(request: Request, progress: Progress | None) -> Preparation:
+def prepare_patch(inputs: PreparationInputs, progress: Progress | None) -> Preparation:
     """Make a patch on training images."""
-    if request.target is None:
+    if inputs.target is None:
         raise ValueError("a patch makes images a chosen class; give a target")
-    making = {key: value for key, value in request.settings.items() if takes(make_patch, key)}
-    count = min(PATCH_IMAGES, request.data.count("train"))
-    images, _ = next(request.data.batches("train", count, seed=request.seed))
+    making = {key: value for key, value in inputs.settings.items() if takes(make_patch, key)}
+    count = min(PATCH_IMAGES, inputs.data.count("train"))
+    images, _ = next(inputs.data.batches("train", count, seed=inputs.seed))
     made = make_patch(
-        request.network, images.numpy(), target=request.target, seed=request.seed, compile=request.compile,
+        inputs.network, images.numpy(), target=inputs.target, seed=inputs.seed, compile=inputs.compile,
         progress=progress, **making,
     )  # fmt: skip
-    using = {key: value for key, value in request.settings.items() if takes(patch, key)}
-    return Preparation(request.data, {"patch": made, **using}, made)
+    using = {key: value for key, value in inputs.settings.items() if takes(patch, key)}
+    return Preparation(inputs.data, {"patch": made, **using}, made)
 
 
-def prepare_substitute(request: Request, progress: Progress | None) -> Preparation:
+def prepare_substitute(inputs: PreparationInputs, progress: Progress | None) -> Preparation:
     """Train a substitute on some test images; the others remain to be attacked."""
-    data, count = request.data, request.data.count("test")
+    data, count = inputs.data, inputs.data.count("test")
     if count <= SUBSTITUTE_SEEDS:
         raise ValueError(
             f"a substitute learns from {SUBSTITUTE_SEEDS} test images and is tried on the others, but {data.name} has "
             f"{count} test images; give larger --data"
         )
-    seeds = np.sort(np.random.Generator(np.random.PCG64(request.seed)).permutation(count)[:SUBSTITUTE_SEEDS])
-    making = {key: value for key, value in request.settings.items() if takes(make_substitute, key)}
+    seeds = np.sort(np.random.Generator(np.random.PCG64(inputs.seed)).permutation(count)[:SUBSTITUTE_SEEDS])
+    making = {key: value for key, value in inputs.settings.items() if takes(make_substitute, key)}
     made = make_substitute(
-        request.network, data.take("test", seeds.tolist()), classes=request.network.classes, seed=request.seed,
-        compile=request.compile, progress=progress, **making,
+        inputs.network, data.take("test", seeds.tolist()), classes=inputs.network.classes, seed=inputs.seed,
+        compile=inputs.compile, progress=progress, **making,
     )  # fmt: skip
-    using = {key: value for key, value in request.settings.items() if key not in making}
+    using = {key: value for key, value in inputs.settings.items() if key not in making}
     others = np.setdiff1d(np.arange(count), seeds)
     return Preparation(data.only("test", others.tolist()), {"substitute": made, **using}, made)
 
@@ -166,7 +166,7 @@ CATALOGUE: dict[str, Entry] = {
 }  # fmt: skip
 
 
-def find(name: str, settings: Mapping[str, Any] | None = None) -> Entry:
+def find_attack(name: str, settings: Mapping[str, Any] | None = None) -> Entry:
     """Find an attack by its name.
 
     Args:
@@ -197,7 +197,7 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
     Raises:
         ValueError: The attack has no such setting, in which case the message lists all, or takes no target.
     """
-    entry = find(name)
+    entry = find_attack(name)
     known = entry.settings()
     if unknown := [key for key in settings if key not in known]:
         some = ", ".join(f"{key}={value!r}" for key, value in known.items() if not callable(value)) or "none"

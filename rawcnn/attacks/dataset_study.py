@@ -15,7 +15,16 @@ import numpy as np
 
 from rawcnn.attacks.adversarial_patch import Patch
 from rawcnn.attacks.black_box import Substitute
-from rawcnn.attacks.catalogue import LENGTH, Entry, Preparation, Request, checked, find, keywords, takes
+from rawcnn.attacks.catalogue import (
+    LENGTH,
+    Entry,
+    Preparation,
+    PreparationInputs,
+    checked,
+    find_attack,
+    keywords,
+    takes,
+)
 from rawcnn.attacks.common import check_distance
 from rawcnn.attacks.epsilon_sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.minimal_epsilon import at_epsilon
@@ -88,12 +97,12 @@ def study(
             exists.
     """
     requested = checked(name, settings or {}, target)
-    entry = find(name, requested)
+    entry = find_attack(name, requested)
     epsilons = list(entry.epsilons if epsilons is None else epsilons)
     arguments = {**{key: v for key, v in entry.defaults.items() if key not in requested}, **requested}
-    request = Request(network, data, target, seed, compile, arguments)
+    inputs = PreparationInputs(network, data, target, seed, compile, arguments)
     parts = 2 if entry.prepare else 1
-    prepared = entry.prepare(request, _part(progress, 0, parts)) if entry.prepare else Preparation(data, arguments)
+    prepared = entry.prepare(inputs, _part(progress, 0, parts)) if entry.prepare else Preparation(data, arguments)
     arguments = prepared.settings | {"compile": compile} | ({"seed": seed} if takes(entry.attack, "seed") else {})
     if target is not None and not entry.needs_target:
         arguments["target"] = target
@@ -102,9 +111,13 @@ def study(
         "limit": count, "sample_seed": seed, "batch": batch, "progress": _part(progress, parts - 1, parts),
     }  # fmt: skip
     if journal:
-        about: dict[str, object] = {"attack": name, "network": network.digest(), "data": prepared.data.digest("test")}
-        about |= {"epsilons": epsilons, "seed": seed, "count": count, **_for_journal(entry, record)}
-        options["journal"] = _open_journal(journal, about, tell)
+        description: dict[str, object] = {
+            "attack": name,
+            "network": network.digest(),
+            "data": prepared.data.digest("test"),
+        }
+        description |= {"epsilons": epsilons, "seed": seed, "count": count, **_for_journal(entry, record)}
+        options["journal"] = _open_journal(journal, description, tell)
     examples = examples_of(network, prepared.data, target=target, sample_seed=seed)
     attack = _by_distance if entry.finds_epsilon else _by_epsilon
     rows, shown = attack(entry, network, prepared.data, epsilons, examples, options, arguments)
@@ -125,8 +138,8 @@ def _for_journal(entry: Entry, record: Mapping[str, object]) -> dict[str, object
     return {key: value for key, value in record.items() if key != "early_stop" or value != default}
 
 
-def _open_journal(path: Path, about: Mapping[str, object], tell: Callable[[str], None] | None) -> Journal:
-    journal = Journal(path, about, replace=True)
+def _open_journal(path: Path, description: Mapping[str, object], tell: Callable[[str], None] | None) -> Journal:
+    journal = Journal(path, description, replace=True)
     if tell and journal.aside:
         tell(
             f"{path} holds results of other settings; they move to {journal.aside.name} when the first new result is "
@@ -146,17 +159,17 @@ def _part(progress: Progress | None, part: int, parts: int) -> Progress | None:
 
 # Rows and examples ------------------------------------------------------------------------------------------
 
-Found = tuple[list[dict], AttackResult]
+RowsAndExamples = tuple[list[dict], AttackResult]
 
 
-def _by_epsilon(entry: Entry, network, data, epsilons, examples, options, arguments) -> Found:
+def _by_epsilon(entry: Entry, network, data, epsilons, examples, options, arguments) -> RowsAndExamples:
     """Of an attack that takes ε."""
     rows = sweep(entry.attack, network, data, epsilons, **options, **arguments)
     largest = max(epsilons)
     return rows, entry.attack(network, *examples, epsilon=largest, **at_epsilon(arguments, largest))
 
 
-def _by_distance(entry: Entry, network, data, epsilons, examples, options, arguments) -> Found:
+def _by_distance(entry: Entry, network, data, epsilons, examples, options, arguments) -> RowsAndExamples:
     """Of an attack that finds its own ε."""
     norm = "l2" if entry.unit == LENGTH else "linf"
     check_distance("epsilon", epsilons, len(epsilons), norm)

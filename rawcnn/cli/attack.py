@@ -48,9 +48,9 @@ class AttackRequest(DataRequest):
         return self.folder / "attack.json"
 
     def resolved_epsilons(self) -> list[float]:
-        from rawcnn.attacks.catalogue import find
+        from rawcnn.attacks.catalogue import find_attack
 
-        return list(self.epsilons or find(self.name, self.attack_settings).epsilons)
+        return list(self.epsilons or find_attack(self.name, self.attack_settings).epsilons)
 
     def check(self) -> None:
         from rawcnn.attacks.catalogue import checked

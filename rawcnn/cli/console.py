@@ -21,7 +21,7 @@ from rich.table import Table
 from rawcnn.cli.streams import OutputFailed
 
 
-class Report(Protocol):
+class BarReport(Protocol):
     """A callback that moves a progress bar."""
 
     def __call__(self, done: int, total: int, text: str = "") -> None: ...
@@ -136,7 +136,7 @@ class Screen:
             print(json.dumps(value, default=_plain, allow_nan=False), flush=True)
 
     @contextmanager
-    def progress_bar(self, description: str) -> Iterator[Report]:
+    def progress_bar(self, description: str) -> Iterator[BarReport]:
         """Show a progress bar on stderr and yield the callback that moves it."""
         columns = (
             TextColumn("{task.description}"),

@@ -81,20 +81,20 @@ class ProfileRequest(Request):
         return self.measure or self.plot is not None
 
     def check(self) -> None:
-        from rawcnn.models import find
+        from rawcnn.models import find_model
 
         check_writable(self.plot, *PICTURES)
         check_writable(self.csv)
         if self.compile != "auto" and not self.is_measured:
             raise ValueError("--compile applies to measured layers; give --measure or --plot, too")
-        find(self.model)
+        find_model(self.model)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
-        from rawcnn.models import find
+        from rawcnn.models import find_model
 
         return {
             "model": self.model,
-            "size": find(self.model).size if self.size is None else self.size,
+            "size": find_model(self.model).size if self.size is None else self.size,
             "batch": self.batch,
             "classes": self.classes,
             "precision": self.precision,

@@ -69,9 +69,9 @@ class NetworkRequest(Request):
     precision: str = "float32"
 
     def check(self) -> None:
-        from rawcnn.models import find
+        from rawcnn.models import find_model
 
-        find(self.model)
+        find_model(self.model)
 
     def load_networks(self) -> list:
         """Build the network; an ensemble has several."""

@@ -35,9 +35,9 @@ class ConvertRequest(Request):
     endings = (".safetensors", ".npz")
 
     def check(self) -> None:
-        from rawcnn.models import find
+        from rawcnn.models import find_model
 
-        find(self.model)
+        find_model(self.model)
 
 
 @app.command("import")

@@ -126,7 +126,7 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
-def find(name: str) -> ModelEntry:
+def find_model(name: str) -> ModelEntry:
     """Return the model called `name`.
 
     Raises:

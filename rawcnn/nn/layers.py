@@ -254,13 +254,13 @@ def dropout(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero each unit with probability `rate` and scale the others by 1/(1 − rate); else the identity."""
     if not net.train:
         return net.apply(name, "dropout", tf.identity, [x], rate=rate)
-    kernel = partial(kernels.dropout, rate=rate, seed=net.seed_of(name))
+    kernel = partial(kernels.dropout, rate=rate, seed=net.operation_seed(name))
     return net.apply(name, "dropout", kernel, [x], cost=kernels.dropout_cost, rate=rate)
 
 
 def drop_path(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero an image's whole x with probability `rate` and scale the others by 1/(1 − rate)."""
-    kernel = partial(kernels.drop_path, rate=rate, seed=net.seed_of(name)) if net.train else tf.identity
+    kernel = partial(kernels.drop_path, rate=rate, seed=net.operation_seed(name)) if net.train else tf.identity
     return net.apply(name, "drop_path", kernel, [x], rate=rate)
 
 

@@ -19,12 +19,12 @@ from kernels.geometry import Padding, Pads, Pair, pair, window_padding
 
 @dataclass(frozen=True)
 class Axis:
-    """The receptive field along one axis, in pixels of the image. If `whole`, every position sees the whole axis."""
+    """The receptive field along one axis, in pixels. If `spans_image`, every position sees the complete axis."""
 
     start: int = 0
     size: int = 1
     stride: int = 1
-    whole: bool = False
+    spans_image: bool = False
 
     def window(self, taps: int, stride: int, padding: int, dilation: int = 1) -> Axis:
         """Return the field after a window of `taps` over this layer."""
@@ -32,18 +32,18 @@ class Axis:
             self.start - padding * self.stride,
             self.size + (taps - 1) * dilation * self.stride,
             self.stride * stride,
-            self.whole,
+            self.spans_image,
         )
 
     def union(self, other: Axis) -> Axis:
         """Return the smallest field that contains both."""
         start = min(self.start, other.start)
         end = max(self.start + self.size, other.start + other.size)
-        return Axis(start, end - start, max(self.stride, other.stride), self.whole or other.whole)
+        return Axis(start, end - start, max(self.stride, other.stride), self.spans_image or other.spans_image)
 
     def pixels(self, position: int, length: int) -> tuple[int, int]:
         """Return the first and one-past-last pixel that `position` sees, clipped to an image of `length` pixels."""
-        if self.whole:
+        if self.spans_image:
             return 0, length
         first = self.start + position * self.stride
         return min(max(first, 0), length), min(max(first + self.size, 0), length)
@@ -59,7 +59,7 @@ class ReceptiveField:
     @property
     def size(self) -> int | None:
         """The longer side in pixels, or None if it is the whole image, however large."""
-        return None if self.rows.whole or self.columns.whole else max(self.rows.size, self.columns.size)
+        return None if self.rows.spans_image or self.columns.spans_image else max(self.rows.size, self.columns.size)
 
     @property
     def stride(self) -> int:
@@ -119,7 +119,7 @@ class Everywhere:
 
     def over(self, field: ReceptiveField, input_size: Sequence[int]) -> ReceptiveField:
         """Return the whole image."""
-        return ReceptiveField(replace(field.rows, whole=True), replace(field.columns, whole=True))
+        return ReceptiveField(replace(field.rows, spans_image=True), replace(field.columns, spans_image=True))
 
 
 def union(fields: Sequence[ReceptiveField]) -> ReceptiveField:

@@ -203,7 +203,7 @@ class Trace:
             raise ValueError(f"no layer made the tensor {x}; a model may only combine what layers return")
         return self._names[id(x)]
 
-    def seed_of(self, name: str) -> tf.Tensor:
+    def operation_seed(self, name: str) -> tf.Tensor:
         """Return a random seed [2] for this step and this operation alone."""
         if self.seed is None:
             raise ValueError(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from rawcnn.models import find
+from rawcnn.models import find_model
 from rawcnn.nn.limits import check_numbers
 from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, symbolic_trace
 
@@ -106,7 +106,7 @@ def profile(
     Raises:
         ValueError: An argument is out of range, or the images are too small.
     """
-    entry = find(model)
+    entry = find_model(model)
     classes, size = entry.classes if classes is None else classes, entry.size if size is None else size
     if min(batch, size, classes) < 1:
         raise ValueError(f"batch is {batch}, size {size} and classes {classes}; expected positive numbers")

@@ -13,16 +13,16 @@ from rich.progress import Progress as Bars
 
 from rawcnn.files.progress import Progress
 
-Report = Callable[[str, int, int], None]  # (step, done, total)
+StepReport = Callable[[str, int, int], None]  # (step, done, total)
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """A Report that shows nothing."""
+    """A StepReport that shows nothing."""
 
 
 @contextmanager
-def bars() -> Iterator[Report]:
-    """Yield a Report that shows each step as a bar on a line of its own on stderr."""
+def bars() -> Iterator[StepReport]:
+    """Yield a StepReport that shows each step as a bar on a line of its own on stderr."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=32),
@@ -44,7 +44,7 @@ def bars() -> Iterator[Report]:
 class Clock:
     """Times the steps of long work, and reports their progress."""
 
-    report: Report
+    report: StepReport
     seconds: dict[str, float] = field(default_factory=dict)  # by the step's title
 
     @contextmanager

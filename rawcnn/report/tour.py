@@ -19,7 +19,7 @@ from rawcnn.report.album import Album
 from rawcnn.report.chapters import NETWORK, Adversarial, Architectures, Visualization, race_keras, train
 from rawcnn.report.folder import report_folder
 from rawcnn.report.page import Chapter, Facts, Page
-from rawcnn.report.progress import Clock, Report, silent
+from rawcnn.report.progress import Clock, StepReport, silent
 from rawcnn.report.sections import provenance, race
 from rawcnn.report.sections.training import Trained
 
@@ -57,7 +57,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Found:
+class TourResults:
     """Everything that a tour computes."""
 
     architectures: Architectures
@@ -80,7 +80,7 @@ def run(
     folder: str | Path = "tour",
     *,
     seed: int = 0,
-    progress: Report | None = None,
+    progress: StepReport | None = None,
     epochs: int = EPOCHS,
     race: bool = True,
     user: UserNetwork | None = None,
@@ -131,7 +131,7 @@ def take(album: Album, clock: Clock, settings: Settings) -> tuple[Page, dict[str
     return page, {"made": circumstances, **found.to_dict(), "seconds": clock.seconds}
 
 
-def compute(clock: Clock, settings: Settings) -> Found:
+def compute(clock: Clock, settings: Settings) -> TourResults:
     """Compute all chapters, step by step."""
     architectures = Architectures.compute(clock)
     trained = train(clock, settings.seed, settings.epochs)
@@ -141,10 +141,10 @@ def compute(clock: Clock, settings: Settings) -> Found:
         visualizations.append(Visualization.compute(user.network, user.data, clock, settings.seed, suffix))
     attacks = Adversarial.compute(trained, clock, settings.seed, settings.epochs)
     races = race_keras(clock) if settings.race else []
-    return Found(architectures, trained, visualizations, attacks, races)
+    return TourResults(architectures, trained, visualizations, attacks, races)
 
 
-def render(found: Found, album: Album, clock: Clock, settings: Settings) -> list[Chapter]:
+def render(found: TourResults, album: Album, clock: Clock, settings: Settings) -> list[Chapter]:
     """Draw the pictures into the album, and return all chapters except the last."""
     with clock.step("Draw the page", 4) as report:
         chapters = [found.architectures.render(found.trained, album)]
@@ -162,7 +162,7 @@ def render(found: Found, album: Album, clock: Clock, settings: Settings) -> list
     return chapters
 
 
-def headline(found: Found) -> Facts:
+def headline(found: TourResults) -> Facts:
     """Return the most important numbers."""
     lines = [line for comparison in found.architectures.comparisons.values() for line in comparison.lines]
     evaluation = found.trained.evaluation

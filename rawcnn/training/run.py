@@ -20,7 +20,7 @@ from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Evaluation
 from rawcnn.files.atomic import write_atomic
 from rawcnn.files.locks import exclusive_folder
-from rawcnn.models import find
+from rawcnn.models import find_model
 from rawcnn.nn.network import Network
 from rawcnn.training.distributed import Cluster, SingleDevice
 from rawcnn.training.recipes import Recipe, find_recipe
@@ -163,7 +163,7 @@ def prepare(
     Raises:
         ValueError: A name is unknown, no recipe is known for the model, or a value is out of range.
     """
-    entry = find(model)
+    entry = find_model(model)
     options = dict(options or {})
     if recipe is None:
         matching = [default for start, default in DEFAULT_RECIPE.items() if model.startswith(start)]

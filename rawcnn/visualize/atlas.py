@@ -34,7 +34,7 @@ from rawcnn.visualize.atlas_cells import (
     whitened_directions,
     whitening,
 )
-from rawcnn.visualize.atlas_sample import Sample, sample_activations
+from rawcnn.visualize.atlas_sample import AtlasSample, sample_activations
 from rawcnn.visualize.optimization import AscentSettings, Optimized, maximize
 from rawcnn.visualize.progress import stage
 from rawcnn.visualize.projection import available_method, project
@@ -207,7 +207,7 @@ def _make_atlas(
     network: Network,
     data_name: str,
     layer: str,
-    sample: Sample,
+    sample: AtlasSample,
     points: np.ndarray | None,
     settings: AtlasSettings,
     icon_settings: AscentSettings,
@@ -243,7 +243,9 @@ def _make_atlas(
     return Atlas(layer, points, active.indices, active.positions, levels, record)
 
 
-def _points(sample: Sample, points, layout: str, seed: int, progress: StageProgress | None) -> tuple[np.ndarray, str]:
+def _points(
+    sample: AtlasSample, points, layout: str, seed: int, progress: StageProgress | None
+) -> tuple[np.ndarray, str]:
     """The points of the sample, [N,2], and their origin: "given", or the method of the projection."""
     if points is not None:
         points = np.asarray(points, np.float32)
@@ -260,7 +262,9 @@ def _points(sample: Sample, points, layout: str, seed: int, progress: StageProgr
     return projection.points, projection.method
 
 
-def _levels(sample: Sample, grids: Sequence[Grid], means: Sequence[np.ndarray], icons: Optimized) -> tuple[Level, ...]:
+def _levels(
+    sample: AtlasSample, grids: Sequence[Grid], means: Sequence[np.ndarray], icons: Optimized
+) -> tuple[Level, ...]:
     """The grids with labels and icons; the icons of all grids were optimized together."""
     ends = np.cumsum([len(vectors) for vectors in means])[:-1]
     levels = []

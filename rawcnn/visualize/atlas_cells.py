@@ -12,7 +12,7 @@ from math import ceil
 
 import numpy as np
 
-from rawcnn.visualize.atlas_sample import Sample
+from rawcnn.visualize.atlas_sample import AtlasSample
 from rawcnn.visualize.projection import MINIMUM
 
 FILLED = 1 / 4  # share of the coarsest grid's cells that the images must be able to fill
@@ -73,7 +73,7 @@ def whitened_directions(means: np.ndarray, transform: np.ndarray) -> np.ndarray:
     return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
 
 
-def cell_classes(sample: Sample, cell_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cell_classes(sample: AtlasSample, cell_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the class that the images of each cell raise most.
 
     Args:

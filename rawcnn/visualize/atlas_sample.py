@@ -26,7 +26,7 @@ EDGE = 1  # positions at each side of a map that are not drawn, because they see
 
 
 @dataclass(frozen=True)
-class Sample:
+class AtlasSample:
     """One activation vector of each of N images, and its effect on the K most likely classes of the image."""
 
     activations: np.ndarray = field(repr=False)  # float32 [N,C]
@@ -38,10 +38,10 @@ class Sample:
     def __len__(self) -> int:
         return len(self.activations)
 
-    def where(self, selected: np.ndarray) -> Sample:
+    def where(self, selected: np.ndarray) -> AtlasSample:
         """The part of the sample where `selected` [N] is true."""
         arrays = (self.activations, self.indices, self.positions, self.classes, self.effects)
-        return Sample(*(array[selected] for array in arrays))
+        return AtlasSample(*(array[selected] for array in arrays))
 
 
 def sample_activations(
@@ -55,7 +55,7 @@ def sample_activations(
     seed: int = 0,
     compile: str = "auto",
     progress: StageProgress | None = None,
-) -> Sample:
+) -> AtlasSample:
     """Collect the activations of a layer at one random position of each image, in one pass over the data.
 
     Along an axis of three positions or more, the first and the last position are not drawn. Images that are larger
@@ -91,7 +91,7 @@ def sample_activations(
     activations, classes, effects = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not np.isfinite(activations).all():
         raise ValueError(f"{layer} has activations that are not finite; check the network's weights")
-    return Sample(activations, indices, positions, classes, effects)
+    return AtlasSample(activations, indices, positions, classes, effects)
 
 
 def activations_and_effects(

@@ -241,12 +241,12 @@ def maximize(
         report = equal_part(progress, number, len(batches))
         runs.append(_maximize_batch(runtime, settings, [array[indices] for array in rows], indices, report))
     images, values, history, frames = zip(*runs, strict=True)
-    kept = np.concatenate(frames, axis=1)[:, :total]  # [frames,N,H,W,3]
+    intermediate = np.concatenate(frames, axis=1)[:, :total]  # [frames,N,H,W,3]
     return Optimized(
         np.concatenate(images)[:total],
         np.concatenate(values)[:total],
         np.concatenate(history, axis=1)[:, :total],
-        tuple(zip(settings.frame_steps, kept, strict=True)),
+        tuple(zip(settings.frame_steps, intermediate, strict=True)),
         _record(network, objective, settings, batch, runtime.mode),
     )
 

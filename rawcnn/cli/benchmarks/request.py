@@ -48,10 +48,10 @@ def recorded_command() -> str:
 
 def check_models(names: Sequence[str]) -> None:
     """Raise ValueError for a name that is no model's."""
-    from rawcnn.models import find
+    from rawcnn.models import find_model
 
     for name in names:
-        find(name)
+        find_model(name)
 
 
 def check_precision(precision: str) -> None:

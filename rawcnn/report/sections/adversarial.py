@@ -49,7 +49,7 @@ class Series:
         return {"attack": self.name, "median_smallest_epsilon": _finite(self.median_smallest), "rows": rows}
 
 
-class Line(Protocol):
+class AccuracyLine(Protocol):
     """A line of accuracies against ε."""
 
     @property
@@ -124,7 +124,7 @@ def projected_gradient(series: Series, chosen: Sequence[int], labels: Sequence[s
     )
 
 
-def strength(series: Sequence[Line], album: Album) -> Section:
+def strength(series: Sequence[AccuracyLine], album: Album) -> Section:
     """Return the section on accuracy against ε for all attacks."""
     plot = album.plot(
         "epsilon",

@@ -14,7 +14,7 @@ from benchmarks.harness.timing import Timing
 from benchmarks.measurements.build import BuildResult, run_builds
 from benchmarks.measurements.growth import Series
 from benchmarks.measurements.memory import MemoryResult
-from benchmarks.races.attacks import AGAINST_KERAS, OURS, AttackResult, names_of
+from benchmarks.races.attacks import AGAINST_KERAS, OURS, AttackRaceResult, names_of
 from benchmarks.races.contestants import NAMES
 from benchmarks.races.kernels import KernelCase, KernelResult
 from benchmarks.races.networks import RaceResult
@@ -169,7 +169,7 @@ def test_attack_table(file):
         taken |= {name: (9.0, 9.0) for name in names_of("pgd") if name not in taken}
         timings = tuple(Timing(name, 3.0, s, None, None) for name, s in taken.items())
         success = {name: 1.0 if name in OURS else 0.5 for name in taken}
-        return AttackResult("pgd", "n", 32, 128, {}, timings, success, dict.fromkeys(taken, (0.5, 0.5)))
+        return AttackRaceResult("pgd", "n", 32, 128, {}, timings, success, dict.fromkeys(taken, (0.5, 0.5)))
 
     some = raced(f32=1.0)
     some = replace(some, timings=some.timings[:3])
@@ -186,7 +186,7 @@ def test_attack_table(file):
 def test_attack_networks_table(file):
     timings = [Timing(n, 3.0, (t, t), None, None) for n, t in zip(AGAINST_KERAS, (2, 3), strict=True)]
     fooled = dict.fromkeys(AGAINST_KERAS, 1.0)
-    race = AttackResult("pgd", "vgg16", 224, 8, {}, tuple(timings), fooled, dict.fromkeys(fooled, (0.5, 0.5)))
+    race = AttackRaceResult("pgd", "vgg16", 224, 8, {}, tuple(timings), fooled, dict.fromkeys(fooled, (0.5, 0.5)))
     text = tables.attack_networks_table(results.append([race], "c", file))
     assert [line for line in text.splitlines() if line.startswith("| ")][1:] == [
         "| vgg16, 224 px | pgd | 8 | 2,000 ms | 3,000 ms | **1.50** (1.50–1.50) |"

@@ -54,7 +54,7 @@ def test_two_workers():
 
 
 def test_a_failing_worker_is_reported(monkeypatch):
-    monkeypatch.setattr(scale, "find", lambda name: rawcnn.models.find("cifar_resnet20"))
+    monkeypatch.setattr(scale, "find_model", lambda name: rawcnn.models.find_model("cifar_resnet20"))
     with pytest.raises(RuntimeError, match=r"a worker ended: ValueError: there is no model 'lenet'"):
         measure_scale("lenet", rounds=1)
 

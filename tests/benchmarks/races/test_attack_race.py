@@ -15,7 +15,7 @@ from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Timing
 from benchmarks.races import attacks as attack_race
 from benchmarks.races.attack_peers import OPPONENTS, AttackTask, library_of
-from benchmarks.races.attacks import ATTACKS, OURS, AttackResult, Judge, growth, names_of, race_attack, right_images
+from benchmarks.races.attacks import ATTACKS, OURS, AttackRaceResult, Judge, growth, names_of, race_attack, right_images
 from benchmarks.races.visualize_peers import installed
 from rawcnn.cli import main
 from tests.benchmarks.toys import batch, small, toy
@@ -205,7 +205,7 @@ def test_figures_follow_from_the_seconds():
     seconds = {"rawcnn": (1.0, 2.0), "rawcnn bfloat16": (0.5, 0.5), "keras function": (3.0, 4.0), "art": (2.5,)}
     timings = tuple(Timing(name, 1.0, taken, None, None) for name, taken in seconds.items())
     equal = dict.fromkeys(seconds, 1.0), dict.fromkeys(seconds, (0.5, 0.5))
-    found = AttackResult("pgd", "toy", 12, 4, {"steps": 2}, timings, *equal)
+    found = AttackRaceResult("pgd", "toy", 12, 4, {"steps": 2}, timings, *equal)
     assert found.fastest_peer.name == "keras function"  # art did not run in all rounds
     assert (found.ratios(), found.ratio(), found.ratio(OURS[1])) == ((3.0, 2.0), 2.5, 7.0)
     assert not found.complete
@@ -217,7 +217,7 @@ def test_a_list_of_races_and_its_file(tmp_path, monkeypatch):
     def quick(attack, network, images, labels, *, rounds, named, progress, **settings):
         progress("raced", 1, 1)
         timings = (Timing("rawcnn", 1.0, (0.5,) * rounds, None, None),)
-        return AttackResult(attack, "small", 12, 4, {}, timings, {"rawcnn": 1.0}, {"rawcnn": (0.1, 0.1)}, named)
+        return AttackRaceResult(attack, "small", 12, 4, {}, timings, {"rawcnn": 1.0}, {"rawcnn": (0.1, 0.1)}, named)
 
     monkeypatch.setattr(run, "race_attack", quick)
     reported: list[str] = []
@@ -240,7 +240,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         assert (images, labels, rounds) == (None, None, 2)
         timings = (Timing("rawcnn", 1.0, (0.5, 0.5), None, None), Timing("keras function", 1.0, (1.5, 1.5), None, None))
         equal = dict.fromkeys(("rawcnn", "keras function"), 1.0)
-        return [AttackResult("pgd", network.name, 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)]
+        return [
+            AttackRaceResult("pgd", network.name, 32, 4, {}, timings, equal, dict.fromkeys(equal, (0.5, 0.5)), named)
+        ]
 
     monkeypatch.setattr(run, "run_attacks", quick)
     where = ["--rounds", "2", "--output", str(tmp_path / "a.jsonl")]

@@ -47,7 +47,7 @@ def test_every_model_file_has_a_representative():
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in TABLE])
 def test_counts(case):
     """At full size, by a symbolic trace, which computes nothing and creates no variable."""
-    model = models.find(case.name)
+    model = models.find_model(case.name)
     trace = partial(symbolic_trace, model.configured(model.classes, **case.options), (1, model.size, model.size, 3))
     inference = trace()
     training = trace(train=True) if case.heads else inference
@@ -331,7 +331,9 @@ def test_options_out_of_range(name, options, message):
 @pytest.mark.slow
 def test_drop_path_grows_from_cell_to_cell():
     """NASNet's last cell drops the requested share of paths, the first of k cells 1/k of it."""
-    trace = symbolic_trace(models.find("nasnet_mobile").configured(5, path_dropout=0.16), (1, 64, 64, 3), train=True)
+    trace = symbolic_trace(
+        models.find_model("nasnet_mobile").configured(5, path_dropout=0.16), (1, 64, 64, 3), train=True
+    )
     rates = {o.name.split("/")[0]: o.settings["rate"] for o in trace.operations if o.kind == "drop_path"}
     assert [rates[name] for name in ("stem_1", "stem_2", "normal_1", "normal_12")] == pytest.approx(
         [0.01, 0.02, 0.03, 0.16]

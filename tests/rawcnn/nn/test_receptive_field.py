@@ -21,7 +21,7 @@ from tests import references
 
 def fields(name, **options):
     """Receptive field by layer, at the model's own size."""
-    model = models.find(name)
+    model = models.find_model(name)
     operations = symbolic_trace(model.configured(model.classes, **options), (1, model.size, model.size, 3)).operations
     return {operation.name: operation.receptive_field for operation in operations}
 
@@ -44,7 +44,7 @@ def test_vgg16():
 
 @pytest.mark.parametrize("name, size", [("resnet50", 483), ("resnet101", 1027), ("resnet152", 1507)])
 def test_resnet(name, size):
-    function: Any = models.find(name).function
+    function: Any = models.find_model(name).function
     blocks = function.keywords["blocks"]
     sums = 11 + sum(count * 8 * 2**stage for stage, count in enumerate(blocks))  # a 3×3 a block, on maps of stride 4·2ˢ
     by_layer = fields(name)

@@ -14,7 +14,7 @@ from rawcnn.nn.network import Network
 from rawcnn.visualize import atlas as atlases
 from rawcnn.visualize import atlas_cells, objectives
 from rawcnn.visualize.atlas import activation_atlas
-from rawcnn.visualize.atlas_sample import Sample, draw_positions, sample_activations
+from rawcnn.visualize.atlas_sample import AtlasSample, draw_positions, sample_activations
 from tests.rawcnn import small
 from tests.references import close
 
@@ -172,7 +172,7 @@ def test_labels_are_those_of_a_loop():
     classes = np.array([generator.permutation(9)[:3] for _ in range(60)], np.int32)
     effects = generator.normal(-0.5, 1, (60, 3)).astype(np.float32)  # in some cells every class is lowered
     inside = generator.integers(-1, 8, 60)
-    found = Sample(np.zeros((60, 1)), np.arange(60), np.zeros((60, 2)), classes, effects)
+    found = AtlasSample(np.zeros((60, 1)), np.arange(60), np.zeros((60, 2)), classes, effects)
     for cell, (label, attribution, share) in enumerate(zip(*atlas_cells.cell_classes(found, inside), strict=True)):
         sums, numbers = defaultdict(float), np.flatnonzero(inside == cell)
         for number in numbers:

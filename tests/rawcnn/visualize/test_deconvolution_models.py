@@ -82,7 +82,7 @@ def test_nothing_outside_the_receptive_field(name):
     backpropagation is before the first gate; for the deconvnet gates are constants, and it stays with the convolutions.
     """
     case = PLAIN[name]
-    size, model, gated = case.small, models.find(name).configured(4), case.field is None
+    size, model, gated = case.small, models.find_model(name).configured(4), case.field is None
     operations = drawn(SymbolicTrace, model, size)
     convolutions = drawn(Ungated, model, size) if gated else operations
     asked = [
