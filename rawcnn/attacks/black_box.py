@@ -105,7 +105,7 @@ def checked_labels(oracle: Oracle, images: np.ndarray, classes: int) -> np.ndarr
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class SetGrowth:
     """How the set of labelled images grows (Papernot et al. 2017, sections 4.3 and 4.5)."""
 
     limit: int
@@ -169,7 +169,7 @@ def make_substitute(
     Raises:
         ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
-    growth = Augmentation(limit, rounds, augmentation, turn, reservoir)
+    growth = SetGrowth(limit, rounds, augmentation, turn, reservoir)
     check_integer("classes", classes, 1), check_integer("seed", seed, 0)
     images = check_range(check_images(seeds)).numpy()
     if images.shape[1] != images.shape[2]:
@@ -188,7 +188,7 @@ def make_substitute(
 
 
 def _grow(
-    network, oracle: CountingOracle, images, growth: Augmentation, train: Trainer, seed, compile, progress
+    network, oracle: CountingOracle, images, growth: SetGrowth, train: Trainer, seed, compile, progress
 ) -> list[dict]:
     """Algorithm 1: label, train, augment, repeat → `Substitute.rounds`."""
     generator = np.random.Generator(np.random.PCG64(seed))

@@ -58,7 +58,7 @@ class Coded(Folded):
         return super().apply(name, kind, kernel, inputs, parameters, **metadata)
 
 
-class Amounts(NamedTuple):
+class LogitAmounts(NamedTuple):
     """The numbers of an attack, which its compiled program takes as tensors."""
 
     epsilon: tf.Tensor  # float32 [B]
@@ -69,7 +69,7 @@ class Amounts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choices:
+class LogitChoices:
     """The choices of an attack, for each of which there is a compiled program."""
 
     levels: int
@@ -121,11 +121,11 @@ def logit_pga(
     """
     settings: Mapping[str, Any] = discretization(network).settings
     numbers = check_integer("steps", steps, 1), check_integer("seed", seed, 0), check_integer("first", first, 0)
-    choices = Choices(
+    choices = LogitChoices(
         settings["levels"], settings["code"], bool(random_start), check_flag("early_stop", early_stop)
     )  # fmt: skip
     problem = make_problem(network, images, labels, target, compile)
-    amounts = Amounts(check_distance("epsilon", epsilon, problem.count), check_number("xi", xi), *numbers)
+    amounts = LogitAmounts(check_distance("epsilon", epsilon, problem.count), check_number("xi", xi), *numbers)
     attacked, taken, queries = problem.run(_logit_pga, amounts, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 
@@ -139,7 +139,7 @@ def discretization(network: Network) -> Operation:
     return found[0]
 
 
-def _logit_pga(network, images, goals, amounts: Amounts, *, choices: Choices, targeted, gather):
+def _logit_pga(network, images, goals, amounts: LogitAmounts, *, choices: LogitChoices, targeted, gather):
     """(attacked images [B,H,W,3]; gradient steps and forward passes of each, [B])."""
     levels, products = choices.levels, fold(network)
     model = folded_network(network) if choices.early_stop else None
@@ -165,7 +165,7 @@ def _logit_pga(network, images, goals, amounts: Amounts, *, choices: Choices, ta
     return x, active.steps, active.queries * (2 if choices.early_stop else 1)
 
 
-def first_logits(images: tf.Tensor, amounts: Amounts, choices: Choices) -> tf.Tensor:
+def first_logits(images: tf.Tensor, amounts: LogitAmounts, choices: LogitChoices) -> tf.Tensor:
     """u [B,H,W,3,L] at the start: standard normal for each image, or zero."""
     shape = (*images.shape[1:], choices.levels)
     if not choices.random_start:

@@ -81,7 +81,7 @@ class Search:
         return check_integer("seed", self.seed, 0), check_integer("first", self.first, 0)
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What a search returns."""
 
     images: tf.Tensor | np.ndarray  # [B,H,W,3]
@@ -160,7 +160,7 @@ def moved(images: tf.Tensor, transformations: tf.Tensor) -> tf.Tensor:
 # The grid ---------------------------------------------------------------------------------------------------
 
 
-def grid_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
+def grid_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst transformation of a grid within `reach` [3]."""
     grid = grid_of(search.angles, search.shifts)
     attacked, chosen = _try_grid(problem, reach, grid, search.precision)
@@ -168,7 +168,7 @@ def grid_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
     if search.precision != "float32" and (left := ~problem.fooled_by(attacked)).any():
         attacked[left], chosen[left] = _try_grid(problem.only(left), reach, grid, "float32")
         queries[left] *= 2
-    return Found(attacked, chosen, 0, queries)
+    return SearchResult(attacked, chosen, 0, queries)
 
 
 def grid_of(angles: int, shifts: int) -> np.ndarray:
@@ -205,11 +205,11 @@ def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
 # Random transformations -------------------------------------------------------------------------------------
 
 
-def random_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
+def random_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst of `trials` random transformations within `reach` [3]."""
     trials = check_integer("trials", search.trials, 1)
     attacked, chosen = problem.run(_worst_of_random, reach, trials, *search.draw)
-    return Found(attacked, chosen, 0, search.trials)
+    return SearchResult(attacked, chosen, 0, search.trials)
 
 
 def _worst_of_random(network, images, goals, reach, trials, seed, first, *, targeted):
@@ -233,11 +233,11 @@ def _draw(images: tf.Tensor, reach: tf.Tensor, seed: tf.Tensor, trial: tf.Tensor
 # Gradient ascent --------------------------------------------------------------------------------------------
 
 
-def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> Found:
+def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst transformation that projected gradient ascent meets within `reach` [3]."""
     lengths = check_integer("steps", search.steps, 1), check_number("step", search.step, 1.0)
     attacked, chosen = problem.run(_first_order, reach, *lengths, *search.draw)
-    return Found(attacked, chosen, search.steps, search.steps + 1)
+    return SearchResult(attacked, chosen, search.steps, search.steps + 1)
 
 
 def _first_order(network, images, goals, reach, steps, step_size, seed, first, *, targeted):
@@ -263,7 +263,7 @@ def _first_order(network, images, goals, reach, steps, step_size, seed, first, *
     return moved(images, worst), worst
 
 
-METHODS: dict[str, Callable[[Problem, tf.Tensor, Search], Found]] = {
+METHODS: dict[str, Callable[[Problem, tf.Tensor, Search], SearchResult]] = {
     "grid": grid_search,
     "worst": random_search,
     "first-order": first_order_search,
