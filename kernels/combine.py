@@ -1,7 +1,7 @@
 """Where branches meet: Inception's concatenation and ResNet's sum.
 
-Sources: Szegedy et al. 2014, figure 2, for the concatenation; He et al. 2015, section 3.2, for the sum; Szegedy et al.
-2016 (Inception-ResNet), section 3.3, for the scaled sum.
+Sources: Szegedy et al. 2015, figure 2, for the concatenation; He et al. 2016, section 3.2, for the sum; Szegedy et al.
+2017 (Inception-ResNet), section 3.3, for the scaled sum.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dropout of units, and of entire branches, with a mask that is a function of its seed.
 
 Sources: Srivastava et al. 2014 for dropout, in the inverted form of their section 10: training scales the surviving
-units up, so that evaluation does nothing. Larsson et al. 2016 ("FractalNet") for drop-path, which drops a branch for
+units up, so that evaluation does nothing. Larsson et al. 2017 ("FractalNet") for drop-path, which drops a branch for
 an image as a whole.
 """
 

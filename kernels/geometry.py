@@ -198,7 +198,7 @@ def window_views(x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: 
 
 
 def insert_zeros(x: tf.Tensor, stride: Pair) -> tf.Tensor:
-    """Insert stride − 1 zeros between neighbours: [B,H,W,C] → [B,(H−1)·sh+1,(W−1)·sw+1,C].
+    """Insert stride − 1 zeros between neighbors: [B,H,W,C] → [B,(H−1)·sh+1,(W−1)·sw+1,C].
 
     This is the adjoint of taking every stride-th pixel. It reshapes, so that XLA needs neither scatter nor loop.
     """

@@ -1,6 +1,6 @@
 """What training minimizes: the cross-entropy of softmax, with label smoothing, and weight decay.
 
-Source of label smoothing: Szegedy et al. 2015 ("Rethinking the Inception Architecture"), section 7.
+Source of label smoothing: Szegedy et al. 2016 ("Rethinking the Inception Architecture"), section 7.
 """
 
 from __future__ import annotations

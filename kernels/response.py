@@ -31,8 +31,8 @@ def local_response_normalization_reference(
     x = np.asarray(x, np.float64)
     y, channels = np.zeros_like(x), x.shape[-1]
     for i in range(channels):
-        neighbours = range(max(i - radius, 0), min(i + radius, channels - 1) + 1)
-        y[..., i] = x[..., i] / (bias + alpha * sum(x[..., j] ** 2 for j in neighbours)) ** beta
+        neighbors = range(max(i - radius, 0), min(i + radius, channels - 1) + 1)
+        y[..., i] = x[..., i] / (bias + alpha * sum(x[..., j] ** 2 for j in neighbors)) ** beta
     return y
 
 
@@ -42,11 +42,11 @@ def local_response_normalization_reference(
 def local_response_normalization(x: tf.Tensor, radius: int, bias: float, alpha: float, beta: float) -> tf.Tensor:
     """[B,H,W,C] → [B,H,W,C]: the sums are additions of 2·radius + 1 shifted views."""
     values = wide(x)
-    s = bias + alpha * _neighbour_sums(tf.square(values), radius)
+    s = bias + alpha * _neighbor_sums(tf.square(values), radius)
     return tf.cast(values * _inverse_power(s, beta), x.dtype)
 
 
-def _neighbour_sums(x: tf.Tensor, radius: int) -> tf.Tensor:
+def _neighbor_sums(x: tf.Tensor, radius: int) -> tf.Tensor:
     """[…,C] → […,C]: Σ_j x_j over |j − i| ≤ radius, with fewer terms at the first and last channels."""
     channels = x.shape[-1]
     padded = tf.pad(x, [(0, 0)] * (x.shape.rank - 1) + [(radius, radius)])
@@ -60,8 +60,8 @@ def _inverse_power(s: tf.Tensor, beta: float) -> tf.Tensor:
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
 #
-# Let s_i = k + α·Σ_j x_j², so y_i = x_i·s_i^(−β). x_j moves y_j directly, and the s_i of all its neighbours by
-# ∂s_i/∂x_j = 2α·x_j. If i is a neighbour of j then j is one of i, so the window of the sum is the same:
+# Let s_i = k + α·Σ_j x_j², so y_i = x_i·s_i^(−β). x_j moves y_j directly, and the s_i of all its neighbors by
+# ∂s_i/∂x_j = 2α·x_j. If i is a neighbor of j then j is one of i, so the window of the sum is the same:
 #   dx_j = g_j·s_j^(−β) − 2αβ·x_j·Σ_i g_i·x_i·s_i^(−β−1)
 
 
@@ -84,9 +84,9 @@ def local_response_normalization_input_gradient(
         ∂L/∂x [B,H,W,C].
     """
     values, g = wide(x), wide(gradient)
-    s = bias + alpha * _neighbour_sums(tf.square(values), radius)
+    s = bias + alpha * _neighbor_sums(tf.square(values), radius)
     direct = g * _inverse_power(s, beta)
-    return tf.cast(direct - 2 * alpha * beta * values * _neighbour_sums(direct * values / s, radius), x.dtype)
+    return tf.cast(direct - 2 * alpha * beta * values * _neighbor_sums(direct * values / s, radius), x.dtype)
 
 
 # 5. Cost ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The shortcut without parameters: every stride-th pixel, and channels of zeros.
 
-Source: He et al. 2015, section 3.3, "option A".
+Source: He et al. 2016, section 3.3, "option A".
 """
 
 from __future__ import annotations

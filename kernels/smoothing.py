@@ -1,4 +1,4 @@
-"""Smooth images: a blur that removes high frequencies, and a measure of the differences between neighbours.
+"""Smooth images: a blur that removes high frequencies, and a measure of the differences between neighbors.
 
 gaussian_blur    two matrix products, whose cost does not depend on sigma
 total_variation  Mahendran & Vedaldi 2015, section 2.2, here with the absolute values of the differences
@@ -75,7 +75,7 @@ def blur_matrix(length: int, sigma: float, dtype: DTypeLike = np.float32) -> np.
     if not isinstance(sigma, Real) or not 0 <= sigma < inf:
         raise ValueError(f"sigma is {sigma!r}; expected the width of a blur in pixels, 0 or more")
     taps = np.arange(-ceil(4 * sigma), ceil(4 * sigma) + 1)
-    weights = np.exp(-((taps / max(sigma, 0.01)) ** 2) / 2)  # below 0.01 the neighbours' weights are 0 anyway
+    weights = np.exp(-((taps / max(sigma, 0.01)) ** 2) / 2)  # below 0.01 the neighbors' weights are 0 anyway
     period = 2 * length  # of the line and its mirror image, over and over
     folded = np.bincount(taps % period, weights / weights.sum(), period)  # by distance, modulo the period
     i, j = np.indices((length, length))
@@ -117,7 +117,7 @@ def _along_both(planes: tf.Tensor, down: np.ndarray, across: np.ndarray) -> tf.T
 
 
 def _differences(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Differences of neighbours, down [B,H−1,W,C] and across [B,H,W−1,C]."""
+    """Differences of neighbors, down [B,H−1,W,C] and across [B,H,W−1,C]."""
     images = tf.convert_to_tensor(images)
     if images.shape.rank != 4:
         raise ValueError(f"cannot take the variation of images {images.shape}; expected [B,H,W,C]")

@@ -17,7 +17,7 @@ from kernels.precision import wide
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
-#   Pixel (row i, column j) has its centre at (x, y) = (j, i). A transform [[a, b, c], [d, e, f]] maps the output pixel
+#   Pixel (row i, column j) has its center at (x, y) = (j, i). A transform [[a, b, c], [d, e, f]] maps the output pixel
 #   at (x, y) to the input position
 #
 #       x' = a·x + b·y + c
@@ -61,7 +61,7 @@ def affine_resample(images: tf.Tensor, transforms: tf.Tensor, fill: float, size:
     out = tf.add_n(
         [
             tf.cast(weight, pixels.dtype)[..., None] * tf.gather(pixels, index, batch_dims=1)
-            for index, weight in _taps(*_neighbours(transforms, images.shape[1:3], size), images.shape[2])
+            for index, weight in _taps(*_neighbors(transforms, images.shape[1:3], size), images.shape[2])
         ]
     )  # [B,H',W',C]
     return tf.cast(out, images.dtype)
@@ -74,14 +74,14 @@ def _bordered(images: tf.Tensor, fill: float) -> tf.Tensor:
     return tf.reshape(pixels, (-1, (height + 2) * (width + 2), channels))
 
 
-Neighbour = tuple[tf.Tensor, tf.Tensor]  # index of the first of two neighbours, counted from the border; u or v
+Neighbor = tuple[tf.Tensor, tf.Tensor]  # index of the first of two neighbors, counted from the border; u or v
 
 
-def _neighbours(transforms: tf.Tensor, input_size: Sequence[int], size: Sides) -> tuple[Neighbour, Neighbour]:
+def _neighbors(transforms: tf.Tensor, input_size: Sequence[int], size: Sides) -> tuple[Neighbor, Neighbor]:
     """(row and v, column and u) of each output pixel, [B,H',W'] each."""
     x, y = _positions(transforms, size)
-    column = _first_neighbour(x, input_size[1])
-    return _first_neighbour(y, input_size[0]), column
+    column = _first_neighbor(x, input_size[1])
+    return _first_neighbor(y, input_size[0]), column
 
 
 def _positions(transforms: tf.Tensor, size: Sides) -> tuple[tf.Tensor, tf.Tensor]:
@@ -97,21 +97,21 @@ def _grid(dtype: tf.DType, size: Sides) -> tuple[tf.Tensor, tf.Tensor]:
     return x, y
 
 
-def _first_neighbour(position: tf.Tensor, length: int) -> Neighbour:
+def _first_neighbor(position: tf.Tensor, length: int) -> Neighbor:
     """On one axis; a position farther out than the border reads the border, which is `fill` too."""
     position = tf.clip_by_value(position, -1, length)
     first = tf.minimum(tf.floor(position), length - 1)
     return tf.cast(first, tf.int32) + 1, position - first
 
 
-def _taps(row: Neighbour, column: Neighbour, width: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """The four neighbours of each output pixel: (index into the bordered image, weight), [B,H',W'] each."""
+def _taps(row: Neighbor, column: Neighbor, width: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """The four neighbors of each output pixel: (index into the bordered image, weight), [B,H',W'] each."""
     rows, columns = (((first, 1 - part), (first + 1, part)) for first, part in (row, column))
     return [(i * (width + 2) + j, v * u) for i, v in rows for j, u in columns]
 
 
 def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf.Tensor:
-    """Compute the transforms that turn images about their centre and then move them.
+    """Compute the transforms that turn images about their center and then move them.
 
     Args:
         angles: [B] in radians, counter-clockwise (π/2 is np.rot90).
@@ -123,7 +123,7 @@ def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf
     """
     angles = tf.convert_to_tensor(angles)
     height, width = pair(size, "size")
-    x, y = (width - 1) / 2, (height - 1) / 2  # the centre
+    x, y = (width - 1) / 2, (height - 1) / 2  # the center
     right, down = tf.unstack(tf.cast(shifts, angles.dtype), axis=-1)
     cos, sin = tf.cos(angles), tf.sin(angles)
     to_x = x - cos * (x + right) + sin * (y + down)
@@ -134,7 +134,7 @@ def rotation_translation(angles: tf.Tensor, shifts: tf.Tensor, size: Pair) -> tf
 def crop_resize_transforms(boxes: tf.Tensor, size: Pair) -> tf.Tensor:
     """Compute the transforms that stretch each box of the input over the output.
 
-    Edges meet edges, half a pixel outside the outer centres, as in tf.image.resize. A box much larger than `size` is
+    Edges meet edges, half a pixel outside the outer centers, as in tf.image.resize. A box much larger than `size` is
     sampled, not averaged, and so aliases.
 
     Args:
@@ -176,7 +176,7 @@ def affine_resample_image_gradient(gradient: tf.Tensor, transforms: tf.Tensor, i
     batch, area = tf.shape(gradient)[0], (height + 2) * (width + 2)
     g = wide(gradient)
     pixels = tf.zeros((batch * area, channels), g.dtype)
-    for index, weight in _taps(*_neighbours(transforms, input_size, (out_height, out_width)), width):
+    for index, weight in _taps(*_neighbors(transforms, input_size, (out_height, out_width)), width):
         places = index + area * tf.range(batch)[:, None, None]  # [B,H',W'] in the whole batch
         pixels = tf.tensor_scatter_nd_add(pixels, places[..., None], tf.cast(weight, g.dtype)[..., None] * g)
     bordered = tf.reshape(pixels, (batch, height + 2, width + 2, channels))
@@ -188,7 +188,7 @@ def affine_resample_transform_gradient(
 ) -> tf.Tensor:
     """∂L/∂out [B,H',W',C] → ∂L/∂transforms [B,2,3], from images [B,H,W,C]."""
     pixels, g, (height, width) = _bordered(images, fill), wide(gradient), images.shape[1:3]
-    row, column = _neighbours(transforms, (height, width), size)
+    row, column = _neighbors(transforms, (height, width), size)
     v, u = row[1], column[1]
     products = [tf.reduce_sum(g * tf.gather(pixels, i, batch_dims=1), -1) for i, _ in _taps(row, column, width)]
     p00, p01, p10, p11 = (tf.cast(p, transforms.dtype) for p in products)  # g·in of each tap, [B,H',W']

@@ -30,7 +30,7 @@ import kernels
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.twins.keras import keras_name, keras_twin
 from rawcnn.nn.network import Network
-from rawcnn.visualize.regularization import COLORS, GREY, ROBUST
+from rawcnn.visualize.regularization import COLORS, GRAY, ROBUST
 from rawcnn.weights.keras_names import sources
 
 RATE, EPSILON = 0.05, 1e-8  # of Adam
@@ -130,7 +130,7 @@ def _applications(network: Network) -> keras.Model:
 
 def keras_contestant(task: AscentTask, name: str) -> AscentContestant:
     """Return a gradient tape around the Keras model: eager, as a tf.function, or compiled by XLA."""
-    resample = partial(kernels.affine_resample, fill=GREY) if name.endswith("xla") else projected
+    resample = partial(kernels.affine_resample, fill=GRAY) if name.endswith("xla") else projected
     z = tf.Variable(task.start.transpose(1, 0, 4, 2, 3))  # [2,B,3,h,w//2+1]
     optimizer = keras.optimizers.Adam(RATE, epsilon=EPSILON)
     optimizer.build([z])
@@ -174,7 +174,7 @@ def projected(images: tf.Tensor, moves: tf.Tensor) -> tf.Tensor:
         images=images,
         transforms=eight,
         output_shape=images.shape[1:3],
-        fill_value=GREY,
+        fill_value=GRAY,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
@@ -231,7 +231,7 @@ def _tf_keras_vis(task: AscentTask, optimizer: Clock, steps: int):
 
     first, last = (Jitter(max(1, round(share * task.size))) for share in (ROBUST.jitter, ROBUST.last_jitter))
     maximize = ActivationMaximization(keras.Model([task.features.input], task.features.output))
-    noise = np.random.default_rng(0).normal(GREY, 0.01, (task.batch, task.size, task.size, 3))
+    noise = np.random.default_rng(0).normal(GRAY, 0.01, (task.batch, task.size, task.size, 3))
     return maximize(
         lambda activations: tf.reduce_mean(activations[..., task.channel], axis=(1, 2)),
         seed_input=tf.constant(noise, tf.float32),

@@ -90,9 +90,9 @@ def _lrn(op: Layer, name: str, x, after_relu):
         total = sum(squares[..., shift : shift + op.channels] for shift in range(2 * s["radius"] + 1))
         return keras.ops.cast(wide * (s["bias"] + s["alpha"] * total) ** -s["beta"], x.dtype)
 
-    normalise = by_tensorflow if keras.backend.backend() == "tensorflow" else by_shifts
+    normalize = by_tensorflow if keras.backend.backend() == "tensorflow" else by_shifts
 
-    return keras.layers.Lambda(normalise, output_shape=x.shape[1:], name=name)(x)
+    return keras.layers.Lambda(normalize, output_shape=x.shape[1:], name=name)(x)
 
 
 def _relu(op: Layer, name: str, x, after_relu):

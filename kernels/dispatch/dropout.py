@@ -48,7 +48,7 @@ def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def drop_path(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """Zero each image with probability `rate` and scale the others by 1/(1 − rate) (Larsson et al. 2016).
+    """Zero each image with probability `rate` and scale the others by 1/(1 − rate) (Larsson et al. 2017).
 
     Args:
         x: [B,…].

@@ -25,7 +25,7 @@ def affine_resample(
 
     Args:
         images: [B,H,W,C].
-        transforms: [B,2,3]; each maps the centre (x, y) of an output pixel, (0, 0) for the first, to input pixel
+        transforms: [B,2,3]; each maps the center (x, y) of an output pixel, (0, 0) for the first, to input pixel
             coordinates. Keep them float32 or wider.
         fill: The value of pixels outside the image.
         size: The output size, an int or (H', W'); the default is that of the images.

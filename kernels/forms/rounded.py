@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kernels.forms.differentiable import with_gradient
 
-FEW = 32  # up to so many examples, a product in float32 is faster than one in bfloat16 that is widened afterwards
+FEW = 32  # up to so many examples, a product in float32 is faster than one in bfloat16 that is widened afterward
 
 
 def rounded_product(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

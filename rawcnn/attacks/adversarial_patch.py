@@ -5,7 +5,7 @@ maximizes the target's log-probability in expectation over images, places, scale
 
     p̂ = argmax_p E[log P(target | A(p, x, l, t))]
 
-for one network or for several at once. As in the authors' notebook it starts grey, its diameter is U(.1, 1) of the
+for one network or for several at once. As in the authors' notebook it starts gray, its diameter is U(.1, 1) of the
 image's side, it is rotated by up to 22.5°, and it lies inside the image. The optimizer, Adam, and its rate are ours.
 """
 
@@ -203,7 +203,7 @@ def _patched(network, images, goals, form, seed, first, pixels, *, targeted):
 
 
 def random_places(numbers, placement: Placement, seed, stream, shape) -> tf.Tensor:
-    """A place inside images of this shape for each image number [B]: [B,4], diameter, angle, centre (right, down)."""
+    """A place inside images of this shape for each image number [B]: [B,4], diameter, angle, center (right, down)."""
     height, width = shape[1], shape[2]
     u = uniform(4, numbers, seed, stream)
     smallest, largest = placement.scale
@@ -219,7 +219,7 @@ def apply_patch(pixels: tf.Tensor, images: tf.Tensor, places: tf.Tensor) -> tf.T
     sticker = tf.concat([mask * pixels, mask], axis=-1)  # [S,S,4], premultiplied
     diameter, angle, right, down = tf.unstack(places, axis=1)
     cos, sin = tf.cos(angle) * side / diameter, tf.sin(angle) * side / diameter
-    # The centre of an output pixel, relative to the disc's centre, rotated and scaled to the patch's pixels.
+    # The center of an output pixel, relative to the disc's center, rotated and scaled to the patch's pixels.
     across, below = 0.5 - right, 0.5 - down
     middle = side / 2 - 0.5
     to_x = tf.stack([cos, -sin, cos * across - sin * below + middle], axis=1)

@@ -1,11 +1,11 @@
 """Fooling images by gradient ascent: meaningless to people, and classified with high confidence.
 
-Nguyen, Yosinski, Clune, CVPR 2015, section 3.7, after Simonyan et al. 2014. From near grey, ascend the log-probability
-of a class with an L2 penalty that draws pixels back to grey,
+Nguyen, Yosinski, Clune, CVPR 2015, section 3.7, after Simonyan et al. 2014. From near gray, ascend the log-probability
+of a class with an L2 penalty that draws pixels back to gray,
 
-    x ← clip(grey + (1 − decay)·(x + rate·g/rms(g) − grey))        g = ∇ₓ log P(class | x)
+    x ← clip(gray + (1 − decay)·(x + rate·g/rms(g) − gray))        g = ∇ₓ log P(class | x)
 
-for the images of all classes at once. As in the authors' code the start is grey with noise of one level of 255, the
+for the images of all classes at once. As in the authors' code the start is gray with noise of one level of 255, the
 decay is .01, and each image's best state is kept. Steps of constant length are ours: theirs depend on the last gain.
 """
 
@@ -28,7 +28,7 @@ from rawcnn.attacks.evolution import FoolingImages, log_probabilities, size_of
 from rawcnn.attacks.runtime import folded_network, run_compiled
 from rawcnn.files.progress import Progress
 
-GREY, NOISE = 0.5, 1 / 255
+GRAY, NOISE = 0.5, 1 / 255
 
 
 def ascend(
@@ -50,7 +50,7 @@ def ascend(
         size: Height and width of the images in pixels; the network's own by default.
         steps: How many steps.
         rate: The root mean square of a step, in pixel values of [0,1].
-        decay: The share by which each step then draws pixels to grey.
+        decay: The share by which each step then draws pixels to gray.
         batch: How many classes are computed at a time.
         seed: Fixes the noise of the start.
         compile: One of `rawcnn.nn.execution.MODES`.
@@ -68,9 +68,9 @@ def ascend(
     if rate == 0 or decay == 1:
         raise ValueError(f"rate is {rate!r}, decay {decay!r}; expected a rate above 0, up to 1, and a decay in [0,1)")
     shape = (*size_of(network, size), 3)
-    classes = log_probabilities(network, np.full((1, *shape), GREY, np.float32), 1, compile).shape[1]
+    classes = log_probabilities(network, np.full((1, *shape), GRAY, np.float32), 1, compile).shape[1]
     generator = np.random.Generator(np.random.PCG64(seed))
-    start = np.clip(GREY + NOISE * generator.standard_normal((classes, *shape), np.float32), 0, 1, dtype=np.float32)
+    start = np.clip(GRAY + NOISE * generator.standard_normal((classes, *shape), np.float32), 0, 1, dtype=np.float32)
     images, history = np.empty_like(start), np.empty((steps, classes), np.float32)
     for first in range(0, classes, batch):
         goals = tf.range(first, min(first + batch, classes))
@@ -104,8 +104,8 @@ def _step(network, x, best, highest, goals, rate, decay):
         value = tf.gather(kernels.log_softmax(logits_of(model, x)), goals, batch_dims=1)  # log P(class | x)
     better = value > highest
     best, highest = tf.where(per_image(better, x), x, best), tf.where(better, value, highest)
-    moved = x + rate * unit_rms(gradient_of(tape, value, x)) - GREY
-    return tf.clip_by_value(GREY + (1 - decay) * moved, 0.0, 1.0), best, highest, value
+    moved = x + rate * unit_rms(gradient_of(tape, value, x)) - GRAY
+    return tf.clip_by_value(GRAY + (1 - decay) * moved, 0.0, 1.0), best, highest, value
 
 
 def unit_rms(gradient: tf.Tensor) -> tf.Tensor:

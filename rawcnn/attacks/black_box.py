@@ -2,7 +2,7 @@
 
 Papernot, McDaniel, Goodfellow, Jha, Celik, Swami, "Practical Black-Box Attacks against Machine Learning", ASIA CCS
 2017 (arXiv 1602.02697), algorithm 1. The oracle labels a few images. In each round the substitute learns what is
-labelled. Jacobian-based augmentation then doubles it: from every image x with the oracle's label y it makes
+labeled. Jacobian-based augmentation then doubles it: from every image x with the oracle's label y it makes
 
     x + λ·sign(∇ₓ log F_y(x))        λ = .1, with the other sign every τ = 3 rounds
 
@@ -106,7 +106,7 @@ def checked_labels(oracle: Oracle, images: np.ndarray, classes: int) -> np.ndarr
 
 @dataclass(frozen=True)
 class SetGrowth:
-    """How the set of labelled images grows (Papernot et al. 2017, sections 4.3 and 4.5)."""
+    """How the set of labeled images grows (Papernot et al. 2017, sections 4.3 and 4.5)."""
 
     limit: int
     rounds: int
@@ -150,7 +150,7 @@ def make_substitute(
 
     Args:
         oracle: Any function images → labels, or a `Network`, of which only labels are used.
-        seeds: The first images [N,H,W,3] in [0,1], square, from which the oracle has not learnt.
+        seeds: The first images [N,H,W,3] in [0,1], square, from which the oracle has not learned.
         classes: How many classes the oracle knows.
         limit: The largest number of labels to request. Beyond it new images are left out at random.
         rounds: How many times the images are augmented. Without a reservoir N·2^rounds labels are requested.

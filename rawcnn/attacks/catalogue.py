@@ -27,7 +27,7 @@ PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
 LENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # in L2
 PIXEL, LENGTH = "largest change of a pixel", "L2 norm of the change"
 PATCH_IMAGES = 4000  # training images on which a patch is made
-SUBSTITUTE_SEEDS = 100  # test images with which a substitute begins; they are not attacked afterwards
+SUBSTITUTE_SEEDS = 100  # test images with which a substitute begins; they are not attacked afterward
 # Keywords that are no settings, because other options set them or because they are not for the command line.
 NO_SETTINGS = ("epsilon", "target", "seed", "first", "compile", "progress", "classes", "model", "recipe", "checkpoint")
 

@@ -81,7 +81,7 @@ def check_range(images: tf.Tensor) -> tf.Tensor:
         raise ValueError("images are an empty batch; expected one image or more")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"images have values from {low:g} to {high:g}; expected RGB in [0,1]: the network normalises")
+        raise ValueError(f"images have values from {low:g} to {high:g}; expected RGB in [0,1]: the network normalizes")
     return images
 
 

@@ -1,7 +1,7 @@
 """Compositional pattern-producing networks: small graphs of smooth functions that draw an image pixel by pixel.
 
 Stanley, "Compositional pattern producing networks", Genetic Programming and Evolvable Machines 8, 2007. A genome is a
-graph without cycles. It maps (x, y, distance to the centre, bias) of each pixel to the pixel's channels. Even functions
+graph without cycles. It maps (x, y, distance to the center, bias) of each pixel to the pixel's channels. Even functions
 make images symmetric, and the sine makes them repeat. Functions, mutations and probabilities are those of Nguyen,
 Yosinski, Clune, CVPR 2015 (sferes2 with its module nn2). Each activation lies in [−1,1], so no graph overflows, and
 |output| is a channel in [0,1].
@@ -177,7 +177,7 @@ def evaluate(genome: Genome, size: tuple[int, int]) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def coordinates(height: int, width: int) -> np.ndarray:
-    """The inputs, float64 [4,H,W], read-only: x and y from −1 to 1, exactly symmetric; distance to the centre; 1."""
+    """The inputs, float64 [4,H,W], read-only: x and y from −1 to 1, exactly symmetric; distance to the center; 1."""
     rows, columns = ((2 * np.arange(n) - (n - 1)) / max(n - 1, 1) for n in (height, width))
     x, y = np.meshgrid(columns, rows)
     grid = np.stack([x, y, np.hypot(x, y), np.ones_like(x)])

@@ -8,7 +8,7 @@ class so far. In each generation the children of random champions are tried in e
               every 1000 generations, by polynomial mutation with η = 15
     cppn      a small graph that draws a regular image (`cppn.py`)
 
-The channels are hue, saturation and value, or grey, as in the paper, or RGB. Niches compare log-probabilities, so
+The channels are hue, saturation and value, or gray, as in the paper, or RGB. Niches compare log-probabilities, so
 that a probability of 10⁻⁵⁰ still loses to one of 10⁻⁴⁹.
 """
 
@@ -36,7 +36,7 @@ from rawcnn.files.atomic import write_atomic
 from rawcnn.files.progress import Progress
 
 MUTATED, HALVED = 0.1, 1000  # the probability that a value changes; the generations after which it is halved
-COLOURS = ("hsv", "rgb")
+COLORS = ("hsv", "rgb")
 SAME = 1e-3  # how far a champion's probability may be from its checkpoint's, because other batches round differently
 
 
@@ -96,7 +96,7 @@ def evolve(
         generations: How many generations.
         population: How many children each has.
         size: Height and width of the images in pixels; the network's own by default.
-        grey: Make images with one channel, for networks that were trained on grey images.
+        grey: Make images with one channel, for networks that were trained on gray images.
         colours: The channels of other images, "hsv" or "rgb".
         seed: Fixes all random choices.
         checkpoint: A file to write, and to resume from if it exists. The resumed run gives the same bits.
@@ -113,9 +113,9 @@ def evolve(
     for what, value in (("generations", generations), ("population", population), ("every", every)):
         check_integer(what, value, 1)
     check_integer("seed", seed, 0)
-    if encoding not in ENCODINGS or colours not in COLOURS:
+    if encoding not in ENCODINGS or colours not in COLORS:
         raise ValueError(
-            f"encoding is {encoding!r}, colours {colours!r}; expected {' or '.join(ENCODINGS)}, {' or '.join(COLOURS)}"
+            f"encoding is {encoding!r}, colours {colours!r}; expected {' or '.join(ENCODINGS)}, {' or '.join(COLORS)}"
         )
     height, width = size_of(network, size)
     metadata: dict[str, object] = {
@@ -233,7 +233,7 @@ class _Direct:
         return [child.copy() for child in children]  # a view would keep the whole population in memory
 
     def images(self, genomes: Sequence) -> np.ndarray:
-        return coloured(np.stack(genomes), self.colours)
+        return colored(np.stack(genomes), self.colours)
 
     def pack(self, genomes: Sequence) -> np.ndarray:
         return np.stack(genomes)
@@ -257,7 +257,7 @@ class _Cppn:
         return [cppn.mutate(parent, generator) for parent in parents]
 
     def images(self, genomes: Sequence) -> np.ndarray:
-        return coloured(np.stack([cppn.evaluate(genome, self.size) for genome in genomes]), self.colours)
+        return colored(np.stack([cppn.evaluate(genome, self.size) for genome in genomes]), self.colours)
 
     def pack(self, genomes: Sequence) -> np.ndarray:
         return np.array(json.dumps([asdict(genome) for genome in genomes]))
@@ -272,7 +272,7 @@ class _Cppn:
 ENCODINGS: dict[str, Callable[..., Any]] = {"direct": _Direct, "cppn": _Cppn}
 
 
-def coloured(channels: np.ndarray, colours: str) -> np.ndarray:
+def colored(channels: np.ndarray, colours: str) -> np.ndarray:
     """Channels […,1 or 3] in [0,1] → RGB float32 […,3]; `colours` is "grey", "rgb" or "hsv" (Smith 1978)."""
     if colours == "hsv":
         hue, saturation, value = np.split(channels, 3, axis=-1)

@@ -55,7 +55,7 @@ def fgsm(network: Classifier, images, labels, *, epsilon=8 / 255, target=None, c
         images: RGB images [B,H,W,3] in [0,1].
         labels: The true classes, int [B].
         epsilon: The change of each pixel, in pixel values of [0,1]; one number or [B].
-        target: A class or int [B] to step towards, instead of away from the label.
+        target: A class or int [B] to step toward, instead of away from the label.
         compile: One of `rawcnn.nn.execution.MODES`.
 
     Returns:

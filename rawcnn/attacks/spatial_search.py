@@ -1,7 +1,7 @@
 """Rotations and translations that fool a network, without any noise.
 
 Engstrom, Tran, Tsipras, Schmidt, Madry, "Exploring the Landscape of Spatial Robustness", ICML 2019 (arXiv 1712.02779).
-An image is rotated about its centre by up to 30°, then translated by up to 3 pixels (CIFAR-10; 24 of ImageNet's 224).
+An image is rotated about its center by up to 30°, then translated by up to 3 pixels (CIFAR-10; 24 of ImageNet's 224).
 It is sampled bilinearly, with zeros around it. The searches are:
 
     grid          all of 5 × 5 translations and 31 angles: 775

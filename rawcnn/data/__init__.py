@@ -1,4 +1,4 @@
-"""Labelled images: scikit-learn's digits, the classics that Keras downloads, folders, records, TensorFlow Datasets.
+"""Labeled images: scikit-learn's digits, the classics that Keras downloads, folders, records, TensorFlow Datasets.
 
     data = load("folder:photos", size=224)
     for images, labels in data.batches("train", 128, seed=0, epoch=3):
@@ -44,7 +44,7 @@ def load(
 
     Args:
         name: One of NAMES.
-        size: Images are scaled to cover this height and width in pixels, and cropped at the centre. None keeps their
+        size: Images are scaled to cover this height and width in pixels, and cropped at the center. None keeps their
             size if all have the same, and otherwise scales them to 224.
         skip_unreadable: Leave out images that cannot be read.
         memory: Keep decoded images in memory if they take less than this many bytes; None: MEMORY.

@@ -4,9 +4,9 @@ Each function takes a batch [B,H,W,3] in [0,1] and a seed (two ints) and draws v
 The random generator is always Philox, so that eager mode, graphs and XLA draw the same values.
 
     flip, random_crop, lighting   Krizhevsky et al. 2012, section 4.1
-    pad_crop                      He et al. 2015, section 4.2 (Lee et al. 2014)
-    area_crop                     Szegedy et al. 2014, section 6
-    scale_jitter_crop             Simonyan & Zisserman 2014, section 3.1
+    pad_crop                      He et al. 2016, section 4.2 (Lee et al. 2015)
+    area_crop                     Szegedy et al. 2015, section 6
+    scale_jitter_crop             Simonyan & Zisserman 2015, section 3.1
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Augmentation:
     crop: int | None = None  # side of a random, area or jitter crop in pixels; None: the side of the images
     area: tuple[float, float] | None = None  # smallest and largest fraction of the image's area that a crop takes
     jitter: tuple[int, int] | None = None  # smallest and largest shorter side after scaling, in pixels
-    lighting: float = 0.0  # standard deviation of the noise along the principal components of colour
+    lighting: float = 0.0  # standard deviation of the noise along the principal components of color
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
@@ -94,7 +94,7 @@ def shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 def lighting(images: tf.Tensor, seed: tf.Tensor, std: float = 0.1) -> tf.Tensor:
-    """Add Σ αₖ·λₖ·pₖ to the RGB of each pixel: pₖ and λₖ are the principal components of colour and their eigenvalues.
+    """Add Σ αₖ·λₖ·pₖ to the RGB of each pixel: pₖ and λₖ are the principal components of color and their eigenvalues.
 
     αₖ ~ N(0, std²) is drawn for each component and image. Values may leave [0,1], as in the paper: [B,H,W,3] →
     [B,H,W,3].
@@ -123,7 +123,7 @@ def area_crop(
         area: The smallest and the largest fraction of the image's area. It is drawn uniformly among those that fit.
         aspect: The smallest and the largest width/height, whose logarithm is drawn uniformly.
 
-    Source: Szegedy et al. 2014, section 6, whose authors draw again when a patch does not fit.
+    Source: Szegedy et al. 2015, section 6, whose authors draw again when a patch does not fit.
     """
     height, width = images.shape[1:3]
     u, v, w, z = tf.unstack(_uniform(images, seed, 4), axis=-1)  # [B] each
@@ -152,7 +152,7 @@ def scale_jitter_crop(
     Raises:
         ValueError: The crop is larger than the smallest scale.
 
-    Source: Simonyan & Zisserman 2014, section 3.1.
+    Source: Simonyan & Zisserman 2015, section 3.1.
     """
     height, width = images.shape[1:3]
     out_height, out_width = pair(size, "size")

@@ -1,4 +1,4 @@
-"""Labelled images, in memory or decoded on request, in an order that is a function of (seed, epoch) alone."""
+"""Labeled images, in memory or decoded on request, in an order that is a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labelled images of one size.
+    """Labeled images of one size.
 
     Attributes:
         name: The name that it was loaded by.

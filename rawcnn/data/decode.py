@@ -56,7 +56,7 @@ def check(item: Item) -> None:
 
 
 def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode to uint8 [H,W,3]; with `size` (height, width), scale to cover it and crop at the centre."""
+    """Decode to uint8 [H,W,3]; with `size` (height, width), scale to cover it and crop at the center."""
     with open_image(item) as image:
         rgb = to_rgb(image)
     if size and rgb.size != size[::-1]:  # Pillow's is (width, height)
@@ -131,8 +131,8 @@ def open_image(item: Item) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert the first frame to RGB from grey of 8 or 16 bits, a palette or CMYK; transparent pixels become white."""
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip values above 255
+    """Convert the first frame to RGB from gray of 8 or 16 bits, a palette or CMYK; transparent pixels become white."""
+    if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion would clip values above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         background = Image.new("RGBA", image.size, "white")

@@ -110,7 +110,7 @@ def evaluate(
     """Classify the images of a split and compare the predictions with the labels.
 
     Args:
-        network: The network. Images larger than its input are cropped at the centre.
+        network: The network. Images larger than its input are cropped at the center.
         data: The data set.
         split: "train" or "test".
         batch: The number of images in a batch.

@@ -1,11 +1,11 @@
 """The papers' protocols for test images: which views of an image they classify, and how they average the results.
 
-    whole        the image scaled to cover the network's input and cropped at the centre, as in `evaluate`
+    whole        the image scaled to cover the network's input and cropped at the center, as in `evaluate`
     center       the central crop of the image at a shorter side of 256
-    10crop       Krizhevsky et al. 2012, §4.1: corners, centre, and their mirror images
-    dense        Simonyan & Zisserman 2014, §3.2 (Sermanet et al. 2013): the network as a convolution over the image
-    multiscale   the same at several sizes: Simonyan & Zisserman 2014, §4.2; He et al. 2015, §3.4
-    144crop      Szegedy et al. 2014, §7: 4 scales × 3 squares × 6 crops × 2 mirror images
+    10crop       Krizhevsky et al. 2012, §4.1: corners, center, and their mirror images
+    dense        Simonyan & Zisserman 2015, §3.2 (Sermanet et al. 2014): the network as a convolution over the image
+    multiscale   the same at several sizes: Simonyan & Zisserman 2015, §4.2; He et al. 2016, §3.4
+    144crop      Szegedy et al. 2015, §7: 4 scales × 3 squares × 6 crops × 2 mirror images
 
 A protocol is a function that cuts the *views* of an image. The result is the mean of the network's softmax over the
 views; for an ensemble it is also the mean over the members. The papers' scales are shorter sides in pixels for networks
@@ -40,14 +40,14 @@ Views = Iterator[np.ndarray]
 
 
 def whole(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """Yield one view: scaled to cover size×size and cropped at the centre, as in `data.load`. It has no scales."""
+    """Yield one view: scaled to cover size×size and cropped at the center, as in `data.load`. It has no scales."""
     yield np.asarray(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR))
 
 
 def center(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
     """Yield one view per scale: the central crop.
 
-    An image that has the size of the network's input, as those of CIFAR, is the only view (He et al. 2015, §4.2: "the
+    An image that has the size of the network's input, as those of CIFAR, is the only view (He et al. 2016, §4.2: "the
     single view of the original 32×32 image").
     """
     if image.shape[:2] == (size, size):
@@ -60,7 +60,7 @@ def center(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
 
 
 def ten_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """Yield ten views per scale: the corners and the centre of the central square, each with its mirror image."""
+    """Yield ten views per scale: the corners and the center of the central square, each with its mirror image."""
     for scale in scales:
         _, square, _ = _squares(scaled(image, scale))
         for crop in _corners_and_center(square, size):
@@ -74,7 +74,7 @@ def uncropped(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
 
 
 def googlenet_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """Yield 36 views per scale: corners, centre and all of each of three squares, and their mirror images."""
+    """Yield 36 views per scale: corners, center and all of each of three squares, and their mirror images."""
     for scale in scales:
         for square in _squares(scaled(image, scale)):
             for crop in (*_corners_and_center(square, size), scaled(square, size)):
@@ -173,7 +173,7 @@ class FullyConvolutional(Trace):
 
     The filters of the first one are as large as its input map at the network's own size; the later ones are 1×1.
 
-    Source: Simonyan & Zisserman 2014, section 3.2.
+    Source: Simonyan & Zisserman 2015, section 3.2.
     """
 
     def __init__(self, network: Network, *variables_and_images, **options):

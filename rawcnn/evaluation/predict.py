@@ -22,7 +22,7 @@ def predict(
     unreadable: list[str] | None = None,
     progress: Progress | None = None,
 ) -> list[dict]:
-    """Classify image files; images are scaled to cover the network's input and cropped at the centre.
+    """Classify image files; images are scaled to cover the network's input and cropped at the center.
 
     Args:
         network: The network.

@@ -3,7 +3,7 @@
 w is the variable, g its gradient (weight decay included), η the learning rate, v the velocity:
 
     momentum          v ← m·v − η·g          w ← w + v               Krizhevsky et al. 2012, section 5
-    nesterov          v ← m·v − η·g          w ← w + m·v − η·g       Sutskever et al. 2013; Bengio et al. 2012
+    nesterov          v ← m·v − η·g          w ← w + m·v − η·g       Sutskever et al. 2013; Bengio et al. 2013
     momentum_outside  v ← m·v + g            w ← w − η·v             torch.optim.SGD
     rmsprop           s ← d·s + (1 − d)·g²   v ← m·v + η·g/√(s + ε)  w ← w − v           Tieleman & Hinton 2012
     adam              a ← c·a + (1 − c)·g    s ← d·s + (1 − d)·g²    w ← w − η·â/(√ŝ + ε)  Kingma & Ba 2015
@@ -61,7 +61,7 @@ def nesterov(
 
     Arguments and results are those of `momentum`.
 
-    Source: Sutskever et al. 2013, in the form of Bengio et al. 2012. Fused form: ResourceApplyKerasMomentum.
+    Source: Sutskever et al. 2013, in the form of Bengio et al. 2013. Fused form: ResourceApplyKerasMomentum.
     """
     step = tf.cast(rate, variable.dtype) * gradient
     velocity = momentum * velocity - step

@@ -64,7 +64,7 @@ class OnPlateau:
 class OneCycle:
     """Rise linearly from `start` to 1 over the first `rise` of the training, then fall linearly to `end`.
 
-    Source: Smith & Topin, "Super-Convergence", 2017, section 3, without the cycle of the momentum.
+    Source: Smith & Topin, "Super-Convergence", 2019, section 3, without the cycle of the momentum.
     """
 
     rise: float = 0.25
@@ -83,7 +83,7 @@ class WarmUp:
     """Go linearly from `start` to `end` for `length` epochs, then follow the schedule `then`.
 
     start = 0 and end = 1 is the gradual warm-up of Goyal et al. 2017, section 2.2. start = end is the constant warm-up
-    of He et al. 2015, section 4.2.
+    of He et al. 2016, section 4.2.
     """
 
     then: Schedule

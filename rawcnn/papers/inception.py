@@ -47,7 +47,7 @@ def comparison() -> Comparison:
     trained = profiled("inception_v3", train=True, auxiliary=True)
     notes = [
         "Here, as in later papers, Inception V2 is the network of the batch normalization paper. The Inception V3 paper "
-        "uses this name for an intermediate step towards V3.",
+        "uses this name for an intermediate step toward V3.",
         f"V3's auxiliary head would add {trained.totals['parameters'] - parameters:,} parameters in training.",
         f"The paper of V4 prints no costs. V4 has {v4.totals['parameters']:,} parameters and takes "
         f"{v4.totals['macs'] / 1e9:.2f} G MACs, Inception-ResNet V2 {residual.totals['parameters']:,} and "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rawcnn.profiling.costs import Profile
     from rawcnn.profiling.roofline import Measurement
 
-COLOURS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
+COLORS = ("#2a6f97", "#c1440e", "#5a8f29", "#8a4f9e", "#b58900", "#555555", "#d16ba5", "#17a398")
 STYLE: Any = {**COMMON, "figure.dpi": 120, "font.size": 10, "axes.grid": True, "grid.alpha": 0.25}
 
 
@@ -81,13 +81,13 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
             ha="right",
             va="bottom",
         )
-        for colour, kind in zip(COLOURS * 3, dict.fromkeys(t.kind for t in shown), strict=False):
+        for color, kind in zip(COLORS * 3, dict.fromkeys(t.kind for t in shown), strict=False):
             alike = [t for t in shown if t.kind == kind]
             axes.scatter(
                 [intensities[t.name] for t in alike],
                 [t.flops_per_second / 1e9 for t in alike],
                 [12 + 1500 * t.share for t in alike],
-                color=colour,
+                color=color,
                 alpha=0.6,
                 label=f"{kind} {sum(t.share for t in alike):.0%}",
                 linewidths=0,
@@ -110,12 +110,12 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
         figure, panels = plt.subplots(1, 2, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
         for axes, kind, title in zip(panels, ("plain", "resnet"), ("plain networks", "residual networks"), strict=True):
             runs = {name: history for name, history in histories.items() if kind in name}
-            for colour, (name, history) in zip(COLOURS, runs.items(), strict=False):
+            for color, (name, history) in zip(COLORS, runs.items(), strict=False):
                 epochs = [summary["epoch"] for summary in history]
                 layers = name.removeprefix(f"cifar_{kind}")
                 for split, line in (("train", "--"), ("test", "-")):
                     errors = [100 * (1 - summary[f"{split}_accuracy"]) for summary in history]
-                    axes.plot(epochs, errors, line, color=colour, label=f"{layers} layers, {split}")
+                    axes.plot(epochs, errors, line, color=color, label=f"{layers} layers, {split}")
             axes.set(xlabel="epoch", title=title, ylim=(0, None))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(fontsize=9)
@@ -128,10 +128,10 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     epochs = [summary["epoch"] for summary in history]
     with plt.rc_context(STYLE):
         figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
-        for part, colour in (("train", COLOURS[0]), ("test", COLOURS[1])):
-            losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=colour, marker=".", label=part)
-            errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=colour, marker=".", label=part)
-        rates.plot(epochs, [s["rate"] for s in history], color=COLOURS[2], marker=".")
+        for part, color in (("train", COLORS[0]), ("test", COLORS[1])):
+            losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=color, marker=".", label=part)
+            errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=color, marker=".", label=part)
+        rates.plot(epochs, [s["rate"] for s in history], color=COLORS[2], marker=".")
         for axes, title in ((losses, "loss"), (errors, "error"), (rates, "learning rate at the epoch's end")):
             axes.set(title=title, xlabel="epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -159,10 +159,10 @@ def growth(series: Sequence[Any]) -> Figure:
         size = (5 * columns, 3.75 * rows)
         figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
         for axes, (along, lines) in zip(panels.flat, shown.items(), strict=True):
-            for colour, s in zip(COLOURS, lines, strict=False):
+            for color, s in zip(COLORS, lines, strict=False):
                 xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
                 label = f"{s.job} ∝ x^{s.exponent:.2f}"
-                axes.plot(xs, [1e3 * t for t in s.seconds_per_image], "o-", color=colour, label=label)
+                axes.plot(xs, [1e3 * t for t in s.seconds_per_image], "o-", color=color, label=label)
             if along == "depth":
                 for x, y, name in zip(lines[-1].points, lines[-1].seconds_per_image, lines[-1].names, strict=True):
                     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 8}
@@ -207,9 +207,9 @@ def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> F
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6, 3.6))
         epsilons = [row["epsilon"] for row in rows]
-        axes.plot(epsilons, [row["accuracy_after"] for row in rows], "o-", color=COLOURS[0], label="accuracy")
+        axes.plot(epsilons, [row["accuracy_after"] for row in rows], "o-", color=COLORS[0], label="accuracy")
         success = [np.nan if row["success_rate"] is None else row["success_rate"] for row in rows]
-        axes.plot(epsilons, success, "o--", color=COLOURS[1], label="success of the attack")
+        axes.plot(epsilons, success, "o--", color=COLORS[1], label="success of the attack")
         axes.set(title=name, xlabel=f"ε: {unit}", ylim=(-0.03, 1.03))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend()

@@ -10,7 +10,7 @@ const description = document.querySelector(".description");
 
 const SMALLEST = 44; // a level is shown automatically if its cells have at least this many pixels
 const FAINT = 0.1; // opacity of icons that do not belong to the highlighted class
-const COLOURS = ["#4c7fb5", "#e8862e", "#4f9d57", "#d1495b", "#8e6cb8", "#e0bb3c", "#4bb3b5", "#e58fb1", "#8c6a4f", "#9aa0a6"];
+const COLORS = ["#4c7fb5", "#e8862e", "#4f9d57", "#d1495b", "#8e6cb8", "#e0bb3c", "#4bb3b5", "#e58fb1", "#8c6a4f", "#9aa0a6"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const widest = Math.max(4, levels.at(-1).grid / 2.5); // a cell of the finest grid fills two fifths of the map
 
@@ -23,7 +23,7 @@ let current = null; // the cell that is described
 // Positions ---------------------------------------------------------------------------------------------------------
 
 const side = () => 0.96 * Math.min(canvas.clientWidth, canvas.clientHeight) * view.zoom; // side of the square in pixels
-const colour = (rank) => COLOURS[rank] ?? `hsl(${(rank * 137.508) % 360} 55% ${[45, 60, 72][rank % 3]}%)`;
+const color = (rank) => COLORS[rank] ?? `hsl(${(rank * 137.508) % 360} 55% ${[45, 60, 72][rank % 3]}%)`;
 
 function level() {
   if (fixed !== null) return levels[fixed];
@@ -79,7 +79,7 @@ function draw() {
     const box = [x - icon / 2, y - icon / 2, icon, icon];
     const { pitch, side: pixels } = shown;
     pen.drawImage(sheets[levels.indexOf(shown)], cell.at[0] * pitch, cell.at[1] * pitch, pixels, pixels, ...box);
-    if (rings) frame(box, colour(cell.rank), Math.max(2, icon / 14));
+    if (rings) frame(box, color(cell.rank), Math.max(2, icon / 14));
     if (cell === current) frame(box, getComputedStyle(canvas).color, 2.5);
   }
   pen.globalAlpha = 1;
@@ -262,7 +262,7 @@ press("[data-class]", (button) => {
 });
 
 for (const swatch of document.querySelectorAll("[data-class] i")) {
-  swatch.style.background = colour(Number(swatch.parentElement.dataset.class));
+  swatch.style.background = color(Number(swatch.parentElement.dataset.class));
 }
 
 document.documentElement.classList.add("scripted");

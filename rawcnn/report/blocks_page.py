@@ -11,7 +11,7 @@ from math import sqrt
 
 import numpy as np
 
-from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
+from rawcnn.report.blocks_sheet import effect_overlay, group_colors, group_overlay
 from rawcnn.report.data_uri import data_uri
 from rawcnn.report.html import render
 from rawcnn.visualize.class_attribution import ranked_channels
@@ -54,7 +54,7 @@ def blocks_page(blocks: BuildingBlocks, labels: Sequence[str] | None = None, tit
         spatial=_spatial(blocks, names),
         ranks=list(zip(names, blocks.attribution.channels, ranked_channels(blocks.attribution), strict=True)),
         groups=_groups(blocks, names),
-        together=group_overlay(blocks.image, blocks.groups.maps, group_colours(blocks.groups.count)),
+        together=group_overlay(blocks.image, blocks.groups.maps, group_colors(blocks.groups.count)),
     )
 
 
@@ -118,12 +118,12 @@ def _spatial(blocks: BuildingBlocks, names: Sequence[str]) -> list[dict]:
 
 def _groups(blocks: BuildingBlocks, names: Sequence[str]) -> list[dict]:
     """Return each group's color, its place in the image, and a bar for each class."""
-    colours = group_colours(blocks.groups.count)
+    colors = group_colors(blocks.groups.count)
     largest = max(float(np.abs(blocks.group_effects).max()), np.finfo(np.float32).tiny)
     return [
         {
-            "colour": "#" + bytes(np.rint(255 * colours[g]).astype(np.uint8)).hex(),
-            "picture": group_overlay(blocks.image, blocks.groups.maps[..., [g]], colours[[g]]),
+            "color": "#" + bytes(np.rint(255 * colors[g]).astype(np.uint8)).hex(),
+            "picture": group_overlay(blocks.image, blocks.groups.maps[..., [g]], colors[[g]]),
             "bars": [
                 {"name": name, "effect": float(effect), "length": f"{50 * abs(effect) / largest:.4g}"}
                 for name, effect in zip(names, blocks.group_effects[:, g], strict=True)

@@ -16,7 +16,7 @@ from rawcnn.visualize.interpretability import BuildingBlocks
 from rawcnn.visualize.pictures import BLUE, RED, fit, grid, picture
 
 COVER = 0.85  # opacity of a full color over the image
-PALE = 0.35  # darkest grey of an image under colors
+PALE = 0.35  # darkest gray of an image under colors
 TILE = 96  # pixels of an icon on the sheet
 LINE = 14  # pixels of a line of text
 LARGE = 3 * TILE  # pixels of the image on the sheet
@@ -29,13 +29,13 @@ def stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return values[rows][:, columns]
 
 
-def coloured(image: np.ndarray, colours: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-    """Show the image [H,W,3] in pale grey under colors [h,w,3] or [3] with opacities [h,w] in [0,1]."""
-    grey = PALE + (1 - PALE) * image.mean(axis=-1, keepdims=True)  # pale, so that colors differ from shadows
-    colours = np.broadcast_to(colours, (*amounts.shape, 3))
+def colored(image: np.ndarray, colors: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """Show the image [H,W,3] in pale gray under colors [h,w,3] or [3] with opacities [h,w] in [0,1]."""
+    gray = PALE + (1 - PALE) * image.mean(axis=-1, keepdims=True)  # pale, so that colors differ from shadows
+    colors = np.broadcast_to(colors, (*amounts.shape, 3))
     size = large_enough(image, amounts.shape)
-    grey, colours, amounts = (stretched(v, size) for v in (grey, colours, COVER * amounts[..., None]))
-    return picture((1 - amounts) * grey + amounts * colours)
+    gray, colors, amounts = (stretched(v, size) for v in (gray, colors, COVER * amounts[..., None]))
+    return picture((1 - amounts) * gray + amounts * colors)
 
 
 def large_enough(image: np.ndarray, map_shape: Sequence[int]) -> tuple[int, int]:
@@ -47,23 +47,23 @@ def large_enough(image: np.ndarray, map_shape: Sequence[int]) -> tuple[int, int]
 def effect_overlay(image: np.ndarray, effects: np.ndarray, largest: float) -> np.ndarray:
     """Show effects [h,w] over the image: red raises the class's logit, blue lowers it, `largest` has full color."""
     share = np.clip(effects / largest, -1, 1) if largest > 0 else np.zeros_like(effects)
-    return coloured(image, np.where(share[..., None] > 0, RED, BLUE), np.abs(share))
+    return colored(image, np.where(share[..., None] > 0, RED, BLUE), np.abs(share))
 
 
-def group_overlay(image: np.ndarray, maps: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def group_overlay(image: np.ndarray, maps: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Show non-negative maps of groups [h,w,G] over the image, in colors [G,3] that mix like the groups."""
     total = maps.sum(axis=-1)
-    mixed = maps @ colours / np.maximum(total, np.finfo(np.float32).tiny)[..., None]
-    return coloured(image, mixed, total / max(float(total.max()), np.finfo(np.float32).tiny))
+    mixed = maps @ colors / np.maximum(total, np.finfo(np.float32).tiny)[..., None]
+    return colored(image, mixed, total / max(float(total.max()), np.finfo(np.float32).tiny))
 
 
-def group_colours(count: int) -> np.ndarray:
+def group_colors(count: int) -> np.ndarray:
     """Return colors of equal lightness with hues as different as possible, [count,3]."""
     return np.array([colorsys.hls_to_rgb(g / count, 0.5, 0.75) for g in range(count)], np.float32)
 
 
 def mosaic(blocks: BuildingBlocks, tile: int) -> np.ndarray:
-    """Show the strongest channel's icon at each position, paler for weaker activations, and grey without an icon."""
+    """Show the strongest channel's icon at each position, paler for weaker activations, and gray without an icon."""
     strongest, values = blocks.dictionary.channels[..., 0], blocks.dictionary.activations[..., 0]
     shares = np.sqrt(np.clip(values / max(float(values.max()), np.finfo(np.float32).tiny), 0, 1))
     none = np.full((1, 1, 3), 0.5, np.float32)
@@ -80,14 +80,14 @@ def blocks_sheet(blocks: BuildingBlocks) -> np.ndarray:
     The rows show: the image, its semantic dictionary and its groups; the spatial attribution of each class; the
     channels that raise and lower each class; each group's place, icon and effects.
     """
-    colours = group_colours(blocks.groups.count)
-    overlay = group_overlay(blocks.image, blocks.groups.maps, colours)
+    colors = group_colors(blocks.groups.count)
+    overlay = group_overlay(blocks.image, blocks.groups.maps, colors)
     tile = max(1, LARGE // max(blocks.dictionary.map_shape))
     top = [(blocks.image, "image"), (mosaic(blocks, tile), f"strongest channels of {blocks.layer}")]
     rows = [_row([*top, (overlay, "neuron groups")], LARGE), _spatial_row(blocks)]
     for k, sides in enumerate(ranked_channels(blocks.attribution)):
         rows += [_channel_row(blocks, k, side, word) for side, word in zip(sides, ("for", "against"), strict=True)]
-    return _below([*rows, *_group_rows(blocks, colours)])
+    return _below([*rows, *_group_rows(blocks, colors)])
 
 
 def _spatial_row(blocks: BuildingBlocks) -> np.ndarray:
@@ -108,9 +108,9 @@ def _channel_row(blocks: BuildingBlocks, k: int, channels: Sequence[int], word: 
     return _below([title, _row(cells, TILE)]) if cells else title
 
 
-def _group_rows(blocks: BuildingBlocks, colours: np.ndarray) -> list[np.ndarray]:
+def _group_rows(blocks: BuildingBlocks, colors: np.ndarray) -> list[np.ndarray]:
     classes = blocks.attribution.classes
-    maps = [group_overlay(blocks.image, blocks.groups.maps[..., [g]], colours[[g]]) for g in range(len(colours))]
+    maps = [group_overlay(blocks.image, blocks.groups.maps[..., [g]], colors[[g]]) for g in range(len(colors))]
     places = [(overlay, f"group {g + 1}") for g, overlay in enumerate(maps)]
     lines = [
         [f"class {k}: {e:+.3g}" for k, e in zip(classes, column, strict=True)] for column in blocks.group_effects.T

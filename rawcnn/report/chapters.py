@@ -119,7 +119,7 @@ class Adversarial:
     attacks: Sequence[adversarial.Series]  # FGSM and PGD
     chosen: Sequence[int]  # numbers of the test images that are shown
     fooled: fooling.Fooled
-    levelled: levels.Levelled
+    leveled: levels.Leveled
 
     @classmethod
     def compute(cls, trained: training.Trained, clock: Clock, seed: int, epochs: int) -> Adversarial:
@@ -143,7 +143,7 @@ class Adversarial:
                 adversarial.fast_gradient_sign(fast, self.chosen, labels, album),
                 fooling.nearest_boundary(self.fooled, self.chosen[:2], labels, album),
                 adversarial.projected_gradient(iterated, self.chosen[:2], labels, album),
-                levels.section(self.levelled, labels, album),
+                levels.section(self.leveled, labels, album),
                 adversarial.strength([*self.attacks, *self.fooled.lines], album),
                 fooling.black_box(self.fooled),
                 fooling.sticker(self.fooled, labels, album),
@@ -156,7 +156,7 @@ class Adversarial:
         return {
             "attacks": [series.to_dict() for series in self.attacks],
             "fooled": self.fooled.to_dict(),
-            "levels": self.levelled.to_dict(),
+            "levels": self.leveled.to_dict(),
         }
 
 
@@ -199,7 +199,7 @@ def train(clock: Clock, seed: int, epochs: int, suffix: str = "", **options: Any
     return training.Trained(network, digits, recipe, run.history, evaluation, clock.seconds[title])
 
 
-def fool_levels(clock: Clock, seed: int, epochs: int) -> levels.Levelled:
+def fool_levels(clock: Clock, seed: int, epochs: int) -> levels.Leveled:
     """Train a network that reads levels for at most `epochs`, and attack it."""
     options: dict[str, Any] = {"discretize": "thermometer", "levels": levels.LEVELS}
     trained = train(clock, seed, min(epochs, levels.EPOCHS), " as levels", **options)

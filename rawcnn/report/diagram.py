@@ -81,7 +81,7 @@ def _graph(nodes: dict[str, Node]) -> tuple[Markup, float]:
     layout = place(sizes, [(source, key) for key, node in nodes.items() for source in node.sources], WIDTH)
     parts = [_curve(route) for route in layout.routes]
     for key, node in nodes.items():
-        (x, y), (width, height) = layout.centres[key], sizes[key]
+        (x, y), (width, height) = layout.centers[key], sizes[key]
         if not node.outside:
             parts.append(_box(x - width / 2, y - height / 2, width, height))
         parts.append(

@@ -25,7 +25,7 @@ Place = Any  # an element of a layer: a box's name, or (edge, layer) for an edge
 class Layout:
     """The centers of the boxes, and the corners of each edge, alternately at the top and the bottom of a layer."""
 
-    centres: Mapping[str, tuple[float, float]]
+    centers: Mapping[str, tuple[float, float]]
     routes: Sequence[Sequence[tuple[float, float]]]
     height: float
 
@@ -54,15 +54,15 @@ def place(sizes: Mapping[str, tuple[float, float]], edges: Sequence[Edge], width
     x = _columns(layers, links, widths, width)
     heights = [max(sizes[box][1] for box in layer if box in sizes) for layer in layers]
     tops = np.concatenate([[0], np.cumsum(np.array(heights) + ABOVE)])
-    centres = {box: (x[box], tops[depth[box]] + heights[depth[box]] / 2) for box in sizes}
+    centers = {box: (x[box], tops[depth[box]] + heights[depth[box]] / 2) for box in sizes}
     routes = []
     for chain in chains:
         (source, target), first = (chain[0], chain[-1]), depth[chain[0]]
-        route = [(x[source], centres[source][1] + sizes[source][1] / 2)]
+        route = [(x[source], centers[source][1] + sizes[source][1] / 2)]
         for layer, point in enumerate(chain[1:-1], start=first + 1):
             route += [(x[point], tops[layer]), (x[point], tops[layer] + heights[layer])]
-        routes.append([*route, (x[target], centres[target][1] - sizes[target][1] / 2)])
-    return Layout(centres, routes, float(tops[-1] - ABOVE))
+        routes.append([*route, (x[target], centers[target][1] - sizes[target][1] / 2)])
+    return Layout(centers, routes, float(tops[-1] - ABOVE))
 
 
 def _chain(edge: Edge, depth: Mapping[str, int]) -> list[Place]:
@@ -77,7 +77,7 @@ def _order(layers: list[list[Place]], links: Sequence[tuple[Place, Place]]) -> N
         down = sweep % 2 == 0
         for before, layer in pairwise(layers if down else layers[::-1]):
             index = {box: number for number, box in enumerate(before)}
-            means = {box: _mean([index[y] for y in _neighbours(box, links, down)], 0) for box in layer}
+            means = {box: _mean([index[y] for y in _neighbors(box, links, down)], 0) for box in layer}
             layer.sort(key=means.__getitem__)
 
 
@@ -93,15 +93,14 @@ def _columns(
             half = np.array([widths[box] / 2 for box in layer])
             shift = np.concatenate([[0], np.cumsum(half[:-1] + side + half[1:])])
             means = [
-                _mean([x[y] for y in (*_neighbours(b, links, True), *_neighbours(b, links, False))], x[b])
-                for b in layer
+                _mean([x[y] for y in (*_neighbors(b, links, True), *_neighbors(b, links, False))], x[b]) for b in layer
             ]
             low, high = half[0] + 1, max(width - 1 - half[-1] - shift[-1], half[0] + 1)
             x |= zip(layer, isotonic_regression(np.array(means) - shift, y_min=low, y_max=high) + shift, strict=True)
     return x
 
 
-def _neighbours(box: Place, links: Sequence[tuple[Place, Place]], before: bool) -> list[Place]:
+def _neighbors(box: Place, links: Sequence[tuple[Place, Place]], before: bool) -> list[Place]:
     """Return the box's neighbors in the layer before it, or in the layer after it."""
     return [a for a, b in links if b == box] if before else [b for a, b in links if a == box]
 

@@ -39,7 +39,7 @@ def family_tree(members: Sequence[Member]) -> Draw:
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         by_name = {member.name: member for member in members}
-        colours = dict(zip(dict.fromkeys(member.family for member in members), look.series, strict=False))
+        colors = dict(zip(dict.fromkeys(member.family for member in members), look.series, strict=False))
         for member in sorted(members, key=lambda member: -member.parameters):  # small discs are drawn above large ones
             for parent in (by_name[name] for name in member.parents if name in by_name):
                 axes.annotate(
@@ -49,7 +49,7 @@ def family_tree(members: Sequence[Member]) -> Draw:
                 )  # fmt: skip
             axes.scatter(
                 [member.macs / 1e9], [member.error], [AREA * member.parameters / 1e6], linewidths=1.2, zorder=2,
-                facecolors=look.paper if member.hollow else colours[member.family], edgecolors=colours[member.family],
+                facecolors=look.paper if member.hollow else colors[member.family], edgecolors=colors[member.family],
                 alpha=0.8,
             )  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="billion MACs per image", ylabel="top-1 error, %")
@@ -61,7 +61,7 @@ def family_tree(members: Sequence[Member]) -> Draw:
             axis.set_ticks([], minor=True)
             axis.set_major_formatter(plain)
         axes.grid(True)
-        handles = [Line2D([], [], marker="o", linestyle="", color=c, label=family) for family, c in colours.items()]
+        handles = [Line2D([], [], marker="o", linestyle="", color=c, label=family) for family, c in colors.items()]
         axes.legend(handles=handles, loc="upper right")
         _label(figure, axes, members, look)
 
@@ -77,9 +77,9 @@ def _label(figure: Figure, axes: Axes, members: Sequence[Member], look: Look) ->
     """Write each name close to its marker, where it covers least of the other names, markers and arrows."""
     figure.draw_without_rendering()  # fixes the positions of the axes
     point = figure.dpi / 72  # pixels
-    centres = {m.name: axes.transData.transform((m.macs / 1e9, m.error)) for m in members}
-    taken = [_around(centres[m.name], _radius(m) * point, _radius(m) * point) for m in members]
-    links = [(centres[parent], centres[m.name]) for m in members for parent in m.parents if parent in centres]
+    centers = {m.name: axes.transData.transform((m.macs / 1e9, m.error)) for m in members}
+    taken = [_around(centers[m.name], _radius(m) * point, _radius(m) * point) for m in members]
+    links = [(centers[parent], centers[m.name]) for m in members for parent in m.parents if parent in centers]
     arrows = [_around(place, point, point) for link in links for place in np.linspace(*link, ALONG)]
     halo = [withStroke(linewidth=1.5, foreground=look.paper)]
     for member in sorted(members, key=lambda member: member.parameters):
@@ -90,7 +90,7 @@ def _label(figure: Figure, axes: Axes, members: Sequence[Member], look: Look) ->
         drawn = text.get_window_extent()
         half_width, half_height = drawn.width / 2 + 1, drawn.height / 2
         offsets = _offsets(_radius(member) * point, half_width, half_height)
-        boxes = [_around(centres[member.name] + offset, half_width, half_height) for _, offset in offsets]
+        boxes = [_around(centers[member.name] + offset, half_width, half_height) for _, offset in offsets]
         costs = [
             step + (10 * _shared(box, taken) + 2 * _shared(box, arrows)) / (drawn.width * drawn.height)
             if _holds(np.array(axes.bbox.extents), box)
@@ -112,10 +112,10 @@ def _offsets(radius: float, half_width: float, half_height: float) -> list[tuple
     return offsets
 
 
-def _around(centre: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
+def _around(center: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
     """Return the box [left, bottom, right, top]."""
     half = np.array([half_width, half_height])
-    return np.concatenate([centre - half, centre + half])
+    return np.concatenate([center - half, center + half])
 
 
 def _holds(outer: np.ndarray, inner: np.ndarray) -> bool:

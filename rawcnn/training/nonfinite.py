@@ -61,7 +61,7 @@ def nonfinite_layer(network: Network, recipe: Recipe, images: tf.Tensor, labels:
 def explain_step(training: Training, data: DataSet, failed: int) -> str:
     """Repeat the steps since the last checkpoint and explain step `failed` of the epoch, for a message.
 
-    The run is afterwards where the checkpoint was; without a checkpoint nothing is repeated.
+    The run is afterward where the checkpoint was; without a checkpoint nothing is repeated.
     """
     if not training.restore():
         return ""

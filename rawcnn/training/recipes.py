@@ -88,7 +88,7 @@ ALEXNET = Recipe(
 
 VGG = Recipe(
     name="vgg2014",
-    source="Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014",
+    source="Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2015",
     batch=256,  # section 3.1, as all values here
     epochs=74,
     rate=0.01,
@@ -99,7 +99,7 @@ VGG = Recipe(
 
 GOOGLENET = Recipe(
     name="googlenet2014",
-    source="Szegedy et al., Going Deeper with Convolutions, 2014; otherwise BVLC's in Caffe",
+    source="Szegedy et al., Going Deeper with Convolutions, 2015; otherwise BVLC's in Caffe",
     batch=32,  # BVLC/caffe, models/bvlc_googlenet
     epochs=250,  # bvlc_googlenet: 10,000,000 steps
     rate=0.01,  # bvlc_googlenet
@@ -124,7 +124,7 @@ BN_INCEPTION = Recipe(
 
 INCEPTION_V3 = Recipe(
     name="inception_v3_2015",
-    source="Szegedy et al., Rethinking the Inception Architecture, 2015; otherwise TF-slim's",
+    source="Szegedy et al., Rethinking the Inception Architecture, 2016; otherwise TF-slim's",
     batch=32,  # section 8, on each of 50 machines
     epochs=100,  # section 8
     rate=0.045,  # section 8
@@ -140,7 +140,7 @@ INCEPTION_V3 = Recipe(
 
 RESNET = Recipe(
     name="resnet2015",
-    source="He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015",
+    source="He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2016",
     batch=256,  # section 3.4, as all values here
     epochs=120,  # "up to 60·10⁴ iterations"
     rate=0.1,
@@ -168,7 +168,7 @@ RESNET_CIFAR_110 = replace(
 RESNEXT = replace(
     RESNET,
     name="resnext2016",
-    source="Xie et al., Aggregated Residual Transformations for Deep Neural Networks, 2016",
+    source="Xie et al., Aggregated Residual Transformations for Deep Neural Networks, 2017",
     epochs=100,  # ours: room for the third drop
     schedule=Step(at=(0.3, 0.6, 0.9)),  # section 4: ÷10 three times, as fb.resnet.torch: every 30 epochs
     augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0), lighting=0.1),  # as fb.resnet.torch
@@ -177,7 +177,7 @@ RESNEXT = replace(
 SENET = replace(
     RESNEXT,
     name="senet2017",
-    source="Hu, Shen, Albanie, Sun, Wu, Squeeze-and-Excitation Networks, 2017",
+    source="Hu, Shen, Albanie, Sun, Wu, Squeeze-and-Excitation Networks, 2018",
     batch=1024,  # section 5.1 of the journal version, as all values here; the weight decay is ResNet's
     rate=0.6,
     epochs=100,
@@ -188,14 +188,14 @@ SENET = replace(
 NASNET = replace(
     INCEPTION_V3,
     name="nasnet2017",
-    source="Zoph et al., Learning Transferable Architectures, 2017; otherwise Inception V3's",
+    source="Zoph et al., Learning Transferable Architectures, 2018; otherwise Inception V3's",
     # Appendix A.7: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
     augmentation=Augmentation(flip=True, crop=331, area=(0.08, 1.0)),  # NASNet-A large; mobile: 224
 )
 
 ONECYCLE = Recipe(
     name="onecycle",
-    source="Smith, Topin, Super-Convergence, 2017; the values are ours, for CIFAR-10",
+    source="Smith, Topin, Super-Convergence, 2019; the values are ours, for CIFAR-10",
     batch=128,
     epochs=15,
     rate=0.2,

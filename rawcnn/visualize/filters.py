@@ -1,4 +1,4 @@
-"""The filters of the first layer as small color pictures, and the activations of a layer as grey maps.
+"""The filters of the first layer as small color pictures, and the activations of a layer as gray maps.
 
 Krizhevsky et al. 2012, figure 3. The filters of later layers read many channels that have no color; `top_inputs` and
 `optimize` show what those detect.
@@ -20,7 +20,7 @@ from rawcnn.visualize.pictures import grid, normalize
 def filter_grid(network: Network, layer: str | None = None, *, columns: int | None = None, gap: int = 1) -> np.ndarray:
     """Draw the filters of a convolution that reads the image, as RGB tiles.
 
-    Each filter is stretched to [0,1] separately, so zero is a different grey in each. The weights are those of the
+    Each filter is stretched to [0,1] separately, so zero is a different gray in each. The weights are those of the
     image's pixels: the network's preprocessing is multiplied in.
 
     Args:
@@ -78,7 +78,7 @@ def activation_grid(
     columns: int | None = None,
     gap: int = 1,
 ) -> np.ndarray:
-    """Draw the maps of a layer for one image, one grey tile per channel.
+    """Draw the maps of a layer for one image, one gray tile per channel.
 
     Each map is stretched to [0,1] separately: its smallest value is black, its largest white. A constant map, such as
     that of a ReLU that is nowhere active, is black.

@@ -1,4 +1,4 @@
-"""Visualization by optimization: find the image that maximizes an objective, by gradient ascent from grey noise.
+"""Visualization by optimization: find the image that maximizes an objective, by gradient ascent from gray noise.
 
 Erhan, Bengio, Courville, Vincent 2009, section 3; Simonyan, Vedaldi, Zisserman 2014, section 2; Olah, Mordvintsev,
 Schubert, "Feature Visualization", Distill 2017. It is training with fixed weights, in which the image changes:
@@ -28,7 +28,7 @@ from rawcnn.visualize.ascent_runtime import AscentRuntime, Recorder, WakingStep,
 from rawcnn.visualize.objectives import Objective, diverse, objective_of
 from rawcnn.visualize.progress import equal_part
 from rawcnn.visualize.regularization import (
-    GREY,
+    GRAY,
     ROBUST,
     Regularization,
     blur_parameters,
@@ -127,7 +127,7 @@ def ascent_step(
         images = images_from(z, regularization, size)  # [B,size,size,3]
     with tf.GradientTape(watch_accessed_variables=False) as score_tape:
         score_tape.watch(images)
-        moved = kernels.affine_resample(images, transforms, GREY) if regularization.moves else images
+        moved = kernels.affine_resample(images, transforms, GRAY) if regularization.moves else images
         values = score(moved)  # [B]
     gradient = score_tape.gradient(values, images)  # [B,size,size,3]
     length = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True))  # [B,1,1,1]

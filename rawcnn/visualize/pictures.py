@@ -20,10 +20,10 @@ BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
 
 
 def picture(pixels) -> np.ndarray:
-    """Return grey or RGB pixels as a picture.
+    """Return gray or RGB pixels as a picture.
 
     Args:
-        pixels: Grey [H,W] or [H,W,1], or RGB [H,W,3]; values outside [0,1] are clipped.
+        pixels: Gray [H,W] or [H,W,1], or RGB [H,W,3]; values outside [0,1] are clipped.
 
     Returns:
         float32 [H,W,3].
@@ -48,7 +48,7 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
         images: The pictures, all [h,w,3] or [h,w].
         columns: Tiles per row; by default as many as there are rows, or a few more.
         gap: Pixels between and around the tiles.
-        background: Grey value of the gaps.
+        background: Gray value of the gaps.
 
     Returns:
         A picture [gap + rows·(h + gap), gap + columns·(w + gap), 3].
@@ -110,7 +110,7 @@ def fit(image, size: int, background: float = 1.0) -> np.ndarray:
     Args:
         image: [H,W,3] or [H,W].
         size: Side of the square in pixels.
-        background: Grey value of the rest of the square.
+        background: Gray value of the rest of the square.
 
     Returns:
         A picture [size,size,3].
@@ -155,7 +155,7 @@ def diverging(values, times: float | None = None) -> np.ndarray:
 
     Args:
         values: [H,W], shown red above 0, white at 0 and blue below 0; or [H,W,3], such as the noise of an attack,
-            where each color channel is brighter or darker than grey, which is 0.
+            where each color channel is brighter or darker than gray, which is 0.
         times: Factor before the color scale, which ends at −1 and 1; by default the largest magnitude becomes 1.
 
     Returns:

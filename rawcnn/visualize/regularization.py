@@ -9,7 +9,7 @@ together in natural images. A sigmoid keeps the image in [0,1].
 Without regularization the optimization finds noise that activates the unit. The remedies are:
 
     blur                  the parameters are blurred after each step
-    penalties             total variation, distance to the blurred image and distance to grey lower the objective
+    penalties             total variation, distance to the blurred image and distance to gray lower the objective
     robustness            the image is shifted, rotated and scaled at random in each step
     Fourier, decorrelate  the parameters change, not the objective: low frequencies no longer converge last
 """
@@ -27,8 +27,8 @@ import kernels
 # Columns: how red, green and blue vary together in natural images, the strongest direction first (lucid, color.py).
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
 COLORS /= np.linalg.norm(COLORS, axis=0).max()
-INITIAL_DEVIATION = 0.01  # standard deviation of the initial parameters, which give an almost grey image
-GREY = 0.5
+INITIAL_DEVIATION = 0.01  # standard deviation of the initial parameters, which give an almost gray image
+GRAY = 0.5
 PENALTY_BLUR = 1.0  # σ in pixels of the blur that `blur_penalty` compares an image with
 
 
@@ -111,7 +111,7 @@ def initial_parameters(regularization: Regularization, size: int, seeds: list[li
 
     Returns:
         float32 pixels [B,size,size,c], or the real and imaginary parts of Fourier coefficients
-        [B,2,size,size//2+1,c]; c is 1 for grey images and 3 otherwise.
+        [B,2,size,size//2+1,c]; c is 1 for gray images and 3 otherwise.
     """
     colors = 1 if regularization.grey else 3
     shape = (size, size, colors) if regularization.image == "pixel" else (2, size, size // 2 + 1, colors)
@@ -150,7 +150,7 @@ def penalty_gradient(images: tf.Tensor, regularization: Regularization) -> tf.Te
     if regularization.blur_penalty:  # gradient of ½·Σ(x − blur(x))² with the blurred image held fixed
         total += regularization.blur_penalty * (images - kernels.gaussian_blur(images, PENALTY_BLUR))
     if regularization.l1:
-        total += regularization.l1 * tf.sign(images - GREY)
+        total += regularization.l1 * tf.sign(images - GRAY)
     return total / sqrt(np.prod(images.shape[1:]))
 
 

@@ -49,7 +49,7 @@ class Saliency:
 
 
 def saliency_pictures(saliency: Saliency, percentile: float = 99) -> list[np.ndarray]:
-    """Draw the grey maps: from black to white; integrated gradients red for the class and blue against it.
+    """Draw the gray maps: from black to white; integrated gradients red for the class and blue against it.
 
     Args:
         saliency: The maps of B images.
@@ -60,9 +60,9 @@ def saliency_pictures(saliency: Saliency, percentile: float = 99) -> list[np.nda
         B pictures [H,W,3].
     """
     pictures = []
-    for grey in saliency.grey:
-        sizes = np.abs(grey)
-        scaled = grey / (np.percentile(sizes, percentile) or sizes.max() or 1)
+    for gray in saliency.grey:
+        sizes = np.abs(gray)
+        scaled = gray / (np.percentile(sizes, percentile) or sizes.max() or 1)
         pictures.append(picture(scaled) if saliency.gap is None else diverging(scaled, 1))
     return pictures
 

@@ -112,7 +112,7 @@ def test_what_is_transparent_is_white():
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_of_what_moves_the_first_frame_counts(kind):
     buffer = io.BytesIO()
-    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (9, 9), color) for color in ("red", "lime", "blue")]
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=10)
     image = outcome(buffer.getvalue())[3]
     assert image.shape == (9, 9, 3) and image[..., 0].mean() > 200 > 60 > image[..., 2].mean()

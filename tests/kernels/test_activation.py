@@ -67,7 +67,7 @@ def test_rectifier_is_the_same_everywhere(rule):
     references.same_everywhere(lambda x, g: [relu(x), *references.tape_gradient(relu, [x], g)], x, g)
 
 
-def test_relu_gradient_is_the_slope():
+def test_relu_gradient_is_the_difference():
     x = references.random((3, 7), 5, "float64")
     gradient = kernels.relu_gradient(x, tf.ones_like(x))
     references.central_difference(lambda x: tf.reduce_sum(kernels.relu(x)), [gradient], x)
@@ -89,7 +89,7 @@ def test_softmax(form, gradient_by_hand, reference, nn, dtype, shape):
 
 
 @pytest.mark.parametrize(("form", "gradient_by_hand", "reference", "nn"), SOFTMAXES)
-def test_softmax_gradient_is_the_slope(form, gradient_by_hand, reference, nn):
+def test_softmax_gradient_is_the_difference(form, gradient_by_hand, reference, nn):
     z, g = references.random((3, 5), 8, "float64"), references.random((3, 5), 9, "float64")
     references.central_difference(lambda z: tf.reduce_sum(g * form(z)), [gradient_by_hand(form(z), g)], z)
 

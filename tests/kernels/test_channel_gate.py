@@ -50,7 +50,7 @@ def test_scale_channels_and_its_gradient(shape, dtype):
         references.close(by_hand, theirs, "gradient")
 
 
-def test_gradients_are_the_slopes():
+def test_gradients_are_the_differences():
     x, scales = references.random((2, 3, 3, 4), 1, "float64"), references.random((2, 4), 2, "float64")
     weights = references.random(x.shape, 3, "float64")
 

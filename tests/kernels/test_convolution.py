@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels.dispatch.convolution import ALGORITHMS
-from kernels.geometry import window_padding
 from tests import references
 
 # name: image, filters [kh,kw,C/groups,Cout], stride, padding, dilation, groups
@@ -116,7 +115,7 @@ def test_gradients_by_hand_are_tensorflows(case):
 
 
 @by_case
-def test_gradients_are_the_slope(case):
+def test_gradients_are_the_differences(case):
     x, w, dy, options = tensors(case, "float64")
     references.central_difference(
         lambda x, w: tf.reduce_sum(dy * kernels.conv2d(x, w, *options)), by_hand(x, w, dy, options), x, w
@@ -163,56 +162,6 @@ def test_forms_and_gradients_are_the_same_everywhere(case, dtype):
         return results, [tape.gradient(y, [x, w], output_gradients=dy) for y in results]
 
     references.same_everywhere(everything, x, w, dy, kind="gradient")
-
-
-@by_case
-def test_transposed_convolution_is_the_adjoint(case):
-    """⟨conv(u), x⟩ = ⟨u, convᵀ(x)⟩."""
-    u, w, x, options = tensors(case, "float64", low=0.1)
-    back = kernels.conv2d_transpose(x, w, *options, output_size=u.shape[1:3])
-    references.close(tf.reduce_sum(u * back), tf.reduce_sum(kernels.conv2d(u, w, *options) * x))
-
-
-@by_case
-def test_transposed_convolution_is_its_reference(case):
-    u, w, x, (stride, padding, dilation, groups) = tensors(case, "float64")
-    (top, _), (left, _) = window_padding(padding, u.shape[1:3], w.shape[:2], stride, dilation)
-    expected = kernels.conv2d_transpose_reference(
-        x.numpy(), w.numpy(), u.shape[1:3], stride, (top, left), dilation, groups
-    )
-    references.close(
-        kernels.conv2d_transpose(x, w, stride, padding, dilation, groups, output_size=u.shape[1:3]), expected
-    )
-    cost = kernels.conv2d_transpose_cost(w.shape, x.shape)
-    assert cost.macs == kernels.conv2d_cost(w.shape, x.shape).macs == x.shape.num_elements() * np.prod(w.shape[:3])
-
-
-@pytest.mark.parametrize("dtype", [*TYPES, "float64"])
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("window", "stride"), [((3, 3), 2), ((2, 3), (3, 2)), ((4, 4), 1)])
-def test_transposed_convolution_is_tensorflows(window, stride, padding, dtype):
-    x, w = references.random((2, 4, 5, 3), 4, dtype), references.random((*window, 2, 3), 5, dtype)
-    y = kernels.conv2d_transpose(x, w, stride, padding)
-    assert y.dtype == x.dtype
-    references.close(y, tf.nn.conv2d_transpose(x, w, y.shape, stride, padding))
-
-
-@pytest.mark.parametrize(
-    ("stride", "padding", "dilation", "size"),
-    [
-        (1, "SAME", 1, (4, 5)),
-        (3, "SAME", 1, (12, 15)),
-        ((2, 1), "SAME", 2, (8, 5)),
-        (1, "VALID", 1, (6, 7)),
-        (2, "VALID", 1, (9, 11)),
-        (2, ((1, 0), (1, 1)), (1, 2), (8, 11)),
-    ],
-)
-def test_default_size_of_the_transposed_convolution(stride, padding, dilation, size):
-    x, w = references.random((2, 4, 5, 3), 4), references.random((3, 3, 2, 3), 5)
-    y = kernels.conv2d_transpose(x, w, stride, padding, dilation)
-    assert y.shape == (2, *size, 2)
-    assert kernels.conv2d(y, w, stride, padding, dilation).shape == x.shape
 
 
 @pytest.mark.parametrize("case", ["odd sizes", "two strides", "groups, dilated and strided", "depthwise"])

@@ -77,7 +77,7 @@ def test_gradient_passes_through_the_same_mask(dtype):
     np.testing.assert_array_equal(dropout_gradient(g, 0.4, SEED), tape)
 
 
-def test_gradient_is_the_slope():
+def test_gradient_is_the_difference():
     x = references.random((4, 6), 4, "float64")
     gradient = dropout_gradient(tf.ones_like(x), 0.4, SEED)
     references.central_difference(lambda x: tf.reduce_sum(dropout(x, 0.4, SEED)), [gradient], x)

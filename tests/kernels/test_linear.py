@@ -50,7 +50,7 @@ def test_gradient_is_the_tapes(shape, dtype):
         references.close(ours, theirs, kind="gradient")
 
 
-def test_gradient_is_the_slope():
+def test_gradient_is_the_difference():
     x, weights, bias, gradient = case((3, 5, 2), "float64")
     references.central_difference(
         lambda *tensors: tf.reduce_sum(gradient * kernels.dense(*tensors)),

@@ -53,7 +53,7 @@ def test_cross_entropy_gradient(smoothing, dtype, form):
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_cross_entropy_gradient_is_the_slope(smoothing):
+def test_cross_entropy_gradient_is_the_difference(smoothing):
     z, labels = case("float64")
     gradient = kernels.cross_entropy_gradient(z, labels, smoothing)
     references.central_difference(lambda z: tf.reduce_sum(kernels.cross_entropy(z, labels, smoothing)), [gradient], z)
@@ -136,7 +136,7 @@ def test_weight_decay_takes_variables_and_none_at_all():
     references.same_everywhere(lambda w: kernels.weight_decay([w, w]), references.random((5, 5)))
 
 
-def test_weight_decay_gradient_is_the_slope():
+def test_weight_decay_gradient_is_the_difference():
     w = references.random((3, 4), 4, "float64")
     references.central_difference(lambda w: kernels.weight_decay([w]), kernels.weight_decay_gradient([w]), w)
 

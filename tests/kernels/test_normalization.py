@@ -1,4 +1,4 @@
-"""Batch normalisation against NumPy loops, each other, the tape and central differences."""
+"""Batch normalization against NumPy loops, each other, the tape and central differences."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_inference_gradient(form, dtype):
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 6), (3, 2)])
-def test_inference_gradient_is_the_slope(shape):
+def test_inference_gradient_is_the_difference(shape):
     inputs, gradient = inference_case("float64", shape)
     x, mean, variance, scale, _ = inputs
     references.central_difference(
@@ -190,8 +190,8 @@ def test_second_derivative_of_training(compiler):
     def second(norm):
         with tf.GradientTape() as tape:
             tape.watch((x, scale))
-            (slope,) = references.tape_gradient(lambda x: tf.sin(norm(x, scale, offset)), [x], tf.ones_like(x))
-            size = tf.reduce_sum(slope**2)
+            (inner,) = references.tape_gradient(lambda x: tf.sin(norm(x, scale, offset)), [x], tf.ones_like(x))
+            size = tf.reduce_sum(inner**2)
         return tape.gradient(size, (x, scale))
 
     with compiled_by(compiler):

@@ -122,10 +122,10 @@ def test_second_derivatives_agree(shape, size, stride, padding, pool):
     def second(form):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            (slope,) = references.tape_gradient(
+            (inner,) = references.tape_gradient(
                 lambda x: tf.reduce_sum(pool(x, size, stride, padding, algorithm=form) ** 3), [x], 1.0
             )
-            total = tf.reduce_sum(slope**2)
+            total = tf.reduce_sum(inner**2)
         return tape.gradient(total, x)
 
     references.close(second("lines"), second("nn"), kind="gradient")

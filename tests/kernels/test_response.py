@@ -1,4 +1,4 @@
-"""Local response normalisation against a NumPy loop, each other, the tape and a central difference."""
+"""Local response normalization against a NumPy loop, each other, the tape and a central difference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests import references
 SETTINGS = [
     {},  # the paper's
     {"radius": 1, "bias": 1.0, "alpha": 0.5},
-    {"radius": 0, "alpha": 1.0, "beta": 0.5},  # no neighbours
-    {"radius": 9, "bias": 1.5, "alpha": 0.3, "beta": 1.0},  # more neighbours than channels
+    {"radius": 0, "alpha": 1.0, "beta": 0.5},  # no neighbors
+    {"radius": 9, "bias": 1.5, "alpha": 0.3, "beta": 1.0},  # more neighbors than channels
 ]
 
 

@@ -115,7 +115,7 @@ def test_image_gradient_is_the_tapes(input_size, size, fill, dtype):
     references.close(by_hand, tape, kind="gradient")
 
 
-def test_image_gradient_is_the_slope():
+def test_image_gradient_is_the_difference():
     images, transforms = references.random((2, 4, 5, 2), 10, "float64"), transforms_near_identity(2, 3)
     weights = references.random((2, 4, 5, 2), 11, "float64")
     references.central_difference(

@@ -100,7 +100,7 @@ def fast_gradient_sign(series: Series, chosen: Sequence[int], labels: Sequence[s
             Sums(
                 tuple(sum_of(series, image, labels, album, "sign(∇ₓJ)") for image in chosen),
                 "For some classes, the first correctly classified test image that both attacks can fool. Noise is "
-                "shown from −1 (dark) to 1 (bright). A grey pixel does not change, either because its gradient is zero "
+                "shown from −1 (dark) to 1 (bright). A gray pixel does not change, either because its gradient is zero "
                 "or because black cannot become darker. The noise has colors because the network reads RGB images.",
             ),
         ),
@@ -147,7 +147,7 @@ def strength(series: Sequence[AccuracyLine], album: Album) -> Section:
     blocks: tuple[Block, ...] = (
         Text(
             "Accuracy decreases as the attack may change the image more. All attacks except the black box use the "
-            "network's own gradients. An ε of 0.1 is a change of at most 25 of 255 grey levels, which is visible on "
+            "network's own gradients. An ε of 0.1 is a change of at most 25 of 255 gray levels, which is visible on "
             "images of 8×8 pixels. The lecture's panda has 784 times as many pixels and needs an ε of 0.007."
         ),
         plot,

@@ -19,7 +19,7 @@ def landscape(profiles: Sequence[tuple[str, Profile]], album: Album) -> Section:
     alexnet, googlenet = by_name["alexnet"], by_name["googlenet"]
     points = [(p.model, family, p.totals["macs"] / 1e9, p.totals["parameters"] / 1e6) for family, p in profiles]
     return Section(
-        "Four families, from 2012 to 2015",
+        "Four families, from 2012 to 2016",
         (
             Text(
                 "A network has two costs that are almost independent: the multiply-accumulates (MACs) for one image, "

@@ -92,7 +92,7 @@ def fool(
     network: Network, training: np.ndarray, images: np.ndarray, labels: np.ndarray, *, seed: int,
     progress: Progress,
 ) -> Fooled:  # fmt: skip
-    """Run every other attack of the lecture on grey test images [N,H,W,3]."""
+    """Run every other attack of the lecture on gray test images [N,H,W,3]."""
     work = len(GENERATIONS) + 6
 
     def done(number: int) -> None:

@@ -11,7 +11,7 @@ from rawcnn.data import DataSet
 from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
-from rawcnn.report.blocks_sheet import effect_overlay, group_colours, group_overlay
+from rawcnn.report.blocks_sheet import effect_overlay, group_colors, group_overlay
 from rawcnn.report.page import Figure, Gallery, Section, Strip, Strips, Text
 from rawcnn.visualize import (
     Optimized,
@@ -58,7 +58,7 @@ class Inside:
     attribution: Attribution
     groups: Groups
     atlas: Atlas | None  # None if too few images excite the layer
-    grey: bool  # whether all top inputs are grey
+    gray: bool  # whether all top inputs are gray
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -95,12 +95,12 @@ def look_inside(
     channels = list(tops)
     deconvolved = {channel: _deconvolved(network, layer, channel, inputs) for channel, inputs in tops.items()}
     progress(1, 5)
-    grey = not any(np.ptp(top.image, axis=-1).any() for inputs in tops.values() for top in inputs)
-    regularizations = {name: replace(regularization, grey=grey) for name, regularization in COMPARED.items()}
+    gray = not any(np.ptp(top.image, axis=-1).any() for inputs in tops.values() for top in inputs)
+    regularizations = {name: replace(regularization, grey=gray) for name, regularization in COMPARED.items()}
     compared = compare(network, layer, channels, regularizations=regularizations, steps=STEPS, seed=seed)
     progress(2, 5)
     pair = dict(zip(channels[:2], WEIGHTS, strict=False))
-    objective, still = objectives.weighted_units(network, layer, pair), replace(STILL, grey=grey)
+    objective, still = objectives.weighted_units(network, layer, pair), replace(STILL, grey=gray)
     direction = optimize(network, objective, steps=STEPS, frames=6, seed=seed, regularization=still)
     maps = network.activations(direction.images, [layer])[layer].numpy()
     reached = tuple(float(maps[..., channel].mean()) for channel in (channels * 2)[:2])
@@ -109,7 +109,7 @@ def look_inside(
     effects, groups = attribution(network, image, layer), neuron_groups(network, image, layer, seed=seed)
     progress(4, 5)
     try:
-        robust = replace(ROBUST, grey=grey)
+        robust = replace(ROBUST, grey=gray)
         atlas = activation_atlas(network, data, layer, grids=GRIDS, steps=STEPS, regularization=robust, seed=seed)
     except ValueError:  # too few images excite the layer, which the page reports
         atlas = None
@@ -126,7 +126,7 @@ def look_inside(
         attribution=effects,
         groups=groups,
         atlas=atlas,
-        grey=grey,
+        gray=gray,
     )
 
 
@@ -163,7 +163,7 @@ def _deconvolution(inside: Inside, album: Album) -> Section:
                 alt=f"Channel {channel}: {method} of its most activating images",
             )
             strips.append(Strip(f"channel {channel}" if method == "image" else "", _title(method), tile))
-    zero = "red above zero, blue below" if inside.grey else "grey is zero"
+    zero = "red above zero, blue below" if inside.gray else "gray is zero"
     return Section(
         "Deconvolution",
         (
@@ -181,8 +181,8 @@ def _deconvolution(inside: Inside, album: Album) -> Section:
 
 
 def _signed(inside: Inside, picture: np.ndarray) -> np.ndarray:
-    """Show signed values around grey, or, for grey images, the sum of the channels: red above zero, blue below."""
-    return diverging(picture.sum(axis=-1) if inside.grey else picture)
+    """Show signed values around gray, or, for gray images, the sum of the channels: red above zero, blue below."""
+    return diverging(picture.sum(axis=-1) if inside.gray else picture)
 
 
 def _title(method: str) -> str:
@@ -250,8 +250,8 @@ def _attribution(inside: Inside, labels: Sequence[str], album: Album) -> Section
         tiles.append(
             album.tile(f"attribution-{k}", overlay, alt=f"Attribution for {label}", label=label, detail=detail)
         )
-    colours = group_colours(inside.groups.count)
-    overlay = group_overlay(inside.image, inside.groups.maps, colours)
+    colors = group_colors(inside.groups.count)
+    overlay = group_overlay(inside.image, inside.groups.maps, colors)
     tiles.append(album.tile("groups", overlay, alt="Groups of neurons", label="groups", detail="one color each"))
     return Section(
         "Attribution and neuron groups",

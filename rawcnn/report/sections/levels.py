@@ -21,7 +21,7 @@ XI = (0.01, 0.1, 1.0)  # the paper's ξ, and larger ones
 
 
 @dataclass(frozen=True)
-class Levelled:
+class Leveled:
     """The results of logit-space PGA on a network that reads levels, by ξ."""
 
     series: dict[float, Series]
@@ -35,17 +35,17 @@ class Levelled:
         return {str(xi): series.to_dict() for xi, series in self.series.items()}
 
 
-def fool(network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress) -> Levelled:
+def fool(network: Network, images: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress) -> Leveled:
     """Attack a network that was created with `discretize`, with every ε and every ξ."""
     found = {}
     for number, xi in enumerate(XI):
         results = [logit_pga(network, images, labels, epsilon=e, xi=xi, steps=STEPS, seed=seed) for e in EPSILONS]
         found[xi] = Series(f"logit-space PGA, ξ = {xi:g}", EPSILONS, results)
         progress(number + 1, len(XI))
-    return Levelled(found)
+    return Leveled(found)
 
 
-def section(found: Levelled, labels: Sequence[str], album: Album) -> Section:
+def section(found: Leveled, labels: Sequence[str], album: Album) -> Section:
     """Return the section on levels as a defense, and on the attack that breaks it."""
     strongest = found.series[found.strongest]
     shown = [number for number in range(len(EPSILONS)) if number % 3 == 0]

@@ -71,9 +71,9 @@ def first_filters(network: Network, data: DataSet, album: Album) -> Section:
     gain = PREPROCESSING[network.preprocessing](
         np.array([[0] * 3, [1] * 3], np.float32)
     ).numpy()  # of black and of white
-    grey = np.einsum("hwco,c->hwo", network.variables["conv1/filters"].numpy(), gain[1] - gain[0])  # [kh,kw,C]
-    grey_tiles = [
-        album.tile(f"filter-{i}-grey", diverging(grey[..., i]), alt=f"Filter {i} of conv1 on grey", label=str(i))
+    gray = np.einsum("hwco,c->hwo", network.variables["conv1/filters"].numpy(), gain[1] - gain[0])  # [kh,kw,C]
+    gray_tiles = [
+        album.tile(f"filter-{i}-grey", diverging(gray[..., i]), alt=f"Filter {i} of conv1 on gray", label=str(i))
         for i in range(len(filters))
     ]
     map_tiles = [album.tile("seen", images[number], alt=f"A handwritten {name}", label="image")] + [
@@ -92,8 +92,8 @@ def first_filters(network: Network, data: DataSet, album: Album) -> Section:
                 "The filters' weights of red, green and blue.",
             ),
             Gallery(
-                tuple(grey_tiles),
-                "The filters' weights of grey: red is positive, blue negative. All training images are grey, so the "
+                tuple(gray_tiles),
+                "The filters' weights of gray: red is positive, blue negative. All training images are gray, so the "
                 "network uses only these weights. The tints above remain from the random initial values.",
             ),
             Gallery(

@@ -20,7 +20,7 @@ from benchmarks.harness.timing import Timing
 from benchmarks.races import visualize_peers
 from benchmarks.races.visualize import RAW, VisualizeResult, compare, memory_apart, race_visualization
 from benchmarks.races.visualize_peers import KERAS, PEERS, Clock, installed, keras_features, lucid_image
-from rawcnn.visualize.regularization import GREY, ROBUST, draw_transforms, images_from, initial_parameters
+from rawcnn.visualize.regularization import GRAY, ROBUST, draw_transforms, images_from, initial_parameters
 from tests.benchmarks.toys import small, toy
 from tests.references import random
 
@@ -82,7 +82,7 @@ def test_the_two_ways_to_make_an_image():
 def test_the_two_ways_to_move_it():
     images = tf.constant(np.random.default_rng(0).random((3, 16, 16, 3), np.float32))
     moves = tf.constant(draw_transforms(ROBUST, 16, 1, [[0], [1], [2]])[0])
-    expected = kernels.affine_resample(images, moves, GREY)
+    expected = kernels.affine_resample(images, moves, GRAY)
     np.testing.assert_allclose(visualize_peers.projected(images, moves), expected, atol=1e-5)
 
 

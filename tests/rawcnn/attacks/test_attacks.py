@@ -51,18 +51,18 @@ def test_targeted_fgsm_follows_the_gradient_by_hand():
     """−∂loss/∂x = W·(onehot(target) − p), for a linear model of three classes."""
     images, labels = middling(6)
     probabilities = tf.nn.softmax(Linear()(images))
-    slope = (tf.one_hot([2] * 6, 3) - probabilities) @ tf.transpose(WEIGHTS)  # [B,60]
-    expected = images + 0.1 * tf.sign(tf.reshape(slope, images.shape))
+    gradient = (tf.one_hot([2] * 6, 3) - probabilities) @ tf.transpose(WEIGHTS)  # [B,60]
+    expected = images + 0.1 * tf.sign(tf.reshape(gradient, images.shape))
     references.close(fgsm(Linear(), images, labels, epsilon=0.1, target=2).images, expected)
 
 
 def test_targeted_flips_the_sign_once():
-    """Towards the one class is, with two classes, away from the other."""
+    """Toward the one class is, with two classes, away from the other."""
     images, _ = middling(8)
     network, zeros = Linear(WEIGHTS[:, :2]), np.zeros(8, int)
-    away, towards = (fgsm(network, images, zeros, target=t) for t in (None, 1))
-    np.testing.assert_array_equal(away.images, towards.images)
-    np.testing.assert_array_equal(towards.success, towards.predictions == 1)
+    away, toward = (fgsm(network, images, zeros, target=t) for t in (None, 1))
+    np.testing.assert_array_equal(away.images, toward.images)
+    np.testing.assert_array_equal(toward.success, toward.predictions == 1)
     back = fgsm(network, images, zeros, target=0)
     np.testing.assert_allclose(back.noise, -away.noise, atol=1e-7)
 

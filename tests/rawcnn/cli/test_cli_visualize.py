@@ -161,7 +161,7 @@ def test_atlas(run, tmp_path):
 
 WRONG = {
     "unknown layer": (("top-inputs", "cifar_resnet20", "--layer", "conv9"), "names near it are conv"),
-    "no colours": (("filters", "cifar_resnet20", "--layer", "conv2_1/conv1"), "conv1"),
+    "no colors": (("filters", "cifar_resnet20", "--layer", "conv2_1/conv1"), "conv1"),
     "no channel": (("optimize", "cifar_resnet20", "--layer", "conv1", "--channel", 16), "channels 0 to 15"),
     "no position": (("optimize", "cifar_resnet20", "--layer", "conv1", "--channel", 1, "--position", "x"), "numbers"),
     "two targets": (("optimize", "cifar_resnet20", "--channel", 1, "--unit", "1:2"), "exclude each other"),

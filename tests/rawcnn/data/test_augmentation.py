@@ -14,7 +14,7 @@ SEED = tf.constant([3, 5])
 
 
 def ramp(batch: int, height: int, width: int) -> tf.Tensor:
-    """Every pixel its own colour (row, column, image), so that a result says where it comes from."""
+    """Every pixel its own color (row, column, image), so that a result says where it comes from."""
     b, i, j = np.meshgrid(np.arange(batch), np.arange(height), np.arange(width), indexing="ij")
     return tf.constant(np.stack([i / height, j / width, b / batch], -1).astype(np.float32))
 
@@ -99,7 +99,7 @@ def test_components_are_orthonormal():
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=2e-4)
 
 
-def test_lighting_is_one_colour_an_image():
+def test_lighting_is_one_color_an_image():
     light = (A.lighting(ramp(3, 4, 5), SEED) - ramp(3, 4, 5)).numpy()
     assert np.ptp(light, axis=(1, 2)).max() < 1e-6 < np.ptp(light[:, 0, 0], axis=0).min()
 

@@ -14,7 +14,7 @@ from rawcnn import data
 
 
 def save(file: Path, value=0, size=(8, 8), mode="RGB") -> Path:
-    """An image of one colour."""
+    """An image of one color."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size[::-1], value).save(file)
     return file

@@ -99,7 +99,7 @@ def test_resizing_covers_then_crops_in_the_middle(tmp_path):
 def test_shrinking_averages(tmp_path):
     checkers = np.indices((64, 64)).sum(0) % 2 * np.uint8(255)
     item = decode.Item("train", "checkers", 0, checkers.astype(np.uint8))
-    assert np.ptp(decode.read(item, (8, 8))[2:-2, 2:-2].astype(int)) <= 8  # grey all over: no aliasing
+    assert np.ptp(decode.read(item, (8, 8))[2:-2, 2:-2].astype(int)) <= 8  # gray all over: no aliasing
 
 
 @pytest.mark.parametrize(

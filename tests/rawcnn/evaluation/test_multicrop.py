@@ -143,14 +143,14 @@ def test_scaled_shrinks_by_averaging():
 # Scales --------------------------------------------------------------------------------------------------------
 
 
-def mean_colours(net, images):
+def mean_colors(net, images):
     """Logits [B,5] that say where a view lies: its mean red and green, those of its first pixel, red of its last."""
     means = tf.reduce_mean(images, axis=(1, 2))[:, :2]
     return 6 * tf.concat([means, images[:, 0, 0, :2], images[:, -1, -1, :1]], axis=-1)
 
 
 def probe(size: int = SIZE, name: str = "probe") -> Network:
-    return Network(name, mean_colours, size=size, classes=5)
+    return Network(name, mean_colors, size=size, classes=5)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,6 @@ def test_counts_are_those_of_keras():
     model = keras.applications.ResNet50(weights=None)
     net = rawcnn.MODELS["resnet50"]
     parameters = symbolic_trace(net.configured(net.classes), (1, 224, 224, 3)).parameters.values()
-    biases = sum(p.count for p in parameters if p.path.endswith("/mean"))  # one a channel that is normalised
+    biases = sum(p.count for p in parameters if p.path.endswith("/mean"))  # one a channel that is normalized
     assert sum(p.count for p in parameters) + biases == model.count_params() == 25_636_712
     assert sum(p.count for p in parameters if not p.trained) == 53_120

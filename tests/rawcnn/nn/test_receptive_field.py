@@ -116,7 +116,7 @@ def windows(net, images):
 
 
 def branches(net, images):
-    """GoogLeNet's module twice, and a meeting of windows that are not centred alike."""
+    """GoogLeNet's module twice, and a meeting of windows that are not centered alike."""
     x = inception(net, "a", images, (2, 2, 3, 2, 2, 2))
     x = max_pool(net, "pool", x, 3, 2, padding="SAME")
     x = inception(net, "b", x, (2, 2, 3, 2, 2, 2))

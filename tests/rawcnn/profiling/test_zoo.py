@@ -103,11 +103,11 @@ def test_boxes_stand_apart_and_below_what_they_read(name):
     nodes = graph(operations, block)
     edges = [(source, key) for key, node in nodes.items() for source in node.sources]
     layout = place({key: (30, 20) for key in nodes}, edges, WIDTH)
-    assert all(15 <= x <= WIDTH - 15 and 10 <= y <= layout.height - 10 for x, y in layout.centres.values())
-    for (x, y), (other_x, other_y) in combinations(layout.centres.values(), 2):
+    assert all(15 <= x <= WIDTH - 15 and 10 <= y <= layout.height - 10 for x, y in layout.centers.values())
+    for (x, y), (other_x, other_y) in combinations(layout.centers.values(), 2):
         assert abs(x - other_x) >= 30 or abs(y - other_y) >= 20
     for (source, target), route in zip(edges, layout.routes, strict=True):
-        assert layout.centres[source][1] < layout.centres[target][1]
+        assert layout.centers[source][1] < layout.centers[target][1]
         heights = [y for _, y in route]
         assert heights == sorted(heights)
 

@@ -118,7 +118,7 @@ def test_many_icons_are_a_jpeg(drawn, monkeypatch):
     sheet, shown = picture_in(many).astype(float), json.loads(read.scripts[0])["levels"][1]
     for cell, icon in zip(shown["cells"], smooth, strict=True):
         x, y = 8 * cell["at"][0], 8 * cell["at"][1]
-        assert np.abs(sheet[y : y + 6, x : x + 6, :3] - 255 * icon).max() < 3  # a neighbour does not bleed in
+        assert np.abs(sheet[y : y + 6, x : x + 6, :3] - 255 * icon).max() < 3  # a neighbor does not bleed in
 
 
 def test_an_icons_area_is_the_number_of_images():

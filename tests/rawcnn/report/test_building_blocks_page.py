@@ -18,7 +18,7 @@ from rawcnn.visualize.class_attribution import ranked_channels
 from rawcnn.visualize.factorization import factorize
 from rawcnn.visualize.interpretability import most_active_channels
 from tests.rawcnn.report.test_report import HOSTILE, Reader
-from tests.rawcnn.visualize.test_building_blocks import built, deep
+from tests.rawcnn.visualize.test_interpretability import built, deep
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +97,14 @@ def blocks_field():
     return Network("one", lambda net, x: dense(net, "y", x, 2), size=4, classes=2).operation("y").receptive_field
 
 
-def test_colours_lie_where_the_positions_are():
+def test_colors_lie_where_the_positions_are():
     image = np.full((6, 4, 3), 0.4, np.float32)
     effects = np.zeros((3, 2))
     effects[0, 1], effects[2, 0] = 2, -1
     picture = sheet.effect_overlay(image, effects, 2.0)
     assert picture.shape == (6, 4, 3)
-    grey = picture[2:4]
-    assert np.ptp(grey) == 0 and grey[0, 0, 0] > 0.4
+    gray = picture[2:4]
+    assert np.ptp(gray) == 0 and gray[0, 0, 0] > 0.4
     for place, (_, strong) in {(0, 2): (0, 0), (1, 3): (0, 0), (4, 0): (0, 2), (5, 1): (0, 2)}.items():
         assert picture[place].argmax() == strong
     assert np.ptp(picture[0, 3]) > np.ptp(picture[5, 0]) > 0
@@ -112,14 +112,14 @@ def test_colours_lie_where_the_positions_are():
     assert sheet.large_enough(image, (9, 2)) == (12, 8)
 
 
-def test_groups_mix_their_colours():
-    image, colours = np.full((2, 2, 3), 0.5, np.float32), np.eye(3, dtype=np.float32)
+def test_groups_mix_their_colors():
+    image, colors = np.full((2, 2, 3), 0.5, np.float32), np.eye(3, dtype=np.float32)
     maps = np.zeros((2, 2, 3), np.float32)
     maps[0, 0, 0], maps[0, 1, 2], maps[1, 0, :2] = 2, 1, 1
-    picture = sheet.group_overlay(image, maps, colours)
+    picture = sheet.group_overlay(image, maps, colors)
     assert picture[0, 0].argmax() == 0 and picture[0, 1].argmax() == 2 and np.ptp(picture[1, 1]) == 0
     assert picture[1, 0, 0] == picture[1, 0, 1] > picture[1, 0, 2]
-    assert len({tuple(colour) for colour in sheet.group_colours(7)}) == 7
+    assert len({tuple(color) for color in sheet.group_colors(7)}) == 7
 
 
 def test_the_sheet_shows_every_icon(blocks):

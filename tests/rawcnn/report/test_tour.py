@@ -164,13 +164,13 @@ def test_a_network_that_nothing_fools_has_a_page(tmp_path):
 
 
 def test_a_sum_is_exact(tmp_path):
-    """The tiles are image, noise/ε around grey, and result."""
+    """The tiles are image, noise/ε around gray, and result."""
     series = adversarial.Series("FGSM", (0, 0.25), [result([0], [0]), result([0], [1], noise=0.25)])
     section = adversarial.fast_gradient_sign(series, [0], ["<zero>", "one"], Album(tmp_path))
     (sum_,) = section.blocks[1].sums
     assert sum_.factor == "0.25" and sum_.image.label == "“<zero>”" and sum_.result.label == "“one”"
-    colours = [np.unique(plots_image(tmp_path / tile.file)) for tile in (sum_.image, sum_.noise, sum_.result)]
-    assert [c.tolist() for c in colours] == [[128], [255], [191]]
+    colors = [np.unique(plots_image(tmp_path / tile.file)) for tile in (sum_.image, sum_.noise, sum_.result)]
+    assert [c.tolist() for c in colors] == [[128], [255], [191]]
 
 
 def plots_image(path) -> np.ndarray:

@@ -23,7 +23,7 @@ QUICK = {"grids": (4, 5), "minimum": 5, "layout": "tsne", "steps": 24, "batch": 
 
 @pytest.fixture(scope="module")
 def few(digits):
-    """300 digits, in an order in which neighbours differ."""
+    """300 digits, in an order in which neighbors differ."""
     return small.part(digits, 300, 20)
 
 

@@ -41,12 +41,12 @@ def pictures(net, layer, channel, position=None, images=IMAGES, **settings) -> n
 
 
 def inside(pictures, boxes):
-    """Assert that each picture has colours in its box, and none around it."""
+    """Assert that each picture has colors in its box, and none around it."""
     for picture, (top, left, bottom, right) in zip(pictures, boxes, strict=True):
         around = picture.copy()
         around[top:bottom, left:right] = 0
         assert np.isfinite(picture).all() and np.any(picture), "nothing came back"
-        assert not np.any(around), f"colours outside {(top, left, bottom, right)}"
+        assert not np.any(around), f"colors outside {(top, left, bottom, right)}"
 
 
 # A deconvnet in NumPy --------------------------------------------------------------------------------------
@@ -187,22 +187,22 @@ def test_unpooling_undoes_a_pool_without_overlap():
 # What a plain tape gets wrong, and what it gets right --------------------------------------------------------
 
 
-def normalised(net, images, skipped=False):
+def normalized(net, images, skipped=False):
     x = relu(net, conv(net, "conv1", images, 6, 3))
     x = x if skipped else lrn(net, "norm1", x, alpha=0.5)
     return relu(net, conv(net, "conv2", x, 4, 3))
 
 
-def test_local_response_normalisation_is_skipped():
+def test_local_response_normalization_is_skipped():
     """Backward only: activations are those of the network; the pictures are those of one without it."""
-    net, without = network(normalised), network(partial(normalised, skipped=True))
+    net, without = network(normalized), network(partial(normalized, skipped=True))
     found = deconvolve(net, IMAGES, "conv2", 2, (4, 4), seed="one")
     np.testing.assert_array_equal(found.activations, net.forward(IMAGES).activations["conv2"][:, 4, 4, 2])
     other = deconvolve(without, IMAGES, "conv2", 2, (4, 4), seed="one")
     references.close(found.pictures, other.pictures, "gradient")
     assert not np.allclose(found.activations, other.activations, rtol=1e-2)
     plain = [pictures(n, "conv2", 2, (4, 4), method="gradient") for n in (net, without)]
-    assert references.error(*plain) > 0.05, "the gradient goes through the normalisation"
+    assert references.error(*plain) > 0.05, "the gradient goes through the normalization"
 
 
 def test_gates_are_constants():
@@ -327,7 +327,7 @@ def test_compiled_is_eager(method, mode):
 
 
 def test_pictures_are_rgb_in_the_unit_of_the_images():
-    """Caffe's preprocessing turns the colours round and multiplies by 255; so does its transpose."""
+    """Caffe's preprocessing turns the colors round and multiplies by 255; so does its transpose."""
     net = network(lambda net, images: conv(net, "conv", images, 2, 1), preprocessing="caffe")
     found = pictures(net, "conv", 1, (2, 2), seed="one")[0, 2, 2]
     references.close(found, 255 * net.variables["conv/filters"].numpy()[0, 0, ::-1, 1], dtype="float32")

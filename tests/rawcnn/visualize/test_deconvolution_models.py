@@ -1,4 +1,4 @@
-"""On every model, the deconvnet's colours lie where the layer's unit sees."""
+"""On every model, the deconvnet's colors lie where the layer's unit sees."""
 
 from __future__ import annotations
 

@@ -91,12 +91,12 @@ def test_steps_take_no_gradient_to_filters(network, monkeypatch):
 def test_minus_a_unit_goes_down(network):
     up, down = (optimize(network, sign * objectives.channel(network, "conv2", 1), **QUICK).images for sign in (1, -1))
     excited, calmed = (network.forward(x).activations["conv2"][..., 1].numpy().mean() for x in (up, down))
-    grey = network.forward(tf.fill((1, 8, 8, 3), 0.5)).activations["conv2"][..., 1].numpy().mean()
-    assert calmed < grey < excited
+    gray = network.forward(tf.fill((1, 8, 8, 3), 0.5)).activations["conv2"][..., 1].numpy().mean()
+    assert calmed < gray < excited
 
 
 def test_a_dead_unit_is_rescued():
-    """A rectifier that grey shuts everywhere has no gradient; the redirected one finds the way."""
+    """A rectifier that gray shuts everywhere has no gradient; the redirected one finds the way."""
 
     def shut(net, images):
         x = relu(net, conv(net, "conv1", images, 4, 3, padding="VALID"))
@@ -104,9 +104,9 @@ def test_a_dead_unit_is_rescued():
 
     network = Network("shut", shut, size=8, classes=2)
     weights = tf.reduce_sum(network.variables["conv1/filters"], (0, 1, 2))
-    network.variables["conv1/bias"].assign(-0.1 - weights / 2)  # −.1 before the rectifier, where all is grey
-    grey = network.forward(tf.fill((1, 8, 8, 3), 0.5)).activations["conv1/relu"]
-    assert not grey.numpy().any()
+    network.variables["conv1/bias"].assign(-0.1 - weights / 2)  # −.1 before the rectifier, where all is gray
+    gray = network.forward(tf.fill((1, 8, 8, 3), 0.5)).activations["conv1/relu"]
+    assert not gray.numpy().any()
     assert optimize(network, "conv1/relu", 2, size=8, steps=60, regularization=NOTHING).values[0] > 0
 
 
@@ -188,10 +188,10 @@ def test_penalties_in_loops():
         variation = np.abs(np.diff(x, axis=1)).sum() + np.abs(np.diff(x, axis=2)).sum()
         return 0.3 * variation + 0.7 * np.square(x - smooth).sum() / 2 + 0.2 * np.abs(x - 0.5).sum()
 
-    towards = np.random.default_rng(1).standard_normal(images.shape)
-    slope = (penalty(images + 1e-6 * towards) - penalty(images - 1e-6 * towards)) / 2e-6
+    toward = np.random.default_rng(1).standard_normal(images.shape)
+    slope = (penalty(images + 1e-6 * toward) - penalty(images - 1e-6 * toward)) / 2e-6
     gradient = penalty_gradient(tf.constant(images, tf.float32), weights).numpy() * np.sqrt(90)
-    assert np.sum(gradient * towards) == pytest.approx(slope, rel=1e-4)
+    assert np.sum(gradient * toward) == pytest.approx(slope, rel=1e-4)
 
 
 def test_a_blurred_spectrum_is_a_blurred_image():
@@ -220,13 +220,13 @@ def test_moves():
     np.testing.assert_allclose(still, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
 
 
-def test_a_grey_image_is_grey(network):
+def test_a_gray_image_is_gray(network):
     for regularization in (replace(NOTHING, grey=True), replace(ROBUST, grey=True)):
         (image,) = optimize(network, "conv2", 3, regularization=regularization, **QUICK).images
         assert np.ptp(image, axis=-1).max() == 0 and np.ptp(image) > 0
 
 
-def test_colours_and_frequencies_make_an_image():
+def test_colors_and_frequencies_make_an_image():
     for regularization in (NOTHING, STILL):
         values = tf.constant(initial_parameters(regularization, 9, [[3]]))
         images = images_from(values, regularization, 9)

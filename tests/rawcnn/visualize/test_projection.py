@@ -1,4 +1,4 @@
-"""Layouts: who is whose neighbour, never where; the settings of each method, and what happens where one is missing."""
+"""Layouts: who is whose neighbor, never where; the settings of each method, and what happens where one is missing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def clusters(count: int = 40, channels: int = 60) -> tuple[np.ndarray, np.ndarra
     return (vectors * generator.lognormal(0, 3, (5 * count, 1))).astype(np.float32), labels
 
 
-def neighbours_alike(points: np.ndarray, labels: np.ndarray, count: int = 10) -> float:
-    """The share of each point's nearest neighbours that are of its own label."""
+def neighbors_alike(points: np.ndarray, labels: np.ndarray, count: int = 10) -> float:
+    """The share of each point's nearest neighbors that are of its own label."""
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
     np.fill_diagonal(apart, np.inf)
     nearest = np.argsort(apart, axis=1)[:, :count]
@@ -33,11 +33,11 @@ def test_what_points_one_way_lies_together(method):
     if method == "umap":
         pytest.importorskip("umap", reason="needs umap-learn")
     vectors, labels = clusters()
-    assert neighbours_alike(vectors, labels) < 0.9  # by distance they are mixed
+    assert neighbors_alike(vectors, labels) < 0.9  # by distance they are mixed
     found = project(vectors, method, seed=3)
     assert found.method == method and found.points.shape == (200, 2) and found.points.dtype == np.float32
     assert found.points.min() == 0 and found.points.max() == 1
-    assert neighbours_alike(found.points, labels) > 0.98
+    assert neighbors_alike(found.points, labels) > 0.98
     assert project(vectors, method, seed=3).points.tobytes() == found.points.tobytes()
 
 

@@ -58,7 +58,7 @@ def test_the_gradient_of_a_linear_network_is_its_weights(technique, preprocessin
     assert found.gap is None and found.maps.dtype == np.float32
 
 
-@pytest.mark.parametrize("baseline", [0.0, 0.5, IMAGES[::-1].mean(0), 1 - IMAGES], ids=["black", "grey", "one", "each"])
+@pytest.mark.parametrize("baseline", [0.0, 0.5, IMAGES[::-1].mean(0), 1 - IMAGES], ids=["black", "gray", "one", "each"])
 @pytest.mark.parametrize("steps", [1, 7])
 def test_integrated_gradients_of_a_linear_network(baseline, steps):
     """Gradient × (x − baseline), complete after one step."""
@@ -68,8 +68,8 @@ def test_integrated_gradients_of_a_linear_network(baseline, steps):
     np.testing.assert_allclose(found.gap, 0, atol=1e-5 * np.abs(found.logits).max())
 
 
-def test_grey_maps():
-    """The largest magnitude of a gradient's colours, and the sum of integrated ones."""
+def test_gray_maps():
+    """The largest magnitude of a gradient's colors, and the sum of integrated ones."""
     maps = np.array([[[[0.5, -2, 1], [0, 0, -0.25]]]], np.float32)  # [1,1,2,3]
     gradient = Saliency(maps, np.zeros(1, np.int32), np.zeros(1, np.float32))
     integrated = Saliency(maps, np.zeros(1, np.int32), np.zeros(1, np.float32), gap=np.zeros(1))

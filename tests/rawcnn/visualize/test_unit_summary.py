@@ -50,7 +50,7 @@ def test_the_page(rows):
     assert [section["id"] for section in page.all("section")] == ["unit-3", "unit-11"]
     assert {a["href"] for a in page.all("a")} == {"#unit-3", "#unit-11"}
     assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
-    assert len(page.all("img")) == 2 * (1 + 1 + 3 + 1 + 3 + 3 + 3)  # index, optimised, diverse, negative, three rows
+    assert len(page.all("img")) == 2 * (1 + 1 + 3 + 1 + 3 + 3 + 3)  # index, optimized, diverse, negative, three rows
 
 
 def test_a_browser_shows_it(rows, tmp_path):

@@ -89,7 +89,7 @@ def test_a_fitted_picture_keeps_its_proportions():
     square = V.fit(wide, 9)  # twice as large, on white
     assert square.shape == (9, 9, 3)
     assert (square == 0).all(-1).sum() == 4 * 8
-    small = V.fit(np.indices((40, 20)).sum(0) % 2, 10)  # a chessboard averages to grey
+    small = V.fit(np.indices((40, 20)).sum(0) % 2, 10)  # a chessboard averages to gray
     assert small.shape == (10, 10, 3)
     np.testing.assert_allclose(small[:, 3:7], 0.5, atol=0.01)
 
@@ -104,7 +104,7 @@ def test_a_png_holds_the_picture(tmp_path):
     np.testing.assert_array_equal(read[::3], read[2::3])
 
 
-def test_diverging_colours():
+def test_diverging_colors():
     colors = V.diverging([[0.0, 0.5, -0.5]], times=2)
     np.testing.assert_array_equal(colors[0, 0], [1, 1, 1])
     assert colors[0, 1, 0] > colors[0, 1, 2] and colors[0, 2, 2] > colors[0, 2, 0]

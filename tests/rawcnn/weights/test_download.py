@@ -78,7 +78,7 @@ def test_a_refused_connection_is_one_line(rawcnn_command, monkeypatch, keras_cac
     """Keras's downloader announces what it is about to do. This is not shown if the download cannot begin."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]  # no process listens on it afterwards
+        port = listener.getsockname()[1]  # no process listens on it afterward
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setitem(module.KERAS, "resnet50", (f"http://127.0.0.1:{port}/r.h5", "0" * 32))
     if stale:  # Keras announces that, too

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rawcnn.attacks import cppn
 from rawcnn.attacks.ascent import ascend, unit_rms
-from rawcnn.attacks.evolution import ENCODINGS, coloured, evolve, log_probabilities
+from rawcnn.attacks.evolution import ENCODINGS, colored, evolve, log_probabilities
 from tests import references
 from tests.rawcnn.attacked import WEIGHTS, Linear
 
@@ -32,19 +32,19 @@ def same(one, other) -> None:
     assert one.genomes == other.genomes and one.settings == other.settings
 
 
-# Colours ----------------------------------------------------------------------------------------------------
+# Colors ----------------------------------------------------------------------------------------------------
 
 
 def test_hsv_is_that_of_the_standard_library():
     channels = generator().random((200, 3))
     channels[:8] = [[h / 6, 1, 1] for h in range(7)] + [[0.3, 0, 0.4]]
     expected = [colorsys.hsv_to_rgb(*row) for row in channels]
-    np.testing.assert_allclose(coloured(channels, "hsv"), expected, atol=1e-6)
+    np.testing.assert_allclose(colored(channels, "hsv"), expected, atol=1e-6)
 
 
-def test_grey_is_three_times_the_same():
+def test_gray_is_three_times_the_same():
     channels = generator().random((5, 6, 1))
-    np.testing.assert_array_equal(coloured(channels, "grey"), np.repeat(channels, 3, axis=-1).astype(np.float32))
+    np.testing.assert_array_equal(colored(channels, "grey"), np.repeat(channels, 3, axis=-1).astype(np.float32))
 
 
 # Evolution --------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_confidences_are_what_the_network_says(trained, encoding):
     summary = result.summary()
     assert summary["median_confidence"] == pytest.approx(np.median(result.confidences)) and summary["rounds"] == 3
     if encoding == "cppn":
-        larger = coloured(cppn.evaluate(result.genomes[0], (8, 8)), "hsv")
+        larger = colored(cppn.evaluate(result.genomes[0], (8, 8)), "hsv")
         np.testing.assert_array_equal(larger, result.images[0])
 
 
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 def test_one_step_of_ascent_by_hand():
-    """∇ log P(k) = W·(onehot(k) − p); a step of RMS `rate`, drawn back to grey."""
+    """∇ log P(k) = W·(onehot(k) − p); a step of RMS `rate`, drawn back to gray."""
     network, rate, decay = Linear(), 0.02, 0.1
     start = ascend(network, size=SHAPE, steps=1, rate=1e-9, decay=0.0).images
     result = ascend(network, size=SHAPE, steps=1, rate=rate, decay=decay)
@@ -249,7 +249,7 @@ def test_ascent_is_the_same_in_eager_graph_and_xla():
     same(results[1], ascend(Linear(), size=SHAPE, steps=5, compile="graph"))
 
 
-def test_decay_keeps_images_nearer_to_grey(trained):
+def test_decay_keeps_images_nearer_to_gray(trained):
     network, _, _ = trained
     far, near = (ascend(network, steps=50, decay=decay).images - 0.5 for decay in (0.0, 0.1))
     assert np.linalg.norm(near) < 0.8 * np.linalg.norm(far)

@@ -100,7 +100,7 @@ def test_bad_input(trained, digits, stolen):
         ({"limit": 3}, "6 seeds for 3 queries"),
         ({"rounds": 0}, "rounds is 0"),
         ({"augmentation": 2.0}, "augmentation is 2"),
-        ({"seeds": images[:6] * 255}, "the network normalises"),
+        ({"seeds": images[:6] * 255}, "the network normalizes"),
     ):
         given = {"oracle": network, "seeds": images[:6], "classes": 10, **wrong}
         with pytest.raises(ValueError, match=message):

@@ -43,7 +43,7 @@ def test_the_step_trains_on_attacked_images(digits, mode):
 
     def spy(model, images, labels, seed):
         seen.append((images.shape, model(images).shape))
-        return images * 0  # nothing can be learnt from black
+        return images * 0  # nothing can be learned from black
 
     training = Training(small.network(), recipe, adversary=spy, compile=mode)
     training.fit(data)

@@ -93,8 +93,8 @@ def test_the_summary_counts_who_could_be_fooled():
     assert (summary["accuracy_before"], summary["accuracy_after"]) == (0.75, 0.25)
     assert (summary["attempted"], summary["success_rate"]) == (3, pytest.approx(2 / 3))
     assert summary["max_linf"] == pytest.approx(0.1) and summary["mean_l2"] == pytest.approx(0.1 * np.sqrt(3))
-    towards = fgsm(network, images, [0, 1, 0, 0], epsilon=0.1, target=1)
-    np.testing.assert_array_equal(towards.columns()["attempted"], [True, False, False, True])
+    toward = fgsm(network, images, [0, 1, 0, 0], epsilon=0.1, target=1)
+    np.testing.assert_array_equal(toward.columns()["attempted"], [True, False, False, True])
 
 
 # Bad input -------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_the_gradient_to_the_patch_is_that_of_its_arithmetic():
     references.close(tf.reshape(gradient, [-1]), tf.stack(columns), "gradient")  # it is linear in the patch
 
 
-def learnt(network, images, **settings) -> Patch:
+def learned(network, images, **settings) -> Patch:
     return make_patch(network, images, target=3, steps=60, scale=(0.5, 0.9), rate=0.1, **settings)
 
 
@@ -79,25 +79,25 @@ def test_it_learns_its_target(trained, digits):
     network, images, labels = trained
     training, _ = digits.arrays("train")
     told = []
-    made = learnt(network, training, progress=lambda *done: told.append(done))
+    made = learned(network, training, progress=lambda *done: told.append(done))
     assert told[-1] == (60, 60) and made.history[-10:].mean() > made.history[:5].mean() + 1
     assert made.pixels.min() >= 0 and made.pixels.max() <= 1 and made.pixels.shape == (8, 8, 3)
     small, large = (patch(network, images, labels, patch=made, epsilon=area) for area in (0.05, 0.4))
-    grey = Patch(np.full((8, 8, 3), 0.5, np.float32), 3, made.history, {})
-    control = patch(network, images, labels, patch=grey, epsilon=0.4)
+    gray = Patch(np.full((8, 8, 3), 0.5, np.float32), 3, made.history, {})
+    control = patch(network, images, labels, patch=gray, epsilon=0.4)
     rate = [r.summary()["success_rate"] for r in (small, large, control)]
     assert rate[1] > 0.4 and rate[1] > rate[0] and rate[1] > rate[2] + 0.3
     np.testing.assert_array_equal(large.predictions, np.argmax(network(large.images), 1))
     again = patch(network, images[8:16], labels[8:16], patch=made, epsilon=0.4, first=8)
     np.testing.assert_allclose(again.images, large.images[8:16], atol=1e-6)
-    np.testing.assert_array_equal(learnt(network, training).pixels, made.pixels)
-    assert np.any(learnt(network, training, seed=1).pixels != made.pixels)
+    np.testing.assert_array_equal(learned(network, training).pixels, made.pixels)
+    assert np.any(learned(network, training, seed=1).pixels != made.pixels)
 
 
 def test_an_ensemble_is_one_patch_for_all(trained, digits):
     network, images, labels = trained
     other = Linear(references.random((192, 10), 5))
-    made = learnt([network, other], digits.arrays("train")[0])
+    made = learned([network, other], digits.arrays("train")[0])
     for model in (network, other):
         assert patch(model, images, labels, patch=made, epsilon=0.5).success.mean() > 0.4
 
