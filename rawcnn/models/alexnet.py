@@ -6,7 +6,9 @@ each with half of the channels. conv2, conv4 and conv5 read only the half on the
 fully connected layers read both halves. `create("alexnet", devices=("GPU:0", "GPU:1"))` places the halves as the paper
 does.
 
-Deviation: images are 227×227. The paper says 224×224, but its 55×55 maps need 227, or padding that it does not mention.
+Deviations:
+- Images are 227×227. The paper says 224×224, but its 55×55 maps need 227, or padding that it does not mention.
+- Dropout is inverted: training doubles the units that it keeps. The paper (§4.2) halves all outputs in testing instead.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ def alexnet(net: Trace, images: tf.Tensor, *, groups: int = 2, classes: int = 10
         Logits [B,classes].
     """
     x = conv(net, "conv1", images, 96, 11, stride=4, padding="VALID", initial=GAUSSIAN)  # [B,55,55,96]
-    x = lrn(net, "norm1", relu(net, x))
+    x = lrn(net, "norm1", relu(net, x))  # [B,55,55,96]
     x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,27,27,96]  overlapping: size 3, stride 2
     x = conv(net, "conv2", x, 256, 5, groups=groups, **ACTIVE)  # [B,27,27,256]
-    x = lrn(net, "norm2", relu(net, x))
+    x = lrn(net, "norm2", relu(net, x))  # [B,27,27,256]
     x = max_pool(net, "pool2", x, 3, 2, padding="VALID")  # [B,13,13,256]
     x = relu(net, conv(net, "conv3", x, 384, 3, initial=GAUSSIAN))  # [B,13,13,384]  reads both towers
     x = relu(net, conv(net, "conv4", x, 384, 3, groups=groups, **ACTIVE))  # [B,13,13,384]
@@ -60,8 +62,8 @@ def alexnet_one_tower(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> 
     x = max_pool(net, "pool1", x, 3, 2, padding="VALID")  # [B,27,27,64]
     x = relu(net, conv(net, "conv2", x, 192, 5))  # [B,27,27,192]
     x = max_pool(net, "pool2", x, 3, 2, padding="VALID")  # [B,13,13,192]
-    x = relu(net, conv(net, "conv3", x, 384, 3))
-    x = relu(net, conv(net, "conv4", x, 256, 3))
+    x = relu(net, conv(net, "conv3", x, 384, 3))  # [B,13,13,384]
+    x = relu(net, conv(net, "conv4", x, 256, 3))  # [B,13,13,256]
     x = relu(net, conv(net, "conv5", x, 256, 3))  # [B,13,13,256]
     x = max_pool(net, "pool5", x, 3, 2, padding="VALID")  # [B,6,6,256]
     x = relu(net, dense(net, "fc6", dropout(net, "drop5", x, 0.5), 4096))  # [B,4096]
