@@ -23,7 +23,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def enable() -> None:
-    """Set the variable where the processor has AVX2 and the user has not set it; warn where that is too late."""
+    """Set the variable if the processor has AVX2 and the user has not set it; warn if that is too late."""
     if VARIABLE in os.environ or not has_avx2():
         return
     if "tensorflow" not in sys.modules:
@@ -33,7 +33,7 @@ def enable() -> None:
             f"TensorFlow was imported before rawcnn and runs without oneDNN, which is slower on this processor; "
             f"import rawcnn first or set the environment variable {VARIABLE}=1 (0 keeps it off without this warning)",
             RuntimeWarning,
-            stacklevel=4,  # enable, this module, rawcnn or kernels, and who imports that
+            stacklevel=4,  # enable, this module, rawcnn or kernels, and the module that imports it
         )
 
 
@@ -49,7 +49,7 @@ def has_avx2() -> bool:
 
 @cache
 def in_use() -> bool:
-    """Return whether TensorFlow, which this imports, runs oneDNN's kernels; False where it cannot say."""
+    """Return whether TensorFlow, which this imports, runs oneDNN's kernels; False if it does not say."""
     import tensorflow  # noqa: F401 (it decides while it is imported)
 
     try:

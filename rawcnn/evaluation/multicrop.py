@@ -39,7 +39,7 @@ from rawcnn.nn.trace import Trace
 Views = Iterator[np.ndarray]
 
 
-def whole(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
+def whole_image(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
     """Yield one view: scaled to cover size×size and cropped at the center, as in `data.load`. It has no scales."""
     yield np.asarray(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR))
 
@@ -116,7 +116,7 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    "whole": Protocol(whole, ()),
+    "whole": Protocol(whole_image, ()),
     "center": Protocol(center, (256,)),
     "10crop": Protocol(ten_crops, (256,)),
     "dense": Protocol(uncropped, (256,)),
@@ -148,7 +148,7 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
         default = next(families, default)
     if scales is None:
         return tuple(round(scale * network.input_size / 224) for scale in default)
-    if views is whole:
+    if views is whole_image:
         raise ValueError('the protocol "whole" has no scales; leave them out, or take "center"')
     any_size = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
     least = 1 if any_size else network.input_size

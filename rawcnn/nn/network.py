@@ -38,7 +38,7 @@ class Network:
         training_operations: The same in training, with auxiliary heads.
         auxiliary: Names of the operations whose activations are logits of auxiliary heads, in training.
         input_size: The side of the images, in pixels.
-        labels: The names of the classes, or None.
+        labels: The names of the classes, or None. (Arguments called `labels` are the class numbers of images.)
         settings: The arguments of `rawcnn.create`, which weight files record.
     """
 

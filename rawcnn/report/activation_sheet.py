@@ -51,12 +51,12 @@ def histogram_sheet(inputs: Excitation, title: str = "", *, columns: int = 3) ->
         cells = GridSpec(ROWS, 2 * columns, right)
         for number in range(ROWS * columns):
             row, column = divmod(number, columns)
-            crop, whole = (right.add_subplot(cells[row, 2 * column + side]) for side in (0, 1))
+            crop, complete = (right.add_subplot(cells[row, 2 * column + side]) for side in (0, 1))
             if number < len(inputs.top):
-                _top(crop, whole, inputs.top[number], look)
+                _top(crop, complete, inputs.top[number], look)
             else:  # an empty cell keeps its space
                 crop.set_axis_off()
-                whole.set_axis_off()
+                complete.set_axis_off()
 
     return draw
 
@@ -90,12 +90,12 @@ def _join(panel, axes: Axes, below: Axes, example: TopInput, look: Look) -> None
     panel.add_artist(line)
 
 
-def _top(crop: Axes, whole: Axes, shown: TopInput, look: Look) -> None:
+def _top(crop: Axes, complete: Axes, shown: TopInput, look: Look) -> None:
     """Show the crop with its activation, and the image with the box."""
     _show(crop, shown.crop, look)
-    _show(whole, shown.image, look)
+    _show(complete, shown.image, look)
     crop.set_xlabel(f"{shown.activation:#.3g}", color=look.soft, fontsize=8, labelpad=2)
-    _frame(whole, shown.box, look.series[1], 1.2)
+    _frame(complete, shown.box, look.series[1], 1.2)
 
 
 def _show(axes: Axes, picture: np.ndarray, look: Look) -> None:
