@@ -20,6 +20,11 @@ Pads = tuple[Sides, Sides]
 Padding = Literal["SAME", "VALID"] | Pads
 
 
+def is_integer(value: object) -> bool:
+    """Whether a value is an int, NumPy's included, but no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def pair(value: Pair, what: str = "value") -> Sides:
     """Turn a positive int or a (vertical, horizontal) pair of them into a pair.
 
@@ -27,15 +32,19 @@ def pair(value: Pair, what: str = "value") -> Sides:
         ValueError: If `value` is anything else; `what` names it in the message.
     """
     numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
-    if len(numbers) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in numbers):
+    if len(numbers) != 2 or not all(is_integer(n) and n >= 1 for n in numbers):
         raise ValueError(f"{what} is {value!r}; expected a positive int or a pair of them, such as 2 or (2, 1)")
     return int(numbers[0]), int(numbers[1])
 
 
 def same_padding(length: int, window: int, stride: int, dilation: int) -> Sides:
-    """TensorFlow's "SAME" along one axis: ⌈length/stride⌉ outputs; an odd pixel of padding goes to the end."""
+    """TensorFlow's "SAME" along one axis: ⌈length/stride⌉ outputs; an odd pixel of padding goes to the end.
+
+    A length that is unknown while tracing may be a scalar tensor.
+    """
     reach = (window - 1) * dilation + 1
-    total = max((-(-length // stride) - 1) * stride + reach - length, 0)
+    missing = (-(-length // stride) - 1) * stride + reach - length
+    total = max(missing, 0) if isinstance(length, int) else tf.maximum(missing, 0)
     return total // 2, total - total // 2
 
 
@@ -57,14 +66,19 @@ def window_padding(
         return same_padding(*rows), same_padding(*columns)
     try:
         (top, bottom), (left, right) = padding
-        pixels = all(isinstance(n, int) and n >= 0 for n in (top, bottom, left, right))
+        pixels = all(is_integer(n) and n >= 0 for n in (top, bottom, left, right))
     except (TypeError, ValueError):
         pixels = False
     if not pixels:
         raise ValueError(
             f'padding is {padding!r}; expected "SAME", "VALID" or ((top, bottom), (left, right)) in pixels'
         )
-    return (top, bottom), (left, right)
+    return (int(top), int(bottom)), (int(left), int(right))
+
+
+def no_padding(pads: Pads) -> bool:
+    """Whether nothing is padded; False for tensors, which are padding that is unknown while tracing."""
+    return all(isinstance(n, int) and n == 0 for side in pads for n in side)
 
 
 def padding_reference(padding, size, window, stride, dilation=1) -> Pads:
@@ -79,7 +93,7 @@ def padding_reference(padding, size, window, stride, dilation=1) -> Pads:
         return padding
     pads = []
     for axis in (0, 1):
-        taps, step, gap = (n if isinstance(n, int) else n[axis] for n in (window, stride, dilation))
+        taps, step, gap = (n[axis] if isinstance(n, (tuple, list)) else n for n in (window, stride, dilation))
         last_start = max(range(0, size[axis], step))
         before = after = 0
         while size[axis] + before + after < last_start + (taps - 1) * gap + 1:
@@ -91,17 +105,30 @@ def padding_reference(padding, size, window, stride, dilation=1) -> Pads:
 def padding_word(
     padding: Padding, size: Sequence[int | None], window: Pair, stride: Pair, dilation: Pair = 1
 ) -> Literal["SAME", "VALID"] | None:
-    """ "SAME" or "VALID" if `padding` in pixels equals it, else None."""
+    """ "SAME" or "VALID" if `padding` in pixels is the same for all windows, else None."""
     if padding == "SAME" or padding == "VALID":
         return padding
     pads = window_padding(padding, size, window, stride, dilation)
-    if pads == ((0, 0), (0, 0)):
-        return "VALID"
     if None in size:
+        if no_padding(pads):
+            return "VALID"
         if pair(stride) != (1, 1):
             return None
         size = (1, 1)  # with stride 1, "SAME" pads all sizes equally
+    pads = _read_padding(pads, size, window, stride, dilation)
+    if no_padding(pads):
+        return "VALID"
     return "SAME" if pads == window_padding("SAME", size, window, stride, dilation) else None
+
+
+def _read_padding(pads: Pads, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair) -> Pads:
+    """The padding without the pixels at the end that no window reads, because a stride leaves them over."""
+    out, read = output_size(pads, size, window, stride, dilation), []
+    axes = zip(pads, size, out, pair(window), pair(stride), pair(dilation), strict=True)
+    for (before, after), length, outputs, taps, step, gap in axes:
+        end = (outputs - 1) * step + (taps - 1) * gap + 1 - before  # one past the last pixel that is read
+        read.append((before, min(after, max(end - length, 0))))
+    return read[0], read[1]
 
 
 def output_size(padding: Padding, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair = 1) -> Sides:
@@ -163,7 +190,7 @@ def kernel_size(filters: tf.Tensor) -> Sides:
 
 def pad_image(x: tf.Tensor, pads: Pads, value: float = 0.0) -> tf.Tensor:
     """[B,H,W,C] → [B,H+top+bottom,W+left+right,C], filled with `value`."""
-    if pads == ((0, 0), (0, 0)):
+    if no_padding(pads):
         return x
     return tf.pad(x, ((0, 0), *pads, (0, 0)), constant_values=tf.constant(value, x.dtype))
 

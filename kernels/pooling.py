@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import prod
+from math import inf, prod
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,7 @@ from kernels.geometry import (
     Pair,
     Sides,
     crop_image,
+    no_padding,
     pad_image,
     padding_reference,
     pair,
@@ -33,8 +34,9 @@ from kernels.precision import wide
 #   average  y[b,p,q,c] = 1/n Σ  of the same pixels
 #   global   y[b,c]     = 1/HW Σ x[b,p,q,c]
 #
-# Only pixels inside the image count, and n is their number, or kh·kw with `count_padding`. The switch of a window is
-# i·kw + j of its first largest pixel. Unpooling puts values where their switches point, and adds those that meet.
+# Only pixels inside the image count: padding is never the maximum, and n is their number, or kh·kw with
+# `count_padding`. A NaN counts as the largest. The switch of a window is i·kw + j of its first largest pixel, row by
+# row. Unpooling puts each pooled value where its switch points; values that meet in one pixel are added.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -67,10 +69,8 @@ def max_pool_switches_reference(x: np.ndarray, size: Pair, stride: Pair, padding
     windows = _windows_reference(x.shape[1:3], size, stride, padding)
     switches = np.zeros((x.shape[0], len(windows), len(windows[0]), x.shape[3]), np.int32)
     for b, p, q, c in np.ndindex(*switches.shape):
-        largest = -np.inf
-        for tap, row, column in windows[p][q]:
-            if x[b, row, column, c] > largest:
-                largest, switches[b, p, q, c] = x[b, row, column, c], tap
+        values = [x[b, row, column, c] for _, row, column in windows[p][q]]
+        switches[b, p, q, c] = windows[p][q][np.argmax(values)][0]  # the first maximum; a NaN counts as the largest
     return switches
 
 
@@ -101,18 +101,17 @@ def average_pool_reference(
 
 def global_average_pool_reference(x: np.ndarray) -> np.ndarray:
     """The average of each channel, in float64. Args and Returns as `global_average_pool`."""
-    x = np.asarray(x, np.float64)
-    return sum(x[:, r, c] for r, c in np.ndindex(*x.shape[1:3])) / (x.shape[1] * x.shape[2])
+    return sum(np.float64(x[:, r, c]) for r, c in np.ndindex(*x.shape[1:3])) / (x.shape[1] * x.shape[2])
 
 
 # 3. Tensor forms --------------------------------------------------------------------------------------------
 
 
 def max_pool(x: tf.Tensor, window: Sides, stride: Sides, padding: Padding) -> tf.Tensor:
-    """TensorFlow's max pooling: [B,H,W,C] → [B,H',W',C]."""
+    """TensorFlow's max pooling: [B,H,W,C] → [B,H',W',C]. On a CPU, it is right for finite pixels only."""
     if isinstance(padding, str):
         return tf.nn.max_pool2d(x, window, stride, padding)
-    return tf.nn.max_pool2d(pad_image(x, padding, x.dtype.min), window, stride, "VALID")  # XLA has no explicit padding
+    return tf.nn.max_pool2d(pad_image(x, padding, -inf), window, stride, "VALID")  # XLA has no explicit padding
 
 
 def average_pool(
@@ -127,7 +126,7 @@ def average_pool(
 
 def pixels_inside(image: Sequence, window: Sides, stride: Sides, pads: Pads) -> tf.Tensor | None:
     """How many pixels of an `image` (H, W) each window reads: float32 [1,H',W',1], or None for kh·kw everywhere."""
-    if pads == ((0, 0), (0, 0)):
+    if no_padding(pads):
         return None
     return tf.add_n(views(pad_image(tf.ones((1, *image, 1)), pads), window, stride))
 
@@ -161,9 +160,16 @@ def first_maximum(tensors: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     largest, *others = tensors
     switches = tf.zeros_like(largest, tf.int32)
     for tap, view in enumerate(others, 1):
-        switches = tf.where(view > largest, tap, switches)  # strictly larger: the first of equal values stays
-        largest = tf.maximum(view, largest)
+        stays = (largest >= view) | tf.math.is_nan(largest)  # not tf.maximum, because XLA's may skip NaN
+        largest, switches = tf.where(stays, largest, view), tf.where(stays, switches, tap)
     return largest, switches
+
+
+def max_pool_switches(x: tf.Tensor, window: Sides, stride: Sides, pads: Pads) -> tf.Tensor:
+    """The number of the first maximum of each window: [B,H,W,C] → int32 [B,H',W',C]."""
+    largest, switches = first_maximum(views(pad_image(x, pads, -inf), window, stride))
+    inside = views(pad_image(tf.zeros((1, *image_size(x), 1)), pads, -1), window, stride)
+    return tf.where(largest == -inf, first_maximum(inside)[1], switches)  # of −∞ alone: the first inside the image
 
 
 # 4. Gradient by hand ----------------------------------------------------------------------------------------
@@ -174,13 +180,13 @@ def first_maximum(tensors: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 def max_unpool(pooled: tf.Tensor, switches: tf.Tensor, image: Sides, window: Sides, stride: Sides, pads: Pads):
     """[B,H',W',C] → [B,H,W,C] for an `image` (H, W): each value goes where its switch points."""
-    taps = product(range(window[0]), range(window[1]))
-    return _put_back([tf.where(switches == tap, pooled, 0) for tap, _ in enumerate(taps)], image, window, stride, pads)
+    parts = [tf.where(switches == tap, pooled, 0) for tap in range(prod(window))]
+    return _put_back(parts, image, window, stride, pads)
 
 
 def max_pool_input_gradient(x: tf.Tensor, gradient: tf.Tensor, window: Sides, stride: Sides, pads: Pads) -> tf.Tensor:
     """∂L/∂y [B,H',W',C] → ∂L/∂x [B,H,W,C]: each window's gradient goes to its first maximum."""
-    _, switches = first_maximum(views(pad_image(x, pads, x.dtype.min), window, stride))
+    switches = max_pool_switches(x, window, stride, pads)
     return max_unpool(gradient, switches, (x.shape[1], x.shape[2]), window, stride, pads)
 
 
@@ -216,5 +222,4 @@ def pool_cost(input_shape: Sequence[int], output_shape: Sequence[int], size: Pai
 
 def global_average_pool_cost(input_shape: Sequence[int]) -> Cost:
     """`input_shape` [B,H,W,C] → the cost: H·W − 1 additions and one division per output; backward one division."""
-    batch, _, _, channels = input_shape
-    return Cost(flops=prod(input_shape), backward_flops=batch * channels)
+    return Cost(flops=prod(input_shape), backward_flops=input_shape[0] * input_shape[-1])

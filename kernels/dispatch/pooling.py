@@ -1,8 +1,7 @@
 """The public pools: checks, and the choice between TensorFlow's kernels and pooling by lines.
 
 Every function raises ValueError for a window that does not fit, and for padding as wide as the window, because such a
-window could lie outside the image. Batch, height and width may be unknown while tracing, except for "SAME" with a
-stride outside TensorFlow's own pools: its padding depends on the size.
+window could lie outside the image. Batch, height and width may be unknown while tracing.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from kernels import pooling as textbook
 from kernels.dispatch.selection import form_of, measured, pixels_of, shape_name
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.lines import lines_average_pool, lines_max_pool, lines_max_pool_input_gradient
+from kernels.forms.nn_pools import nn_max_pool
 from kernels.forms.phases import phases_average_pool_input_gradient, phases_max_unpool
-from kernels.geometry import Padding, Pads, Pair, Sides, output_size, pad_image, pair, window_padding
+from kernels.geometry import Padding, Pads, Pair, Sides, output_size, padding_word, pair, window_padding
 
 POOLS = ("nn", "lines")  # forms
 
@@ -29,23 +29,23 @@ def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID",
         x: [B,H,W,C].
         size: The window, an int or (kh, kw).
         stride: Pixels between two windows, an int or a pair.
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels; padding is never the maximum.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels; padding is never the maximum. With
+            ((0, s − 1), (0, s − 1)) for a stride s, sizes round up, as with PyTorch's `ceil_mode`.
         algorithm: "nn" (TensorFlow's), "lines" (the maximum of kw views along the rows, then of kh down the columns),
             or "auto": the form that was faster, together with its gradient.
 
     Returns:
-        [B,H',W',C].
+        [B,H',W',C]. A window with a NaN gives NaN, one of −∞ alone −∞.
 
     Raises:
         ValueError: For a window or padding that does not fit.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
     form = _form("max_pool", algorithm, x, window, stride)
-    if form == "nn" and padding == "SAME":
-        return textbook.max_pool(x, window, stride, "SAME")
     pads = _pool_padding(_image_size(x), window, stride, padding)
     if form == "nn":
-        return textbook.max_pool(x, window, stride, pads)
+        word = padding if isinstance(padding, str) else padding_word(pads, x.shape[1:3], window, stride)
+        return nn_max_pool(x, window, stride, word or pads, pads)
     return with_gradient(
         lambda x: lines_max_pool(x, window, stride, pads),
         lambda inputs, y, gradient: lines_max_pool_input_gradient(inputs[0], gradient, window, stride, pads),
@@ -60,14 +60,14 @@ def max_pool_switches(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding =
         size, stride, padding: As in `max_pool`.
 
     Returns:
-        int32 [B,H',W',C]: its number in the window, 0 … kh·kw−1, row by row.
+        int32 [B,H',W',C]: its number in the window, 0 … kh·kw−1, row by row. A NaN counts as the largest.
 
     Raises:
         ValueError: For a window or padding that does not fit.
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
     pads = _pool_padding(_image_size(x), window, stride, padding)
-    return textbook.first_maximum(textbook.views(pad_image(x, pads, x.dtype.min), window, stride))[1]
+    return textbook.max_pool_switches(x, window, stride, pads)
 
 
 def max_unpool(
@@ -126,17 +126,24 @@ def average_pool(
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
     form = _form("average_pool", algorithm, x, window, stride)
-    if form == "nn" and padding == "SAME" and not count_padding:
-        return textbook.average_pool(x, window, stride, "SAME")
     image = _image_size(x)
+    same = padding == "SAME" and not count_padding
+    if form == "nn" and same and all(isinstance(n, int) and k <= n for n, k in zip(image, window, strict=True)):
+        return textbook.average_pool(x, window, stride, "SAME")
     pads = _pool_padding(image, window, stride, padding)
     pixels = None if count_padding else textbook.pixels_inside(image, window, stride, pads)
-    if form == "nn":
+    if form == "nn" and not same:
         return textbook.average_pool(x, window, stride, pads, pixels)
-    return with_gradient(
-        lambda x: lines_average_pool(x, window, stride, pads, prod(window) if pixels is None else pixels),
-        lambda inputs, y, gradient: average_pool_input_gradient(gradient, image, window, stride, pads, count_padding),
-    )(x)
+
+    def forward(x):
+        if form == "nn":
+            return textbook.average_pool(x, window, stride, "SAME")
+        return lines_average_pool(x, window, stride, pads, prod(window) if pixels is None else pixels)
+
+    def backward(inputs, y, gradient):  # TensorFlow's is wrong where a window is larger than the image
+        return phases_average_pool_input_gradient(gradient, image, window, stride, pads, count_padding)
+
+    return with_gradient(forward, backward)(x)
 
 
 def max_pool_input_gradient(
@@ -206,13 +213,12 @@ def _pool_padding(image: Sequence, window: Sides, stride: Sides, padding: Paddin
     """Padding in pixels. ValueError unless the window fits and always contains a pixel of the image."""
     if any(length is None for length in image):
         raise ValueError(f"input_size is {tuple(image)}; expected (height, width), ints or scalar tensors")
-    known = [length if isinstance(length, int) else None for length in image]
     # With stride 1, "SAME" pads window − 1 pixels for every length, so any length stands for an unknown one.
-    lengths = [1 if step == 1 else length for length, step in zip(known, stride, strict=True)]
+    lengths = [1 if step == 1 else length for length, step in zip(image, stride, strict=True)]
     pads = window_padding(padding, lengths, window, stride)
-    if any(max(pad) >= taps for pad, taps in zip(pads, window, strict=True)):
+    if padding != "SAME" and any(max(pad) >= taps for pad, taps in zip(pads, window, strict=True)):
         raise ValueError(f"padding {pads} can hide a whole window of {window}; pad each side by less than it")
-    if None not in known:
+    if all(isinstance(length, int) for length in image):
         output_size(pads, image, window, stride)
     return pads
 

@@ -6,12 +6,12 @@ down the columns first, then along the rows. (The average's gradient compares no
 
 from __future__ import annotations
 
-from functools import reduce
+from math import inf
 
 import tensorflow as tf
 
 from kernels.forms.phases import phases_max_unpool
-from kernels.geometry import Pads, Sides, pad_image
+from kernels.geometry import Pads, Sides, no_padding, pad_image
 from kernels.pooling import first_maximum, image_size, views
 from kernels.precision import wide
 
@@ -20,9 +20,9 @@ NO_PADS = (0, 0), (0, 0)
 
 def lines_max_pool(x: tf.Tensor, window: Sides, stride: Sides, pads: Pads) -> tf.Tensor:
     """[B,H,W,C] → [B,H',W',C]."""
-    largest = pad_image(wide(x), pads, x.dtype.min)
+    largest = pad_image(wide(x), pads, -inf)
     for line, step in _lines(window, stride):
-        largest = reduce(tf.maximum, views(largest, line, step))
+        largest, _ = first_maximum(views(largest, line, step))
     return tf.cast(largest, x.dtype)
 
 
@@ -31,10 +31,14 @@ def lines_max_pool_input_gradient(
 ) -> tf.Tensor:
     """∂L/∂y [B,H',W',C] → ∂L/∂x [B,H,W,C]; of equal maxima the first in its window, row by row, gets the gradient."""
     image, (top, _), (left, _) = image_size(x), *pads
-    largest, steps = pad_image(wide(x), pads, x.dtype.min), []
+    largest, steps = pad_image(wide(x), pads, -inf), []
+    inside = pad_image(tf.zeros((1, *image, 1)), pads, -1)
     for line, step in _lines(window, stride):
         size = image_size(largest)
         largest, switches = first_maximum(views(largest, line, step))
+        if not no_padding(pads):
+            inside, first = first_maximum(views(inside, line, step))
+            switches = tf.where(largest == -inf, first, switches)  # of −∞ alone: the first inside the image
         steps.append((switches, size, line, step))
     dx = wide(gradient)
     for switches, size, line, step in reversed(steps):

@@ -5,14 +5,16 @@ The network has 6,998,552 parameters (table 1 sums to 6.8 million), 13,378,280 w
 counts another stem than the figure shows; `rawcnn paper googlenet` explains this and the other sums.
 
 `torchvision=True` is the form that torchvision publishes weights for. It has 6,624,904 parameters, 13,004,888 with its
-heads. It differs in three points: batch norm instead of biases and response normalization, 3×3 filters instead of 5×5,
-and 2×2 instead of 3×3 in the last max-pool.
+heads. It differs in four points: batch norm instead of biases and response normalization, 3×3 filters instead of 5×5,
+2×2 instead of 3×3 in the last max-pool, and max-pools between the stages that pad the end alone, as Caffe's do. On maps
+of an even size that is the same as "SAME", which the paper's form uses here, as in the authors' own TensorFlow code.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from kernels.geometry import Pads
 from rawcnn.nn.layers import (
     average_pool,
     concatenate,
@@ -26,6 +28,9 @@ from rawcnn.nn.layers import (
     relu,
 )
 from rawcnn.nn.trace import Trace
+
+# PyTorch's ceil_mode for stride 2: ⌈(n − k)/2⌉ + 1 outputs, the last window of which may reach past the end by a pixel.
+ROUNDED_UP: Pads = ((0, 1), (0, 1))
 
 # Table 1: #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool projection
 INCEPTION = {
@@ -124,16 +129,16 @@ def auxiliary_head(net: Trace, name: str, x: tf.Tensor, classes: int) -> tf.Tens
 def _torchvision(net, images, classes, auxiliary):
     """Table 1 as torchvision builds it, with batch norm instead of biases and response normalization."""
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=((3, 3), (3, 3)))  # [B,112,112,64]
-    x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
+    x = max_pool(net, "pool1", x, 3, 2, padding=ROUNDED_UP)  # [B,56,56,64]
     x = conv_bn_relu(net, "conv2_reduce", x, 64, 1)
     x = conv_bn_relu(net, "conv2", x, 192, 3)  # [B,56,56,192]
-    x = max_pool(net, "pool2", x, 3, 2, padding="SAME")  # [B,28,28,192]
+    x = max_pool(net, "pool2", x, 3, 2, padding=ROUNDED_UP)  # [B,28,28,192]
     for name, widths in INCEPTION.items():
         x = torchvision_inception(net, f"inception_{name}", x, widths)
         if name == "3b":
-            x = max_pool(net, "pool3", x, 3, 2, padding="SAME")  # [B,14,14,480]
+            x = max_pool(net, "pool3", x, 3, 2, padding=ROUNDED_UP)  # [B,14,14,480]
         if name == "4e":
-            x = max_pool(net, "pool4", x, 2, 2, padding="SAME")  # [B,7,7,832]
+            x = max_pool(net, "pool4", x, 2, 2, padding=ROUNDED_UP)  # [B,7,7,832]
         if auxiliary and net.train and name in ("4a", "4d"):
             net.auxiliary.append(torchvision_head(net, f"auxiliary_{name}", x, classes))
     x = global_average_pool(net, "pool5", x)  # [B,1024]

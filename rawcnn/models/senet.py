@@ -35,6 +35,7 @@ from rawcnn.nn.trace import Trace
 
 ONE_AROUND = ((1, 1), (1, 1))
 THREE_AROUND = ((3, 3), (3, 3))
+ROUNDED_UP = ((0, 1), (0, 1))  # the authors' Caffe pools round up: ⌈(n − 3)/2⌉ + 1 outputs (PyTorch's ceil_mode)
 norm = partial(batch_norm, epsilon=1e-5)  # ε of the authors' code and of the published weights
 
 
@@ -65,7 +66,7 @@ def senet154(net: Trace, images: tf.Tensor, *, classes: int = 1000) -> tf.Tensor
     x = conv_bn_relu(net, "conv1_1", images, 64, 3, stride=2, padding=ONE_AROUND, epsilon=1e-5)  # [B,112,112,64]
     x = conv_bn_relu(net, "conv1_2", x, 64, 3, epsilon=1e-5)
     x = conv_bn_relu(net, "conv1_3", x, 128, 3, epsilon=1e-5)  # [B,112,112,128]
-    x = max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,128]
+    x = max_pool(net, "pool1", x, 3, 2, padding=ROUNDED_UP)  # [B,56,56,128]
     for stage, count in enumerate((3, 8, 36, 3)):
         for index in range(count):
             name, width, stride = f"conv{stage + 2}_{index + 1}", 256 * 2**stage, _stride(stage, index)
@@ -116,7 +117,7 @@ def se_bottleneck(
 
 def _stem(net, images):
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, epsilon=1e-5)  # [B,112,112,64]
-    return max_pool(net, "pool1", x, 3, 2, padding="SAME")  # [B,56,56,64]
+    return max_pool(net, "pool1", x, 3, 2, padding=ROUNDED_UP)  # [B,56,56,64]
 
 
 def _stride(stage: int, index: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 import kernels
-from kernels.geometry import Padding, Pads, Pair, crop_or_pad, pair
+from kernels.geometry import Padding, Pads, Pair, crop_or_pad, padding_word, pair
 from rawcnn.nn.initializers import Initial, glorot_uniform, he_normal, ones, zeros
 from rawcnn.nn.receptive_field import Everywhere, Margins, Window
 from rawcnn.nn.trace import Trace
@@ -214,6 +214,7 @@ def relu(net: Trace, x: tf.Tensor) -> tf.Tensor:
 
 def max_pool(net: Trace, name: str, x: tf.Tensor, size: Pair, stride: Pair, *, padding: Padding = "SAME") -> tf.Tensor:
     """Take the largest value of each window: [B,H,W,C] → [B,H',W',C]."""
+    padding = padding_word(padding, x.shape[1:3], size, stride) or padding
     kernel = partial(kernels.max_pool, size=size, stride=stride, padding=padding)
     return _pool(net, name, "max_pool", kernel, x, Window(size, stride, padding))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -228,16 +229,73 @@ def test_unknown_sizes(size, stride, padding, form, jit):
             references.close(actual, expected, kind="gradient")
 
 
-def test_same_padding_by_a_stride_needs_a_known_size():
-    def trace(**options):
-        unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
-        tf.function(lambda x: kernels.max_pool(x, 3, 2, "SAME", **options), autograph=False).get_concrete_function(
-            unknown
-        )
+@pytest.mark.parametrize("form", FORMS)
+def test_same_padding_by_a_stride_of_an_unknown_size(form):
+    """The padding depends on the size, and is computed with it."""
 
-    trace()
-    with pytest.raises(ValueError, match="known image size"):
-        trace(algorithm="lines")
+    def forward_and_gradient(x):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            largest = kernels.max_pool(x, (5, 3), 2, "SAME", form)
+            average = kernels.average_pool(x, (5, 3), 2, "SAME", algorithm=form)
+        return largest, average, tape.gradient(largest, x), tape.gradient(average, x)
+
+    unknown = tf.TensorSpec([None, None, None, 2], tf.float32)
+    compiled = tf.function(forward_and_gradient, autograph=False, input_signature=[unknown])
+    for shape in ((2, 7, 6, 2), (1, 4, 8, 2)):  # 4 rows are fewer than the window has
+        x = references.random(shape, 16)
+        for actual, expected in zip(compiled(x), forward_and_gradient(x), strict=True):
+            references.close(actual, expected, kind="gradient")
+
+
+MODES = ["eager", "graph", "xla"]
+
+
+def in_mode(function, mode: str):
+    """The function as it is, in a graph, or compiled by XLA."""
+    return function if mode == "eager" else tf.function(function, jit_compile=mode == "xla", autograph=False)
+
+
+def gradient_of_the_sum(pool, x):
+    """∂Σ pool(x)/∂x: how much each pixel counts in all windows together."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = pool(x)
+    return tape.gradient(y, x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", ["auto", *FORMS])
+def test_average_gradient_of_a_window_larger_than_the_image(form, mode):
+    """By hand: a pixel gets 1/count of each of the four windows that contain it."""
+
+    def pool(x):
+        return kernels.average_pool(x, (5, 1), 1, "SAME", algorithm=form)
+
+    gradient = in_mode(lambda x: gradient_of_the_sum(pool, x), mode)(tf.ones((1, 4, 4, 1)))
+    column = np.array([1 / 3 + 1 / 4 + 1 / 4, 1 / 3 + 1 / 4 + 1 / 4 + 1 / 3] * 2)[[0, 1, 3, 2]]
+    references.close(gradient, np.tile(column[None, :, None, None], (1, 1, 4, 1)), kind="gradient", dtype="float32")
+
+
+@pytest.mark.sample("^float32-graph", "^bfloat16-eager")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16"])
+def test_average_gradients_of_large_windows(dtype, mode):
+    """Windows of up to 7 pixels over columns of up to 6, with each stride, in one function."""
+    cases = list(product(range(1, 7), (1, 2, 4, 5, 6, 7), (1, 2, 3)))
+
+    def gradients():
+        pools = [lambda x, k=k, s=s: kernels.average_pool(x, (k, 1), (s, 1), "SAME") for _, k, s in cases]
+        columns = [tf.ones((1, length, 1, 1), dtype) for length, _, _ in cases]
+        return [gradient_of_the_sum(pool, x) for pool, x in zip(pools, columns, strict=True)]
+
+    for (length, taps, step), found in zip(cases, in_mode(gradients, mode)(), strict=True):
+        expected = np.zeros((1, length, 1, 1))
+        ((top, _), _) = window_padding("SAME", (length, 1), (taps, 1), (step, 1))
+        for start in range(-top, length, step)[: -(-length // step)]:
+            inside = slice(max(start, 0), min(start + taps, length))
+            expected[0, inside] += 1 / (inside.stop - inside.start)
+        references.close(found, expected, "gradient", "bfloat16" if dtype == "float16" else dtype)
 
 
 X = tf.zeros((1, 5, 6, 2))

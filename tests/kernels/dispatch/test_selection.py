@@ -39,8 +39,13 @@ def entry(compiler: str, job: str, shape: str, dtype: tf.DType = tf.float32, **f
 
 def operations(function, *tensors) -> set[str]:
     """What a graph of it is made of."""
-    graph = tf.function(function, autograph=False).get_concrete_function(*tensors).graph
-    return {node.op for node in graph.as_graph_def().node}
+    return {node.op for node in nodes(tf.function(function, autograph=False).get_concrete_function(*tensors).graph)}
+
+
+def nodes(graph) -> list:
+    """All nodes of a graph, those of its conditions included."""
+    definition = graph.as_graph_def()
+    return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
 
 
 def test_the_nearest_size_counts(table):
@@ -253,9 +258,9 @@ def test_groups_are_of_the_table(table, form):
         return y, *tape.gradient(y, (x, w))
 
     def convolutions():
-        nodes = tf.function(both, autograph=False).get_concrete_function(x, w).graph.as_graph_def().node
+        found = nodes(tf.function(both, autograph=False).get_concrete_function(x, w).graph)
         return [
-            sum(node.op == op for node in nodes) for op in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+            sum(node.op == op for node in found) for op in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
         ]
 
     table({k: v for job in JOBS for k, v in entry("graph", job, "3×3×2×6 /1", n96="im2col").items()})

@@ -1,0 +1,50 @@
+"""Max-pooling by TensorFlow's kernels, mended where pixels are not finite.
+
+TensorFlow's CPU kernels skip NaN, and some begin with the smallest float instead of −∞. Where a pixel is not finite,
+pooling by lines replaces their result.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import tensorflow as tf
+
+from kernels.forms.differentiable import with_gradient
+from kernels.forms.finite import where_finite
+from kernels.forms.lines import lines_max_pool, lines_max_pool_input_gradient
+from kernels.geometry import Padding, Pads, Sides, pad_image
+from kernels.pooling import image_size, max_pool
+
+
+def nn_max_pool(x: tf.Tensor, window: Sides, stride: Sides, padding: Padding, pads: Pads) -> tf.Tensor:
+    """[B,H,W,C] → [B,H',W',C]. `padding` is what TensorFlow's kernel gets, `pads` is the same in pixels.
+
+    TensorFlow's kernels run in every case, outside of the condition: oneDNN's gradient, which is 20 times as fast as
+    Eigen's, must find its forward kernel in the same graph.
+    """
+
+    def forward(x: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+        return where_finite((x,), lambda: largest, lambda: lines_max_pool(x, window, stride, pads))
+
+    def backward(inputs: tuple, y: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, None]:
+        x, largest = inputs
+        dx = nn_max_pool_input_gradient(x, largest, gradient, window, stride, padding)
+        exact = lambda: lines_max_pool_input_gradient(x, gradient, window, stride, pads)  # noqa: E731
+        return where_finite((x,), lambda: dx, exact), None
+
+    return with_gradient(forward, backward)(x, max_pool(x, window, stride, padding))
+
+
+def nn_max_pool_input_gradient(
+    x: tf.Tensor, y: tf.Tensor, gradient: tf.Tensor, window: Sides, stride: Sides, padding: Padding
+) -> tf.Tensor:
+    """∂L/∂y [B,H',W',C] → ∂L/∂x [B,H,W,C] by TensorFlow, for y = max_pool(x)."""
+    word, padded = (padding, x) if isinstance(padding, str) else ("VALID", pad_image(x, padding, -inf))
+    dx = tf.raw_ops.MaxPoolGrad(
+        orig_input=padded, orig_output=y, grad=gradient, ksize=(1, *window, 1), strides=(1, *stride, 1), padding=word
+    )
+    if isinstance(padding, str):
+        return dx
+    (height, width), ((top, _), (left, _)) = image_size(x), padding
+    return dx[:, top : top + height, left : left + width]
