@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,7 +71,12 @@ def pack_images(request: PackRequest) -> None:
     from rawcnn.data.records import pack
 
     with begin(request) as run:
-        labels, items = folder_items(request.folder)
+        notes: list[str] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the notes say the same
+            labels, items = folder_items(request.folder, notes=notes)
+        for note in notes:
+            run.screen.note(note)
         with run.screen.progress_bar("packing") as report:
             packed = pack(
                 labels, items, request.records, size=request.size, shard=request.shard,
@@ -78,9 +84,11 @@ def pack_images(request: PackRequest) -> None:
             )  # fmt: skip
         note_skipped(run.screen, packed.skipped)
         counts = {split: len(part) for split, part in packed.splits.items()}
-        train, test = counts["train"], counts["test"]
-        run.screen.print(f"packed {train:,} training and {test:,} test images of {len(labels)} classes")
-        run.screen.print(f"train with --data records:{request.records}")
+        kinds = {"train": "training", "test": "test", "validation": "validation"}
+        packed_counts = " and ".join(f"{count:,} {kinds[split]}" for split, count in counts.items())
+        run.screen.print(f"packed {packed_counts} images of {len(labels)} classes")
+        verb = "train" if "train" in counts else "evaluate"
+        run.screen.print(f"{verb} with --data records:{request.records}")
         run.result = {
             "output": str(request.records),
             "images": counts,

@@ -58,6 +58,8 @@ Recipe = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0, max=2**31 - 1)]
 Size = Annotated[int | None, typer.Option(help="Side of the images in pixels; default: the model's own.", min=1)]
 SkipUnreadable = Annotated[bool, typer.Option(help="Skip image files that cannot be read.")]
-Split = Annotated[str, typer.Option(help="Split of the data set: train or test.")]
+Split = Annotated[
+    str, typer.Option(help="Split of the data set: train, test, validation (where there is one), or all of them.")
+]
 Steps = Annotated[int, typer.Option(help="Number of optimization steps.", min=1)]
 Weights = Annotated[Path | None, typer.Option(help=f"Weights file: {WEIGHTS}.")]

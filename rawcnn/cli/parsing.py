@@ -98,9 +98,9 @@ def check_finite(**options: float | None) -> None:
 
 
 def check_split(split: str) -> None:
-    """Raise ValueError unless `split` is "train" or "test"."""
-    if split not in ("train", "test"):
-        raise ValueError(f"--split is {split!r}; expected train or test")
+    """Raise ValueError unless `split` is "train", "test", "validation" or "all"."""
+    if split not in ("train", "test", "validation", "all"):
+        raise ValueError(f"--split is {split!r}; expected train, test, validation or all")
 
 
 def without_folders(word: str) -> str:

@@ -5,6 +5,7 @@ A verb collects its options into a Request and calls one function. That function
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class DataRequest(NetworkRequest):
 
     Attributes:
         data: The data set's name.
-        split: "train" or "test".
+        split: "train", "test", "validation" or "all".
         skip_unreadable: Whether image files that cannot be read are skipped.
     """
 
@@ -159,7 +160,10 @@ def begin(request: Request) -> Iterator[Run]:
     if isinstance(request, NetworkRequest):
         request.check_network(first)
     if isinstance(request, DataRequest):
-        run.data = load_data(run.screen, request.data, run.network.input_size, request.skip_unreadable)
+        run.data = load_data(
+            run.screen, request.data, run.network.input_size, request.skip_unreadable, whole=request.split == "all"
+        )
+        run.data.count(request.split)  # raises ValueError if it has no such split
     yield run
     if run.result is not None:
         run.screen.print_json(run.result)
@@ -206,8 +210,11 @@ def load_network(
     return network
 
 
-def load_data(screen: Screen, name: str, size: int | None, skip_unreadable: bool, memory: int | None = None):
-    """Load a data set with a progress bar, and print how many unreadable files were skipped.
+def load_data(
+    screen: Screen, name: str, size: int | None, skip_unreadable: bool, memory: int | None = None, *,
+    validation: float | None = None, whole: bool = False,
+):  # fmt: skip
+    """Load a data set with a progress bar, and print its notes and how many unreadable files were skipped.
 
     Args:
         screen: Where the bar is shown.
@@ -215,14 +222,22 @@ def load_data(screen: Screen, name: str, size: int | None, skip_unreadable: bool
         size: The image side in pixels; None: as the data set has it.
         skip_unreadable: Whether image files that cannot be read are skipped.
         memory: Bytes that decoded images may take; larger data sets are streamed.
+        validation: The share of the training images that becomes the validation split; None: none.
+        whole: Whether all splits are joined to one, "all".
 
     Returns:
         The DataSet.
     """
     from rawcnn.data import load
 
-    with screen.progress_bar(f"reading {name}") as report:
-        data = load(name, size, skip_unreadable=skip_unreadable, memory=memory, progress=report)
+    with screen.progress_bar(f"reading {name}") as report, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* has pictures in formats that are not read", UserWarning)  # a note says it
+        data = load(
+            name, size, validation=validation, whole=whole, skip_unreadable=skip_unreadable, memory=memory,
+            progress=report,
+        )  # fmt: skip
+    for note in data.notes:
+        screen.note(note)
     note_skipped(screen, data.skipped)
     return data
 

@@ -11,6 +11,7 @@ epoch, in parallel and in constant memory. The training order is a function of (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +22,16 @@ from kernels.geometry import Pair, pair
 from rawcnn.data.checked import note_path, read_note, write_note
 from rawcnn.data.dataset import DataSet, Split
 from rawcnn.data.decode import Item, check, each, header, read
-from rawcnn.data.downloads import DIGITS, KERAS, Arrays, digits_arrays, keras_arrays, tfds_items
-from rawcnn.data.folders import folder_items, some_of
+from rawcnn.data.downloads import DIGITS, KERAS, digits_arrays, keras_arrays, tfds_items
+from rawcnn.data.folders import folder_items
 from rawcnn.data.records import Records
+from rawcnn.data.scan import some_of
+from rawcnn.data.splits import SPLITS, Arrays, check_share, cut_arrays, cut_items, join_arrays, share_to_cut
 from rawcnn.files.progress import Progress
 
 __all__ = ["DIGITS", "KERAS", "MEMORY", "NAMES", "DataSet", "Split", "load"]
 
-MEMORY = 2**30  # bytes of decoded images, both splits together
+MEMORY = 2**30  # bytes of decoded images, all splits together
 NAMES = ("digits", *KERAS, "folder:PATH", "records:PATH", "tfds:NAME")
 
 
@@ -36,6 +39,8 @@ def load(
     name: str,
     size: Pair | None = None,
     *,
+    validation: float | None = None,
+    whole: bool = False,
     skip_unreadable: bool = False,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -46,30 +51,53 @@ def load(
         name: One of NAMES.
         size: Images are scaled to cover this height and width in pixels, and cropped at the center. None keeps their
             size if all have the same, and otherwise scales them to 224.
+        validation: The share of the training images of each class, between 0 and 1, that becomes the split
+            "validation". A hash of their names, or of their indices in arrays, decides which. None cuts nothing; a
+            validation split that the data has is kept in both cases.
+        whole: Join all splits to one, "all".
         skip_unreadable: Leave out images that cannot be read.
         memory: Keep decoded images in memory if they take less than this many bytes; None: MEMORY.
         progress: Called as progress(done, total) for each image that is read.
 
     Returns:
-        The data set, with the splits "train" and "test".
+        The data set, with the splits "train" and "test" and, where there is one, "validation". A folder of test images
+        alone has the split "test" alone. `notes` says which choices were made.
 
     Raises:
         ValueError: The name is unknown, the data cannot be downloaded, the folder is not a data set, or an image
-            cannot be read.
+            cannot be read; or `validation` is not between 0 and 1, or there is nothing to cut it from.
     """
+    check_share(validation)
     sides, memory = None if size is None else pair(size, "size"), MEMORY if memory is None else memory
+    notes: list[str] = []
+    labels: Sequence[str]
     source, _, rest = name.partition(":")
-    if name == "digits":
-        return _from_arrays(name, DIGITS, digits_arrays(), sides, memory, progress, white=240)
-    if name in KERAS:
-        return _from_arrays(name, KERAS[name], keras_arrays(name), sides, memory, progress)
-    if source == "folder" and rest:
-        return _from_items(name, *folder_items(Path(rest).expanduser()), sides, memory, skip_unreadable, progress)
-    if source == "records" and rest:
-        return _from_records(name, Records.open(Path(rest).expanduser()), sides, memory, progress)
-    if source == "tfds" and rest:
-        return _from_items(name, *tfds_items(rest), sides, memory, skip_unreadable, progress)
-    raise ValueError(f"data is {name!r}; expected one of {', '.join(NAMES)}")
+    if name in ("digits", *KERAS):
+        labels, white = (DIGITS, 240) if name == "digits" else (KERAS[name], 255)
+        arrays = digits_arrays() if name == "digits" else keras_arrays(name)
+        if whole:
+            arrays = join_arrays(arrays)
+        elif share := share_to_cut(name, arrays, validation, notes):
+            arrays = cut_arrays(name, arrays, share)
+        data = _from_arrays(name, labels, arrays, sides, memory, progress, white)
+    elif source == "records" and rest:
+        records = Records.open(Path(rest).expanduser())
+        if whole:
+            records = records.joined()
+        elif share := share_to_cut(name, records.splits, validation, notes):
+            records = records.cut(name, share)
+        data = _from_records(name, records, sides, memory, progress)
+    elif source in ("folder", "tfds") and rest:
+        if source == "folder":
+            labels, items = folder_items(Path(rest).expanduser(), whole=whole, notes=notes)
+        else:
+            labels, items = tfds_items(rest, whole=whole, notes=notes)
+        if not whole and (share := share_to_cut(name, {item.split for item in items}, validation, notes)):
+            items = cut_items(name, items, share)
+        data = _from_items(name, labels, items, sides, memory, skip_unreadable, progress)
+    else:
+        raise ValueError(f"data is {name!r}; expected one of {', '.join(NAMES)}")
+    return replace(data, notes=tuple(notes))
 
 
 def _from_arrays(
@@ -82,7 +110,7 @@ def _from_arrays(
     white: int = 255,
 ) -> DataSet:
     """A data set of arrays. At another size than `size` they become items, which are resized as they are read."""
-    height, width = arrays["train"][0].shape[1:3]
+    height, width = next(iter(arrays.values()))[0].shape[1:3]
     if size not in (None, (height, width)):
         items = [
             Item(split, f"{name}/{split}/{i}", int(label), image)
@@ -110,6 +138,7 @@ def _from_items(
 ) -> DataSet:
     """A data set of items. Every image is read once: to keep it in memory, or else to check that it can be read."""
     skipped: list[str] | None = [] if skip_unreadable else None
+    classes = {split: {item.label for item in items if item.split == split} for split in SPLITS}
     if size is None:
         headers = [*each(header, items, skipped, progress)]
         items, sizes = [item for item, _ in headers], {found for _, found in headers}
@@ -125,12 +154,11 @@ def _from_items(
         readable = _readable(items, skipped, progress)
 
     splits, start = {}, 0
-    for split in ("train", "test"):  # the order of the items
+    for split in (split for split in SPLITS if classes[split]):  # the order of the items
         part = tuple(item for item in readable if item.split == split)
         numbers = np.array([item.label for item in part], np.int32)
-        empty = {*range(len(labels))} - {*numbers.tolist()}
-        if empty and skipped:
-            lost = some_of({labels[k] for k in empty})
+        if empty := classes[split] - {*numbers.tolist()}:
+            lost = some_of(labels[k] for k in empty)
             raise ValueError(f"{name} has no readable {split} image of {lost}; repair one or remove the folder")
         if in_memory:
             with tf.device("CPU:0"):

@@ -41,9 +41,10 @@ class DataSet:
         name: The name that it was loaded by.
         labels: The names of the classes.
         size: Height and width in pixels.
-        splits: "train" and "test".
+        splits: "train" and "test" and, where there is one, "validation"; or one of them alone, or "all".
         white: The uint8 level that becomes 1.0.
         skipped: The names of the unreadable files that were left out.
+        notes: Sentences about what was used as which split, and about files that were left out.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DataSet:
     splits: dict[str, Split]
     white: int = 255
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def count(self, split: str) -> int:
         """Count the images of a split.
@@ -82,7 +84,7 @@ class DataSet:
         """Yield one epoch of (images float32 [B,H,W,3] in [0,1], labels int32 [B]).
 
         Args:
-            split: "train" or "test".
+            split: One of `splits`.
             batch: The number of images in a batch, B.
             seed: With `epoch`, the seed of the order.
             epoch: The number of the epoch.
@@ -158,7 +160,7 @@ class DataSet:
         """Return some images as float32 [N,H,W,3] in [0,1]; decode them if they are not kept in memory.
 
         Args:
-            split: "train" or "test".
+            split: One of `splits`.
             indices: Their numbers in the split's fixed order.
 
         Returns:
@@ -270,7 +272,8 @@ class DataSet:
 
     def _split(self, split: str) -> Split:
         if split not in self.splits:
-            raise ValueError(f'split is {split!r}; expected "train" or "test"')
+            expected = " or ".join(f'"{name}"' for name in self.splits)
+            raise ValueError(f"split is {split!r}; expected {expected}, which {self.name} has")
         return self.splits[split]
 
 

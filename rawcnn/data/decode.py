@@ -28,7 +28,7 @@ class Item:
     """One image that is not decoded yet.
 
     Attributes:
-        split: "train" or "test".
+        split: The split that it belongs to: "train", "test", "validation" or "all".
         name: Its name in messages.
         label: The number of its class.
         source: A file; pixels, uint8 [H,W] or [H,W,3]; or a function that returns the bytes of a file.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rawcnn.data.decode import Item
+from rawcnn.data.splits import SPLITS, WHOLE, Arrays
 from rawcnn.files.errors import one_line
 
 DIGITS = tuple("0123456789")
@@ -21,7 +22,6 @@ KERAS = {
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 }
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # split → images uint8 [N,H,W] or [N,H,W,3], labels
 
 
 def digits_arrays() -> Arrays:
@@ -56,11 +56,14 @@ def keras_arrays(name: str) -> Arrays:
     return {"train": train, "test": test}
 
 
-def tfds_items(name: str) -> tuple[list[str], list[Item]]:
+def tfds_items(name: str, *, whole: bool = False, notes: list[str] | None = None) -> tuple[list[str], list[Item]]:
     """Return (labels, items) of a set of TensorFlow Datasets; images stay encoded until they are read.
 
     Args:
         name: Its name. It must have the features "image" and "label", and the splits train and test or validation.
+            Its validation split is the test split if it has no other.
+        whole: Put all images into one split, "all".
+        notes: Receives a sentence if the validation split is used as the test split.
 
     Raises:
         ValueError: TensorFlow Datasets is not installed, or the set cannot be downloaded or has other features.
@@ -78,17 +81,21 @@ def tfds_items(name: str) -> tuple[list[str], list[Item]]:
             f"tfds:{name} cannot be loaded ({one_line(error)}); check its name, the network and the disk"
         ) from error
     features, parts = builder.info.features, builder.info.splits
-    test = next((part for part in ("test", "validation") if part in parts), None)
-    if "train" not in parts or test is None or not {"image", "label"} <= {*features}:
+    chosen = {split: split for split in SPLITS if split in parts}
+    if "test" not in chosen and "validation" in chosen:
+        chosen["test"] = chosen.pop("validation")
+        if notes is not None:
+            notes.append(f"the validation split of tfds:{name} is the test split, because it has no other")
+    if not {"train", "test"} <= {*chosen} or not {"image", "label"} <= {*features}:
         raise ValueError(
             f"tfds:{name} has splits {', '.join(parts)} and features {', '.join(features)}; "
             "expected train and test (or validation), with image and label"
         )
     items = []
-    for split, part in (("train", "train"), ("test", test)):
+    for split, part in chosen.items():
         source = builder.as_data_source(part, decoders={"image": tfds.decode.SkipDecoding()})
         items += [
-            Item(split, f"{name}/{part}/{i}", int(source[i]["label"]), partial(_encoded, source, i))
+            Item(WHOLE if whole else split, f"{name}/{part}/{i}", int(source[i]["label"]), partial(_encoded, source, i))
             for i in range(len(source))
         ]
     return list(features["label"].names), items

@@ -1,82 +1,175 @@
-"""Data sets in folders: one folder of images per class."""
+"""Data sets in folders: one folder of images per class, with or without a folder for each split."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
+import unicodedata
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from rawcnn.data.decode import SUFFIXES, Item
+from rawcnn.data.scan import LeftOut, counted, image_files, loose_images, some_of, subfolders
+from rawcnn.data.splits import SPLITS, WHOLE, held_out, name_key
+
+# Names of the folders of splits, in any case, also with an ending such as _set or _images
+FOLDERS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation", "dev"),
+}
+
+Files = dict[str, list[Path]]  # name of a class → its images, in order; the classes are in order, too
 
 
-def folder_items(root: Path) -> tuple[list[str], list[Item]]:
-    """List the images of PATH/{train,test|val|validation}/CLASS/*, or of PATH/CLASS/*.
+def folder_items(root: Path, *, whole: bool = False, notes: list[str] | None = None) -> tuple[list[str], list[Item]]:
+    """List the images of a folder that has a folder per split, or per class.
 
-    In the second case a fifth of each class becomes the test split. A hash of the file names decides which fifth, so
-    that it is the same on every machine and in every run.
+    A split's folder has one of the names in FOLDERS. Next to a training folder, a validation folder is the test split
+    if there is no test folder. If there is only a training folder, or none of these, then a fifth of each class becomes
+    the test split. A hash of the file names decides which fifth, so that it is the same on every machine and in every
+    run. A folder of classes that itself has the name of a test or validation folder is a test split as a whole.
 
     Args:
-        root: The folder PATH.
+        root: The folder.
+        whole: Put all images into one split, "all".
+        notes: Receives a sentence about each choice that was made and about files that were left out.
 
     Returns:
-        The names of the classes, and the images.
+        The names of the classes, and the images. Classes are in the order of their names; if all are whole numbers, in
+        numeric order.
 
     Raises:
-        ValueError: There is no such folder, it has fewer than two classes, a class has no images, or the splits have
-            different classes.
+        ValueError: There is no such folder, it has fewer than two classes, a class has no images, the splits have
+            different classes, or two folders have a name of the same split.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; expected one that holds a folder of images for each class")
-    train = root / "train"
-    if not train.is_dir() or _image_files(train):  # a class may have the name train
-        train = root
-    test = next((root / name for name in ("test", "val", "validation") if (root / name).is_dir()), None)
-    labels = _classes(train)
-    files = {label: _image_files(train / label) for label in labels}
-    if train == root or test is None:
-        held_out = {label: _fifth(train / label, files[label]) for label in labels}
-        files = {label: sorted({*files[label]} - {*held_out[label]}) for label in labels}
-    else:
-        if difference := {*labels} ^ {*_classes(test)}:
-            raise ValueError(
-                f"only one of {train} and {test} has {some_of(difference)}; expected the same classes in both"
-            )
-        held_out = {label: _image_files(test / label) for label in labels}
+    notes, left_out = [] if notes is None else notes, LeftOut()
+    folders = _split_folders(root, left_out)
+    splits = {split: _classes(folder, left_out) for split, folder in folders.items()}
+    labels = _common_labels(folders, splits)
+    if whole:
+        splits = {WHOLE: {label: [file for files in splits.values() for file in files[label]] for label in labels}}
+    elif "test" not in splits:
+        splits = _with_test_split(root, folders, splits, notes)
+    notes += left_out.sentences()
+    if lost := left_out.pictures():
+        warnings.warn(f"{root} has pictures in formats that are not read: {counted(lost)}; convert them", stacklevel=2)
     items = [
         Item(split, str(file.relative_to(root)), number, file)
-        for split, classes in (("train", files), ("test", held_out))
+        for split in SPLITS
+        if split in splits
         for number, label in enumerate(labels)
-        for file in classes[label]
+        for file in splits[split][label]
     ]
     return labels, items
 
 
-def _classes(folder: Path) -> list[str]:
-    """The names of the class folders, sorted, without hidden ones. Raises ValueError for one without images."""
-    folders = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
-    labels = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-    if len(labels) < 2:
-        found = f"one class, {labels[0]!r}" if labels else "no folders of images"
-        raise ValueError(f"{folder} has {found}; expected a folder of images for each of two classes or more")
-    for label in labels:
-        if not _image_files(folder / label):
-            raise ValueError(f"{folder / label} has no images ({', '.join(SUFFIXES)}); add some or remove it")
-    return labels
+# Splits --------------------------------------------------------------------------------------------------------
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    return [folder / name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+def split_named(folder: str) -> str | None:
+    """Return the split that a folder's name stands for: "train" for "Training_Set"; None if it is another name."""
+    plain = re.sub(r"[ _-]?(set|images|data|split)$", "", folder.casefold())
+    return next((split for split, names in FOLDERS.items() if plain in names), None)
 
 
-def _fifth(folder: Path, files: list[Path]) -> list[Path]:
-    """The fifth of a class, at least one image, whose hashed names come first; in the order of their names."""
-    if len(files) < 2:
-        raise ValueError(f"{folder} has one image; expected two or more, one to train and one to test with")
-    ranked = sorted(files, key=lambda f: hashlib.sha256(os.fsencode(f"{folder.name}/{f.name}")).digest())
-    return sorted(ranked[: max(1, round(len(files) / 5))])
+def _split_folders(root: Path, left_out: LeftOut) -> dict[str, Path]:
+    """The folder of each split; {"train": root} if the classes are directly in `root`."""
+    named = [folder for folder in subfolders(root) if split_named(folder.name)]
+    # With images directly in it, it is a class of this name, unless it has several folders and others are splits, too
+    holders = [folder for folder in named if not loose_images(folder)]
+    mixed = [folder for folder in named if folder not in holders and len(subfolders(folder)) > 1]
+    if holders or len(mixed) > 1:
+        holders += mixed
+    found: dict[str, Path] = {}
+    for folder in holders:
+        split = split_named(folder.name) or ""
+        if split in found:
+            both = f"{found[split].name} and {folder.name}"
+            raise ValueError(f"{root} has two {split} folders, {both}; rename or move one of them")
+        found[split] = folder
+    if not found:
+        return {"train": root}
+    left_out.folders += [folder.name for folder in subfolders(root) if folder not in holders]
+    return {split: found[split] for split in SPLITS if split in found}
 
 
-def some_of(names: set[str]) -> str:
-    """Return the first five names, for a message."""
-    return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+def _with_test_split(
+    root: Path, folders: Mapping[str, Path], splits: dict[str, Files], notes: list[str]
+) -> dict[str, Files]:
+    """The splits with a test split: the validation folder, the folder itself, or a fifth of each class."""
+    if "validation" in splits:
+        notes.append(f"{folders['validation']} is the test split, because {root} has no test folder")
+        return {"test" if split == "validation" else split: files for split, files in splits.items()}
+    train = folders["train"]
+    if train == root and split_named(Path(os.path.abspath(root)).name) in ("test", "validation"):
+        notes.append(f"{root} is a test split as a whole, because of its name")
+        return {"test": splits["train"]}
+    kept, test = {}, {}
+    for label, files in splits["train"].items():
+        if len(files) < 2:
+            raise ValueError(f"{train / label} has one image; expected two or more, one to train and one to test with")
+        out = held_out([name_key(str(file.relative_to(train))) for file in files], [0] * len(files), 1 / 5)
+        kept[label], test[label] = ([f for f, o in zip(files, out, strict=True) if o == part] for part in (False, True))
+    held, total = (sum(map(len, files.values())) for files in (test, splits["train"]))
+    notes.append(
+        f"{root} has no test folder: a fifth of each class is the test split, {held:,} of {total:,} images; "
+        f"the split {WHOLE} would be all of them"
+    )
+    return {"train": kept, "test": test}
+
+
+# Classes -------------------------------------------------------------------------------------------------------
+
+
+def _classes(folder: Path, left_out: LeftOut) -> Files:
+    """The images of each class folder. Raises ValueError for fewer than two folders, and for one without images."""
+    # Systems store accents in two ways, and a class has the same name in both
+    found: dict[str, Path] = {}
+    for sub in subfolders(folder):
+        label = unicodedata.normalize("NFC", sub.name)
+        if label in found:
+            raise ValueError(f"{folder} has two folders {label!r}, whose accents are stored in two ways; join them")
+        found[label] = sub
+    if len(found) < 2:
+        expected = "expected a folder of images for each of two classes or more"
+        raise ValueError(f"{folder} has {_too_few(folder, [*found.values()])}; {expected}")
+    left_out.loose += loose_images(folder)
+    files = {}
+    for label in sorted(found, key=_order([*found])):
+        before = left_out.endings.copy()
+        files[label] = image_files(found[label], left_out)
+        if not files[label]:
+            others = counted(left_out.endings - before)
+            only = f" but {others}" if others else ""
+            raise ValueError(f"{found[label]} has no images ({', '.join(SUFFIXES)}){only}; add some or remove it")
+    return files
+
+
+def _too_few(folder: Path, found: list[Path]) -> str:
+    """What a message says about a folder with fewer than two classes, with advice if the classes are further inside."""
+    if not found:
+        return "no folders of images"
+    inside = f", whose own folders may be the classes: try folder:{found[0]}" if subfolders(found[0]) else ""
+    return f"one class, {found[0].name!r}{inside}"
+
+
+def _order(labels: list[str]):
+    """The key by which classes are sorted: their names, or the numbers that they are."""
+    numbers = all(label.isascii() and label.isdecimal() for label in labels)
+    return (lambda label: (int(label), label)) if numbers else str
+
+
+def _common_labels(folders: Mapping[str, Path], splits: Mapping[str, Files]) -> list[str]:
+    """The classes of all splits, in order. Raises ValueError where they differ."""
+    first, *others = splits
+    for other in others:
+        if difference := {*splits[first]} ^ {*splits[other]}:
+            raise ValueError(
+                f"only one of {folders[first]} and {folders[other]} has {some_of(difference)}; "
+                "expected the same classes in both"
+            )
+    return [*splits[first]]

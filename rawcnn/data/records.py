@@ -4,7 +4,7 @@ PATH/.lock                    locked by the process that packs, because two woul
 PATH/plan.json                what is packed, and how; written first, so that nothing else is mixed in
 PATH/manifest.json            labels, and the number of shards of each split; written last
 PATH/train-00003.tfrecord     records of tf.train.Example: "image", the bytes of a file; "label"; "name"
-PATH/train-00003.npz          the index: offsets, lengths, labels and sizes [N,…]; names of files that were left out
+PATH/train-00003.npz          the index: offsets, lengths, labels, sizes and names [N,…]; names of skipped files
 
 A shard is written to a temporary file that is then renamed, and its index after it. A packing that was stopped
 therefore resumes with the next shard.
@@ -17,7 +17,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import overload
@@ -28,6 +28,7 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn.data.decode import Item, check, each, header, open_image, stored, to_rgb
+from rawcnn.data.splits import SPLITS, WHOLE, check_held_out, held_out, name_key
 from rawcnn.files.atomic import temporary_path, write_atomic
 from rawcnn.files.errors import remedy
 from rawcnn.files.locks import exclusive_folder
@@ -36,7 +37,6 @@ from rawcnn.files.progress import Progress
 SHARD = 1024  # images
 QUALITY = 95  # of JPEGs that are made smaller
 BEFORE, AFTER = 12, 4  # bytes of a record around its Example: length and checksum before, the Example's checksum after
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,12 @@ class PackedSplit(Sequence[Item]):
     """The images of a split in shards; each Item is created on access.
 
     Attributes:
-        split: "train" or "test".
+        split: "train", "test", "validation" or "all".
         shards: The files.
         places: int64 [N,3]: shard, offset and length in bytes.
         labels: int32 [N].
         sizes: int32 [N,2]: height and width in pixels.
+        names: bytes [N], the names of the images; None if a shard was packed without them.
     """
 
     split: str
@@ -56,6 +57,7 @@ class PackedSplit(Sequence[Item]):
     places: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,11 +75,24 @@ class PackedSplit(Sequence[Item]):
         return Item(self.split, name, int(self.labels[number]), partial(self._image, number), remedy)
 
     def _image(self, number: int) -> bytes:
+        return self._stored(number, "image")
+
+    def _stored(self, number: int, feature: str) -> bytes:
         shard, offset, length = (int(n) for n in self.places[number])
         with self.shards[shard].open("rb") as file:
             file.seek(offset)
             example = tf.train.Example.FromString(file.read(length))
-        return example.features.feature["image"].bytes_list.value[0]
+        return example.features.feature[feature].bytes_list.value[0]
+
+    def keys(self) -> list[bytes]:
+        """Return the names of the images, as `splits.held_out` expects them; without an index of names, read each."""
+        names = [self._stored(n, "name") for n in range(len(self))] if self.names is None else self.names.tolist()
+        return [name_key(os.fsdecode(name)) for name in names]
+
+    def only(self, rows: np.ndarray, split: str) -> PackedSplit:
+        """Return the images of these rows, bool [N], as another split."""
+        names = None if self.names is None else self.names[rows]
+        return PackedSplit(split, self.shards, self.places[rows], self.labels[rows], self.sizes[rows], names)
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class Records:
 
     Attributes:
         labels: The names of the classes.
-        splits: "train" and "test".
+        splits: "test", "train" and, where there is one, "validation"; or "all" alone.
         skipped: The names of unreadable files that were left out.
     """
 
@@ -107,14 +122,18 @@ class Records:
             raise ValueError(f"{root} {problem}; pack images with `rawcnn data pack FOLDER --output {root}`")
         names, counts = _read_manifest(root / "manifest.json")
         splits, skipped = {}, []
-        for split in SPLITS:
+        for split in counts:
             shards = [root / f"{split}-{number:05}.tfrecord" for number in range(counts[split])]
             indexes = [_read_index(shard, len(names)) for shard in shards]
             places = [
                 np.stack([np.full_like(x["offsets"], n), x["offsets"], x["lengths"]], 1) for n, x in enumerate(indexes)
             ]
             labels, sizes = (np.concatenate([x[key] for x in indexes]) for key in ("labels", "sizes"))
-            splits[split] = PackedSplit(split, tuple(shards), np.concatenate(places), labels, sizes)
+            file_names = [x["names"] for x in indexes if "names" in x]
+            splits[split] = PackedSplit(
+                split, tuple(shards), np.concatenate(places), labels, sizes,
+                np.concatenate(file_names) if len(file_names) == len(indexes) else None,
+            )  # fmt: skip
             skipped += [str(name) for x in indexes for name in x["skipped"]]
         return Records(names, splits, tuple(skipped))
 
@@ -124,12 +143,38 @@ class Records:
         found = np.unique(np.concatenate([split.sizes for split in self.splits.values()]), axis=0)
         return tuple(int(n) for n in found[0]) if len(found) == 1 else None  # type: ignore[return-value]
 
+    def cut(self, name: str, share: float) -> Records:
+        """Return the records with a share of the training images in the split "validation".
+
+        Args:
+            name: The name of the data set, for messages.
+            share: The share of each class, between 0 and 1.
+
+        Raises:
+            ValueError: No class has two training images.
+        """
+        train = self.splits["train"]
+        chosen = held_out(train.keys(), train.labels, share)
+        check_held_out(name, chosen)
+        parts = {"train": train.only(~chosen, "train"), "validation": train.only(chosen, "validation")}
+        return replace(self, splits={**self.splits, **parts})
+
+    def joined(self) -> Records:
+        """Return the records with all images in the split "all"."""
+        parts = [*self.splits.values()]
+        first = np.cumsum([0, *(len(part.shards) for part in parts)])  # of each part's shards among all
+        places = [part.places + np.array([shard, 0, 0]) for part, shard in zip(parts, first, strict=False)]
+        labels, sizes = (np.concatenate([getattr(part, key) for part in parts]) for key in ("labels", "sizes"))
+        shards = tuple(shard for part in parts for shard in part.shards)
+        return replace(self, splits={WHOLE: PackedSplit(WHOLE, shards, np.concatenate(places), labels, sizes)})
+
 
 def _read_manifest(file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     """(labels, number of shards of each split)."""
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        names, counts = tuple(map(str, manifest["labels"])), {split: int(manifest["shards"][split]) for split in SPLITS}
+        names, shards = tuple(map(str, manifest["labels"])), manifest["shards"]
+        counts = {split: int(shards[split]) for split in SPLITS if split in shards or split == "test"}
         if min(counts.values()) < 1:
             raise ValueError("no shards")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -141,12 +186,16 @@ def _read_index(shard: Path, classes: int) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(shard.with_suffix(".npz").read_bytes()), allow_pickle=False) as file:
             index = {name: file[name] for name in ("offsets", "lengths", "labels", "sizes", "skipped")}
+            if "names" in file:
+                index["names"] = file["names"]
         present = shard.stat().st_size
         count = len(index["offsets"])
         for name, shape in {"offsets": (), "lengths": (), "labels": (), "sizes": (2,)}.items():
             numbers = index[name]
             if numbers.dtype.kind not in "iu" or numbers.shape != (count, *shape) or np.any(numbers < 0):
                 raise ValueError(f"{name} are not counts of images")
+        if "names" in index and (index["names"].dtype.kind != "S" or index["names"].shape != (count,)):
+            raise ValueError("names are not names of images")
         if np.any(index["labels"] >= classes):
             raise ValueError("a label is not one of the classes")
     except (OSError, TypeError, ValueError, KeyError, EOFError, BadZipFile) as error:
@@ -235,8 +284,8 @@ def _write_shards(
     items: Sequence[Item], root: Path, size: int | None, shard: int, skip: bool, progress: Progress | None
 ) -> dict[str, int]:
     """Write the shards that do not exist yet; return the number of shards of each split."""
-    done, counts = 0, dict.fromkeys(SPLITS, 0)
-    for split in SPLITS:
+    done, counts = 0, {split: 0 for split in SPLITS if any(item.split == split for item in items)}
+    for split in counts:
         of_split = [item for item in items if item.split == split]
         for start in range(0, len(of_split), shard):
             target = root / f"{split}-{counts[split]:05}.tfrecord"
@@ -253,12 +302,14 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
     skipped: list[str] | None = [] if skip else None
     temporary, end = temporary_path(target), 0
     index: list[tuple[int, int, int, int, int]] = []
+    names: list[bytes] = []
     try:
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             for item, (image, height, width) in each(partial(_encoded, size=size), items, skipped, progress, ahead=64):
                 example = _example(image, item)
                 writer.write(example)
                 index.append((end + BEFORE, len(example), item.label, height, width))
+                names.append(os.fsencode(item.name))
                 end += BEFORE + len(example) + AFTER
     except tf.errors.OpError as error:
         temporary.unlink(missing_ok=True)
@@ -269,7 +320,8 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
     buffer = io.BytesIO()
     np.savez(
         buffer, allow_pickle=False, offsets=table[:, 0], lengths=table[:, 1], labels=table[:, 2].astype(np.int32),
-        sizes=table[:, 3:].astype(np.int32), skipped=np.array(skipped or [], dtype=np.str_),
+        sizes=table[:, 3:].astype(np.int32), names=np.array(names, dtype=np.bytes_),
+        skipped=np.array(skipped or [], dtype=np.str_),
     )  # fmt: skip
     write_atomic(target.with_suffix(".npz"), buffer.getvalue())
 

@@ -62,12 +62,13 @@ def test_a_class_may_be_called_train(tmp_path):
 
 def test_what_is_no_image_of_a_class_is_not_read(tmp_path):
     make_folder(tmp_path, (2, 2))
-    for name in (".hidden/x.png", "__MACOSX/x.png", "a/._000.png", "a/notes.txt", "a/deeper/x.png"):
+    for name in (".hidden/x.png", "__MACOSX/x.png", "a/._000.png", "a/notes.txt", "a/.git/x.png"):
         file = tmp_path / "train" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text("no image")
     folder = data.load(f"folder:{tmp_path}")
     assert folder.labels == ("a", "b") and folder.count("train") == 4
+    assert folder.notes == ("left out 1 files whose endings are not those of images that are read: 1 .txt",)
 
 
 def test_names_of_classes_are_only_names(tmp_path):
