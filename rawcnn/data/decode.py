@@ -13,14 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from rawcnn.data.pixels import to_rgb, upright_size
 from rawcnn.files.errors import one_line
 from rawcnn.files.progress import Progress
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 PIXELS = 2**26  # of one image at most: 192 MiB decoded. A small file may claim any number
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")  # recognized by content, whatever the file's name
+# Formats that are recognized by content, whatever the file's name, and the endings by which files are found in folders.
+# Left out are those that need other programs, hide a second size, or have no mark by which they are recognized.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "AVIF": (".avif",),
+    "PCX": (".pcx",),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+}
+MODULES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # parts that Pillow may lack
+for name, module in MODULES.items():
+    if module not in features.get_supported():
+        del FORMATS[name]
+SUFFIXES = tuple(ending for endings in FORMATS.values() for ending in endings)
 
 
 @dataclass(frozen=True)
@@ -43,9 +62,9 @@ class Item:
 
 
 def header(item: Item) -> tuple[int, int]:
-    """Return height and width in pixels, without decoding."""
+    """Return height and width of the upright image in pixels, where possible without decoding."""
     with open_image(item) as image:
-        return image.height, image.width
+        return upright_size(image)
 
 
 def check(item: Item) -> None:
@@ -53,10 +72,12 @@ def check(item: Item) -> None:
     with open_image(item) as image:
         image.draft("RGB", (1, 1))  # decodes a JPEG at an eighth of its size
         image.load()
+        if image.mode not in ("1", "L", "P", "RGB"):
+            to_rgb(image)  # its levels may be out of range, or its colours unknown
 
 
 def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode to uint8 [H,W,3]; with `size` (height, width), scale to cover it and crop at the center."""
+    """Decode to uint8 [H,W,3], upright; with `size` (height, width), scale to cover it and crop at the center."""
     with open_image(item) as image:
         rgb = to_rgb(image)
     if size and rgb.size != size[::-1]:  # Pillow's is (width, height)
@@ -119,22 +140,19 @@ def unreadable(item: Item, error: Exception) -> ValueError:
 
 
 def open_image(item: Item) -> Image.Image:
-    """Open an image and read its header, but not its pixels. Raises ValueError for more than PIXELS pixels."""
+    """Open an image and read its header, but not its pixels.
+
+    Raises:
+        ValueError: It is none of FORMATS, or has more than PIXELS pixels.
+    """
     source = item.source
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
-    image = Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=FORMATS)
+    try:
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=tuple(FORMATS))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is damaged, or none of the formats {', '.join(FORMATS)}") from error
     if image.width * image.height > PIXELS:
         image.close()
         raise ValueError(f"{image.width}×{image.height} pixels; expected {PIXELS:,} at most")
     return image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert the first frame to RGB from gray of 8 or 16 bits, a palette or CMYK; transparent pixels become white."""
-    if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion would clip values above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        background = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(background, image.convert("RGBA"))
-    return image.convert("RGB")

@@ -27,7 +27,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from rawcnn.data.decode import Item, check, each, header, open_image, stored, to_rgb
+from rawcnn.data.decode import Item, check, each, header, open_image, stored
+from rawcnn.data.pixels import to_rgb
 from rawcnn.data.splits import SPLITS, WHOLE, check_held_out, held_out, name_key
 from rawcnn.files.atomic import temporary_path, write_atomic
 from rawcnn.files.errors import remedy

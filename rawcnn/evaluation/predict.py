@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.data.decode import Item, read
+from rawcnn.files.errors import one_line
 from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 
@@ -76,4 +77,4 @@ def read_image(file: Path, size: int) -> np.ndarray:
     try:
         return read(Item("test", str(file), 0, file), (size, size))
     except Exception as error:  # Pillow raises many kinds for files that are not images
-        raise ValueError(f"{file} cannot be read as an image ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{file} cannot be read as an image ({one_line(error)})") from error
