@@ -30,7 +30,7 @@ from PIL import Image
 from rawcnn.data.decode import Item, check, each, header, open_image, stored
 from rawcnn.data.pixels import to_rgb
 from rawcnn.data.splits import SPLITS, WHOLE, check_held_out, held_out, name_key
-from rawcnn.files.atomic import temporary_path, write_atomic
+from rawcnn.files.atomic import replace_durably, temporary_path, write_atomic
 from rawcnn.files.errors import remedy
 from rawcnn.files.locks import exclusive_folder
 from rawcnn.files.progress import Progress
@@ -316,7 +316,7 @@ def _write_shard(target: Path, items: Sequence[Item], size: int | None, skip: bo
         temporary.unlink(missing_ok=True)
         reason = error.message.rsplit("; ", 1)[-1]
         raise ValueError(f"{target} could not be written ({reason}); {remedy(error)} and run the same again") from error
-    temporary.replace(target)
+    replace_durably(temporary, target)
     table = np.array(index, np.int64).reshape(-1, 5)
     buffer = io.BytesIO()
     np.savez(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # by a file system that does not synchronize folders
 
 
 def write_atomic(path: str | Path, content: bytes) -> Path:
@@ -29,10 +32,38 @@ def write_atomic(path: str | Path, content: bytes) -> Path:
     try:
         with errors_name(path):
             temporary.write_bytes(content)
-            os.replace(temporary, path)
+            replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Rename a file so that after a power failure `path` is the complete new file or the previous one.
+
+    Without the first synchronization, a file system may store the new name before the content; without the second, the
+    new name may be lost although later files are there.
+    """
+    synchronize(temporary)
+    os.replace(temporary, path)
+    synchronize(path.parent)
+
+
+def synchronize(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():  # Windows opens no folders
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def temporary_path(path: Path) -> Path:
@@ -77,4 +108,4 @@ def atomic_files(folder: str | Path, last: Sequence[str] = ()) -> Iterator[Path]
         yield Path(hidden)
         names = sorted(file.name for file in Path(hidden).iterdir())
         for name in sorted(names, key=lambda name: last.index(name) if name in last else -1):
-            os.replace(Path(hidden, name), folder / name)
+            replace_durably(Path(hidden, name), folder / name)

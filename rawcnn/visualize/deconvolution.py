@@ -28,8 +28,9 @@ import tensorflow as tf
 import kernels
 from kernels.forms.differentiable import with_gradient
 from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.network import Network, check_images
+from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
+from rawcnn.visualize.input_images import images_in_range
 from rawcnn.visualize.layer_maps import Box, check_channels, operation_at_size
 
 START_VALUES = ("activation", "one")
@@ -172,7 +173,7 @@ def deconvolve(
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     if seed not in START_VALUES:
         raise ValueError(f"seed is {seed!r}; expected one of {', '.join(START_VALUES)}")
-    images = check_images(images)
+    images = images_in_range(images)
     size = int(images.shape[1]), int(images.shape[2])
     operation = operation_at_size(network, layer, size)
     shape = operation.output_shape  # [1,h,w,C] or [1,C]

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.nn.network import Network, check_images
+from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING
+from rawcnn.visualize.input_images import one_image
 from rawcnn.visualize.layer_maps import check_channels
 from rawcnn.visualize.pictures import grid, normalize
 
@@ -97,7 +98,7 @@ def activation_grid(
     Raises:
         ValueError: For an unknown layer or channel, and for a layer without maps.
     """
-    maps = network.forward(check_images(np.asarray(image)[None])).activations
+    maps = network.forward(one_image(image)).activations
     network.operation(layer)  # raises a ValueError that names similar layers
     values = tf.cast(maps[layer], tf.float32).numpy()[0]  # [h,w,C]
     if values.ndim != 3:

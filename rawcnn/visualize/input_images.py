@@ -14,10 +14,25 @@ def one_image(image) -> tf.Tensor:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"the image has shape {image.shape}; expected one RGB image [H,W,3]")
-    images = check_images(image[None])
-    if not np.isfinite(image).all():
-        raise ValueError("the image has values that are not finite; expected numbers in [0,1]")
+    return images_in_range(image[None])
+
+
+def images_in_range(images) -> tf.Tensor:
+    """Return images as a float32 tensor [B,H,W,3]; ValueError unless there is one or more, with values in [0,1]."""
+    images = check_images(images)
+    if not len(images):
+        raise ValueError("images are an empty batch; expected one image or more")
+    check_in_range("images", images.numpy())
     return images
+
+
+def check_in_range(name: str, values: np.ndarray) -> None:
+    """Raise ValueError unless all values are in [0,1]."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} have values that are not finite; expected [0,1]")
+    low, high = float(np.min(values)), float(np.max(values))
+    if low < 0 or high > 1:
+        raise ValueError(f"{name} have values from {low:.9g} to {high:.9g}; expected [0,1]")
 
 
 def size_read(network: Network, data: DataSet) -> tuple[int, int]:

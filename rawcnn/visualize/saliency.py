@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.nn.execution import choose, compiled
-from rawcnn.nn.network import Network, check_images
+from rawcnn.nn.network import Network
+from rawcnn.visualize.input_images import check_in_range, images_in_range
 from rawcnn.visualize.pictures import diverging, picture
 
 ROWS = 64  # images per call of the gradient, which bounds the memory of the two averages
@@ -194,7 +195,7 @@ def integrated_gradients(
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; expected 1 or more")
-    start = _baseline(baseline, tuple(check_images(images).shape))  # x₀, [B,H,W,3]
+    start = _baseline(baseline, tuple(images_in_range(images).shape))  # x₀, [B,H,W,3]
     gradient, _, chosen, logits = _at_images(network, images, classes, compile)
     difference = np.asarray(images, np.float32) - start  # x − x₀
 
@@ -242,7 +243,7 @@ def _at_images(
     network: Network, images, classes: int | Sequence[int] | None, compile: str
 ) -> tuple[Gradient, np.ndarray, np.ndarray, np.ndarray]:
     """The compiled gradient function; and at the images themselves gradients [B,H,W,3], classes [B], logits [B]."""
-    images = check_images(images)
+    images = images_in_range(images)
     requested = tf.constant(_requested_classes(network, classes, len(images)), tf.int32)
     signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)]
     choice = choose(compile, network.devices, network.precision)
@@ -266,8 +267,10 @@ def _requested_classes(network: Network, classes: int | Sequence[int] | None, ba
 def _baseline(baseline: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The baseline of each image, float32 [B,H,W,3]."""
     try:
-        return np.broadcast_to(np.asarray(baseline, np.float32), shape)
+        start = np.broadcast_to(np.asarray(baseline, np.float32), shape)
     except ValueError:
         raise ValueError(
             f"the baseline has shape {np.shape(baseline)}; expected a number or the shape of {shape}"
         ) from None
+    check_in_range("the baselines", start)
+    return start

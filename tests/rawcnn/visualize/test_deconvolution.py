@@ -164,7 +164,7 @@ def test_the_pictures_of_a_convolution_are_its_adjoint():
         return conv(net, "conv", images, 4, (3, 2), stride=2, bias=False)
 
     net = network(model, 5)
-    x = references.random((1, 5, 5, 3), 4)
+    x = references.random((1, 5, 5, 3), 4, low=0.0)
     y = references.random(net.operation("conv").output_shape, 5).numpy()[0]
     places = [*np.ndindex(y.shape)]
     repeated = np.repeat(x, len(places), axis=0)
@@ -385,6 +385,8 @@ WRONG = {
     r"expected \(row, column\)": {"position": (0.5, 1.0)},
     "logits has no map": {"layer": "logits", "channel": 1, "position": (0, 0)},
     r"expected a batch \[B,H,W,3\]": {"images": np.zeros((9, 9, 3), np.float32)},
+    "images have values from 0 to 255": {"images": np.linspace(0, 255, 243, dtype=np.float32).reshape(1, 9, 9, 3)},
+    "images have values that are not finite": {"images": np.full((1, 9, 9, 3), np.nan, np.float32)},
     "compile is 'fast'": {"compile": "fast"},
 }
 
