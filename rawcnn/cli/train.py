@@ -350,6 +350,6 @@ def _print_result(training, result, screen: Screen) -> None:
     screen.print(
         f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images"
     )
-    if training.writes:
+    if training.devices.writes:
         screen.print(f"wrote {files[0]}, {files[1]} and {files[2]}")
     screen.print_json_line({"result": result.summary(), "weights": files[0]})

@@ -191,7 +191,7 @@ def train(clock: Clock, seed: int, epochs: int, suffix: str = "", **options: Any
     network.labels = digits.labels
     recipe = replace(RECIPES["digits"], epochs=epochs)
     run = Training(network, recipe, seed=seed)
-    steps = run.steps(digits)
+    steps = run.batches(digits).steps
     with clock.step(title, epochs * steps) as report:
         run.fit(digits, on_step=lambda step, _, metrics: report(run.epoch * steps + step, epochs * steps))
     with clock.step(f"Evaluate it{suffix}") as report:

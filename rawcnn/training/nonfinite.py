@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.data import DataSet
 from rawcnn.data.augmentation import augment
 from rawcnn.nn.network import Network
+from rawcnn.training.batches import TrainingBatches
 from rawcnn.training.recipes import Recipe
+from rawcnn.training.recovery import TrainingFailed
 
 if TYPE_CHECKING:
     from rawcnn.training.trainer import Training
+
+LOWER = "A lower --rate may help, in another --output or with --fresh"
 
 
 def nonfinite_variable(network: Network) -> str | None:
@@ -58,19 +61,48 @@ def nonfinite_layer(network: Network, recipe: Recipe, images: tf.Tensor, labels:
     )
 
 
-def explain_step(training: Training, data: DataSet, failed: int) -> str:
+def check_metrics(training: Training, batches: TrainingBatches, metrics: dict[str, float]) -> None:
+    """Raise TrainingFailed where the loss or the gradient norm of a step is not finite."""
+    for name, label in (("loss", "the loss"), ("gradient_norm", "the gradient norm")):
+        if not math.isfinite(metrics[name]):
+            step, rate = int(metrics["step"]), metrics["rate"]
+            raise TrainingFailed(
+                f"{label} is {metrics[name]} at step {step} (epoch {training.epoch + 1}, learning rate {rate:.4g})"
+                f"{_explain_step(training, batches, step % batches.steps)}; {training.recovery.last_good()}. {LOWER}"
+            )
+
+
+def check_variables(training: Training, batches: TrainingBatches) -> None:
+    """Raise TrainingFailed where a variable is not finite, so that no checkpoint of it is written."""
+    if path := nonfinite_variable(training.network):
+        where = f"in epoch {training.epoch + 1}{_explain_variable(training, batches)}"
+        last_good = training.recovery.last_good()
+        raise TrainingFailed(f"{path} has values that are not finite {where}; {last_good}. {LOWER}")
+
+
+def check_evaluation(training: Training, loss: float) -> None:
+    """Raise TrainingFailed where the loss of the evaluated images is not finite."""
+    if not math.isfinite(loss):
+        raise TrainingFailed(
+            f"the loss of the test images is {loss} after epoch {training.epoch + 1}, though all variables are finite: "
+            f"activations overflow; {training.recovery.last_good()}. {LOWER}"
+        )
+
+
+def _explain_step(training: Training, batches: TrainingBatches, failed: int) -> str:
     """Repeat the steps since the last checkpoint and explain step `failed` of the epoch, for a message.
 
     The run is afterward where the checkpoint was; without a checkpoint nothing is repeated.
     """
     if not training.restore():
         return ""
-    for index, images, labels in training.batches(data):
+    for index, images, labels in batches.rest_of_epoch(training.at):
         if index < failed:
-            training.take_step(data, index, images, labels)
+            training.take_step(batches, index, images, labels)
             continue
-        explanation = nonfinite_layer(training.network, training.recipe, images, labels, training.seed_of(data, index))
-        _, metrics = training.take_step(data, index, images, labels)
+        seed = batches.step_seed(training.epoch, index)
+        explanation = nonfinite_layer(training.network, training.recipe, images, labels, seed)
+        _, metrics = training.take_step(batches, index, images, labels)
         finite = math.isfinite(float(metrics["loss"]) + float(metrics["gradient_norm"]))
         finite = finite and nonfinite_variable(training.network) is None
         training.restore()
@@ -78,14 +110,14 @@ def explain_step(training: Training, data: DataSet, failed: int) -> str:
     return ""
 
 
-def explain_variable(training: Training, data: DataSet) -> str:
+def _explain_variable(training: Training, batches: TrainingBatches) -> str:
     """Repeat the steps since the last checkpoint up to the first that leaves a variable not finite, for a message."""
     if not training.restore():
         return ""
-    for index, images, labels in training.batches(data):
-        training.take_step(data, index, images, labels)
+    for index, images, labels in batches.rest_of_epoch(training.at):
+        training.take_step(batches, index, images, labels)
         if nonfinite_variable(training.network):
-            step = int(training.seed_of(data, index)[1])
-            return f", first after step {step}{explain_step(training, data, index)}"
+            step = int(batches.step_seed(training.epoch, index)[1])
+            return f", first after step {step}{_explain_step(training, batches, index)}"
     training.restore()
     return ", but not when the steps are repeated from the last checkpoint"

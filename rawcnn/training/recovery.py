@@ -45,6 +45,10 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     data: dict[str, str] | None = None
 
+    def steps_done(self, batch: int) -> int:
+        """Return the number of steps since the run began, with this many images in a batch."""
+        return self.at.epoch * (int(self.data["training images"]) // batch if self.data else 0) + self.at.steps
+
 
 class Recovery:
     """The checkpoints of a run in its folder; without a folder, nothing is written or read.

@@ -121,7 +121,7 @@ class Plan:
         # From here on, a worker of an earlier run that this one replaces can no longer write
         devices.check_folder(folder, {**training.settings, **data_identity(data), **more})
         training.restore()
-        if not devices.collectives.agree(training.steps_done):
+        if not devices.collectives.agree(training.progress.steps_done(self.recipe.batch)):
             raise ValueError(f"the workers see different checkpoints in {folder}; name an --output that all share")
         return training
 
@@ -227,7 +227,7 @@ def run(
         ValueError, TrainingFailed, Stopped, WorkerLost: As `Training.fit`.
     """
     folder = training.folder or Path(".")
-    writes_events = (tensorboard or images or trace) and training.writes
+    writes_events = (tensorboard or images or trace) and training.devices.writes
     events = Events(folder / "events" if writes_events else None, images=images, trace=trace, draw_filters=draw_filters)
 
     def step_done(step: int, steps: int, metrics: dict[str, float]) -> None:
@@ -249,14 +249,14 @@ def run(
     if events.untraced and report:
         report("no trace was written: it begins after the first steps of a run, and no steps were left")
     _write_history(training, folder, draw_curves)
-    if training.writes:
+    if training.devices.writes:
         save_weights(training.network, folder / "weights.safetensors", training.evaluation_variables)
     training.devices.collectives.wait()  # until the result is written: a worker that is lost now ends all
     return result
 
 
 def _write_history(training: Training, folder: Path, draw_curves: Callable | None) -> None:
-    if training.writes:
+    if training.devices.writes:
         write_atomic(folder / "history.json", json.dumps(training.history, indent=1).encode())
         if draw_curves:
             draw_curves(training.history, folder / "curves.png")

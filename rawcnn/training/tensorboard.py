@@ -12,7 +12,8 @@ from rawcnn.data import DataSet
 from rawcnn.data.augmentation import augment
 from rawcnn.evaluation.accuracy import Evaluation
 from rawcnn.nn.network import Network
-from rawcnn.training.trainer import CHECK_EVERY, Training
+from rawcnn.training.metrics import CHECK_EVERY
+from rawcnn.training.trainer import Training
 
 SHOWN = 8  # images of each kind
 DrawFilters = Callable[[Network], np.ndarray | None]  # → a picture [H,W,3] in [0,1], or None

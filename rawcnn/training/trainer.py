@@ -1,15 +1,15 @@
 """Training: the loop over epochs and steps, around the step of `rawcnn.training.step`.
 
 `Training` owns the variables of a run and resumes it exactly, also from the middle of an epoch: the order of images,
-the crops and the dropout masks are functions of (seed, epoch, step) alone.
+the crops and the dropout masks are functions of (seed, epoch, step) alone. `Training._train` is the loop.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -19,16 +19,18 @@ from rawcnn.evaluation.accuracy import BATCH, Evaluation, check_classes, countin
 from rawcnn.files.locks import exclusive_folder
 from rawcnn.nn.network import Network
 from rawcnn.optim.schedules import Plateau
+from rawcnn.training.batches import ImageUnreadable, TrainingBatches
 from rawcnn.training.distributed import Cluster, Devices, SingleDevice
-from rawcnn.training.nonfinite import explain_step, explain_variable, nonfinite_variable
+from rawcnn.training.metrics import EpochMetrics
+from rawcnn.training.nonfinite import check_evaluation, check_metrics, check_variables
 from rawcnn.training.recipes import Recipe, learning_rate
 from rawcnn.training.recovery import Position, Progress, Recovery, TrainingFailed
 from rawcnn.training.resume import check_same, data_identity, run_settings
 from rawcnn.training.step import Adversary, State, Tensors
 
-CHECK_EVERY = 20  # steps between two looks at the metrics; each look waits for the device
-LOWER = "A lower --rate may help, in another --output or with --fresh"
 SAVE_EVERY = 600.0  # seconds between two checkpoints within an epoch
+OnStep = Callable[[int, int, dict[str, float]], None]
+OnEpoch = Callable[[dict[str, float]], None]
 
 
 class Stopped(Exception):
@@ -83,11 +85,15 @@ class Training:
             self.state = State.begin(network, recipe)
         self.settings = run_settings(network, recipe, seed, adversary)
         self.progress = Progress()
-        self.recovery = Recovery(self.folder, self.state, self.settings, recipe.epochs, self.writes)
+        self.recovery = Recovery(self.folder, self.state, self.settings, recipe.epochs, self.devices.writes)
         self.result: Evaluation | None = None
         self._stopping = False
         self._step = self.devices.make_step(network, recipe, self.state, self.choice, adversary)
         self._count = counting_step(self._evaluated_logits, network.input_size, self.choice)
+
+    def _evaluated_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """The logits by the variables that are evaluated, with their present values."""
+        return self.network.trace(self.evaluation_variables, images).logits
 
     # Progress and checkpoints -----------------------------------------------------------------------------------
 
@@ -112,17 +118,6 @@ class Training:
         return self.progress.history
 
     @property
-    def steps_done(self) -> int:
-        """The number of steps since the run began."""
-        data = self.progress.data
-        return self.at.epoch * (int(data["training images"]) // self.recipe.batch if data else 0) + self.at.steps
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process writes the run's files; of several workers, one does."""
-        return self.devices.writes
-
-    @property
     def damaged(self) -> Mapping[Path, str]:
         """The checkpoints that `restore` left out, and why."""
         return self.recovery.damaged
@@ -144,60 +139,15 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint, numbered by the steps since the run began. Raises TrainingFailed."""
-        self.recovery.save(self.steps_done, self.progress)
+        self.recovery.save(self.progress.steps_done(self.recipe.batch), self.progress)
 
     def stop(self) -> None:
         """Ask the run to save after the present step and to end. Signal handlers and other threads may call this."""
         self._stopping = True
 
-    # Data -------------------------------------------------------------------------------------------------------
-
-    def steps(self, data: DataSet) -> int:
-        """Return the number of steps per epoch: complete batches only. Raises ValueError without a single one."""
-        steps = data.count("train") // self.recipe.batch
-        if steps == 0:
-            raise ValueError(
-                f"{data.name} has {data.count('train')} training images, fewer than a batch of {self.recipe.batch}; "
-                "give a smaller --batch"
-            )
-        return steps
-
-    def check(self, data: DataSet) -> None:
-        """Check that the run can be trained on a data set. Raises ValueError."""
-        self.steps(data)
-        check_classes(self.network, data)
-        self.devices.check(self.recipe)
-
-    def use(self, data: DataSet) -> None:
-        """Record which data the run trains on. Raises OtherRun where it began on other data."""
-        identity = data_identity(data)
-        if self.progress.data is not None:
-            check_same(self.folder, "trained on", self.progress.data, identity)
-        self.progress.data = identity
-
-    def batches(self, data: DataSet) -> Iterator[tuple[int, tf.Tensor, tf.Tensor]]:
-        """Yield the rest of the epoch: (step of the epoch, images [B,H,W,3], labels [B])."""
-        first = self.at.steps
-        batches = data.batches(
-            "train", self.recipe.batch, seed=self.seed, epoch=self.epoch, drop_remainder=True, first=first,
-            part=self.devices.part,
-        )  # fmt: skip
-        try:
-            for index, (images, labels) in enumerate(batches, first):
-                yield index, images, labels
-        except ValueError as error:
-            resumes = ", from which the same command resumes" if self.folder else ""
-            raise TrainingFailed(f"{error}; {self.recovery.last_good()}{resumes}") from error
-
     # The loop ---------------------------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        data: DataSet,
-        *,
-        on_step: Callable[[int, int, dict[str, float]], None] | None = None,
-        on_epoch: Callable[[dict[str, float]], None] | None = None,
-    ) -> Evaluation:
+    def fit(self, data: DataSet, *, on_step: OnStep | None = None, on_epoch: OnEpoch | None = None) -> Evaluation:
         """Train to the recipe's last epoch; evaluate and save after each epoch.
 
         Within an epoch a checkpoint is written every `save_every` seconds, and after `stop` was called.
@@ -217,110 +167,90 @@ class Training:
             WorkerLost: Another worker has ended.
         """
         self.check(data)
-        lock = exclusive_folder(self.folder) if self.folder and self.writes else nullcontext()
+        lock = exclusive_folder(self.folder) if self.folder and self.devices.writes else nullcontext()
         with lock, self.devices.collectives.lost_workers():
-            return self._fit(data, on_step, on_epoch)
-
-    def _fit(self, data: DataSet, on_step, on_epoch) -> Evaluation:
-        self.use(data)
-        steps = self.steps(data)
-        self.recovery.begin(self.progress)
-        while self.epoch < self.recipe.epochs:
-            for metrics in self.run_epoch(data):
-                if on_step:
-                    on_step(int(metrics["step"]) % steps + 1, steps, metrics)
-            self._check_variables(data)
-            self.result = self.evaluate(data)
-            if not math.isfinite(self.result.loss):
-                raise TrainingFailed(
-                    f"the loss of the test images is {self.result.loss} after epoch {self.epoch + 1}, though all "
-                    f"variables are finite: activations overflow; {self.recovery.last_good()}. {LOWER}"
-                )
-            summary = self._end_epoch(steps, self.result)
-            self.save()
-            if on_epoch:
-                on_epoch(summary)
-        self.result = self.result or self.evaluate(data)
+            self.use(data)
+            self.recovery.begin(self.progress)
+            try:
+                self._train(self.batches(data), on_step or _ignore, on_epoch or _ignore)
+            except ImageUnreadable as error:
+                resumes = ", from which the same command resumes" if self.folder else ""
+                raise TrainingFailed(f"{error}; {self.recovery.last_good()}{resumes}") from error
+            self.result = self.result or self.evaluate(data)
         return self.result
 
-    def run_epoch(self, data: DataSet) -> Iterator[dict[str, float]]:
-        """Train the rest of an epoch and yield the metrics of each step. Raises as `fit` does."""
-        steps, saved = self.steps(data), time.monotonic()
-        pending: list[tuple[int, float, Tensors]] = []
-        start = time.perf_counter()
-        for index, images, labels in self.batches(data):
-            pending.append((index, *self.take_step(data, index, images, labels)))
-            save, stop = self._vote(time.monotonic() - saved > self.save_every)
-            if save or len(pending) == CHECK_EVERY or index == steps - 1:
-                metrics = [self._finite_metrics(data, *step) for step in pending]
-                pending.clear()
-                for values in metrics:  # one by one, so that a resumed run adds in the same order, to the same bits
-                    self.at.loss += values["loss"]
-                    self.at.accuracy += values["accuracy"]
-                self.at.steps = index + 1
-                self.at.seconds += time.perf_counter() - start
-                yield from metrics
-                if save:
-                    self._save(data, stop)
-                    saved = time.monotonic()
-                start = time.perf_counter()
+    def check(self, data: DataSet) -> None:
+        """Check that the run can be trained on a data set. Raises ValueError."""
+        self.batches(data)
+        check_classes(self.network, data)
+        self.devices.check(self.recipe)
 
-    def take_step(self, data: DataSet, index: int, images: tf.Tensor, labels: tf.Tensor) -> tuple[float, Tensors]:
+    def use(self, data: DataSet) -> None:
+        """Record which data the run trains on. Raises OtherRun where it began on other data."""
+        identity = data_identity(data)
+        if self.progress.data is not None:
+            check_same(self.folder, "trained on", self.progress.data, identity)
+        self.progress.data = identity
+
+    def batches(self, data: DataSet) -> TrainingBatches:
+        """Return the batches of the run. Raises ValueError for fewer images than a batch."""
+        return TrainingBatches(data, self.recipe.batch, self.seed, self.devices.part)
+
+    def _train(self, batches: TrainingBatches, on_step: OnStep, on_epoch: OnEpoch) -> None:
+        """Train from the present position to the end: the loop over epochs and steps."""
+        while self.epoch < self.recipe.epochs:
+            metrics, saved = EpochMetrics(self.at, batches.steps), time.monotonic()
+            for index, images, labels in batches.rest_of_epoch(self.at):
+                metrics.add(index, *self.take_step(batches, index, images, labels))
+                save, stop = self._vote(time.monotonic() - saved > self.save_every)
+                if save or metrics.due:
+                    for values in metrics.read(partial(check_metrics, self, batches)):
+                        on_step(int(values["step"]) % batches.steps + 1, batches.steps, values)
+                    if save:
+                        self._save(batches, stop)
+                        saved = time.monotonic()
+                    metrics.start_clock()
+            check_variables(self, batches)
+            self.result = self.evaluate(batches.data)
+            check_evaluation(self, self.result.loss)
+            self._end_epoch(batches.steps, self.result)
+            self.save()
+            on_epoch(self.history[-1])
+
+    def take_step(
+        self, batches: TrainingBatches, index: int, images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[float, Tensors]:
         """Take step `index` of the epoch; return its learning rate and its metrics."""
-        rate = learning_rate(self.recipe, self.epoch + index / self.steps(data), self.plateau.drops)
-        return rate, self._step(images, labels, self.seed_of(data, index), tf.constant(rate, tf.float32))
+        rate = learning_rate(self.recipe, self.epoch + index / batches.steps, self.plateau.drops)
+        seed = batches.step_seed(self.epoch, index)
+        return rate, self._step(images, labels, seed, tf.constant(rate, tf.float32))
 
-    def seed_of(self, data: DataSet, index: int) -> tf.Tensor:
-        """Return the seed of step `index` of the epoch: int [2], the run's seed and the number of the step."""
-        return tf.constant([self.seed, self.epoch * self.steps(data) + index])
-
-    def _vote(self, due: bool = False) -> tuple[bool, bool]:
-        """(save, stop): whether to save, and whether to stop after that. Workers decide both together."""
-        stop, due = self.devices.votes.vote(self._stopping, due) or (False, False)
-        return stop or due, stop
-
-    def _save(self, data: DataSet, stop: bool) -> None:
-        self._check_variables(data)
-        self.save()
-        if stop:
-            raise Stopped
-
-    def _end_epoch(self, steps: int, result: Evaluation) -> dict[str, float]:
-        """Count the epoch as done and return its summary."""
-        rate = learning_rate(self.recipe, self.epoch + (steps - 1) / steps, self.plateau.drops)
-        self.progress.plateau = self.plateau.observe(1 - result.accuracy)
+    def _end_epoch(self, steps: int, result: Evaluation) -> None:
+        """Count the epoch as done, with a summary in the history."""
         summary = {
             "epoch": self.epoch + 1,
-            "rate": rate,
+            "rate": learning_rate(self.recipe, self.epoch + (steps - 1) / steps, self.plateau.drops),
             "train_loss": self.at.loss / steps,
             "train_accuracy": self.at.accuracy / steps,
             "test_loss": result.loss,
             "test_accuracy": result.accuracy,
             "images_per_second": steps * self.recipe.batch / self.at.seconds,
         }
+        self.progress.plateau = self.plateau.observe(1 - result.accuracy)
         self.progress.at = Position(epoch=self.epoch + 1)
         self.history.append(summary)
-        return summary
 
-    # Checks -----------------------------------------------------------------------------------------------------
+    def _vote(self, due: bool = False) -> tuple[bool, bool]:
+        """(save, stop): whether to save, and whether to stop after that. Workers decide both together."""
+        stop, due = self.devices.votes.vote(self._stopping, due) or (False, False)
+        return stop or due, stop
 
-    def _finite_metrics(self, data: DataSet, index: int, rate: float, tensors: Tensors) -> dict[str, float]:
-        """The metrics of a step; this waits for the device. Raises TrainingFailed if they are not finite."""
-        values = {name: float(value) for name, value in tensors.items()}
-        step = self.epoch * self.steps(data) + index
-        for name, label in (("loss", "the loss"), ("gradient_norm", "the gradient norm")):
-            if not math.isfinite(values[name]):
-                raise TrainingFailed(
-                    f"{label} is {values[name]} at step {step} (epoch {self.epoch + 1}, learning rate {rate:.4g})"
-                    f"{explain_step(self, data, index)}; {self.recovery.last_good()}. {LOWER}"
-                )
-        return {"step": step, "rate": rate, **values}
-
-    def _check_variables(self, data: DataSet) -> None:
-        """Raise TrainingFailed where a variable is not finite, so that no checkpoint of it is written."""
-        if path := nonfinite_variable(self.network):
-            where = f"in epoch {self.epoch + 1}{explain_variable(self, data)}"
-            raise TrainingFailed(f"{path} has values that are not finite {where}; {self.recovery.last_good()}. {LOWER}")
+    def _save(self, batches: TrainingBatches, stop: bool) -> None:
+        """Save within an epoch, and raise Stopped if the run is to stop."""
+        check_variables(self, batches)
+        self.save()
+        if stop:
+            raise Stopped
 
     # Evaluation -------------------------------------------------------------------------------------------------
 
@@ -328,10 +258,6 @@ class Training:
     def evaluation_variables(self) -> dict[str, tf.Variable]:
         """The variables to evaluate and to save: the moving averages where the recipe keeps them."""
         return {**self.network.variables, **self.state.averages}
-
-    def _evaluated_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """The logits by the variables that are evaluated, with their present values."""
-        return self.network.trace(self.evaluation_variables, images).logits
 
     def evaluate(self, data: DataSet) -> Evaluation:
         """Evaluate the test images, with the moving averages where the recipe keeps them. Raises Stopped."""
@@ -344,7 +270,7 @@ class Training:
             if common >= 0:  # after the last common batch some workers are done, and do not vote
                 save, stop = self._vote()
                 if save:
-                    self._save(data, stop)
+                    self._save(self.batches(data), stop)
 
         try:
             result = evaluate(self.network, data, step=self._count, part=self.devices.part, progress=vote)
@@ -352,3 +278,7 @@ class Training:
             self.save()
             raise
         return self.devices.merge(result)
+
+
+def _ignore(*_: object) -> None:
+    """The callback of a caller that gave none."""

@@ -100,8 +100,10 @@ class Atlas:
 
 @dataclass(frozen=True)
 class AtlasSettings:
-    """How an atlas is made from its sample: the keywords of `activation_atlas` for cells and directions."""
+    """What an atlas shows, and how its cells and directions are made: keywords of `activation_atlas`."""
 
+    layer: str
+    data: str  # name of the data set
     split: str
     grids: tuple[int, ...]  # cells along each side, from coarse to fine
     minimum: int  # images that a cell needs
@@ -182,7 +184,7 @@ def activation_atlas(
     """
     network.operation(layer)  # raises a ValueError that names similar layers
     sides = tuple(sorted({int(side) for side in grids}))
-    settings = AtlasSettings(split, sides, minimum, layout, whiten, ridge, cosine_power)
+    settings = AtlasSettings(layer, data.name, split, sides, minimum, layout, whiten, ridge, cosine_power)
     check_enough(data.count(split) if images is None else min(images, data.count(split)), sides[0], minimum)
     if points is None:
         available_method(layout)
@@ -197,7 +199,7 @@ def activation_atlas(
     sample = sample_activations(
         network, data, layer, images=images, split=split, batch=batch, seed=seed, compile=compile, progress=progress
     )
-    return _make_atlas(network, data.name, layer, sample, points, settings, icon_settings, progress)
+    return _make_atlas(network, sample, settings, icon_settings, points=points, progress=progress)
 
 
 # The stages ------------------------------------------------------------------------------------------------------
@@ -205,15 +207,15 @@ def activation_atlas(
 
 def _make_atlas(
     network: Network,
-    data_name: str,
-    layer: str,
     sample: AtlasSample,
-    points: np.ndarray | None,
     settings: AtlasSettings,
     icon_settings: AscentSettings,
+    *,
+    points: np.ndarray | None,
     progress: StageProgress | None,
 ) -> Atlas:
     """Project the sample, divide it into cells, and give each cell an icon and a label."""
+    layer = settings.layer
     active = sample.where(np.any(sample.activations, axis=1))
     check_enough(len(active), settings.grids[0], settings.minimum, f" that excite {layer}")
     points, method = _points(active, points, settings.layout, icon_settings.seed, progress)
@@ -228,7 +230,7 @@ def _make_atlas(
     record = {
         **icons.settings,
         "layer": layer,
-        "data": data_name,
+        "data": settings.data,
         "split": settings.split,
         "images": len(active),
         "silent": len(sample) - len(active),  # images that do not activate the layer at their position

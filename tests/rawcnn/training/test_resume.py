@@ -221,14 +221,14 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
     """With the patched clock, a step takes a minute, and so does a save."""
     minutes = itertools.count()
     monkeypatch.setattr(train.time, "monotonic", lambda: 60.0 * next(minutes))
-    training = Training(small.network(), dataclasses.replace(RECIPE, batch=16), folder=tmp_path, save_every=150)
+    recipe = dataclasses.replace(RECIPE, batch=16, epochs=1)
+    training = Training(small.network(), recipe, folder=tmp_path, save_every=150)
     saved, save = [], training.recovery.checkpoints.save
     monkeypatch.setattr(
         training.recovery.checkpoints, "save", lambda number, note: (saved.append(number), save(number, note))
     )
-    for _ in training.run_epoch(data):
-        pass
-    assert saved == [3, 6, 9, 12, 15]
+    training.fit(data)
+    assert saved == [0, 3, 6, 9, 12, 15, 16]  # 0 before the first step, 16 at the end of the epoch
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
