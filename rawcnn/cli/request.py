@@ -259,8 +259,9 @@ def load_images(files: Sequence[Path], size: int):
 
 def epoch_line(name: str, summary: Mapping[str, float]) -> str:
     """Format the summary of a training epoch as one line."""
+    split = "validation" if "validation_accuracy" in summary else "test"
     return (
         f"{name} epoch {summary['epoch']:>3}  loss {summary['train_loss']:.4f}  "
-        f"train {summary['train_accuracy']:.2%}  test {summary['test_accuracy']:.2%}  rate {summary['rate']:.4g}  "
-        f"{summary['images_per_second']:.0f} images/s"
+        f"train {summary['train_accuracy']:.2%}  {split} {summary[f'{split}_accuracy']:.2%}  "
+        f"rate {summary['rate']:.4g}  {summary['images_per_second']:.0f} images/s"
     )

@@ -89,10 +89,15 @@ class TrainRequest(Request):
     compile: str
     skip_unreadable: bool
     memory: float  # GiB
+    validation: float | None
     profile_input: bool
 
     def check(self) -> None:
-        check_finite(rate=self.rate, save_every=self.save_every, memory=self.memory)
+        check_finite(rate=self.rate, save_every=self.save_every, memory=self.memory, validation=self.validation)
+        if self.validation is not None and not 0 < self.validation < 1:
+            raise ValueError(
+                f"--validation is {self.validation}; expected a share of the training images between 0 and 1, as 0.1"
+            )
         self.adversarial.check()
         self.distribution.check()
         if self.profile_input and self.distribution.strategy:
@@ -159,6 +164,14 @@ def train(
     memory: Annotated[
         float, typer.Option(help="GiB that decoded images may take; larger data sets are streamed.", min=0, max=2**20)
     ] = 1.0,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training images to hold out, such as 0.1: each epoch evaluates them, they choose the "
+            "best epoch, and the test images are evaluated once, at the end. Default: the data's own validation "
+            "split, if any; a tenth for recipes that lower the learning rate on plateaus."
+        ),
+    ] = None,
     profile_input: Annotated[
         bool, typer.Option(help="Do not train; compare the throughput of the input pipeline with the training step's.")
     ] = False,
@@ -175,7 +188,7 @@ def train(
         distribution=Distribution(strategy, replicas, restarts, wait), precision=precision, size=size, option=option,
         folder=output or Path("runs") / model, save_every=save_every, fresh=fresh, tensorboard=tensorboard,
         images=images, trace=trace, compile=compile, skip_unreadable=skip_unreadable, memory=memory,
-        profile_input=profile_input, as_json=as_json, seed=seed,
+        validation=validation, profile_input=profile_input, as_json=as_json, seed=seed,
     )  # fmt: skip
     run_training(request)
 
@@ -190,7 +203,9 @@ def run_training(request: TrainRequest) -> None:
             plan, cluster = _prepare(request)
             supervise.report_met()
             memory = round(request.memory * 2**30)
-            data = load_data(screen, request.data, plan.data_size, request.skip_unreadable, memory)
+            data = load_data(
+                screen, request.data, plan.data_size, request.skip_unreadable, memory, validation=request.validation
+            )
             if request.profile_input:
                 run.result = _profile_input(request, plan, data, screen)
                 return
@@ -346,10 +361,13 @@ def _draw_filters(network):
 def _print_result(training, result, screen: Screen) -> None:
     """Print the test accuracy and the files that were written."""
     low, high = result.interval
+    best = training.progress.best
     files = [str(training.folder / name) for name in ("weights.safetensors", "history.json", "curves.png")]
     screen.print(
         f"test accuracy {result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of {result.count} images"
+        + (f", with epoch {best.epoch}, the best of {best.accuracy:.2%} validation accuracy" if best else "")
     )
     if training.devices.writes:
         screen.print(f"wrote {files[0]}, {files[1]} and {files[2]}")
-    screen.print_json_line({"result": result.summary(), "weights": files[0]})
+    chosen = {"epoch": best.epoch, "validation_accuracy": best.accuracy} if best else {}
+    screen.print_json_line({"result": result.summary(), "weights": files[0], **chosen})

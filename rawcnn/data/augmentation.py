@@ -7,6 +7,7 @@ The random generator is always Philox, so that eager mode, graphs and XLA draw t
     pad_crop                      He et al. 2016, section 4.2 (Lee et al. 2015)
     area_crop                     Szegedy et al. 2015, section 6
     scale_jitter_crop             Simonyan & Zisserman 2015, section 3.1
+    color_jitter                  facebookarchive/fb.resnet.torch, datasets/transforms.lua
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rawcnn.nn.preprocessing import crop_room
 
 # Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of
 # facebookarchive/fb.resnet.torch, datasets/imagenet.lua. Components are columns, red, green, blue are rows.
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = (
     (-0.5675, 0.7192, 0.4009),
@@ -43,12 +45,13 @@ class Augmentation:
     area: tuple[float, float] | None = None  # smallest and largest fraction of the image's area that a crop takes
     jitter: tuple[int, int] | None = None  # smallest and largest shorter side after scaling, in pixels
     lighting: float = 0.0  # standard deviation of the noise along the principal components of color
+    color_jitter: float = 0.0  # brightness, contrast and saturation are multiplied by factors in 1 ± color_jitter
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """Apply the distortions of `augmentation` in a fixed order, each with its own seed: [B,H,W,3] → [B,H',W',3]."""
     a = augmentation
-    seeds = [tf.random.experimental.stateless_fold_in(seed, i, alg="philox") for i in range(5)]
+    seeds = [tf.random.experimental.stateless_fold_in(seed, i, alg="philox") for i in range(6)]
     size = a.crop or (images.shape[1], images.shape[2])
     if a.area:
         images = area_crop(images, size, seeds[0], a.area)
@@ -62,6 +65,8 @@ def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> t
         images = shift(images, a.shift, seeds[2])
     if a.flip:
         images = flip(images, seeds[3])
+    if a.color_jitter:
+        images = color_jitter(images, seeds[5], a.color_jitter)
     if a.lighting:
         images = lighting(images, seeds[4], a.lighting)
     return images
@@ -105,6 +110,28 @@ def lighting(images: tf.Tensor, seed: tf.Tensor, std: float = 0.1) -> tf.Tensor:
     alpha = std * tf.sqrt(-2 * tf.math.log(1 - u)) * tf.cos(2 * pi * v)  # [B,3]  Box & Muller 1958
     light = tf.reduce_sum(tf.constant(EIGENVECTORS) * (alpha * EIGENVALUES)[:, None, :], axis=-1)  # [B,3]
     return images + tf.cast(light, images.dtype)[:, None, None, :]
+
+
+def color_jitter(images: tf.Tensor, seed: tf.Tensor, strength: float = 0.4) -> tf.Tensor:
+    """Change brightness, contrast and saturation of each image, in a random order: [B,H,W,3] → [B,H,W,3].
+
+    Each change is a·x + (1 − a)·y with a uniform in 1 ± strength. y is black for brightness, the image's mean grey for
+    contrast, and the grey image for saturation. Values may leave [0,1].
+
+    Source: facebookarchive/fb.resnet.torch, datasets/transforms.lua, ColorJitter.
+    """
+    u = _uniform(images, seed, 6)  # [B,6]
+    factors = tf.cast(1 + strength * (2 * u[:, :3] - 1), images.dtype)  # [B,3] brightness, contrast, saturation
+    order = tf.argsort(u[:, 3:], axis=1)  # [B,3], a permutation for each image
+    for turn in range(3):
+        change = order[:, turn]  # [B]
+        grey = tf.reduce_sum(images * tf.constant(LUMINANCE, images.dtype), axis=-1, keepdims=True)  # [B,H,W,1]
+        mean = tf.reduce_mean(grey, axis=(1, 2), keepdims=True)  # [B,1,1,1]
+        which = change[:, None, None, None]  # [B,1,1,1]
+        toward = tf.where(which == 0, tf.zeros_like(grey), tf.where(which == 1, mean, grey))
+        a = tf.gather(factors, change, axis=1, batch_dims=1)[:, None, None, None]  # [B,1,1,1]
+        images = a * images + (1 - a) * toward
+    return images
 
 
 def area_crop(

@@ -128,7 +128,8 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     epochs = [summary["epoch"] for summary in history]
     with plt.rc_context(STYLE):
         figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
-        for part, color in (("train", COLORS[0]), ("test", COLORS[1])):
+        held_out = "validation" if "validation_loss" in history[0] else "test"
+        for part, color in (("train", COLORS[0]), (held_out, COLORS[1])):
             losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=color, marker=".", label=part)
             errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=color, marker=".", label=part)
         rates.plot(epochs, [s["rate"] for s in history], color=COLORS[2], marker=".")

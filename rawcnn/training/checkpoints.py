@@ -25,6 +25,7 @@ from rawcnn.files.errors import remedy
 KEPT = 2  # newest checkpoints
 NAME = re.compile(r"ckpt-(\d+)")
 Note = dict[str, Any]
+Groups = Mapping[str, Mapping[str, tf.Variable]]  # group → path → variable
 T = TypeVar("T")
 
 
@@ -41,19 +42,15 @@ class NotWritten(RuntimeError):
 
 
 class Checkpoints:
-    """The newest checkpoints of groups of variables, in a folder of their own.
+    """The newest checkpoints of a run, in a folder of their own.
 
     Attributes:
         folder: The folder.
         damaged: The checkpoints that the last `restore` left out, and why.
     """
 
-    def __init__(self, folder: Path, **groups: Mapping[str, tf.Variable]):
+    def __init__(self, folder: Path):
         """Look at a folder, which need not exist yet.
-
-        Args:
-            folder: The folder.
-            groups: Group → path → variable.
 
         Raises:
             ValueError: Something else than a folder has this name.
@@ -63,8 +60,6 @@ class Checkpoints:
                 f"{folder} is not a folder, expected one of checkpoints; move it away, or name another output folder"
             )
         self.folder = folder
-        self._groups = {name: dict(group) for name, group in groups.items()}
-        self._state = tf.train.Checkpoint(**self._groups)
         self.damaged: dict[Path, str] = {}
 
     @property
@@ -79,12 +74,13 @@ class Checkpoints:
         sound = [path for path in self.all if path not in self.damaged]
         return sound[-1] if sound else None
 
-    def save(self, number: int, note: Note) -> Path:
+    def save(self, number: int, note: Note, groups: Groups) -> Path:
         """Write the variables and a note; then delete damaged checkpoints, and older ones beyond the newest KEPT.
 
         Args:
             number: The number of the checkpoint: steps since the run began.
             note: The rest of the run's state, as plain values.
+            groups: The variables.
 
         Returns:
             The directory of the checkpoint.
@@ -98,7 +94,7 @@ class Checkpoints:
             for unfinished in self.folder.glob(".ckpt-*.part"):  # of runs that were killed
                 _remove(unfinished)
             temporary.mkdir(parents=True)
-            self._state.write(str(temporary / "state"))
+            _checkpoint(groups).write(str(temporary / "state"))
             (temporary / "note.json").write_bytes(_with_checksum(note))
             for path in (*temporary.iterdir(), temporary):
                 _force(path)
@@ -115,14 +111,15 @@ class Checkpoints:
         self.damaged = {}
         return target
 
-    def restore(self, read: Callable[[Note], T]) -> T | None:
+    def restore(self, read: Callable[[Note], tuple[T, Groups]]) -> T | None:
         """Assign the variables of the newest checkpoint that is not damaged.
 
         Args:
-            read: Makes the result of the note; it is called before anything is assigned, and may raise OtherRun.
+            read: Returns, for the note of a checkpoint, the result and the variables that the checkpoint holds. It is
+                called before anything is assigned, and may raise OtherRun.
 
         Returns:
-            What `read` returned; None without a checkpoint.
+            The result of `read`; None without a checkpoint.
 
         Raises:
             OtherRun: As `read`.
@@ -133,8 +130,8 @@ class Checkpoints:
         for path in reversed(self.all):
             try:
                 _check_files(path)
-                result = read(_checked((path / "note.json").read_bytes()))
-                self._assign(path / "state")
+                result, groups = read(_checked((path / "note.json").read_bytes()))
+                self._assign(path / "state", groups)
             except (OtherRun, MemoryError):
                 raise
             except Exception as error:  # TensorFlow raises many kinds for a damaged file
@@ -152,16 +149,20 @@ class Checkpoints:
             )
         return None
 
-    def _assign(self, path: Path) -> None:
+    def _assign(self, path: Path, groups: Groups) -> None:
         """Assign all variables, or none after an error."""
-        variables = [v for group in self._groups.values() for v in group.values()]
+        variables = [v for group in groups.values() for v in group.values()]
         before = [v.numpy() for v in variables]  # TensorFlow assigns first, and then checks whether all variables match
         try:
-            self._state.read(str(path)).expect_partial().assert_consumed()
+            _checkpoint(groups).read(str(path)).expect_partial().assert_consumed()
         except Exception:
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)
             raise
+
+
+def _checkpoint(groups: Groups) -> tf.train.Checkpoint:
+    return tf.train.Checkpoint(**{name: dict(group) for name, group in groups.items()})
 
 
 def _remove(path: Path) -> None:

@@ -80,12 +80,12 @@ def check_variables(training: Training, batches: TrainingBatches) -> None:
         raise TrainingFailed(f"{path} has values that are not finite {where}; {last_good}. {LOWER}")
 
 
-def check_evaluation(training: Training, loss: float) -> None:
+def check_evaluation(training: Training, split: str, loss: float) -> None:
     """Raise TrainingFailed where the loss of the evaluated images is not finite."""
     if not math.isfinite(loss):
         raise TrainingFailed(
-            f"the loss of the test images is {loss} after epoch {training.epoch + 1}, though all variables are finite: "
-            f"activations overflow; {training.recovery.last_good()}. {LOWER}"
+            f"the loss of the {split} images is {loss} after epoch {training.epoch + 1}, though all variables are "
+            f"finite: activations overflow; {training.recovery.last_good()}. {LOWER}"
         )
 
 

@@ -41,7 +41,10 @@ class Recipe:
     label_smoothing: float = 0.0
     clip: float | None = None  # the largest global norm of the gradients
     average: float | None = None  # decay of the moving average of the variables that evaluation uses
-    auxiliary_weight: float = 0.0  # factor of each auxiliary head's loss
+    average_statistics: bool = True  # average the batch-norm statistics, too, as TF-slim does
+    auxiliary_weight: float = 0.0  # factor of each auxiliary head's loss, in models that have heads
+    auxiliary_smoothing: bool = True  # smooth the labels of the auxiliary heads, too, as TF-slim does
+    decay_all: bool = False  # weight decay of all trained variables, not of filters and weights alone
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -118,7 +121,6 @@ BN_INCEPTION = Recipe(
     rate=0.045,  # section 4.2.2: 30 times Inception's .0015 (BN-x5: .0075)
     schedule=Exponential(0.96, every=8 / 6),  # section 4.2.1: decays 6 times faster than Inception
     weight_decay=2e-4 / 5,  # section 4.2.1: a fifth of Inception's
-    auxiliary_weight=0.3,  # Inception's
     augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0)),  # Inception's
 )
 
@@ -134,7 +136,7 @@ INCEPTION_V3 = Recipe(
     label_smoothing=0.1,  # section 7
     clip=2.0,  # section 8
     average=0.9999,  # section 8: "a running average of the parameters"; the decay is TF-slim's
-    auxiliary_weight=0.4,  # TF-slim
+    auxiliary_weight=0.4,  # TF-slim; here inception_v3 and NASNet have heads, inception_v4 and inception_resnet_v2 none
     augmentation=Augmentation(flip=True, crop=299, area=(0.08, 1.0)),  # GoogLeNet's
 )
 
@@ -171,11 +173,13 @@ RESNEXT = replace(
     source="Xie et al., Aggregated Residual Transformations for Deep Neural Networks, 2017",
     epochs=100,  # ours: room for the third drop
     schedule=Step(at=(0.3, 0.6, 0.9)),  # section 4: ÷10 three times, as fb.resnet.torch: every 30 epochs
-    augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0), lighting=0.1),  # as fb.resnet.torch
+    optimizer="nesterov",  # fb.resnet.torch, train.lua, as the rest; there the rate is outside the velocity
+    decay_all=True,  # biases and batch norm, too
+    augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0), lighting=0.1, color_jitter=0.4),
 )
 
 SENET = replace(
-    RESNEXT,
+    RESNET,
     name="senet2017",
     source="Hu, Shen, Albanie, Sun, Wu, Squeeze-and-Excitation Networks, 2018",
     batch=1024,  # section 5.1 of the journal version, as all values here; the weight decay is ResNet's
@@ -189,7 +193,7 @@ NASNET = replace(
     INCEPTION_V3,
     name="nasnet2017",
     source="Zoph et al., Learning Transferable Architectures, 2018; otherwise Inception V3's",
-    # Appendix A.7: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4.
+    # Appendix A.7: RMSProp with decay .9 and ε 1, smoothing .1, average .9999, auxiliary weight .4
     augmentation=Augmentation(flip=True, crop=331, area=(0.08, 1.0)),  # NASNet-A large; mobile: 224
 )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rawcnn.optim.schedules import Plateau
-from rawcnn.training.checkpoints import Checkpoints, Note, NotWritten
-from rawcnn.training.resume import check_epochs, check_same
-from rawcnn.training.step import State
+from rawcnn.training.checkpoints import Checkpoints, Groups, Note, NotWritten
+from rawcnn.training.validation import Best
 
 LARGEST = 1e30  # stands for infinity in a note: JSON has no infinity
 
@@ -38,12 +37,16 @@ class Progress:
         plateau: The learning-rate drops so far.
         history: A summary for each epoch that is done.
         data: The identity of the data that the run trains on; None before it has begun.
+        watched: The split that is evaluated after each epoch, "validation" or "test"; None before the run has begun.
+        best: The best epoch on the validation images; None without any.
     """
 
     at: Position = field(default_factory=Position)
     plateau: Plateau = field(default_factory=Plateau)
     history: list[dict[str, float]] = field(default_factory=list)
     data: dict[str, str] | None = None
+    watched: str | None = None
+    best: Best | None = None
 
     def steps_done(self, batch: int) -> int:
         """Return the number of steps since the run began, with this many images in a batch."""
@@ -57,19 +60,15 @@ class Recovery:
         checkpoints: The checkpoints; None without a folder.
     """
 
-    def __init__(self, folder: Path | None, state: State, settings: Mapping[str, str], epochs: int, writes: bool):
+    def __init__(self, folder: Path | None, writes: bool):
         """Look at a folder.
 
         Args:
             folder: The folder of the run, or None.
-            state: The variables that checkpoints hold.
-            settings: The settings that must be the same when a run resumes.
-            epochs: The number of epochs that the run is to do.
             writes: Whether this process writes checkpoints.
         """
-        self.folder, self.settings, self.epochs, self.writes = folder, settings, epochs, writes
-        groups = {"variables": state.variables, "slots": state.slots, "averages": state.averages}
-        self.checkpoints = Checkpoints(folder / "checkpoints", **groups) if folder else None
+        self.folder, self.writes = folder, writes
+        self.checkpoints = Checkpoints(folder / "checkpoints") if folder else None
         self._known: Path | None = None  # the newest checkpoint when this process last read or wrote one
 
     @property
@@ -77,25 +76,34 @@ class Recovery:
         """The checkpoints that `restore` left out, and why."""
         return self.checkpoints.damaged if self.checkpoints else {}
 
-    def restore(self) -> Progress | None:
+    def restore(self, adopt: Callable[[Progress, Mapping[str, str]], Groups]) -> Progress | None:
         """Assign the variables of the newest complete checkpoint, and return its progress; None without one.
+
+        Args:
+            adopt: Called as adopt(progress, settings): it checks that a run with these settings may resume, and returns
+                the variables that its checkpoint holds. It may raise OtherRun.
 
         Raises:
             ValueError: The checkpoint is another run's, or all are damaged. Nothing was assigned.
         """
         if self.checkpoints is None:
             return None
-        progress, self._known = self.checkpoints.restore(self._read), self.checkpoints.newest
+
+        def read(note: Note) -> tuple[Progress, Groups]:
+            progress = _progress(note)
+            return progress, adopt(progress, note["settings"])
+
+        progress, self._known = self.checkpoints.restore(read), self.checkpoints.newest
         return progress
 
-    def _read(self, note: Note) -> Progress:
-        """The progress in a note. Raises OtherRun."""
-        check_same(self.folder, "started with", note["settings"], self.settings)
-        check_epochs(self.folder, note["at"]["epoch"] + (note["at"]["steps"] > 0), self.epochs)
-        return Progress(Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"])
-
-    def save(self, steps: int, progress: Progress) -> None:
+    def save(self, steps: int, progress: Progress, settings: Mapping[str, str], groups: Groups) -> None:
         """Write a checkpoint after `steps` steps of the run.
+
+        Args:
+            steps: The number of steps since the run began.
+            progress: How far the run is.
+            settings: The settings that must not change when the run resumes.
+            groups: The variables.
 
         Raises:
             TrainingFailed: It could not be written.
@@ -105,31 +113,42 @@ class Recovery:
         plateau = replace(progress.plateau, best=min(progress.plateau.best, LARGEST))
         note: Note = {
             "at": asdict(progress.at),
-            "settings": dict(self.settings),
+            "settings": dict(settings),
             "data": progress.data,
             "history": progress.history,
             "plateau": asdict(plateau),
+            "watched": progress.watched,
+            "best": asdict(progress.best) if progress.best else None,
         }
         try:
-            self._known = self.checkpoints.save(steps, note)
+            self._known = self.checkpoints.save(steps, note, groups)
         except NotWritten as error:
             remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}"
             raise TrainingFailed(
                 f"the checkpoint {error}; {self.last_good()}. {remedy} and run the same command again"
             ) from error
 
-    def begin(self, progress: Progress) -> None:
-        """Write a first checkpoint if the folder has none, so that errors of the disk show before any training.
+    @property
+    def empty(self) -> bool:
+        """Whether the folder has no checkpoint yet."""
+        return self.checkpoints is not None and not self.checkpoints.all
 
-        Raises:
-            ValueError: Another process wrote a checkpoint after this one had read the newest.
-        """
+    def check_newest(self) -> None:
+        """Raise ValueError if another process wrote a checkpoint after this one had read or written the newest."""
         if self.checkpoints and self.writes and self._known not in (None, self.checkpoints.newest):
             raise ValueError(f"another process has trained in {self.folder} meanwhile; run the same command again")
-        if self.checkpoints and not self.checkpoints.all:
-            self.save(0, progress)
 
     def last_good(self) -> str:
         """Name the last good checkpoint, for a message."""
         newest = self.checkpoints.newest if self.checkpoints else None
         return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
+
+
+def _progress(note: Note) -> Progress:
+    """The progress in a note. Notes of runs that watched the test images without exception do not say so."""
+    watched = note.get("watched", "test" if note["data"] else None)
+    best = note.get("best")
+    return Progress(
+        Position(**note["at"]), Plateau(**note["plateau"]), note["history"], note["data"], watched,
+        Best(**best) if best else None,
+    )  # fmt: skip

@@ -1,9 +1,12 @@
-"""Check that the run in a folder is the one to resume: its settings and its data must be the same."""
+"""Check that the run in a folder is the one to resume: its settings and its data must be the same.
+
+A run keeps the recipe that it began with, also if a later version of rawcnn has changed that recipe: see `former`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
@@ -27,14 +30,48 @@ def run_settings(network: Network, recipe: Recipe, seed: int, adversary: Adversa
     return {name: repr(value) for name, value in settings.items()}
 
 
-def data_identity(data: DataSet) -> dict[str, str]:
-    """Return what identifies a data set, by name. The fingerprint of some images stands for the content of all."""
+# Settings that older runs did not have, and their values there
+ADDED = {"average_statistics": "False", "auxiliary_smoothing": "False", "decay_all": "False"}
+
+
+def former(recipe: Recipe) -> Recipe:
+    """Return a recipe as it was before it was corrected: a run that began with that one resumes with it.
+
+    The moving average covered trained variables alone, and the labels of auxiliary heads were not smoothed.
+    """
+    changes: dict[str, object] = {"average_statistics": False, "auxiliary_smoothing": False, "decay_all": False}
+    if recipe.name == "bn_inception2015":
+        changes |= {"auxiliary_weight": 0.3}
+    if recipe.name == "resnext2016":
+        changes |= {"optimizer": "momentum", "augmentation": replace(recipe.augmentation, color_jitter=0.0)}
+    return replace(recipe, **changes)
+
+
+def completed(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of a run with those that did not exist yet when it began."""
+    augmentation = settings.get("augmentation", "")
+    if augmentation.endswith(")") and "color_jitter" not in augmentation:
+        augmentation = f"{augmentation[:-1]}, color_jitter=0.0)"
+    return {**ADDED, **settings, "augmentation": augmentation}
+
+
+def data_identity(data: DataSet, watched: str) -> dict[str, str]:
+    """Return what identifies the data of a run, by name. The fingerprint of some images stands for the content of all.
+
+    Args:
+        data: The data set.
+        watched: The split that the run evaluates after each epoch. A run that does not use the validation images is the
+            same run without them.
+    """
+    used = {name: split for name, split in data.splits.items() if name != "validation" or watched == name}
+    validation = {"validation images": str(data.count("validation"))} if "validation" in used else {}
     return {
         "classes": ", ".join(data.labels),
         "training images": str(data.count("train")),
+        **validation,
         "test images": str(data.count("test")),
         "size": str(data.size),
-        "images": data.fingerprint()[:16],
+        "images": replace(data, splits=used).fingerprint()[:16],
     }
 
 

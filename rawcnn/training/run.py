@@ -2,7 +2,7 @@
 
 checkpoints/          the two newest, to resume from
 events/               TensorBoard
-history.json          a summary for each epoch
+history.json          a summary for each epoch; with a validation split, the last one has the test figures, too
 curves.png            the same, drawn
 weights.safetensors   the result, with what is needed to create the network again
 """
@@ -28,6 +28,7 @@ from rawcnn.training.resume import data_identity
 from rawcnn.training.step import Adversary
 from rawcnn.training.tensorboard import DrawFilters, Events
 from rawcnn.training.trainer import SAVE_EVERY, Training
+from rawcnn.training.validation import watched_split
 from rawcnn.weights import save_weights
 from rawcnn.zoo import create
 
@@ -119,7 +120,7 @@ class Plan:
         folder.mkdir(parents=True, exist_ok=True)
         more = {"epochs": str(self.recipe.epochs), "--save-every": str(save_every)}
         # From here on, a worker of an earlier run that this one replaces can no longer write
-        devices.check_folder(folder, {**training.settings, **data_identity(data), **more})
+        devices.check_folder(folder, {**training.settings, **data_identity(data, watched_split(data)), **more})
         training.restore()
         if not devices.collectives.agree(training.progress.steps_done(self.recipe.batch)):
             raise ValueError(f"the workers see different checkpoints in {folder}; name an --output that all share")
@@ -221,12 +222,13 @@ def run(
         report: Called with a message for the user.
 
     Returns:
-        The last evaluation.
+        The evaluation of the test images.
 
     Raises:
         ValueError, TrainingFailed, Stopped, WorkerLost: As `Training.fit`.
     """
-    folder = training.folder or Path(".")
+    folder, report = training.folder or Path("."), report or (lambda message: None)
+    data = training.prepare(data, report)
     writes_events = (tensorboard or images or trace) and training.devices.writes
     events = Events(folder / "events" if writes_events else None, images=images, trace=trace, draw_filters=draw_filters)
 
@@ -244,9 +246,11 @@ def run(
 
     try:
         result = training.fit(data, on_step=step_done, on_epoch=epoch_done)
+        if training.progress.best:
+            events.test(training.history[-1])
     finally:
         events.close()
-    if events.untraced and report:
+    if events.untraced:
         report("no trace was written: it begins after the first steps of a run, and no steps were left")
     _write_history(training, folder, draw_curves)
     if training.devices.writes:

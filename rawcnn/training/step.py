@@ -29,7 +29,7 @@ class State:
     Attributes:
         variables: The network's variables.
         slots: The optimizer's slots, by `path/slot`.
-        averages: The moving averages of the trained variables; empty where the recipe keeps none.
+        averages: The moving averages of the variables; empty where the recipe keeps none.
     """
 
     variables: Values
@@ -45,7 +45,8 @@ class State:
             for path, v in trained.items()
             for slot, first in _optimizer(recipe).slots.items()
         }
-        averages = {path: tf.Variable(v, trainable=False) for path, v in trained.items()} if recipe.average else {}
+        averaged = network.variables if recipe.average_statistics else trained
+        averages = {path: tf.Variable(v, trainable=False) for path, v in averaged.items()} if recipe.average else {}
         return State(network.variables, slots, averages)
 
     def tensors(self) -> State:
@@ -119,14 +120,15 @@ class TrainStep:
             forward = network.trace(variables, images, train=True, seed=seed)
             objective = loss = _mean_loss(forward.logits, labels, recipe.label_smoothing)
             for name in network.auxiliary:
-                objective += recipe.auxiliary_weight * _mean_loss(forward.activations[name], labels)
+                smoothing = recipe.label_smoothing if recipe.auxiliary_smoothing else 0.0
+                objective += recipe.auxiliary_weight * _mean_loss(forward.activations[name], labels, smoothing)
 
         # Backward pass; weight decay λ/2·Σw² adds λ·w to the gradients. Devices that share a batch average
         # their gradients
         gradients = tape.gradient(objective, trained)
         if recipe.weight_decay:
-            decayed = {path: g + recipe.weight_decay * trained[path] for path, g in gradients.items() if decays(path)}
-            gradients = {**gradients, **decayed}
+            decayed = [path for path in trained if decays(path) or recipe.decay_all]
+            gradients |= {path: gradients[path] + recipe.weight_decay * trained[path] for path in decayed}
         metrics = {"loss": loss, "accuracy": _accuracy(forward.logits, labels)}
         gradients, statistics, metrics = map(_mean_over_devices, (gradients, forward.statistics, metrics))
         gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, recipe.clip)
@@ -152,7 +154,7 @@ def make_step(
 
 
 def decays(path: str) -> bool:
-    """Say whether weight decay applies to a variable: to filters and weights, not to biases and batch norm."""
+    """Say whether a variable is of filters or weights: weight decay does not apply to biases and batch norm."""
     return path.endswith(("/filters", "/weights"))
 
 

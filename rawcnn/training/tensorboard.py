@@ -70,6 +70,12 @@ class Events:
                 self._pictures(training, data, result)
         self._writer.flush()
 
+    def test(self, summary: Mapping[str, float]) -> None:
+        """Record the evaluation of the test images at the end of a run that has validation images."""
+        with self._writer.as_default(step=int(summary["epoch"])):
+            for name in ("test_loss", "test_accuracy"):
+                tf.summary.scalar(name, summary[name])
+
     def close(self) -> None:
         """End the trace and close the files."""
         if self._trace == "begun":
@@ -81,7 +87,7 @@ class Events:
         self._trace = "done"
 
     def _pictures(self, training: Training, data: DataSet, result: Evaluation) -> None:
-        """Augmented images as the step sees them, the first layer's filters, and misclassified test images."""
+        """Augmented images as the step sees them, the first layer's filters, and misclassified held-out images."""
         count = min(SHOWN, data.count("train"))
         images, _ = next(data.batches("train", count, seed=training.seed, epoch=training.epoch))
         augmented = augment(images, tf.constant([training.seed, training.epoch]), training.recipe.augmentation)
@@ -90,8 +96,9 @@ class Events:
         if filters is not None:
             tf.summary.image("filters", tf.constant(filters[None], tf.float32))
         wrong = np.flatnonzero(result.predictions != result.labels)[:SHOWN]
-        if len(wrong) and len(result.labels) == data.count("test"):
-            tf.summary.image("images/wrong", data.take("test", wrong.tolist()), max_outputs=SHOWN)
+        split = training.progress.watched or "test"
+        if len(wrong) and len(result.labels) == data.count(split):
+            tf.summary.image("images/wrong", data.take(split, wrong.tolist()), max_outputs=SHOWN)
             names = [f"{data.labels[result.predictions[n]]} for {data.labels[result.labels[n]]}" for n in wrong]
             readable = [name.encode(errors="replace") for name in names]  # a folder's name may not be UTF-8
             tf.summary.text("images/wrong", tf.constant(readable))

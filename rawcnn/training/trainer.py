@@ -6,6 +6,7 @@ the crops and the dropout masks are functions of (seed, epoch, step) alone. `Tra
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -20,17 +21,25 @@ from rawcnn.files.locks import exclusive_folder
 from rawcnn.nn.network import Network
 from rawcnn.optim.schedules import Plateau
 from rawcnn.training.batches import ImageUnreadable, TrainingBatches
+from rawcnn.training.checkpoints import Groups
 from rawcnn.training.distributed import Cluster, Devices, SingleDevice
 from rawcnn.training.metrics import EpochMetrics
 from rawcnn.training.nonfinite import check_evaluation, check_metrics, check_variables
 from rawcnn.training.recipes import Recipe, learning_rate
 from rawcnn.training.recovery import Position, Progress, Recovery, TrainingFailed
-from rawcnn.training.resume import check_same, data_identity, run_settings
+from rawcnn.training.resume import check_epochs, check_same, completed, data_identity, former, run_settings
 from rawcnn.training.step import Adversary, State, Tensors
+from rawcnn.training.suitable import check_sizes, check_splits
+from rawcnn.training.validation import Best, BestVariables, cut_validation, follows_plateaus, watched_split
 
+LOGGER = logging.getLogger(__name__)
 SAVE_EVERY = 600.0  # seconds between two checkpoints within an epoch
 OnStep = Callable[[int, int, dict[str, float]], None]
 OnEpoch = Callable[[dict[str, float]], None]
+
+
+def _ignore(*_: object) -> None:
+    """The callback of a caller that gave none."""
 
 
 class Stopped(Exception):
@@ -40,13 +49,16 @@ class Stopped(Exception):
 class Training:
     """A run: the network, the optimizer's slots and the progress. `fit` trains; checkpoints make it resumable.
 
+    `rawcnn.training.validation` says which images each epoch evaluates, and which choose.
+
     Attributes:
+        recipe: The recipe. A resumed run keeps the one that it began with.
         state: The variables that the run changes.
         choice: How the step runs.
         devices: The devices that share the run.
         settings: The settings that must not change when the run resumes.
         progress: How far the run is.
-        result: The evaluation after the last epoch, or None.
+        result: The evaluation after the last epoch; after `fit` that of the test images; None before the first.
     """
 
     def __init__(
@@ -76,20 +88,26 @@ class Training:
         Raises:
             ValueError: `compile` is unknown or not possible here, or the folder cannot hold checkpoints.
         """
-        self.network, self.recipe, self.seed, self.adversary = network, recipe, seed, adversary
+        self.network, self.seed, self.adversary = network, seed, adversary
         self.folder, self.save_every = Path(folder) if folder else None, save_every
         self.cluster = cluster
         self.devices: Devices = cluster or SingleDevice()
         self.choice = self.devices.choose(compile, network)
-        with self.devices.scope():
-            self.state = State.begin(network, recipe)
-        self.settings = run_settings(network, recipe, seed, adversary)
         self.progress = Progress()
-        self.recovery = Recovery(self.folder, self.state, self.settings, recipe.epochs, self.devices.writes)
+        self.recovery = Recovery(self.folder, self.devices.writes)
         self.result: Evaluation | None = None
+        self._best = BestVariables()
         self._stopping = False
-        self._step = self.devices.make_step(network, recipe, self.state, self.choice, adversary)
-        self._count = counting_step(self._evaluated_logits, network.input_size, self.choice)
+        self._follow(recipe)
+
+    def _follow(self, recipe: Recipe) -> None:
+        """Create what depends on the recipe: the slots, the averages and the compiled steps."""
+        self.recipe = recipe
+        self.settings = run_settings(self.network, recipe, self.seed, self.adversary)
+        with self.devices.scope():
+            self.state = State.begin(self.network, recipe)
+        self._step = self.devices.make_step(self.network, recipe, self.state, self.choice, self.adversary)
+        self._count = counting_step(self._evaluated_logits, self.network.input_size, self.choice)
 
     def _evaluated_logits(self, images: tf.Tensor) -> tf.Tensor:
         """The logits by the variables that are evaluated, with their present values."""
@@ -131,15 +149,41 @@ class Training:
         Raises:
             ValueError: The checkpoint is another run's, or all are damaged. Nothing was changed.
         """
-        progress = self.recovery.restore()
+        progress = self.recovery.restore(self._adopt)
         if progress is None:
             return False
         self.progress = progress
         return True
 
+    def _adopt(self, progress: Progress, settings: Mapping[str, str]) -> Groups:
+        """Check that a checkpoint is of this run, and return the variables that it holds. Raises OtherRun."""
+        began = completed(settings)
+        now = {
+            recipe: run_settings(self.network, recipe, self.seed, self.adversary)
+            for recipe in (self.recipe, former(self.recipe))
+        }
+        recipe = min(now, key=lambda recipe: sum(began.get(name) != text for name, text in now[recipe].items()))
+        check_same(self.folder, "started with", began, now[recipe])
+        check_epochs(self.folder, progress.at.epoch + (progress.at.steps > 0), self.recipe.epochs)
+        if recipe != self.recipe:
+            self._follow(recipe)
+        if progress.best:
+            self._allocate_best()
+        return self._variables(progress)
+
+    def _variables(self, progress: Progress) -> Groups:
+        """The variables of a checkpoint."""
+        state, best = self.state, {"best": self._best.copies} if progress.best else {}
+        return {"variables": state.variables, "slots": state.slots, "averages": state.averages, **best}
+
+    def _allocate_best(self) -> None:
+        with self.devices.scope():
+            self._best.allocate(self.evaluation_variables)
+
     def save(self) -> None:
         """Write a checkpoint, numbered by the steps since the run began. Raises TrainingFailed."""
-        self.recovery.save(self.progress.steps_done(self.recipe.batch), self.progress)
+        steps = self.progress.steps_done(self.recipe.batch)
+        self.recovery.save(steps, self.progress, self.settings, self._variables(self.progress))
 
     def stop(self) -> None:
         """Ask the run to save after the present step and to end. Signal handlers and other threads may call this."""
@@ -147,18 +191,27 @@ class Training:
 
     # The loop ---------------------------------------------------------------------------------------------------
 
-    def fit(self, data: DataSet, *, on_step: OnStep | None = None, on_epoch: OnEpoch | None = None) -> Evaluation:
+    def fit(
+        self,
+        data: DataSet,
+        *,
+        on_step: OnStep | None = None,
+        on_epoch: OnEpoch | None = None,
+        report: Callable[[str], object] = LOGGER.warning,
+    ) -> Evaluation:
         """Train to the recipe's last epoch; evaluate and save after each epoch.
 
-        Within an epoch a checkpoint is written every `save_every` seconds, and after `stop` was called.
+        Within an epoch a checkpoint is written every `save_every` seconds, and after `stop` was called. With a
+        validation split, the variables are those of the best epoch at the end.
 
         Args:
             data: The data set.
             on_step: Called as on_step(step of the epoch from 1, steps per epoch, metrics), some steps at a time.
             on_epoch: Called with the summary of each epoch.
+            report: Called with a message if a validation split is cut from the training images.
 
         Returns:
-            The last evaluation.
+            The evaluation of the test images.
 
         Raises:
             ValueError: The run cannot be trained on this data, or another process uses the folder.
@@ -166,35 +219,62 @@ class Training:
             Stopped: `stop` was called; a checkpoint was saved.
             WorkerLost: Another worker has ended.
         """
+        data = self.prepare(data, report)
         self.check(data)
         lock = exclusive_folder(self.folder) if self.folder and self.devices.writes else nullcontext()
         with lock, self.devices.collectives.lost_workers():
             self.use(data)
-            self.recovery.begin(self.progress)
+            self.recovery.check_newest()
+            if self.recovery.empty:  # so that errors of the disk show before any training
+                self.save()
             try:
                 self._train(self.batches(data), on_step or _ignore, on_epoch or _ignore)
             except ImageUnreadable as error:
                 resumes = ", from which the same command resumes" if self.folder else ""
                 raise TrainingFailed(f"{error}; {self.recovery.last_good()}{resumes}") from error
+            if self.progress.best:
+                self._test_best(data)
             self.result = self.result or self.evaluate(data)
         return self.result
 
+    def prepare(self, data: DataSet, report: Callable[[str], object] = _ignore) -> DataSet:
+        """Return a data set as the run uses it: with a validation split where the learning rate follows plateaus.
+
+        Args:
+            data: The data set.
+            report: Called with a message if a validation split is cut from the training images.
+
+        Raises:
+            ValueError: No validation split can be cut.
+        """
+        if "validation" in data.splits or self.progress.watched == "test" or not follows_plateaus(self.recipe):
+            return data
+        cut = cut_validation(data)
+        report(
+            f"{cut.count('validation')} of {data.count('train')} training images are the validation split: the recipe "
+            f"{self.recipe.name} lowers its learning rate where their error stops falling"
+        )
+        return cut
+
     def check(self, data: DataSet) -> None:
         """Check that the run can be trained on a data set. Raises ValueError."""
-        self.batches(data)
+        check_splits(data)
         check_classes(self.network, data)
+        self.batches(data)
+        check_sizes(self.network, self.recipe, data)
         self.devices.check(self.recipe)
 
     def use(self, data: DataSet) -> None:
         """Record which data the run trains on. Raises OtherRun where it began on other data."""
-        identity = data_identity(data)
+        watched = self.progress.watched or watched_split(data)
+        identity = data_identity(data, watched)
         if self.progress.data is not None:
             check_same(self.folder, "trained on", self.progress.data, identity)
-        self.progress.data = identity
+        self.progress.data, self.progress.watched = identity, watched
 
     def batches(self, data: DataSet) -> TrainingBatches:
         """Return the batches of the run. Raises ValueError for fewer images than a batch."""
-        return TrainingBatches(data, self.recipe.batch, self.seed, self.devices.part)
+        return TrainingBatches(self.prepare(data), self.recipe.batch, self.seed, self.devices.part)
 
     def _train(self, batches: TrainingBatches, on_step: OnStep, on_epoch: OnEpoch) -> None:
         """Train from the present position to the end: the loop over epochs and steps."""
@@ -211,8 +291,7 @@ class Training:
                         saved = time.monotonic()
                     metrics.start_clock()
             check_variables(self, batches)
-            self.result = self.evaluate(batches.data)
-            check_evaluation(self, self.result.loss)
+            self.result = self.evaluate(batches.data, self.progress.watched)
             self._end_epoch(batches.steps, self.result)
             self.save()
             on_epoch(self.history[-1])
@@ -232,13 +311,15 @@ class Training:
             "rate": learning_rate(self.recipe, self.epoch + (steps - 1) / steps, self.plateau.drops),
             "train_loss": self.at.loss / steps,
             "train_accuracy": self.at.accuracy / steps,
-            "test_loss": result.loss,
-            "test_accuracy": result.accuracy,
+            f"{self.progress.watched}_loss": result.loss,
+            f"{self.progress.watched}_accuracy": result.accuracy,
             "images_per_second": steps * self.recipe.batch / self.at.seconds,
         }
         self.progress.plateau = self.plateau.observe(1 - result.accuracy)
         self.progress.at = Position(epoch=self.epoch + 1)
         self.history.append(summary)
+        if self.progress.watched == "validation":
+            self._keep_best(result.accuracy)
 
     def _vote(self, due: bool = False) -> tuple[bool, bool]:
         """(save, stop): whether to save, and whether to stop after that. Workers decide both together."""
@@ -259,26 +340,50 @@ class Training:
         """The variables to evaluate and to save: the moving averages where the recipe keeps them."""
         return {**self.network.variables, **self.state.averages}
 
-    def evaluate(self, data: DataSet) -> Evaluation:
-        """Evaluate the test images, with the moving averages where the recipe keeps them. Raises Stopped."""
+    def evaluate(self, data: DataSet, split: str = "test", *, save: bool = True) -> Evaluation:
+        """Evaluate a split, with the moving averages where the recipe keeps them.
+
+        Args:
+            data: The data set.
+            split: The split.
+            save: Write a checkpoint if the run is stopped meanwhile, or if an image cannot be decoded.
+
+        Raises:
+            TrainingFailed: The loss is not finite.
+            Stopped: `stop` was called.
+        """
         self.devices.votes.vote_next()
-        common = self.devices.common_batches(data.count("test"), BATCH)
+        common = self.devices.common_batches(data.count(split), BATCH)
 
         def vote(done: int, total: int) -> None:
             nonlocal common
             common -= 1
             if common >= 0:  # after the last common batch some workers are done, and do not vote
-                save, stop = self._vote()
-                if save:
+                _, stop = self._vote()
+                if stop and save:
                     self._save(self.batches(data), stop)
+                elif stop:
+                    raise Stopped
 
         try:
-            result = evaluate(self.network, data, step=self._count, part=self.devices.part, progress=vote)
+            result = evaluate(self.network, data, split, step=self._count, part=self.devices.part, progress=vote)
         except ValueError:  # an image that cannot be decoded: keep the epoch's training
-            self.save()
+            if save:
+                self.save()
             raise
-        return self.devices.merge(result)
+        result = self.devices.merge(result)
+        check_evaluation(self, split, result.loss)
+        return result
 
+    def _keep_best(self, accuracy: float) -> None:
+        """Keep the evaluated variables if this epoch has the highest validation accuracy so far."""
+        if self.progress.best is None or accuracy > self.progress.best.accuracy:
+            self.progress.best = Best(self.epoch, accuracy)
+            self._allocate_best()
+            self._best.copy_from(self.evaluation_variables)
 
-def _ignore(*_: object) -> None:
-    """The callback of a caller that gave none."""
+    def _test_best(self, data: DataSet) -> None:
+        """Take the variables of the best epoch and evaluate the test images. No checkpoint is written after this."""
+        self._best.copy_to(self.evaluation_variables)
+        self.result = result = self.evaluate(data, "test", save=False)
+        self.history[-1] |= {"test_loss": result.loss, "test_accuracy": result.accuracy}

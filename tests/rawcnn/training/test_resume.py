@@ -225,7 +225,7 @@ def test_within_an_epoch_a_checkpoint_is_written_every_so_often(tmp_path, data, 
     training = Training(small.network(), recipe, folder=tmp_path, save_every=150)
     saved, save = [], training.recovery.checkpoints.save
     monkeypatch.setattr(
-        training.recovery.checkpoints, "save", lambda number, note: (saved.append(number), save(number, note))
+        training.recovery.checkpoints, "save", lambda number, *rest: (saved.append(number), save(number, *rest))
     )
     training.fit(data)
     assert saved == [0, 3, 6, 9, 12, 15, 16]  # 0 before the first step, 16 at the end of the epoch

@@ -1,0 +1,85 @@
+"""The held-out images of a run: those that choose, and those that are only looked at.
+
+With a validation split, each epoch evaluates that split. Plateaus and the choice of the best epoch use it, and the test
+images are evaluated once, at the end. Otherwise an accuracy that chose its own schedule would be reported.
+
+Without one, nothing is chosen, and each epoch evaluates the test images for monitoring only. A recipe whose learning
+rate drops on plateaus needs a validation split; if the data has none, a tenth of the training images becomes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import tensorflow as tf
+
+from rawcnn.data import DataSet
+from rawcnn.data.dataset import Split
+from rawcnn.data.splits import check_held_out, held_out, name_key
+from rawcnn.training.recipes import Recipe
+
+SHARE = 0.1  # of the training images
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch, from 1, with the highest validation accuracy so far; of equal ones the first."""
+
+    epoch: int
+    accuracy: float
+
+
+@dataclass
+class BestVariables:
+    """A copy of the evaluated variables after the best epoch, by path; empty before there is one."""
+
+    copies: dict[str, tf.Variable] = field(default_factory=dict)
+
+    def allocate(self, variables: Mapping[str, tf.Variable]) -> None:
+        """Create the copies, where there are none yet. Call this in the scope of the run's devices."""
+        self.copies = self.copies or {path: tf.Variable(v, trainable=False) for path, v in variables.items()}
+
+    def copy_from(self, variables: Mapping[str, tf.Variable]) -> None:
+        """Assign the values of these variables to the copies."""
+        for path, variable in variables.items():
+            self.copies[path].assign(variable)
+
+    def copy_to(self, variables: Mapping[str, tf.Variable]) -> None:
+        """Assign the values of the copies to these variables."""
+        for path, variable in variables.items():
+            variable.assign(self.copies[path])
+
+
+def follows_plateaus(recipe: Recipe) -> bool:
+    """Say whether the recipe's learning rate depends on the number of plateaus."""
+    return any(
+        recipe.schedule(epoch, recipe.epochs, 0) != recipe.schedule(epoch, recipe.epochs, 1)
+        for epoch in range(recipe.epochs)
+    )
+
+
+def watched_split(data: DataSet) -> str:
+    """Return the split that a new run evaluates after each epoch."""
+    return "validation" if "validation" in data.splits else "test"
+
+
+def cut_validation(data: DataSet, share: float = SHARE) -> DataSet:
+    """Move a share of the training images of each class to the split "validation".
+
+    Args:
+        data: A data set without a validation split.
+        share: The share, between 0 and 1. A hash of the images' names decides, as in `rawcnn.data.load`.
+
+    Raises:
+        ValueError: No class has two training images.
+    """
+    train = data.splits["train"]
+    named = bool(train.items) and not isinstance(train.items[0].source, np.ndarray)
+    keys = [name_key(item.name) for item in train.items] if named else [b"%d" % n for n in range(len(train.labels))]
+    chosen = held_out(keys, train.labels, share)
+    check_held_out(data.name, chosen)
+    validation: Split = data.only("train", np.flatnonzero(chosen)).splits["train"]
+    kept = data.only("train", np.flatnonzero(~chosen))
+    return replace(kept, splits={**kept.splits, "validation": validation})
