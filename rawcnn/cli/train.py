@@ -306,6 +306,8 @@ def _print_resolved(request: TrainRequest, training, screen: Screen) -> None:
     if adversary:
         settings |= {"adversarial": adversary.epsilon, "step": adversary.step, "steps": adversary.steps}
     screen.print_settings(settings)
+    if recipe.auxiliary_weight and not training.network.auxiliary:
+        screen.note(f"{request.model} has no auxiliary heads: the recipe's weight of their losses has no effect")
     for damaged, why in training.damaged.items():
         screen.note(f"skipped the damaged checkpoint {damaged} ({why})")
     if training.epoch or training.at.steps:
@@ -369,5 +371,5 @@ def _print_result(training, result, screen: Screen) -> None:
     )
     if training.devices.writes:
         screen.print(f"wrote {files[0]}, {files[1]} and {files[2]}")
-    chosen = {"epoch": best.epoch, "validation_accuracy": best.accuracy} if best else {}
+    chosen = {"best_epoch": best.epoch, "validation_accuracy": best.accuracy} if best else {}
     screen.print_json_line({"result": result.summary(), "weights": files[0], **chosen})

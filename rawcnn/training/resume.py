@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from rawcnn.data import DataSet
 from rawcnn.nn.network import Network
@@ -39,7 +40,7 @@ def former(recipe: Recipe) -> Recipe:
 
     The moving average covered trained variables alone, and the labels of auxiliary heads were not smoothed.
     """
-    changes: dict[str, object] = {"average_statistics": False, "auxiliary_smoothing": False, "decay_all": False}
+    changes: dict[str, Any] = {"average_statistics": False, "auxiliary_smoothing": False, "decay_all": False}
     if recipe.name == "bn_inception2015":
         changes |= {"auxiliary_weight": 0.3}
     if recipe.name == "resnext2016":

@@ -96,9 +96,8 @@ class Events:
         if filters is not None:
             tf.summary.image("filters", tf.constant(filters[None], tf.float32))
         wrong = np.flatnonzero(result.predictions != result.labels)[:SHOWN]
-        split = training.progress.watched or "test"
-        if len(wrong) and len(result.labels) == data.count(split):
-            tf.summary.image("images/wrong", data.take(split, wrong.tolist()), max_outputs=SHOWN)
+        if len(wrong) and len(result.labels) == data.count(training.watched):
+            tf.summary.image("images/wrong", data.take(training.watched, wrong.tolist()), max_outputs=SHOWN)
             names = [f"{data.labels[result.predictions[n]]} for {data.labels[result.labels[n]]}" for n in wrong]
             readable = [name.encode(errors="replace") for name in names]  # a folder's name may not be UTF-8
             tf.summary.text("images/wrong", tf.constant(readable))

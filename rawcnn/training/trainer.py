@@ -136,6 +136,11 @@ class Training:
         return self.progress.history
 
     @property
+    def watched(self) -> str:
+        """The split that is evaluated after each epoch, "validation" or "test"."""
+        return self.progress.watched or "test"
+
+    @property
     def damaged(self) -> Mapping[Path, str]:
         """The checkpoints that `restore` left out, and why."""
         return self.recovery.damaged
@@ -158,12 +163,12 @@ class Training:
     def _adopt(self, progress: Progress, settings: Mapping[str, str]) -> Groups:
         """Check that a checkpoint is of this run, and return the variables that it holds. Raises OtherRun."""
         began = completed(settings)
-        now = {
-            recipe: run_settings(self.network, recipe, self.seed, self.adversary)
+        candidates = [
+            (recipe, run_settings(self.network, recipe, self.seed, self.adversary))
             for recipe in (self.recipe, former(self.recipe))
-        }
-        recipe = min(now, key=lambda recipe: sum(began.get(name) != text for name, text in now[recipe].items()))
-        check_same(self.folder, "started with", began, now[recipe])
+        ]
+        recipe, now = min(candidates, key=lambda candidate: len({*candidate[1].items()} - {*began.items()}))
+        check_same(self.folder, "started with", began, now)
         check_epochs(self.folder, progress.at.epoch + (progress.at.steps > 0), self.recipe.epochs)
         if recipe != self.recipe:
             self._follow(recipe)
@@ -291,7 +296,7 @@ class Training:
                         saved = time.monotonic()
                     metrics.start_clock()
             check_variables(self, batches)
-            self.result = self.evaluate(batches.data, self.progress.watched)
+            self.result = self.evaluate(batches.data, self.watched)
             self._end_epoch(batches.steps, self.result)
             self.save()
             on_epoch(self.history[-1])
@@ -311,14 +316,14 @@ class Training:
             "rate": learning_rate(self.recipe, self.epoch + (steps - 1) / steps, self.plateau.drops),
             "train_loss": self.at.loss / steps,
             "train_accuracy": self.at.accuracy / steps,
-            f"{self.progress.watched}_loss": result.loss,
-            f"{self.progress.watched}_accuracy": result.accuracy,
+            f"{self.watched}_loss": result.loss,
+            f"{self.watched}_accuracy": result.accuracy,
             "images_per_second": steps * self.recipe.batch / self.at.seconds,
         }
         self.progress.plateau = self.plateau.observe(1 - result.accuracy)
         self.progress.at = Position(epoch=self.epoch + 1)
         self.history.append(summary)
-        if self.progress.watched == "validation":
+        if self.watched == "validation":
             self._keep_best(result.accuracy)
 
     def _vote(self, due: bool = False) -> tuple[bool, bool]:

@@ -80,6 +80,6 @@ def cut_validation(data: DataSet, share: float = SHARE) -> DataSet:
     keys = [name_key(item.name) for item in train.items] if named else [b"%d" % n for n in range(len(train.labels))]
     chosen = held_out(keys, train.labels, share)
     check_held_out(data.name, chosen)
-    validation: Split = data.only("train", np.flatnonzero(chosen)).splits["train"]
-    kept = data.only("train", np.flatnonzero(~chosen))
+    validation: Split = data.only("train", np.flatnonzero(chosen).tolist()).splits["train"]
+    kept = data.only("train", np.flatnonzero(~chosen).tolist())
     return replace(kept, splits={**kept.splits, "validation": validation})

@@ -49,7 +49,8 @@ class Regularization:
         total_variation: Weight of the penalty.
         blur_penalty: Weight of the penalty on the distance to the blurred image.
         l1: Weight of the penalty on the distance to gray.
-        jitter: Largest shift before scaling, as a share of the image's side.
+        jitter: Largest shift before scaling, as a share of the image's side. lucid's jitter(8) is a random crop to
+            side − 8, which shifts by at most 4 pixels of 128.
         scale: Scale factors are in 1 ± scale.
         rotation: Largest rotation in degrees.
         last_jitter: Largest shift after rotation, as a share of the image's side.
@@ -63,10 +64,10 @@ class Regularization:
     total_variation: float = 0.0
     blur_penalty: float = 0.0
     l1: float = 0.0
-    jitter: float = 1 / 16
+    jitter: float = 1 / 32
     scale: float = 0.1
     rotation: float = 10.0
-    last_jitter: float = 1 / 32
+    last_jitter: float = 1 / 64
 
     def __post_init__(self) -> None:
         if self.image not in ("fourier", "pixel"):

@@ -27,7 +27,7 @@ COLUMNS = 8  # images per row of a sheet
 INTERPOLATED = 5  # images of --between, unless --count says otherwise
 DEFAULTS = (
     "Defaults: image=fourier decorrelate=True grey=False decay=1.0 blur=0 total_variation=0 blur_penalty=0 l1=0 "
-    "jitter=0.0625 scale=0.1 rotation=10 last_jitter=0.03125"
+    "jitter=0.03125 scale=0.1 rotation=10 last_jitter=0.015625"
 )
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import rawcnn
 from rawcnn.data.dataset import DataSet
 from rawcnn.optim.schedules import Constant, OnPlateau, Step, WarmUp
+from rawcnn.plots import figures
 from rawcnn.training import trainer as train
 from rawcnn.training.resume import former
+from rawcnn.training.run import run as write_run
 from rawcnn.training.trainer import Stopped, Training
 from rawcnn.training.validation import cut_validation, follows_plateaus
 from tests import references
@@ -190,7 +195,7 @@ def test_a_recipe_with_plateaus_holds_out_a_tenth(whole, looks, caplog):
     assert training.progress.data["training images"] == "231" and training.progress.data["validation images"] == "25"
     with caplog.at_level(logging.WARNING):
         run(dataclasses.replace(PLATEAU, epochs=1)).fit(whole)
-    assert [record.getMessage() for record in caplog.records] == told
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("rawcnn")] == told
 
 
 def test_a_validation_split_of_its_own_is_kept(data, looks):
@@ -225,6 +230,52 @@ def test_the_cut_takes_a_share_of_each_class(digits):
     together = np.concatenate([cut.arrays(split)[0] for split in ("train", "validation")])
     assert sorted(x.tobytes() for x in together) == sorted(x.tobytes() for x in digits.arrays("train")[0])
     references.close(cut.arrays("validation")[0], cut_validation(digits).arrays("validation")[0])
+
+
+# What a run writes -------------------------------------------------------------------------------------------
+
+
+def test_files_of_a_run_with_a_validation_split(tmp_path, data, looks):
+    looks[1][:] = [0.5, 0.25]
+    training, curves = run(dataclasses.replace(RECIPE, epochs=2), tmp_path), []
+    result = write_run(training, data, images=True, draw_curves=lambda history, file: curves.append(len(history)))
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [summary["validation_accuracy"] for summary in history] == [0.5, 0.25]
+    assert history[-1]["test_accuracy"] == result.accuracy and "test_accuracy" not in history[0]
+    assert curves == [1, 2, 2]
+    tags: dict[str, list[int]] = {}
+    for file in (tmp_path / "events").glob("events.out.tfevents*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, []).append(event.step)
+    assert tags["validation_accuracy"] == [1, 2] and tags["test_accuracy"] == tags["test_loss"] == [2]
+    assert [*dict.fromkeys(tags["images/wrong"])] == [1, 2]
+    chosen = small.network(seed=1)
+    rawcnn.load_weights(chosen, tmp_path / "weights.safetensors")
+    images, labels = data.arrays("test")
+    assert (chosen(images).numpy().argmax(1) == labels).sum() == result.correct
+    figures.training_curves(history)
+
+
+@pytest.mark.slow
+def test_validation_on_the_command_line(rawcnn_command, tmp_path, digits):
+    words = ("train", "cifar_resnet20", "--epochs", 2, "--output", tmp_path, "--validation", 0.2, "--json")
+    code, out, err = rawcnn_command(*words)
+    assert code == 0, err
+    first, second, last = (json.loads(line) for line in out.splitlines())
+    assert "test_accuracy" not in first and "validation_accuracy" in second
+    assert last["best_epoch"] in (1, 2) and last["result"]["images"] == digits.count("test")
+    code, out, err = rawcnn_command(*words[:-3], "--json")
+    count = cut_validation(digits, 0.2).count
+    different = f"training images {count('train')}, not {digits.count('train')}, validation images"
+    assert code == 2 and f"was trained on {different} {count('validation')}, not unset" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("share", ["0", "1", "-0.1", "nan", "2"])
+def test_a_share_that_is_none(rawcnn_command, tmp_path, share):
+    code, _, err = rawcnn_command("train", "cifar_resnet20", "--output", tmp_path / "run", "--validation", share)
+    assert code == 2 and len(err.strip().splitlines()) == 1 and "--validation is" in err
+    assert not (tmp_path / "run").exists()
 
 
 # Runs of before ----------------------------------------------------------------------------------------------

@@ -215,9 +215,18 @@ def test_moves():
     assert 0.9 <= scale.min() < 0.93 and 1.07 < scale.max() <= 1.1
     assert 9 < np.abs(angle).max() <= 10 and len(np.unique(angle)) == 100
     middle = np.append(np.full(2, 63.5), 1)
-    assert 4 < np.abs(moves @ middle - 63.5).max() <= 8 + 4 / 0.9 * 1.42
+    assert 2 < np.abs(moves @ middle - 63.5).max() <= 4 + 2 / 0.9 * 1.42
     still = draw_transforms(replace(ROBUST, jitter=0, scale=0, rotation=0, last_jitter=0), 9, 1, [[0]])[0, 0]
     np.testing.assert_allclose(still, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("name, largest", [("jitter", 4), ("last_jitter", 2)])
+def test_shifts_are_those_of_lucids_crops(name, largest):
+    """jitter(8) and jitter(4) crop 8 and 4 pixels off at random: half of that to each side of the middle."""
+    settings = {"jitter": 0.0, "last_jitter": 0.0, "scale": 0.0, "rotation": 0.0, name: getattr(ROBUST, name)}
+    shifts = draw_transforms(replace(ROBUST, **settings), 128, 400, [[0]])[:, 0, :, 2]  # [400,2]
+    assert {*np.unique(shifts)} == {*range(-largest, largest + 1)}
+    assert abs(shifts.mean()) < 0.3
 
 
 def test_a_gray_image_is_gray(network):
