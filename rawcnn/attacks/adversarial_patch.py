@@ -61,6 +61,15 @@ class Placement:
     angle: float  # radians, to both sides
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What a patch is optimized for."""
+
+    models: Sequence[Classifier]
+    target: int
+    placement: Placement
+
+
 # Making a patch ---------------------------------------------------------------------------------------------
 
 
@@ -114,16 +123,15 @@ def make_patch(
     for model in models:  # raises ValueError if a network has no such class or takes no such images
         make_problem(model, images[:1], np.array([target]), None, compile)
     choice = choose(compile, [device for model in models for device in getattr(model, "devices", ())])
-    placement = Placement(scale, rotation * pi / 180)
-    step = compiled(partial(_step, [folded_network(model) for model in models], int(target), placement), choice)
+    aim = Aim([folded_network(model) for model in models], int(target), Placement(scale, rotation * pi / 180))
+    step = compiled(partial(_step, aim), choice)
     pixels = tf.fill((side, side, 3), 0.5)
     state = pixels, tf.zeros_like(pixels), tf.zeros_like(pixels)  # the patch and Adam's two averages
     generator, history = np.random.Generator(np.random.PCG64(seed)), []
     for number in range(1, steps + 1):
         chosen = tf.constant(images[generator.integers(len(images), size=batch)])
-        state, log_probability = step(
-            state, chosen, tf.constant(number), tf.constant(seed), tf.constant(rate, tf.float32)
-        )  # fmt: skip
+        draw = tf.constant(seed), tf.constant(number)
+        state, log_probability = step(state, chosen, draw, tf.constant(rate, tf.float32))
         history.append(log_probability)
         if progress:
             progress(number, steps)
@@ -131,16 +139,17 @@ def make_patch(
     return Patch(state[0].numpy(), int(target), tf.stack(history).numpy(), settings)
 
 
-def _step(models, target, placement: Placement, state, images, number, seed, rate):
+def _step(aim: Aim, state, images, draw, rate):
     """One step of Adam → ((the patch, Adam's averages), the mean log-probability before the step)."""
     pixels, mean, mean_square = state
+    seed, number = draw
     numbers = image_numbers(images, 0)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(pixels)
-        places = random_places(numbers, placement, seed, number, images.shape)
+        places = random_places(numbers, aim.placement, seed, number, images.shape)
         seen = apply_patch(pixels, images, places)  # A(p, x, l, t)
-        goals = tf.fill(tf.shape(numbers), target)
-        losses = [tf.reduce_mean(kernels.cross_entropy(logits_of(model, seen), goals)) for model in models]
+        goals = tf.fill(tf.shape(numbers), aim.target)
+        losses = [tf.reduce_mean(kernels.cross_entropy(logits_of(model, seen), goals)) for model in aim.models]
         loss = tf.add_n(losses) / len(losses)  # −E[log P(target)]
     pixels, mean, mean_square = adam(pixels, gradient_of(tape, loss, pixels), mean, mean_square, rate, number)
     return (tf.clip_by_value(pixels, 0.0, 1.0), mean, mean_square), -loss
@@ -191,10 +200,11 @@ def patch(
         return problem.result(problem.images, 0)
     form = tf.constant([diameter, rotation * pi / 180], tf.float32)
     pixels = tf.constant(patch.pixels[None])  # with an axis in front, because a program keeps all but the first length
-    return problem.result(problem.run(_patched, form, *draw, pixels), 0)
+    return problem.result(problem.run(_patched, form, draw, pixels), 0)
 
 
-def _patched(network, images, goals, form, seed, first, pixels, *, targeted):
+def _patched(network, images, goals, form, draw, pixels, *, targeted):
+    seed, first = draw
     numbers, placement = image_numbers(images, first), Placement((form[0], form[0]), form[1])
     return apply_patch(pixels[0], images, random_places(numbers, placement, seed, tf.constant(0), images.shape))
 

@@ -179,7 +179,7 @@ def make_substitute(
     counting = CountingOracle(oracle, classes, limit)
     network = Network("substitute", lambda net, x: model(net, x, classes=classes), size=images.shape[1],
                       classes=classes, seed=seed)  # fmt: skip
-    grown = _grow(network, counting, images, growth, Trainer(network, recipe, compile), seed, compile, progress)
+    grown = _grow(counting, images, growth, Trainer(network, recipe, compile, seed), progress)
     settings: dict[str, object] = {
         "seeds": len(seeds), "rounds": rounds, "limit": limit, "augmentation": augmentation, "turn": turn,
         "reservoir": list(reservoir) if reservoir else None, "epochs": recipe.epochs, "seed": seed,
@@ -188,22 +188,21 @@ def make_substitute(
 
 
 def _grow(
-    network, oracle: CountingOracle, images, growth: SetGrowth, train: Trainer, seed, compile, progress
+    oracle: CountingOracle, images: np.ndarray, growth: SetGrowth, train: Trainer, progress: Progress | None
 ) -> list[dict]:
     """Algorithm 1: label, train, augment, repeat → `Substitute.rounds`."""
-    generator = np.random.Generator(np.random.PCG64(seed))
     labels, rounds, total = oracle(images), [], growth.rounds + 1
     work = np.cumsum([train.steps(len(images) * 2**k) for k in range(total)])
     for number in range(total):
-        train(images, labels, number, generator)
+        train(images, labels, number)
         if progress:
             progress(int(work[number]), int(work[-1]))
         if number == growth.rounds:
             break
-        new = _augmented(network, images, labels, growth.signed_size(number), compile)
+        new = _augmented(train.network, images, labels, growth.signed_size(number), train.compile)
         keep = growth.kept(number, len(new), oracle.left)
-        new = new[np.sort(generator.permutation(len(new))[:keep])]  # each image is equally likely to be kept
-        guesses, answers = labels_of(network)(new) if keep else labels[:0], oracle(new)
+        new = new[np.sort(train.generator.permutation(len(new))[:keep])]  # each image is equally likely to be kept
+        guesses, answers = labels_of(train.network)(new) if keep else labels[:0], oracle(new)
         foreseen = float(np.mean(guesses == answers)) if keep else 1.0
         rounds.append({"round": number + 1, "images": len(images) + keep, "foreseen": foreseen})
         images, labels = np.concatenate([images, new]), np.concatenate([labels, answers])
@@ -213,19 +212,20 @@ def _grow(
 class Trainer:
     """Trains the substitute for the recipe's epochs, from its present weights."""
 
-    def __init__(self, network: Network, recipe: Recipe, compile: str):
-        self.recipe = recipe
+    def __init__(self, network: Network, recipe: Recipe, compile: str, seed: int):
+        self.network, self.recipe, self.compile = network, recipe, compile
+        self.generator = np.random.Generator(np.random.PCG64(seed))
         self.step = make_step(network, recipe, State.begin(network, recipe), choose(compile))
 
     def steps(self, count: int) -> int:
         """The steps of an epoch over `count` images."""
         return -(-count // self.recipe.batch)
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator) -> None:
+    def __call__(self, images: np.ndarray, labels: np.ndarray, number: int) -> None:
         recipe, steps = self.recipe, self.steps(len(images))
         for k in range(recipe.epochs * steps):
             if k % steps == 0:
-                order = generator.permutation(len(images))
+                order = self.generator.permutation(len(images))
             rows = np.take(order, range(k % steps * recipe.batch, (k % steps + 1) * recipe.batch), mode="wrap")
             rate = recipe.rate * recipe.schedule(k / steps, recipe.epochs)
             seed = tf.constant([number, k])

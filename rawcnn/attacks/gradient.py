@@ -6,13 +6,13 @@
     pgd       x ← project(x + α·steepest(∇ₓJ))           Madry et al. 2018, section 2.1: bim from a random start
 
 J is the loss of the true label or, targeted, minus the loss of the target. A step is the steepest in its norm: sign(g)
-in L∞, g/‖g‖ in L2. `projected_ascent` is the loop of the last three. Each attack runs as one compiled function,
-including all steps and restarts. ε, the step size and the counts are tensors, so changing them does not retrace.
+in L∞, g/‖g‖ in L2. `projected_ascent` is the loop of the last three; `runtime` has the wrappers around it: early exit,
+restarts, the second try in float32. Each attack runs as one compiled function, including all steps and restarts. ε, the
+step size and the counts are tensors, so changing them does not retrace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -36,11 +36,11 @@ from rawcnn.attacks.per_image_random import image_numbers
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.runtime import (
-    ActiveSet,
+    Tensors,
     best_of_restarts,
     folded_network,
-    repeat_all,
-    repeat_until_fooled,
+    stop_when_fooled,
+    take_all_steps,
 )
 from rawcnn.nn.trace import PRECISIONS
 
@@ -103,32 +103,46 @@ class Choices:
 
 def projected_ascent(
     model: Classifier,
-    images: tf.Tensor,
-    goals: tf.Tensor,
-    start: tf.Tensor,
-    amounts: Amounts,
-    repeat: Callable[..., tuple[list[tf.Tensor], ActiveSet]],
-    active: ActiveSet,
+    steps: tf.Tensor | int,
+    state: Tensors,
+    inputs: Tensors,
     *,
+    momentum: tf.Tensor,
     ball: Ball,
     targeted: bool,
-) -> tuple[tf.Tensor, ActiveSet]:
+) -> tuple[Tensors, tf.Tensor]:
     """PGD (Madry et al. 2018, section 2.1). Without a random start it is BIM, and with momentum MI-FGSM.
 
-    `repeat` takes the step for all images (`repeat_all`, the papers' loop) or for those that are not fooled yet.
+    Args:
+        model: Images → logits.
+        steps: How many.
+        state: x, the images at the start [B,H,W,3], and g, zero at the start [B,H,W,3].
+        inputs: The original images [B,H,W,3], the goals [B], ε [B] and α [B].
+        momentum: μ; 0 for PGD and BIM.
+        ball: Its norm.
+        targeted: Whether the goals are targets.
+
+    Returns:
+        (x and g after the steps; which images fooled the network before the last step, bool [B]).
     """
+    images, goals, epsilon, alpha = inputs
 
-    def step(x, velocity, images, goals, epsilon, alpha):
+    def step(k, x, g, _):
         gradient, logits = loss_gradient(model, x, goals, targeted)  # ∇ₓJ(x)
-        velocity = amounts.momentum * velocity + unit_mean(gradient)  # g ← μ·g + ∇ₓJ/‖∇ₓJ‖₁, times a constant
-        moved = x + per_image(alpha, x) * ball.steepest(velocity)  # x ← x + α·steepest(g)
-        moved = ball.project(moved, images, per_image(epsilon, x))  # within ε of the image
-        moved = tf.clip_by_value(moved, 0.0, 1.0)
-        return moved, velocity, fooled(logits, goals, targeted)
+        g = momentum * g + unit_mean(gradient)  # g ← μ·g + ∇ₓJ/‖∇ₓJ‖₁, times a constant
+        x = x + per_image(alpha, x) * ball.steepest(g)  # x ← x + α·steepest(g)
+        x = ball.project(x, images, per_image(epsilon, x))  # within ε of the image
+        x = tf.clip_by_value(x, 0.0, 1.0)
+        return k + 1, x, g, fooled(logits, goals, targeted)
 
-    inputs = images, goals, amounts.epsilon, amounts.step
-    (x, _), active = repeat(amounts.steps, step, (start, tf.zeros_like(images)), inputs, active)
-    return x, active
+    _, *state, fooled_before = tf.while_loop(lambda k, *_: k < steps, step, (0, *state, tf.zeros_like(goals, tf.bool)))
+    return state, fooled_before
+
+
+def random_start(images: tf.Tensor, epsilon: tf.Tensor, numbers: tf.Tensor, seed, restart, ball: Ball) -> tf.Tensor:
+    """A random point within ε [B] of each image [B,H,W,3], clipped to [0,1]; see `Ball.sample`."""
+    point = ball.sample(images.shape[1:], numbers, seed, restart)
+    return tf.clip_by_value(images + per_image(epsilon, images) * point, 0.0, 1.0)
 
 
 def bim(
@@ -286,18 +300,17 @@ def pgd(
 
 def _pgd(network, images, goals, amounts: Amounts, *, choices: Choices, targeted, gather):
     """PGD's restarts → (attacked images [B,H,W,3]; gradient steps and forward passes of each, [B])."""
-    ball = Ball(choices.norm)
-    repeat = partial(repeat_until_fooled, gather=gather) if choices.early_stop else repeat_all
+    ball, numbers = Ball(choices.norm), image_numbers(images, amounts.first)
+    inputs = images, goals, amounts.epsilon, amounts.step
+    repeat = partial(stop_when_fooled, gather=gather) if choices.early_stop else take_all_steps
 
     def run(model, restart, active):
-        start = images
+        x = images
         if choices.random_start:
-            numbers = image_numbers(images, amounts.first)
-            point = ball.sample(images.shape[1:], numbers, amounts.seed, restart)
-            start = tf.clip_by_value(images + per_image(amounts.epsilon, images) * point, 0.0, 1.0)
-        return projected_ascent(
-            model, images, goals, start, amounts, repeat, active, ball=ball, targeted=targeted
-        )  # fmt: skip
+            x = random_start(images, amounts.epsilon, numbers, amounts.seed, restart, ball)
+        loop = partial(projected_ascent, model, momentum=amounts.momentum, ball=ball, targeted=targeted)
+        (x, _), active = repeat(loop, amounts.steps, (x, tf.zeros_like(images)), inputs, active)
+        return x, active
 
     return best_of_restarts(
         network, run, images, goals, amounts.restarts, targeted=targeted, precision=choices.precision,

@@ -13,7 +13,7 @@ it is the paper's sign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -23,6 +23,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.attacks.common import (
+    Classifier,
     attack_loss,
     check_distance,
     check_flag,
@@ -35,7 +36,7 @@ from rawcnn.attacks.common import (
 from rawcnn.attacks.per_image_random import image_numbers, normal
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.runtime import ActiveSet, folded_network, repeat_all, repeat_until_fooled
+from rawcnn.attacks.runtime import ActiveSet, Tensors, folded_network, stop_when_fooled, take_all_steps
 from rawcnn.nn.folding import Fold, Folded, fold
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Operation
@@ -141,28 +142,63 @@ def discretization(network: Network) -> Operation:
 
 def _logit_pga(network, images, goals, amounts: LogitAmounts, *, choices: LogitChoices, targeted, gather):
     """(attacked images [B,H,W,3]; gradient steps and forward passes of each, [B])."""
-    levels, products = choices.levels, fold(network)
-    model = folded_network(network) if choices.early_stop else None
+    within = reachable(images, per_image(amounts.epsilon, images), choices.levels)  # [B,H,W,3,L] bool
+    start = images, first_logits(images, amounts, choices), tf.ones_like(goals, tf.float32)
+    active = ActiveSet(tf.zeros_like(goals, tf.bool), tf.zeros_like(goals), tf.zeros_like(goals))
+    relaxed, judge = partial(logits_of_codes, network, fold(network)), folded_network(network)
+    loop = partial(annealed_ascent, relaxed, judge, xi=amounts.xi, choices=choices, targeted=targeted)
+    repeat = partial(stop_when_fooled, gather=gather) if choices.early_stop else take_all_steps
+    (x, *_), active = repeat(loop, amounts.steps, start, (images, goals, within), active)
+    return x, active.steps, active.queries * (2 if choices.early_stop else 1)
 
-    def step(pixels, u, sharpness, images, goals, within):
+
+def annealed_ascent(
+    relaxed: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    judge: Classifier,
+    steps: tf.Tensor | int,
+    state: Tensors,
+    inputs: Tensors,
+    *,
+    xi: tf.Tensor,
+    choices: LogitChoices,
+    targeted: bool,
+) -> tuple[Tensors, tf.Tensor]:
+    """LS-PGA: ascend the logits u of the levels, with a falling temperature.
+
+    Args:
+        relaxed: Images, for their shape, and codes of their pixels → logits.
+        judge: Images → logits, which shows whether an image fools the network.
+        steps: How many.
+        state: The attacked images [B,H,W,3]; u [B,H,W,3,L]; 1/T [B].
+        inputs: The original images [B,H,W,3], the goals [B], and the levels in reach, bool [B,H,W,3,L].
+        xi: ξ.
+        choices: The levels, their code, and whether a fooled image stops.
+        targeted: Whether the goals are targets.
+
+    Returns:
+        (the new state; which images fooled the network before the last step, bool [B], if fooled images stop).
+    """
+    images, goals, within = inputs
+
+    def step(k, x, u, sharpness, _):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(u)
-            codes = kernels.join_codes(probabilities(u, sharpness, within), choices.code)
-            trace_type = partial(Coded, codes=codes, fold=products)
-            logits = network.trace(network.variables, images, trace_type=trace_type).logits
-            total = tf.reduce_sum(attack_loss(logits, goals, targeted))
-        u = u + amounts.xi * tf.sign(tape.gradient(total, u))  # u ← u + ξ·sign(∇ᵤJ)
+            codes = kernels.join_codes(probabilities(u, sharpness, within), choices.code)  # of softmax(u / T)
+            total = tf.reduce_sum(attack_loss(relaxed(images, codes), goals, targeted))
+        u = u + xi * tf.sign(tape.gradient(total, u))  # u ← u + ξ·sign(∇ᵤJ)
         sharpness = COOLING * sharpness  # T ← T / 1.2
         chosen = tf.argmax(probabilities(u, sharpness, within), axis=-1, output_type=tf.int32)  # [n,H,W,3]
-        done = fooled(logits_of(model, pixels), goals, targeted) if model else tf.zeros_like(goals, tf.bool)
-        return nearest_pixels(images, chosen, levels), u, sharpness, done
+        done = fooled(logits_of(judge, x), goals, targeted) if choices.early_stop else tf.zeros_like(goals, tf.bool)
+        return k + 1, nearest_pixels(images, chosen, choices.levels), u, sharpness, done
 
-    within = reachable(images, per_image(amounts.epsilon, images), levels)  # [B,H,W,3,L] bool
-    state = images, first_logits(images, amounts, choices), tf.ones_like(goals, tf.float32)
-    active = ActiveSet(tf.zeros_like(goals, tf.bool), tf.zeros_like(goals), tf.zeros_like(goals))
-    repeat = partial(repeat_until_fooled, gather=gather) if choices.early_stop else repeat_all
-    (x, *_), active = repeat(amounts.steps, step, state, (images, goals, within), active)
-    return x, active.steps, active.queries * (2 if choices.early_stop else 1)
+    _, *state, fooled_before = tf.while_loop(lambda k, *_: k < steps, step, (0, *state, tf.zeros_like(goals, tf.bool)))
+    return state, fooled_before
+
+
+def logits_of_codes(network: Network, products: Fold, images: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+    """The logits [B,classes] if the discretization layer returns `codes`; the images [B,H,W,3] only give the shape."""
+    trace_type = partial(Coded, codes=codes, fold=products)
+    return network.trace(network.variables, images, trace_type=trace_type).logits
 
 
 def first_logits(images: tf.Tensor, amounts: LogitAmounts, choices: LogitChoices) -> tf.Tensor:

@@ -15,6 +15,7 @@ that the result is an image.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +32,7 @@ from rawcnn.attacks.common import (
 )
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
-from rawcnn.attacks.runtime import folded_network, repeat_unfinished
+from rawcnn.attacks.runtime import Tensors, folded_network, stop_when_done
 from rawcnn.nn.trace import PRECISIONS
 
 REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it
@@ -95,19 +96,50 @@ def _deepfool(network, images, goals, finished, steps, overshoot, *, choices: Ch
     rough = model if choices.precision == "float32" else folded_network(network, choices.precision)  # for the gradients
     logits = logits_of(model, images)
     likeliest = tf.math.top_k(logits, choices.candidates).indices  # [B,K], the prediction k̂ first
+    loop = partial(to_the_boundary, model, rough, overshoot=overshoot, norm=choices.norm)
+    start, inputs = (images, tf.zeros_like(images), logits), (images, goals, likeliest)
+    (x, *_), taken = stop_when_done(loop, steps, start, inputs, finished, gather=gather)
+    return x, taken, 2 * taken + 1  # queries: two forward passes per step, and one at the start
 
-    def step(logits, x, total, images, goals, likeliest):
+
+def to_the_boundary(
+    model: Classifier,
+    rough: Classifier,
+    steps: tf.Tensor | int,
+    state: Tensors,
+    inputs: Tensors,
+    *,
+    overshoot: tf.Tensor,
+    norm: str,
+) -> tuple[Tensors, tf.Tensor]:
+    """Algorithm 2, for images of which none is done yet; `stop_when_done` removes those that are.
+
+    Args:
+        model: Images → logits.
+        rough: The same, as the gradients are computed.
+        steps: The largest number of linearizations.
+        state: x [B,H,W,3], the image at the start; Σ r_i [B,H,W,3], zero at the start; the logits of x [B,classes].
+        inputs: The original images [B,H,W,3], the labels k̂ [B], and the classes to try [B,K], k̂ first.
+        overshoot: A fraction.
+        norm: "l2" or "linf".
+
+    Returns:
+        (the new state; for which images the network predicts another class now, bool [B]).
+    """
+    images, labels, likeliest = inputs
+
+    def step(i, x, total, logits, _):
         f = differences(logits, likeliest)  # f'_k [n,K−1]
         w = difference_gradients(rough, x, likeliest)  # w'_k [n,K−1,H,W,3]
-        total += nearest_boundary(f, w, choices.norm)  # Σ r_i [n,H,W,3]
+        total += nearest_boundary(f, w, norm)  # Σ r_i [n,H,W,3]
         x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
         logits = logits_of(model, x)  # here and not in the next step, so that finished images need no further gradient
-        return logits, x, total, tf.argmax(logits, axis=1, output_type=tf.int32) != goals
+        return i + 1, x, total, logits, tf.argmax(logits, axis=1, output_type=tf.int32) != labels
 
-    (_, x, _), taken = repeat_unfinished(
-        steps, step, (logits, images, tf.zeros_like(images)), (images, goals, likeliest), finished, gather=gather
+    _, *state, changed = tf.while_loop(
+        lambda i, *rest: (i < steps) & ~tf.reduce_all(rest[-1]), step, (0, *state, tf.zeros_like(labels, tf.bool))
     )
-    return x, taken, 2 * taken + 1  # queries: two forward passes per step, and one at the start
+    return state, changed
 
 
 def differences(logits: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:

@@ -1,12 +1,15 @@
 """How attacks run: compiled, with early exit, restarts and a second try in float32. None of it is part of a paper.
 
-An attack's own file has its loop's step. The functions here repeat that step:
+An attack's own file has its loop as the paper prints it, as a function (steps, state, inputs) → (new state, done). The
+functions here are wrappers around such a loop:
 
-    run_compiled         compiles a whole attack and caches the program
-    repeat_all           takes all steps for all images, as the papers do
-    repeat_until_fooled  removes an image from the batch after the step that fools the network
-    repeat_unfinished    removes an image from the batch after the step that reports it as finished
-    best_of_restarts     repeats a whole run from several starts, and in float32 for images that bfloat16 did not fool
+    run_compiled       compiles a whole attack and caches the program
+    take_all_steps     runs the loop once, for all images, as the papers do
+    stop_when_fooled   removes an image from the batch after the step that fools the network
+    stop_when_done     removes an image from the batch after the step that reports it as done
+    best_of_restarts   repeats a whole run from several starts, and in float32 for images that bfloat16 did not fool
+
+To remove single images, a wrapper runs the loop one step at a time for those that remain.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -79,7 +82,23 @@ def folded_network(network: Classifier, precision: str = "float32") -> Classifie
     return folded(network, precision) if isinstance(network, Network) else network
 
 
-# Repeating a step -------------------------------------------------------------------------------------------
+# Wrappers around a loop -------------------------------------------------------------------------------------
+
+
+class Loop(Protocol):
+    """An attack's loop. All tensors are [B,…], and a row's result must not depend on other rows."""
+
+    def __call__(self, steps: tf.Tensor | int, state: Tensors, inputs: Tensors) -> tuple[Tensors, tf.Tensor]:
+        """Run the loop.
+
+        Args:
+            steps: How many steps, 1 or more.
+            state: What a step changes. Its first tensor is the attacked image.
+            inputs: What a step reads besides.
+
+        Returns:
+            (the last state; which images are done, bool [B]).
+        """
 
 
 class ActiveSet(NamedTuple):
@@ -90,44 +109,28 @@ class ActiveSet(NamedTuple):
     queries: tf.Tensor  # int32 [B], forward passes
 
 
-def repeat_all(
-    steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, active: ActiveSet
-) -> tuple[list[tf.Tensor], ActiveSet]:
-    """Take all `steps` for all images.
-
-    Args:
-        steps: How many.
-        step: A function of the tensors of `state` and `inputs`, all [B,…], that returns the new state and, last, which
-            images were fooled before the step; here that is ignored.
-        state: What the step changes. Its first tensor is the attacked image.
-        inputs: What the step reads besides.
-        active: What was spent so far.
-
-    Returns:
-        (the last state, the active set).
-    """
-
-    def body(k, *state):
-        *new, _ = step(*state, *inputs)
-        return k + 1, *new
-
-    _, *last = tf.while_loop(lambda k, *_: k < steps, body, (0, *state))
+def take_all_steps(
+    loop: Loop, steps: tf.Tensor, state: Tensors, inputs: Tensors, active: ActiveSet
+) -> tuple[Tensors, ActiveSet]:
+    """Run the loop once, for all images. Returns (the last state, the active set with what was spent)."""
+    last, _ = loop(steps, state, inputs)
     return last, ActiveSet(active.finished, active.steps + steps, active.queries + steps)
 
 
-def repeat_until_fooled(
-    steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, active: ActiveSet, *, gather: bool
-) -> tuple[list[tf.Tensor], ActiveSet]:
-    """As `repeat_all`, but an image that fools the network stays as it is and takes no further step.
+def stop_when_fooled(
+    loop: Loop, steps: tf.Tensor, state: Tensors, inputs: Tensors, active: ActiveSet, *, gather: bool
+) -> tuple[Tensors, ActiveSet]:
+    """As `take_all_steps`, but an image that fools the network stays as it is and takes no further step.
 
-    The forward pass of a step shows whether the step before it fooled the network. An image takes at least one step,
-    also if the network is wrong about it from the start. `gather` is that of `advance`.
+    The loop marks the images that fooled the network before its last step, because the forward pass of a step shows
+    whether the step before it fooled the network. An image takes at least one step, also if the network is wrong about
+    it from the start. `gather` is that of `advance`.
     """
 
     def body(k, finished, taken, queries, *state):
         queries += tf.cast(~finished, tf.int32)
-        keep_fooled = partial(_keep_fooled, step, k > 0)
-        finished, *new = advance(keep_fooled, finished, (finished, *state), inputs, gather=gather)
+        one_step = partial(_one_step_unless_fooled, loop, len(state), k > 0)
+        finished, *new = advance(one_step, finished, (finished, *state), inputs, gather=gather)
         return k + 1, finished, taken + tf.cast(~finished, tf.int32), queries, *new
 
     _, *found = tf.while_loop(
@@ -136,19 +139,18 @@ def repeat_until_fooled(
     return found[3:], ActiveSet(*found[:3])
 
 
-def _keep_fooled(step: Callable, may_finish: tf.Tensor, _, x: tf.Tensor, *others: tf.Tensor):
-    """The step of `repeat_until_fooled`: (finished [B], the image, the rest of the state)."""
-    moved, *rest, done = step(x, *others)
-    done = may_finish & done
-    return done, tf.where(per_image(done, x), x, moved), *rest
+def _one_step_unless_fooled(loop: Loop, count: int, may_finish: tf.Tensor, _, *tensors: tf.Tensor):
+    """(finished [B], the new state) of `count` tensors of state and the inputs; a fooled image does not move."""
+    x = tensors[0]
+    (moved, *rest), fooled_before = loop(1, tensors[:count], tensors[count:])
+    finished = may_finish & fooled_before
+    return finished, tf.where(per_image(finished, x), x, moved), *rest
 
 
-def repeat_unfinished(
-    steps: tf.Tensor, step: Callable, state: Tensors, inputs: Tensors, finished: tf.Tensor, *, gather: bool
-) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Take at most `steps` for each image that is not finished.
-
-    As `repeat_all`, but the last tensor that `step` returns marks the images that its new state finishes.
+def stop_when_done(
+    loop: Loop, steps: tf.Tensor, state: Tensors, inputs: Tensors, finished: tf.Tensor, *, gather: bool
+) -> tuple[Tensors, tf.Tensor]:
+    """Take at most `steps` for each image that is not `finished`, bool [B], until the loop marks it as done.
 
     Returns:
         (the last state, the steps that each image took, int32 [B]).
@@ -156,8 +158,8 @@ def repeat_unfinished(
 
     def body(k, finished, taken, *state):
         taken += tf.cast(~finished, tf.int32)
-        flagged = partial(_flags_first, step)
-        finished, *new = advance(flagged, finished, (finished, *state), inputs, gather=gather)
+        one_step = partial(_one_step, loop, len(state))
+        finished, *new = advance(one_step, finished, (finished, *state), inputs, gather=gather)
         return k + 1, finished, taken, *new
 
     _, _, taken, *last = tf.while_loop(
@@ -168,10 +170,10 @@ def repeat_unfinished(
     return last, taken
 
 
-def _flags_first(step: Callable, _, *tensors: tf.Tensor):
-    """The step of `repeat_unfinished`: (finished [B], the new state)."""
-    *state, finished = step(*tensors)
-    return finished, *state
+def _one_step(loop: Loop, count: int, _, *tensors: tf.Tensor):
+    """(done [B], the new state) of `count` tensors of state and the inputs."""
+    state, done = loop(1, tensors[:count], tensors[count:])
+    return done, *state
 
 
 # Restarts and precision -------------------------------------------------------------------------------------

@@ -57,6 +57,20 @@ class SpatialResult(AttackResult):
     transformations: np.ndarray
 
 
+class Draw(NamedTuple):
+    """What random transformations depend on."""
+
+    seed: tf.Tensor
+    first: tf.Tensor  # the number of the batch's first image
+
+
+class Lengths(NamedTuple):
+    """How far gradient ascent goes."""
+
+    steps: tf.Tensor
+    step: tf.Tensor  # the step size, as a share of the range
+
+
 @dataclass(frozen=True)
 class Search:
     """The settings of the three searches; each uses some of them."""
@@ -76,9 +90,8 @@ class Search:
             check_integer(name, getattr(self, name), 1)
 
     @property
-    def draw(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """What random transformations depend on: the seed and the number of the batch's first image."""
-        return check_integer("seed", self.seed, 0), check_integer("first", self.first, 0)
+    def draw(self) -> Draw:
+        return Draw(check_integer("seed", self.seed, 0), check_integer("first", self.first, 0))
 
 
 class SearchResult(NamedTuple):
@@ -208,16 +221,16 @@ def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
 def random_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst of `trials` random transformations within `reach` [3]."""
     trials = check_integer("trials", search.trials, 1)
-    attacked, chosen = problem.run(_worst_of_random, reach, trials, *search.draw)
+    attacked, chosen = problem.run(_worst_of_random, reach, trials, search.draw)
     return SearchResult(attacked, chosen, 0, search.trials)
 
 
-def _worst_of_random(network, images, goals, reach, trials, seed, first, *, targeted):
+def _worst_of_random(network, images, goals, reach, trials, draw: Draw, *, targeted):
     """(moved images [B,H,W,3], their transformations [B,3])."""
     model = folded_network(network)
 
     def step(trial, worst, worst_score):
-        choice = _draw(images, reach, seed, trial, first)
+        choice = _random(images, reach, draw, trial)
         score = _score(logits_of(model, moved(images, choice)), goals, targeted)
         return trial + 1, *_worse(choice, score, worst, worst_score)
 
@@ -225,9 +238,9 @@ def _worst_of_random(network, images, goals, reach, trials, seed, first, *, targ
     return moved(images, worst), worst
 
 
-def _draw(images: tf.Tensor, reach: tf.Tensor, seed: tf.Tensor, trial: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+def _random(images: tf.Tensor, reach: tf.Tensor, draw: Draw, trial: tf.Tensor) -> tf.Tensor:
     """A transformation for each image [B,3], uniform in ±reach."""
-    return (2 * uniform(3, image_numbers(images, first), seed, trial) - 1) * reach
+    return (2 * uniform(3, image_numbers(images, draw.first), draw.seed, trial) - 1) * reach
 
 
 # Gradient ascent --------------------------------------------------------------------------------------------
@@ -235,12 +248,12 @@ def _draw(images: tf.Tensor, reach: tf.Tensor, seed: tf.Tensor, trial: tf.Tensor
 
 def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst transformation that projected gradient ascent meets within `reach` [3]."""
-    lengths = check_integer("steps", search.steps, 1), check_number("step", search.step, 1.0)
-    attacked, chosen = problem.run(_first_order, reach, *lengths, *search.draw)
+    lengths = Lengths(check_integer("steps", search.steps, 1), check_number("step", search.step, 1.0))
+    attacked, chosen = problem.run(_first_order, reach, lengths, search.draw)
     return SearchResult(attacked, chosen, search.steps, search.steps + 1)
 
 
-def _first_order(network, images, goals, reach, steps, step_size, seed, first, *, targeted):
+def _first_order(network, images, goals, reach, lengths: Lengths, draw: Draw, *, targeted):
     """(moved images [B,H,W,3], their transformations [B,3])."""
     model = folded_network(network)
 
@@ -251,12 +264,12 @@ def _first_order(network, images, goals, reach, steps, step_size, seed, first, *
             total = tf.reduce_sum(attack_loss(logits, goals, targeted))
         gradient = gradient_of(tape, total, place)
         worst, worst_score = _worse(place, _score(logits, goals, targeted), worst, worst_score)
-        place = tf.clip_by_value(place + step_size * reach * tf.sign(gradient), -reach, reach)
+        place = tf.clip_by_value(place + lengths.step * reach * tf.sign(gradient), -reach, reach)
         return k + 1, place, worst, worst_score
 
-    start = _draw(images, reach, seed, tf.constant(0), first)
+    start = _random(images, reach, draw, tf.constant(0))
     _, _, worst, _ = tf.while_loop(
-        lambda k, *_: k <= steps,  # the last pass only scores the place that the steps reached
+        lambda k, *_: k <= lengths.steps,  # the last pass only scores the place that the steps reached
         step,
         (0, start, *_nothing_tried(images)),
     )

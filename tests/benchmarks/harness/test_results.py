@@ -14,7 +14,8 @@ from benchmarks.harness.timing import Timing
 from benchmarks.measurements.build import BuildResult, run_builds
 from benchmarks.measurements.growth import Series
 from benchmarks.measurements.memory import MemoryResult
-from benchmarks.races.attacks import AGAINST_KERAS, OURS, AttackRaceResult, names_of
+from benchmarks.races.attack_agreement import OURS
+from benchmarks.races.attacks import AGAINST_KERAS, AttackRaceResult, names_of
 from benchmarks.races.contestants import NAMES
 from benchmarks.races.kernels import KernelCase, KernelResult
 from benchmarks.races.networks import RaceResult

@@ -14,8 +14,9 @@ from benchmarks.harness import results
 from benchmarks.harness.agreement import Disagreement
 from benchmarks.harness.timing import Timing
 from benchmarks.races import attacks as attack_race
+from benchmarks.races.attack_agreement import FEWER, NO_EFFECT, OURS, Judge
 from benchmarks.races.attack_peers import OPPONENTS, AttackTask, library_of
-from benchmarks.races.attacks import ATTACKS, OURS, AttackRaceResult, Judge, growth, names_of, race_attack, right_images
+from benchmarks.races.attacks import ATTACKS, AttackRaceResult, growth, names_of, race_attack, right_images
 from benchmarks.races.visualize_peers import installed
 from rawcnn.cli import main
 from tests.benchmarks.toys import batch, small, toy
@@ -73,7 +74,7 @@ def test_a_library(name, monkeypatch):
         with pytest.raises(ValueError, match=f"{library_of(name)} must be installed"):
             race_attack(attack, toy(), contestants=["rawcnn", name])
         pytest.skip(f"{library_of(name)} is not installed")
-    monkeypatch.setitem(attack_race.FEWER, "grid", 1.0)  # one of few images is more than the difference of the grids
+    monkeypatch.setitem(FEWER, "grid", 1.0)  # one of few images is more than the difference of the grids
     found = race_attack(attack, toy(), batch=4, rounds=1, contestants=["rawcnn", name], **QUICK[kind])
     assert found.fastest_peer.name == name and found.ratio() > 0
     assert found.to_json()["figures"]["libraries"] == {library_of(name): installed(library_of(name))}
@@ -99,10 +100,12 @@ def test_images_are_those_that_the_network_gets_right():
 
 
 def test_an_opponent_that_steps_otherwise_is_not_timed(monkeypatch):
-    def wrong(task, name):
-        return OPPONENTS["pgd"]["keras function"](task.with_settings(step=2 * task.settings["step"]), name)
+    keras_function = OPPONENTS["pgd"]["keras function"]
 
-    monkeypatch.setattr(attack_race, "OPPONENTS", {"pgd": {"wrong": wrong}})
+    def wrong(task, name):
+        return keras_function(task.with_settings(step=2 * task.settings["step"]), name)
+
+    monkeypatch.setitem(OPPONENTS, "pgd", {"wrong": wrong})
     with pytest.raises(Disagreement, match="one step of wrong differs from that of rawcnn"):
         race_attack("pgd", toy(), batch=2, rounds=1, contestants=["rawcnn", "wrong"], steps=2)
 
@@ -133,7 +136,7 @@ def test_who_fools_less_is_not_timed():
         judged.decide()
     judged.success["rawcnn"] = 0.95
     judged.decide()
-    nothing = judge("pgd", epsilon=attack_race.NO_EFFECT)
+    nothing = judge("pgd", epsilon=NO_EFFECT)
     nothing.success = {"rawcnn": 0.0, "foolbox": 0.25}
     with pytest.raises(Disagreement, match="fools the network; take other images"):
         nothing.decide()
@@ -176,7 +179,7 @@ def test_a_slow_opponent_is_called_once(monkeypatch):
         return lambda: (calls.append(name), attack())[1]
 
     seconds = iter((1.0, 1.0, 2.0, 2.1 * attack_race.SLOW))
-    monkeypatch.setattr(attack_race, "OPPONENTS", {"deepfool": {"quick": counted, "slow": counted}})
+    monkeypatch.setitem(OPPONENTS, "deepfool", {"quick": counted, "slow": counted})
     monkeypatch.setattr(attack_race, "timed", lambda call: (next(seconds), call()))
     found = race_attack("deepfool", toy(), batch=2, rounds=2, steps=2, candidates=2)
     assert (calls.count("quick"), calls.count("slow")) == (

@@ -15,7 +15,7 @@ from rawcnn.data.augmentation import Augmentation
 from rawcnn.evaluation.accuracy import Evaluation
 from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
-from rawcnn.optim.schedules import Constant, OnPlateau, Plateau, Step, WarmUp
+from rawcnn.optim.schedules import OnPlateau
 from rawcnn.training import trainer
 from rawcnn.training.recipes import RECIPES, learning_rate
 from rawcnn.training.trainer import Training
