@@ -20,7 +20,15 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import check_integer, check_number, check_range
+from rawcnn.attacks.common import (
+    NO_CLASS,
+    check_integer,
+    check_number,
+    check_range,
+    gradient_of,
+    logits_of,
+    predicted,
+)
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult
@@ -83,12 +91,20 @@ class CountingOracle:
 
 
 def labels_of(network: Network) -> Oracle:
-    """A network as an oracle, which returns labels only."""
+    """A network as an oracle, which returns labels only. ValueError if it answers NaN."""
 
     def labels(network, images):
-        return tf.argmax(network(images), axis=1, output_type=tf.int32)
+        return predicted(logits_of(network, images))
 
-    return lambda images: run_compiled(network, labels, tf.constant(images)).numpy()
+    def oracle(images: np.ndarray) -> np.ndarray:
+        found = run_compiled(network, labels, tf.constant(images)).numpy()
+        if unknown := int(np.sum(found == NO_CLASS)):
+            raise ValueError(
+                f"the oracle's answer to {unknown} of {len(found)} images is NaN; expected a trained network"
+            )
+        return found
+
+    return oracle
 
 
 def checked_labels(oracle: Oracle, images: np.ndarray, classes: int) -> np.ndarray:
@@ -118,8 +134,12 @@ class SetGrowth:
         for name in ("rounds", "turn", "limit"):
             check_integer(name, getattr(self, name), 1)
         check_number("augmentation", self.size, 1.0)
-        if self.reservoir is not None and np.shape(self.reservoir) != (2,):
+        if self.reservoir is None:
+            return
+        if not isinstance(self.reservoir, (tuple, list)) or len(self.reservoir) != 2:
             raise ValueError(f"reservoir is {self.reservoir!r}; expected a round and a number of images, as (3, 400)")
+        check_integer("the round of reservoir", self.reservoir[0], 0)
+        check_integer("the number of reservoir", self.reservoir[1], 0)
 
     def signed_size(self, number: int) -> float:
         """λ of round `number`, with its sign."""
@@ -170,7 +190,7 @@ def make_substitute(
         ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
     growth = SetGrowth(limit, rounds, augmentation, turn, reservoir)
-    check_integer("classes", classes, 1), check_integer("seed", seed, 0)
+    check_integer("classes", classes, 2), check_integer("seed", seed, 0)
     images = check_range(check_images(seeds)).numpy()
     if images.shape[1] != images.shape[2]:
         raise ValueError(f"seeds are {images.shape[1]}×{images.shape[2]} pixels; expected square images")
@@ -247,7 +267,7 @@ def _jacobian_step(network, images, labels, size):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         total = -tf.reduce_sum(kernels.cross_entropy(network(images), labels))  # Σ log F_y
-    return tf.clip_by_value(images + size * tf.sign(tape.gradient(total, images)), 0.0, 1.0)
+    return tf.clip_by_value(images + size * tf.sign(gradient_of(tape, total, images)), 0.0, 1.0)
 
 
 # The attack -------------------------------------------------------------------------------------------------
@@ -283,6 +303,8 @@ def substitute(
     Raises:
         ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
+    if not isinstance(substitute, Substitute):
+        raise ValueError(f"substitute is {substitute!r}; expected what make_substitute returns")
     found = attack(substitute.network, images, labels, epsilon=epsilon, compile=compile, **settings)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

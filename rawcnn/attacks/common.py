@@ -7,7 +7,6 @@ An attack uses a network only as a function images → logits, so it accepts a `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import inf, isfinite
 from numbers import Real
 
 import numpy as np
@@ -16,6 +15,8 @@ import tensorflow as tf
 import kernels
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]  # images [B,H,W,3] in [0,1] → logits [B,classes]
+NO_CLASS = -1  # the prediction of an image for which a logit is NaN; it is neither right nor a success
+LONGEST = 1e6  # an L2 distance above the diagonal of every image, for which float32 does not overflow
 
 
 # The network, its loss and its gradient ---------------------------------------------------------------------
@@ -23,8 +24,12 @@ Classifier = Callable[[tf.Tensor], tf.Tensor]  # images [B,H,W,3] in [0,1] → l
 
 def logits_of(network: Classifier, images: tf.Tensor) -> tf.Tensor:
     """Images [B,H,W,3] → logits [B,classes], float32. ValueError if the network returns something else."""
-    logits = tf.convert_to_tensor(network(images))
-    if logits.shape.rank != 2:
+    answer = network(images)
+    try:
+        logits = tf.convert_to_tensor(answer)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+        raise ValueError(f"the network returns a {type(answer).__name__}; expected logits [B,classes]") from None
+    if logits.shape.rank != 2 or logits.dtype.is_bool or not (logits.dtype.is_floating or logits.dtype.is_integer):
         raise ValueError(f"the network returns {logits.dtype.name} {logits.shape}; expected logits [B,classes]")
     return tf.cast(logits, tf.float32)
 
@@ -35,10 +40,16 @@ def attack_loss(logits: tf.Tensor, goals: tf.Tensor, targeted: bool) -> tf.Tenso
     return -loss if targeted else loss
 
 
+def predicted(logits: tf.Tensor) -> tf.Tensor:
+    """int32 [B]: the class of the largest logit, or `NO_CLASS` for an image whose logits [B,classes] have a NaN."""
+    unknown = tf.reduce_any(tf.math.is_nan(logits), axis=1)
+    return tf.where(unknown, NO_CLASS, tf.argmax(logits, axis=1, output_type=tf.int32))
+
+
 def fooled(logits: tf.Tensor, goals: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """bool [B]: the prediction is not the label or, targeted, is the target."""
-    predictions = tf.argmax(logits, axis=1, output_type=tf.int32)
-    return predictions == goals if targeted else predictions != goals
+    """bool [B]: the network predicts a class that is not the label or, targeted, is the target."""
+    predictions = predicted(logits)
+    return predictions == goals if targeted else (predictions != goals) & (predictions != NO_CLASS)
 
 
 def loss_gradient(
@@ -57,14 +68,27 @@ def loss_gradient(
 
 
 def gradient_of(tape: tf.GradientTape, value: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-    """The tape's gradient of a value that the network computed. ValueError if there is none."""
+    """The tape's gradient of a value that the network computed, made `finite`. ValueError if there is none."""
     gradient = tape.gradient(value, source)
     if gradient is None:
         raise ValueError(
             "the network's answer has no gradient to its images; expected differentiable operations "
             "(to attack a network that reads levels, created with discretize, use logit_pga)"
         )
-    return gradient
+    return finite(gradient)
+
+
+def finite(gradient: tf.Tensor) -> tf.Tensor:
+    """A gradient [B,…] without NaN and infinities; a finite one keeps every bit.
+
+    A NaN becomes 0, because it shows no direction. An infinite entry counts as much as the largest finite one of its
+    image, or is ±1 if all finite ones are 0: sqrt(x) at x = 0 has such a gradient, and its sign is right.
+    """
+    axes = list(range(1, gradient.shape.rank))
+    magnitude = tf.where(tf.math.is_finite(gradient), tf.abs(gradient), 0.0)
+    largest = tf.reduce_max(magnitude, axes, keepdims=True)
+    largest = tf.where(largest > 0, largest, 1.0)
+    return tf.where(tf.math.is_nan(gradient), 0.0, tf.clip_by_value(gradient, -largest, largest))
 
 
 def per_image(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -77,54 +101,93 @@ def per_image(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 def check_range(images: tf.Tensor) -> tf.Tensor:
     """The images. ValueError for an empty batch and for values outside [0,1]."""
-    if images.shape[0] == 0:
-        raise ValueError("images are an empty batch; expected one image or more")
+    if 0 in images.shape:
+        raise ValueError(f"images have shape {tuple(images.shape)}; expected one image or more, of one pixel or more")
+    if count := int(tf.reduce_sum(tf.cast(tf.math.is_nan(images), tf.int32))):
+        raise ValueError(f"images have {count} values that are NaN; expected RGB in [0,1]")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"images have values from {low:g} to {high:g}; expected RGB in [0,1]: the network normalizes")
-    return images
+    if low >= 0 and high <= 1:
+        return images
+    excess = f"{high - 1:.2g} above 1" if high > 1 else f"{-low:.2g} below 0"
+    advice = "clip them, for instance with numpy.clip" if max(high - 1, -low) < 1e-3 else "the network normalizes"
+    raise ValueError(f"images have values from {low:g} to {high:g}, {excess}; expected RGB in [0,1]: {advice}")
 
 
 def check_classes(name: str, values, count: int, classes: int) -> np.ndarray:
     """Class numbers as int32 [count]. ValueError for another shape or type and for classes that do not exist."""
-    values = np.asarray(values)
+    expected = f"expected {count} class numbers, one per image"
+    try:
+        values = np.asarray(values)
+    except (TypeError, ValueError):  # sequences of different lengths
+        raise ValueError(f"got {name} that are no array; {expected}") from None
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"got {name} {values.dtype} {values.shape}; expected {count} class numbers, one per image")
+        raise ValueError(f"got {name} {values.dtype} {values.shape}; {expected}")
     if values.min() < 0 or values.max() >= classes:
         wrong = values[(values < 0) | (values >= classes)][0]
         raise ValueError(f"got the class {wrong} in {name}; expected 0 to {classes - 1}: the network has {classes}")
     return values.astype(np.int32)
 
 
-def check_distance(name: str, value, count: int, norm: str = "linf") -> tf.Tensor:
-    """Distances in pixel values, one or [count], as float32 [count].
+def check_amounts(name: str, value, count: int | None, most: float, expected: str) -> np.ndarray:
+    """Amounts, one or one per image, as float64 [count]; of any length if `count` is None.
+
+    ValueError unless they are finite numbers in 0 … `most`; the message says what was `expected`.
+    """
+    values = _numbers(value)
+    if values is None:
+        raise ValueError(f"{name} is {value!r}; expected a number, or one per image")
+    if values.shape not in ((), (count,)) and (count is not None or values.ndim != 1):
+        images = "one per image" if count is None else f"one for each of {count} images"
+        raise ValueError(f"{name} has shape {values.shape}; expected one number, or {images}")
+    valid = np.isfinite(values) & (values >= 0) & (values <= most)
+    if not valid.all():
+        raise ValueError(f"{name} is {float(values[~valid].flat[0]):g}; expected {expected}")
+    return values if count is None else np.broadcast_to(values, (count,))
+
+
+def _numbers(value) -> np.ndarray | None:
+    """A number or an array of numbers as float64; None for truth values, text, None and everything else."""
+    if isinstance(value, (list, tuple)) and any(isinstance(v, (bool, np.bool_)) for v in value):
+        return None
+    try:
+        values = np.asarray(value)
+        if values.dtype == object and not all(isinstance(v, Real) and not isinstance(v, bool) for v in values.flat):
+            return None
+        number = values.dtype == object or values.dtype.kind in "iuf" or values.dtype == tf.bfloat16.as_numpy_dtype
+        return values.astype(np.float64) if number else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def check_distances(name: str, value, count: int | None, norm: str = "linf") -> np.ndarray:
+    """Distances in pixel values, one or [count], as float64 [count].
 
     ValueError unless they are finite, not negative and, in L∞, at most 1.
     """
-    try:
-        values = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}; expected a number, or one per image") from None
-    if values.shape not in ((), (count,)):
-        raise ValueError(f"{name} has shape {values.shape}; expected one number, or one for each of {count} images")
-    valid = np.isfinite(values) & (values >= 0) & ((values <= 1) | (norm == "l2"))
-    if not valid.all():
-        expected = "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"
-        wrong = float(values[~valid].flat[0])
-        raise ValueError(f"{name} is {wrong:g}; expected {expected if norm == 'linf' else '0 or more'}")
-    return tf.constant(np.broadcast_to(values, (count,)), tf.float32)
+    if norm == "l2":
+        return check_amounts(name, value, count, LONGEST, f"0 to {LONGEST:g}")
+    return check_amounts(
+        name, value, count, 1.0, "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"
+    )
 
 
-def check_number(name: str, value: float, most: float = inf) -> tf.Tensor:
+def check_distance(name: str, value, count: int, norm: str = "linf") -> tf.Tensor:
+    """As `check_distances`, as a float32 tensor [count]."""
+    return tf.constant(check_distances(name, value, count, norm), tf.float32)
+
+
+def check_number(name: str, value: float, most: float = float(np.finfo(np.float32).max)) -> tf.Tensor:
     """A number as a float32 tensor. ValueError unless it is finite and lies in 0 … `most`."""
-    if not (isinstance(value, Real) and isfinite(value) and 0 <= value <= most):
-        raise ValueError(f"{name} is {value!r}; expected a number, 0 {f'to {most:g}' if most < inf else 'or more'}")
-    return tf.constant(value, tf.float32)
+    values = _numbers(value)
+    if values is None or values.shape != () or not 0 <= values <= most:
+        raise ValueError(f"{name} is {value!r}; expected a number, 0 {f'to {most:g}' if most < 1e30 else 'or more'}")
+    return tf.constant(values, tf.float32)
 
 
 def check_integer(name: str, value: int, least: int) -> tf.Tensor:
     """An integer as an int32 tensor. ValueError unless it lies in `least` … 2³¹ − 1."""
-    if not isinstance(value, (int, np.integer)) or not least <= value < 2**31:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not least <= value < 2**31:
         raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more and below 2³¹")
     return tf.constant(value, tf.int32)
 
@@ -138,6 +201,7 @@ def check_flag(name: str, value: bool) -> bool:
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     """One of the choices. ValueError that lists them for anything else."""
-    if value not in (known := tuple(choices)):
+    known = tuple(choices)
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
     return value

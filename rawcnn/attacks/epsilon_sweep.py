@@ -9,12 +9,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from rawcnn.attacks.common import Classifier, logits_of
+from rawcnn.attacks.common import Classifier
 from rawcnn.attacks.minimal_epsilon import at_epsilon
+from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
-from rawcnn.attacks.runtime import run_compiled
 from rawcnn.data import DataSet
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
@@ -180,7 +179,7 @@ def examples_of(
     """
     total = min(among, data.count(split))
     images, labels = next(_batches(network, data, split, total, total, sample_seed))
-    right = np.argmax(run_compiled(network, logits_of, tf.constant(images)), axis=1) == labels
+    right = predict(network, images)[0] == labels
     seen = np.array([np.sum((labels == label)[:place] & right[:place]) for place, label in enumerate(labels)])
     best = np.lexsort([seen, ~right, labels == target])[:count]  # the first of each class, then the second of each, …
     return images[best], labels[best]

@@ -30,6 +30,7 @@ from rawcnn.attacks.common import (
     check_integer,
     check_number,
     fooled,
+    gradient_of,
     logits_of,
     per_image,
 )
@@ -122,9 +123,8 @@ def logit_pga(
     """
     settings: Mapping[str, Any] = discretization(network).settings
     numbers = check_integer("steps", steps, 1), check_integer("seed", seed, 0), check_integer("first", first, 0)
-    choices = LogitChoices(
-        settings["levels"], settings["code"], bool(random_start), check_flag("early_stop", early_stop)
-    )  # fmt: skip
+    flags = check_flag("random_start", random_start), check_flag("early_stop", early_stop)
+    choices = LogitChoices(settings["levels"], settings["code"], *flags)
     problem = make_problem(network, images, labels, target, compile)
     amounts = LogitAmounts(check_distance("epsilon", epsilon, problem.count), check_number("xi", xi), *numbers)
     attacked, taken, queries = problem.run(_logit_pga, amounts, choices=choices, gather=problem.gather)
@@ -185,7 +185,7 @@ def annealed_ascent(
             tape.watch(u)
             codes = kernels.join_codes(probabilities(u, sharpness, within), choices.code)  # of softmax(u / T)
             total = tf.reduce_sum(attack_loss(relaxed(images, codes), goals, targeted))
-        u = u + xi * tf.sign(tape.gradient(total, u))  # u ← u + ξ·sign(∇ᵤJ)
+        u = u + xi * tf.sign(gradient_of(tape, total, u))  # u ← u + ξ·sign(∇ᵤJ)
         sharpness = COOLING * sharpness  # T ← T / 1.2
         chosen = tf.argmax(probabilities(u, sharpness, within), axis=-1, output_type=tf.int32)  # [n,H,W,3]
         done = fooled(logits_of(judge, x), goals, targeted) if choices.early_stop else tf.zeros_like(goals, tf.bool)

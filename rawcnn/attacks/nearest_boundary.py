@@ -26,6 +26,7 @@ from rawcnn.attacks.common import (
     check_choice,
     check_integer,
     check_number,
+    fooled,
     gradient_of,
     logits_of,
     per_image,
@@ -134,7 +135,7 @@ def to_the_boundary(
         total += nearest_boundary(f, w, norm)  # Σ r_i [n,H,W,3]
         x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
         logits = logits_of(model, x)  # here and not in the next step, so that finished images need no further gradient
-        return i + 1, x, total, logits, tf.argmax(logits, axis=1, output_type=tf.int32) != labels
+        return i + 1, x, total, logits, fooled(logits, labels, False)
 
     _, *state, changed = tf.while_loop(
         lambda i, *rest: (i < steps) & ~tf.reduce_all(rest[-1]), step, (0, *state, tf.zeros_like(labels, tf.bool))
@@ -160,12 +161,22 @@ def difference_gradients(model: Classifier, x: tf.Tensor, likeliest: tf.Tensor) 
 def nearest_boundary(f: tf.Tensor, w: tf.Tensor, norm: str) -> tf.Tensor:
     """r [n,H,W,3]: the way to the nearest of the boundaries f' = 0, from f' [n,K−1] and w' [n,K−1,H,W,3].
 
-    A difference f' that does not depend on the image has no boundary.
+    A difference f' that is not finite or does not depend on the image has no boundary. The result is the same at every
+    scale of f' and w'.
     """
+    scale = power_of_two_below(tf.reduce_max(tf.abs(w), axis=(2, 3, 4)))  # m [n,K−1]
+    f = tf.math.divide_no_nan(f, scale)  # f'/m and w'/m have the boundary of f' and w' …
+    w = tf.math.divide_no_nan(w, scale[..., None, None, None])  # … and squares of w'/m neither overflow nor underflow
     flat = tf.reshape(w, (-1, w.shape[1], int(np.prod(w.shape[2:]))))  # [n,K−1,H·W·3]
     size = tf.norm(flat, ord=2 if norm == "l2" else 1, axis=2)  # ‖w'‖_q [n,K−1]
-    distance = tf.where(size > 0, tf.math.divide_no_nan(tf.abs(f), size), np.inf)
+    distance = tf.math.divide_no_nan(tf.abs(f), size)
+    distance = tf.where((size > 0) & tf.math.is_finite(distance), distance, np.inf)
     l = tf.argmin(distance, axis=1, output_type=tf.int32)  # [n]  # noqa: E741
     size, distance, w = (tf.gather(values, l, batch_dims=1) for values in (size, distance, w))
     unit = w / per_image(size, w) if norm == "l2" else tf.sign(w)
     return tf.where(per_image(tf.math.is_finite(distance), unit), per_image(distance + REACH, unit) * unit, 0.0)
+
+
+def power_of_two_below(x: tf.Tensor) -> tf.Tensor:
+    """The largest power of two ≤ x ≥ 0, so that dividing by it rounds nothing; 0 if x is. It is x's exponent bits."""
+    return tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(x, tf.int32), 0x7F800000), tf.float32)

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import Classifier, check_classes, check_range, logits_of
-from rawcnn.attacks.result import AttackResult
+from rawcnn.attacks.common import Classifier, check_classes, check_range, logits_of, predicted
+from rawcnn.attacks.result import AttackResult, succeeded
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import check_images
@@ -68,7 +68,7 @@ class Problem:
     def fooled_by(self, images: np.ndarray) -> np.ndarray:
         """bool [B]: which of the attacked images [B,H,W,3] fool the network."""
         predictions, _ = predict(self.network, images, self.compile)
-        return predictions == self.target if self.targeted else predictions != self.labels
+        return succeeded(predictions, self.labels, self.target)
 
     def result(
         self, images: tf.Tensor, iterations, queries=None, result_type: type[AttackResult] = AttackResult, **fields
@@ -111,11 +111,20 @@ def make_problem(network: Classifier, images, labels, target=None, compile: str 
     Raises:
         ValueError: An argument is out of range or does not fit the network.
     """
+    if not callable(network):
+        raise ValueError(f"the network is a {type(network).__name__}; expected a Network or a function images → logits")
     images = check_range(check_images(images))
     predictions, confidences, classes = run_compiled(network, _classify, images, compile=compile)
+    if predictions.shape[0] != images.shape[0]:
+        raise ValueError(
+            f"the network gives {predictions.shape[0]} answers for {images.shape[0]} images; expected one each"
+        )
+    if classes < 2:
+        raise ValueError(f"the network has {classes} class; expected 2 or more, so that there is another one to reach")
     labels = check_classes("labels", labels, images.shape[0], int(classes))
     if target is not None:
-        target = np.broadcast_to(target, labels.shape) if np.ndim(target) == 0 else target
+        single = isinstance(target, (int, np.integer)) or getattr(target, "shape", None) == ()
+        target = np.broadcast_to(target, labels.shape) if single else target
         target = check_classes("target", target, images.shape[0], int(classes))
     return Problem(network, images, labels, target, predictions.numpy(), confidences.numpy(), int(classes), compile)
 
@@ -130,4 +139,4 @@ def _classify(network: Classifier, images: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     """Predictions [B], their softmax probabilities [B], and the number of classes."""
     logits = logits_of(network, images)
     confidences = tf.reduce_max(kernels.softmax(logits), axis=1)
-    return tf.argmax(logits, axis=1, output_type=tf.int32), confidences, tf.shape(logits)[1]
+    return predicted(logits), confidences, tf.shape(logits)[1]

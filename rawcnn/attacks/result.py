@@ -1,7 +1,8 @@
 """The result of an attack: the images, and the network's predictions of them before and after.
 
 Success is a property of the images that are returned: the network predicts them again after clipping. Images that the
-network was wrong about from the start are counted separately, because no attack was needed there.
+network was wrong about from the start are counted separately, because no attack was needed there. An image for which
+the network answers NaN has no prediction (−1): it is neither right nor a success.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from rawcnn.attacks.common import NO_CLASS
 
 Columns = Mapping[str, np.ndarray]
 
@@ -23,8 +26,8 @@ class AttackResult:
         originals: float32 [B,H,W,3] in [0,1], the images before the attack.
         labels: int32 [B], the true classes.
         target: int32 [B], the requested classes; None for any but the label.
-        predictions_before: int32 [B], the classes predicted for `originals`.
-        predictions: int32 [B], the classes predicted for `images`.
+        predictions_before: int32 [B], the classes predicted for `originals`; −1 where the network answers NaN.
+        predictions: int32 [B], the classes predicted for `images`; −1 where the network answers NaN.
         confidences_before: float32 [B], of `predictions_before`.
         confidences: float32 [B], of `predictions`.
         iterations: int32 [B], gradient steps spent on the image.
@@ -44,8 +47,8 @@ class AttackResult:
 
     @property
     def success(self) -> np.ndarray:
-        """bool [B]: the prediction is not the label or, targeted, is the target."""
-        return self.predictions != self.labels if self.target is None else self.predictions == self.target
+        """bool [B]: the network predicts a class that is not the label or, targeted, is the target."""
+        return succeeded(self.predictions, self.labels, self.target)
 
     @property
     def already_wrong(self) -> np.ndarray:
@@ -80,6 +83,11 @@ class AttackResult:
         return summarize(self.columns())
 
 
+def succeeded(predictions: np.ndarray, labels: np.ndarray, target: np.ndarray | None) -> np.ndarray:
+    """bool [B]: the network predicts a class that is not the label or, targeted, is the target."""
+    return (predictions != NO_CLASS) & (predictions != labels if target is None else predictions == target)
+
+
 TYPES = {
     **dict.fromkeys(("label", "prediction_before", "prediction", "iterations", "queries"), np.int32),
     **dict.fromkeys(("confidence_before", "confidence"), np.float32),
@@ -89,8 +97,9 @@ TYPES = {
 
 
 def plain(columns: Columns) -> dict[str, list]:
-    """A table of `AttackResult.columns` as lists, from which JSON keeps every digit."""
-    return {name: values.tolist() for name, values in columns.items()}
+    """A table of `AttackResult.columns` as lists, from which JSON keeps every digit; a NaN becomes None."""
+    lists = {name: values.tolist() for name, values in columns.items()}
+    return {name: [None if value != value else value for value in values] for name, values in lists.items()}
 
 
 def columns_from(plain: Mapping[str, list]) -> dict[str, np.ndarray]:
@@ -126,5 +135,5 @@ def summarize(columns: Columns) -> dict[str, object]:
 
 
 def _known(confidences: np.ndarray) -> float | None:
-    """Their mean; None if any is NaN, because an oracle returned labels only."""
+    """Their mean; None if any is NaN: an oracle returned labels only, or the network's logits are not finite."""
     return None if np.isnan(confidences).any() else float(np.mean(confidences))

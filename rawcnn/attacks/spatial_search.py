@@ -287,9 +287,12 @@ METHODS: dict[str, Callable[[Problem, tf.Tensor, Search], SearchResult]] = {
 
 
 def _score(logits: tf.Tensor, goals: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """float64 [B]: the loss, plus `FOOLS` if the network is fooled."""
+    """float64 [B]: the loss, plus `FOOLS` if the network is fooled; −∞, so that it never wins, if neither is known."""
     loss = tf.cast(attack_loss(logits, goals, targeted), tf.float64)
-    return loss + FOOLS * tf.cast(fooled(logits, goals, targeted), tf.float64)
+    success = tf.cast(fooled(logits, goals, targeted), tf.float64)
+    known = tf.math.is_finite(loss) | (success > 0)
+    loss = tf.where(tf.math.is_finite(loss), loss, tf.zeros_like(loss))
+    return tf.where(known, loss + FOOLS * success, tf.constant(-np.inf, tf.float64))
 
 
 def _nothing_tried(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
