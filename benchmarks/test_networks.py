@@ -42,7 +42,7 @@ def prepared(model: str, size: int | None, precision: str, batch: int):
     keras.backend.clear_session()
     network = rawcnn.create(model, size=size, precision=precision)
     generator = np.random.default_rng(0)
-    images = generator.random((batch, network.input_size, network.input_size, 3), np.float32)
+    images = generator.random((batch, *network.image_size, 3), np.float32)
     labels = generator.integers(0, network.classes, batch).astype(np.int32)
     setup = Setup(network, keras_twin(network, precision), tf.constant(images), tf.constant(labels))
     return setup, {path: v.numpy() for path, v in network.variables.items()}

@@ -39,6 +39,7 @@ from kernels.forms.convolutions import FORMS, GROUPED_JOBS, JOBS
 from kernels.geometry import Convolution, pair
 from rawcnn.files.atomic import write_atomic
 from rawcnn.models import MODELS as NETWORKS
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.trace import Operation
 
 MODELS = ("resnet50", "resnet18", "vgg16", "alexnet", "googlenet", "inception_v3", "cifar_resnet20")
@@ -62,7 +63,7 @@ class Tunable:
         return f"{self.job} {self.shape} of {self.pixels:,} pixels"
 
 
-def cases(models: Sequence[str], batch: int, size: int | None = None) -> list[Tunable]:
+def cases(models: Sequence[str], batch: int, size: Size | None = None) -> list[Tunable]:
     """Return the distinct cases of these networks: convolutions, norms and pools.
 
     Dilated and depthwise convolutions are left out, because they have a single form.
@@ -232,7 +233,7 @@ def tune(
     path: Path,
     jobs: Sequence[str] = (),
     batch: int = 8,
-    size: int | None = None,
+    size: Size | None = None,
     rounds: int = 5,
     command: str = "benchmarks.tune",
     progress: StepProgress | None = None,
@@ -248,7 +249,7 @@ def tune(
         path: The file of the table.
         jobs: The jobs to measure; by default all.
         batch: Images per batch.
-        size: Side of the images in pixels; by default each network's.
+        size: Side of the images in pixels, or (height, width); by default each network's.
         rounds: Number of timed rounds.
         command: The command line that is recorded.
         progress: Called with (description, cases done, number of cases).

@@ -109,16 +109,17 @@ def padding_word(
     if padding == "SAME" or padding == "VALID":
         return padding
     pads = window_padding(padding, size, window, stride, dilation)
-    if None in size:
+    known = [side for side in size if side is not None]
+    if len(known) < len(size):
         if no_padding(pads):
             return "VALID"
         if pair(stride) != (1, 1):
             return None
-        size = (1, 1)  # with stride 1, "SAME" pads all sizes equally
-    pads = _read_padding(pads, size, window, stride, dilation)
+        known = [1, 1]  # with stride 1, "SAME" pads all sizes equally
+    pads = _read_padding(pads, known, window, stride, dilation)
     if no_padding(pads):
         return "VALID"
-    return "SAME" if pads == window_padding("SAME", size, window, stride, dilation) else None
+    return "SAME" if pads == window_padding("SAME", known, window, stride, dilation) else None
 
 
 def _read_padding(pads: Pads, size: Sequence[int], window: Pair, stride: Pair, dilation: Pair) -> Pads:

@@ -1,7 +1,7 @@
 """Export a network to a folder that runs without rawcnn: a TensorFlow SavedModel, or StableHLO for other compilers.
 
 savedmodel   A SavedModel for TensorFlow Serving and `tf.saved_model.load`. The signature `serving_default` maps images
-             [B,size,size,3], for any B, to logits and probabilities [B,classes]. If class names are known, the
+             [B,H,W,3], for any B, to logits and probabilities [B,classes]. If class names are known, the
              signature `labels` returns them as strings [classes].
 stablehlo    model.mlirbc           the function (variable, …, images) → logits [B,classes] for one B, as a portable
                                     StableHLO artifact, which JAX and other OpenXLA compilers read
@@ -89,7 +89,7 @@ def inference_variables(network: Network) -> dict[str, tf.Variable]:
 
 def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
     """Write the SavedModel, and return its part of the manifest."""
-    images = tf.TensorSpec([batch, network.input_size, network.input_size, 3], tf.float32, name="images")
+    images = tf.TensorSpec([batch, *network.image_size, 3], tf.float32, name="images")
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images):
@@ -117,7 +117,7 @@ def _stablehlo(network: Network, folder: Path, batch: int | None) -> dict:
     text = lower(network, batch)
     (folder / "model.mlirbc").write_bytes(stablehlo.serialize_portable_artifact_str(text, STABLEHLO))
     save_weights(network, folder / "variables.safetensors", variables)
-    images = [batch, network.input_size, network.input_size, 3]
+    images = [batch, *network.image_size, 3]
     return {
         "stablehlo": STABLEHLO,
         "module": "model.mlirbc",
@@ -132,7 +132,7 @@ def lower(network: Network, batch: int = 1) -> str:
     """Lower a network to StableHLO text, by XLA and before any optimization.
 
     Returns:
-        A module with @main(each of `inference_variables`, images [B,size,size,3]) → logits [B,classes].
+        A module with @main(each of `inference_variables`, images [B,H,W,3]) → logits [B,classes].
 
     Raises:
         ValueError: TensorFlow is too old.
@@ -143,7 +143,7 @@ def lower(network: Network, batch: int = 1) -> str:
         *values, images = arguments
         return network.trace(dict(zip(variables, values, strict=True)), images).logits
 
-    images = tf.TensorSpec([batch, network.input_size, network.input_size, 3], tf.float32)
+    images = tf.TensorSpec([batch, *network.image_size, 3], tf.float32)
     arguments = [*(tf.TensorSpec(v.shape, tf.float32) for v in variables.values()), images]
     return lower_function(logits, arguments, network.name)
 

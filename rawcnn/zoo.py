@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 
 from rawcnn.models import MODELS, find_model
-from rawcnn.nn.limits import check_numbers
+from rawcnn.nn.arguments import Size, image_size, short_size, whole
 from rawcnn.nn.network import Network
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
 from rawcnn.weights.readers import open_tensors
@@ -18,7 +17,7 @@ def create(
     classes: int | None = None,
     seed: int = 0,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     preprocessing: str | None = None,
     precision: str = "float32",
     devices: Sequence[str] = (),
@@ -30,7 +29,7 @@ def create(
         name: A name in `rawcnn.MODELS`.
         classes: Number of classes. By default the model's own.
         seed: Seed of the initial values, 0 or more.
-        size: Side of the images in pixels. By default the model's own.
+        size: Side of the images in pixels, or (height, width). By default the model's own.
         preprocessing: The network's first step, "none", "centered", "torch" or "caffe". By default the model's own.
         precision: "float32", or "bfloat16" arithmetic over float32 variables.
         devices: Devices that AlexNet's two halves are placed on.
@@ -43,13 +42,9 @@ def create(
         ValueError: An argument is out of range, or the model has no such option.
     """
     model = find_model(name)
-    classes = model.classes if classes is None else classes
-    size = model.size if size is None else size
-    if not all(isinstance(number, Integral) for number in (classes, size, seed)) or min(classes, size) < 1 or seed < 0:
-        raise ValueError(
-            f"classes is {classes!r}, size {size!r} and seed {seed!r}; expected whole positive numbers, the seed also 0"
-        )
-    check_numbers(size=size, classes=classes)
+    classes = whole("classes", model.classes if classes is None else classes)
+    size = short_size(image_size(model.size if size is None else size))
+    seed = whole("seed", seed, least=0, most=None)
     reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels divide [0,1]
     preprocessing = reads if preprocessing is None else preprocessing
     if options.get("discretize", "none") != "none" and preprocessing != "none":

@@ -60,9 +60,7 @@ def build(model: str) -> BuildResult:
     gc.freeze()
     profile, _ = timed(lambda: rawcnn.profile(model))
     create, network = timed(lambda: rawcnn.create(model))
-    images = tf.constant(
-        np.random.default_rng(0).random((BATCH, network.input_size, network.input_size, 3), np.float32)
-    )
+    images = tf.constant(np.random.default_rng(0).random((BATCH, *network.image_size, 3), np.float32))
     programs = {}
 
     def first(mode: str):

@@ -86,7 +86,7 @@ def attack(model: str, batch: int, steps: int) -> Run:
     """Return a call of PGD with an ε too small to change a prediction, so that all images take all steps."""
     network = rawcnn.create(model)
     randomize_norms(network, 0)
-    images = _images(batch, network.input_size)
+    images = _images(batch, network.image_size[0])
     labels = np.argmax(network(images), axis=1).astype(np.int32)
     return lambda: rawcnn.attacks.pgd(network, images, labels, epsilon=NO_EFFECT, steps=steps).images
 

@@ -24,6 +24,7 @@ from benchmarks.races.setup import NetworkTask, Setup
 from benchmarks.twins.keras import keras_twin
 from benchmarks.twins.specification import model_of
 from rawcnn.models import find_model
+from rawcnn.nn.arguments import Size
 
 CALLS = 3  # the first call traces and compiles; caches and pools are full after the second
 
@@ -47,7 +48,7 @@ def measure_memory(
     contestants: Sequence[str],
     *,
     batch: int = 8,
-    size: int | None = None,
+    size: Size | None = None,
     classes: int | None = None,
     precision: str = "float32",
     progress: StepProgress | None = None,
@@ -72,7 +73,7 @@ def measure_memory(
     return MemoryResult(model, job, batch, size, classes, precision, peaks)
 
 
-def _apart(*order: str | int) -> int | None:
+def _apart(*order: str | Size) -> int | None:
     """Return the value that `main` prints in a fresh process; None if it fails."""
     words = [sys.executable, "-m", "benchmarks.measurements.memory", json.dumps(order)]
     run = subprocess.run(words, capture_output=True, text=True)
@@ -90,7 +91,7 @@ def main(order: str) -> None:
         from benchmarks.twins.torch import Twin
 
         torch = Twin(model_of(network))
-    images = tf.constant(np.random.default_rng(0).random((batch, size, size, 3), np.float32))
+    images = tf.constant(np.random.default_rng(0).random((batch, *network.image_size, 3), np.float32))
     run = JOBS[job](Setup(network, twin, images, tf.zeros(batch, tf.int32), torch), contestant).run
     print(json.dumps(memory_of(lambda: [run() for _ in range(CALLS)])))
 

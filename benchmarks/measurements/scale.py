@@ -27,6 +27,7 @@ import rawcnn
 from benchmarks.harness.timing import StepProgress
 from kernels.dispatch.replica import Replica, running_on
 from rawcnn.models import find_model
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from rawcnn.training.distributed import make_cluster
@@ -54,7 +55,7 @@ class ScaleResult:
 
     model: str
     batch: int  # of each worker
-    size: int
+    size: Size
     classes: int
     precision: str
     each: str  # device of each worker: "a GPU", "1 core"
@@ -93,7 +94,7 @@ def measure_scale(
     model: str,
     *,
     batch: int = 8,
-    size: int | None = None,
+    size: Size | None = None,
     classes: int | None = None,
     precision: str = "float32",
     rounds: int = 10,
@@ -104,7 +105,7 @@ def measure_scale(
     Args:
         model: The name of a model.
         batch: Images per worker.
-        size: Side of the images in pixels; by default the model's.
+        size: Side of the images in pixels, or (height, width); by default the model's.
         classes: Number of classes; by default the model's.
         precision: "float32" or "bfloat16".
         rounds: Number of timed rounds.
@@ -242,7 +243,7 @@ def _start(
 # The worker process ----------------------------------------------------------------------------------------------
 
 
-def work(model: str, batch: int, size: int, classes: int, precision: str) -> None:
+def work(model: str, batch: int, size: Size, classes: int, precision: str) -> None:
     """Print the metadata of the step; then, per line of stdin, take that many steps and print the time and the loss."""
     cluster = make_cluster("multiworker") if "TF_CONFIG" in os.environ else None
     recipe = Recipe("scale", "ours", batch=batch, epochs=1, rate=RATE, momentum=0.9)
@@ -253,7 +254,7 @@ def work(model: str, batch: int, size: int, classes: int, precision: str) -> Non
     step = (cluster.make_step if cluster else make_step)(network, recipe, state, choice)
     _print({} if cluster else step_metadata(network, recipe, state))
     generator = np.random.default_rng(0)
-    images = tf.constant(generator.random((batch, size, size, 3), np.float32))
+    images = tf.constant(generator.random((batch, *network.image_size, 3), np.float32))
     labels = tf.constant(generator.integers(0, classes, batch), tf.int32)
     seed, rate = tf.constant([0, 0]), tf.constant(RATE)
     for line in sys.stdin:
@@ -281,7 +282,7 @@ def step_metadata(network: Network, recipe: Recipe, state: State) -> dict[str, i
         with running_on(Replica(0, 2, total)):
             return TrainStep(network, recipe, fused=True)(state, images, labels, seed, rate)
 
-    shapes = (recipe.batch, network.input_size, network.input_size, 3), (recipe.batch,), (2,), ()
+    shapes = (recipe.batch, *network.image_size, 3), (recipe.batch,), (2,), ()
     types = tf.float32, tf.int32, tf.int32, tf.float32
     tf.function(step, autograph=False).get_concrete_function(*map(tf.TensorSpec, shapes, types))
     size = sum(t.shape.num_elements() * t.dtype.size for tensors in summed for t in tensors)

@@ -25,6 +25,7 @@ from benchmarks.races.attack_agreement import NO_EFFECT, OURS, Judge, attack_of,
 from benchmarks.races.attack_peers import OPPONENTS, AttackTask, library_of
 from benchmarks.races.visualize_peers import installed
 from rawcnn.attacks.problem import predict
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.network import Network
 
 MODEL = "cifar_resnet20"
@@ -64,7 +65,7 @@ class AttackRaceResult:
 
     attack: str
     network: str
-    size: int
+    size: Size
     batch: int
     settings: Mapping[str, Any]
     timings: tuple[Timing, ...]  # rawcnn first; the difference is the share of other pixels after one step of PGD
@@ -168,7 +169,7 @@ def right_images(
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     if images is None or labels is None:
-        noise = generator.random((count, network.input_size, network.input_size, 3), np.float32)
+        noise = generator.random((count, *network.image_size, 3), np.float32)
         return noise, predict(network, noise)[0]
     found: list[int] = []
     order = generator.permutation(len(labels))  # data sets may be sorted by class

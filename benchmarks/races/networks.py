@@ -39,6 +39,7 @@ from benchmarks.races.contestants import JOBS, MIXED, NAMES, RATE, TORCH
 from benchmarks.races.setup import Contestant, NetworkTask, Setup
 from benchmarks.twins.keras import keras_twin
 from benchmarks.twins.specification import model_of
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 
@@ -122,7 +123,7 @@ def race(
     job: str,
     *,
     batch: int = 8,
-    size: int | None = None,
+    size: Size | None = None,
     classes: int | None = None,
     precision: str = "float32",
     rounds: int = 10,
@@ -136,7 +137,7 @@ def race(
         model: The name of a model, or a network.
         job: "inference" or "training" (one step).
         batch: Images per call.
-        size: Side of the images in pixels; by default the model's. Only for a name.
+        size: Side of the images in pixels, or (height, width); by default the model's. Only for a name.
         classes: Number of classes; by default the model's. Only for a name.
         precision: "float32" or "bfloat16". Only for a name.
         rounds: Number of timed rounds.
@@ -242,7 +243,7 @@ def _race(network, job, batch, rounds, names, start, seed, progress) -> RaceResu
 def _prepare(network: Network, batch: int, names: Sequence[str], start, seed: int) -> Setup:
     """Build the twins that the contestants need, with the weights `start`, and draw images and labels."""
     generator = np.random.default_rng(seed)
-    images = generator.random((batch, network.input_size, network.input_size, 3), np.float32)
+    images = generator.random((batch, *network.image_size, 3), np.float32)
     labels = generator.integers(0, network.classes, batch).astype(np.int32)
     twin, torch = keras_twin(network, network.precision), None
     if set(names) & set(TORCH):

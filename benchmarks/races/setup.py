@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from benchmarks.harness.agreement import Gradients
 from benchmarks.twins.keras import copy_weights, twin_variables
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.network import Network
 
 
@@ -22,7 +23,7 @@ class NetworkTask:
     model: str
     job: str  # "inference" or "training"
     batch: int
-    size: int  # side of the images in pixels
+    size: Size  # of the images in pixels
     classes: int
     precision: str
 

@@ -238,7 +238,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
         layer,
         task.channel,
         batch,
-        network.input_size,
+        network.image_size[0],
         task.steps,
         opponent,
         tuple(Timing(n, first_calls[n], tuple(taken[n]), memory.get(n), differences[n]) for n in names),
@@ -252,7 +252,7 @@ def _task(network: Network, layer: str, features: keras.Model, batch: int, seed:
 
     The channel is that with the largest mean activation of the first image, because an inactive one has no gradient.
     """
-    size, steps = network.input_size, max(2, 4 // batch)
+    size, steps = network.image_size[0], max(2, 4 // batch)
     seeds = [[seed, place] for place in range(batch)]
     start = np.float32(STRENGTH) * initial_parameters(ROBUST, size, seeds)
     answers = network.activations(images_from(tf.constant(start[:1]), ROBUST, size), [layer])[layer]

@@ -55,7 +55,7 @@ class AscentTask:
 
     @property
     def size(self) -> int:
-        return self.network.input_size
+        return self.network.image_size[0]
 
     @property
     def steps(self) -> int:

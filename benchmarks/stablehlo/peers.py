@@ -38,7 +38,7 @@ def make(name: str, folder: Path, batch: int) -> dict[str, Peer]:
     manifest = json.loads((folder / "manifest.json").read_text())
     model = read_model(json.dumps(manifest["model"]))
     drawn = arrays.variables({path: tuple(shape) for path, shape in manifest["paths"].items()})
-    images = arrays.draw("images", (batch, model.size, model.size, 3), "uniform")
+    images = arrays.draw("images", (batch, *model.size, 3), "uniform")
     labels = arrays.draw("labels", (batch,), "labels", "int32")
     build, _ = PEERS[name]
     return {name: Peer(build(manifest["job"], manifest["precision"], model, drawn, images, labels))}

@@ -52,7 +52,7 @@ class Workload:
 
 
 def _images(network: Network, batch: int) -> Argument:
-    return Argument("images", (batch, network.input_size, network.input_size, 3), "float32", "uniform")
+    return Argument("images", (batch, *network.image_size, 3), "float32", "uniform")
 
 
 def _labels(batch: int) -> Argument:

@@ -228,7 +228,7 @@ def build(model: ModelSpecification, dtype: str = "float32") -> keras.Model:
     """Return the Keras model of a specification, with initial weights."""
     if dtype not in POLICIES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(POLICIES)}")
-    images = keras.Input((model.size, model.size, 3), name="images")
+    images = keras.Input((*model.size, 3), name="images")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(POLICIES[dtype])
     try:

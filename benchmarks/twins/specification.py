@@ -39,7 +39,7 @@ class ModelSpecification:
     """A network without its weights."""
 
     name: str
-    size: int
+    size: tuple[int, int]  # height and width of the images
     classes: int
     preprocessing: str
     layers: tuple[Layer, ...]
@@ -60,10 +60,9 @@ class ModelSpecification:
 def read_model(text: str) -> ModelSpecification:
     """Read the text that `ModelSpecification.to_json` returns."""
     plain = json.loads(text)
+    plain |= {key: tuple(plain[key]) for key in ("size", "trained")}
     layers = [Layer(**{**layer, "inputs": tuple(layer["inputs"])}) for layer in plain.pop("layers")]
-    return ModelSpecification(
-        **{**plain, "layers": tuple(_tuples(layer) for layer in layers), "trained": tuple(plain["trained"])}
-    )
+    return ModelSpecification(**{**plain, "layers": tuple(_tuples(layer) for layer in layers)})
 
 
 def _tuples(layer: Layer) -> Layer:
@@ -100,7 +99,7 @@ def model_of(network: Network) -> ModelSpecification:
             )
         )
     model = ModelSpecification(
-        network.name, network.input_size, network.classes, network.preprocessing, tuple(layers),
+        network.name, network.image_size, network.classes, network.preprocessing, tuple(layers),
         tuple(network.trained_variables),
     )  # fmt: skip
     if rest := [path for path in network.variables if path not in model.paths]:

@@ -200,8 +200,8 @@ def _batches(network, data, split, batch, total, seed, first=0):
     for images, labels in islice(data.batches(split, batch, seed=seed, shuffle=some, first=first), count):
         keep = min(batch, total)
         total -= keep
-        size = getattr(network, "input_size", None)
-        if size and min(images.shape[1:3]) > size:
+        size = getattr(network, "image_size", None)
+        if size and images.shape[1] > size[0] and images.shape[2] > size[1]:
             images = center_crop(images, size)
         yield images[:keep].numpy(), labels[:keep].numpy()
 

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rawcnn.cli.parsing import show_size
 from rawcnn.cli.streams import OutputFailed
 
 
@@ -91,7 +92,8 @@ class Screen:
 
     def print_settings(self, values: Mapping[str, object]) -> None:
         """Print the resolved settings on stderr, so that the command can be repeated. None values are left out."""
-        shown = "  ".join(f"{name}={value}" for name, value in values.items() if value is not None)
+        present = {name: show_size(value) if "size" in name else value for name, value in values.items()}
+        shown = "  ".join(f"{name}={value}" for name, value in present.items() if value is not None)
         if shown:
             self.err.print(f"[dim]{escape(shown)}[/dim]")
 

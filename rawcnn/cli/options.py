@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rawcnn.cli.parsing import parse_size
+
 WEIGHTS = ".safetensors, .npz, Keras .h5 or .weights.h5, PyTorch .pth"
+SIZE = "SIDE|HEIGHTxWIDTH"
 DATA = "digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME"
 
 Model = Annotated[str, typer.Argument(help="Name of a model; `rawcnn models` lists them.")]
@@ -28,7 +31,12 @@ Ensemble = Annotated[
 ]
 IconBatch = Annotated[int, typer.Option(help="Number of optimized images per batch.", min=1)]
 IconSize = Annotated[
-    int | None, typer.Option(help="Side of the optimized images in pixels; default: the network's input size.", min=1)
+    Any,
+    typer.Option(
+        help="Side of the optimized images in pixels, or HEIGHTxWIDTH; default: the network's input size.",
+        parser=parse_size,
+        metavar=SIZE,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress stays on stderr.")]
 Labels = Annotated[
@@ -56,7 +64,14 @@ Recipe = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0, max=2**31 - 1)]
-Size = Annotated[int | None, typer.Option(help="Side of the images in pixels; default: the model's own.", min=1)]
+Size = Annotated[
+    Any,
+    typer.Option(
+        help="Side of the images in pixels, or HEIGHTxWIDTH; default: the model's own.",
+        parser=parse_size,
+        metavar=SIZE,
+    ),
+]
 SkipUnreadable = Annotated[bool, typer.Option(help="Skip image files that cannot be read.")]
 Split = Annotated[
     str, typer.Option(help="Split of the data set: train, test, validation (where there is one), or all of them.")

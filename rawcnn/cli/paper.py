@@ -20,6 +20,7 @@ from rawcnn.cli.options import (
     SkipUnreadable,
 )
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
+from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class PaperRequest(Request):
     epochs: int | None
     batch: int | None
     recipe: str | None
-    size: int | None
+    size: ImageSize | None
     folder: Path
     compile: str
     skip_unreadable: bool
@@ -112,7 +113,7 @@ def train_depths(request: PaperRequest) -> None:
         recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
         images = load_data(run.screen, request.data, request.size, request.skip_unreadable)
         settings = {"data": request.data, "recipe": recipe.name, "epochs": recipe.epochs, "batch": recipe.batch}
-        settings |= {"size": images.size[0], "seed": request.seed, "compile": request.compile}
+        settings |= {"size": images.size, "seed": request.seed, "compile": request.compile}
         run.screen.print_settings({**settings, "output": request.folder})
         with run.screen.progress_bar("training") as report:
             histories = compare_depths(

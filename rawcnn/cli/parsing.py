@@ -10,6 +10,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from rawcnn.files.atomic import regular_file
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -80,6 +82,28 @@ def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{option} is {text!r}; expected whole numbers with commas between them") from None
+
+
+def parse_size(text: Any) -> Any:
+    """Convert the SIDE or HEIGHTxWIDTH of --size to an int or a pair.
+
+    Raises:
+        typer.BadParameter: The text is neither; Typer names the option and the command.
+    """
+    if not isinstance(text, str):  # a default value
+        return text
+    try:
+        sides = [int(part) for part in re.split("[x×]", text.lower())]
+    except ValueError:
+        sides = []
+    if not 1 <= len(sides) <= 2 or min(sides) < 1:
+        raise typer.BadParameter(f"{text!r} is no size; expected pixels of a side, such as 224, or HEIGHTxWIDTH")
+    return sides[0] if sides[0] == sides[-1] else (sides[0], sides[1])
+
+
+def show_size(size: Any) -> str | int | None:
+    """Return a size as --size takes it: 224 or 224x160; None stays None."""
+    return "x".join(map(str, size)) if isinstance(size, (tuple, list)) else size
 
 
 def parse_position(text: str | None) -> tuple[int, int] | None:

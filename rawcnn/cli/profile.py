@@ -23,6 +23,7 @@ from rawcnn.cli.options import (
 )
 from rawcnn.cli.parsing import PICTURES, check_writable, parse_model_settings
 from rawcnn.cli.request import Request, begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 
 def models(as_json: Json = False) -> None:
@@ -66,7 +67,7 @@ class ProfileRequest(Request):
     """The options of `rawcnn profile`."""
 
     model: str
-    size: int | None
+    size: ImageSize | None
     batch: int
     classes: int | None
     option: list[str] | None

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from rawcnn.cli.console import Screen
 from rawcnn.cli.parsing import check_split, check_writable, parse_model_settings
+from rawcnn.nn.arguments import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class NetworkRequest(Request):
         model: The model's name.
         weights: A weights file; None: random weights.
         classes: The number of classes; None: the weights file's or the model's own.
-        size: The image side in pixels; None: the weights file's or the model's own.
+        size: The image side in pixels, or (height, width); None: the weights file's or the model's own.
         option: The model's settings as NAME=VALUE.
         precision: "float32" or "bfloat16".
     """
@@ -65,7 +66,7 @@ class NetworkRequest(Request):
     model: str
     weights: Path | None = None
     classes: int | None = None
-    size: int | None = None
+    size: Size | None = None
     option: Sequence[str] | None = None
     precision: str = "float32"
 
@@ -161,7 +162,7 @@ def begin(request: Request) -> Iterator[Run]:
         request.check_network(first)
     if isinstance(request, DataRequest):
         run.data = load_data(
-            run.screen, request.data, run.network.input_size, request.skip_unreadable, whole=request.split == "all"
+            run.screen, request.data, run.network.image_size, request.skip_unreadable, whole=request.split == "all"
         )
         run.data.count(request.split)  # raises ValueError if it has no such split
     yield run
@@ -170,7 +171,7 @@ def begin(request: Request) -> Iterator[Run]:
 
 
 def load_network(
-    model: str, weights: Path | None, *, classes: int | None = None, size: int | None = None, seed: int = 0,
+    model: str, weights: Path | None, *, classes: int | None = None, size: Size | None = None, seed: int = 0,
     precision: str = "float32", option: Sequence[str] | None = None,
 ):  # fmt: skip
     """Build a network with the weights of a file.
@@ -182,7 +183,7 @@ def load_network(
         model: The model's name.
         weights: The file; None: random weights.
         classes: The number of classes; None: the file's or the model's own.
-        size: The image side in pixels; None: the file's or the model's own.
+        size: The image side in pixels, or (height, width); None: the file's or the model's own.
         seed: The seed of random weights.
         precision: "float32" or "bfloat16".
         option: More settings as NAME=VALUE; they override those of the file.
@@ -211,7 +212,7 @@ def load_network(
 
 
 def load_data(
-    screen: Screen, name: str, size: int | None, skip_unreadable: bool, memory: int | None = None, *,
+    screen: Screen, name: str, size: Size | None, skip_unreadable: bool, memory: int | None = None, *,
     validation: float | None = None, whole: bool = False,
 ):  # fmt: skip
     """Load a data set with a progress bar, and print its notes and how many unreadable files were skipped.
@@ -219,7 +220,7 @@ def load_data(
     Args:
         screen: Where the bar is shown.
         name: The data set's name.
-        size: The image side in pixels; None: as the data set has it.
+        size: The image side in pixels, or (height, width); None: as the data set has it.
         skip_unreadable: Whether image files that cannot be read are skipped.
         memory: Bytes that decoded images may take; larger data sets are streamed.
         validation: The share of the training images that becomes the validation split; None: none.
@@ -248,8 +249,8 @@ def note_skipped(screen: Screen, skipped: Sequence[object]) -> None:
         screen.note(f"skipped {len(skipped)} unreadable files; the first is {skipped[0]}")
 
 
-def load_images(files: Sequence[Path], size: int):
-    """Read image files as float32 [B,size,size,3] in [0,1], each scaled to cover the square and cropped."""
+def load_images(files: Sequence[Path], size: tuple[int, int]):
+    """Read image files as float32 [B,H,W,3] in [0,1], each scaled to cover `size` (H, W) and cropped."""
     import numpy as np
 
     from rawcnn.evaluation.predict import read_image

@@ -86,7 +86,7 @@ def _load_user_network(request: TourRequest, run: Run):
     if not request.weights or not request.data:
         return None
     network = load_network(request.model, request.weights, seed=request.seed)
-    images = load_data(run.screen, request.data, network.input_size, False)
+    images = load_data(run.screen, request.data, network.image_size, False)
     if len(images.labels) != network.classes:
         raise ValueError(
             f"{request.data} has {len(images.labels)} classes; expected the {network.classes} of {request.weights}"

@@ -15,6 +15,7 @@ from rawcnn.cli.console import Screen, on_sigterm
 from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
 from rawcnn.cli.parsing import check_finite, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
+from rawcnn.nn.arguments import Size as ImageSize
 
 RESTARTS = 10  # of a worker, unless --restarts says otherwise
 WAIT = 10.0  # minutes for the other workers, unless --wait says otherwise
@@ -78,7 +79,7 @@ class TrainRequest(Request):
     adversarial: AdversarialTraining
     distribution: Distribution
     precision: str
-    size: int | None
+    size: ImageSize | None
     option: Sequence[str] | None
     folder: Path
     save_every: float  # minutes

@@ -13,6 +13,7 @@ import typer
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import WEIGHTS, Classes, Json, Labels, Model, Options, Size
 from rawcnn.cli.request import Request, begin, load_network
+from rawcnn.nn.arguments import Size as ImageSize
 
 app = typer.Typer(help="Import, download and show weights files.", no_args_is_help=True, rich_markup_mode=None)
 File = Annotated[Path, typer.Argument(help=f"Weights file: {WEIGHTS}.")]
@@ -29,7 +30,7 @@ class ConvertRequest(Request):
     file: Path | None = None
     labels: Path | None = None
     classes: int | None = None
-    size: int | None = None
+    size: ImageSize | None = None
     option: Sequence[str] | None = None
 
     endings = (".safetensors", ".npz")

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kernels.geometry import Pair, pair
 from rawcnn.data.checked import note_path, read_note, write_note
 from rawcnn.data.dataset import DataSet, Split
 from rawcnn.data.decode import Item, check, each, header, read
@@ -28,6 +27,7 @@ from rawcnn.data.records import Records
 from rawcnn.data.scan import some_of
 from rawcnn.data.splits import SPLITS, Arrays, check_share, cut_arrays, cut_items, join_arrays, share_to_cut
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import Size, image_size
 
 __all__ = ["DIGITS", "KERAS", "MEMORY", "NAMES", "DataSet", "Split", "load"]
 
@@ -37,7 +37,7 @@ NAMES = ("digits", *KERAS, "folder:PATH", "records:PATH", "tfds:NAME")
 
 def load(
     name: str,
-    size: Pair | None = None,
+    size: Size | None = None,
     *,
     validation: float | None = None,
     whole: bool = False,
@@ -68,7 +68,7 @@ def load(
             cannot be read; or `validation` is not between 0 and 1, or there is nothing to cut it from.
     """
     check_share(validation)
-    sides, memory = None if size is None else pair(size, "size"), MEMORY if memory is None else memory
+    sides, memory = None if size is None else image_size(size), MEMORY if memory is None else memory
     notes: list[str] = []
     labels: Sequence[str]
     source, _, rest = name.partition(":")

@@ -13,6 +13,7 @@ import kernels
 from rawcnn.data import DataSet
 from rawcnn.files.journal import Journal, Row
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import Size, image_size
 from rawcnn.nn.execution import Choice, choose, compiled
 from rawcnn.nn.folding import program
 from rawcnn.nn.network import Network
@@ -125,7 +126,7 @@ def evaluate(
     """
     check_classes(network, data)
     choice = choose(compile, network.devices, network.precision)
-    step = step or counting_step(program(network, compile), network.input_size, choice)
+    step = step or counting_step(program(network, compile), network.image_size, choice)
     total = -(-data.count(split) // part[1])
     rows: list[Row] = list(journal.rows) if journal else []
     for images, labels in data.batches(split, batch, shuffle=False, first=len(rows), part=part):
@@ -164,17 +165,19 @@ def check_classes(network: Network, data: DataSet) -> None:
         )
 
 
-def counting_step(model: Callable[[tf.Tensor], tf.Tensor], size: int, choice: Choice) -> Callable:
+def counting_step(model: Callable[[tf.Tensor], tf.Tensor], size: Size, choice: Choice) -> Callable:
     """Return the compiled step (images [B,H,W,3], labels [B]) → (predictions [B], right, right5, summed loss).
 
     Args:
-        model: Images [B,size,size,3] → logits [B,classes].
-        size: The side in pixels to which larger images are cropped.
+        model: Images [B,H,W,3] → logits [B,classes].
+        size: The side, or height and width, in pixels to which larger images are cropped.
         choice: How the step runs.
     """
 
+    height, width = image_size(size)
+
     def count(images, labels):
-        if min(images.shape[1:3]) > size:
+        if images.shape[1] > height and images.shape[2] > width:
             images = center_crop(images, size)
         logits = model(images)
         predictions = tf.argmax(logits, axis=1, output_type=tf.int32)

@@ -9,7 +9,8 @@
 
 A protocol is a function that cuts the *views* of an image. The result is the mean of the network's softmax over the
 views; for an ensemble it is also the mean over the members. The papers' scales are shorter sides in pixels for networks
-of 224 pixels. They are scaled with the network's input: 256 becomes 37 for 32 pixels.
+of 224 pixels. They are scaled with the network's input: 256 becomes 37 for 32 pixels. The longer side decides if the
+input is not square, and crops have its shape.
 """
 
 from __future__ import annotations
@@ -34,32 +35,33 @@ from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
 
-# Views: an image uint8 [H,W,3], the network's size, scales → arrays uint8 [h,w,3] ------------------------------
+# Views: an image uint8 [H,W,3], the network's (height, width), scales → arrays uint8 [h,w,3] --------------------
 
 Views = Iterator[np.ndarray]
+Sides = tuple[int, int]  # height and width of the network's images
 
 
-def whole_image(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
-    """Yield one view: scaled to cover size×size and cropped at the center, as in `data.load`. It has no scales."""
-    yield np.asarray(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR))
+def whole_image(image: np.ndarray, size: Sides, scales: Sequence[int]) -> Views:
+    """Yield one view: scaled to cover `size` and cropped at the center, as in `data.load`. It has no scales."""
+    yield _covering(image, size)
 
 
-def center(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
+def center(image: np.ndarray, size: Sides, scales: Sequence[int]) -> Views:
     """Yield one view per scale: the central crop.
 
     An image that has the size of the network's input, as those of CIFAR, is the only view (He et al. 2016, §4.2: "the
     single view of the original 32×32 image").
     """
-    if image.shape[:2] == (size, size):
+    if image.shape[:2] == size:
         yield image
         return
     for scale in scales:
         x = scaled(image, scale)
-        top, left = (x.shape[0] - size) // 2, (x.shape[1] - size) // 2
-        yield x[top : top + size, left : left + size]
+        top, left = (x.shape[0] - size[0]) // 2, (x.shape[1] - size[1]) // 2
+        yield x[top : top + size[0], left : left + size[1]]
 
 
-def ten_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
+def ten_crops(image: np.ndarray, size: Sides, scales: Sequence[int]) -> Views:
     """Yield ten views per scale: the corners and the center of the central square, each with its mirror image."""
     for scale in scales:
         _, square, _ = _squares(scaled(image, scale))
@@ -67,18 +69,23 @@ def ten_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
             yield from _with_mirror(crop)
 
 
-def uncropped(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
+def uncropped(image: np.ndarray, size: Sides, scales: Sequence[int]) -> Views:
     """Yield two views per scale: the complete image and its mirror image."""
     for scale in scales:
         yield from _with_mirror(scaled(image, scale))
 
 
-def googlenet_crops(image: np.ndarray, size: int, scales: Sequence[int]) -> Views:
+def googlenet_crops(image: np.ndarray, size: Sides, scales: Sequence[int]) -> Views:
     """Yield 36 views per scale: corners, center and all of each of three squares, and their mirror images."""
     for scale in scales:
         for square in _squares(scaled(image, scale)):
-            for crop in (*_corners_and_center(square, size), scaled(square, size)):
+            for crop in (*_corners_and_center(square, size), _covering(square, size)):
                 yield from _with_mirror(crop)
+
+
+def _covering(image: np.ndarray, size: Sides) -> np.ndarray:
+    """Scale an image to cover `size`, and crop it at the centre."""
+    return np.asarray(ImageOps.fit(Image.fromarray(image), size[::-1], Image.Resampling.BILINEAR))
 
 
 def scaled(image: np.ndarray, shorter: int) -> np.ndarray:
@@ -97,10 +104,10 @@ def _squares(image: np.ndarray) -> list[np.ndarray]:
     return [image[y : y + side, x : x + side] for y, x in places]
 
 
-def _corners_and_center(square: np.ndarray, size: int) -> list[np.ndarray]:
-    room = len(square) - size
-    places = (0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)
-    return [square[y : y + size, x : x + size] for y, x in places]
+def _corners_and_center(square: np.ndarray, size: Sides) -> list[np.ndarray]:
+    below, right = len(square) - size[0], len(square) - size[1]
+    places = (0, 0), (0, right), (below, 0), (below, right), (below // 2, right // 2)
+    return [square[y : y + size[0], x : x + size[1]] for y, x in places]
 
 
 def _with_mirror(view: np.ndarray) -> Views:
@@ -111,7 +118,7 @@ def _with_mirror(view: np.ndarray) -> Views:
 class Protocol(NamedTuple):
     """A function that cuts views, and its scales for a network of 224 pixels."""
 
-    views: Callable[[np.ndarray, int, Sequence[int]], Views]
+    views: Callable[[np.ndarray, Sides, Sequence[int]], Views]
     scales: tuple[int, ...]
 
 
@@ -119,12 +126,14 @@ PROTOCOLS = {
     "whole": Protocol(whole_image, ()),
     "center": Protocol(center, (256,)),
     "10crop": Protocol(ten_crops, (256,)),
-    "dense": Protocol(uncropped, (256,)),
+    "dense": Protocol(uncropped, (256,)),  # for networks trained at one scale S, which §4.1 tests at S
     "multiscale": Protocol(uncropped, (224, 256, 288)),  # VGG, for networks trained at one scale S: S − 32, S, S + 32
     "144crop": Protocol(googlenet_crops, (256, 288, 320, 352)),
 }
-_RESNET = (224, 256, 384, 480, 640)
-JITTERED = {"vgg": (256, 384, 512), "resnet": _RESNET, "plain": _RESNET}  # networks that were trained at several scales
+# Networks that were trained at random scales. VGG, from 256 to 512: §4.1 tests one scale, the middle 384, and §4.2
+# three. ResNet, from 256 to 480: §3.4 averages five, and names no single scale for the network as a convolution.
+_RESNET = {"multiscale": (224, 256, 384, 480, 640)}
+JITTERED = {"vgg": {"dense": (384,), "multiscale": (256, 384, 512)}, "resnet": _RESNET, "plain": _RESNET}
 
 
 def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -133,8 +142,8 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
     Args:
         network: The network.
         protocol: One of PROTOCOLS.
-        scales: The scales; None: the paper's, in proportion to the network's input. Those of "multiscale" depend on
-            the network's family.
+        scales: The scales; None: the paper's, in proportion to the network's input. Those of "dense" and "multiscale"
+            depend on the scales at which the network's family was trained.
 
     Raises:
         ValueError: The protocol is unknown, it has no scales, or they are too small. Crops, and fully connected layers
@@ -143,15 +152,15 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
     views, default = PROTOCOLS[protocol]
-    if protocol == "multiscale":
-        families = (scales for start, scales in JITTERED.items() if network.name.startswith(start))
-        default = next(families, default)
+    for family, scales_of in JITTERED.items():
+        if network.name.startswith(family):
+            default = scales_of.get(protocol, default)
     if scales is None:
-        return tuple(round(scale * network.input_size / 224) for scale in default)
+        return tuple(round(scale * max(network.image_size) / 224) for scale in default)
     if views is whole_image:
         raise ValueError('the protocol "whole" has no scales; leave them out, or take "center"')
     any_size = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
-    least = 1 if any_size else network.input_size
+    least = 1 if any_size else max(network.image_size)
     if min(scales, default=0) < least:
         raise ValueError(
             f"scales are {', '.join(map(str, scales)) or 'none'}; {protocol} with {network.name} needs one or more "
@@ -204,7 +213,7 @@ def score_map(network: Network, images: tf.Tensor) -> tf.Tensor:
 
 def class_scores(network: Network, images: tf.Tensor) -> tf.Tensor:
     """Return the logits of images [B,H,W,3] in [0,1] of any size: [B,classes], averaged over the score map (§3.2)."""
-    if tuple(images.shape[1:3]) == (network.input_size, network.input_size):
+    if tuple(images.shape[1:3]) == network.image_size:
         return network(images)
     scores = score_map(network, images)
     return tf.reduce_mean(scores, axis=(1, 2)) if len(scores.shape) == 4 else scores
@@ -253,7 +262,7 @@ def log_probabilities(
 
     def results() -> Iterator[tuple[int, np.ndarray]]:  # (number of the image, log softmax [classes]) of each view
         images = enumerate(data.originals(split))
-        views = ((number, view) for number, image in images for view in cut_views(image, network.input_size, sides))
+        views = ((number, view) for number, image in images for view in cut_views(image, network.image_size, sides))
         for _, same_shape in groupby(views, key=lambda pair: pair[1].shape):
             while chunk := [*islice(same_shape, batch)]:
                 numbers, stack = zip(*chunk, strict=True)

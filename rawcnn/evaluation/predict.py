@@ -44,7 +44,7 @@ def predict(
     results = []
     for done, file in enumerate(files, start=1):
         try:
-            image = read_image(file, network.input_size)
+            image = read_image(file, network.image_size)
         except ValueError as error:
             if unreadable is None:
                 raise
@@ -72,9 +72,9 @@ def _guesses(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list
     return [{"class": int(c), "label": labels[c], "probability": float(probabilities[c])} for c in best]
 
 
-def read_image(file: Path, size: int) -> np.ndarray:
-    """Read an image as uint8 [size,size,3], scaled to cover the square and cropped. Raises ValueError."""
+def read_image(file: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read an image as uint8 [H,W,3], scaled to cover `size` (H, W) and cropped. Raises ValueError."""
     try:
-        return read(Item("test", str(file), 0, file), (size, size))
+        return read(Item("test", str(file), 0, file), size)
     except Exception as error:  # Pillow raises many kinds for files that are not images
         raise ValueError(f"{file} cannot be read as an image ({one_line(error)})") from error

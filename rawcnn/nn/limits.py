@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any
 
+from rawcnn.nn.arguments import Size, size_text
+
 BYTES = 4  # of a float32
-LARGEST = 2**31  # a side, a batch or a number of classes; TensorFlow's shapes end not far above
 
 
-def check_memory(name: str, size: int, parameters: Iterable[Any], operations: Iterable[Any]) -> None:
+def check_memory(name: str, size: Size, parameters: Iterable[Any], operations: Iterable[Any]) -> None:
     """Raise ValueError if the parameters and the largest map of one image exceed this machine's memory.
 
     Training needs far more than that, so a network that passes may still be too large.
@@ -24,16 +25,9 @@ def check_memory(name: str, size: int, parameters: Iterable[Any], operations: It
     needed, present = BYTES * (held + largest), memory()
     if present and needed > present:
         raise ValueError(
-            f"{name} at {size}×{size} needs {needed / 2**30:,.0f} GiB for its parameters and one map of one image; "
+            f"{name} at {size_text(size)} needs {needed / 2**30:,.0f} GiB for its parameters and one map of one image; "
             f"this machine has {present / 2**30:,.0f} GiB. Take a smaller size"
         )
-
-
-def check_numbers(**numbers: int) -> None:
-    """Raise ValueError for a number that is too large for a tensor's shape."""
-    for name, number in numbers.items():
-        if number > LARGEST:
-            raise ValueError(f"{name} is {number}; expected {LARGEST:,} at most")
 
 
 def memory() -> int | None:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.nn.trace import (
@@ -37,8 +38,9 @@ class Network:
         operations: The operations of inference, in order.
         training_operations: The same in training, with auxiliary heads.
         auxiliary: Names of the operations whose activations are logits of auxiliary heads, in training.
-        input_size: The side of the images, in pixels.
-        labels: The names of the classes, or None. (Arguments called `labels` are the class numbers of images.)
+        image_size: The (height, width) of the images in pixels.
+        input_size: The same as one number for square images: their side.
+        labels: The names of the classes, or None.
         settings: The arguments of `rawcnn.create`, which weight files record.
     """
 
@@ -47,7 +49,7 @@ class Network:
         name: str,
         model: Callable[[Trace, tf.Tensor], tf.Tensor],
         *,
-        size: int,
+        size: Size,
         classes: int,
         seed: int = 0,
         preprocessing: str = "none",
@@ -60,7 +62,7 @@ class Network:
         Args:
             name: The network's name.
             model: The model function `model(net, images)`.
-            size: The side of its square images, in pixels.
+            size: The side of its images in pixels, or (height, width).
             classes: The number of classes.
             seed: The seed that the variables are drawn from.
             preprocessing: The first step: "none", "centered", "torch" or "caffe".
@@ -75,15 +77,17 @@ class Network:
             raise ValueError(f"preprocessing is {preprocessing!r}; expected one of {', '.join(PREPROCESSING)}")
         check_precision(precision)
         check_devices(devices)
-        self.name, self.model, self.input_size, self.classes = name, model, size, classes
+        self.name, self.model, self.image_size = name, model, image_size(size)
+        self.input_size: Size = short_size(self.image_size)
+        self.classes = whole("classes", classes)
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
         self.settings = dict(settings or {})
         self.labels: tuple[str, ...] | None = None
-        training = symbolic_trace(model, (1, size, size, 3), train=True, devices=devices)
+        training = symbolic_trace(model, (1, *self.image_size, 3), train=True, devices=devices)
         self.parameters = training.parameters
         self.training_operations = tuple(training.operations)
-        self.operations = tuple(symbolic_trace(model, (1, size, size, 3)).operations)
-        check_memory(name, size, self.parameters.values(), self.operations)
+        self.operations = tuple(symbolic_trace(model, (1, *self.image_size, 3)).operations)
+        check_memory(name, self.input_size, self.parameters.values(), self.operations)
         self.variables = {path: p.create(seed) for path, p in self.parameters.items()}
         self.auxiliary = tuple(training.name_of(logits) for logits in training.auxiliary)
 
@@ -223,8 +227,8 @@ class Network:
             )
 
     def __repr__(self) -> str:
-        size, count = self.input_size, self.parameter_count
-        return f"Network({self.name}, {self.classes} classes, {size}×{size}, {count:,} parameters)"
+        size, count = size_text(self.image_size), self.parameter_count
+        return f"Network({self.name}, {self.classes} classes, {size}, {count:,} parameters)"
 
 
 def check_images(images) -> tf.Tensor:

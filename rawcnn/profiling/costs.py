@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from rawcnn.models import find_model
-from rawcnn.nn.limits import check_numbers
+from rawcnn.nn.arguments import Size, image_size, short_size, whole
 from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, symbolic_trace
 
 COLUMNS = (
@@ -40,7 +40,7 @@ class Profile:
     Attributes:
         model: The model's name.
         batch: Images in the batch.
-        size: Side of the images in pixels.
+        size: Side of the images in pixels; (height, width) if they are not square.
         precision: "float32" or "bfloat16".
         rows: A dict with the keys of COLUMNS for each operation.
         totals: Their sums, and the receptive field of the last map.
@@ -49,7 +49,7 @@ class Profile:
 
     model: str
     batch: int
-    size: int
+    size: Size
     precision: str
     rows: list[dict]
     totals: dict
@@ -82,7 +82,7 @@ class Profile:
 def profile(
     model: str,
     batch: int = 1,
-    size: int | None = None,
+    size: Size | None = None,
     *,
     classes: int | None = None,
     precision: str = "float32",
@@ -94,7 +94,7 @@ def profile(
     Args:
         model: A name in `rawcnn.MODELS`.
         batch: Images in a batch.
-        size: Side of the images in pixels. By default the model's own.
+        size: Side of the images in pixels, or (height, width). By default the model's own.
         classes: Number of classes. By default the model's own.
         precision: "float32" or "bfloat16".
         train: Trace as in training, with auxiliary heads and the batch's statistics.
@@ -107,16 +107,14 @@ def profile(
         ValueError: An argument is out of range, or the images are too small.
     """
     entry = find_model(model)
-    classes, size = entry.classes if classes is None else classes, entry.size if size is None else size
-    if min(batch, size, classes) < 1:
-        raise ValueError(f"batch is {batch}, size {size} and classes {classes}; expected positive numbers")
-    check_numbers(batch=batch, size=size, classes=classes)
+    batch, classes = whole("batch", batch), whole("classes", entry.classes if classes is None else classes)
+    sides = image_size(entry.size if size is None else size)
     dtype = PRECISIONS[check_precision(precision)]
     operations = symbolic_trace(
-        entry.configured(classes, **options), (batch, size, size, 3), train=train, dtype=dtype
+        entry.configured(classes, **options), (batch, *sides, 3), train=train, dtype=dtype
     ).operations
     rows = [_row(operation, dtype.size) for operation in operations]
-    return Profile(model, batch, size, precision, rows, _totals(operations, rows), tuple(operations))
+    return Profile(model, batch, short_size(sides), precision, rows, _totals(operations, rows), tuple(operations))
 
 
 def _row(operation: Operation, element: int) -> dict[str, object]:

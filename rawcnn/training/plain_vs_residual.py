@@ -51,7 +51,7 @@ def compare_depths(
     """
     histories = {}
     for name in networks(depths):
-        network = create(name, classes=len(data.labels), seed=seed, size=data.size[0])
+        network = create(name, classes=len(data.labels), seed=seed, size=data.size)
         training = Training(network, recipe, seed=seed, folder=folder / name if folder else None, compile=compile)
         training.restore()
         training.fit(

@@ -21,6 +21,7 @@ from rawcnn.evaluation.accuracy import Evaluation
 from rawcnn.files.atomic import write_atomic
 from rawcnn.files.locks import exclusive_folder
 from rawcnn.models import find_model
+from rawcnn.nn.arguments import Size, image_size, short_size
 from rawcnn.nn.network import Network
 from rawcnn.training.distributed import Cluster, SingleDevice
 from rawcnn.training.recipes import Recipe, find_recipe
@@ -57,22 +58,22 @@ class Plan:
     Attributes:
         model: The name of the model.
         recipe: The recipe, scaled to the size of the network.
-        size: The side of the network's images in pixels; None: that of the data set.
-        data_size: The side to which the data set is scaled in pixels; None: as it is.
+        size: The side of the network's images in pixels, or (height, width); None: that of the data set.
+        data_size: The size to which the data set is scaled in pixels; None: as it is.
         options: The model's own options.
         adversary: Replaces the images of each step by attacked ones.
     """
 
     model: str
     recipe: Recipe
-    size: int | None
-    data_size: int | None
+    size: Size | None
+    data_size: Size | None
     options: Mapping[str, Any]
     adversary: Adversary | None = None
 
     def network(self, data: DataSet, seed: int, precision: str) -> Network:
         """Create the network for the classes of a data set."""
-        size = self.size or data.size[0]
+        size = self.size or data.size
         network = create(
             self.model, classes=len(data.labels), seed=seed, size=size, precision=precision, **self.options
         )
@@ -144,7 +145,7 @@ def prepare(
     epochs: int | None = None,
     batch: int | None = None,
     rate: float | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     options: Mapping[str, Any] | None = None,
     adversary: Adversary | None = None,
 ) -> Plan:
@@ -157,7 +158,7 @@ def prepare(
         epochs: Replaces the recipe's number of epochs.
         batch: Replaces the recipe's batch size.
         rate: Replaces the recipe's largest learning rate.
-        size: The side of the network's images in pixels.
+        size: The side of the network's images in pixels, or (height, width).
         options: The model's own options.
         adversary: Replaces the images of each step by attacked ones.
 
@@ -183,14 +184,15 @@ def prepare(
         if size is None:
             raise ValueError(f"the recipe {recipe} crops its images, so {model} needs a --size")
         chosen = replace(chosen, augmentation=replace(chosen.augmentation, **_scaled(chosen, size)))
-        data_size = round(size * STORED)
+        height, width = image_size(size)
+        data_size = short_size((round(height * STORED), round(width * STORED)))
     return Plan(model, chosen, size, data_size, options, adversary)
 
 
-def _scaled(recipe: Recipe, size: int) -> dict:
+def _scaled(recipe: Recipe, size: Size) -> dict:
     """The recipe's crop and jitter for images of `size` pixels, in the recipe's own proportions."""
-    a = recipe.augmentation
-    jitter = tuple(round(side * size / a.crop) for side in a.jitter) if a.jitter and a.crop else a.jitter
+    a, longer = recipe.augmentation, max(image_size(size))  # the crop must fit into the smallest scale
+    jitter = tuple(round(side * longer / a.crop) for side in a.jitter) if a.jitter and a.crop else a.jitter
     return {"crop": size, "jitter": jitter}
 
 

@@ -107,7 +107,7 @@ class Training:
         with self.devices.scope():
             self.state = State.begin(self.network, recipe)
         self._step = self.devices.make_step(self.network, recipe, self.state, self.choice, self.adversary)
-        self._count = counting_step(self._evaluated_logits, self.network.input_size, self.choice)
+        self._count = counting_step(self._evaluated_logits, self.network.image_size, self.choice)
 
     def _evaluated_logits(self, images: tf.Tensor) -> tf.Tensor:
         """The logits by the variables that are evaluated, with their present values."""

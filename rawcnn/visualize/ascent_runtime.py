@@ -67,7 +67,7 @@ class AscentRuntime:
         self.mode = choice.mode
         self.step = compiled(step, choice)
         self.waking_step = compiled(waking_step, choice)
-        self.render = compiled(lambda z: images_from(z, settings.regularization, settings.size), choice)
+        self.render = compiled(lambda z: images_from(z, settings.regularization, settings.image_size), choice)
         self.values = compiled(lambda images, rows: score(images, rows), choice)
 
 
@@ -78,7 +78,8 @@ class WakingStep:
     """The step of one batch, which also moves images that do not activate their unit.
 
     A rectified unit that is nowhere active has no gradient. Its image then follows the gradient of redirected
-    rectifiers (lucid, redirected_relu_grad.py), until it has had a gradient in `WAKING_STEPS` steps.
+    rectifiers, until it has had a gradient in `WAKING_STEPS` steps. Lucid (redirected_relu_grad.py) redirects each
+    rectifier of the network, for the images for which nothing passes it, and only in the first 16 steps.
     """
 
     def __init__(self, runtime: AscentRuntime, rows: Sequence[tf.Tensor], batch: int):

@@ -21,6 +21,7 @@ import numpy as np
 
 from rawcnn.data import DataSet
 from rawcnn.files.progress import StageProgress
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.visualize import objectives
@@ -135,7 +136,7 @@ def activation_atlas(
     ridge: float = RIDGE,
     cosine_power: float = 2.0,
     steps: int = 128,
-    size: int | None = None,
+    size: Size | None = None,
     regularization: Regularization = ROBUST,
     batch: int = 256,
     icon_batch: int = 32,
@@ -278,9 +279,9 @@ def _levels(
     return tuple(levels)
 
 
-def icon_size(network: Network, layer: str) -> int:
+def icon_size(network: Network, layer: str) -> Size:
     """SIZE pixels if the network is larger and the layer accepts images of any size; otherwise the network's own."""
-    if network.input_size > SIZE:
+    if min(network.image_size) > SIZE:
         try:
             parameters = symbolic_trace(network.model, (1, SIZE, SIZE, 3), layers=(layer,)).parameters
         except ValueError:

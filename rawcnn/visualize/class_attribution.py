@@ -18,7 +18,7 @@ import tensorflow as tf
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.visualize.input_images import one_image
-from rawcnn.visualize.layer_maps import as_map
+from rawcnn.visualize.layer_maps import as_map, check_classes
 
 PREDICTED = 2  # classes that are compared by default: the two most likely
 RANKED = 6  # channels that are listed for a class, and as many against it
@@ -74,15 +74,15 @@ def attribution(
         The classes with their logits, the layer's activations, and the gradients of the logits.
 
     Raises:
-        ValueError: For an unknown layer or class, and for anything but one image.
+        ValueError: For an unknown layer or class, and for anything but one finite image in [0,1].
 
     Source:
         Olah et al., "The Building Blocks of Interpretability", Distill 2018, "Attribution".
     """
     images = one_image(image)
     network.operation(layer)  # raises a ValueError that names similar layers
-    count = min(PREDICTED, network.classes) if classes is None else len(classes)
-    requested = [-1] * count if classes is None else _check_classes(network, classes)
+    requested = [-1] * min(PREDICTED, network.classes) if classes is None else different_classes(classes, network)
+    count = len(requested)
 
     def effects(images, classes):
         return logit_gradients(network, layer, images, classes, count)
@@ -139,11 +139,9 @@ def ranked_channels(attribution: Attribution, count: int = RANKED) -> list[tuple
     return ranks
 
 
-def _check_classes(network: Network, classes: Sequence[int]) -> list[int]:
+def different_classes(classes: Sequence[int], network: Network) -> list[int]:
     """The classes as a list; ValueError for none, unknown or repeated ones."""
-    chosen = [int(k) for k in classes]
-    wrong = [k for k in chosen if not 0 <= k < network.classes]
-    if wrong or not chosen or len(set(chosen)) < len(chosen):
-        what = wrong or (chosen and f"{chosen}, one of them twice") or "none"
-        raise ValueError(f"classes are {what}; expected different ones of 0 to {network.classes - 1}")
+    chosen = check_classes(classes, network)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"classes are {chosen}, one of them twice; expected different ones")
     return chosen

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rawcnn.data import DataSet
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import map_position, whole
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 from rawcnn.visualize.input_images import size_read
@@ -125,7 +126,7 @@ def top_inputs(
         Girshick et al. 2014, section 3.1; Zeiler & Fergus 2014, section 4.
     """
     units = _select_units(network, data, split, layer, channels, None)
-    scan = Scan(data, split, batch, compile, progress)
+    scan = Scan(data, split, whole("batch", batch), compile, progress)
     (best,), _ = stream_top_k(units, scan, _check_count(count, data, split), signs=(1,), sampled=sample_indices(0))
     images = _read_images(units, scan, best)
     return {channel: list(_examples(units, best, row, images)) for row, channel in enumerate(units.channels)}
@@ -181,9 +182,8 @@ def excitations(
     count = _check_count(count, data, split)
     if wrong := [quantile for quantile in quantiles if not 0 <= quantile <= 1]:
         raise ValueError(f"quantiles are {wrong}; expected numbers from 0, the lowest image, to 1, the highest")
-    if sample < 1:
-        raise ValueError(f"sample is {sample}; expected 1 or more images to draw a histogram of")
-    scan = Scan(data, split, batch, compile, progress)
+    sample, seed = whole("sample", sample), whole("seed", seed, least=0, most=None)
+    scan = Scan(data, split, whole("batch", batch), compile, progress)
     sampled = sample_indices(data.count(split), sample, seed)
     (best, worst), drawn = stream_top_k(units, scan, count, signs=(1, -1), sampled=sampled)
     between = _at_quantiles(drawn, quantiles)
@@ -213,21 +213,14 @@ def _select_units(
     operation = operation_at_size(network, layer, size)
     shape = operation.output_shape  # [1,h,w,C] or [1,C]
     if position is not None:
-        if len(shape) != 4:
-            raise ValueError(f"position is {tuple(position)}, but {layer} has no map, only channels; leave it out")
-        (row, column), (height, width) = position, shape[1:3]
-        if not (0 <= row < height and 0 <= column < width):
-            raise ValueError(f"position is {(row, column)}; the map of {layer} is {height}×{width}, counted from 0")
-        position = (int(row), int(column))
+        position = map_position(position, shape, layer)
     columns = shape[2] if len(shape) == 4 else 1
     return UnitSelection(network, layer, chosen, position, size, columns, operation.receptive_field)
 
 
 def _check_count(count: int, data: DataSet, split: str) -> int:
     """The count, or the number of images if there are fewer."""
-    if count < 1:
-        raise ValueError(f"count is {count}; expected 1 or more")
-    return min(count, data.count(split))
+    return min(whole("count", count), data.count(split))
 
 
 # Examples --------------------------------------------------------------------------------------------------------

@@ -27,10 +27,11 @@ import tensorflow as tf
 
 import kernels
 from kernels.forms.differentiable import with_gradient
+from rawcnn.nn.arguments import is_whole, map_position
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
-from rawcnn.visualize.input_images import images_in_range
+from rawcnn.visualize.input_images import unit_images
 from rawcnn.visualize.layer_maps import Box, check_channels, operation_at_size
 
 START_VALUES = ("activation", "one")
@@ -164,7 +165,8 @@ def deconvolve(
         One signed picture per image, with its activation, position and receptive field.
 
     Raises:
-        ValueError: For an unknown layer, channel, position, method or seed.
+        ValueError: For an unknown layer, channel, position, method or seed, and for images that are not finite or not
+            in [0,1].
 
     Source:
         Zeiler & Fergus 2014, section 2.1; Springenberg et al. 2015, section 3.4.
@@ -173,7 +175,7 @@ def deconvolve(
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     if seed not in START_VALUES:
         raise ValueError(f"seed is {seed!r}; expected one of {', '.join(START_VALUES)}")
-    images = images_in_range(images)
+    images = unit_images(images)
     size = int(images.shape[1]), int(images.shape[2])
     operation = operation_at_size(network, layer, size)
     shape = operation.output_shape  # [1,h,w,C] or [1,C]
@@ -204,22 +206,20 @@ def _compiled_projection(
 
 def _channel_of_each(channel: int | Sequence[int], batch: int, layer: str, count: int) -> list[int]:
     """The channel of each image; `count` is how many the layer has."""
-    channels = np.full(batch, channel) if np.ndim(channel) == 0 else np.asarray(channel)
-    if channels.shape != (batch,):
+    channels = check_channels(channel, layer, count)
+    if is_whole(channel):
+        return channels * batch
+    if len(channels) != batch:
         raise ValueError(f"there are {len(channels)} channels for {batch} images; expected one, or one for each image")
-    return check_channels(channels.tolist(), layer, count)
+    return channels
 
 
 def _places(position, shape: tuple[int, ...], batch: int, layer: str) -> np.ndarray:
     """[B]: row·width + column of each position in a map [1,h,w,C]; −1 where the most active one is requested."""
     if position is None:
         return np.full(batch, -1)
-    if len(shape) != 4:
-        raise ValueError(f"position is {position}, but {layer} has no map; leave the position out")
-    positions = np.asarray(position)
-    if positions.shape not in ((2,), (batch, 2)) or not np.issubdtype(positions.dtype, np.integer):
-        raise ValueError(f"position is {position}; expected (row, column), or {batch} of them, one for each image")
-    height, width = shape[1:3]
-    if np.any(positions < 0) or np.any(positions >= (height, width)):
-        raise ValueError(f"position is {position}; {layer} has rows 0 to {height - 1} and columns 0 to {width - 1}")
-    return np.broadcast_to(positions @ (width, 1), batch)
+    several = np.ndim(position) == 2
+    if several and len(position) != batch:
+        raise ValueError(f"there are {len(position)} positions for {batch} images; expected one, or one for each image")
+    positions = [map_position(one, shape, layer) for one in (position if several else [position])]
+    return np.broadcast_to(np.array(positions) @ (shape[-2], 1), batch)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rawcnn.nn.arguments import is_whole
 from rawcnn.nn.network import Network
 from rawcnn.visualize.class_attribution import Attribution
 from rawcnn.visualize.input_images import one_image
@@ -119,9 +120,9 @@ def check_groups(groups: int | None, shape: Sequence[int], layer: str) -> int:
     positions, channels = (int(np.prod(shape[-3:-1])) if len(shape) > 2 else 1), shape[-1]
     most = min(positions, channels)
     count = min(GROUPS, most) if groups is None else groups
-    if not 1 <= count <= most:
+    if not is_whole(count) or not 1 <= count <= most:
         raise ValueError(
-            f"groups is {groups}; {layer} has {positions} positions and {channels} channels: expected 1 to {most}"
+            f"groups is {groups!r}; {layer} has {positions} positions and {channels} channels: expected 1 to {most}"
         )
     return count
 

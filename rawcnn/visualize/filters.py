@@ -96,10 +96,10 @@ def activation_grid(
         A picture [H,W,3] in [0,1].
 
     Raises:
-        ValueError: For an unknown layer or channel, and for a layer without maps.
+        ValueError: For an unknown layer or channel, a layer without maps, and anything but one finite image in [0,1].
     """
-    maps = network.forward(one_image(image)).activations
     network.operation(layer)  # raises a ValueError that names similar layers
+    maps = network.forward(one_image(image)).activations
     values = tf.cast(maps[layer], tf.float32).numpy()[0]  # [h,w,C]
     if values.ndim != 3:
         spatial = [name for name, value in maps.items() if value.shape.rank == 4]

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import Size, is_whole, whole
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import ReceptiveField
-from rawcnn.visualize.class_attribution import Attribution, attribution, ranked_channels
+from rawcnn.nn.trace import Operation
+from rawcnn.visualize.class_attribution import Attribution, attribution, different_classes, ranked_channels
 from rawcnn.visualize.factorization import Groups, check_groups, factorize, group_effects
 from rawcnn.visualize.input_images import one_image
 from rawcnn.visualize.layer_maps import as_map, operation_at_size
@@ -188,7 +190,7 @@ def building_blocks(
     top: int = 4,
     classes: Sequence[int] | None = None,
     groups: int | None = None,
-    icon_size: int | None = None,
+    icon_size: Size | None = None,
     steps: int = 512,
     regularization: Regularization = ROBUST,
     limit: int = LIMIT,
@@ -210,12 +212,12 @@ def building_blocks(
         top: Channels per position in the dictionary.
         classes: By default the two most likely classes.
         groups: Neuron groups; by default six, or fewer if the layer does not allow six.
-        icon_size: Side of an icon in pixels; by default the network's image size.
+        icon_size: Side of an icon in pixels, or (height, width); by default the network's image size.
         steps: Steps of the optimization of icons.
-        regularization: That of the optimization of icons.
+        regularization: Of the optimization of icons.
         limit: The largest number of channel icons.
         batch: Icons that are optimized at a time.
-        seed: The seed of the groups and the icons.
+        seed: Of the groups and the icons.
         compile: "auto", "xla", "graph", "mixed" or "eager".
         progress: Called with (steps done, steps in total) of the icons.
 
@@ -230,10 +232,7 @@ def building_blocks(
     """
     images = one_image(image)
     size = int(images.shape[1]), int(images.shape[2])
-    operation = operation_at_size(network, layer, size)
-    _check_top(top, layer, operation.output_shape[-1])
-    _check_limit(limit)
-    check_groups(groups, operation.output_shape, layer)
+    operation = check_blocks(network, layer, top, groups, limit, classes, size)
     settings = AscentSettings(
         size=network.input_size if icon_size is None else icon_size,
         steps=steps,
@@ -289,13 +288,39 @@ def _icons(
 # Checks ----------------------------------------------------------------------------------------------------------
 
 
+def check_blocks(
+    network: Network,
+    layer: str,
+    top: int,
+    groups: int | None,
+    limit: int,
+    classes: Sequence[int] | None,
+    size: tuple[int, int] | None = None,
+) -> Operation:
+    """Check the arguments of `building_blocks` before any work, for images of `size`, by default the network's own.
+
+    Returns:
+        The layer's operation at this size.
+
+    Raises:
+        ValueError: for an unknown layer or class, and for a number out of range.
+    """
+    operation = operation_at_size(network, layer, size or network.image_size)
+    _check_top(top, layer, operation.output_shape[-1])
+    _check_limit(limit)
+    check_groups(groups, operation.output_shape, layer)
+    if classes is not None:
+        different_classes(classes, network)
+    return operation
+
+
 def _check_top(top: int, layer: str, channels: int) -> None:
     """ValueError for a dictionary of more channels than the layer has."""
-    if not 1 <= top <= channels:
-        raise ValueError(f"top is {top}; {layer} has {channels} channels: expected 1 to {channels}")
+    if not is_whole(top) or not 1 <= top <= channels:
+        raise ValueError(f"top is {top!r}; {layer} has {channels} channels: expected 1 to {channels}")
 
 
 def _check_limit(limit: int | None) -> None:
     """ValueError for a limit below 1."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; expected 1 icon or more")
+    if limit is not None:
+        whole("limit", limit)

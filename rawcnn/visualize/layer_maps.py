@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from rawcnn.nn.arguments import indices
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Operation, find_operation, symbolic_trace
 
@@ -18,22 +19,23 @@ def as_map(activations: tf.Tensor) -> tf.Tensor:
     return activations if len(activations.shape) == 4 else activations[:, None, None]
 
 
-def check_channels(channels: Sequence[int] | None, layer: str, count: int) -> list[int]:
+def check_channels(channels: int | Sequence[int] | None, layer: str, count: int) -> list[int]:
     """Return the channels as a list, by default all.
 
     Args:
-        channels: Channels of the layer; None for all of them.
+        channels: One or several channels of the layer; None for all of them.
         layer: The layer's name, for the error message.
         count: How many channels the layer has.
 
     Raises:
         ValueError: If there are no channels, or if the layer does not have one of them.
     """
-    chosen = list(range(count)) if channels is None else [int(channel) for channel in channels]
-    wrong = [channel for channel in chosen if not 0 <= channel < count]
-    if wrong or not chosen:
-        raise ValueError(f"channels are {wrong or 'none'}; {layer} has channels 0 to {count - 1}")
-    return chosen
+    return list(range(count)) if channels is None else indices("channels", channels, count, layer)
+
+
+def check_classes(classes: int | Sequence[int], network: Network) -> list[int]:
+    """Return one class or several as a list. Raises ValueError if there is none, or if the network lacks one."""
+    return indices("classes", classes, network.classes, network.name)
 
 
 def operation_at_size(network: Network, layer: str, size: tuple[int, int]) -> Operation:
@@ -54,6 +56,6 @@ def operation_at_size(network: Network, layer: str, size: tuple[int, int]) -> Op
         ValueError: For an unknown layer, and for images that are too small for it.
     """
     operation = network.operation(layer)
-    if size == (network.input_size, network.input_size):
+    if size == network.image_size:
         return operation
     return find_operation(symbolic_trace(network.model, (1, *size, 3), layers=[layer]).operations, layer)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 import tensorflow as tf
 
+from rawcnn.nn.arguments import any_position, map_position, real, whole
 from rawcnn.nn.network import Network
-from rawcnn.visualize.layer_maps import as_map, check_channels
+from rawcnn.visualize.layer_maps import as_map, check_channels, check_classes
 
 COSINE_FLOOR = 0.1  # of a direction's cosine, so that activations that point elsewhere still have a gradient
 Activations = Mapping[str, tf.Tensor]
@@ -103,15 +105,18 @@ def neuron(
         position: (row, column) in the map; by default its middle.
 
     Raises:
-        ValueError: For an unknown layer or channel; when the objective is computed, for a position outside the map.
+        ValueError: For an unknown layer or channel, and for a position that is no pair of whole numbers; when the
+            objective is computed, for a position outside the map.
     """
+    chosen = _chosen_channels(network, layer, channel)
+    position = None if position is None else any_position(position)
 
     def value(activations: Activations, one_hot: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(_at(activations[layer], position, layer) * one_hot, axis=-1)  # [B]
 
-    where = "the middle" if position is None else f"{tuple(position)}"
-    name = f"{layer} channel {_words(channel)} at {where}"
-    return Objective(name, (layer,), value, (_one_hot(network, layer, channel),))
+    where = "the middle" if position is None else f"{position}"
+    name = f"{layer} channel {_words(chosen)} at {where}"
+    return Objective(name, (layer,), value, (_one_hot(network, layer, chosen),))
 
 
 def channel(network: Network, layer: str, channel: int | Sequence[int]) -> Objective:
@@ -125,12 +130,13 @@ def channel(network: Network, layer: str, channel: int | Sequence[int]) -> Objec
     Raises:
         ValueError: For an unknown layer or channel.
     """
+    chosen = _chosen_channels(network, layer, channel)
 
     def value(activations: Activations, one_hot: tf.Tensor) -> tf.Tensor:
         means = tf.reduce_mean(as_map(activations[layer]), axis=(1, 2))  # [B,C]
         return tf.reduce_sum(means * one_hot, axis=-1)  # [B]
 
-    return Objective(f"{layer} channel {_words(channel)}", (layer,), value, (_one_hot(network, layer, channel),))
+    return Objective(f"{layer} channel {_words(chosen)}", (layer,), value, (_one_hot(network, layer, chosen),))
 
 
 def logit(network: Network, classes: int | Sequence[int]) -> Objective:
@@ -143,7 +149,7 @@ def logit(network: Network, classes: int | Sequence[int]) -> Objective:
     Raises:
         ValueError: For an unknown class.
     """
-    return channel(network, network.head, classes)
+    return channel(network, network.head, check_classes(classes, network))
 
 
 def layer(network: Network, layer: str) -> Objective:
@@ -185,7 +191,11 @@ def direction(
     Raises:
         ValueError: For an unknown layer, and for vectors that are zero, not finite or of another length than C.
     """
-    channels = network.operation(layer).output_shape[-1]
+    channels, cosine_power = network.operation(layer).output_shape[-1], real("cosine_power", cosine_power)
+    if position is not None and not isinstance(position, str):
+        position = any_position(position)
+    elif position not in (None, "middle"):
+        raise ValueError(f'position is {position!r}; expected (row, column) or "middle"')
     vectors = np.atleast_2d(np.asarray(vectors, np.float32))  # [N,C]
     if vectors.ndim != 2 or vectors.shape[1] != channels or not np.isfinite(vectors).all():
         raise ValueError(f"the direction has shape {vectors.shape}; expected finite numbers, {channels} for {layer}")
@@ -195,8 +205,7 @@ def direction(
     def value(activations: Activations, vectors: tf.Tensor) -> tf.Tensor:
         maps = as_map(activations[layer])  # [B,h,w,C]
         if position is not None:
-            place = None if position == "middle" else position
-            maps = _at(maps, place, layer)[:, None, None]  # type: ignore[arg-type]  # [B,1,1,C]
+            maps = _at(maps, None if isinstance(position, str) else position, layer)[:, None, None]  # [B,1,1,C]
         return _dot_times_cosine(maps, vectors, cosine_power)
 
     return Objective(f"a direction of {layer}", (layer,), value, (vectors,))
@@ -220,7 +229,8 @@ def weighted_units(
         ValueError: For an unknown layer or channel, and for weights that are not finite or all zero.
     """
     units = check_channels(list(weights), layer, network.operation(layer).output_shape[-1])
-    vector = np.array([list(weights.values())], np.float32)  # [1,n]
+    values = [real("a weight", weight, "positive or negative", least=-inf) for weight in weights.values()]
+    vector, cosine_power = np.array([values], np.float32), real("cosine_power", cosine_power)  # [1,n]
     if not np.isfinite(vector).all() or not vector.any():
         raise ValueError(f"the weights are {list(weights.values())}; expected finite numbers, not all zero")
 
@@ -228,7 +238,7 @@ def weighted_units(
         maps = tf.gather(as_map(activations[layer]), units, axis=-1)  # [B,h,w,n]
         return _dot_times_cosine(maps, vector, cosine_power)
 
-    words = " + ".join(f"{weight:g}·{unit}" for unit, weight in weights.items())
+    words = " + ".join(f"{weight:g}·{unit}" for unit, weight in zip(units, values, strict=True))
     return Objective(f"{layer} channels {words}", (layer,), value, (vector,))
 
 
@@ -241,8 +251,9 @@ def interpolation(first: Objective, second: Objective, count: int) -> Objective:
     Raises:
         ValueError: For a count below 2, and for objectives of more than one problem.
     """
-    if count < 2 or max(first.images, second.images) > 1:
-        raise ValueError(f"count is {count}; expected 2 or more images between two objectives of one unit each")
+    count = whole("count", count, least=2)
+    if max(first.images, second.images) > 1:
+        raise ValueError(f"{first.name} and {second.name} have several units; expected objectives of one unit each")
     shares = np.linspace(0, 1, count, dtype=np.float32)  # t of each image, [N]
     split = len(first.given)
 
@@ -271,8 +282,7 @@ def diversity(network: Network, layer: str, group: int) -> Objective:
         ValueError: For an unknown layer and for a group below 2.
     """
     network.operation(layer)
-    if group < 2:
-        raise ValueError(f"group is {group}; expected 2 or more images that are to differ")
+    group = whole("group", group, least=2)
 
     def value(activations: Activations) -> tf.Tensor:
         maps = as_map(activations[layer])  # [B,h,w,C]
@@ -307,8 +317,6 @@ def objective_of(
     position: tuple[int, int] | None = None,
 ) -> Objective:
     """The objective that `optimize` maximizes: `target` itself, or a neuron, a channel or all of the layer `target`."""
-    if isinstance(channel_index, str):
-        raise ValueError(f"channel is {channel_index!r}; expected a whole number or several")
     if isinstance(target, Objective):
         if channel_index is not None or position is not None:
             raise ValueError("the target is an objective, which names its channels; give no channel or position")
@@ -337,19 +345,20 @@ def _at(activations: tf.Tensor, position: tuple[int, int] | None, layer: str) ->
     """The activations [B,C] at one position of the map, by default its middle."""
     maps = as_map(activations)
     height, width = maps.shape[1:3]
-    row, column = (height // 2, width // 2) if position is None else position
-    if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"position is {(row, column)}; the map of {layer} is {height}×{width}")
+    row, column = (height // 2, width // 2) if position is None else map_position(position, tuple(maps.shape), layer)
     return maps[:, row, column]
 
 
-def _one_hot(network: Network, layer: str, channel: int | Sequence[int]) -> np.ndarray:
+def _chosen_channels(network: Network, layer: str, channel: int | Sequence[int]) -> list[int]:
+    """The channel of each image, checked."""
+    return check_channels(channel, layer, network.operation(layer).output_shape[-1])
+
+
+def _one_hot(network: Network, layer: str, channels: Sequence[int]) -> np.ndarray:
     """[N,C]: 1 at the channel of each image."""
-    count = network.operation(layer).output_shape[-1]
-    chosen = check_channels([channel] if isinstance(channel, (int, np.integer)) else channel, layer, count)
-    return np.eye(count, dtype=np.float32)[chosen]
+    return np.eye(network.operation(layer).output_shape[-1], dtype=np.float32)[channels]
 
 
-def _words(channel: int | Sequence[int]) -> str:
-    """The channel, or the channels separated by commas."""
-    return str(channel) if isinstance(channel, (int, np.integer)) else ", ".join(map(str, channel))
+def _words(channels: Sequence[int]) -> str:
+    """The channels separated by commas."""
+    return ", ".join(map(str, channels))

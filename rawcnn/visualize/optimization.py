@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import kernels
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import Size, image_size, real, short_size, whole
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import adam
 from rawcnn.visualize.ascent_runtime import AscentRuntime, Recorder, WakingStep, full_batches
@@ -43,7 +45,7 @@ from rawcnn.visualize.regularization import (
 class AscentSettings:
     """How images are optimized: the keywords of `optimize`."""
 
-    size: int  # side of the images in pixels
+    size: Size  # side of the images in pixels, or (height, width)
     steps: int = 512
     rate: float = 0.05  # Adam's learning rate
     regularization: Regularization = ROBUST
@@ -55,13 +57,20 @@ class AscentSettings:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        positive = min(self.count, self.size, self.steps, self.batch) >= 1 and 0 < self.rate < float("inf")
-        if not positive or self.frames < 0 or self.diversity < 0:
-            raise ValueError(
-                f"count is {self.count}, size {self.size}, steps {self.steps}, batch {self.batch}, rate {self.rate}, "
-                f"frames {self.frames}, diversity {self.diversity}; expected positive numbers, and 0 or more frames "
-                "and diversity"
-            )
+        checked: dict[str, Any] = {name: whole(name, getattr(self, name)) for name in ("count", "steps", "batch")}
+        checked |= {"frames": whole("frames", self.frames, least=0), "seed": whole("seed", self.seed, 0, None)}
+        checked |= {"size": short_size(image_size(self.size))}
+        checked |= {
+            "rate": real("rate", self.rate, "above 0", above=True),
+            "diversity": real("diversity", self.diversity),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # frozen
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        return image_size(self.size)
 
     @property
     def frame_steps(self) -> list[int]:
@@ -110,7 +119,7 @@ def ascent_step(
     """Take one step of gradient ascent on the parameters of a batch of images.
 
     Args:
-        score: Images [B,size,size,3] → values [B] of the objective.
+        score: Images [B,H,W,3] → values [B] of the objective.
         settings: Size, learning rate and regularization.
         z: Parameters of the images, [B,…].
         mean: Adam's running average of the gradient, shaped like z.
@@ -121,15 +130,15 @@ def ascent_step(
     Returns:
         z, mean and mean_square after the step, the values [B] before it, and whether each image has a gradient [B].
     """
-    size, rate, regularization = settings.size, settings.rate, settings.regularization
+    size, rate, regularization = settings.image_size, settings.rate, settings.regularization
     with tf.GradientTape(watch_accessed_variables=False) as image_tape:
         image_tape.watch(z)
-        images = images_from(z, regularization, size)  # [B,size,size,3]
+        images = images_from(z, regularization, size)  # [B,H,W,3]
     with tf.GradientTape(watch_accessed_variables=False) as score_tape:
         score_tape.watch(images)
         moved = kernels.affine_resample(images, transforms, GRAY) if regularization.moves else images
         values = score(moved)  # [B]
-    gradient = score_tape.gradient(values, images)  # [B,size,size,3]
+    gradient = score_tape.gradient(values, images)  # [B,H,W,3]
     length = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3), keepdims=True))  # [B,1,1,1]
     ascent = tf.math.divide_no_nan(gradient, length) - penalty_gradient(images, regularization)
     z_gradient = image_tape.gradient(images, z, output_gradients=ascent)
@@ -166,7 +175,7 @@ def optimize(
     *,
     position: tuple[int, int] | None = None,
     count: int = 1,
-    size: int | None = None,
+    size: Size | None = None,
     steps: int = 512,
     rate: float = 0.05,
     regularization: Regularization = ROBUST,
@@ -188,7 +197,7 @@ def optimize(
         channel: A channel of the layer, or one per image; by default all channels of the layer.
         position: (row, column) in the layer's map; by default the mean over the map.
         count: Images of each problem, from different noise.
-        size: Side of the images in pixels; by default the network's own.
+        size: Side of the images in pixels, or (height, width); by default the network's own.
         steps: Steps of gradient ascent.
         rate: Adam's learning rate.
         regularization: How images are parameterized and kept free of noise.
@@ -260,8 +269,8 @@ def _maximize_batch(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(images [B,…], values [B], history [steps,B], frames [frames,B,…]) of the images with these indices."""
     seeds = [[settings.seed, int(index)] for index in indices]
-    z = tf.constant(initial_parameters(settings.regularization, settings.size, seeds))
-    transforms = tf.constant(draw_transforms(settings.regularization, settings.size, settings.steps, seeds))
+    z = tf.constant(initial_parameters(settings.regularization, settings.image_size, seeds))
+    transforms = tf.constant(draw_transforms(settings.regularization, settings.image_size, settings.steps, seeds))
     tensors = [tf.constant(array) for array in rows]
     recorder = Recorder(runtime.render, settings.steps, settings.frame_steps, report)
     z = ascend(WakingStep(runtime, tensors, len(seeds)), z, transforms, recorder)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rawcnn.files.atomic import write_atomic
+from rawcnn.nn.arguments import whole
 
 RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that lightness varies between it and white
 BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
@@ -60,9 +61,8 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
     if not tiles or len({tile.shape for tile in tiles}) > 1:
         sizes = sorted({tile.shape[:2] for tile in tiles})
         raise ValueError(f"cannot tile {len(tiles)} pictures of sizes {sizes}; expected one or more of one size")
-    columns = ceil(sqrt(len(tiles))) if columns is None else columns
-    if columns < 1 or gap < 0:
-        raise ValueError(f"columns is {columns} and gap is {gap}; expected 1 or more columns and no negative gap")
+    columns = ceil(sqrt(len(tiles))) if columns is None else whole("columns", columns)
+    gap = whole("gap", gap, least=0)
     columns, (height, width, _) = min(columns, len(tiles)), tiles[0].shape
     rows = ceil(len(tiles) / columns)
     shape = (gap + rows * (height + gap), gap + columns * (width + gap), 3)
@@ -76,12 +76,11 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
 def normalize(values: np.ndarray) -> np.ndarray:
     """Stretch values to [0,1]: the smallest becomes 0, the largest 1. Constant values become 0.
 
-    Args:
-        values: Any shape.
-
-    Returns:
-        The same shape.
+    Raises:
+        ValueError: For values that are not finite.
     """
+    if not np.isfinite(values).all():
+        raise ValueError("there are values that are not finite; expected finite ones")
     low, high = np.min(values), np.max(values)
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
@@ -97,10 +96,9 @@ def enlarge(image, scale: int) -> np.ndarray:
         [scale·H,scale·W,3].
 
     Raises:
-        ValueError: For a scale below 1.
+        ValueError: For a scale that is no whole number from 1.
     """
-    if scale < 1:
-        raise ValueError(f"scale is {scale}; expected a whole number, 1 or more")
+    scale = whole("scale", scale)
     return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)
 
 
@@ -115,7 +113,7 @@ def fit(image, size: int, background: float = 1.0) -> np.ndarray:
     Returns:
         A picture [size,size,3].
     """
-    image = picture(image)
+    image, size = picture(image), whole("size", size)
     longer = max(image.shape[:2])
     if longer <= size:
         image = enlarge(image, size // longer)
@@ -141,7 +139,7 @@ def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width
     Returns:
         A picture [H,W,3].
     """
-    image, (top, left, bottom, right) = picture(image).copy(), box
+    image, (top, left, bottom, right), width = picture(image).copy(), box, whole("width", width)
     inside = image[top:bottom, left:right]
     middle = inside[width:-width, width:-width].copy()
     image[max(top - width, 0) : bottom + width, max(left - width, 0) : right + width] = 1
@@ -160,8 +158,13 @@ def diverging(values, times: float | None = None) -> np.ndarray:
 
     Returns:
         A picture [H,W,3].
+
+    Raises:
+        ValueError: for another shape, and for values that are not finite.
     """
     values = np.asarray(values, np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("there are values that are not finite; expected finite ones")
     largest = np.max(np.abs(values), initial=0)
     if times is None:
         times = 1 / largest if largest > 0 else 1.0

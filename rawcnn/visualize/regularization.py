@@ -17,12 +17,13 @@ Without regularization the optimization finds noise that activates the unit. The
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 import tensorflow as tf
 
 import kernels
+from rawcnn.nn.arguments import Size, image_size, real
 
 # Columns: how red, green and blue vary together in natural images, the strongest direction first (lucid, color.py).
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
@@ -36,7 +37,9 @@ PENALTY_BLUR = 1.0  # σ in pixels of the blur that `blur_penalty` compares an i
 class Regularization:
     """How an image is parameterized, and which remedies against noise are used.
 
-    The defaults are those of lucid for images of 128 pixels. The weight of a penalty is relative to the gradient of
+    The defaults are those of lucid for images of 128 pixels. Its `jitter(8)` crops 8 pixels at random places, which
+    moves the image by up to 4 pixels from its middle, and its `jitter(4)` by up to 2. Lucid draws scales and angles
+    from lists; here they are drawn from the same ranges. The weight of a penalty is relative to the gradient of
     the objective, which is normalized to length one, so one weight fits units of any scale. For comparison, the
     gradient of the total variation of a noise image has a length of about two.
 
@@ -74,8 +77,8 @@ class Regularization:
             raise ValueError(f'image is {self.image!r}; expected "fourier" or "pixel"')
         sizes = ("blur", "total_variation", "blur_penalty", "l1", "jitter", "scale", "rotation", "last_jitter")
         for name in sizes:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected 0 or more")
+            real(name, getattr(self, name))
+        real("decay", self.decay, "positive or negative", least=-inf)
         if self.scale >= 1 or max(self.jitter, self.last_jitter) > 1:
             raise ValueError(f"scale is {self.scale} and jitter {self.jitter}; expected shares of the image below 1")
 
@@ -102,44 +105,44 @@ COMPARED = {
 # The image -----------------------------------------------------------------------------------------------------
 
 
-def initial_parameters(regularization: Regularization, size: int, seeds: list[list[int]]) -> np.ndarray:
+def initial_parameters(regularization: Regularization, size: Size, seeds: list[list[int]]) -> np.ndarray:
     """Draw the parameters that an optimization starts from.
 
     Args:
         regularization: Decides between pixels and Fourier coefficients, and between one and three color channels.
-        size: Side of the images in pixels.
+        size: Side of the images in pixels, or (height, width).
         seeds: The random seed of each image.
 
     Returns:
-        float32 pixels [B,size,size,c], or the real and imaginary parts of Fourier coefficients
-        [B,2,size,size//2+1,c]; c is 1 for gray images and 3 otherwise.
+        float32 pixels [B,h,w,c], or the real and imaginary parts of Fourier coefficients [B,2,h,w//2+1,c]; c is 1 for
+        gray images and 3 otherwise.
     """
-    colors = 1 if regularization.grey else 3
-    shape = (size, size, colors) if regularization.image == "pixel" else (2, size, size // 2 + 1, colors)
+    colors, (height, width) = 1 if regularization.grey else 3, image_size(size)
+    shape = (height, width, colors) if regularization.image == "pixel" else (2, height, width // 2 + 1, colors)
     generators = (np.random.Generator(np.random.PCG64(seed)) for seed in seeds)
     return np.stack([INITIAL_DEVIATION * generator.standard_normal(shape, np.float32) for generator in generators])
 
 
-def images_from(parameters: tf.Tensor, regularization: Regularization, size: int) -> tf.Tensor:
-    """Compute the images [B,size,size,3] in (0,1) from their parameters, as `initial_parameters` shapes them."""
+def images_from(parameters: tf.Tensor, regularization: Regularization, size: Size) -> tf.Tensor:
+    """Compute the images [B,h,w,3] in (0,1) from their parameters, as `initial_parameters` shapes them."""
     pixels = parameters
     if regularization.image == "fourier":
-        coefficients = tf.transpose(parameters, (1, 0, 2, 3, 4))  # [2,B,size,size//2+1,c]
-        pixels = kernels.fourier_image(coefficients, size, regularization.decay)  # [B,size,size,c]
+        coefficients = tf.transpose(parameters, (1, 0, 2, 3, 4))  # [2,B,h,w//2+1,c]
+        pixels = kernels.fourier_image(coefficients, size, regularization.decay)  # [B,h,w,c]
     if regularization.grey:
-        pixels = tf.repeat(pixels, 3, axis=-1)  # [B,size,size,3]
+        pixels = tf.repeat(pixels, 3, axis=-1)  # [B,h,w,3]
     elif regularization.decorrelate:
         pixels = tf.einsum("bhwd,cd->bhwc", pixels, COLORS)
     return tf.sigmoid(pixels)
 
 
-def blur_parameters(parameters: tf.Tensor, regularization: Regularization, size: int) -> tf.Tensor:
+def blur_parameters(parameters: tf.Tensor, regularization: Regularization, size: Size) -> tf.Tensor:
     """Apply the Gaussian blur of a step; for Fourier coefficients it is a product with a Gaussian."""
     if not regularization.blur:
         return parameters
     if regularization.image == "pixel":
         return kernels.gaussian_blur(parameters, regularization.blur)
-    frequencies = kernels.fourier_frequencies(size)[..., None]  # [size,size//2+1,1] cycles per pixel
+    frequencies = kernels.fourier_frequencies(size)[..., None]  # [h,w//2+1,1] cycles per pixel
     return parameters * np.exp(-2 * (np.pi * regularization.blur * frequencies) ** 2).astype(np.float32)
 
 
@@ -158,14 +161,14 @@ def penalty_gradient(images: tf.Tensor, regularization: Regularization) -> tf.Te
 # Robustness ----------------------------------------------------------------------------------------------------
 
 
-def draw_transforms(regularization: Regularization, size: int, steps: int, seeds: list[list[int]]) -> np.ndarray:
+def draw_transforms(regularization: Regularization, size: Size, steps: int, seeds: list[list[int]]) -> np.ndarray:
     """Draw the random transform of each image in each step: jitter, scale and rotation about the center, jitter.
 
     The transforms of an image depend on its own seed, not on the other images of the batch.
 
     Args:
         regularization: The largest shift, scale and rotation.
-        size: Side of the images in pixels.
+        size: Side of the images in pixels, or (height, width).
         steps: How many steps.
         seeds: The random seed of each image.
 
@@ -175,17 +178,18 @@ def draw_transforms(regularization: Regularization, size: int, steps: int, seeds
     return np.stack([_transforms_of_image(regularization, size, steps, seed) for seed in seeds], axis=1)
 
 
-def _transforms_of_image(regularization: Regularization, size: int, steps: int, seed: list[int]) -> np.ndarray:
+def _transforms_of_image(regularization: Regularization, size: Size, steps: int, seed: list[int]) -> np.ndarray:
     """The transforms [steps,2,3] of one image."""
     generator = np.random.Generator(np.random.PCG64([*seed, 1]))
-    first, last = (round(share * size) for share in (regularization.jitter, regularization.last_jitter))
+    sides = np.array(image_size(size))
+    first, last = (np.rint(share * sides).astype(int) for share in (regularization.jitter, regularization.last_jitter))
     shift_before = generator.integers(-first, first, (steps, 2), endpoint=True).astype(float)
     shift_after = generator.integers(-last, last, (steps, 2), endpoint=True)
     angle = np.radians(regularization.rotation) * generator.uniform(-1, 1, steps)
     scale = 1 + regularization.scale * generator.uniform(-1, 1, steps)
     rotation = np.stack([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale  # [2,2,steps]
     rotation = np.moveaxis(rotation, -1, 0)  # [steps,2,2]
-    center = np.full(2, (size - 1) / 2)
+    center = (sides - 1) / 2
     # The input pixel of an output pixel: rotation·(output − center − shift_after) + center + shift_before
     offset = center + shift_before - np.einsum("sij,sj->si", rotation, center + shift_after)
     return np.concatenate([rotation, offset[..., None]], axis=-1).astype(np.float32)  # [steps,2,3]

@@ -16,9 +16,11 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
+from rawcnn.nn.arguments import is_whole, real, whole
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
-from rawcnn.visualize.input_images import check_in_range, images_in_range
+from rawcnn.visualize.input_images import check_pixels, unit_images
+from rawcnn.visualize.layer_maps import check_classes
 from rawcnn.visualize.pictures import diverging, picture
 
 ROWS = 64  # images per call of the gradient, which bounds the memory of the two averages
@@ -106,7 +108,7 @@ def input_gradient(
         One signed map [H,W,3] per image, in logits per unit of a pixel.
 
     Raises:
-        ValueError: For a class that the network does not have.
+        ValueError: For a class that the network does not have, and for images that are not finite or not in [0,1].
 
     Source:
         Simonyan et al. 2014, section 3.
@@ -143,13 +145,14 @@ def smooth_gradient(
         One signed map [H,W,3] per image, in logits per unit of a pixel.
 
     Raises:
-        ValueError: For a class that the network does not have, samples below 1, and a negative spread.
+        ValueError: For a class that the network does not have, samples below 1, a negative spread, and images that
+            are not finite or not in [0,1].
 
     Source:
         Smilkov et al. 2017, section 3.
     """
-    if samples < 1 or not 0 <= spread < np.inf:
-        raise ValueError(f"samples is {samples} and spread is {spread}; expected 1 or more, and no negative spread")
+    samples, seed = whole("samples", samples), whole("seed", seed, least=0, most=None)
+    spread = real("spread", spread)
     gradient, _, chosen, logits = _at_images(network, images, classes, compile)
     images = np.asarray(images, np.float32)
     deviation = spread * np.ptp(images, axis=(1, 2, 3), keepdims=True)  # σ, [B,1,1,1]
@@ -188,14 +191,14 @@ def integrated_gradients(
         One signed map [H,W,3] per image, in logits, and the gap of each.
 
     Raises:
-        ValueError: For a class that the network does not have, steps below 1, and a baseline of another shape.
+        ValueError: For a class that the network does not have, steps below 1, a baseline of another shape, and images
+            or a baseline that are not finite or not in [0,1].
 
     Source:
         Sundararajan et al. 2017, section 3 and section 5, "Computing integrated gradients".
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; expected 1 or more")
-    start = _baseline(baseline, tuple(images_in_range(images).shape))  # x₀, [B,H,W,3]
+    steps = whole("steps", steps)
+    start = _baseline(baseline, tuple(unit_images(images).shape))  # x₀, [B,H,W,3]
     gradient, _, chosen, logits = _at_images(network, images, classes, compile)
     difference = np.asarray(images, np.float32) - start  # x − x₀
 
@@ -243,7 +246,7 @@ def _at_images(
     network: Network, images, classes: int | Sequence[int] | None, compile: str
 ) -> tuple[Gradient, np.ndarray, np.ndarray, np.ndarray]:
     """The compiled gradient function; and at the images themselves gradients [B,H,W,3], classes [B], logits [B]."""
-    images = images_in_range(images)
+    images = unit_images(images)
     requested = tf.constant(_requested_classes(network, classes, len(images)), tf.int32)
     signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)]
     choice = choose(compile, network.devices, network.precision)
@@ -256,21 +259,22 @@ def _requested_classes(network: Network, classes: int | Sequence[int] | None, ba
     """The class of each image, [B]; −1 for the predicted one."""
     if classes is None:
         return np.full(batch, -1)
-    requested = np.full(batch, classes) if np.ndim(classes) == 0 else np.asarray(classes)
+    requested = np.array(check_classes(classes, network))
+    if is_whole(classes):
+        return np.full(batch, requested[0])
     if requested.shape != (batch,):
         raise ValueError(f"there are {len(requested)} classes for {batch} images; expected one, or one for each image")
-    if np.any(requested < 0) or np.any(requested >= network.classes):
-        raise ValueError(f"classes are {classes}; {network.name} has classes 0 to {network.classes - 1}")
     return requested
 
 
 def _baseline(baseline: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The baseline of each image, float32 [B,H,W,3]."""
     try:
-        start = np.broadcast_to(np.asarray(baseline, np.float32), shape)
-    except ValueError:
+        values = np.asarray(baseline, np.float32)
+        broadcast = np.broadcast_to(values, shape)
+    except (ValueError, TypeError):
         raise ValueError(
             f"the baseline has shape {np.shape(baseline)}; expected a number or the shape of {shape}"
         ) from None
-    check_in_range("the baselines", start)
-    return start
+    check_pixels(values, "baseline's pixels")
+    return broadcast

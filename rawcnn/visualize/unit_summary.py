@@ -13,6 +13,7 @@ import numpy as np
 
 from rawcnn.data import DataSet
 from rawcnn.files.progress import StageProgress
+from rawcnn.nn.arguments import Size
 from rawcnn.nn.network import Network
 from rawcnn.visualize.dataset_examples import Excitation, TopInput, excitations
 from rawcnn.visualize.deconvolution import deconvolve
@@ -87,7 +88,7 @@ def units(
     *,
     count: int = 4,
     split: str = "train",
-    size: int | None = None,
+    size: Size | None = None,
     steps: int = 256,
     regularization: Regularization = ROBUST,
     batch: int = 32,
@@ -106,11 +107,11 @@ def units(
         channels: Channels of the layer; by default all.
         count: Diverse images, and inputs at each extreme.
         split: "train" or "test".
-        size: Side of the optimized images in pixels; by default the network's own.
+        size: Side of the optimized images in pixels, or (height, width); by default the network's own.
         steps: Steps of each optimization.
-        regularization: That of each optimization.
+        regularization: Of each optimization.
         batch: Images that are optimized at a time.
-        seed: The seed of the optimizations and of the sample of activations.
+        seed: Of the optimizations and of the sample of activations.
         compile: "auto", "xla", "graph", "mixed" or "eager".
         progress: Called with (done, total, stage).
 

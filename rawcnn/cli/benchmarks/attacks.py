@@ -16,14 +16,14 @@ from rawcnn.cli.benchmarks.request import (
     Classes,
     Output,
     Rounds,
-    Size,
     finish,
     progress_bar,
 )
 from rawcnn.cli.console import Screen
-from rawcnn.cli.options import DATA, Json, Seed, Weights
+from rawcnn.cli.options import DATA, Json, Seed, Size, Weights
 from rawcnn.cli.parsing import without_folders
 from rawcnn.cli.request import Run, begin, load_data, load_network
+from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = ("contestant", "seconds", "success", "mean L2")
 
@@ -34,7 +34,7 @@ class AttacksRequest(BenchmarkRequest):
 
     names: Sequence[str]
     batch: int | None
-    size: int | None
+    size: ImageSize | None
     classes: int | None
     rounds: int
     contestants: Sequence[str] | None
@@ -157,7 +157,7 @@ def _load_images(request: AttacksRequest, network, run: Run):
     """Return the test images and labels of the data set; (None, None) without one."""
     if not request.data:
         return None, None
-    data = load_data(run.screen, request.data, network.input_size, False)
+    data = load_data(run.screen, request.data, network.image_size, False)
     if len(data.labels) != network.classes:
         raise ValueError(
             f"{request.data} has {len(data.labels)} classes; expected the {network.classes} of the network"

@@ -25,8 +25,9 @@ from rawcnn.cli.benchmarks.request import (
     progress_bar,
     recorded_command,
 )
-from rawcnn.cli.options import Json, Precision
+from rawcnn.cli.options import Json, Precision, Size
 from rawcnn.cli.request import Request, begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class TuneRequest(Request):
 
     names: Sequence[str]
     batch: int
-    size: int | None
+    size: ImageSize | None
     rounds: int
 
     @property
@@ -81,7 +82,7 @@ def kernels(
     models: Models = None,
     tune: Annotated[bool, typer.Option(help="Choose the fastest forms for the layers of the networks.")] = False,
     batch: Annotated[int | None, typer.Option(help=f"Batch size of --tune; default: {BATCH}.", min=1)] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the images of --tune in pixels.", min=1)] = None,
+    size: Size = None,
     precision: Precision = "float32",
     rounds: Rounds = ROUNDS,
     output: Output = FOLDER / "kernels.jsonl",

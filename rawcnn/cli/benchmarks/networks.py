@@ -18,15 +18,15 @@ from rawcnn.cli.benchmarks.request import (
     Models,
     Output,
     Rounds,
-    Size,
     check_models,
     check_precision,
     finish,
     progress_bar,
 )
 from rawcnn.cli.console import Screen
-from rawcnn.cli.options import Json, Precision, Seed
+from rawcnn.cli.options import Json, Precision, Seed, Size
 from rawcnn.cli.request import Run, begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 CONTESTANTS = (
     "rawcnn graph, mixed or xla; keras default, jit, no jit, function or function xla; torch eager or compile, each "
@@ -42,7 +42,7 @@ class NetworksRequest(BenchmarkRequest):
     names: Sequence[str]
     jobs: Sequence[str] | None
     batch: int
-    size: int | None
+    size: ImageSize | None
     classes: int | None
     precision: str
     contestants: Sequence[str] | None

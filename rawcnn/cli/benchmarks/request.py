@@ -24,7 +24,6 @@ Classes = Annotated[int | None, typer.Option(help="Number of classes; default: t
 Models = Annotated[list[str] | None, typer.Argument(help="Names of models; `rawcnn models` lists them.")]
 Output = Annotated[Path, typer.Option(help="File to which the results are appended.")]
 Rounds = Annotated[int, typer.Option(help="Number of interleaved rounds.", min=1)]
-Size = Annotated[int | None, typer.Option(help="Side of the images in pixels; default: the network's own.", min=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

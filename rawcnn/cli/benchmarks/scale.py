@@ -16,15 +16,15 @@ from rawcnn.cli.benchmarks.request import (
     Models,
     Output,
     Rounds,
-    Size,
     check_models,
     check_precision,
     finish,
     progress_bar,
 )
 from rawcnn.cli.console import Screen
-from rawcnn.cli.options import Json, Precision
+from rawcnn.cli.options import Json, Precision, Size
 from rawcnn.cli.request import begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class ScaleRequest(BenchmarkRequest):
 
     names: Sequence[str]
     batch: int
-    size: int | None
+    size: ImageSize | None
     classes: int | None
     precision: str
     rounds: int

@@ -68,7 +68,13 @@ class DeconvRequest(NetworkRequest):
         return {"images": ",".join(map(str, self.images)), "compile": self.compile}
 
     def check_network(self, network) -> None:
-        network.operation(self.layer)
+        from rawcnn.nn.arguments import map_position
+        from rawcnn.visualize.layer_maps import check_channels
+
+        shape = network.operation(self.layer).output_shape
+        check_channels(self.channels or None, self.layer, shape[-1])
+        if place := parse_position(self.position):
+            map_position(place, shape, self.layer)
 
 
 def deconv(
@@ -109,7 +115,7 @@ def draw_deconvolutions(request: DeconvRequest) -> None:
     from rawcnn.visualize.record import write_record
 
     with begin(request) as run:
-        pixels = load_images(request.images, run.network.input_size)  # [B,S,S,3]
+        pixels = load_images(request.images, run.network.image_size)  # [B,H,W,3]
         rows: dict[str, list] = {}
         titles, units, arrays = [], [], {"images": pixels}
         for number, (file, image) in enumerate(zip(request.images, pixels, strict=True)):

@@ -11,6 +11,7 @@ import typer
 
 from rawcnn.cli.options import (
     Compile,
+    IconSize,
     Json,
     Model,
     Options,
@@ -22,6 +23,7 @@ from rawcnn.cli.options import (
 )
 from rawcnn.cli.parsing import PICTURES, check_finite, parse_position, parse_settings
 from rawcnn.cli.request import NetworkRequest, Run, begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = 8  # images per row of a sheet
 INTERPOLATED = 5  # images of --between, unless --count says otherwise
@@ -67,6 +69,19 @@ class Target:
 
         layer = self.layer or network.head
         return rectified(network, layer) if self.negative else layer
+
+    def check_network(self, network, size: ImageSize | None) -> None:
+        """Raise ValueError for a channel or a position that the layer lacks, for images of this size."""
+        from rawcnn.nn.arguments import image_size, map_position
+        from rawcnn.visualize.layer_maps import check_channels, operation_at_size
+
+        layer = self.resolved_layer(network)
+        channels = [*(self.channels or ()), *parse_weights(self.units or ())]
+        channels += parse_pair(self.between) if self.between else ()
+        check_channels(channels or None, layer, network.operation(layer).output_shape[-1])
+        if place := parse_position(self.position):
+            sides = image_size(network.input_size if size is None else size)
+            map_position(place, operation_at_size(network, layer, sides).output_shape, layer)
 
     def objective(self, network, count: int):
         """Return the objective, and a label for each of its images.
@@ -131,7 +146,7 @@ class OptimizeRequest(NetworkRequest):
     regularization: Sequence[str] | None
     frames: int
     batch: int
-    image_size: int | None
+    image_size: ImageSize | None
     output: Path
     compile: str
 
@@ -180,13 +195,16 @@ class OptimizeRequest(NetworkRequest):
     def optimizer_settings(self, network) -> dict[str, Any]:
         """Return the settings that `visualize.optimize` and `visualize.compare` share."""
         return {
-            "size": self.image_size or network.input_size,
+            "size": network.input_size if self.image_size is None else self.image_size,
             "steps": self.steps,
             "rate": self.rate,
             "seed": self.seed,
             "batch": self.batch,
             "compile": self.compile,
         }
+
+    def check_network(self, network: Any) -> None:
+        self.target.check_network(network, self.image_size)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
@@ -243,9 +261,7 @@ def optimize(
     frames: Annotated[int, typer.Option(help="Number of intermediate images to show per image.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Batch size.", min=1)] = 32,
     weights: Weights = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels; default: the network's input size.", min=1)
-    ] = None,
+    size: IconSize = None,
     output: Picture = Path("optimize.png"),
     option: Options = None,
     compile: Compile = "auto",

@@ -29,13 +29,14 @@ from rawcnn.cli.options import (
 )
 from rawcnn.cli.parsing import parse_integers
 from rawcnn.cli.request import DataRequest, NetworkRequest, begin, load_images
+from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True)
 class Icons:
     """The options of the optimized images on a page."""
 
-    size: int | None  # pixels; None: the network's input size
+    size: ImageSize | None  # pixels; None: the network's input size
     steps: int
     batch: int
 
@@ -186,6 +187,11 @@ class BuildingBlocksRequest(NetworkRequest):
             "limit": self.limit,
         }
 
+    def check_network(self, network: Any) -> None:
+        from rawcnn.visualize.interpretability import check_blocks
+
+        check_blocks(network, self.layer, self.top, self.groups, self.limit, self.targets or None)
+
     def unrecorded_settings(self) -> dict[str, Any]:
         return {"icon_size": self.icons.size, "batch": self.icons.batch, "compile": self.compile}
 
@@ -237,10 +243,11 @@ def write_building_blocks(request: BuildingBlocksRequest) -> None:
 
     with begin(request) as run:
         icons, sheet = request.icons, request.output.with_suffix(".png")
-        (pixels,) = load_images([request.image], run.network.input_size)
+        (pixels,) = load_images([request.image], run.network.image_size)
         with run.screen.progress_bar("optimizing icons") as report:
             blocks = building_blocks(
-                run.network, pixels, request.layer, top=request.top, classes=request.targets, groups=request.groups,
+                run.network, pixels, request.layer, top=request.top, classes=request.targets or None,
+                groups=request.groups,
                 icon_size=icons.size, steps=icons.steps, batch=icons.batch, limit=request.limit, seed=request.seed,
                 compile=request.compile, progress=report,
             )  # fmt: skip

@@ -39,6 +39,12 @@ class SaliencyRequest(NetworkRequest):
 
     endings = PICTURES
 
+    def check_network(self, network: Any) -> None:
+        from rawcnn.visualize.layer_maps import check_classes
+
+        if self.target is not None:
+            check_classes(self.target, network)
+
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
             "model": self.model,
@@ -57,7 +63,7 @@ def saliency(
     images: Images,
     weights: Weights = None,
     classes: Annotated[
-        int | None, typer.Option("--class", help="Number of a class; default: the predicted one.", min=0)
+        int | None, typer.Option("--class", help="Number of a class; default: the predicted one.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Number of noisy copies for the smoothed gradient.", min=1)] = 50,
     steps: Annotated[int, typer.Option(help="Number of steps of the integrated gradients.", min=1)] = 64,
@@ -87,7 +93,7 @@ def draw_saliency(request: SaliencyRequest) -> None:
 
     with begin(request) as run:
         network, target, mode = run.network, request.target, request.compile
-        pixels = load_images(request.images, network.input_size)
+        pixels = load_images(request.images, network.image_size)
         plain = input_gradient(network, pixels, target, compile=mode)
         smooth = smooth_gradient(network, pixels, target, samples=request.samples, seed=request.seed, compile=mode)
         integrated = integrated_gradients(network, pixels, target, steps=request.steps, compile=mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rawcnn.nn.arguments import size_text
 from rawcnn.plots import themed as plots
 from rawcnn.report.album import Album
 from rawcnn.report.page import Block, Section, Table, Text
@@ -54,7 +55,7 @@ def _race(race: Race, album: Album) -> list[Block]:
     times = [c["median"] / chosen["median"] for c in contestants]
     job = _job(race)
     what = (
-        f"`{settings['model']}`, {job}, {settings['batch']} images of {settings['size']}×{settings['size']}, "
+        f"`{settings['model']}`, {job}, {settings['batch']} images of {size_text(settings['size'])}, "
         f"{settings['precision']}"
     )
     spread = ""

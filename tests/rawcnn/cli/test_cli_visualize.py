@@ -191,6 +191,66 @@ def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_
     assert not [*tmp_path.iterdir()]
 
 
+OUTSIDE = {
+    "optimize a class": ("optimize --channel 10", "classifier has channels 0 to 9"),
+    "optimize several classes": ("optimize --channel 3 --channel 12", "[12]; classifier has channels 0 to 9"),
+    "optimize a negative class": ("optimize --channel -1", "channels are [-1]; classifier has channels 0 to 9"),
+    "optimize a channel": ("optimize --layer conv1 --channel 16", "conv1 has channels 0 to 15"),
+    "optimize minus a channel": ("optimize --layer conv1 --channel 16 --negative", "conv1 has channels 0 to 15"),
+    "compare a channel": ("optimize --channel 10 --compare", "classifier has channels 0 to 9"),
+    "optimize a unit": ("optimize --unit 10:1", "channels are [10]; classifier has channels 0 to 9"),
+    "optimize a negative unit": ("optimize --unit 3:1 --unit -1:2", "[-1]; classifier has channels 0 to 9"),
+    "optimize between": ("optimize --between 3,10", "channels are [10]; classifier has channels 0 to 9"),
+    "optimize between negative": ("optimize --between=-2,3", "channels are [-2]; classifier has channels 0 to 9"),
+    "optimize a position": (
+        "optimize --layer conv4_3/relu --channel 1 --position 1,2",
+        "position is (1, 2); the map of conv4_3/relu is 2×2: expected (row, column), rows 0 to 1 and columns 0 to 1",
+    ),
+    "optimize a position of a class": ("optimize --channel 1 --position 0,0", "but classifier has no map"),
+    "optimize a position at another size": (
+        "optimize --layer conv4_3/relu --channel 1 --position 3,4 --size 16",
+        "the map of conv4_3/relu is 4×4",
+    ),
+    "optimize a layer": ("optimize --layer conv9", "there is no layer 'conv9'"),
+    "deconv a channel": ("deconv PHOTO --layer conv1 --channel 16", "conv1 has channels 0 to 15"),
+    "deconv a negative channel": ("deconv PHOTO --layer conv1 --channel -1", "conv1 has channels 0 to 15"),
+    "deconv a position": ("deconv PHOTO --layer conv1 --position 8,0", "the map of conv1 is 8×8"),
+    "deconv a negative position": ("deconv PHOTO --layer conv1 --position=-1,0", "position is (-1, 0)"),
+    "deconv a layer": ("deconv PHOTO --layer conv9", "there is no layer 'conv9'"),
+    "saliency of a class": ("saliency PHOTO --class 10", "classes are [10]; cifar_resnet20 has classes 0 to 9"),
+    "saliency of a negative class": ("saliency PHOTO --class -1", "[-1]; cifar_resnet20 has classes 0 to 9"),
+    "top inputs of a class": ("top-inputs --channel 10", "classifier has channels 0 to 9"),
+    "top inputs of a position": ("top-inputs --layer conv1 --channel 1 --position 8,0", "the map of conv1 is 8×8"),
+    "blocks of a class": ("building-blocks PHOTO --layer conv1 --class 10", "cifar_resnet20 has classes 0 to 9"),
+    "blocks of a class twice": ("building-blocks PHOTO --layer conv1 --class 1 --class 1", "one of them twice"),
+    "blocks with many channels": ("building-blocks PHOTO --layer conv1 --top 17", "conv1 has 16 channels"),
+    "blocks with many groups": ("building-blocks PHOTO --layer conv1 --groups 17", "groups is 17; conv1 has"),
+    "blocks of a layer": ("building-blocks PHOTO --layer conv9", "there is no layer 'conv9'"),
+    "a page of a channel": ("page --layer conv1 --channel 16", "conv1 has channels 0 to 15"),
+    "filters of a layer": ("filters --layer conv9", "there is no layer 'conv9'"),
+}
+
+
+@pytest.mark.parametrize("words, message", OUTSIDE.values(), ids=OUTSIDE)
+def test_indices_outside_a_network_are_refused_before_the_work(
+    rawcnn_command, digits_weights, photo, words, message, tmp_path, monkeypatch
+):
+    """Channels, units, classes, positions and layers, negative ones too, in every verb: one line, and no file."""
+    from rawcnn.visualize import optimization, saliency
+
+    def no_work(*arguments, **settings):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(optimization, "_maximize_batch", no_work)
+    monkeypatch.setattr(saliency, "logit_gradient", no_work)
+    monkeypatch.chdir(tmp_path)
+    verb, *others = [photo if word == "PHOTO" else word for word in words.split()]
+    code, _, err = rawcnn_command("visualize", verb, "cifar_resnet20", *others, "--weights", digits_weights)
+    last = err.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("rawcnn: ") and message in last, err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_without_a_verb_the_help_is_printed(rawcnn_command):
     code, out, _ = rawcnn_command("visualize")
     assert code == 0 and all(verb in out for verb in ("optimize", "atlas", "top-inputs")) and out.count("\n") > 8

@@ -50,7 +50,7 @@ def box(view: np.ndarray) -> tuple[float, float, float, float, bool]:
 
 
 def views(protocol: str, image: np.ndarray, scales) -> list[np.ndarray]:
-    return list(PROTOCOLS[protocol].views(image, SIZE, scales))
+    return list(PROTOCOLS[protocol].views(image, (SIZE, SIZE), scales))
 
 
 def assert_boxes(seen: list[np.ndarray], expected) -> None:
@@ -93,6 +93,25 @@ def test_ten_crops_of_a_larger_image():
     """A photograph of 64×100 is halved first: the boxes are twice as large."""
     large = np.asarray(Image.fromarray(LANDSCAPE).resize((96, 64), Image.Resampling.NEAREST))
     assert_boxes(views("10crop", large, [32]), [(top, left, 28, 28) for top, left in TEN["wide"][1]])
+
+
+@pytest.mark.parametrize("image", [LANDSCAPE, PORTRAIT, SQUARE], ids=["wide", "tall", "square"])
+def test_views_of_a_network_that_is_not_square(image):
+    """The crops are those of 28×28 with less of the width: 28×20 at the corners and in the middle."""
+    for protocol in ("center", "10crop", "whole"):
+        for view, square in zip(
+            PROTOCOLS[protocol].views(image, (28, 20), [32]), views(protocol, image, [32]), strict=True
+        ):
+            assert view.shape == (28, 20, 3) and view.dtype == square.dtype
+    for view in PROTOCOLS["144crop"].views(image, (28, 20), [32, 36]):
+        assert view.shape == (28, 20, 3)
+    height, width = image.shape[:2]
+    (middle,) = PROTOCOLS["center"].views(image, (28, 20), [32])
+    np.testing.assert_allclose(box(middle), ((height - 28) / 2, (width - 20) / 2, 28, 20, False), atol=1e-9)
+    corners = [box(view)[:4] for view in PROTOCOLS["10crop"].views(image, (28, 20), [32])][::2]
+    top, left = (height - 32) / 2, (width - 32) / 2
+    expected = [(top + y, left + x, 28, 20) for y, x in ((0, 0), (0, 12), (4, 0), (4, 12), (2, 6))]
+    np.testing.assert_allclose(corners, expected, atol=0.15)
 
 
 @pytest.mark.parametrize("image", [LANDSCAPE, PORTRAIT, SQUARE], ids=["wide", "tall", "square"])
@@ -163,6 +182,13 @@ def probe(size: int = SIZE, name: str = "probe") -> Network:
         ("probe", 224, "144crop", (256, 288, 320, 352)),
         ("probe", 224, "multiscale", (224, 256, 288)),
         ("vgg16", 224, "multiscale", (256, 384, 512)),
+        ("vgg16", 224, "dense", (384,)),
+        ("vgg16", 224, "10crop", (256,)),
+        ("vgg_a", 32, "dense", (55,)),
+        ("resnet50", 224, "dense", (256,)),
+        ("plain34", 224, "dense", (256,)),
+        ("vgg16", (224, 160), "dense", (384,)),
+        ("probe", (112, 224), "10crop", (256,)),
         ("resnet50", 224, "multiscale", (224, 256, 384, 480, 640)),
         ("cifar_resnet20", 32, "multiscale", (32, 37, 41)),
         ("probe", 224, "whole", ()),
@@ -300,7 +326,7 @@ def test_ensemble_is_the_mean_of_softmaxes():
     for network in networks:
         scale = {8: 9, 16: 18}[network.input_size]
         for row, image in zip(p, images, strict=True):
-            crops = np.stack([*PROTOCOLS["10crop"].views(image, network.input_size, [scale])]).astype(np.float32) / 255
+            crops = np.stack([*PROTOCOLS["10crop"].views(image, network.image_size, [scale])]).astype(np.float32) / 255
             row += softmax(network(crops)).mean(0) / 2
     told = []
     result = evaluate_views(networks, data, protocol="10crop", progress=lambda *done: told.append(done))

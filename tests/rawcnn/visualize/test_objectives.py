@@ -117,9 +117,9 @@ def test_what_objectives_refuse(network):
         objectives.direction(network, "conv1", [1.0, 2.0])
     with pytest.raises(ValueError, match="direction is zero"):
         objectives.direction(network, "conv1", np.zeros(8))
-    with pytest.raises(ValueError, match="2 or more images that are to differ"):
+    with pytest.raises(ValueError, match="group is 1; expected a whole number, 2 or more"):
         objectives.diversity(network, "conv1", 1)
-    with pytest.raises(ValueError, match="2 or more images between two objectives"):
+    with pytest.raises(ValueError, match="count is 1; expected a whole number, 2 or more"):
         objectives.interpolation(stub("a", [1.0]), stub("b", [1.0]), 1)
     with pytest.raises(ValueError, match="a is for 2 images and b for 3"):
         stub("a", [1.0, 2.0]) + stub("b", [1.0, 2.0, 3.0])

@@ -220,13 +220,37 @@ def test_moves():
     np.testing.assert_allclose(still, [[1, 0, 0], [0, 1, 0]], atol=1e-6)
 
 
-@pytest.mark.parametrize("name, largest", [("jitter", 4), ("last_jitter", 2)])
-def test_shifts_are_those_of_lucids_crops(name, largest):
-    """jitter(8) and jitter(4) crop 8 and 4 pixels off at random: half of that to each side of the middle."""
-    settings = {"jitter": 0.0, "last_jitter": 0.0, "scale": 0.0, "rotation": 0.0, name: getattr(ROBUST, name)}
-    shifts = draw_transforms(replace(ROBUST, **settings), 128, 400, [[0]])[:, 0, :, 2]  # [400,2]
-    assert {*np.unique(shifts)} == {*range(-largest, largest + 1)}
-    assert abs(shifts.mean()) < 0.3
+@pytest.mark.parametrize("name, crop", [("jitter", 8), ("last_jitter", 4)])
+def test_jitter_is_lucids(name, crop):
+    """lucid's jitter(d) crops the side minus d at a random place: by −d/2 to d/2 from the middle, all equally often."""
+    still = replace(ROBUST, jitter=0, scale=0, rotation=0, last_jitter=0)
+    moves = draw_transforms(replace(still, **{name: getattr(ROBUST, name)}), 128, 2000, [[0]])[:, 0]
+    np.testing.assert_array_equal(moves[..., :2], np.broadcast_to(np.eye(2), (2000, 2, 2)))
+    shifts = np.rint(moves[..., 2]).astype(int)  # [2000,2] down and across
+    np.testing.assert_allclose(moves[..., 2], shifts, atol=1e-5)
+    starts = np.arange(crop + 1)  # of lucid's random crops
+    for axis in (0, 1):
+        found, counts = np.unique(shifts[:, axis], return_counts=True)
+        assert found.tolist() == (starts - crop // 2).tolist()
+        assert counts.min() > 0.7 * 2000 / len(starts)
+    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1
+
+
+def test_moves_of_images_that_are_not_square():
+    """Shifts are shares of each side; the image turns about its own middle."""
+    moves = draw_transforms(replace(ROBUST, scale=0, rotation=0, last_jitter=0), (128, 64), 200, [[0]])[:, 0]
+    assert np.abs(moves[..., 2]).max(axis=0).round().tolist() == [4, 2]
+    turn = draw_transforms(replace(ROBUST, jitter=0, last_jitter=0), (9, 5), 3, [[0]])[:, 0]
+    np.testing.assert_allclose(turn @ [4, 2, 1], np.broadcast_to([4, 2], (3, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("regularization", [NOTHING, replace(ROBUST, blur=0.5), replace(NOTHING, total_variation=0.1)])
+def test_images_that_are_not_square(network, regularization):
+    """A unit is maximized at any height and width; the other side's images are its own."""
+    for size in ((12, 8), (8, 12)):
+        found = optimize(network, "conv2", 3, steps=8, size=size, regularization=regularization)
+        assert found.images.shape == (1, *size, 3) and found.settings["size"] == size
+        assert found.history[-1] > found.history[0]
 
 
 def test_a_gray_image_is_gray(network):
@@ -253,8 +277,8 @@ def test_colors_and_frequencies_make_an_image():
         (("conv1", 99), {}, r"\[99\]; conv1 has channels 0 to 7"),
         (("conv1", 0), {"position": (9, 0)}, r"position is \(9, 0\); the map of conv1 is 8×8"),
         (("conv1",), {"position": (0, 0)}, "give a channel too"),
-        (("conv1", 0), {"steps": 0}, "steps 0"),
-        (("conv1", 0), {"rate": -1.0}, "rate -1.0"),
+        (("conv1", 0), {"steps": 0}, "steps is 0"),
+        (("conv1", 0), {"rate": -1.0}, "rate is -1.0"),
     ],
 )
 def test_what_it_refuses(network, arguments, options, message):
@@ -275,7 +299,7 @@ def test_regularization_checks_itself(setting, value):
 
 def test_numbers_that_are_none(trained):
     network, *_ = trained
-    with pytest.raises(ValueError, match="rate nan"):
+    with pytest.raises(ValueError, match="rate is nan"):
         optimize(network, "conv1", 1, rate=float("nan"))
-    with pytest.raises(ValueError, match="channel is '11'; expected a whole number"):
+    with pytest.raises(ValueError, match=r"channels are \['11'\]; conv1 has channels 0 to"):
         optimize(network, "conv1", "11")

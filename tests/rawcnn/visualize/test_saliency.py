@@ -221,7 +221,7 @@ def test_a_network_in_bfloat16():
 LEVELS = np.linspace(0, 255, 48, dtype=np.float32).reshape(1, 4, 4, 3)
 
 WRONG = {
-    r"classes are \[0, 1, 5\]; linear has classes 0 to 4": lambda n: input_gradient(n, IMAGES, [0, 1, 5]),
+    r"classes are \[5\]; linear has classes 0 to 4": lambda n: input_gradient(n, IMAGES, [0, 1, 5]),
     "there are 2 classes for 3 images": lambda n: input_gradient(n, IMAGES, [0, 1]),
     r"expected a batch \[B,H,W,3\]": lambda n: input_gradient(n, IMAGES[0]),
     "divide bytes by 255": lambda n: smooth_gradient(n, np.zeros((1, 4, 4, 3), np.uint8)),

@@ -1,0 +1,152 @@
+"""Arguments of public functions: numbers, image sizes and indices are checked and converted here, in one way.
+
+A whole number is Python's, NumPy's, or an array or tensor that holds one; it becomes an int, so that JSON and file
+formats take it. Booleans, floats and text are refused, also where Python would convert them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isfinite
+from numbers import Integral, Real
+from operator import index
+from typing import Any
+
+LARGEST = 2**31  # of a side, a batch or a number of classes; TensorFlow's shapes end not far above
+Size = int | tuple[int, int]  # the side of square images, or (height, width)
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number of any library, and no boolean."""
+    if isinstance(value, Integral):
+        return not isinstance(value, bool)
+    if not hasattr(value, "dtype") or getattr(value, "shape", None) != ():
+        return False
+    try:
+        index(value)  # refuses NumPy's booleans, and arrays and tensors of floats
+    except (TypeError, AttributeError):
+        return False
+    return "bool" not in str(value.dtype)
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = LARGEST) -> int:
+    """Return a whole number as an int.
+
+    Args:
+        name: The argument's name, for the message.
+        value: The number.
+        least, most: The range that it must be in; without `most`, as for seeds, any size is allowed.
+
+    Raises:
+        ValueError: The value is no whole number, or out of range.
+    """
+    if not is_whole(value) or index(value) < least:
+        shown = index(value) if is_whole(value) else repr(value)
+        raise ValueError(f"{name} is {shown}; expected a whole number, {least} or more")
+    if most is not None and index(value) > most:
+        raise ValueError(f"{name} is {index(value)}; expected {most:,} at most")
+    return index(value)
+
+
+def real(name: str, value: Any, expected: str = "0 or more", least: float = 0.0, above: bool = False) -> float:
+    """Return a finite number as a float.
+
+    Args:
+        name: The argument's name, for the message.
+        value: The number.
+        expected: The range in words, for the message.
+        least: The lower bound.
+        above: Whether the number must lie above the bound.
+
+    Raises:
+        ValueError: The value is no finite number, or below the bound.
+    """
+    number = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    valid = isinstance(number, Real) and not isinstance(number, bool) and isfinite(number)
+    if not valid or number < least or (above and number == least):
+        raise ValueError(f"{name} is {value!r}; expected a number, {expected}")
+    return float(number)
+
+
+def image_size(value: Any, name: str = "size") -> tuple[int, int]:
+    """Return the (height, width) of a size: a side in pixels, or a pair of sides.
+
+    Raises:
+        ValueError: The value is neither, or a side is out of range.
+    """
+    sequence = isinstance(value, (tuple, list)) or len(getattr(value, "shape", ())) == 1
+    sides = [*value] if sequence else [value, value]
+    if len(sides) != 2 or not all(is_whole(side) and index(side) >= 1 for side in sides):
+        shown = index(value) if is_whole(value) else repr(value)
+        raise ValueError(f"{name} is {shown}; expected a side in pixels, 1 or more, or a pair (height, width)")
+    height, width = (whole(name, side) for side in sides)
+    return height, width
+
+
+def short_size(sides: tuple[int, int]) -> Size:
+    """Return the side of a square, or (height, width): the form in which settings and files hold a size."""
+    height, width = sides
+    return height if height == width else (height, width)
+
+
+def size_text(size: Size) -> str:
+    """Return a size as "224×160"."""
+    height, width = image_size(size)
+    return f"{height}×{width}"
+
+
+def indices(what: str, values: Any, count: int, owner: str) -> list[int]:
+    """Return one index or several as a list of ints.
+
+    Args:
+        what: What they count, in the plural: "channels".
+        values: An index, or a sequence of them.
+        count: How many there are to choose from.
+        owner: What has them, for the message: "conv1".
+
+    Raises:
+        ValueError: An index is no whole number from 0 to count − 1, or there is none.
+    """
+    chosen = [values] if is_whole(values) or isinstance(values, str) or not isinstance(values, Iterable) else [*values]
+    wrong = [value for value in chosen if not is_whole(value) or not 0 <= index(value) < count]
+    if wrong or not chosen:
+        shown = ", ".join(str(index(value)) if is_whole(value) else repr(value) for value in wrong)
+        raise ValueError(f"{what} are {f'[{shown}]' if wrong else 'none'}; {owner} has {what} 0 to {count - 1}")
+    return [index(value) for value in chosen]
+
+
+def map_position(position: Any, map_shape: tuple[Any, ...], layer: str) -> tuple[int, int]:
+    """Return the (row, column) of a position in a layer's map as ints.
+
+    Args:
+        position: The position.
+        map_shape: The shape of the layer's activations, […,h,w,C], or [B,C] if it has no map.
+        layer: The layer's name, for the message.
+
+    Raises:
+        ValueError: The position is no pair of whole numbers, or outside the map, or there is no map.
+    """
+    pair = _whole_pair(position)
+    if len(map_shape) < 3:
+        raise ValueError(f"position is {pair or position!r}, but {layer} has no map, only channels; leave it out")
+    height, width = map_shape[-3:-1]
+    if not pair or not (0 <= pair[0] < height and 0 <= pair[1] < width):
+        raise ValueError(
+            f"position is {pair or position!r}; the map of {layer} is {height}×{width}: expected (row, column), "
+            f"rows 0 to {height - 1} and columns 0 to {width - 1}"
+        )
+    return pair
+
+
+def any_position(position: Any) -> tuple[int, int]:
+    """Return the (row, column) of a position in a map whose size is not known yet. Raises ValueError for others."""
+    pair = _whole_pair(position)
+    if not pair or min(pair) < 0:
+        raise ValueError(f"position is {pair or position!r}; expected (row, column), whole numbers from 0")
+    return pair
+
+
+def _whole_pair(value: Any) -> tuple[int, int] | None:
+    """A pair of whole numbers as ints, None for anything else."""
+    pair = [*value] if isinstance(value, Iterable) and not isinstance(value, str) else []
+    return (index(pair[0]), index(pair[1])) if len(pair) == 2 and all(map(is_whole, pair)) else None
