@@ -35,8 +35,8 @@ from kernels.precision import wide
 #   global   y[b,c]     = 1/HW Σ x[b,p,q,c]
 #
 # Only pixels inside the image count: padding is never the maximum, and n is their number, or kh·kw with
-# `count_padding`. A NaN counts as the largest. The switch of a window is i·kw + j of its first largest pixel, row by
-# row. Unpooling puts each pooled value where its switch points; values that meet in one pixel are added.
+# `count_padding`. A NaN is the largest. The switch of a window is i·kw + j of its first largest pixel. Unpooling puts
+# values where their switches point, and adds those that meet.
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------
@@ -57,20 +57,17 @@ def _windows_reference(image: Sequence[int], size: Pair, stride: Pair, padding: 
 
 def max_pool_reference(x: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID") -> np.ndarray:
     """The largest pixel of each window, in float64. Args and Returns as `max_pool`."""
-    x = np.asarray(x, np.float64)
-    windows = _windows_reference(x.shape[1:3], size, stride, padding)
+    x, windows = np.asarray(x, np.float64), _windows_reference(np.shape(x)[1:3], size, stride, padding)
     y = [[np.max([x[:, r, c] for _, r, c in pixels], axis=0) for pixels in row] for row in windows]
     return np.moveaxis(np.array(y), 2, 0)  # [H',W',B,C] → [B,H',W',C]
 
 
 def max_pool_switches_reference(x: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID") -> np.ndarray:
     """The first largest pixel of each window, window by window. Args and Returns as `max_pool_switches`."""
-    x = np.asarray(x, np.float64)
-    windows = _windows_reference(x.shape[1:3], size, stride, padding)
+    x, windows = np.asarray(x, np.float64), _windows_reference(np.shape(x)[1:3], size, stride, padding)
     switches = np.zeros((x.shape[0], len(windows), len(windows[0]), x.shape[3]), np.int32)
     for b, p, q, c in np.ndindex(*switches.shape):
-        values = [x[b, row, column, c] for _, row, column in windows[p][q]]
-        switches[b, p, q, c] = windows[p][q][np.argmax(values)][0]  # the first maximum; a NaN counts as the largest
+        switches[b, p, q, c] = windows[p][q][np.argmax([x[b, row, column, c] for _, row, column in windows[p][q]])][0]
     return switches
 
 
@@ -78,7 +75,6 @@ def max_unpool_reference(
     pooled: np.ndarray, switches: np.ndarray, size: Pair, stride: Pair, padding: Padding = "VALID", *, input_size: Sides
 ) -> np.ndarray:
     """Each pooled value where its switch points, value by value, in float64. Args and Returns as `max_unpool`."""
-    pooled = np.asarray(pooled, np.float64)
     windows = _windows_reference(input_size, size, stride, padding)
     x = np.zeros((pooled.shape[0], *input_size, pooled.shape[3]))
     for b, p, q, c in np.ndindex(*pooled.shape):
@@ -120,8 +116,8 @@ def average_pool(
     """TensorFlow's average pooling: [B,H,W,C] → [B,H',W',C]. `pixels` are n, if they are not kh·kw everywhere."""
     if isinstance(padding, str):
         return tf.nn.avg_pool2d(x, window, stride, padding)
-    average = tf.nn.avg_pool2d(pad_image(x, padding), window, stride, "VALID")
-    return average if pixels is None else average * (prod(window) / tf.cast(pixels, x.dtype))
+    y = tf.nn.avg_pool2d(pad_image(x, padding), window, stride, "VALID")
+    return y if pixels is None else y * (prod(window) / tf.cast(pixels, x.dtype))
 
 
 def pixels_inside(image: Sequence, window: Sides, stride: Sides, pads: Pads) -> tf.Tensor | None:
@@ -186,8 +182,7 @@ def max_unpool(pooled: tf.Tensor, switches: tf.Tensor, image: Sides, window: Sid
 
 def max_pool_input_gradient(x: tf.Tensor, gradient: tf.Tensor, window: Sides, stride: Sides, pads: Pads) -> tf.Tensor:
     """∂L/∂y [B,H',W',C] → ∂L/∂x [B,H,W,C]: each window's gradient goes to its first maximum."""
-    switches = max_pool_switches(x, window, stride, pads)
-    return max_unpool(gradient, switches, (x.shape[1], x.shape[2]), window, stride, pads)
+    return max_unpool(gradient, max_pool_switches(x, window, stride, pads), tuple(x.shape[1:3]), window, stride, pads)
 
 
 def average_pool_input_gradient(

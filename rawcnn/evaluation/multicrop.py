@@ -132,8 +132,12 @@ PROTOCOLS = {
 }
 # Networks that were trained at random scales. VGG, from 256 to 512: §4.1 tests one scale, the middle 384, and §4.2
 # three. ResNet, from 256 to 480: §3.4 averages five, and names no single scale for the network as a convolution.
-_RESNET = {"multiscale": (224, 256, 384, 480, 640)}
-JITTERED = {"vgg": {"dense": (384,), "multiscale": (256, 384, 512)}, "resnet": _RESNET, "plain": _RESNET}
+_RESNET: dict[str, tuple[int, ...]] = {"multiscale": (224, 256, 384, 480, 640)}
+JITTERED: dict[str, dict[str, tuple[int, ...]]] = {
+    "vgg": {"dense": (384,), "multiscale": (256, 384, 512)},
+    "resnet": _RESNET,
+    "plain": _RESNET,
+}
 
 
 def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = None) -> tuple[int, ...]:

@@ -76,6 +76,12 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
 def normalize(values: np.ndarray) -> np.ndarray:
     """Stretch values to [0,1]: the smallest becomes 0, the largest 1. Constant values become 0.
 
+    Args:
+        values: Any shape.
+
+    Returns:
+        The same shape.
+
     Raises:
         ValueError: For values that are not finite.
     """
