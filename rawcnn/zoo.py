@@ -1,15 +1,20 @@
-"""Create a network from a model's name, and find the settings that published weights need."""
+"""Create a network from a model's name, with new variables or with the weights of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from rawcnn.models import MODELS, find_model
 from rawcnn.nn.arguments import Size, image_size, short_size, whole
 from rawcnn.nn.network import Network
+from rawcnn.weights import describe, load_weights
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
 from rawcnn.weights.readers import open_tensors
+
+RESERVED = {"name", "seed", "precision", "devices", "weights", "head"}  # arguments of `create` that are no settings
 
 
 def create(
@@ -21,9 +26,11 @@ def create(
     preprocessing: str | None = None,
     precision: str = "float32",
     devices: Sequence[str] = (),
+    weights: str | Path | None = None,
+    head: str = "load",
     **options,
 ) -> Network:
-    """Create the network `name` with new variables.
+    """Create the network `name` with new variables, or with the weights of a file.
 
     Args:
         name: A name in `rawcnn.MODELS`.
@@ -33,15 +40,21 @@ def create(
         preprocessing: The network's first step, "none", "centered", "torch" or "caffe". By default the model's own.
         precision: "float32", or "bfloat16" arithmetic over float32 variables.
         devices: Devices that AlexNet's two halves are placed on.
+        weights: A weight file of any kind that `load_weights` reads. What the file says about its network (classes,
+            size, options, preprocessing, class names) holds unless an argument says otherwise.
+        head: "load", or "skip" for all weights but the classifier's, as in `load_weights`.
         **options: Keywords of the model's function.
 
     Returns:
         A Network.
 
     Raises:
-        ValueError: An argument is out of range, or the model has no such option.
+        ValueError: An argument is out of range, the model has no such option, or the file does not fit.
     """
-    model = find_model(name)
+    if weights is not None:
+        settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **options}
+        return _with_weights(name, Path(weights), head, settings, seed=seed, precision=precision, devices=devices)
+    model, options = find_model(name), plain_values(options)
     classes = whole("classes", model.classes if classes is None else classes)
     size = short_size(image_size(model.size if size is None else size))
     seed = whole("seed", seed, least=0, most=None)
@@ -63,6 +76,29 @@ def create(
         devices=devices,
         settings=settings,
     )
+
+
+def _with_weights(name: str, path: Path, head: str, settings: Mapping, **others) -> Network:
+    """Create a network and load a file. The file's settings hold where `settings` has none or None."""
+    metadata = describe(path)
+    if metadata.get("network") not in (None, name):
+        raise ValueError(f"{path} holds the weights of {metadata['network']}, not of {name}")
+    stored = metadata.get("settings") or published_settings(name, path)
+    if reserved := RESERVED & stored.keys():
+        raise ValueError(
+            f"{path} has metadata about its network that rawcnn never writes: {', '.join(sorted(reserved))}"
+        )
+    stored = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    network = create(name, **{**stored, **{key: v for key, v in settings.items() if v is not None}}, **others)
+    load_weights(network, path, head=head)
+    if metadata.get("labels") and head == "load":
+        network.labels = tuple(metadata["labels"])
+    return network
+
+
+def plain_values(options: Mapping[str, object]) -> dict[str, object]:
+    """Return options with Python's numbers, booleans and texts in place of NumPy's, which no JSON file can hold."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
 
 
 def published_settings(model: str, path: str | Path) -> dict[str, object]:

@@ -17,6 +17,7 @@ from rawcnn.cli.options import (
     Batch,
     Classes,
     Compile,
+    Head,
     Json,
     Model,
     Options,
@@ -140,6 +141,7 @@ def attack(
     model: Model,
     data: Annotated[str | None, typer.Option(help=f"Data set; every attack but evolve needs one: {DATA}.")] = None,
     weights: Weights = None,
+    head: Head = "load",
     epsilon: Annotated[
         list[float] | None,
         typer.Option(
@@ -180,14 +182,14 @@ def attack(
         _check_left_out({"--data": data, "--epsilon": epsilon, "--target": target, "--count": count})
         evolving = EvolveRequest(
             model=model, weights=weights, classes=classes, option=option, attack_settings=settings, folder=folder,
-            compile=compile, as_json=as_json, seed=seed,
+            compile=compile, as_json=as_json, seed=seed, head=head,
         )  # fmt: skip
         evolve_images(evolving)
         return
     request = AttackRequest(
         name=name, model=model, data=data or "", weights=weights, epsilons=epsilon, attack_settings=settings,
         target=target, count=count, batch=batch, classes=classes, folder=folder, option=option, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     attack_data(request)
 

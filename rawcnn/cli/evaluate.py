@@ -16,6 +16,7 @@ from rawcnn.cli.options import (
     Compile,
     Data,
     Ensemble,
+    Head,
     Images,
     Json,
     Labels,
@@ -73,6 +74,7 @@ def evaluate(
     model: Model,
     data: Data,
     weights: Ensemble = None,
+    head: Head = "load",
     protocol: Annotated[
         str, typer.Option(help="Crops to average over: whole, center, 10crop, dense, multiscale or 144crop.")
     ] = "whole",
@@ -101,7 +103,7 @@ def evaluate(
     request = EvaluateRequest(
         model=model, data=data, ensemble=weights, protocol=protocol, scales=scales, batch=batch, split=split,
         output=output, size=size, classes=classes, option=option, precision=precision, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     evaluate_networks(request)
 
@@ -172,6 +174,7 @@ def predict(
     model: Model,
     images: Images,
     weights: Weights = None,
+    head: Head = "load",
     labels: Labels = None,
     top: Annotated[int, typer.Option(help="Number of classes to show per image.", min=1)] = 5,
     size: Size = None,
@@ -183,7 +186,7 @@ def predict(
     """Predict the classes of image files."""
     request = PredictRequest(
         model=model, images=images, weights=weights, labels=labels, top=top, size=size, classes=classes, option=option,
-        as_json=as_json, seed=seed,
+        as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     predict_images(request)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.options import Classes, Json, Labels, Model, Options, Precision, Seed, Size, Weights
+from rawcnn.cli.options import Classes, Head, Json, Labels, Model, Options, Precision, Seed, Size, Weights
 from rawcnn.cli.request import NetworkRequest, begin
 
 
@@ -46,6 +46,7 @@ def export(
     model: Model,
     format: Annotated[str, typer.Option(help="savedmodel or stablehlo.")] = "savedmodel",
     weights: Weights = None,
+    head: Head = "load",
     output: Annotated[Path | None, typer.Option(help="Folder to write; default: MODEL-FORMAT.")] = None,
     batch: Annotated[
         int | None, typer.Option(help="Fixed batch size; default: any for savedmodel, 1 for stablehlo.")
@@ -65,6 +66,7 @@ def export(
     request = ExportRequest(
         model=model, format=format, weights=weights, folder=output or Path(f"{model}-{format}"), batch=batch,
         labels=labels, size=size, classes=classes, option=option, precision=precision, as_json=as_json, seed=seed,
+        head=head,
     )  # fmt: skip
     export_network(request)
 

@@ -9,7 +9,7 @@ import typer
 
 from rawcnn.cli.parsing import parse_size
 
-WEIGHTS = ".safetensors, .npz, Keras .h5 or .weights.h5, PyTorch .pth"
+WEIGHTS = "of rawcnn, Keras, PyTorch or TensorFlow; its content shows its format"
 SIZE = "SIDE|HEIGHTxWIDTH"
 DATA = "digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME"
 
@@ -27,7 +27,11 @@ Compile = Annotated[
 Data = Annotated[str, typer.Option(help=f"Data set: {DATA}.")]
 Ensemble = Annotated[
     list[Path] | None,
-    typer.Option("--weights", help=f"Weights file: {WEIGHTS}. Repeat the option to evaluate an ensemble."),
+    typer.Option("--weights", help=f"Weights file {WEIGHTS}. Repeat the option to evaluate an ensemble."),
+]
+Head = Annotated[
+    str,
+    typer.Option(help="load, or skip: load all of the weights file but the classifier, which keeps its random values."),
 ]
 IconBatch = Annotated[int, typer.Option(help="Number of optimized images per batch.", min=1)]
 IconSize = Annotated[
@@ -77,4 +81,4 @@ Split = Annotated[
     str, typer.Option(help="Split of the data set: train, test, validation (where there is one), or all of them.")
 ]
 Steps = Annotated[int, typer.Option(help="Number of optimization steps.", min=1)]
-Weights = Annotated[Path | None, typer.Option(help=f"Weights file: {WEIGHTS}.")]
+Weights = Annotated[Path | None, typer.Option(help=f"Weights file {WEIGHTS}.")]

@@ -70,7 +70,7 @@ def parse_settings(options: Sequence[str] | None, option: str = "--option", exam
 def parse_model_settings(options: Sequence[str] | None, *others: str) -> dict[str, Any]:
     """Convert the values of --option; raise ValueError for `others` and other names that no model has as a setting."""
     settings = parse_settings(options)
-    for name in ("model", "name", "seed", "precision", "batch", *others):
+    for name in ("model", "name", "seed", "precision", "batch", "weights", "head", *others):
         if name in settings:
             raise ValueError(f"--option names {name}, which is no setting of a model; use the command's own options")
     return settings

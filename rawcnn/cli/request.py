@@ -61,6 +61,7 @@ class NetworkRequest(Request):
         size: The image side in pixels, or (height, width); None: the weights file's or the model's own.
         option: The model's settings as NAME=VALUE.
         precision: "float32" or "bfloat16".
+        head: "load", or "skip" for all weights but the classifier's.
     """
 
     model: str
@@ -69,6 +70,7 @@ class NetworkRequest(Request):
     size: Size | None = None
     option: Sequence[str] | None = None
     precision: str = "float32"
+    head: str = "load"
 
     def check(self) -> None:
         from rawcnn.models import find_model
@@ -83,7 +85,7 @@ class NetworkRequest(Request):
         """Build the network with the weights of one file."""
         return load_network(
             self.model, weights, classes=self.classes, size=self.size, seed=self.seed, precision=self.precision,
-            option=self.option,
+            option=self.option, head=self.head,
         )  # fmt: skip
 
     def check_network(self, network: Any) -> None:
@@ -154,6 +156,8 @@ def begin(request: Request) -> Iterator[Run]:
     check_writable(request.checked_file, *request.endings)
     if isinstance(request, NetworkRequest):
         run.networks = request.load_networks()
+        if request.head == "skip":
+            run.screen.note("the classifier keeps its random values (--head skip)")
     first = run.networks[0] if run.networks else None
     run.settings = request.settings(first)
     run.screen.print_settings(run.settings)
@@ -172,7 +176,7 @@ def begin(request: Request) -> Iterator[Run]:
 
 def load_network(
     model: str, weights: Path | None, *, classes: int | None = None, size: Size | None = None, seed: int = 0,
-    precision: str = "float32", option: Sequence[str] | None = None,
+    precision: str = "float32", option: Sequence[str] | None = None, head: str = "load",
 ):  # fmt: skip
     """Build a network with the weights of a file.
 
@@ -187,6 +191,7 @@ def load_network(
         seed: The seed of random weights.
         precision: "float32" or "bfloat16".
         option: More settings as NAME=VALUE; they override those of the file.
+        head: "load", or "skip" for all weights but the classifier's.
 
     Returns:
         The Network.
@@ -195,20 +200,10 @@ def load_network(
         ValueError: The file holds the weights of another model, or does not fit.
     """
     import rawcnn
-    from rawcnn.weights import describe, load_weights
-    from rawcnn.zoo import published_settings
 
-    metadata = describe(weights) if weights else {}
-    if metadata.get("network") not in (None, model):
-        raise ValueError(f"{weights} holds the weights of {metadata['network']}, not of {model}")
-    stored = metadata.get("settings") or (published_settings(model, weights) if weights else {})
-    settings = {**stored, **parse_model_settings(option)}
+    settings = parse_model_settings(option)
     settings |= {name: value for name, value in (("classes", classes), ("size", size)) if value is not None}
-    network = rawcnn.create(model, seed=seed, precision=precision, **settings)
-    if weights:
-        load_weights(network, weights)
-    network.labels = tuple(metadata["labels"]) if metadata.get("labels") else None
-    return network
+    return rawcnn.create(model, seed=seed, precision=precision, weights=weights, head=head, **settings)
 
 
 def load_data(

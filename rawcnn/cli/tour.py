@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.options import Json, Seed, Weights
+from rawcnn.cli.options import Head, Json, Seed, Weights
 from rawcnn.cli.request import Request, Run, begin, load_data, load_network
 
 
@@ -22,6 +22,7 @@ class TourRequest(Request):
     weights: Path | None
     model: str
     data: str | None
+    head: str = "load"
 
     def check(self) -> None:
         if (self.weights is None) != (self.data is None):
@@ -43,6 +44,7 @@ def tour(
     epochs: Annotated[int | None, typer.Option(help="Number of training epochs on the digits.", min=1)] = None,
     race: Annotated[bool, typer.Option(help="Also race a network against Keras.")] = True,
     weights: Weights = None,
+    head: Head = "load",
     model: Annotated[str, typer.Option(help="Model that --weights belongs to.")] = "cifar_resnet20",
     data: Annotated[
         str | None, typer.Option(help="Images of the classes that --weights knows, as folder:PATH.")
@@ -59,7 +61,7 @@ def tour(
 
     request = TourRequest(
         folder=output, epochs=epochs or EPOCHS, race=race, weights=weights, model=model, data=data, as_json=as_json,
-        seed=seed,
+        seed=seed, head=head,
     )  # fmt: skip
     write_tour(request)
 
@@ -85,7 +87,7 @@ def _load_user_network(request: TourRequest, run: Run):
 
     if not request.weights or not request.data:
         return None
-    network = load_network(request.model, request.weights, seed=request.seed)
+    network = load_network(request.model, request.weights, seed=request.seed, head=request.head)
     images = load_data(run.screen, request.data, network.image_size, False)
     if len(images.labels) != network.classes:
         raise ValueError(

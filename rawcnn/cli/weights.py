@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from rawcnn.cli.console import Screen
-from rawcnn.cli.options import WEIGHTS, Classes, Json, Labels, Model, Options, Size
+from rawcnn.cli.options import WEIGHTS, Classes, Head, Json, Labels, Model, Options, Size
 from rawcnn.cli.request import Request, begin, load_network
 from rawcnn.nn.arguments import Size as ImageSize
 
 app = typer.Typer(help="Import, download and show weights files.", no_args_is_help=True, rich_markup_mode=None)
-File = Annotated[Path, typer.Argument(help=f"Weights file: {WEIGHTS}.")]
+File = Annotated[Path, typer.Argument(help=f"Weights file {WEIGHTS}.")]
 Output = Annotated[
     Path | None, typer.Option(help="Also write the weights under rawcnn's names, as .safetensors or .npz.")
 ]
@@ -32,6 +32,7 @@ class ConvertRequest(Request):
     classes: int | None = None
     size: ImageSize | None = None
     option: Sequence[str] | None = None
+    head: str = "load"
 
     endings = (".safetensors", ".npz")
 
@@ -50,15 +51,17 @@ def import_weights(
     classes: Classes = None,
     size: Size = None,
     option: Options = None,
+    head: Head = "load",
     as_json: Json = False,
 ) -> None:
     """Load published weights.
 
-    Every tensor must fit. With --output, the weights are written under rawcnn's names.
+    Every tensor must fit, with --head skip every tensor but the classifier's. With --output, the weights are written
+    under rawcnn's names.
     """
     request = ConvertRequest(
         model=model, file=file, output=output, labels=labels, classes=classes, size=size, option=option,
-        as_json=as_json,
+        head=head, as_json=as_json,
     )  # fmt: skip
     convert_weights(request)
 
@@ -94,7 +97,8 @@ def convert_weights(request: ConvertRequest) -> None:
             save_weights(network, request.output)
         run.screen.print_settings(network.settings)
         wrote = f"; wrote {request.output}" if request.output else ""
-        run.screen.print(f"found all {len(network.variables)} variables of {request.model} in {file}{wrote}")
+        found = f"all {len(network.variables)} variables" if request.head == "load" else "all but the classifier"
+        run.screen.print(f"found {found} of {request.model} in {file}{wrote}")
         run.result = {
             "model": request.model,
             "file": str(file),
@@ -110,7 +114,10 @@ def _load(request: ConvertRequest, file: Path, screen: Screen):
 
     with screen.err.status(f"reading {file}"):
         try:
-            return load_network(request.model, file, classes=request.classes, size=request.size, option=request.option)
+            return load_network(
+                request.model, file, classes=request.classes, size=request.size, option=request.option,
+                head=request.head,
+            )  # fmt: skip
         except Misfit as error:
             screen.print_json({"model": request.model, "file": str(file), "problems": error.problems})
             raise

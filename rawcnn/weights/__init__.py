@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from safetensors.numpy import save
 
 from rawcnn.files.atomic import write_atomic
 from rawcnn.nn.network import Network
-from rawcnn.weights.detect import Scheme, creation_settings, detect_scheme, family_of
-from rawcnn.weights.readers import DESCRIPTION, Tensors, open_tensors, read_metadata
+from rawcnn.weights.arrays import DESCRIPTION
+from rawcnn.weights.detect import creation_settings, detect_scheme, family_of
+from rawcnn.weights.fit import Fit
+from rawcnn.weights.readers import open_tensors, read_metadata
+from rawcnn.weights.source import Source
+from rawcnn.weights.stored import Tensors
+from rawcnn.weights.wrapping import unwrapped
 
 __all__ = ["Misfit", "describe", "load_weights", "save_weights"]
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
+HEADS = ("load", "skip")
+Found = TypeVar("Found")
 SHOWN = 20  # problems that the message lists if the file seems to belong to another network
 
 
@@ -43,31 +50,41 @@ class Misfit(ValueError):
         super().__init__(f"{path} does not fit {network.name}, nothing was loaded: {message}{hint}")
 
 
-def load_weights(network: Network, path: str | Path) -> None:
-    """Load a weight file into `network`. The tensors' names show whether it is rawcnn's, Keras's or PyTorch's.
+def load_weights(network: Network, path: str | Path, *, head: str = "load") -> tuple[str, ...]:
+    """Load a weight file into `network`. Its content shows the format, its tensors' names the library.
 
-    Warns if the published network has other preprocessing or blocks of another form: the outputs would differ.
+    Prefixes and containers around the names, such as `module.` or "state_dict", are removed. Warns if the published
+    network has other preprocessing or blocks of another form: the outputs would differ.
 
     Args:
         network: The network. After an error its variables are unchanged.
-        path: A .safetensors, .npz, .h5, .weights.h5, .pth or .pt file.
+        path: A file of rawcnn, Keras, PyTorch or TensorFlow. Its ending does not matter.
+        head: "load" loads all variables; "skip" loads all but the classifier, which keeps its values. Then the file
+            may have another number of classes, or no classifier. Fully connected layers before the classifier and
+            auxiliary heads are loaded if the file has them in the same shapes, and skipped otherwise.
+
+    Returns:
+        The paths of the skipped variables; () with head="load".
 
     Raises:
         ValueError: The file cannot be read.
         Misfit: Tensors are missing, left over, or have another shape or type. It lists all of them.
     """
+    if head not in HEADS:
+        raise ValueError(f"head is {head!r}; expected {' or '.join(map(repr, HEADS))}")
     path = Path(path)
-    with open_tensors(path) as tensors:
-        scheme = _scheme(network, path, tensors)
+    with open_tensors(path) as stored:
+        tensors = _about(network, path, lambda: unwrapped(network, stored))
+        scheme = _about(network, path, lambda: detect_scheme(network, tensors))
         published = creation_settings(scheme.format, network.name, family_of(network.model), tensors)
         differing = _differing(network, published)
-        hint = f"; the published network has {_listed(differing)}: create it with these settings" if differing else ""
-        if problems := _problems(network, scheme, tensors):
-            raise Misfit(path, network, problems, hint)
-        values = {}
-        for variable, source in scheme.sources.items():
-            read = [tensors[name].read().astype(np.float32, copy=False) for name in source.names]
-            values[variable] = source.convert(*read)
+        fit = Fit(network, scheme, tensors)
+        skipped = fit.skipped() if head == "skip" else ()
+        if problems := fit.problems(skipped):
+            settings = f"; the published network has {_listed(differing)}: create it with these settings"
+            raise Misfit(path, network, problems, (settings if differing else "") + ("" if skipped else fit.advice()))
+        loaded = {variable: s for variable, s in scheme.sources.items() if variable not in skipped}
+        values = {variable: _read(source, tensors) for variable, source in loaded.items()}
     invalid = {variable: message for variable, value in values.items() if (message := _invalid(variable, value))}
     if invalid:
         named = {variable: " with ".join(scheme.sources[variable].names) for variable in invalid}
@@ -81,34 +98,20 @@ def load_weights(network: Network, path: str | Path) -> None:
         )
     for variable, value in values.items():
         network.variables[variable].assign(value)
+    return skipped
 
 
-def _scheme(network: Network, path: Path, tensors: Tensors) -> Scheme:
-    """Detect the naming scheme; an error names the file and the network."""
+def _about(network: Network, path: Path, detect: Callable[[], Found]) -> Found:
+    """Return `detect()`; an error names the file and the network."""
     try:
-        return detect_scheme(network, tensors)
+        return detect()
     except ValueError as error:
         raise ValueError(f"{path} does not fit {network.name}, nothing was loaded: {error}") from error
 
 
-def _problems(network: Network, scheme: Scheme, tensors: Tensors) -> list[str]:
-    """List tensors that are missing, left over, or of another shape or type. Only headers are read."""
-    problems = []
-    for variable, parameter in network.parameters.items():
-        source = scheme.sources.get(variable)
-        if source is None:
-            problems.append(f"the file has no tensor for {variable} {parameter.shape}")
-            continue
-        for name, shape in zip(source.names, source.shapes, strict=True):
-            if name not in tensors:
-                problems.append(f"missing {name} for {variable} {parameter.shape}")
-            elif tensors[name].shape != shape:
-                problems.append(f"{name} is {tensors[name].shape}, expected {shape} for {variable}")
-            elif tensors[name].dtype not in FLOATS:
-                problems.append(f"{name} holds {tensors[name].dtype}, expected floating point numbers")
-    used = {name for source in scheme.sources.values() for name in source.names}
-    left = [name for name in tensors if name not in used and not name.endswith(scheme.unused)]
-    return problems + [f"unexpected {name} {tensors[name].shape}" for name in left]
+def _read(source: Source, tensors: Tensors) -> np.ndarray:
+    """Read the value of a variable."""
+    return source.convert(*(tensors[name].read().astype(np.float32, copy=False) for name in source.names))
 
 
 def _invalid(variable: str, value: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from rawcnn.weights import torch_names as torch
 from rawcnn.weights.source import Source, plain
 
 OWN_LEAVES = ("/filters", "/weights", "/scale", "/offset", "/mean", "/variance")
+PYTORCH_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
 OTHERS = {"Keras": keras, "PyTorch": torch}
 
 
@@ -29,6 +31,8 @@ def detect_format(names: Iterable[str]) -> str:
     names = tuple(names)
     if any(name.endswith(OWN_LEAVES) for name in names):
         return "rawcnn"
+    if any(PYTORCH_LEAF.search(name) for name in names):
+        return "PyTorch"
     if any("/" in name for name in names):
         return "Keras"
     return "PyTorch" if any("." in name for name in names) else ""

@@ -20,7 +20,7 @@ from rawcnn.cli.benchmarks.request import (
     progress_bar,
 )
 from rawcnn.cli.console import Screen
-from rawcnn.cli.options import DATA, Json, Seed, Size, Weights
+from rawcnn.cli.options import DATA, Head, Json, Seed, Size, Weights
 from rawcnn.cli.parsing import without_folders
 from rawcnn.cli.request import Run, begin, load_data, load_network
 from rawcnn.nn.arguments import Size as ImageSize
@@ -40,6 +40,7 @@ class AttacksRequest(BenchmarkRequest):
     contestants: Sequence[str] | None
     weights: Path | None
     data: str | None
+    head: str = "load"
 
     def networks(self) -> list[str]:
         """Return the named networks; none means the default one."""
@@ -73,7 +74,7 @@ class AttacksRequest(BenchmarkRequest):
         from benchmarks.races.attacks import MODEL
 
         return [
-            load_network(name, self.weights, size=self.size, classes=self.classes, seed=self.seed)
+            load_network(name, self.weights, size=self.size, classes=self.classes, seed=self.seed, head=self.head)
             for name in self.networks() or [MODEL]
         ]
 
@@ -117,6 +118,7 @@ def attacks(
         typer.Option(help="Contestant; an unknown name lists them; default: all that are installed. Repeatable."),
     ] = None,
     weights: Weights = None,
+    head: Head = "load",
     data: Annotated[str | None, typer.Option(help=f"Images to attack; default: noise. {DATA}.")] = None,
     output: Output = FOLDER / "attacks.jsonl",
     as_json: Json = False,
@@ -129,7 +131,7 @@ def attacks(
     """
     request = AttacksRequest(
         names=names or (), batch=batch, size=size, classes=classes, rounds=rounds, contestants=contestant,
-        weights=weights, data=data, output=output, as_json=as_json, seed=seed,
+        weights=weights, data=data, output=output, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     race_attacks(request)
 

@@ -12,6 +12,7 @@ import typer
 
 from rawcnn.cli.options import (
     Compile,
+    Head,
     Images,
     Json,
     Layer,
@@ -91,6 +92,7 @@ def deconv(
         typer.Option("--start", help="Value that is projected back: the unit's own (activation), or 1 (one)."),
     ] = "activation",
     weights: Weights = None,
+    head: Head = "load",
     output: Picture = Path("deconv.png"),
     size: Size = None,
     option: Options = None,
@@ -104,7 +106,7 @@ def deconv(
     """
     request = DeconvRequest(
         model=model, images=images, layer=layer, channels=channel, position=position, start=value, weights=weights,
-        output=output, size=size, option=option, compile=compile, as_json=as_json, seed=seed,
+        output=output, size=size, option=option, compile=compile, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     draw_deconvolutions(request)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.cli.options import (
+    Head,
     Json,
     Model,
     Options,
@@ -47,6 +48,7 @@ class FiltersRequest(NetworkRequest):
 def filters(
     model: Model,
     weights: Weights = None,
+    head: Head = "load",
     layer: Annotated[
         str | None, typer.Option(help="A convolution that reads the image; default: the first one.")
     ] = None,
@@ -59,7 +61,7 @@ def filters(
     """Show the filters of the first layer."""
     request = FiltersRequest(
         model=model, weights=weights, layer=layer, scale=scale, output=output, option=option, as_json=as_json,
-        seed=seed,
+        seed=seed, head=head,
     )  # fmt: skip
     draw_filters(request)
 

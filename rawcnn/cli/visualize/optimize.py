@@ -11,6 +11,7 @@ import typer
 
 from rawcnn.cli.options import (
     Compile,
+    Head,
     IconSize,
     Json,
     Model,
@@ -261,6 +262,7 @@ def optimize(
     frames: Annotated[int, typer.Option(help="Number of intermediate images to show per image.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Batch size.", min=1)] = 32,
     weights: Weights = None,
+    head: Head = "load",
     size: IconSize = None,
     output: Picture = Path("optimize.png"),
     option: Options = None,
@@ -276,7 +278,7 @@ def optimize(
         model=model, target=Target(layer, channel, unit, between, position, negative), compare=compare,
         count=count or (INTERPOLATED if between else 1), diversity=diversity, steps=steps, rate=rate,
         regularization=regularization, frames=frames, batch=batch, weights=weights, image_size=size, output=output,
-        option=option, compile=compile, as_json=as_json, seed=seed,
+        option=option, compile=compile, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     draw_optimized(request)
 

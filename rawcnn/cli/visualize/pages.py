@@ -13,6 +13,7 @@ from rawcnn.cli.options import (
     Channels,
     Compile,
     Data,
+    Head,
     IconBatch,
     IconSize,
     Json,
@@ -82,6 +83,7 @@ def page(
     layer: Layer,
     data: Data = "digits",
     weights: Weights = None,
+    head: Head = "load",
     channel: Channels = None,
     count: Annotated[
         int, typer.Option(help="Number of diverse images, and of top and bottom inputs, per unit.", min=2)
@@ -104,7 +106,7 @@ def page(
     request = PageRequest(
         model=model, layer=layer, data=data, weights=weights, channels=channel, count=count, split=split,
         icons=Icons(icon_size, steps, batch), output=output, option=option, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     write_units(request)
 
@@ -201,6 +203,7 @@ def building_blocks(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     layer: Layer,
     weights: Weights = None,
+    head: Head = "load",
     classes: Annotated[
         list[int] | None,
         typer.Option("--class", help="Number of a class to explain; default: the top two. Repeatable."),
@@ -228,7 +231,7 @@ def building_blocks(
     request = BuildingBlocksRequest(
         model=model, image=image, layer=layer, weights=weights, targets=classes, groups=groups, top=top,
         icons=Icons(icon_size, steps, batch), limit=limit, output=output, size=size, option=option, compile=compile,
-        as_json=as_json, seed=seed,
+        as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     write_building_blocks(request)
 
@@ -312,6 +315,7 @@ def atlas(
     layer: Layer,
     data: Data = "digits",
     weights: Weights = None,
+    head: Head = "load",
     images: Annotated[int | None, typer.Option(help="Number of images; default: all.", min=1)] = None,
     grids: Annotated[
         str, typer.Option("--grid", help="Cells per side at each zoom level, such as 10,20,40.")
@@ -336,7 +340,7 @@ def atlas(
     request = AtlasRequest(
         model=model, layer=layer, data=data, weights=weights, images=images, grids=grids, minimum=minimum,
         layout=layout, split=split, icons=Icons(icon_size, steps, batch), output=output, option=option, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     write_atlas(request)
 

@@ -11,6 +11,7 @@ import typer
 
 from rawcnn.cli.options import (
     Compile,
+    Head,
     Images,
     Json,
     Model,
@@ -62,6 +63,7 @@ def saliency(
     model: Model,
     images: Images,
     weights: Weights = None,
+    head: Head = "load",
     classes: Annotated[
         int | None, typer.Option("--class", help="Number of a class; default: the predicted one.")
     ] = None,
@@ -80,7 +82,7 @@ def saliency(
     """
     request = SaliencyRequest(
         model=model, images=images, weights=weights, target=classes, samples=samples, steps=steps, output=output,
-        size=size, option=option, compile=compile, as_json=as_json, seed=seed,
+        size=size, option=option, compile=compile, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     draw_saliency(request)
 

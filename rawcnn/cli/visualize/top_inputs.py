@@ -14,6 +14,7 @@ from rawcnn.cli.options import (
     Channels,
     Compile,
     Data,
+    Head,
     Json,
     Model,
     Options,
@@ -77,6 +78,7 @@ def top_inputs(
     layer: Annotated[str | None, typer.Option(help="Name of a layer; default: the logits of the classes.")] = None,
     data: Data = "digits",
     weights: Weights = None,
+    head: Head = "load",
     channel: Channels = None,
     position: Position = None,
     count: Annotated[int, typer.Option(help="Number of images per channel.", min=1)] = 9,
@@ -98,7 +100,7 @@ def top_inputs(
     request = TopInputsRequest(
         model=model, layer=layer, data=data, weights=weights, channels=channel, position=position, count=count,
         split=split, histograms=histograms, output=output, option=option, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     draw_top_inputs(request)
 

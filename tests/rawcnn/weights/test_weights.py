@@ -20,7 +20,8 @@ from rawcnn import models
 from rawcnn.data import load
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.weights import describe, load_weights, save_weights
-from rawcnn.weights.readers import DESCRIPTION, open_tensors
+from rawcnn.weights.arrays import DESCRIPTION
+from rawcnn.weights.readers import open_tensors
 from rawcnn.weights.torch_names import sources
 from tests import references
 from tests.rawcnn import small
@@ -286,7 +287,6 @@ def test_an_absent_file_and_a_wrong_ending(tmp_path):
         load_weights(net, tmp_path / "gone.npz")
     with pytest.raises(ValueError, match=r"folder/gone\.npz does not exist"):
         load_weights(net, tmp_path / "folder" / "gone.npz")
-    for action in (load_weights, save_weights):
-        with pytest.raises(ValueError, match=r"has the ending '\.txt'; expected \.safetensors(,| or) \.npz"):
-            action(net, tmp_path / "w.txt")
+    with pytest.raises(ValueError, match=r"has the ending '\.txt'; expected \.safetensors or \.npz"):
+        save_weights(net, tmp_path / "w.txt")
     assert not (tmp_path / "w.txt").exists()

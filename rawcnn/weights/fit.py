@@ -1,0 +1,93 @@
+"""Compare the tensors of a file with a network, and decide which variables of its head the file does not have to hold.
+
+Only names, shapes and types are compared; nothing is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from rawcnn.nn.network import Network
+from rawcnn.weights.detect import Scheme
+from rawcnn.weights.stored import Tensors
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+HEAD_SIZES = 2  # dimensions of fully connected weights: another network's head has no tensor with more
+AUXILIARY = re.compile(r"^(aux\d|AuxLogits)\.")  # auxiliary heads in PyTorch's names
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the tensors of a file fit a network."""
+
+    network: Network
+    scheme: Scheme
+    tensors: Tensors
+
+    def problems(self, skipped: Collection[str]) -> list[str]:
+        """Return a sentence for each tensor that is missing, left over, or of another shape or type."""
+        found = [self._problem(path) for path in self.network.parameters if path not in skipped]
+        return [problem for problem in found if problem] + self._left(skipped)
+
+    def skipped(self) -> tuple[str, ...]:
+        """Return the variables that head="skip" does not load: classifiers, and what leads to them and does not fit."""
+        classifiers, hidden, auxiliary = self._heads()
+        paths = set(classifiers)
+        for group in (hidden, auxiliary):
+            if any(self._problem(path) for path in group):
+                paths |= set(group)
+        return tuple(path for path in self.network.parameters if path in paths)
+
+    def advice(self) -> str:
+        """Return how to load the file without its head, if only the head does not fit; otherwise ""."""
+        skipped = self.skipped()
+        if self.problems(skipped) or not any(self._problem(path) for path in skipped):
+            return ""
+        source = self.scheme.sources.get(f"{self.network.head}/bias")
+        stored = self.tensors.get(source.names[0]) if source else None
+        classes = stored.shape[0] if stored and len(stored.shape) == 1 else self.network.classes
+        other = f"create it with classes={classes} (--classes {classes}), or "
+        skip = 'load all but the classifier with head="skip" (--head skip)'
+        return f"; {skip}" if classes == self.network.classes else f"; {other}{skip}"
+
+    def _problem(self, path: str) -> str:
+        """Describe what makes the tensors of a variable unusable, or return ""."""
+        shape, source = self.network.parameters[path].shape, self.scheme.sources.get(path)
+        if source is None:
+            return f"the file has no tensor for {path} {shape}"
+        for name, expected in zip(source.names, source.shapes, strict=True):
+            if name not in self.tensors:
+                return f"missing {name} for {path} {shape}"
+            if self.tensors[name].shape != expected:
+                return f"{name} is {self.tensors[name].shape}, expected {expected} for {path}"
+            if self.tensors[name].dtype not in FLOATS:
+                return f"{name} holds {self.tensors[name].dtype}, expected floating point numbers"
+        return ""
+
+    def _left(self, skipped: Collection[str]) -> list[str]:
+        """Describe the tensors that no variable uses. Counters and, without the head, another head are no problem."""
+        used = {name for source in self.scheme.sources.values() for name in source.names}
+        left = [name for name in self.tensors if name not in used and not name.endswith(self.scheme.unused)]
+        left = [name for name in left if self.tensors[name].shape and self.tensors[name].dtype in FLOATS]
+        if skipped:
+            left = [name for name in left if not AUXILIARY.match(name)]
+            if all(len(self.tensors[name].shape) <= HEAD_SIZES for name in left):
+                return []
+        return [f"unexpected {name} {self.tensors[name].shape}" for name in left]
+
+    def _heads(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """Return the variables of all classifiers, of the layers between the last map and the classifier, and of the
+        auxiliary heads before their classifiers."""
+        network = self.network
+        inference = [o.name for o in network.operations]
+        maps = max(n for n, o in enumerate(network.operations) if len(o.output_shape) == 4)
+        after = {*inference[maps + 1 :]}
+        operation = {path: parameter.operation for path, parameter in network.parameters.items()}
+        classifier = next((o.name for o in reversed(network.operations) if o.parameters), network.head)
+        last = {classifier, *network.auxiliary}
+        classifiers = [path for path, name in operation.items() if name in last]
+        hidden = [path for path, name in operation.items() if name in after - last]
+        auxiliary = [path for path, name in operation.items() if name not in inference and name not in last]
+        return classifiers, hidden, auxiliary

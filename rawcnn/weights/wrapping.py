@@ -1,0 +1,87 @@
+"""Find a network's tensors under the names that wrappers and containers put before its own.
+
+    module.             torch.nn.DataParallel
+    _orig_mod.          torch.compile
+    model. net.         a training module that holds the network
+    state_dict. ema.    containers in the saved file
+    resnet50/           a Keras model inside another
+
+A prefix is not looked up in a list. It is what the file has before the names that the network needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from rawcnn.nn.network import Network
+from rawcnn.weights.detect import detect_scheme
+from rawcnn.weights.stored import Stored, Tensors
+
+SEPARATOR = re.compile(r"[./]")
+COPY = 0.5  # a prefix with this share of the names of the best one holds another copy of the network
+# Names of copies next to the trained network: moving averages, and the slow network of self-supervised training
+AVERAGED = re.compile(r"(^|[./_])(ema|swa|averaged?|shadow|teacher|target|slow|momentum|encoder_k|key)([./_]|$)", re.I)
+
+
+def unwrapped(network: Network, tensors: Tensors) -> dict[str, Stored]:
+    """Return the tensors of a file under the names that the network's naming scheme expects.
+
+    Args:
+        network: The network that the file is to be loaded into.
+        tensors: The tensors of the file.
+
+    Returns:
+        The tensors without the prefix that most of them share. What does not belong to the network, outside of this
+        prefix, is left out. Without a prefix: all tensors.
+
+    Raises:
+        ValueError: The names follow no known scheme, or the file holds the network twice.
+    """
+    named = {name.removesuffix(":0"): tensor for name, tensor in tensors.items()}  # a TensorFlow variable's output
+    parts = {name: [*_suffixes(name)] for name in named}
+    all_names = dict.fromkeys([*named, *(suffix for suffixes in parts.values() for _, suffix in suffixes)])
+    scheme = detect_scheme(network, all_names)
+    expected = {name for source in scheme.sources.values() for name in source.names}
+    votes = Counter(prefix for suffixes in parts.values() for prefix, suffix in suffixes if suffix in expected)
+    prefix = _prefix(votes)
+    if prefix == "":
+        return named
+    inside = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
+    return inside | _elsewhere(expected - {*inside}, parts, votes, named)
+
+
+def _suffixes(name: str) -> Iterator[tuple[str, str]]:
+    """Yield ("", name), then each split of the name into a prefix, with its last separator, and the rest."""
+    yield "", name
+    for mark in SEPARATOR.finditer(name):
+        yield name[: mark.end()], name[mark.end() :]
+
+
+def _prefix(votes: Counter[str]) -> str:
+    """Return the prefix under which most of the network's names are; of copies the one that is no moving average."""
+    most = max(votes.values(), default=0)
+    if votes[""] >= COPY * most:
+        return ""
+    copies = [prefix for prefix, count in votes.items() if count > COPY * most]
+    trained = [prefix for prefix in copies if not AVERAGED.search(prefix)] or copies
+    if len(trained) > 1:
+        raise ValueError(
+            f"it holds the network {len(trained)} times, under {', '.join(map(repr, sorted(trained)))}; write one of "
+            "them to a file of its own"
+        )
+    return trained[0]
+
+
+def _elsewhere(
+    missing: Iterable[str], parts: dict[str, list[tuple[str, str]]], votes: Counter[str], named: Tensors
+) -> dict[str, Stored]:
+    """Return tensors outside of the prefix, such as a classifier next to its backbone, that have no rival."""
+    limit = COPY * max(votes.values())
+    found: dict[str, list[str]] = {name: [] for name in missing}
+    for name, suffixes in parts.items():
+        for prefix, suffix in suffixes:
+            if suffix in found and votes[prefix] <= limit:
+                found[suffix].append(name)
+    return {suffix: named[names[0]] for suffix, names in found.items() if len(names) == 1}
