@@ -55,7 +55,7 @@ Page = Annotated[
     Path, typer.Option(help="HTML page to write, without external files; .json and .npz are written next to it.")
 ]
 Picture = Annotated[Path, typer.Option(help="Picture to write; .json and .npz are written next to it.")]
-Position = Annotated[
+MapPosition = Annotated[
     str | None, typer.Option(help="Position in the layer's map as ROW,COLUMN: selects one unit of the channel.")
 ]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]

@@ -14,10 +14,10 @@ from rawcnn.cli.options import (
     Head,
     IconSize,
     Json,
+    MapPosition,
     Model,
     Options,
     Picture,
-    Position,
     Seed,
     Steps,
     Weights,
@@ -243,7 +243,7 @@ def optimize(
         ),
     ] = None,
     negative: Annotated[bool, typer.Option(help="Minimize instead of maximize.")] = False,
-    position: Position = None,
+    position: MapPosition = None,
     compare: Annotated[
         bool, typer.Option(help="Show none, blur, penalty, robustness and Fourier side by side.")
     ] = False,
