@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 PICTURE = Path(__file__).resolve().parent / "tour.png"
-WIDTH, HEIGHT, TOP = 900, 720, 1890
+WIDTH, HEIGHT, TOP = 900, 720, 2020
 
 
 def take(page: Path, top: int = TOP) -> None:

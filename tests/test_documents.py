@@ -54,3 +54,15 @@ def test_readme_code_runs():
     assert names["optimized"].values.shape == (1,)
     assert names["predict"](names["images"]).shape == (8, 10)
     assert names["totals"]["macs"] == 3_857_973_248
+
+
+def test_spelling_is_american():
+    """Except for public keywords: `colours` of evolve."""
+    british = re.compile(r"neighbour|\bcentred?\b|(?<!aria-)labelled|learnt\b|behaviour|colour|favour|normalis(?:e|a)")
+    keyword = re.compile(r"\bcolours\b")
+    for path in (*DOCUMENTS, *(p for room in ("rawcnn", "kernels", "benchmarks") for p in (ROOT / room).rglob("*.py"))):
+        text = path.read_text(encoding="utf-8")
+        if path.name in ("evolution.py", "attacks.md"):
+            text = keyword.sub("", text)
+        found = british.search(text)
+        assert not found, f"{path.relative_to(ROOT)}: {found[0]}"
