@@ -42,6 +42,7 @@ class EvaluateRequest(DataRequest):
     scales: str | None
     batch: int
     compile: str
+    force: bool
 
     def load_networks(self) -> list:
         files: Sequence[Path | None] = self.ensemble or [None]
@@ -93,6 +94,9 @@ def evaluate(
     precision: Precision = "float32",
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare classes by number, even if the weights and the data name others.")
+    ] = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
@@ -103,7 +107,7 @@ def evaluate(
     request = EvaluateRequest(
         model=model, data=data, ensemble=weights, protocol=protocol, scales=scales, batch=batch, split=split,
         output=output, size=size, classes=classes, option=option, precision=precision, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
+        skip_unreadable=skip_unreadable, force=force, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     evaluate_networks(request)
 
@@ -111,9 +115,15 @@ def evaluate(
 def evaluate_networks(request: EvaluateRequest) -> None:
     """Evaluate and print one sentence."""
     from rawcnn.evaluation.accuracy import evaluate as evaluate_whole
+    from rawcnn.evaluation.class_names import match_classes
     from rawcnn.evaluation.multicrop import evaluate_views
 
     with begin(request) as run:
+        for network in run.networks:
+            matched = match_classes(network, run.data, force=request.force)
+            if matched is not run.data:
+                run.screen.note("the classes of the data are in another order than the network's: matched by name")
+            run.data = matched
         if request.protocol == "whole" and len(run.networks) == 1:
             evaluate = partial(evaluate_whole, run.network)
         else:
@@ -122,8 +132,8 @@ def evaluate_networks(request: EvaluateRequest) -> None:
         journal = _open_journal(request, run)
         with run.screen.progress_bar("evaluating") as report:
             found = evaluate(
-                run.data, split=request.split, batch=request.batch, compile=request.compile, journal=journal,
-                progress=report,
+                run.data, split=request.split, batch=request.batch, compile=request.compile, force=request.force,
+                journal=journal, progress=report,
             )  # fmt: skip
         run.screen.print(found.sentence())
         run.result = {"protocol": request.protocol, "networks": len(run.networks), **found.summary()}

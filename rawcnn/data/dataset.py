@@ -203,6 +203,17 @@ class DataSet:
         items = tuple(data.items[row] for row in rows) if data.items else ()
         return replace(self, splits={**self.splits, split: Split(data.labels[rows], images, items)})
 
+    def with_classes(self, labels: tuple[str, ...], numbers: Sequence[int]) -> DataSet:
+        """Return the same images with other class numbers.
+
+        Args:
+            labels: The names of the classes in the new order.
+            numbers: The new number of each class.
+        """
+        table = np.array(numbers, np.int32)
+        splits = {name: replace(split, labels=table[split.labels]) for name, split in self.splits.items()}
+        return replace(self, labels=labels, splits=splits)
+
     def originals(self, split: str) -> Iterator[np.ndarray]:
         """Yield each image in the split's fixed order at its own size, neither scaled nor cropped.
 

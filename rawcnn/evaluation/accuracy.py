@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.data import DataSet
+from rawcnn.evaluation.class_names import check_classes, match_classes
 from rawcnn.files.journal import Journal, Row
 from rawcnn.files.progress import Progress
 from rawcnn.nn.arguments import Size, image_size
@@ -105,6 +106,7 @@ def evaluate(
     compile: str = "auto",
     step: Callable | None = None,
     part: tuple[int, int] = (0, 1),
+    force: bool = False,
     journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -113,18 +115,21 @@ def evaluate(
     Args:
         network: The network. Images larger than its input are cropped at the center.
         data: The data set.
-        split: "train" or "test".
+        split: One of the data set's splits.
         batch: The number of images in a batch.
         compile: How the step runs: one of `rawcnn.nn.execution.MODES`.
         step: The `counting_step` to use, for callers that evaluate often; None creates one.
         part: (index, count): evaluate this part of each batch, as in `DataSet.batches`.
+        force: Compare classes by number even if their names differ.
         journal: Receives each batch. Batches that it already has are not evaluated again.
         progress: Called as progress(done, total) after each batch.
 
     Raises:
-        ValueError: The numbers of classes differ, the split is unknown, or an image cannot be read.
+        ValueError: The numbers or the names of the classes differ, the split is unknown, or an image cannot be read.
     """
     check_classes(network, data)
+    if step is None:  # callers with a step of their own evaluate the classes that they train
+        data = match_classes(network, data, force=force)
     choice = choose(compile, network.devices, network.precision)
     step = step or counting_step(program(network, compile), network.image_size, choice)
     total = -(-data.count(split) // part[1])
@@ -154,15 +159,6 @@ def joined(rows: Sequence[Row]) -> Evaluation:
         loss += nan if row["loss"] is None else row["loss"]
     count = len(labels)  # 0 if a worker's part is empty
     return Evaluation(count, right, right5, loss / max(count, 1), predictions, labels)
-
-
-def check_classes(network: Network, data: DataSet) -> None:
-    """Check that the network has as many classes as the data set. Raises ValueError."""
-    if len(data.labels) != network.classes:
-        raise ValueError(
-            f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
-            f"give it --classes {len(data.labels)}, in Python classes={len(data.labels)}"
-        )
 
 
 def counting_step(model: Callable[[tf.Tensor], tf.Tensor], size: Size, choice: Choice) -> Callable:

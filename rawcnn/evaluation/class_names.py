@@ -1,9 +1,14 @@
-"""Read class names from files: one name per line, or Keras's index of ImageNet."""
+"""Names of classes: read from files, and matched between a network and a data set."""
 
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+
+from rawcnn.data import DataSet
+from rawcnn.nn.network import Network
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -29,3 +34,53 @@ def read_labels(path: Path) -> tuple[str, ...]:
     except (json.JSONDecodeError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f'{path} is not a list of names in JSON, nor {{"0": ["id", "name"], …}}') from error
     return tuple(str(name).replace("_", " ") for name in names)
+
+
+def check_classes(network: Network, data: DataSet) -> None:
+    """Check that the network has as many classes as the data set. Raises ValueError."""
+    if len(data.labels) != network.classes:
+        raise ValueError(
+            f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
+            f"give it --classes {len(data.labels)}, in Python classes={len(data.labels)}"
+        )
+
+
+def match_classes(network: Network, data: DataSet, *, force: bool = False) -> DataSet:
+    """Return the data set with the classes of the network: in its order, if both know the names.
+
+    Names are compared without regard to case, and _ counts as a space.
+
+    Args:
+        network: The network; its `labels` are None if it does not know the names of its classes.
+        data: The data set.
+        force: Keep the numbers of the data set's classes, whatever the names are.
+
+    Raises:
+        ValueError: The numbers of classes differ; or, unless `force`, the names do.
+    """
+    check_classes(network, data)
+    network.check_labels()
+    if force or network.labels is None or tuple(network.labels) == data.labels:
+        return data
+    known, found = ([_plain(name) for name in names] for names in (network.labels, data.labels))
+    if known == found:
+        return data
+    if sorted(known) != sorted(found) or len({*known}) < len(known):
+        raise ValueError(
+            f"{data.name} has other classes than {network.name} was trained for: {_difference(known, found)}; "
+            "rename its classes, or give --force (in Python force=True) to compare them by number"
+        )
+    return data.with_classes(tuple(network.labels), [known.index(name) for name in found])
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
+
+
+def _difference(known: Sequence[str], found: Sequence[str]) -> str:
+    """Say which names the data and the network do not share."""
+    sides = []
+    for names, others, side in ((found, known, "data"), (known, found, "network")):
+        if only := [repr(name) for name in dict.fromkeys(names) if name not in others]:
+            sides.append(f"only the {side} has {', '.join(only[:3])}{', …' if len(only) > 3 else ''}")
+    return ", ".join(sides) or "a name occurs twice, so that their order cannot be compared"

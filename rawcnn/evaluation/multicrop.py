@@ -28,7 +28,8 @@ from PIL import Image, ImageOps
 
 import kernels
 from rawcnn.data import DataSet
-from rawcnn.evaluation.accuracy import Evaluation, check_classes, finite, joined, ranks
+from rawcnn.evaluation.accuracy import Evaluation, finite, joined, ranks
+from rawcnn.evaluation.class_names import match_classes
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose, compiled
@@ -244,7 +245,7 @@ def log_probabilities(
     Args:
         network: The network.
         data: The data set.
-        split: "train" or "test".
+        split: One of the data set's splits.
         protocol: One of PROTOCOLS.
         scales: Shorter sides in pixels; None: the paper's.
         batch: The number of views of one shape that run at a time.
@@ -290,6 +291,7 @@ def evaluate_views(
     scales: Sequence[int] | None = None,
     batch: int = 256,
     compile: str = "auto",
+    force: bool = False,
     journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -298,25 +300,26 @@ def evaluate_views(
     Args:
         networks: The network, or the members of an ensemble. Each cuts views of its own size.
         data: The data set.
-        split: "train" or "test".
+        split: One of the data set's splits.
         protocol: One of PROTOCOLS.
         scales: Shorter sides in pixels; None: the paper's.
         batch: The number of views of one shape that run at a time.
         compile: How the step runs: one of `rawcnn.nn.execution.MODES`.
+        force: Compare classes by number even if their names differ.
         journal: Receives each image. Images that it already has are not evaluated again.
         progress: Called as progress(done, total) after each image.
 
     Raises:
         ValueError: The protocol is unknown, the scales are too small, or the classes of the networks differ from those
-            of the data set or from each other.
+            of the data set, in number or names, or from each other.
     """
     if not networks:
         raise ValueError("there is no network to evaluate; expected one or more")
-    for network in networks:
-        check_classes(network, data)
-        scales_for(network, protocol, scales)
     if len({network.labels for network in networks if network.labels}) > 1:
         raise ValueError("the networks name their classes differently, or in another order; expected one list of names")
+    for network in networks:
+        data = match_classes(network, data, force=force)
+        scales_for(network, protocol, scales)
     total, rows = data.count(split), list(journal.rows) if journal else []
     rest = data.only(split, range(len(rows), total)) if rows else data
     classify = partial(log_probabilities, protocol=protocol, scales=scales, batch=batch, compile=compile)
