@@ -283,8 +283,8 @@ class DataSet:
 
     def _split(self, split: str) -> Split:
         if split not in self.splits:
-            expected = " or ".join(f'"{name}"' for name in self.splits)
-            raise ValueError(f"split is {split!r}; expected {expected}, which {self.name} has")
+            present = " or ".join(f'"{name}"' for name in self.splits)
+            raise ValueError(f"split is {split!r}; expected {present}: {self.name} has no other images")
         return self.splits[split]
 
 

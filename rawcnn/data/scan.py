@@ -67,7 +67,7 @@ def counted(endings: Counter[str]) -> str:
     """Return "5 .txt, 3 without an ending", the most frequent first."""
     ranked = sorted(endings.items(), key=lambda pair: (-pair[1], pair[0]))
     texts = [f"{count:,} {ending}" if ending else f"{count:,} without an ending" for ending, count in ranked]
-    return ", ".join(texts[:8]) + (", …" if len(texts) > 8 else "")
+    return ", ".join(texts[:12]) + (", …" if len(texts) > 12 else "")
 
 
 def some_of(names: Iterable[str]) -> str:

@@ -66,7 +66,7 @@ def test_usual_names_in_any_case(tmp_path, train, test):
 def test_a_folder_with_a_test_folder_alone(tmp_path, name):
     make_folder(tmp_path, (4, 3), (name,))
     assert counts(data.load(f"folder:{tmp_path}")) == {"test": 7}
-    with pytest.raises(ValueError, match="split is 'train'; expected \"test\", which folder:"):
+    with pytest.raises(ValueError, match="split is 'train'; expected \"test\": folder:"):
         data.load(f"folder:{tmp_path}").count("train")
 
 

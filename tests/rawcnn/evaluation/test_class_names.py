@@ -169,4 +169,4 @@ def test_split_all_and_the_default_of_a_test_folder(tmp_path, rawcnn_command):
         code, out, err = rawcnn_command(*words, f"folder:{tmp_path / folder}", *options)
         assert code == 0 and json.loads(out)["images"] == count and note in err, err
     code, _, err = rawcnn_command(*words, f"folder:{tmp_path / 'x'}", "--split", "validation")
-    assert code == 2 and 'split is \'validation\'; expected "train" or "test", which folder:' in err
+    assert code == 2 and 'split is \'validation\'; expected "train" or "test": folder:' in err
