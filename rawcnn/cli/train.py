@@ -260,8 +260,10 @@ def _stop_early(screen: Screen) -> None:
 
 def _profile_input(request: TrainRequest, plan, data, screen: Screen) -> dict[str, float]:
     """Compare the throughput of the input pipeline with that of the training step."""
+    from rawcnn.training.suitable import check_splits
     from rawcnn.training.throughput import measure_throughput
 
+    check_splits(data)
     where = "in memory" if data.splits["train"].images is not None else "streamed"
     screen.print_settings(
         {

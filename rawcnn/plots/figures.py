@@ -113,7 +113,7 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
             for color, (name, history) in zip(COLORS, runs.items(), strict=False):
                 epochs = [summary["epoch"] for summary in history]
                 layers = name.removeprefix(f"cifar_{kind}")
-                for split, line in (("train", "--"), ("test", "-")):
+                for split, line in (("train", "--"), (_held_out(history), "-")):
                     errors = [100 * (1 - summary[f"{split}_accuracy"]) for summary in history]
                     axes.plot(epochs, errors, line, color=color, label=f"{layers} layers, {split}")
             axes.set(xlabel="epoch", title=title, ylim=(0, None))
@@ -123,13 +123,17 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
     return figure
 
 
+def _held_out(history: Sequence[Mapping[str, float]]) -> str:
+    """The split that a run evaluated after each epoch."""
+    return "validation" if history and "validation_accuracy" in history[0] else "test"
+
+
 def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Draw loss, error and learning rate against the epochs of a `Training.history`."""
     epochs = [summary["epoch"] for summary in history]
     with plt.rc_context(STYLE):
         figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
-        held_out = "validation" if "validation_loss" in history[0] else "test"
-        for part, color in (("train", COLORS[0]), (held_out, COLORS[1])):
+        for part, color in (("train", COLORS[0]), (_held_out(history), COLORS[1])):
             losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=color, marker=".", label=part)
             errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=color, marker=".", label=part)
         rates.plot(epochs, [s["rate"] for s in history], color=COLORS[2], marker=".")

@@ -38,7 +38,7 @@ class BestVariables:
     copies: dict[str, tf.Variable] = field(default_factory=dict)
 
     def allocate(self, variables: Mapping[str, tf.Variable]) -> None:
-        """Create the copies, where there are none yet. Call this in the scope of the run's devices."""
+        """Create the copies if they do not exist yet. Call this in the scope of the run's devices."""
         self.copies = self.copies or {path: tf.Variable(v, trainable=False) for path, v in variables.items()}
 
     def copy_from(self, variables: Mapping[str, tf.Variable]) -> None:

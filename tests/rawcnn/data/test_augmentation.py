@@ -27,6 +27,7 @@ CASES = {
     "lighting": lambda x, s: A.lighting(x, s),
     "area_crop": lambda x, s: A.area_crop(x, (6, 7), s),
     "scale_jitter_crop": lambda x, s: A.scale_jitter_crop(x, 8, s, (10, 20)),
+    "color_jitter": lambda x, s: A.color_jitter(x, s),
 }
 
 
@@ -104,6 +105,33 @@ def test_lighting_is_one_color_an_image():
     assert np.ptp(light, axis=(1, 2)).max() < 1e-6 < np.ptp(light[:, 0, 0], axis=0).min()
 
 
+def test_color_jitter_blends_in_a_random_order():
+    """Each result is one of the six orders of brightness, contrast and saturation, with factors within bounds."""
+    rng = np.random.default_rng(0)
+    images = rng.random((60, 3, 4, 3)).astype(np.float32)
+    results = A.color_jitter(tf.constant(images), SEED, 0.4).numpy()
+    u = A._uniform(tf.constant(images), SEED, 6).numpy().astype(np.float64)
+    orders = set()
+    for image, result, draws in zip(images.astype(np.float64), results, u, strict=True):
+        factors, order = 0.6 + 0.8 * draws[:3], tuple(np.argsort(draws[3:]))
+        orders.add(order)
+        for change in order:
+            grey = image @ [0.299, 0.587, 0.114]  # [H,W]
+            towards = (np.zeros_like(image), np.full_like(image, grey.mean()), np.repeat(grey[..., None], 3, -1))
+            image = factors[change] * image + (1 - factors[change]) * towards[change]
+        references.close(result, image)
+    assert len(orders) == 6
+
+
+def test_color_jitter_of_brightness_contrast_and_saturation_alone():
+    """Brightness scales a white image; contrast and saturation leave it. Factors are uniform in 1 ± strength."""
+    white = tf.ones((2000, 1, 1, 3))
+    factors = A.color_jitter(white, SEED, 0.3).numpy()[:, 0, 0, 0]
+    assert 0.7 <= factors.min() < 0.71 and 1.29 < factors.max() <= 1.3 and abs(factors.mean() - 1) < 0.02
+    grey = tf.constant(np.random.default_rng(1).random((20, 4, 4, 1)), tf.float32) * tf.ones(3)
+    assert np.ptp(A.color_jitter(grey, SEED).numpy(), axis=-1).max() < 1e-6  # saturation adds no colour
+
+
 def boxes_of(crops: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Heights and widths, in pixels, of the boxes that crops of a 64×64 `ramp` show: their middle's slope."""
     rows, columns = crops[:, :, size[1] // 2, 0] * 64, crops[:, size[0] // 2, :, 1] * 64
@@ -179,6 +207,44 @@ def test_augment_does_what_is_named(augmentation, size):
     result = A.augment(images, SEED, augmentation)
     assert result.shape == (4, size, size, 3)
     assert np.any(result.numpy() != center_crop(images, size).numpy())
+
+
+# switch → its function, and the number of the seed that it draws from
+SWITCHES = {
+    "crop": ({"crop": 12}, 0, lambda x, s: A.random_crop(x, 12, s)),
+    "area": ({"area": (0.2, 0.9)}, 0, lambda x, s: A.area_crop(x, (16, 14), s, (0.2, 0.9))),
+    "area and crop": ({"area": (0.2, 0.9), "crop": 9}, 0, lambda x, s: A.area_crop(x, 9, s, (0.2, 0.9))),
+    "jitter": ({"jitter": (13, 20), "crop": 12}, 0, lambda x, s: A.scale_jitter_crop(x, 12, s, (13, 20))),
+    "pad": ({"pad": 4}, 1, lambda x, s: A.pad_crop(x, 4, s)),
+    "shift": ({"shift": 2}, 2, lambda x, s: A.shift(x, 2, s)),
+    "flip": ({"flip": True}, 3, lambda x, s: A.flip(x, s)),
+    "lighting": ({"lighting": 0.2}, 4, lambda x, s: A.lighting(x, s, 0.2)),
+    "color_jitter": ({"color_jitter": 0.3}, 5, lambda x, s: A.color_jitter(x, s, 0.3)),
+}
+
+
+def seed_number(number: int) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(SEED, number, alg="philox")
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_each_switch_is_its_function(name):
+    settings, number, function = SWITCHES[name]
+    images = ramp(8, 16, 14)
+    result = A.augment(images, SEED, A.Augmentation(**settings)).numpy()
+    np.testing.assert_array_equal(result, function(images, seed_number(number)))
+    assert np.any(result != center_crop(images, result.shape[1:3]).numpy())
+
+
+def test_switches_apply_in_a_fixed_order():
+    images = ramp(8, 16, 14)
+    names = ("crop", "pad", "shift", "flip", "color_jitter", "lighting")
+    settings = {key: value for name in names for key, value in SWITCHES[name][0].items()}
+    result = A.augment(images, SEED, A.Augmentation(**settings))
+    for name in names:
+        _, number, function = SWITCHES[name]
+        images = function(images, seed_number(number))
+    np.testing.assert_array_equal(result, images)
 
 
 def test_augment_compiles():

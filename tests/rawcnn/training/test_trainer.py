@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rawcnn.data.augmentation import Augmentation
+from rawcnn.data.augmentation import Augmentation, augment
 from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
 from rawcnn.plots import figures as plots
@@ -32,11 +32,11 @@ def data(digits):
     return small.part(digits, 256, 64)
 
 
-def one_step(network, recipe, seed=(0, 0)):
+def one_step(network, recipe, seed=(0, 0), images=IMAGES):
     """Return the values after a step: (variables, slots, averages, metrics)."""
     before = State.begin(network, recipe).tensors()
     rate = tf.constant(recipe.rate)
-    new, metrics = TrainStep(network, recipe).update(before, IMAGES, LABELS, tf.constant(seed), rate)
+    new, metrics = TrainStep(network, recipe).update(before, images, LABELS, tf.constant(seed), rate)
     return *new.groups, metrics
 
 
@@ -115,6 +115,100 @@ def test_auxiliary_loss_counts():
     references.close(some["conv2/bias"], without["conv2/bias"])  # behind the head
 
 
+@pytest.mark.parametrize("smoothed", [True, False])
+def test_auxiliary_loss_has_smoothed_labels(smoothed):
+    """dL/db = weight · mean(p − q) for the head's bias, where q is (1 − ε)·y + ε/K, or y in runs of before."""
+    recipe = dataclasses.replace(
+        PLAIN, weight_decay=0.0, label_smoothing=0.2, auxiliary_weight=0.4, auxiliary_smoothing=smoothed
+    )
+    net = small.network(seed=1, auxiliary=True)
+    (head,) = net.auxiliary
+    logits = net.forward(IMAGES, train=True, seed=tf.constant([0, 0])).activations[head].numpy().astype(np.float64)
+    powers = np.exp(logits)
+    p, y = powers / powers.sum(1, keepdims=True), np.eye(10)[LABELS.numpy()]
+    q = 0.8 * y + 0.2 / 10 if smoothed else y
+    new, slots, *_ = one_step(net, recipe)
+    expected = 0.4 * (p - q).mean(0)
+    references.close(slots["head/bias/velocity"], -0.5 * expected, "gradient")
+    references.close(new["head/bias"], net.variables["head/bias"] - 0.5 * expected, "gradient")
+
+
+def test_weight_decay_of_all_variables():
+    """The difference to a step without any is −η·λ·w for each of them, biases and batch norm included."""
+    net = small.network(seed=1)
+    for v in net.trained_variables.values():
+        v.assign(v + 0.1)
+    without, *_ = one_step(net, dataclasses.replace(PLAIN, weight_decay=0.0))
+    decayed, *_ = one_step(net, dataclasses.replace(PLAIN, weight_decay=0.1, decay_all=True))
+    for path, v in net.trained_variables.items():
+        references.close(decayed[path] - without[path], -0.5 * 0.1 * v, "network", dtype="float32")
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_averages_by_hand(statistics):
+    """a ← d·a + (1 − d)·w with d = min(average, (1 + n)/(10 + n)), of batch-norm statistics, too."""
+    net = small.network(seed=1)
+    recipe = dataclasses.replace(PLAIN, average=0.2, average_statistics=statistics)
+    training = Training(net, recipe, compile="graph")
+    averaged = net.variables if statistics else net.trained_variables
+    expected = {path: v.numpy().astype(np.float64) for path, v in averaged.items()}
+    assert {"conv1/bn/mean", "conv1/bn/variance"} <= {*net.variables} - {*net.trained_variables}
+    for step, d in enumerate((0.1, 2 / 11, 0.2, 0.2)):
+        training._step(IMAGES, LABELS, tf.constant([0, step]), tf.constant(0.1))
+        expected = {path: d * a + (1 - d) * net.variables[path].numpy() for path, a in expected.items()}
+    assert {*training.state.averages} == {*expected}
+    for path, value in expected.items():
+        references.close(training.state.averages[path], value, "gradient")
+        assert training.evaluation_variables[path] is training.state.averages[path]
+    if not statistics:
+        assert training.evaluation_variables["conv1/bn/mean"] is net.variables["conv1/bn/mean"]
+
+
+def test_the_constants_of_rmsprop_are_the_recipes():
+    """Two steps of softmax regression by hand: s ← d·s + (1 − d)·g², v ← m·v + η·g/√(s + ε), w ← w − v, clipped."""
+    net = Network("linear", lambda net, images: dense(net, "fc", images, 10), size=8, classes=10, seed=1)
+    recipe = dataclasses.replace(
+        PLAIN, optimizer="rmsprop", momentum=0.7, decay=0.8, epsilon=0.01, clip=0.3, weight_decay=0.0
+    )
+    x = IMAGES.numpy().reshape(16, -1).astype(np.float64)
+    y = np.eye(10)[LABELS.numpy()]
+    w = [net.variables[f"fc/{leaf}"].numpy().astype(np.float64) for leaf in ("weights", "bias")]
+    s, v = [1.0, 1.0], [0.0, 0.0]
+    training = Training(net, recipe, compile="graph")
+    for step in range(2):
+        powers = np.exp(x @ w[0] + w[1])
+        difference = powers / powers.sum(1, keepdims=True) - y
+        g = [x.T @ difference / 16, difference.mean(0)]
+        norm = np.sqrt(sum((part**2).sum() for part in g))
+        assert norm > 0.3
+        g = [part * 0.3 / norm for part in g]
+        s = [0.8 * old + 0.2 * part**2 for old, part in zip(s, g, strict=True)]
+        v = [0.7 * old + 0.5 * part / np.sqrt(m + 0.01) for old, part, m in zip(v, g, s, strict=True)]
+        w = [old - part for old, part in zip(w, v, strict=True)]
+        training._step(IMAGES, LABELS, tf.constant([0, step]), tf.constant(0.5))
+    for leaf, value in zip(("weights", "bias"), w, strict=True):
+        references.close(net.variables[f"fc/{leaf}"], value, "gradient")
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        Augmentation(flip=True, pad=1),
+        Augmentation(shift=1, lighting=0.1),
+        Augmentation(crop=8, jitter=(8, 9), color_jitter=0.4),
+    ],
+)
+def test_a_step_trains_on_augmented_images(augmentation):
+    """It is the step of a recipe without augmentation on images that were distorted before."""
+    net, seed = small.network(seed=1), (3, 7)
+    new, *_ = one_step(net, dataclasses.replace(PLAIN, augmentation=augmentation), seed)
+    distorted = augment(IMAGES, tf.constant(seed), augmentation)
+    assert np.any(distorted.numpy() != IMAGES.numpy())
+    expected, *_ = one_step(net, PLAIN, seed, distorted)
+    for path, value in expected.items():
+        references.close(new[path], value, "network", dtype="float32")
+
+
 def test_clipping_scales_all_gradients_by_one_factor():
     free, *_, metrics = one_step(small.network(seed=1), PLAIN)
     norm = float(metrics["gradient_norm"])
@@ -162,7 +256,10 @@ def test_loss_falls_on_digits(data):
     assert epochs == training.history and [summary["epoch"] for summary in epochs] == list(range(1, 7))
     assert epochs[-1]["train_loss"] < 0.6 * epochs[0]["train_loss"]
     assert result.accuracy == epochs[-1]["test_accuracy"] > 0.5  # chance is .1
-    assert max(told[2]["rate"] for told in steps) == pytest.approx(0.1)
+    # One cycle of 96 steps: from .01 to .1 in the first quarter, then down to 0
+    rates = [0.01 + 0.09 * n / 24 if n < 24 else 0.1 * (96 - n) / 72 for n in range(96)]
+    assert [told[2]["rate"] for told in steps] == pytest.approx(rates)
+    assert [summary["rate"] for summary in epochs] == pytest.approx(rates[15::16])
 
 
 def test_each_epoch_has_an_order_and_each_step_a_seed_of_its_own(data, monkeypatch):
@@ -218,6 +315,35 @@ def test_fewer_images_than_a_batch(data):
     training = Training(small.network(), dataclasses.replace(RECIPE, batch=1000))
     with pytest.raises(ValueError, match="a part of digits has 256 training images, fewer than a batch of 1000"):
         training.fit(data)
+
+
+@pytest.mark.parametrize(
+    "changes, classes, message",
+    [
+        ({}, 7, "a part of digits has 10 classes, but linear was built for 7; give it --classes 10"),
+        ({"size": 9}, 10, r"linear was built for images of 9×9 pixels; those of a part of digits have 8×8, and "),
+        ({"crop": 9}, 10, r"a crop of \(9, 9\) does not fit into images of \(8, 8\)"),
+        ({"crop": 7}, 10, "linear was built for images of 8×8 pixels; those of a part of digits have 7×7, and "),
+        ({"splits": ("train",)}, 10, "a part of digits has no test images; a training needs training images and"),
+        ({"splits": ("test",)}, 10, "a part of digits has no training images; a training needs training images and"),
+    ],
+    ids=["classes", "size", "large crop", "small crop", "no test", "no train"],
+)
+def test_data_that_does_not_suit_is_refused_before_the_work(tmp_path, data, changes, classes, message):
+    size, folder = changes.get("size", 8), tmp_path / "run"
+    net = Network("linear", lambda net, images: dense(net, "fc", images, classes), size=size, classes=classes)
+    recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(crop=changes.get("crop")))
+    splits = {name: data.splits[name] for name in changes.get("splits", data.splits)}
+    with pytest.raises(ValueError, match=message):
+        Training(net, recipe, folder=folder).fit(dataclasses.replace(data, splits=splits))
+    assert not folder.exists()
+
+
+def test_larger_images_are_cropped_to_the_network(digits):
+    """In training by the recipe, in evaluation at the centre."""
+    net = Network("linear", lambda net, images: dense(net, "fc", images, 10), size=6, classes=10)
+    recipe = dataclasses.replace(RECIPE, epochs=1, augmentation=Augmentation(crop=6))
+    assert Training(net, recipe).fit(small.part(digits, 64, 64)).count == 64
 
 
 @pytest.mark.parametrize(
