@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from kernels.geometry import pair
 from rawcnn.data import DataSet
 from rawcnn.data.augmentation import augment
 from rawcnn.nn.network import Network
@@ -28,13 +27,13 @@ def check_sizes(network: Network, recipe: Recipe, data: DataSet) -> None:
     with tf.Graph().as_default():
         images = tf.raw_ops.Placeholder(dtype=tf.float32, shape=(1, *data.size, 3))
         trained = augment(images, tf.constant([0, 0]), recipe.augmentation).shape[1:3]
-    sides = pair(network.input_size, "size")
+    sides = network.image_size
     evaluated = sides if min(data.size) > min(sides) else data.size  # larger images are cropped
     for height, width in {tuple(trained), tuple(evaluated)} - {sides}:
         if reason := _misfit(network, (1, height, width, 3)):
             raise ValueError(
                 f"{network.name} was built for images of {sides[0]}×{sides[1]} pixels; those of {data.name} have "
-                f"{height}×{width}, and {reason}; load them with size={sides[0]}, or give the network their size"
+                f"{height}×{width}, and {reason}; load them with size={network.input_size}, or give the network their size"
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,16 @@ from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import BATCH, Evaluation, check_classes, counting_step, evaluate
 from rawcnn.files.locks import exclusive_folder
 from rawcnn.nn.network import Network
-from rawcnn.optim.schedules import Plateau
 from rawcnn.training.batches import ImageUnreadable, TrainingBatches
-from rawcnn.training.checkpoints import Groups
 from rawcnn.training.distributed import Cluster, Devices, SingleDevice
 from rawcnn.training.metrics import EpochMetrics
 from rawcnn.training.nonfinite import check_evaluation, check_metrics, check_variables
 from rawcnn.training.recipes import Recipe, learning_rate
-from rawcnn.training.recovery import Position, Progress, Recovery, TrainingFailed
-from rawcnn.training.resume import check_epochs, check_same, completed, data_identity, former, run_settings
-from rawcnn.training.step import Adversary, State, Tensors
+from rawcnn.training.recovery import Position, TrainingFailed
+from rawcnn.training.run_state import RunState
+from rawcnn.training.step import Adversary, Tensors
 from rawcnn.training.suitable import check_sizes, check_splits
-from rawcnn.training.validation import Best, BestVariables, cut_validation, follows_plateaus, watched_split
+from rawcnn.training.validation import follows_plateaus, with_validation
 
 LOGGER = logging.getLogger(__name__)
 SAVE_EVERY = 600.0  # seconds between two checkpoints within an epoch
@@ -46,19 +44,14 @@ class Stopped(Exception):
     """The run was stopped by `Training.stop`. It has saved a checkpoint and resumes from there."""
 
 
-class Training:
-    """A run: the network, the optimizer's slots and the progress. `fit` trains; checkpoints make it resumable.
+class Training(RunState):
+    """A run and its loop: `fit` trains; `restore` resumes from a checkpoint.
 
     `rawcnn.training.validation` says which images each epoch evaluates, and which choose.
 
-    Attributes:
-        recipe: The recipe. A resumed run keeps the one that it began with.
-        state: The variables that the run changes.
+    Attributes, besides those of `RunState`:
+        cluster: The devices that share the run; None for one device.
         choice: How the step runs.
-        devices: The devices that share the run.
-        settings: The settings that must not change when the run resumes.
-        progress: How far the run is.
-        result: The evaluation after the last epoch; after `fit` that of the test images; None before the first.
     """
 
     def __init__(
@@ -88,107 +81,21 @@ class Training:
         Raises:
             ValueError: `compile` is unknown or not possible here, or the folder cannot hold checkpoints.
         """
-        self.network, self.seed, self.adversary = network, seed, adversary
-        self.folder, self.save_every = Path(folder) if folder else None, save_every
-        self.cluster = cluster
-        self.devices: Devices = cluster or SingleDevice()
-        self.choice = self.devices.choose(compile, network)
-        self.progress = Progress()
-        self.recovery = Recovery(self.folder, self.devices.writes)
-        self.result: Evaluation | None = None
-        self._best = BestVariables()
+        self.cluster, self.save_every = cluster, save_every
+        devices: Devices = cluster or SingleDevice()
+        self.choice = devices.choose(compile, network)
         self._stopping = False
-        self._follow(recipe)
+        super().__init__(network, recipe, seed, folder=folder, adversary=adversary, devices=devices)
 
-    def _follow(self, recipe: Recipe) -> None:
-        """Create what depends on the recipe: the slots, the averages and the compiled steps."""
-        self.recipe = recipe
-        self.settings = run_settings(self.network, recipe, self.seed, self.adversary)
-        with self.devices.scope():
-            self.state = State.begin(self.network, recipe)
+    def follow(self, recipe: Recipe) -> None:
+        """Create what depends on the recipe: slots, averages, and the compiled steps of training and evaluation."""
+        super().follow(recipe)
         self._step = self.devices.make_step(self.network, recipe, self.state, self.choice, self.adversary)
-        self._count = counting_step(self._evaluated_logits, self.network.image_size, self.choice)
 
-    def _evaluated_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """The logits by the variables that are evaluated, with their present values."""
-        return self.network.trace(self.evaluation_variables, images).logits
+        def logits(images: tf.Tensor) -> tf.Tensor:  # by the present values of the variables
+            return self.network.trace(self.evaluation_variables, images).logits
 
-    # Progress and checkpoints -----------------------------------------------------------------------------------
-
-    @property
-    def at(self) -> Position:
-        """The position in epochs and steps."""
-        return self.progress.at
-
-    @property
-    def epoch(self) -> int:
-        """The number of epochs that are done."""
-        return self.at.epoch
-
-    @property
-    def plateau(self) -> Plateau:
-        """The learning-rate drops so far."""
-        return self.progress.plateau
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """A summary for each epoch that is done."""
-        return self.progress.history
-
-    @property
-    def watched(self) -> str:
-        """The split that is evaluated after each epoch, "validation" or "test"."""
-        return self.progress.watched or "test"
-
-    @property
-    def damaged(self) -> Mapping[Path, str]:
-        """The checkpoints that `restore` left out, and why."""
-        return self.recovery.damaged
-
-    def restore(self) -> bool:
-        """Resume from the newest complete checkpoint in the folder.
-
-        Returns:
-            Whether there is one.
-
-        Raises:
-            ValueError: The checkpoint is another run's, or all are damaged. Nothing was changed.
-        """
-        progress = self.recovery.restore(self._adopt)
-        if progress is None:
-            return False
-        self.progress = progress
-        return True
-
-    def _adopt(self, progress: Progress, settings: Mapping[str, str]) -> Groups:
-        """Check that a checkpoint is of this run, and return the variables that it holds. Raises OtherRun."""
-        began = completed(settings)
-        candidates = [
-            (recipe, run_settings(self.network, recipe, self.seed, self.adversary))
-            for recipe in (self.recipe, former(self.recipe))
-        ]
-        recipe, now = min(candidates, key=lambda candidate: len({*candidate[1].items()} - {*began.items()}))
-        check_same(self.folder, "started with", began, now)
-        check_epochs(self.folder, progress.at.epoch + (progress.at.steps > 0), self.recipe.epochs)
-        if recipe != self.recipe:
-            self._follow(recipe)
-        if progress.best:
-            self._allocate_best()
-        return self._variables(progress)
-
-    def _variables(self, progress: Progress) -> Groups:
-        """The variables of a checkpoint."""
-        state, best = self.state, {"best": self._best.copies} if progress.best else {}
-        return {"variables": state.variables, "slots": state.slots, "averages": state.averages, **best}
-
-    def _allocate_best(self) -> None:
-        with self.devices.scope():
-            self._best.allocate(self.evaluation_variables)
-
-    def save(self) -> None:
-        """Write a checkpoint, numbered by the steps since the run began. Raises TrainingFailed."""
-        steps = self.progress.steps_done(self.recipe.batch)
-        self.recovery.save(steps, self.progress, self.settings, self._variables(self.progress))
+        self._count = counting_step(logits, self.network.input_size, self.choice)
 
     def stop(self) -> None:
         """Ask the run to save after the present step and to end. Signal handlers and other threads may call this."""
@@ -238,7 +145,9 @@ class Training:
                 resumes = ", from which the same command resumes" if self.folder else ""
                 raise TrainingFailed(f"{error}; {self.recovery.last_good()}{resumes}") from error
             if self.progress.best:
-                self._test_best(data)
+                self.take_best()
+                self.result = self.evaluate(data, save=False)
+                self.history[-1] |= {"test_loss": self.result.loss, "test_accuracy": self.result.accuracy}
             self.result = self.result or self.evaluate(data)
         return self.result
 
@@ -250,32 +159,19 @@ class Training:
             report: Called with a message if a validation split is cut from the training images.
 
         Raises:
-            ValueError: No validation split can be cut.
+            ValueError: There are no training or no test images, or no validation split can be cut.
         """
-        if "validation" in data.splits or self.progress.watched == "test" or not follows_plateaus(self.recipe):
+        check_splits(data)
+        if self.progress.watched == "test" or not follows_plateaus(self.recipe):
             return data
-        cut = cut_validation(data)
-        report(
-            f"{cut.count('validation')} of {data.count('train')} training images are the validation split: the recipe "
-            f"{self.recipe.name} lowers its learning rate where their error stops falling"
-        )
-        return cut
+        return with_validation(data, f"the recipe {self.recipe.name} lowers its learning rate where", report)
 
     def check(self, data: DataSet) -> None:
         """Check that the run can be trained on a data set. Raises ValueError."""
-        check_splits(data)
-        check_classes(self.network, data)
         self.batches(data)
+        check_classes(self.network, data)
         check_sizes(self.network, self.recipe, data)
         self.devices.check(self.recipe)
-
-    def use(self, data: DataSet) -> None:
-        """Record which data the run trains on. Raises OtherRun where it began on other data."""
-        watched = self.progress.watched or watched_split(data)
-        identity = data_identity(data, watched)
-        if self.progress.data is not None:
-            check_same(self.folder, "trained on", self.progress.data, identity)
-        self.progress.data, self.progress.watched = identity, watched
 
     def batches(self, data: DataSet) -> TrainingBatches:
         """Return the batches of the run. Raises ValueError for fewer images than a batch."""
@@ -324,7 +220,7 @@ class Training:
         self.progress.at = Position(epoch=self.epoch + 1)
         self.history.append(summary)
         if self.watched == "validation":
-            self._keep_best(result.accuracy)
+            self.keep_best(result.accuracy)
 
     def _vote(self, due: bool = False) -> tuple[bool, bool]:
         """(save, stop): whether to save, and whether to stop after that. Workers decide both together."""
@@ -337,13 +233,6 @@ class Training:
         self.save()
         if stop:
             raise Stopped
-
-    # Evaluation -------------------------------------------------------------------------------------------------
-
-    @property
-    def evaluation_variables(self) -> dict[str, tf.Variable]:
-        """The variables to evaluate and to save: the moving averages where the recipe keeps them."""
-        return {**self.network.variables, **self.state.averages}
 
     def evaluate(self, data: DataSet, split: str = "test", *, save: bool = True) -> Evaluation:
         """Evaluate a split, with the moving averages where the recipe keeps them.
@@ -379,16 +268,3 @@ class Training:
         result = self.devices.merge(result)
         check_evaluation(self, split, result.loss)
         return result
-
-    def _keep_best(self, accuracy: float) -> None:
-        """Keep the evaluated variables if this epoch has the highest validation accuracy so far."""
-        if self.progress.best is None or accuracy > self.progress.best.accuracy:
-            self.progress.best = Best(self.epoch, accuracy)
-            self._allocate_best()
-            self._best.copy_from(self.evaluation_variables)
-
-    def _test_best(self, data: DataSet) -> None:
-        """Take the variables of the best epoch and evaluate the test images. No checkpoint is written after this."""
-        self._best.copy_to(self.evaluation_variables)
-        self.result = result = self.evaluate(data, "test", save=False)
-        self.history[-1] |= {"test_loss": result.loss, "test_accuracy": result.accuracy}

@@ -9,7 +9,7 @@ rate drops on plateaus needs a validation split; if the data has none, a tenth o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -63,6 +63,25 @@ def follows_plateaus(recipe: Recipe) -> bool:
 def watched_split(data: DataSet) -> str:
     """Return the split that a new run evaluates after each epoch."""
     return "validation" if "validation" in data.splits else "test"
+
+
+def with_validation(data: DataSet, reason: str, report: Callable[[str], object]) -> DataSet:
+    """Return a data set with a validation split: its own, or a tenth of the training images, which is reported.
+
+    Args:
+        data: The data set.
+        reason: The beginning of a sentence that ends "their error stops falling".
+        report: Called with a message if the split is cut.
+
+    Raises:
+        ValueError: It cannot be cut: no class has two training images.
+    """
+    if "validation" in data.splits:
+        return data
+    cut = cut_validation(data)
+    count, before = cut.count("validation"), data.count("train")
+    report(f"{count} of {before} training images are the validation split: {reason} their error stops falling")
+    return cut
 
 
 def cut_validation(data: DataSet, share: float = SHARE) -> DataSet:

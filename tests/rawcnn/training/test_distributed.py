@@ -19,6 +19,7 @@ from rawcnn.attacks import Adversary
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.training.distributed import Cluster, WorkerLost, make_cluster
 from rawcnn.training.trainer import Stopped, Training
+from rawcnn.training.validation import cut_validation
 from tests import references
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
@@ -107,6 +108,18 @@ def test_a_run_goes_on_on_more_devices_and_on_fewer(cluster, data, tmp_path):
         with suppress(Stopped):
             run.fit(data, on_step=stop, on_epoch=ended)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_the_best_epoch_of_two_devices_resumes_on_one(cluster, data, tmp_path):
+    """The copies of its variables are in the checkpoint."""
+    held_out = cut_validation(data, 0.25)
+    two = training(cluster, dataclasses.replace(RMSPROP, epochs=2), folder=tmp_path)
+    result = two.fit(held_out)
+    one = training(None, dataclasses.replace(RMSPROP, epochs=2), folder=tmp_path)
+    assert one.restore() and one.progress.best == two.progress.best
+    assert one.fit(held_out).correct == result.correct
+    for path, variable in one.evaluation_variables.items():
+        np.testing.assert_array_equal(variable.numpy(), two.evaluation_variables[path].numpy(), path)
 
 
 def test_a_stop_is_of_all(cluster, data, tmp_path):
