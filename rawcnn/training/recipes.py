@@ -114,7 +114,7 @@ GOOGLENET = Recipe(
 )
 
 BN_INCEPTION = Recipe(
-    name="bn_inception2015",
+    name="bn_inception2015",  # inception_v2 has no auxiliary heads
     source="Ioffe, Szegedy, Batch Normalization, 2015: the network BN-x30",
     batch=32,  # section 4.2
     epochs=150,  # section 4.2.2: 6·10⁶ steps

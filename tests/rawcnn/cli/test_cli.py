@@ -256,7 +256,7 @@ def test_sigterm_saves_and_ends_well(tmp_path):
 def test_sigterm_before_the_training_begins(rawcnn_command, tmp_path, monkeypatch):
     from rawcnn.cli import train
 
-    monkeypatch.setattr(train, "load_data", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(train, "load_data", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     code, out, _ = rawcnn_command("train", "cifar_resnet20", "--output", tmp_path / "run")
     assert code == 0 and "stopped on request before the training started" in out
     assert not (tmp_path / "run").exists()
