@@ -14,13 +14,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import pi, sqrt
+from math import pi
 
 import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import Classifier, check_integer, check_number, gradient_of, logits_of
+from rawcnn.attacks.common import (
+    Classifier,
+    check_amounts,
+    check_integer,
+    check_number,
+    gradient_of,
+    logits_of,
+    per_image,
+    shown,
+)
 from rawcnn.attacks.per_image_random import image_numbers, uniform
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
@@ -29,6 +38,8 @@ from rawcnn.files.progress import Progress
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import check_images
 from rawcnn.optim.optimizers import adam
+
+LARGEST_DISC = pi / 4  # the share of a square that a disc can cover
 
 
 @dataclass(frozen=True)
@@ -57,8 +68,8 @@ class Patch:
 class Placement:
     """The range of a patch's random transformations."""
 
-    scale: tuple[float, float]  # of the diameter, in shorter sides of the image
-    angle: float  # radians, to both sides
+    scale: tuple[float, float] | tuple[tf.Tensor, tf.Tensor]  # of the diameter, in shorter sides; each may be [B]
+    angle: float | tf.Tensor  # radians, to both sides
 
 
 @dataclass(frozen=True)
@@ -117,11 +128,10 @@ def make_patch(
     for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("target", target, 0), ("seed", seed, 0)):
         check_integer(name, value, least)
     check_number("rate", rate), check_number("rotation", rotation, 180.0)
-    if np.shape(scale) != (2,) or not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale is {scale}; expected two shares of the image's side, the smaller first, as (0.1, 1)")
+    check_scale(scale)
     side = images.shape[1] if size is None else int(check_integer("size", size, 1))
     for model in models:  # raises ValueError if a network has no such class or takes no such images
-        make_problem(model, images[:1], np.array([target]), None, compile)
+        make_problem(model, images[:1], [0], target, compile)
     choice = choose(compile, [device for model in models for device in getattr(model, "devices", ())])
     aim = Aim([folded_network(model) for model in models], int(target), Placement(scale, rotation * pi / 180))
     step = compiled(partial(_step, aim), choice)
@@ -137,6 +147,18 @@ def make_patch(
             progress(number, steps)
     settings = {"steps": steps, "batch": batch, "rate": rate, "scale": list(scale), "rotation": rotation, "seed": seed}
     return Patch(state[0].numpy(), int(target), tf.stack(history).numpy(), settings)
+
+
+def check_scale(scale) -> None:
+    """ValueError unless it is a range of shares."""
+    try:
+        smallest, largest = (float(check_number("scale", share, 1.0)) for share in scale)
+    except (TypeError, ValueError):
+        smallest, largest = 1.0, 0.0
+    if not 0 < smallest <= largest:
+        raise ValueError(
+            f"scale is {shown(scale)}; expected two shares of the image's side, the smaller first, as (0.1, 1)"
+        )
 
 
 def _step(aim: Aim, state, images, draw, rate):
@@ -164,7 +186,7 @@ def patch(
     labels,
     *,
     patch: Patch,
-    epsilon: float = 0.1,
+    epsilon=0.1,
     rotation: float = 22.5,
     seed: int = 0,
     first: int = 0,
@@ -177,7 +199,7 @@ def patch(
         images: RGB images [B,H,W,3] in [0,1].
         labels: The true classes, int [B].
         patch: The patch.
-        epsilon: The area of the disc, as a share of the image's area.
+        epsilon: The area of the disc, as a share of the image's area; one number or [B].
         rotation: The largest rotation, in degrees.
         seed: With `first`, fixes place and angle: those of image i depend only on (seed, first + i).
         first: How many images earlier batches had.
@@ -189,24 +211,30 @@ def patch(
     Raises:
         ValueError: An argument is out of range, or the disc does not fit into the images.
     """
-    check_number("epsilon", epsilon, pi / 4)
-    problem = make_problem(network, images, labels, patch.target, compile)
-    height, width = problem.images.shape[1:3]
-    diameter = sqrt(4 * epsilon / pi * height * width) / min(height, width)  # in shorter sides
-    if diameter > 1:
-        raise ValueError(f"a disc of {epsilon:.0%} does not fit into {height}×{width} images; give a smaller epsilon")
+    if not isinstance(patch, Patch):
+        raise ValueError(f"patch is {shown(patch)}; expected what make_patch returns")
+    check_number("rotation", rotation, 180.0)
     draw = check_integer("seed", seed, 0), check_integer("first", first, 0)
-    if not epsilon:
+    problem = make_problem(network, images, labels, patch.target, compile)
+    share = check_amounts("epsilon", epsilon, problem.count, LARGEST_DISC, "0 to 0.785, the largest disc in a square")
+    height, width = problem.images.shape[1:3]
+    diameters = np.sqrt(4 * share / pi * height * width) / min(height, width)  # [B], in shorter sides
+    if (diameters > 1).any():
+        raise ValueError(
+            f"a disc of {share.max():.0%} does not fit into {height}×{width} images; give a smaller epsilon"
+        )
+    if not share.any():
         return problem.result(problem.images, 0)
-    form = tf.constant([diameter, rotation * pi / 180], tf.float32)
+    diameters, angle = tf.constant(diameters, tf.float32), tf.constant(rotation * pi / 180, tf.float32)
     pixels = tf.constant(patch.pixels[None])  # with an axis in front, because a program keeps all but the first length
-    return problem.result(problem.run(_patched, form, draw, pixels), 0)
+    return problem.result(problem.run(_patched, diameters, angle, draw, pixels), 0)
 
 
-def _patched(network, images, goals, form, draw, pixels, *, targeted):
+def _patched(network, images, goals, diameters, angle, draw, pixels, *, targeted):
     seed, first = draw
-    numbers, placement = image_numbers(images, first), Placement((form[0], form[0]), form[1])
-    return apply_patch(pixels[0], images, random_places(numbers, placement, seed, tf.constant(0), images.shape))
+    numbers, placement = image_numbers(images, first), Placement((diameters, diameters), angle)
+    laid = apply_patch(pixels[0], images, random_places(numbers, placement, seed, tf.constant(0), images.shape))
+    return tf.where(per_image(diameters, images) > 0, laid, images)
 
 
 # Where it lies ----------------------------------------------------------------------------------------------

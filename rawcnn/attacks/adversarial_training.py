@@ -24,17 +24,19 @@ class Adversary:
 
     Args:
         epsilon: The largest change of a pixel, in pixel values of [0,1].
-        step: The step size, in the same unit.
+        step: The step size, in the same unit; ε/4 by default.
         steps: How many.
     """
 
     epsilon: float = 8 / 255
-    step: float = 2 / 255
+    step: float | None = None
     steps: int = 7
 
     def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, 1.0)
-        check_number("step", self.step, 1.0)
+        if self.step is None:
+            object.__setattr__(self, "step", self.epsilon / 4)  # the one way to fill in a field of a frozen dataclass
+        check_number("step", self.step, 1.0)  # type: ignore[arg-type]
         check_integer("steps", self.steps, 1)
 
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -19,6 +19,7 @@ from kernels.geometry import Pair
 from rawcnn.attacks.common import (
     Classifier,
     check_integer,
+    check_network,
     check_number,
     gradient_of,
     logits_of,
@@ -67,6 +68,7 @@ def ascend(
     rates = check_number("rate", rate, 1.0), check_number("decay", decay, 1.0)
     if rate == 0 or decay == 1:
         raise ValueError(f"rate is {rate!r}, decay {decay!r}; expected a rate above 0, up to 1, and a decay in [0,1)")
+    check_network(network)
     shape = (*size_of(network, size), 3)
     classes = log_probabilities(network, np.full((1, *shape), GRAY, np.float32), 1, compile).shape[1]
     generator = np.random.Generator(np.random.PCG64(seed))

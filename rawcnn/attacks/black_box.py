@@ -28,6 +28,7 @@ from rawcnn.attacks.common import (
     gradient_of,
     logits_of,
     predicted,
+    shown,
 )
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.problem import predict
@@ -137,9 +138,11 @@ class SetGrowth:
         if self.reservoir is None:
             return
         if not isinstance(self.reservoir, (tuple, list)) or len(self.reservoir) != 2:
-            raise ValueError(f"reservoir is {self.reservoir!r}; expected a round and a number of images, as (3, 400)")
-        check_integer("the round of reservoir", self.reservoir[0], 0)
-        check_integer("the number of reservoir", self.reservoir[1], 0)
+            raise ValueError(
+                f"reservoir is {shown(self.reservoir)}; expected a round and a number of images, as (3, 400)"
+            )
+        check_integer("the first of reservoir", self.reservoir[0], 0)
+        check_integer("the second of reservoir", self.reservoir[1], 0)
 
     def signed_size(self, number: int) -> float:
         """λ of round `number`, with its sign."""
@@ -304,7 +307,7 @@ def substitute(
         ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
     if not isinstance(substitute, Substitute):
-        raise ValueError(f"substitute is {substitute!r}; expected what make_substitute returns")
+        raise ValueError(f"substitute is {shown(substitute)}; expected what make_substitute returns")
     found = attack(substitute.network, images, labels, epsilon=epsilon, compile=compile, **settings)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

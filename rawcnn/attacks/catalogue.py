@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rawcnn.attacks.adversarial_patch import Patch, make_patch, patch
+from rawcnn.attacks.adversarial_patch import LARGEST_DISC, Patch, make_patch, patch
 from rawcnn.attacks.black_box import Substitute, make_substitute
 from rawcnn.attacks.black_box import substitute as transferred
+from rawcnn.attacks.common import LONGEST, PIXEL_RANGE, check_choice, check_flag, check_integer
+from rawcnn.attacks.epsilon_sweep import check_epsilons
 from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
 from rawcnn.attacks.logit_ascent import logit_pga
 from rawcnn.attacks.minimal_epsilon import smallest
@@ -28,6 +30,7 @@ LENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # in L2
 PIXEL, LENGTH = "largest change of a pixel", "L2 norm of the change"
 PATCH_IMAGES = 4000  # training images on which a patch is made
 SUBSTITUTE_SEEDS = 100  # test images with which a substitute begins; they are not attacked afterward
+TRANSFERRED = ("fgsm", "bim", "mi_fgsm", "pgd")  # attacks on a substitute
 # Keywords that are no settings, because other options set them or because they are not for the command line.
 NO_SETTINGS = ("epsilon", "target", "seed", "first", "compile", "progress", "classes", "model", "recipe", "checkpoint")
 
@@ -51,14 +54,19 @@ class Entry:
     takes_target: bool = True
     needs_target: bool = False  # it aims at the target before the attack, and the attack itself takes none
     finds_epsilon: bool = False  # the attack finds ε image by image; the values of ε only divide its results
-    defaults: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # settings that depend on ε
-    described: Mapping[str, str] = field(default_factory=dict)  # the same for people
+    largest: float = 1.0  # ε
+    described: Mapping[str, str] = field(default_factory=dict)  # defaults that depend on ε
     make: Callable[..., Any] | None = None  # makes what the attack uses; its keywords are settings too
     prepare: Callable[..., Preparation] | None = None  # (inputs, progress) → what `make` made of the data
 
     def settings(self) -> dict[str, object]:
         """All settings and their defaults."""
         return {**keywords(self.attack), **(keywords(self.make) if self.make else {})}
+
+    def check(self, epsilons: Sequence[float]) -> None:
+        """ValueError unless they are values of ε that the attack takes."""
+        expected = PIXEL_RANGE if self.unit == PIXEL else f"0 to {self.largest:.3g}, the {self.unit}"
+        check_epsilons(epsilons, self.largest, expected)
 
 
 @dataclass(frozen=True)
@@ -76,19 +84,14 @@ class PreparationInputs:
 # Attacks by the name of another ------------------------------------------------------------------------------
 
 
-def quarter(epsilon):
-    """PGD's default step on the command line: ε/4."""
-    return epsilon / 4
-
-
 def smallest_by_name(
     network, *batch, attack: str = "fgsm", largest: float = 1.0, tolerance: float = 1 / 2550,
     steps: int = 20, restarts: int = 1, seed: int = 0, first: int = 0, compile: str = "auto",
 ) -> AttackResult:  # fmt: skip
-    """`smallest` of a batch of images and labels; `steps`, of ε/4, and `restarts` are those of the attack "pgd"."""
+    """`smallest` of a batch of images and labels; `steps` and `restarts` are those of the attack "pgd"."""
     if attack not in ("fgsm", "pgd"):
         raise ValueError(f"attack is {attack!r}; expected fgsm or pgd")
-    of_pgd: dict[str, Any] = {"step": quarter, "steps": steps, "restarts": restarts, "seed": seed, "first": first}
+    of_pgd: dict[str, Any] = {"steps": steps, "restarts": restarts, "seed": seed, "first": first}
     settings = {"largest": largest, "tolerance": tolerance, "compile": compile, **(of_pgd if attack == "pgd" else {})}
     return smallest(network, *batch, attack=CATALOGUE[attack].attack, **settings)[1]
 
@@ -98,11 +101,9 @@ def substitute_by_name(
     early_stop: bool = True, compile: str = "auto",
 ) -> AttackResult:  # fmt: skip
     """`substitute` with the name of its attack; `steps` and `early_stop` are those of all attacks but "fgsm"."""
-    if attack not in (names := ("fgsm", "bim", "mi_fgsm", "pgd")):
-        raise ValueError(f"attack is {attack!r}; expected one of {', '.join(names)}")
+    check_choice("attack", attack, TRANSFERRED)
     settings: dict[str, Any] = {} if steps is None or attack == "fgsm" else {"steps": steps}
     settings |= {} if attack == "fgsm" else {"early_stop": early_stop}
-    settings |= {"step": quarter(epsilon)} if attack == "pgd" else {}
     transfer = partial(transferred, attack=CATALOGUE[attack].attack, substitute=substitute, epsilon=epsilon)
     return transfer(oracle, images, labels, compile=compile, **settings)
 
@@ -127,6 +128,10 @@ def prepare_patch(inputs: PreparationInputs, progress: Progress | None) -> Prepa
 
 def prepare_substitute(inputs: PreparationInputs, progress: Progress | None) -> Preparation:
     """Train a substitute on some test images; the others remain to be attacked."""
+    check_choice("attack", inputs.settings.get("attack", "fgsm"), TRANSFERRED)  # before the substitute is trained
+    if inputs.settings.get("steps") is not None:
+        check_integer("steps", inputs.settings["steps"], 1)
+    check_flag("early_stop", inputs.settings.get("early_stop", True))
     data, count = inputs.data, inputs.data.count("test")
     if count <= SUBSTITUTE_SEEDS:
         raise ValueError(
@@ -150,13 +155,14 @@ CATALOGUE: dict[str, Entry] = {
     "fgsm": Entry(fgsm, PIXELS, PIXEL),
     "bim": Entry(bim, PIXELS, PIXEL),
     "mi_fgsm": Entry(mi_fgsm, PIXELS, PIXEL),
-    "pgd": Entry(pgd, PIXELS, PIXEL, defaults={"step": quarter}, described={"step": "epsilon / 4"}),
+    "pgd": Entry(pgd, PIXELS, PIXEL, described={"step": "epsilon / 4"}),
     "smallest": Entry(smallest_by_name, PIXELS, PIXEL, takes_target=False, finds_epsilon=True),
     "deepfool": Entry(deepfool, PIXELS, PIXEL, takes_target=False, finds_epsilon=True),
     "logit_pga": Entry(logit_pga, PIXELS, PIXEL),
     "spatial": Entry(spatial, (0.0, 0.25, 0.5, 0.75, 1.0), "share of the largest rotation and translation"),
     "patch": Entry(
-        patch, (0.0, 0.02, 0.05, 0.1, 0.2), "share of the image that the patch covers", needs_target=True,
+        patch, (0.0, 0.02, 0.05, 0.1, 0.2), "share of the image that the patch covers", largest=LARGEST_DISC,
+        needs_target=True,
         make=make_patch, prepare=prepare_patch,
     ),
     "substitute": Entry(
@@ -180,7 +186,7 @@ def find_attack(name: str, settings: Mapping[str, Any] | None = None) -> Entry:
         raise ValueError(f"there is no attack {name!r}; the attacks are {', '.join([*CATALOGUE, 'evolve'])}")
     entry = CATALOGUE[name]
     norm = {**keywords(entry.attack), **(settings or {})}.get("norm")
-    return replace(entry, epsilons=LENGTHS, unit=LENGTH) if norm == "l2" else entry
+    return replace(entry, epsilons=LENGTHS, unit=LENGTH, largest=LONGEST) if norm == "l2" else entry
 
 
 def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -> dict[str, Any]:
@@ -200,7 +206,8 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
     entry = find_attack(name)
     known = entry.settings()
     if unknown := [key for key in settings if key not in known]:
-        some = ", ".join(f"{key}={value!r}" for key, value in known.items() if not callable(value)) or "none"
+        defaults = {key: value for key, value in known.items() if not callable(value)} | dict(entry.described)
+        some = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "none"
         raise ValueError(f"{name} has no setting {', '.join(unknown)}; its settings are {some}")
     if target is not None and not entry.takes_target:
         raise ValueError(f"{name} has no target; leave it out")

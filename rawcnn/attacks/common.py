@@ -16,6 +16,7 @@ import kernels
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]  # images [B,H,W,3] in [0,1] → logits [B,classes]
 NO_CLASS = -1  # the prediction of an image for which a logit is NaN; it is neither right nor a success
+PIXEL_RANGE = "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"  # for messages
 LONGEST = 1e6  # an L2 distance above the diagonal of every image, for which float32 does not overflow
 
 
@@ -31,6 +32,8 @@ def logits_of(network: Classifier, images: tf.Tensor) -> tf.Tensor:
         raise ValueError(f"the network returns a {type(answer).__name__}; expected logits [B,classes]") from None
     if logits.shape.rank != 2 or logits.dtype.is_bool or not (logits.dtype.is_floating or logits.dtype.is_integer):
         raise ValueError(f"the network returns {logits.dtype.name} {logits.shape}; expected logits [B,classes]")
+    if logits.shape[1] is not None:
+        check_class_count(logits.shape[1])
     return tf.cast(logits, tf.float32)
 
 
@@ -99,18 +102,46 @@ def per_image(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 # Checks -----------------------------------------------------------------------------------------------------
 
 
+def shown(value) -> str:
+    """A wrong value for a message: one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_network(network: Classifier) -> None:
+    """ValueError unless the network is a function."""
+    if not callable(network):
+        raise ValueError(f"the network is a {type(network).__name__}; expected a Network or a function images → logits")
+
+
+def check_class_count(classes: int) -> None:
+    """ValueError for a network of fewer than two classes."""
+    if classes < 2:
+        raise ValueError(f"the network has {classes} class; expected 2 or more, so that there is another one to reach")
+
+
+def count_of(labels) -> int:
+    """How many labels there are; 0 if they are no list, which `check_classes` refuses."""
+    try:
+        return np.shape(labels)[0] if np.ndim(labels) == 1 else 0
+    except (TypeError, ValueError):  # sequences of different lengths
+        return 0
+
+
 def check_range(images: tf.Tensor) -> tf.Tensor:
     """The images. ValueError for an empty batch and for values outside [0,1]."""
     if 0 in images.shape:
-        raise ValueError(f"images have shape {tuple(images.shape)}; expected one image or more, of one pixel or more")
+        raise ValueError(f"images are an empty batch {tuple(images.shape)}; expected one image or more")
     if count := int(tf.reduce_sum(tf.cast(tf.math.is_nan(images), tf.int32))):
         raise ValueError(f"images have {count} values that are NaN; expected RGB in [0,1]")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
     if low >= 0 and high <= 1:
         return images
-    excess = f"{high - 1:.2g} above 1" if high > 1 else f"{-low:.2g} below 0"
-    advice = "clip them, for instance with numpy.clip" if max(high - 1, -low) < 1e-3 else "the network normalizes"
-    raise ValueError(f"images have values from {low:g} to {high:g}, {excess}; expected RGB in [0,1]: {advice}")
+    found, excess = f"images have values from {low:g} to {high:g}", max(high - 1, -low)
+    if excess < 1e-3:  # rounding, which :g does not show
+        found += f", {excess:.2g} {'above 1' if high > 1 else 'below 0'}"
+        raise ValueError(f"{found}; expected RGB in [0,1]: clip them, for instance with numpy.clip")
+    raise ValueError(f"{found}; expected RGB in [0,1]: the network normalises")
 
 
 def check_classes(name: str, values, count: int, classes: int) -> np.ndarray:
@@ -135,7 +166,7 @@ def check_amounts(name: str, value, count: int | None, most: float, expected: st
     """
     values = _numbers(value)
     if values is None:
-        raise ValueError(f"{name} is {value!r}; expected a number, or one per image")
+        raise ValueError(f"{name} is {shown(value)}; expected a number, or one per image")
     if values.shape not in ((), (count,)) and (count is not None or values.ndim != 1):
         images = "one per image" if count is None else f"one for each of {count} images"
         raise ValueError(f"{name} has shape {values.shape}; expected one number, or {images}")
@@ -165,10 +196,8 @@ def check_distances(name: str, value, count: int | None, norm: str = "linf") -> 
     ValueError unless they are finite, not negative and, in L∞, at most 1.
     """
     if norm == "l2":
-        return check_amounts(name, value, count, LONGEST, f"0 to {LONGEST:g}")
-    return check_amounts(
-        name, value, count, 1.0, "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"
-    )
+        return check_amounts(name, value, count, LONGEST, f"0 or more, up to {LONGEST:g}")
+    return check_amounts(name, value, count, 1.0, PIXEL_RANGE)
 
 
 def check_distance(name: str, value, count: int, norm: str = "linf") -> tf.Tensor:
@@ -180,7 +209,9 @@ def check_number(name: str, value: float, most: float = float(np.finfo(np.float3
     """A number as a float32 tensor. ValueError unless it is finite and lies in 0 … `most`."""
     values = _numbers(value)
     if values is None or values.shape != () or not 0 <= values <= most:
-        raise ValueError(f"{name} is {value!r}; expected a number, 0 {f'to {most:g}' if most < 1e30 else 'or more'}")
+        raise ValueError(
+            f"{name} is {shown(value)}; expected a number, 0 {f'to {most:g}' if most < 1e30 else 'or more'}"
+        )
     return tf.constant(values, tf.float32)
 
 
@@ -188,14 +219,14 @@ def check_integer(name: str, value: int, least: int) -> tf.Tensor:
     """An integer as an int32 tensor. ValueError unless it lies in `least` … 2³¹ − 1."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or not least <= value < 2**31:
-        raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more and below 2³¹")
+        raise ValueError(f"{name} is {shown(value)}; expected a whole number, {least} or more and below 2³¹")
     return tf.constant(value, tf.int32)
 
 
 def check_flag(name: str, value: bool) -> bool:
     """A truth value. ValueError for anything else."""
     if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} is {value!r}; expected True or False")
+        raise ValueError(f"{name} is {shown(value)}; expected True or False")
     return bool(value)
 
 
@@ -203,5 +234,5 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     """One of the choices. ValueError that lists them for anything else."""
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        raise ValueError(f"{name} is {shown(value)}; expected one of {', '.join(known)}")
     return value

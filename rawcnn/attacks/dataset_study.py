@@ -25,11 +25,12 @@ from rawcnn.attacks.catalogue import (
     keywords,
     takes,
 )
-from rawcnn.attacks.common import check_distance
+from rawcnn.attacks.common import check_classes, check_integer
 from rawcnn.attacks.epsilon_sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.result import AttackResult, Columns, summarize
 from rawcnn.data import DataSet
+from rawcnn.evaluation.class_names import check_classes as check_data_classes
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
@@ -99,10 +100,14 @@ def study(
     requested = checked(name, settings or {}, target)
     entry = find_attack(name, requested)
     epsilons = list(entry.epsilons if epsilons is None else epsilons)
-    arguments = {**{key: v for key, v in entry.defaults.items() if key not in requested}, **requested}
-    inputs = PreparationInputs(network, data, target, seed, compile, arguments)
+    entry.check(epsilons)
+    check_integer("batch", batch, 1), check_integer("seed", seed, 0)
+    check_data_classes(network, data)
+    if target is not None:
+        check_classes("target", [target], 1, network.classes)
+    inputs = PreparationInputs(network, data, target, seed, compile, requested)
     parts = 2 if entry.prepare else 1
-    prepared = entry.prepare(inputs, _part(progress, 0, parts)) if entry.prepare else Preparation(data, arguments)
+    prepared = entry.prepare(inputs, _part(progress, 0, parts)) if entry.prepare else Preparation(data, requested)
     arguments = prepared.settings | {"compile": compile} | ({"seed": seed} if takes(entry.attack, "seed") else {})
     if target is not None and not entry.needs_target:
         arguments["target"] = target
@@ -172,7 +177,6 @@ def _by_epsilon(entry: Entry, network, data, epsilons, examples, options, argume
 def _by_distance(entry: Entry, network, data, epsilons, examples, options, arguments) -> RowsAndExamples:
     """Of an attack that finds its own ε."""
     norm = "l2" if entry.unit == LENGTH else "linf"
-    check_distance("epsilon", epsilons, len(epsilons), norm)
     columns = columns_of(entry.attack, network, data, **options, **arguments)
     return [_within(columns, epsilon, norm) for epsilon in epsilons], entry.attack(network, *examples, **arguments)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rawcnn.attacks.common import Classifier
+from rawcnn.attacks.common import LONGEST, Classifier, check_amounts, check_integer, count_of, shown
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
@@ -65,9 +65,14 @@ def accuracy_against_epsilon(
     Raises:
         ValueError: An argument is out of range or does not fit the network.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if batch < 1 or len(images) == 0:
-        raise ValueError(f"there are {len(images)} images in batches of {batch}; expected 1 or more of each")
+    check_integer("batch", batch, 1)
+    check_epsilons(epsilons)
+    images, count = np.asarray(images), count_of(labels)
+    if len(np.atleast_1d(images)) == 0:
+        raise ValueError("there are 0 images; expected one or more")
+    if images.ndim != 4 or count != len(images):
+        raise ValueError(f"there are images {images.shape} and {count} labels; expected [N,H,W,3] and N labels")
+    labels = np.asarray(labels)
     batches = [(images[i : i + batch], labels[i : i + batch]) for i in range(0, len(images), batch)]
     rows = _rows(Work(attack, network, batches, len(images), settings, progress), epsilons)
     return [(row["epsilon"], row["accuracy_after"]) for row in rows]
@@ -185,8 +190,19 @@ def examples_of(
     return images[best], labels[best]
 
 
+def check_epsilons(epsilons: Sequence[float], most: float = LONGEST, expected: str = "0 or more") -> None:
+    """ValueError unless they are one or more numbers from 0 to `most`; the message says what was `expected`."""
+    if np.ndim(epsilons) != 1:
+        raise ValueError(f"epsilons is {shown(epsilons)}; expected a list of one or more, such as [0, 2/255, 4/255]")
+    if len(epsilons) == 0:
+        raise ValueError("there are no epsilons; expected one or more, such as [0, 2/255, 4/255]")
+    check_amounts("epsilon", epsilons, None, most, expected)
+
+
 def _total(data: DataSet, split: str, limit: int | None) -> int:
     """The number of images of the split, at most `limit`. ValueError if it is 0."""
+    if limit is not None:
+        check_integer("limit", limit, 1)
     total = data.count(split) if limit is None else min(limit, data.count(split))
     if total < 1:
         raise ValueError(f"limit is {limit}; expected 1 or more images")
@@ -208,8 +224,7 @@ def _batches(network, data, split, batch, total, seed, first=0):
 
 def _rows(work: Work, epsilons: Sequence[float]) -> list[dict]:
     """The rows of `sweep`."""
-    if len(epsilons) == 0:
-        raise ValueError("there are no epsilons; expected one or more, such as [0, 2/255, 4/255]")
+    check_epsilons(epsilons)
     return [
         {"epsilon": float(epsilon), **summarize(table)}
         for epsilon, table in zip(epsilons, _tables(work, epsilons), strict=True)

@@ -29,7 +29,7 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
-from rawcnn.attacks.common import Classifier, check_integer, logits_of
+from rawcnn.attacks.common import Classifier, check_class_count, check_flag, check_integer, check_network, logits_of
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.files.atomic import write_atomic
@@ -117,6 +117,8 @@ def evolve(
         raise ValueError(
             f"encoding is {encoding!r}, colours {colours!r}; expected {' or '.join(ENCODINGS)}, {' or '.join(COLORS)}"
         )
+    check_network(network)
+    check_flag("grey", grey)
     height, width = size_of(network, size)
     metadata: dict[str, object] = {
         "encoding": encoding,
@@ -197,6 +199,7 @@ def log_probabilities(network: Classifier, images: np.ndarray, batch: int, compi
     scores = np.concatenate(
         [run_compiled(network, _log_probabilities, part, compile=compile).numpy() for part in parts]
     )
+    check_class_count(scores.shape[1])
     if not np.isfinite(scores).all():
         raise ValueError("the network returns logits that are not finite; expected a trained network")
     return scores

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
+from math import ceil, log10
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from rawcnn.attacks.ball import NORMS, Ball, unit_mean
@@ -25,6 +26,7 @@ from rawcnn.attacks.common import (
     Classifier,
     check_choice,
     check_distance,
+    check_distances,
     check_flag,
     check_integer,
     check_number,
@@ -150,8 +152,8 @@ def bim(
     images,
     labels,
     *,
-    epsilon: float = 8 / 255,
-    step: float = 1 / 255,
+    epsilon=8 / 255,
+    step=1 / 255,
     steps: int | None = None,
     target=None,
     early_stop: bool = True,
@@ -164,8 +166,8 @@ def bim(
         images: As `fgsm`.
         labels: As `fgsm`.
         epsilon: The largest change of a pixel, in pixel values of [0,1]; one number or [B].
-        step: The step size α, one level of 255 by default.
-        steps: How many; min(255ε + 4, 1.25·255ε) by default.
+        step: The step size α, in the same unit; one number or [B]. As in the paper, it is one level of 255 for every ε.
+        steps: How many; min(255ε + 4, 1.25·255ε) of the largest ε by default, which reach ε with steps of one level.
         target: As `fgsm`.
         early_stop: As `pgd`.
         compile: As `fgsm`.
@@ -178,12 +180,11 @@ def bim(
 
     Kurakin, Goodfellow, Bengio, "Adversarial Examples in the Physical World", ICLR workshop 2017, section 2.2.
     """
-    largest = check_distance("epsilon", epsilon, len(labels))
-    levels = 255 * float(tf.reduce_max(largest)) if len(labels) else 0.0
+    levels = 255 * float(np.float32(np.max(check_distances("epsilon", epsilon, None), initial=0.0)))
     steps = max(1, ceil(min(levels + 4, 1.25 * levels) - 1e-6)) if steps is None else steps
     return pgd(
-        network, images, labels, epsilon=epsilon, step=step, steps=steps, random_start=False, target=target,
-        early_stop=early_stop, compile=compile,
+        network, images, labels, epsilon=epsilon, step=check_distances("step", step, None), steps=steps,
+        random_start=False, target=target, early_stop=early_stop, compile=compile,
     )  # fmt: skip
 
 
@@ -192,7 +193,7 @@ def mi_fgsm(
     images,
     labels,
     *,
-    epsilon: float = 8 / 255,
+    epsilon=8 / 255,
     steps: int = 10,
     momentum: float = 1.0,
     target=None,
@@ -221,8 +222,9 @@ def mi_fgsm(
     Dong et al., "Boosting Adversarial Attacks with Momentum", CVPR 2018, algorithm 1.
     """
     check_integer("steps", steps, 1)
+    length = check_distances("epsilon", epsilon, None) / steps
     return pgd(
-        network, images, labels, epsilon=epsilon, step=epsilon / steps, steps=steps, momentum=momentum,
+        network, images, labels, epsilon=epsilon, step=length, steps=steps, momentum=momentum,
         random_start=False, target=target, early_stop=early_stop, compile=compile,
     )  # fmt: skip
 
@@ -233,7 +235,7 @@ def pgd(
     labels,
     *,
     epsilon=8 / 255,
-    step=2 / 255,
+    step=None,
     steps: int = 10,
     norm: str = "linf",
     momentum: float = 0.0,
@@ -253,7 +255,8 @@ def pgd(
         images: As `fgsm`.
         labels: As `fgsm`.
         epsilon: The radius of the ball, in pixel values of [0,1]; one number or [B].
-        step: The step size α, in the same unit; one number or [B].
+        step: The step size α, in the same unit; one number or [B]. It is ε/4 by default: 2/255 for ε = 8/255, as in the
+            paper.
         steps: How many.
         norm: "linf" or "l2".
         momentum: The decay μ of earlier gradients; 0 for none.
@@ -278,22 +281,24 @@ def pgd(
 
     Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, section 2.1.
     """
-    check_choice("norm", norm, NORMS)
+    check_choice("norm", norm, NORMS), check_flag("random_start", random_start)
     check_choice("precision", precision, PRECISIONS)
-    if not random_start and restarts != 1:
-        raise ValueError(f"{restarts} restarts from one point are one run {restarts} times; set random_start=True")
     numbers = {
         "momentum": check_number("momentum", momentum), "steps": check_integer("steps", steps, 1),
         "restarts": check_integer("restarts", restarts, 1), "seed": check_integer("seed", seed, 0),
         "first": check_integer("first", first, 0),
     }  # fmt: skip
-    choices = Choices(norm, bool(random_start), check_flag("early_stop", early_stop), precision)
+    if momentum > 1 and steps * log10(momentum) > 30:
+        raise ValueError(
+            f"momentum is {momentum}, and its sum overflows in {steps} steps; expected 0 to 1, or fewer steps"
+        )
+    if not random_start and restarts != 1:
+        raise ValueError(f"{restarts} restarts from one point are one run {restarts} times; set random_start=True")
+    choices = Choices(norm, random_start, check_flag("early_stop", early_stop), precision)
     problem = make_problem(network, images, labels, target, compile)
-    amounts = Amounts(
-        check_distance("epsilon", epsilon, problem.count, norm),
-        check_distance("step", step, problem.count, norm),
-        **numbers,
-    )
+    radius = check_distances("epsilon", epsilon, problem.count, norm)
+    length = radius / 4 if step is None else check_distances("step", step, problem.count, norm)
+    amounts = Amounts(tf.constant(radius, tf.float32), tf.constant(length, tf.float32), **numbers)
     attacked, taken, queries = problem.run(_pgd, amounts, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 

@@ -11,7 +11,7 @@ from math import ceil, log2
 
 import numpy as np
 
-from rawcnn.attacks.common import Classifier, check_number
+from rawcnn.attacks.common import Classifier, check_number, count_of
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
 from rawcnn.files.progress import Progress
@@ -44,7 +44,8 @@ def smallest(
 
     Returns:
         (ε, float32 [B]; the result of the attack with it). ε is 0 for an image that the network is wrong about, and ∞
-        for one that `largest` does not fool; that image is attacked with `largest`.
+        for one that `largest` does not fool, or for which the network answers NaN. That image is attacked with
+        `largest`.
 
     Raises:
         ValueError: An argument is out of range or does not fit the network.
@@ -55,14 +56,15 @@ def smallest(
     def attacked(epsilon: np.ndarray) -> AttackResult:
         return attack(network, images, labels, epsilon=epsilon, **at_epsilon(settings, epsilon))
 
-    low, high = np.zeros(len(labels)), np.full(len(labels), np.inf)  # ε that do not fool, ε that do
+    count = count_of(labels)
+    low, high = np.zeros(count), np.full(count, np.inf)  # ε that do not fool, ε that do
     high[attacked(low).success] = 0.0
     doubled = [min(tolerance * 2.0**k, largest) for k in range(ceil(log2(largest / tolerance)) + 1)]
     halvings = ceil(log2(max(doubled[-1] / 2, tolerance) / tolerance))
     report, total = progress or (lambda done, total: None), len(doubled) + halvings + 1
     for number, epsilon in enumerate(doubled, start=1):
         if np.isinf(high).any():
-            hit = attacked(np.full(len(labels), epsilon)).success & np.isinf(high)
+            hit = attacked(np.full(count, epsilon)).success & np.isinf(high)
             high[hit] = epsilon
             low[np.isinf(high)] = epsilon
         report(number, total)

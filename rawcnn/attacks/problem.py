@@ -14,7 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import Classifier, check_classes, check_range, logits_of, predicted
+from rawcnn.attacks.common import (
+    Classifier,
+    check_class_count,
+    check_classes,
+    check_network,
+    check_range,
+    logits_of,
+    predicted,
+)
 from rawcnn.attacks.result import AttackResult, succeeded
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.nn.execution import choose
@@ -111,16 +119,13 @@ def make_problem(network: Classifier, images, labels, target=None, compile: str 
     Raises:
         ValueError: An argument is out of range or does not fit the network.
     """
-    if not callable(network):
-        raise ValueError(f"the network is a {type(network).__name__}; expected a Network or a function images → logits")
+    check_network(network)
     images = check_range(check_images(images))
     predictions, confidences, classes = run_compiled(network, _classify, images, compile=compile)
-    if predictions.shape[0] != images.shape[0]:
-        raise ValueError(
-            f"the network gives {predictions.shape[0]} answers for {images.shape[0]} images; expected one each"
-        )
-    if classes < 2:
-        raise ValueError(f"the network has {classes} class; expected 2 or more, so that there is another one to reach")
+    answers, count = predictions.shape[0], images.shape[0]
+    if answers != count:
+        raise ValueError(f"the network gives {answers} answers for {count} images; expected one for each")
+    check_class_count(int(classes))
     labels = check_classes("labels", labels, images.shape[0], int(classes))
     if target is not None:
         single = isinstance(target, (int, np.integer)) or getattr(target, "shape", None) == ()
@@ -139,4 +144,5 @@ def _classify(network: Classifier, images: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     """Predictions [B], their softmax probabilities [B], and the number of classes."""
     logits = logits_of(network, images)
     confidences = tf.reduce_max(kernels.softmax(logits), axis=1)
+    confidences = tf.where(tf.math.is_finite(confidences), confidences, np.nan)  # XLA's maximum of NaN is −∞
     return predicted(logits), confidences, tf.shape(logits)[1]

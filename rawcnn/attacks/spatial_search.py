@@ -26,6 +26,7 @@ import kernels
 from rawcnn.attacks.common import (
     Classifier,
     attack_loss,
+    check_amounts,
     check_choice,
     check_integer,
     check_number,
@@ -108,7 +109,7 @@ def spatial(
     images,
     labels,
     *,
-    epsilon: float = 1.0,
+    epsilon=1.0,
     method: str = "grid",
     rotation: float = 30.0,
     translation: float = 3.0,
@@ -129,7 +130,7 @@ def spatial(
         network: A `Network`, or any function images → logits; differentiable for "first-order".
         images: RGB images [B,H,W,3] in [0,1].
         labels: The true classes, int [B].
-        epsilon: The share of both ranges that is allowed, 0 to 1.
+        epsilon: The share of both ranges that is allowed, 0 to 1; one number or [B].
         method: "grid", "worst" or "first-order".
         rotation: The largest rotation, in degrees.
         translation: The largest translation in each direction, in pixels.
@@ -154,10 +155,11 @@ def spatial(
     """
     search = Search(angles, shifts, trials, steps, step, seed, first, precision)
     check_choice("method", method, METHODS)
-    check_number("rotation", rotation, 180.0), check_number("translation", translation)
-    check_number("epsilon", epsilon, 1.0), search.draw
-    reach = tf.constant([epsilon * rotation * pi / 180, epsilon * translation, epsilon * translation], tf.float32)
+    check_number("rotation", rotation, 180.0), check_number("translation", translation), search.draw
     problem = make_problem(network, images, labels, target, compile)
+    share = check_amounts("epsilon", epsilon, problem.count, 1.0, "0 to 1, a share of the range")
+    reach = np.stack([share * rotation * pi / 180, share * translation, share * translation], axis=1)  # [B,3]
+    reach = tf.constant(reach, tf.float32)
     found = METHODS[method](problem, reach, search)
     degrees = np.asarray(found.transformations) * np.array([180 / pi, 1, 1], np.float32)
     return problem.result(found.images, found.iterations, found.queries, SpatialResult, transformations=degrees)
@@ -174,12 +176,12 @@ def moved(images: tf.Tensor, transformations: tf.Tensor) -> tf.Tensor:
 
 
 def grid_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
-    """The worst transformation of a grid within `reach` [3]."""
+    """The worst transformation of a grid within `reach` [B,3]."""
     grid = grid_of(search.angles, search.shifts)
     attacked, chosen = _try_grid(problem, reach, grid, search.precision)
     queries = np.full(problem.count, len(grid))
     if search.precision != "float32" and (left := ~problem.fooled_by(attacked)).any():
-        attacked[left], chosen[left] = _try_grid(problem.only(left), reach, grid, "float32")
+        attacked[left], chosen[left] = _try_grid(problem.only(left), reach[left], grid, "float32")
         queries[left] *= 2
     return SearchResult(attacked, chosen, 0, queries)
 
@@ -202,7 +204,7 @@ def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
 
     def step(start, worst, worst_score):
         places = tf.minimum(start + tf.range(at_a_time), count - 1)  # the last pass repeats the last place
-        tried = tf.repeat(tf.gather(grid, places) * reach, batch, axis=0)  # [n·B,3]
+        tried = tf.repeat(tf.gather(grid, places), batch, axis=0) * tf.tile(reach, [at_a_time, 1])  # [n·B,3]
         seen = moved(tf.tile(images, [at_a_time, 1, 1, 1]), tried)  # [n·B,H,W,3]
         scores = _score(logits_of(model, seen), tf.tile(goals, [at_a_time]), targeted)
         scores, tried = tf.reshape(scores, (at_a_time, batch)), tf.reshape(tried, (at_a_time, batch, 3))
@@ -219,7 +221,7 @@ def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
 
 
 def random_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
-    """The worst of `trials` random transformations within `reach` [3]."""
+    """The worst of `trials` random transformations within `reach` [B,3]."""
     trials = check_integer("trials", search.trials, 1)
     attacked, chosen = problem.run(_worst_of_random, reach, trials, search.draw)
     return SearchResult(attacked, chosen, 0, search.trials)
@@ -247,7 +249,7 @@ def _random(images: tf.Tensor, reach: tf.Tensor, draw: Draw, trial: tf.Tensor) -
 
 
 def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
-    """The worst transformation that projected gradient ascent meets within `reach` [3]."""
+    """The worst transformation that projected gradient ascent meets within `reach` [B,3]."""
     lengths = Lengths(check_integer("steps", search.steps, 1), check_number("step", search.step, 1.0))
     attacked, chosen = problem.run(_first_order, reach, lengths, search.draw)
     return SearchResult(attacked, chosen, search.steps, search.steps + 1)

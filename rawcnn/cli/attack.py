@@ -54,12 +54,19 @@ class AttackRequest(DataRequest):
         return list(self.epsilons or find_attack(self.name, self.attack_settings).epsilons)
 
     def check(self) -> None:
-        from rawcnn.attacks.catalogue import checked
+        from rawcnn.attacks.catalogue import checked, find_attack
 
         checked(self.name, self.attack_settings, self.target)
         if not self.data:
             raise ValueError(f"{self.name} attacks images; give --data, such as digits or folder:PATH")
+        find_attack(self.name, self.attack_settings).check(self.resolved_epsilons())
         super().check()
+
+    def check_network(self, network: Any) -> None:
+        from rawcnn.attacks.common import check_classes
+
+        if self.target is not None:
+            check_classes("target", [self.target], 1, network.classes)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
@@ -272,7 +279,7 @@ def _write_files(found, labels: Sequence[str], folder: Path, record: dict[str, A
     if isinstance(found.made, Patch):
         printed = Image.fromarray(found.made.printable).resize((1024, 1024), Image.Resampling.NEAREST)
         printed.save(folder / "patch.png", dpi=(300, 300))
-        record["log_probability"] = [float(v) for v in found.made.history]
+        record["log_probability"] = [float(v) if np.isfinite(v) else None for v in found.made.history]
     if isinstance(found.made, Substitute):
         save_weights(found.made.network, folder / "substitute.safetensors")
         record |= {"label_queries": found.made.queries, "rounds": found.made.rounds}

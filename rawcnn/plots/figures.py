@@ -194,9 +194,9 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
             times = 0.5 / max(float(abs(noise).max()), 1e-12)
             pictures = (result.originals[index], 0.5 + times * noise, result.images[index])
             titles = (
-                f"“{labels[result.predictions_before[index]]}”  {result.confidences_before[index]:.1%}",
+                f"“{name_of(result.predictions_before[index], labels)}”  {result.confidences_before[index]:.1%}",
                 f"+ difference, shown ×{times:,.{0 if times >= 2 else 2}f}",
-                f"= “{labels[result.predictions[index]]}”  {result.confidences[index]:.1%}"
+                f"= “{name_of(result.predictions[index], labels)}”  {result.confidences[index]:.1%}"
                 + ("" if result.success[index] else "  (not fooled)"),
             )
             for panel, image, title in zip(axes, pictures, titles, strict=True):
@@ -205,6 +205,11 @@ def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Fig
                 panel.set_title(literal(title), fontsize=9)
         figure.tight_layout()
     return figure
+
+
+def name_of(prediction: int, labels: Sequence[str]) -> str:
+    """The name of a predicted class; an attack's result has none where the network answers NaN."""
+    return labels[prediction] if prediction >= 0 else "no class: NaN"
 
 
 def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> Figure:

@@ -33,7 +33,8 @@ def check_sizes(network: Network, recipe: Recipe, data: DataSet) -> None:
         if reason := _misfit(network, (1, height, width, 3)):
             raise ValueError(
                 f"{network.name} was built for images of {sides[0]}×{sides[1]} pixels; those of {data.name} have "
-                f"{height}×{width}, and {reason}; load them with size={network.input_size}, or give the network their size"
+                f"{height}×{width}, and {reason}; load them with size={network.input_size}, or "
+                "give the network their size"
             )
 
 

@@ -120,7 +120,7 @@ def test_bad_input(trained):
     with pytest.raises(ValueError, match="does not fit into 4×5 images"):
         patch(Linear(), *middling(2), patch=Patch(made.pixels, 2, made.history, {}), epsilon=0.75)
     for wrong, message in (
-        ({"target": 10}, "the class 10 in labels"),
+        ({"target": 10}, "the class 10 in target"),
         ({"scale": (0.5, 0.2)}, "the smaller first"),
         ({"steps": 0}, "steps is 0"),
         ({"rotation": 360.0}, "rotation is 360"),

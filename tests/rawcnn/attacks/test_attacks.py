@@ -208,6 +208,13 @@ def test_pgd_is_not_weaker_than_fgsm(trained):
         assert np.sum(usual.success) >= np.sum(once.success)
 
 
+@pytest.mark.parametrize("epsilon", [0.02, 0.12, 0.3])
+def test_the_default_pgd_is_not_weaker_than_fgsm(trained, epsilon):
+    network, images, labels = trained
+    once, often = (attack(network, images, labels, epsilon=epsilon) for attack in (fgsm, pgd))
+    assert often.success.sum() >= once.success.sum()
+
+
 @pytest.mark.parametrize("random_start", [False, True])
 def test_a_fooled_image_stays_bit_identical(trained, random_start):
     network, images, labels = trained

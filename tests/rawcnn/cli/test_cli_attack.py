@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import rawcnn
@@ -146,6 +147,52 @@ def test_wrong_input_is_one_line_and_code_2(rawcnn_command, tmp_path, words, mes
     code, out, err = rawcnn_command("attack", *words, *few, "--output", tmp_path / "out")
     assert code == 2 and message in err.strip().splitlines()[-1] and "Traceback" not in err
     assert not out.strip() and not list((tmp_path / "out").glob("*"))
+
+
+BEFORE = {  # refused before any image is attacked and before anything is made
+    "another number of classes": (("fgsm", *DIGITS, "--classes", 7), "digits has 10 classes, but cifar_resnet20 was"),
+    "fewer classes": (("spatial", *DIGITS, "--classes", 12), "give it --classes 10"),
+    "a patch for other classes": (("patch", *DIGITS, "--classes", 7, "--target", 3), "digits has 10 classes"),
+    "a substitute of other classes": (("substitute", *DIGITS, "--classes", 7), "digits has 10 classes"),
+    "a patch for a class that does not exist": (("patch", *DIGITS, "--target", 10), "got the class 10 in target; "),
+    "a target that does not exist": (("pgd", *DIGITS, "--target", 10), "expected 0 to 9: the network has 10"),
+    "the second epsilon": (("pgd", *DIGITS, "--epsilon", 0, "--epsilon", 1.5), "epsilon is 1.5; expected 0 to 1"),
+    "the second length": (("pgd", *DIGITS, "--set", "norm=l2", "--epsilon", 1, "--epsilon", -1), "epsilon is -1"),
+    "a share above 1": (("spatial", *DIGITS, "--epsilon", 1.5), "epsilon is 1.5; expected 0 to 1, the share"),
+    "a patch larger than a disc": (("patch", *DIGITS, "--target", 3, "--epsilon", 0.9), "expected 0 to 0.785"),
+    "an infinite epsilon": (("fgsm", *DIGITS, "--epsilon", "inf"), "epsilon is inf"),
+    "an attack on the substitute": (("substitute", *DIGITS, "--set", "attack=cw"), "expected one of fgsm, bim"),
+    "steps on the substitute": (("substitute", *DIGITS, "--set", "attack=pgd", "--set", "steps=two"), "steps is 'two'"),
+}
+
+
+@pytest.mark.sample("another number", "the second epsilon", "attack on the substitute", "patch larger")
+@pytest.mark.parametrize("words, message", BEFORE.values(), ids=BEFORE)
+def test_what_does_not_fit_is_refused_before_the_work(rawcnn_command, tmp_path, monkeypatch, words, message):
+    from rawcnn.attacks import dataset_study
+
+    monkeypatch.setattr(dataset_study, "examples_of", None)  # the first work of every attack
+    monkeypatch.setattr("rawcnn.attacks.catalogue.make_substitute", None)
+    monkeypatch.setattr("rawcnn.attacks.catalogue.make_patch", None)
+    code, out, err = rawcnn_command("attack", *words, "--output", tmp_path / "out")
+    assert code == 2 and message in err.strip().splitlines()[-1] and "Traceback" not in err
+    assert not out.strip() and not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.sample("pgd")
+@pytest.mark.parametrize("name", ["pgd", "deepfool", "smallest", "spatial", "patch"])
+def test_weights_that_answer_nan_are_never_fooled(rawcnn_command, tmp_path, name):
+    network = rawcnn.create("cifar_resnet20", size=8)
+    weights = network.variables["classifier/weights"]
+    weights.assign(tf.where(tf.range(weights.shape[0])[:, None] % 2 == 0, 3e38, -3e38) * tf.ones_like(weights))  # ∞ − ∞
+    rawcnn.save_weights(network, tmp_path / "nan.safetensors")
+    words = ("attack", name, *DIGITS, "--weights", tmp_path / "nan.safetensors", "--count", 4, "--json", "--output")
+    code, out, err = rawcnn_command(*words, tmp_path / "out", "--epsilon", 0.1, *EXTRA.get(name, ()))
+    assert code == 0, err
+    (row,) = json.loads(out)["accuracy_against_epsilon"]
+    assert row["accuracy_before"] == row["accuracy_after"] == 0 and row["success_rate"] is None
+    with np.load(tmp_path / "out" / "examples.npz") as files:
+        assert np.isfinite(files["images"]).all()
 
 
 @pytest.mark.slow
