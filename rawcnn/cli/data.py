@@ -42,7 +42,7 @@ class PackRequest(Request):
 
 @app.command("pack")
 def pack_folder(
-    folder: Annotated[Path, typer.Argument(help="Folder of images as {train,test}/CLASS/* or CLASS/*.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images as {train,test,val}/CLASS/* or CLASS/*.")],
     output: Annotated[Path | None, typer.Option(help="New folder to write; default: FOLDER-records.")] = None,
     size: Annotated[
         int | None,

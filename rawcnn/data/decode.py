@@ -25,7 +25,8 @@ PIXELS = 2**26  # of one image at most: 192 MiB decoded. A small file may claim 
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
     "PNG": (".png", ".apng"),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
     "GIF": (".gif",),
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),

@@ -102,7 +102,7 @@ def _with_test_split(
 ) -> dict[str, Files]:
     """The splits with a test split: the validation folder, the folder itself, or a fifth of each class."""
     if "validation" in splits:
-        notes.append(f"{folders['validation']} is the test split, because {root} has no test folder")
+        notes.append(f"{folders['validation']} is the test split, because {root} has no other")
         return {"test" if split == "validation" else split: files for split, files in splits.items()}
     train = folders["train"]
     if train == root and split_named(Path(os.path.abspath(root)).name) in ("test", "validation"):
@@ -116,8 +116,8 @@ def _with_test_split(
         kept[label], test[label] = ([f for f, o in zip(files, out, strict=True) if o == part] for part in (False, True))
     held, total = (sum(map(len, files.values())) for files in (test, splits["train"]))
     notes.append(
-        f"{root} has no test folder: a fifth of each class is the test split, {held:,} of {total:,} images; "
-        f"the split {WHOLE} would be all of them"
+        f"{root} has no folder of test images: a fifth of each class is the test split, {held:,} of {total:,} images; "
+        f"--split {WHOLE} (in Python whole=True) takes all"
     )
     return {"train": kept, "test": test}
 

@@ -67,6 +67,7 @@ KINDS = {
     "PPM": ("1", "L", "RGB", "I"),
     "JPEG2000": ("L", "RGB", "RGBA", "I;16"),
     "PCX": ("1", "L", "P", "RGB"),
+    "DIB": ("L", "RGB"),
     "SGI": ("L", "RGB", "RGBA"),
     "AVIF": ("RGB", "RGBA"),
 }

@@ -71,6 +71,88 @@ def test_what_is_no_image_of_a_class_is_not_read(tmp_path):
     assert folder.notes == ("left out 1 files whose endings are not those of images that are read: 1 .txt",)
 
 
+def test_images_in_subfolders_of_a_class_are_read(tmp_path):
+    """Six of fourteen lie directly in their class."""
+    for split in ("train", "test"):
+        for label in "ab":
+            for k in range(6):
+                save(tmp_path / split / label / f"{k}.png")
+            for k in range(8):
+                save(tmp_path / split / label / ("2019", "2020/may")[k % 2] / f"{k}.png")
+    folder = data.load(f"folder:{tmp_path}")
+    assert (folder.count("train"), folder.count("test")) == (28, 28)
+    assert folder.notes == ("read 32 images from subfolders of the class folders",)
+    names = [item.name for item in folder.splits["train"].items[:14]]
+    assert names == sorted(names) and os.path.join("train", "a", "2020", "may", "1.png") in names
+
+
+def test_all_endings_are_read(tmp_path):
+    """22 images, of which those with .png were 8."""
+    endings = [".png"] * 4 + [".tif", ".TIFF", ".ppm", ".jfif", ".jpe", ".Jpg", ".dib"]
+    kinds = {".jfif": "JPEG", ".jpe": "JPEG"}
+    for label in "ab":
+        for k, ending in enumerate(endings):
+            file = save(tmp_path / label / "x.png")
+            Image.open(file).save(tmp_path / label / f"{k}{ending}", kinds.get(ending))
+            file.unlink()
+    folder = data.load(f"folder:{tmp_path}")
+    assert folder.count("train") + folder.count("test") == 22 and len(folder.notes) == 1
+
+
+def test_classes_that_are_numbers_are_in_numeric_order(tmp_path):
+    names = ("0", "1", "2", "10", "11", "100")
+    for name in names:
+        save(tmp_path / "test" / name / "0.png")
+    assert data.load(f"folder:{tmp_path}").labels == names
+    save(tmp_path / "test" / "n10" / "0.png")
+    assert data.load(f"folder:{tmp_path}").labels == ("0", "1", "10", "100", "11", "2", "n10")
+
+
+def test_test_images_without_classes_are_no_split(tmp_path):
+    make_folder(tmp_path, (10, 5), ("train",))
+    for k in range(3):
+        save(tmp_path / "test" / f"{k}.png")
+    folder = data.load(f"folder:{tmp_path}")
+    assert (folder.count("train"), folder.count("test")) == (12, 3)
+    assert folder.notes[1] == "left out the folders test, which are no splits with folders of classes"
+
+
+def test_an_image_next_to_class_folders_is_counted(tmp_path):
+    make_folder(tmp_path, (3, 3))
+    save(tmp_path / "train" / "preview.png")
+    folder = data.load(f"folder:{tmp_path}")
+    assert (folder.count("train"), folder.count("test")) == (6, 6)
+    assert folder.notes == ("left out 1 images that are in no class folder",)
+
+
+def test_a_class_stored_with_two_kinds_of_accents(tmp_path):
+    for split, name in (("train", "caf\u00e9"), ("test", "cafe\u0301")):
+        for label in ("tea", name):
+            save(tmp_path / split / label / "0.png")
+    assert data.load(f"folder:{tmp_path}").labels == ("caf\u00e9", "tea")
+    save(tmp_path / "train" / "cafe\u0301" / "0.png")
+    with pytest.raises(ValueError, match="has two folders 'caf\u00e9', whose accents are stored in two ways"):
+        data.load(f"folder:{tmp_path}")
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    make_folder(tmp_path / "real", (4, 4))
+    for split in ("train", "test"):
+        (tmp_path / "linked").mkdir(exist_ok=True)
+        (tmp_path / "linked" / split).symlink_to(tmp_path / "real" / split, target_is_directory=True)
+    (tmp_path / "real" / "train" / "a" / "again").symlink_to(tmp_path / "real" / "train" / "a")
+    (tmp_path / "real" / "train" / "b" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    folder = data.load(f"folder:{tmp_path / 'linked'}")
+    assert (folder.count("train"), folder.count("test")) == (8, 8)
+    assert folder.notes == ("left out 1 links that lead nowhere",)
+
+
+def test_a_set_in_another_folder_is_suggested(tmp_path):
+    make_folder(tmp_path / "zip" / "pets", (2, 2))
+    with pytest.raises(ValueError, match=r"one class, 'pets', whose own folders may be the classes: try folder:.*pets"):
+        data.load(f"folder:{tmp_path / 'zip'}")
+
+
 def test_names_of_classes_are_only_names(tmp_path):
     for split in ("train", "test"):
         for name in ("$(touch x)", "%s {0}", "a\nb"):

@@ -220,7 +220,7 @@ def test_the_first_page_counts(kind):
 def test_formats_are_named_where_a_file_has_another(tmp_path):
     file = tmp_path / "photo.tif"
     file.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    expected = r"it is damaged, or none of the formats JPEG, PNG, BMP, GIF, WEBP, TIFF, PPM, JPEG2000"
+    expected = r"it is damaged, or none of the formats JPEG, PNG, BMP, DIB, GIF, WEBP, TIFF, PPM, JPEG2000"
     for read_it in (lambda: read_image(file, 8), lambda: read(Item("test", "x", 0, file))):
         with pytest.raises(ValueError, match=expected):
             read_it()

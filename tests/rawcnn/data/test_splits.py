@@ -48,7 +48,7 @@ def test_a_validation_folder_is_the_test_split_if_there_is_no_other(tmp_path, va
     make_folder(tmp_path, (2, 1), (validation,))
     loaded = data.load(f"folder:{tmp_path}")
     assert counts(loaded) == {"train": 7, "test": 3}
-    assert loaded.notes == (f"{tmp_path / validation} is the test split, because {tmp_path} has no test folder",)
+    assert loaded.notes == (f"{tmp_path / validation} is the test split, because {tmp_path} has no other",)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_folder_without_splits_says_what_it_holds_out(tmp_path):
     make_folder(tmp_path, (10, 10), ("",))
     loaded = data.load(f"folder:{tmp_path}")
     assert counts(loaded) == {"train": 16, "test": 4}
-    assert "a fifth of each class is the test split, 4 of 20 images; the split all would be" in loaded.notes[0]
+    assert "a fifth of each class is the test split, 4 of 20 images; --split all" in loaded.notes[0]
 
 
 @pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train", "val", "test")])

@@ -163,7 +163,7 @@ def test_split_all_and_the_default_of_a_test_folder(tmp_path, rawcnn_command):
         ("x", (), 20, ""),
         ("x", ("--split", "all"), 40, ""),
         ("x", ("--split", "train"), 20, ""),
-        ("x/train", (), 4, "a fifth of each class is the test split, 4 of 20 images; the split all"),
+        ("x/train", (), 4, "a fifth of each class is the test split, 4 of 20 images; --split all"),
         ("x/train", ("--split", "all"), 20, ""),
     ):
         code, out, err = rawcnn_command(*words, f"folder:{tmp_path / folder}", *options)
