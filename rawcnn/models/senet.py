@@ -10,6 +10,9 @@
 
 In every bottleneck, squeeze, excitation and scaling follow the last 1×1 and precede the sum. Therefore every position
 depends on the whole image from the first block on. SE-ResNets stride the first 1×1, the other networks the 3×3.
+
+`version="v1.5"` is the form that timm publishes newer weights for: all networks stride the 3×3, and the stem's max-pool
+is padded on both sides, as in torchvision's ResNets.
 """
 
 from __future__ import annotations
@@ -39,20 +42,25 @@ ROUNDED_UP = ((0, 1), (0, 1))  # the authors' Caffe pools round up: ⌈(n − 3)
 norm = partial(batch_norm, epsilon=1e-5)  # ε of the authors' code and of the published weights
 
 
-def se_resnet(net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
+def se_resnet(
+    net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], version: str = "v1", classes: int = 1000
+) -> tf.Tensor:
     """Table 1, SE-ResNet: images [B,224,224,3] → logits [B,classes]."""
-    x = _stem(net, images)  # [B,56,56,64]
+    x = _stem(net, images, version)  # [B,56,56,64]
     for stage, count in enumerate(blocks):
         for index in range(count):
             name, width, stride = f"conv{stage + 2}_{index + 1}", 64 * 2**stage, _stride(stage, index)
-            x = se_bottleneck(net, name, x, (width, width, 4 * width), strides=(stride, 1))
+            strides = (stride, 1) if version == "v1" else (1, stride)
+            x = se_bottleneck(net, name, x, (width, width, 4 * width), strides=strides)
     x = global_average_pool(net, "pool5", x)  # [B,2048]
     return dense(net, "classifier", x, classes)
 
 
-def se_resnext(net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], classes: int = 1000) -> tf.Tensor:
+def se_resnext(
+    net: Trace, images: tf.Tensor, *, blocks: tuple[int, ...], version: str = "v1", classes: int = 1000
+) -> tf.Tensor:
     """Table 1, SE-ResNeXt 32×4d: images [B,224,224,3] → logits [B,classes]."""
-    x = _stem(net, images)  # [B,56,56,64]
+    x = _stem(net, images, version)  # [B,56,56,64]
     for stage, count in enumerate(blocks):
         for index in range(count):
             name, width, stride = f"conv{stage + 2}_{index + 1}", 128 * 2**stage, _stride(stage, index)
@@ -115,9 +123,12 @@ def se_bottleneck(
     return relu(net, residual_sum(net, name, y, x))
 
 
-def _stem(net, images):
+def _stem(net, images, version):
+    if version not in ("v1", "v1.5"):
+        raise ValueError(f"version is {version!r}; expected one of v1, v1.5")
     x = conv_bn_relu(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, epsilon=1e-5)  # [B,112,112,64]
-    return max_pool(net, "pool1", x, 3, 2, padding=ROUNDED_UP)  # [B,56,56,64]
+    around = ROUNDED_UP if version == "v1" else ONE_AROUND
+    return max_pool(net, "pool1", x, 3, 2, padding=around)  # [B,56,56,64]
 
 
 def _stride(stage: int, index: int) -> int:

@@ -75,7 +75,7 @@ def load_weights(network: Network, path: str | Path, *, head: str = "load") -> t
     path = Path(path)
     with open_tensors(path) as stored:
         tensors = _about(network, path, lambda: unwrapped(network, stored))
-        scheme = _about(network, path, lambda: detect_scheme(network, tensors))
+        scheme = _about(network, path, lambda: detect_scheme(network, tensors)).fitted(tensors)
         published = creation_settings(scheme.format, network.name, family_of(network.model), tensors)
         differing = _differing(network, published)
         fit = Fit(network, scheme, tensors)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rawcnn.nn.network import Network
 from rawcnn.weights import keras_names as keras
 from rawcnn.weights import torch_names as torch
 from rawcnn.weights.source import Source, plain
+from rawcnn.weights.stored import Tensors
 
 OWN_LEAVES = ("/filters", "/weights", "/scale", "/offset", "/mean", "/variance")
 PYTORCH_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
@@ -24,6 +25,15 @@ class Scheme:
     format: str  # "rawcnn", "Keras", "PyTorch"
     sources: dict[str, Source]  # by the variable's path
     unused: tuple[str, ...] = ()  # endings of tensor names that rawcnn does not need
+
+    def fitted(self, tensors: Tensors) -> Scheme:
+        """Return the scheme with each variable's other source where the file has that one's shapes."""
+
+        def chosen(source: Source) -> Source:
+            shapes = tuple(tensors[name].shape for name in source.names if name in tensors)
+            return source.otherwise if source.otherwise and shapes == source.otherwise.shapes else source
+
+        return replace(self, sources={path: chosen(source) for path, source in self.sources.items()})
 
 
 def detect_format(names: Iterable[str]) -> str:

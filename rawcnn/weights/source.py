@@ -17,11 +17,18 @@ class Source:
     """The tensors of a file that make one variable.
 
     There are none if the file's network has no such parameter, and two if another parameter is folded in.
+
+    Attributes:
+        names: The tensors.
+        shapes: Their shapes in the file.
+        convert: (*tensors) → the value of the variable.
+        otherwise: How to read tensors of other shapes.
     """
 
     names: tuple[str, ...]
-    shapes: tuple[Shape, ...]  # expected in the file
-    convert: Callable[..., np.ndarray]  # (*tensors) → the value of the variable
+    shapes: tuple[Shape, ...]
+    convert: Callable[..., np.ndarray]
+    otherwise: Source | None = None
 
 
 def plain(name: str, shape: Shape) -> Source:

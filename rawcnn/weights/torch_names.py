@@ -5,6 +5,7 @@ PyTorch stores filters as OIHW and fully connected weights as [out,in]. It flatt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ LEAVES = {"filters": "weight", "weights": "weight", "bias": "bias", "scale": "we
 LEAVES |= {"mean": "running_mean", "variance": "running_var"}
 UNUSED = (".num_batches_tracked",)  # a counter in each batch norm
 
+POOLED = {"alexnet": 6, "vgg": 7}  # family → side of the map that torchvision's first fully connected layer reads
 BLOCK = r"conv(\d+)_(\d+)"  # conv2_1 is layer1.0
 
 
@@ -42,6 +44,10 @@ SENET: Rules = (
     (r"classifier", lambda: "last_linear"),
     *RESNET,
 )
+NEWER_SENET: Rules = (  # timm's names since 2020
+    (BLOCK + r"/se/(fc\d)", lambda s, i, part: f"{_block(s, i)}.se.{part}"),
+    *RESNET,
+)
 
 
 def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
@@ -57,18 +63,28 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
     elif network.name == "alexnet_one_tower" or (family == "vgg" and network.name != "vgg_a_lrn"):
         rules = _sequential(network)
     elif family in ("resnet", "resnext", "senet"):
-        rules = SENET if family == "senet" else RESNET
+        rules = (NEWER_SENET if _newer(names) else SENET) if family == "senet" else RESNET
     else:
         return None
     called = {p.operation: renamed(p.operation, rules) for p in network.parameters.values()}
     if "linear.weight" in names:
         called["classifier"] = "linear"  # its name in the CIFAR ResNets
     maps = {o.name: o.input_shapes[0][1:] for o in network.training_operations if o.kind == "dense"}
-    return {path: _source(p, called[p.operation], maps.get(p.operation, ())) for path, p in network.parameters.items()}
+    side = POOLED.get(family, 0)
+    return {
+        path: _source(p, called[p.operation], maps.get(p.operation, ()), side) for path, p in network.parameters.items()
+    }
 
 
-def _source(parameter: Parameter, module: str | None, read: Sequence[int]) -> Source:
-    """Return the source of a parameter. `read` is a dense layer's input shape, [H,W,C] or [C], without the batch."""
+def _source(parameter: Parameter, module: str | None, read: Sequence[int], side: int) -> Source:
+    """Return the source of a parameter.
+
+    Args:
+        parameter: The parameter.
+        module: The module that it belongs to in PyTorch.
+        read: A dense layer's input shape without the batch, [H,W,C] or [C].
+        side: The side of the map that PyTorch's dense layer reads, if the network pools its last map to one size.
+    """
     leaf = parameter.path.rsplit("/", 1)[1]
     name, shape = f"{module}.{LEAVES[leaf]}", parameter.shape
     if leaf == "filters":
@@ -84,7 +100,28 @@ def _source(parameter: Parameter, module: str | None, read: Sequence[int]) -> So
     def convert(value: np.ndarray) -> np.ndarray:
         return value.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(shape)  # O·CHW → HWC·O
 
-    return Source((name,), (shape[::-1],), convert)
+    pooled = Source((name,), ((shape[1], side * side * channels),), lambda value: _unpooled(value, side, *read))
+    return Source((name,), (shape[::-1],), convert, otherwise=pooled if side else None)
+
+
+def _unpooled(value: np.ndarray, side: int, height: int, width: int, channels: int) -> np.ndarray:
+    """Return weights [H·W·C,O] that read a map as `value` [O,C·side·side] reads it after pooling to side×side.
+
+    torchvision's AlexNet and VGG average the last map to 6×6 or 7×7 pixels, whatever the size of the images
+    (AdaptiveAvgPool2d). Averaging and the fully connected layer are both linear, so their product is one layer.
+    """
+    weights = value.reshape(-1, channels, side, side)
+    rows, columns = _averages(height, side), _averages(width, side)
+    return np.einsum("ocpq,ph,qw->hwco", weights, rows, columns, optimize=True).reshape(height * width * channels, -1)
+
+
+def _averages(length: int, side: int) -> np.ndarray:
+    """Return the matrix [side,length] that averages pixels ⌊p·length/side⌋ to ⌈(p + 1)·length/side⌉ − 1 to pixel p."""
+    matrix = np.zeros((side, length), np.float32)
+    for p in range(side):
+        first, end = p * length // side, -(-(p + 1) * length // side)
+        matrix[p, first:end] = 1 / (end - first)
+    return matrix
 
 
 def _sequential(network: Network) -> Rules:
@@ -100,12 +137,19 @@ def _sequential(network: Network) -> Rules:
 def published(model: str, family: str, names: Iterable[str]) -> dict[str, object]:
     """Return the settings of `rawcnn.create` that reproduce the published network with these tensor names."""
     if model == "googlenet":
-        heads = any(name.startswith("aux") for name in names)
+        heads = any(re.search(r"(^|[./])aux\d\.", name) for name in names)
         return {"preprocessing": "centered", "torchvision": True, "auxiliary": heads}
     if model == "inception_v3":
-        heads = any(name.startswith("AuxLogits") for name in names)
+        heads = any(re.search(r"(^|[./])AuxLogits\.", name) for name in names)
         return {"preprocessing": "centered", "count_padding": True, "auxiliary": heads}
     settings: dict[str, object] = {"preprocessing": "centered" if model in INCEPTIONS else "torch"}
     if model in ("resnet50", "resnet101", "resnet152"):
         settings["version"] = "v1.5"
+    if model.startswith(("se_resnet", "se_resnext")):
+        settings["version"] = "v1.5" if _newer(names) else "v1"
     return settings
+
+
+def _newer(names: Iterable[str]) -> bool:
+    """Return whether a SENet's names are timm's since 2020: layer1.0.se.fc1 instead of layer1.0.se_module.fc1."""
+    return any(".se.fc1." in name for name in names)
