@@ -88,7 +88,7 @@ def pack_images(request: PackRequest) -> None:
         packed_counts = " and ".join(f"{count:,} {kinds[split]}" for split, count in counts.items())
         run.screen.print(f"packed {packed_counts} images of {len(labels)} classes")
         verb = "train" if "train" in counts else "evaluate"
-        run.screen.print(f"{verb} with --data records:{request.records}")
+        run.screen.print(f"{verb} with `rawcnn {verb} MODEL --data records:{request.records}`")
         run.result = {
             "output": str(request.records),
             "images": counts,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.options import Head, Json, Seed, Weights
+from rawcnn.cli.options import Head, Json, Seed, SkipUnreadable, Weights
 from rawcnn.cli.request import Request, Run, begin, load_data, load_network
 
 
@@ -22,6 +22,7 @@ class TourRequest(Request):
     weights: Path | None
     model: str
     data: str | None
+    skip_unreadable: bool
     head: str = "load"
 
     def check(self) -> None:
@@ -49,6 +50,7 @@ def tour(
     data: Annotated[
         str | None, typer.Option(help="Images of the classes that --weights knows, as folder:PATH.")
     ] = None,
+    skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
@@ -60,8 +62,8 @@ def tour(
     from rawcnn.report.tour import EPOCHS
 
     request = TourRequest(
-        folder=output, epochs=epochs or EPOCHS, race=race, weights=weights, model=model, data=data, as_json=as_json,
-        seed=seed, head=head,
+        folder=output, epochs=epochs or EPOCHS, race=race, weights=weights, model=model, data=data,
+        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     write_tour(request)
 
@@ -88,7 +90,7 @@ def _load_user_network(request: TourRequest, run: Run):
     if not request.weights or not request.data:
         return None
     network = load_network(request.model, request.weights, seed=request.seed, head=request.head)
-    images = load_data(run.screen, request.data, network.image_size, False)
+    images = load_data(run.screen, request.data, network.image_size, request.skip_unreadable)
     if len(images.labels) != network.classes:
         raise ValueError(
             f"{request.data} has {len(images.labels)} classes; expected the {network.classes} of {request.weights}"

@@ -151,7 +151,8 @@ class Trace:
         if tuple(value.shape) != tuple(shape):
             raise ValueError(
                 f"{path} was built with shape {tuple(value.shape)}, but this input needs {tuple(shape)}: the "
-                "network's fully connected layers fix its image size; create it with size= to use another"
+                "network's fully connected layers fix its image size; give images of that size, or create the network "
+                "for another"
             )
         target, present = dtype or self.dtype, tf.as_dtype(value.dtype)
         if isinstance(value, tf.Variable) or present.size > target.size:

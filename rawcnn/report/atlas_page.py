@@ -18,6 +18,7 @@ from PIL import Image
 
 from rawcnn.report.html import read, render
 from rawcnn.visualize.atlas import Atlas, Level
+from rawcnn.visualize.pictures import fit
 
 PAPER = (252, 251, 249)  # style.css's background, for JPEG sheets, which have no transparency
 PNG_PIXELS = 400_000  # larger sheets are JPEG
@@ -84,7 +85,8 @@ def ranked_classes(levels: Sequence[Level]) -> list[tuple[int, int]]:
 
 def sheet_uri(icons: np.ndarray, at: np.ndarray) -> str:
     """Return a picture with icons [M,H,W,3] in [0,1] at (column, row) [M,2] as a PNG or, if large, a JPEG."""
-    side, pitch = icons.shape[1], pitch_of(icons)
+    icons = np.stack([fit(icon, side_of(icons)) for icon in icons])  # squares
+    side, pitch = side_of(icons), pitch_of(icons)
     columns, rows = at.max(axis=0) + 1
     sheet = np.zeros((rows * pitch, columns * pitch, 4), np.uint8)
     tiles = np.pad(icons, ((0, 0), (0, pitch - side), (0, pitch - side), (0, 0)), mode="edge")
@@ -103,7 +105,12 @@ def sheet_uri(icons: np.ndarray, at: np.ndarray) -> str:
 
 def pitch_of(icons: np.ndarray) -> int:
     """Return the distance between neighboring icons of a sheet in pixels."""
-    return BLOCK * ceil(icons.shape[1] / BLOCK)
+    return BLOCK * ceil(side_of(icons) / BLOCK)
+
+
+def side_of(icons: np.ndarray) -> int:
+    """Return the longer side of icons [M,H,W,3]: an icon that is not square is shown in the middle of a square."""
+    return max(icons.shape[1:3])
 
 
 def sizes_of(counts: np.ndarray) -> np.ndarray:
@@ -136,7 +143,7 @@ def _level(level: Level, at: np.ndarray, ranks: dict[int, int]) -> dict[str, obj
         }
         for i, size in enumerate(sizes_of(level.counts))
     ]
-    return {"grid": level.grid, "side": level.icons.shape[1], "pitch": pitch_of(level.icons), "cells": cells}
+    return {"grid": level.grid, "side": side_of(level.icons), "pitch": pitch_of(level.icons), "cells": cells}
 
 
 def _lead(atlas: Atlas) -> str:

@@ -145,7 +145,8 @@ class Checkpoints:
         if self.damaged:
             found = ", ".join(f"{path} ({why})" for path, why in self.damaged.items())
             raise ValueError(
-                f"the checkpoints are damaged: {found}; name another output folder, or start a new run with --fresh"
+                f"the checkpoints are damaged: {found}; name another output folder, or start a new run with "
+                "`rawcnn train --fresh`"
             )
         return None
 

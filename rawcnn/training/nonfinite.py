@@ -17,7 +17,7 @@ from rawcnn.training.recovery import TrainingFailed
 if TYPE_CHECKING:
     from rawcnn.training.trainer import Training
 
-LOWER = "A lower --rate may help, in another --output or with --fresh"
+LOWER = "A lower learning rate may help, in another --output (`rawcnn train` has --rate and --fresh, too)"
 
 
 def nonfinite_variable(network: Network) -> str | None:

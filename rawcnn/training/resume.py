@@ -94,7 +94,7 @@ def check_same(folder: Path | None, verb: str, before: Mapping[str, str], now: M
     if differences:
         raise OtherRun(
             f"the run in {folder} was {verb} {', '.join(differences)}; resume it with its own settings, or start a new "
-            "run in another folder or with --fresh"
+            "run in another folder or with `rawcnn train --fresh`"
         )
 
 
@@ -103,7 +103,7 @@ def check_epochs(folder: Path | None, begun: int, epochs: int) -> None:
     if begun > epochs:
         raise OtherRun(
             f"the run in {folder} is in its epoch {begun}, but only {epochs} are requested; give --epochs {begun} or "
-            "more, or start a new run in another folder or with --fresh"
+            "more, or start a new run in another folder or with `rawcnn train --fresh`"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from rawcnn.nn.arguments import indices
+from rawcnn.nn.arguments import indices, size_text
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Operation, find_operation, symbolic_trace
 
@@ -53,9 +53,18 @@ def operation_at_size(network: Network, layer: str, size: tuple[int, int]) -> Op
         The operation; its output shape is [1,h,w,C] or [1,C].
 
     Raises:
-        ValueError: For an unknown layer, and for images that are too small for it.
+        ValueError: For an unknown layer, for images that are too small for it, and for layers behind fully connected
+            ones, which fix the size.
     """
     operation = network.operation(layer)
     if size == network.image_size:
         return operation
-    return find_operation(symbolic_trace(network.model, (1, *size, 3), layers=[layer]).operations, layer)
+    trace = symbolic_trace(network.model, (1, *size, 3), layers=[layer])
+    changed = [path for path, needed in trace.parameters.items() if needed.shape != network.parameters[path].shape]
+    if changed:
+        first = changed[0].rsplit("/", 1)[0]
+        raise ValueError(
+            f"{layer} needs images of {size_text(network.image_size)}, not {size_text(size)}, because the fully "
+            f"connected layer {first} fixes the size; give images of that size, or name a layer before {first}"
+        )
+    return find_operation(trace.operations, layer)

@@ -27,6 +27,7 @@ from rawcnn.nn.arguments import Size, image_size, real, short_size, whole
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import adam
 from rawcnn.visualize.ascent_runtime import AscentRuntime, Recorder, WakingStep, full_batches
+from rawcnn.visualize.layer_maps import operation_at_size
 from rawcnn.visualize.objectives import Objective, diverse, objective_of
 from rawcnn.visualize.progress import equal_part
 from rawcnn.visualize.regularization import (
@@ -237,6 +238,8 @@ def maximize(
     network: Network, objective: Objective, settings: AscentSettings, progress: Progress | None = None
 ) -> Optimized:
     """`optimize` for an objective and its settings, batch after batch."""
+    for layer in objective.layers:
+        operation_at_size(network, layer, settings.image_size)  # ValueError if it does not take this size
     count, total = settings.count, objective.images * settings.count
     rows, batch = objective.repeated_rows(count), settings.batch
     if settings.diversity and count > 1:

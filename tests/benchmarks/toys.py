@@ -90,5 +90,5 @@ def scramble(network: Network) -> Network:
 def batch(network: Network, count: int = 4) -> tuple[tf.Tensor, tf.Tensor]:
     """Random images in [0,1] and labels."""
     generator = np.random.default_rng(3)
-    images = generator.random((count, network.input_size, network.input_size, 3), np.float32)
+    images = generator.random((count, *network.image_size, 3), np.float32)
     return tf.constant(images), tf.constant(generator.integers(0, network.classes, count).astype(np.int32))

@@ -20,7 +20,7 @@ from rawcnn.cli.benchmarks.request import (
     progress_bar,
 )
 from rawcnn.cli.console import Screen
-from rawcnn.cli.options import DATA, Head, Json, Seed, Size, Weights
+from rawcnn.cli.options import DATA, Head, Json, Seed, Size, SkipUnreadable, Weights
 from rawcnn.cli.parsing import without_folders
 from rawcnn.cli.request import Run, begin, load_data, load_network
 from rawcnn.nn.arguments import Size as ImageSize
@@ -40,6 +40,7 @@ class AttacksRequest(BenchmarkRequest):
     contestants: Sequence[str] | None
     weights: Path | None
     data: str | None
+    skip_unreadable: bool
     head: str = "load"
 
     def networks(self) -> list[str]:
@@ -121,6 +122,7 @@ def attacks(
     head: Head = "load",
     data: Annotated[str | None, typer.Option(help=f"Images to attack; default: noise. {DATA}.")] = None,
     output: Output = FOLDER / "attacks.jsonl",
+    skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
@@ -131,7 +133,8 @@ def attacks(
     """
     request = AttacksRequest(
         names=names or (), batch=batch, size=size, classes=classes, rounds=rounds, contestants=contestant,
-        weights=weights, data=data, output=output, as_json=as_json, seed=seed, head=head,
+        weights=weights, data=data, output=output, skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        head=head,
     )  # fmt: skip
     race_attacks(request)
 
@@ -159,7 +162,7 @@ def _load_images(request: AttacksRequest, network, run: Run):
     """Return the test images and labels of the data set; (None, None) without one."""
     if not request.data:
         return None, None
-    data = load_data(run.screen, request.data, network.image_size, False)
+    data = load_data(run.screen, request.data, network.image_size, request.skip_unreadable)
     if len(data.labels) != network.classes:
         raise ValueError(
             f"{request.data} has {len(data.labels)} classes; expected the {network.classes} of the network"

@@ -80,9 +80,9 @@ class Target:
         channels = [*(self.channels or ()), *parse_weights(self.units or ())]
         channels += parse_pair(self.between) if self.between else ()
         check_channels(channels or None, layer, network.operation(layer).output_shape[-1])
+        operation = operation_at_size(network, layer, image_size(network.input_size if size is None else size))
         if place := parse_position(self.position):
-            sides = image_size(network.input_size if size is None else size)
-            map_position(place, operation_at_size(network, layer, sides).output_shape, layer)
+            map_position(place, operation.output_shape, layer)
 
     def objective(self, network, count: int):
         """Return the objective, and a label for each of its images.

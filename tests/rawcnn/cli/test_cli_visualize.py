@@ -251,6 +251,22 @@ def test_indices_outside_a_network_are_refused_before_the_work(
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("words", ["optimize --channel 1 --size 100", "optimize --channel 1 --size 130x67"])
+def test_a_size_that_the_classifier_does_not_take(rawcnn_command, words, tmp_path, monkeypatch):
+    """The message advises what the verb has: the network's own size, or a layer before the classifier."""
+    monkeypatch.chdir(tmp_path)
+    verb, *others = words.split()
+    small = ("-o", "size=67", "-o", "classes=4")
+    code, _, err = rawcnn_command("visualize", verb, "alexnet", *others, *small)
+    last, given = err.strip().splitlines()[-1], "100×100" if words.endswith("100") else "130×67"
+    assert code == 2 and "--" not in last and "size=" not in last
+    assert last == (
+        f"rawcnn: fc8 needs images of 67×67, not {given}, because the fully connected layer fc6 fixes the size; "
+        "give images of that size, or name a layer before fc6"
+    )
+    assert not [*tmp_path.iterdir()]
+
+
 def test_without_a_verb_the_help_is_printed(rawcnn_command):
     code, out, _ = rawcnn_command("visualize")
     assert code == 0 and all(verb in out for verb in ("optimize", "atlas", "top-inputs")) and out.count("\n") > 8

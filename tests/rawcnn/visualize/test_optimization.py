@@ -113,7 +113,8 @@ def test_a_dead_unit_is_rescued():
 def test_any_size_of_image_below_the_classifier():
     network = rawcnn.create("alexnet", classes=3, size=67)
     assert optimize(network, "conv2/relu", 4, size=50, steps=2).images.shape == (1, 50, 50, 3)
-    with pytest.raises(ValueError, match="create it with size= to use another"):
+    message = r"^fc7 needs images of 67×67, not 99×99, because .* fc6 fixes the size; .* name a layer before fc6$"
+    with pytest.raises(ValueError, match=message):
         optimize(network, "fc7", 4, size=99, steps=2)
 
 
