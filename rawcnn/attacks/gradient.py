@@ -294,7 +294,7 @@ def pgd(
         )
     if not random_start and restarts != 1:
         raise ValueError(f"{restarts} restarts from one point are one run {restarts} times; set random_start=True")
-    choices = Choices(norm, random_start, check_flag("early_stop", early_stop), precision)
+    choices = Choices(norm, bool(random_start), check_flag("early_stop", early_stop), precision)
     problem = make_problem(network, images, labels, target, compile)
     radius = check_distances("epsilon", epsilon, problem.count, norm)
     length = radius / 4 if step is None else check_distances("step", step, problem.count, norm)

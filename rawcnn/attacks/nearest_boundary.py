@@ -7,9 +7,10 @@ for L∞. The image moves to the nearest one:
     L2      r = |f'| / ‖w'‖₂² · w'              f' = f_l − f_k̂, w' = ∇f'
     L∞      r = |f'| / ‖w'‖₁  · sign(w')
 
-The sum of all r is then enlarged by the overshoot. As in the authors' code, only the ten classes that are likeliest at
-the start are tried, and 10⁻⁴ is added to each distance. Unlike there, images are clipped to [0,1] after each step, so
-that the result is an image.
+The overshoot enlarges the sum of all r in every step, and the next step linearizes at the enlarged image. This is what
+the authors' code does; algorithm 2 as printed enlarges the sum once, after the last step. Also as in their code, only
+the ten classes that are likeliest at the start are tried, and 10⁻⁴ is added to each distance. Unlike there, images are
+clipped to [0,1] after each step, so that the result is an image.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def deepfool(
         norm: The norm in which the change is small, "l2" or "linf".
         steps: The largest number of linearizations.
         candidates: How many of the likeliest classes are tried, the predicted one among them.
-        overshoot: By how much the total change is enlarged, as a fraction.
+        overshoot: By how much the total change is enlarged in every step, as a fraction.
         precision: "float32", or "bfloat16" to compute the gradients of a `Network` so. The logits, and with them
             success, are always float32.
         compile: One of `rawcnn.nn.execution.MODES`.
@@ -113,7 +114,7 @@ def to_the_boundary(
     overshoot: tf.Tensor,
     norm: str,
 ) -> tuple[Tensors, tf.Tensor]:
-    """Algorithm 2, for images of which none is done yet; `stop_when_done` removes those that are.
+    """Algorithm 2 with the overshoot in every step, for images of which none is done; `stop_when_done` removes those.
 
     Args:
         model: Images → logits.
@@ -133,7 +134,7 @@ def to_the_boundary(
         f = differences(logits, likeliest)  # f'_k [n,K−1]
         w = difference_gradients(rough, x, likeliest)  # w'_k [n,K−1,H,W,3]
         total += nearest_boundary(f, w, norm)  # Σ r_i [n,H,W,3]
-        x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)
+        x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)  # as in the authors' code, not once at the end
         logits = logits_of(model, x)  # here and not in the next step, so that finished images need no further gradient
         return i + 1, x, total, logits, fooled(logits, labels, False)
 

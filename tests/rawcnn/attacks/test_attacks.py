@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import inspect
 import pkgutil
+import re
 import weakref
 from collections import Counter
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -17,7 +19,7 @@ from tensorflow.python.framework import op_callbacks
 
 import kernels
 from rawcnn import attacks, create
-from rawcnn.attacks import ATTACKS, bim, fgsm, mi_fgsm, pgd
+from rawcnn.attacks import ATTACKS, bim, fgsm, mi_fgsm, pgd, problem
 from rawcnn.attacks.ball import Ball
 from rawcnn.attacks.common import loss_gradient
 from rawcnn.attacks.runtime import run_compiled
@@ -263,6 +265,31 @@ def test_one_trace_for_all_values(mode):
     assert network.calls == calls
     pgd(network, images[:3], labels[:3], compile=mode)
     assert (network.calls == calls) == (mode == "graph")  # XLA compiles for a batch size, the graph for all
+
+
+ONE_PROGRAM = ("fgsm", "bim", "mi_fgsm", "pgd", "deepfool", "spatial")
+
+
+def test_which_attacks_are_one_compiled_function(monkeypatch):
+    """The guide names them; the others call compiled functions from a loop in Python."""
+    called = []
+
+    def counted(network, function, *tensors, **settings):
+        called.append(function.__name__)
+        return run_compiled(network, function, *tensors, **settings)
+
+    monkeypatch.setattr(problem, "run_compiled", counted)
+    images, labels = middling(4)
+    for name in ONE_PROGRAM:
+        called.clear()
+        ATTACKS[name](Linear(), images, labels, compile="eager")
+        assert len([function for function in called if function != "_classify"]) == 1, name
+    called.clear()
+    attacks.smallest(Linear(), images, labels, compile="eager")
+    assert len(called) > 10
+    guide = (Path(__file__).parents[3] / "docs" / "guide.md").read_text(encoding="utf-8")
+    sentence = guide[: guide.index("each run as one compiled function")].rsplit("\n\n", 1)[-1]
+    assert set(re.findall(r"`(\w+)`", sentence)) == {*ONE_PROGRAM, "logit_pga"}
 
 
 def test_what_is_kept_dies_with_the_network():

@@ -49,6 +49,33 @@ def test_a_hand_made_choice_of_boundary():
     np.testing.assert_array_equal(nowhere, tf.zeros((1, 1, 1, 3)))
 
 
+def test_the_overshoot_enlarges_every_step_as_in_the_authors_code():
+    """At most three linearizations of a curved boundary, by hand; with the overshoot once at the end, the image is another."""
+    image, overshoot = np.full((1, 1, 1, 3), 0.2, np.float32), 0.05
+
+    def value(x):  # f' of the second class, which the network predicts where it is above 0
+        return 0.5 - (1 - x[..., 0]) ** 2 + 0.1 * x[..., 1]
+
+    def network(x):
+        f = value(tf.reshape(x, (-1, 3)))
+        return tf.stack([tf.zeros_like(f), f], axis=1)
+
+    def written(in_every_step):
+        x = image.astype(np.float64).ravel()
+        total = np.zeros(3)
+        for _ in range(3):
+            w = np.array([2 - 2 * x[0], 0.1, 0])
+            total += (abs(value(x)) / np.linalg.norm(w) + REACH) * w / np.linalg.norm(w)
+            x = np.clip(image.ravel() + (1 + in_every_step * overshoot) * total, 0, 1)
+            if value(x) > 0:
+                break
+        return np.clip(image.ravel() + (1 + overshoot) * total, 0, 1)
+
+    result = deepfool(network, image, [0], overshoot=overshoot, steps=3, compile="eager")
+    np.testing.assert_allclose(result.images.ravel(), written(True), atol=1e-5)
+    assert np.max(np.abs(written(False) - written(True))) > 1e-3 and result.iterations[0] > 1
+
+
 @pytest.mark.sample("l2")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_eager_graph_and_xla_agree(trained, norm):
