@@ -50,7 +50,7 @@ def test_a_hand_made_choice_of_boundary():
 
 
 def test_the_overshoot_enlarges_every_step_as_in_the_authors_code():
-    """At most three linearizations of a curved boundary, by hand; with the overshoot once at the end, the image is another."""
+    """Linearizations of a curved boundary by hand; with the overshoot once, at the end, the image is another."""
     image, overshoot = np.full((1, 1, 1, 3), 0.2, np.float32), 0.05
 
     def value(x):  # f' of the second class, which the network predicts where it is above 0
@@ -213,23 +213,48 @@ def test_bfloat16_fools_no_fewer(trained):
         pgd(network, images, labels, precision="float16")
 
 
+PATTERNS = {  # which of eleven images are finished
+    "none": [],
+    "the first": range(10),
+    "the last": range(1, 11),
+    "every other": range(0, 11, 2),
+    "all but one in the middle": [0, 1, 2, 3, 4, 6, 7, 8, 9, 10],
+    "three": [2, 3, 9],
+}
+
+
 @pytest.mark.parametrize("gather", [False, True])
-@pytest.mark.parametrize("unfinished", [0, 1, 7, 8, 11])
-def test_only_the_unfinished_advance(gather, unfinished):
-    state = references.random((11, 2)), tf.range(11)
-    finished = tf.range(11) >= unfinished
-    if not unfinished and gather:
-        return  # loops end before
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_only_the_unfinished_advance(gather, pattern):
+    """Rows keep their places, their state and their own inputs; finished rows keep every bit, a NaN included."""
+    done = np.isin(np.arange(11), PATTERNS[pattern])
+    x, factor = references.random((11, 2)).numpy(), np.arange(1.0, 12.0, dtype=np.float32)[:, None]
+    x[done, 0] = np.nan
     seen = []
 
     def step(x, number, factor):
-        seen.append(x.shape[0])
+        seen.append(number.numpy())
         return factor * x, number + 100
 
-    x, number = advance(step, finished, state, [tf.fill((11, 1), 3.0)], gather=gather)
-    np.testing.assert_array_equal(number, np.where(finished, np.arange(11), np.arange(11) + 100))
-    np.testing.assert_array_equal(x, np.where(finished[:, None], state[0], 3 * state[0]))
-    assert seen == [-(-unfinished // 8) * 8 if gather else 11]
+    moved, number = advance(step, tf.constant(done), (tf.constant(x), tf.range(11)), [factor], gather=gather)
+    np.testing.assert_array_equal(number, np.where(done, np.arange(11), np.arange(11) + 100))
+    np.testing.assert_array_equal(moved, np.where(done[:, None], x, factor * x))
+    left = np.flatnonzero(~done)
+    (rows,) = seen
+    assert len(rows) == (-(-len(left) // 8) * 8 if gather else 11)  # padded with the first of them
+    np.testing.assert_array_equal(rows, [*left, *[left[0]] * (len(rows) - len(left))] if gather else np.arange(11))
+
+
+@pytest.mark.sample("eager", "graph")
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_a_loop_of_finished_images_takes_no_step(mode):
+    """`advance` needs an unfinished row; the loops end before, also where all images are finished at the start."""
+    network = Linear()
+    images, _ = middling(3)
+    wrong = (np.argmax(network(images), axis=1) + 1) % 3
+    result = deepfool(network, images, wrong, compile=mode)
+    np.testing.assert_array_equal(result.images, images)
+    assert not result.iterations.any() and result.already_wrong.all()
 
 
 def test_shape_of_the_linear_model_is_that_of_the_images():
