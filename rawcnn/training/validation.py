@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet
 from rawcnn.data.dataset import Split
+from rawcnn.data.records import PackedSplit
 from rawcnn.data.splits import check_held_out, held_out, name_key
 from rawcnn.training.recipes import Recipe
 
@@ -95,10 +97,25 @@ def cut_validation(data: DataSet, share: float = SHARE) -> DataSet:
         ValueError: No class has two training images.
     """
     train = data.splits["train"]
-    named = bool(train.items) and not isinstance(train.items[0].source, np.ndarray)
-    keys = [name_key(item.name) for item in train.items] if named else [b"%d" % n for n in range(len(train.labels))]
-    chosen = held_out(keys, train.labels, share)
+    chosen = held_out(_keys(train), train.labels, share)
     check_held_out(data.name, chosen)
-    validation: Split = data.only("train", np.flatnonzero(chosen).tolist()).splits["train"]
-    kept = data.only("train", np.flatnonzero(~chosen).tolist())
-    return replace(kept, splits={**kept.splits, "validation": validation})
+    parts = {"train": _rows(train, ~chosen, "train"), "validation": _rows(train, chosen, "validation")}
+    return replace(data, splits={**data.splits, **parts})
+
+
+def _keys(split: Split) -> list[bytes]:
+    """The names of the images, of packed records those of the files; of arrays their indices."""
+    if isinstance(split.items, PackedSplit):
+        return split.items.keys()
+    if not split.items or isinstance(split.items[0].source, np.ndarray):
+        return [str(number).encode() for number in range(len(split.labels))]
+    return [name_key(item.name) for item in split.items]
+
+
+def _rows(split: Split, rows: np.ndarray, name: str) -> Split:
+    """The images of a split in these rows, bool [N], as the split `name`."""
+    with tf.device("CPU:0"):  # where the images are
+        images = None if split.images is None else tf.gather(split.images, np.flatnonzero(rows))
+    items = split.items
+    kept = items.only(rows, name) if isinstance(items, PackedSplit) else tuple(compress(items, rows))
+    return Split(split.labels[rows], images, kept)

@@ -13,7 +13,10 @@ import pytest
 import tensorflow as tf
 
 import rawcnn
+from rawcnn.data import load
 from rawcnn.data.dataset import DataSet
+from rawcnn.data.folders import folder_items
+from rawcnn.data.records import pack
 from rawcnn.optim.schedules import Constant, OnPlateau, Step, WarmUp
 from rawcnn.plots import figures
 from rawcnn.training import trainer as train
@@ -23,6 +26,7 @@ from rawcnn.training.trainer import Stopped, Training
 from rawcnn.training.validation import cut_validation, follows_plateaus
 from tests import references
 from tests.rawcnn import small
+from tests.rawcnn.folders import make_folder
 from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
 
 FORMER = Path(__file__).parent / "former_run"  # the first epoch of a run, written before validation splits existed
@@ -231,6 +235,27 @@ def test_the_cut_takes_a_share_of_each_class(digits):
     together = np.concatenate([cut.arrays(split)[0] for split in ("train", "validation")])
     assert sorted(x.tobytes() for x in together) == sorted(x.tobytes() for x in digits.arrays("train")[0])
     references.close(cut.arrays("validation")[0], cut_validation(digits).arrays("validation")[0])
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("name", ["digits", "digits of 6", "folder", "records"])
+def test_the_cut_is_that_of_load(tmp_path, name, memory):
+    """Also for packed records, wherever they lie: a run on them is that on their folder."""
+    folder = make_folder(tmp_path / "pets", (13, 21))
+    pack(*folder_items(folder), tmp_path / "records", shard=8)
+    source, _, size = name.partition(" of ")
+    source = {"folder": f"folder:{folder}", "records": f"records:{tmp_path / 'records'}"}.get(source, source)
+    settings = {"size": int(size) if size else None, "memory": memory}
+    expected, found = load(source, validation=0.1, **settings), cut_validation(load(source, **settings))
+    for split in ("train", "validation", "test"):
+        assert len(found.splits[split].items) == len(expected.splits[split].items)
+        for mine, theirs in zip(found.batches(split, 64), expected.batches(split, 64), strict=True):
+            np.testing.assert_array_equal(mine[0], theirs[0])
+            np.testing.assert_array_equal(mine[1], theirs[1])
+    assert found.fingerprint() == expected.fingerprint()
+    if name == "records":
+        on_folder = cut_validation(load(f"folder:{folder}"))
+        assert found.fingerprint() == on_folder.fingerprint()
 
 
 # What a run writes -------------------------------------------------------------------------------------------
