@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rawcnn.plots import figures
 from rawcnn.training.plain_vs_residual import networks, verdict
 
 
@@ -25,3 +26,12 @@ def test_verdict(shallow, deep, word):
 
 def test_networks():
     assert networks((20, 56)) == ["cifar_plain20", "cifar_plain56", "cifar_resnet20", "cifar_resnet56"]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_curves_show_the_split_that_each_epoch_evaluates(split):
+    summary = {"epoch": 1, "train_accuracy": 0.5, f"{split}_accuracy": 0.4}
+    last = {**summary, "epoch": 2, "test_accuracy": 0.3}  # the test images are evaluated at the end
+    figure = figures.depth_curves({f"cifar_{kind}20": [summary, last] for kind in ("plain", "resnet")})
+    for panel in figure.axes:
+        assert [line.get_label() for line in panel.lines] == ["20 layers, train", f"20 layers, {split}"]
