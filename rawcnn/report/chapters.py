@@ -16,10 +16,12 @@ from rawcnn.profiling.costs import Profile
 from rawcnn.report import kernel_claims
 from rawcnn.report.album import Album
 from rawcnn.report.page import Chapter, Section
+from rawcnn.report.pooled import LAYER, has_switches, train_pooled
 from rawcnn.report.progress import Clock
 from rawcnn.report.sections import adversarial, fooling, inside, levels, papers, training, visualization, zoo
 from rawcnn.training.recipes import RECIPES
 from rawcnn.training.trainer import Training
+from rawcnn.visualize import TopInput, top_inputs
 from rawcnn.zoo import create
 
 NETWORK = "cifar_resnet20"
@@ -83,8 +85,11 @@ class Visualization:
         with clock.step(f"Find what excites the network{suffix}") as report:
             tops = visualization.find_top_inputs(network, data, report)
         layer = list(tops.layers)[-1]
+        pooled = None if suffix or has_switches(network) else _pooled(data, clock, seed)
         with clock.step(f"Look inside the network{suffix}") as report:
-            found = inside.look_inside(network, data, tops.shown(layer), layer, seed=seed, progress=report)
+            found = inside.look_inside(
+                network, data, tops.shown(layer), layer, seed=seed, progress=report, pooled=pooled
+            )
         return cls(network, data, tops, found)
 
     def render(self, album: Album) -> Chapter:
@@ -158,6 +163,14 @@ class Adversarial:
             "fooled": self.fooled.to_dict(),
             "levels": self.leveled.to_dict(),
         }
+
+
+def _pooled(data: DataSet, clock: Clock, seed: int) -> tuple[Network, str, dict[int, list[TopInput]]]:
+    """Train a small network with max-pools; return it, the layer to deconvolve, and top inputs of its channels."""
+    with clock.step("Train a small network with max-pools") as report:
+        network = train_pooled(data, seed, report)
+    tops = top_inputs(network, data, LAYER, count=visualization.COUNT)
+    return network, LAYER, visualization.TopInputs({LAYER: tops}).shown(LAYER)
 
 
 def count(clock: Clock) -> tuple[dict[str, Comparison], dict[str, Profile]]:

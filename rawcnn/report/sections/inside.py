@@ -13,6 +13,8 @@ from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.blocks_sheet import effect_overlay, group_colors, group_overlay
 from rawcnn.report.page import Figure, Gallery, Section, Strip, Strips, Text
+from rawcnn.report.pooled import NAME as POOLED
+from rawcnn.report.pooled import has_switches
 from rawcnn.visualize import (
     Optimized,
     TopInput,
@@ -44,13 +46,25 @@ WEIGHTS = (2.0, 1.0)  # weights of the direction's two channels
 
 
 @dataclass(frozen=True)
+class Deconvolved:
+    """The deconvolutions of channels in their top inputs."""
+
+    network: str
+    layer: str
+    tops: Mapping[int, list[TopInput]]
+    pictures: Mapping[int, dict[str, np.ndarray]]  # channel → method → pictures [N,H,W,3] of its top inputs
+    switches: bool  # whether the network has a max-pool
+    gray: bool  # whether all top inputs are gray
+
+
+@dataclass(frozen=True)
 class Inside:
     """The visualizations of a layer, for a few of its channels and one image."""
 
     layer: str
     channels: list[int]
     tops: Mapping[int, list[TopInput]]
-    deconvolved: Mapping[int, dict[str, np.ndarray]]  # channel → method → pictures [N,H,W,3] of its top inputs
+    deconvolved: Deconvolved
     compared: Mapping[str, Optimized]  # by regularization
     direction: Optimized
     reached: tuple[float, float]  # mean activations of the direction's two channels in its last image
@@ -64,6 +78,7 @@ class Inside:
         return {
             "layer": self.layer,
             "channels": self.channels,
+            "deconvolved": {"network": self.deconvolved.network, "channels": list(self.deconvolved.tops)},
             "best_image_activations": [self.tops[c][0].activation for c in self.channels],
             "optimized": {name: o.values.tolist() for name, o in self.compared.items()},
             "high_frequency_energy_against_none": noise_ratios(self.compared),
@@ -81,6 +96,7 @@ def look_inside(
     *,
     seed: int,
     progress: Progress,
+    pooled: tuple[Network, str, Mapping[int, list[TopInput]]] | None = None,
 ) -> Inside:
     """Visualize some channels of a layer, the first test image, and an atlas of the layer.
 
@@ -91,11 +107,13 @@ def look_inside(
         layer: The layer's name.
         seed: Seed of all random choices.
         progress: Is called with (parts done, parts in all).
+        pooled: Another network with max-pools, the name of its layer and the channels' top inputs, to be deconvolved;
+            by default this network is.
     """
     channels = list(tops)
-    deconvolved = {channel: _deconvolved(network, layer, channel, inputs) for channel, inputs in tops.items()}
+    deconvolved = _deconvolved(*(pooled or (network, layer, tops)))
     progress(1, 5)
-    gray = not any(np.ptp(top.image, axis=-1).any() for inputs in tops.values() for top in inputs)
+    gray = _all_gray(tops)
     regularizations = {name: replace(regularization, grey=gray) for name, regularization in COMPARED.items()}
     compared = compare(network, layer, channels, regularizations=regularizations, steps=STEPS, seed=seed)
     progress(2, 5)
@@ -130,18 +148,26 @@ def look_inside(
     )
 
 
-def _deconvolved(network: Network, layer: str, channel: int, inputs: Sequence[TopInput]) -> dict[str, np.ndarray]:
-    """Return pictures [N,H,W,3] of a channel's top inputs for each method of deconvolution."""
-    images, positions = np.stack([top.image for top in inputs]), [top.position for top in inputs]
-    return {
-        method: deconvolve(network, images, layer, channel, positions, method=method).pictures for method in METHODS
-    }
+def _all_gray(tops: Mapping[int, list[TopInput]]) -> bool:
+    """Return whether all top inputs are gray."""
+    return not any(np.ptp(top.image, axis=-1).any() for inputs in tops.values() for top in inputs)
+
+
+def _deconvolved(network: Network, layer: str, tops: Mapping[int, list[TopInput]]) -> Deconvolved:
+    """Deconvolve channels of a layer in their top inputs, by each method."""
+    pictures = {}
+    for channel, inputs in tops.items():
+        images, positions = np.stack([top.image for top in inputs]), [top.position for top in inputs]
+        pictures[channel] = {
+            method: deconvolve(network, images, layer, channel, positions, method=method).pictures for method in METHODS
+        }
+    return Deconvolved(network.name, layer, tops, pictures, has_switches(network), _all_gray(tops))
 
 
 def sections(inside: Inside, labels: Sequence[str], album: Album) -> tuple[Section, ...]:
     """Return the sections in the lecture's order."""
     return (
-        _deconvolution(inside, album),
+        _deconvolution(inside.deconvolved, album),
         _optimization(inside, album),
         _direction(inside, album),
         _attribution(inside, labels, album),
@@ -149,40 +175,51 @@ def sections(inside: Inside, labels: Sequence[str], album: Album) -> tuple[Secti
     )
 
 
-def _deconvolution(inside: Inside, album: Album) -> Section:
+def _deconvolution(found: Deconvolved, album: Album) -> Section:
     strips = []
-    for channel in inside.channels:
+    for channel in found.tops:
         for method in ("image", *METHODS):
             if method == "image":
-                pictures = [top.image for top in inside.tops[channel]]
+                pictures = [top.image for top in found.tops[channel]]
             else:
-                pictures = [_signed(inside, picture) for picture in inside.deconvolved[channel][method]]
+                pictures = [_signed(found, picture) for picture in found.pictures[channel][method]]
             tile = album.strip(
                 f"deconvolution-{channel}-{method}",
                 [_large(picture) for picture in pictures],
                 alt=f"Channel {channel}: {method} of its most activating images",
             )
             strips.append(Strip(f"channel {channel}" if method == "image" else "", _title(method), tile))
-    zero = "red above zero, blue below" if inside.gray else "gray is zero"
+    zero = "red above zero, blue below" if found.gray else "gray is zero"
+    of_image = (
+        f"The pictures are those of {found.network}, trained on the same images."
+        if found.network == POOLED
+        else f"`{found.network}` has max-pools, whose maxima tie the picture to the image."
+        if found.switches
+        else f"`{found.network}` has no max-pool. So the deconvnet's pictures of a channel at one position differ in "
+        "strength only, whatever the image; the other two methods see where the image was positive."
+    )
     return Section(
         "Deconvolution",
         (
             Text(
                 "Deconvolution shows which part of the input excites a unit. Zeiler & Fergus (2014) run the network "
                 "backwards from one activation: they unpool to the positions of the maxima, rectify, and apply the "
-                "transposed filters. The gradient and guided backpropagation differ only in the rectifier.\n\n"
-                "Deconvolution and guided backpropagation must be read with caution: they change little if the weights "
-                "of later layers are replaced by random values (Adebayo et al. 2018). They depend more on the image "
-                "than on what the network has learned."
+                "transposed filters. The gradient and guided backpropagation pass rectifiers in other ways, and unlike "
+                "the deconvnet they also pass response normalization and gates.\n\n"
+                "The maxima of the pools are all that a deconvnet knows about the image: a residual network without "
+                f"max-pools gives the same picture for every image. {of_image}\n\n"
+                "Deconvolution and guided backpropagation must be read with caution. Both partly recover the image "
+                "instead of explaining the decision (Nie et al. 2018), and guided backpropagation changes little if "
+                "the weights of later layers are replaced by random values (Adebayo et al. 2018)."
             ),
-            Strips(tuple(strips), f"Top inputs of channels of `{inside.layer}`, and their deconvolutions: {zero}."),
+            Strips(tuple(strips), f"Top inputs of channels of `{found.layer}`, and their deconvolutions: {zero}."),
         ),
     )
 
 
-def _signed(inside: Inside, picture: np.ndarray) -> np.ndarray:
+def _signed(found: Deconvolved, picture: np.ndarray) -> np.ndarray:
     """Show signed values around gray, or, for gray images, the sum of the channels: red above zero, blue below."""
-    return diverging(picture.sum(axis=-1) if inside.gray else picture)
+    return diverging(picture.sum(axis=-1) if found.gray else picture)
 
 
 def _title(method: str) -> str:
