@@ -1,8 +1,9 @@
-"""What a tensor operation is: pure functions of tensors, without variables and state.
+"""What a tensor operation is: functions of tensors, without variables.
 
-The files of this folder are a textbook. Each has five faces in one order: the equation, a NumPy reference, the tensor
-form, the gradient by hand and the cost. `kernels.forms` holds faster forms of the same operations, `kernels.dispatch`
-checks arguments and chooses a form. Activations are [B,H,W,C], filters [kh,kw,C/groups,Cout].
+The files of this folder are a textbook. Each operation has five faces in one order: the equation, a NumPy reference,
+the tensor form, the gradient by hand and the cost; `geometry`, `cost`, `precision` and `compiler` are no operations.
+`kernels.forms` holds faster forms of the same operations, `kernels.dispatch` checks arguments and chooses a form.
+Activations are [B,H,W,C], filters [kh,kw,C/groups,Cout].
 """
 
 import onednn
