@@ -25,7 +25,7 @@ CASES = {case.id: case for case in TABLE}
 
 def fingerprint(case: Case) -> str:
     """Return the text of a model's operations."""
-    model = models.find(case.name)
+    model = models.find_model(case.name)
     function = model.configured(model.classes, **case.options)
     operations = symbolic_trace(function, (1, model.size, model.size, 3), train=True).operations
     lines, known = [], {}
