@@ -36,7 +36,7 @@ ASYMMETRIC = ("inception_v3", "inception_v4", "inception_resnet_v2")  # 1×7 bef
 
 def counted(case: Case, height: int, width: int, train: bool = False):
     """(operations, trained parameters) at this size, with the model's own classes."""
-    model = models.find(case.name)
+    model = models.find_model(case.name)
     trace = symbolic_trace(model.configured(model.classes, **case.options), (1, height, width, 3), train=train)
     return trace.operations, sum(p.count for p in trace.parameters.values() if p.trained)
 
@@ -50,7 +50,7 @@ def counted(case: Case, height: int, width: int, train: bool = False):
 )
 def test_the_macs_of_convolutions_grow_with_the_area(case):
     """Where every map is a fixed share of the image, those of 7/7 × 5/7 of the area take 5/7 of the MACs."""
-    side = models.find(case.name).size
+    side = models.find_model(case.name).size
     other = side * 5 // 7 if side == 224 else side * 3 // 4
     operations, parameters = counted(case, side, other)
     weights = {o.name: prod(o.parameters[0].shape) for o in operations if o.kind == "dense"}
@@ -66,7 +66,7 @@ def test_the_macs_of_convolutions_grow_with_the_area(case):
 @pytest.mark.parametrize("case", CASES)
 def test_rows_and_columns_are_counted_apart(case):
     """At 3/4 of the width, the maps have the rows of the square network and the columns of the narrow square one."""
-    side = models.find(case.name).size
+    side = models.find_model(case.name).size
     narrow = side * 3 // 4
     (tall, parameters), (large, _), (small, _) = (
         counted(case, *s) for s in ((side, narrow), (side, side), (narrow,) * 2)
