@@ -20,16 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import (
-    Classifier,
-    check_amounts,
-    check_integer,
-    check_number,
-    gradient_of,
-    logits_of,
-    per_image,
-    shown,
-)
+from rawcnn.attacks.checks import check_amounts, check_integer, check_number, shown
+from rawcnn.attacks.common import Classifier, gradient_of, logits_of, per_image
 from rawcnn.attacks.per_image_random import image_numbers, uniform
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult

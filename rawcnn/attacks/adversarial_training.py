@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from kernels.dispatch.replica import first_image
 from rawcnn.attacks.ball import Ball
-from rawcnn.attacks.common import check_integer, check_number, loss_gradient
+from rawcnn.attacks.checks import check_integer, check_number
+from rawcnn.attacks.common import loss_gradient
 from rawcnn.attacks.per_image_random import image_numbers
 
 
@@ -34,9 +35,9 @@ class Adversary:
 
     def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, 1.0)
-        if self.step is None:
-            object.__setattr__(self, "step", self.epsilon / 4)  # the one way to fill in a field of a frozen dataclass
-        check_number("step", self.step, 1.0)  # type: ignore[arg-type]
+        step = self.epsilon / 4 if self.step is None else self.step
+        check_number("step", step, 1.0)
+        object.__setattr__(self, "step", step)  # the way to fill in a field of a frozen dataclass
         check_integer("steps", self.steps, 1)
 
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -16,15 +16,8 @@ import tensorflow as tf
 
 import kernels
 from kernels.geometry import Pair
-from rawcnn.attacks.common import (
-    Classifier,
-    check_integer,
-    check_network,
-    check_number,
-    gradient_of,
-    logits_of,
-    per_image,
-)
+from rawcnn.attacks.checks import check_integer, check_network, check_number
+from rawcnn.attacks.common import Classifier, gradient_of, logits_of, per_image
 from rawcnn.attacks.evolution import FoolingImages, log_probabilities, size_of
 from rawcnn.attacks.runtime import folded_network, run_compiled
 from rawcnn.files.progress import Progress

@@ -20,16 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import (
-    NO_CLASS,
-    check_integer,
-    check_number,
-    check_range,
-    gradient_of,
-    logits_of,
-    predicted,
-    shown,
-)
+from rawcnn.attacks.checks import check_integer, check_number, check_range, shown
+from rawcnn.attacks.common import NO_CLASS, gradient_of, logits_of, predicted
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult

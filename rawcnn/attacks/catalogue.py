@@ -13,7 +13,7 @@ import numpy as np
 from rawcnn.attacks.adversarial_patch import LARGEST_DISC, Patch, make_patch, patch
 from rawcnn.attacks.black_box import Substitute, make_substitute
 from rawcnn.attacks.black_box import substitute as transferred
-from rawcnn.attacks.common import LONGEST, PIXEL_RANGE, check_choice, check_flag, check_integer
+from rawcnn.attacks.checks import LONGEST, PIXEL_RANGE, check_choice, check_flag, check_integer
 from rawcnn.attacks.epsilon_sweep import check_epsilons
 from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
 from rawcnn.attacks.logit_ascent import logit_pga

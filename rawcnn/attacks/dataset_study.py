@@ -25,7 +25,7 @@ from rawcnn.attacks.catalogue import (
     keywords,
     takes,
 )
-from rawcnn.attacks.common import check_classes, check_integer
+from rawcnn.attacks.checks import check_classes, check_integer
 from rawcnn.attacks.epsilon_sweep import columns_of, examples_of, sweep
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.result import AttackResult, Columns, summarize

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from rawcnn.attacks.common import LONGEST, Classifier, check_amounts, check_integer, count_of, shown
+from rawcnn.attacks.checks import LONGEST, check_amounts, check_integer, count_of, shown
+from rawcnn.attacks.common import Classifier
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
 from rawcnn.data import DataSet
+from rawcnn.evaluation.accuracy import check_classes as check_data_classes
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
+from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 
 Attack = Callable[..., AttackResult]
@@ -211,6 +214,8 @@ def _total(data: DataSet, split: str, limit: int | None) -> int:
 
 def _batches(network, data, split, batch, total, seed, first=0):
     """Batches of `total` images without the `first` batches: a whole split in its order, or a random part of it."""
+    if isinstance(network, Network):
+        check_data_classes(network, data)
     some, count = total < data.count(split), -(-total // batch) - first
     total -= first * batch
     for images, labels in islice(data.batches(split, batch, seed=seed, shuffle=some, first=first), count):

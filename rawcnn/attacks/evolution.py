@@ -29,7 +29,8 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
-from rawcnn.attacks.common import Classifier, check_class_count, check_flag, check_integer, check_network, logits_of
+from rawcnn.attacks.checks import check_class_count, check_flag, check_integer, check_network
+from rawcnn.attacks.common import Classifier, logits_of
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.files.atomic import write_atomic

@@ -22,18 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.attacks.ball import NORMS, Ball, unit_mean
-from rawcnn.attacks.common import (
-    Classifier,
-    check_choice,
-    check_distance,
-    check_distances,
-    check_flag,
-    check_integer,
-    check_number,
-    fooled,
-    loss_gradient,
-    per_image,
-)
+from rawcnn.attacks.checks import check_choice, check_distance, check_distances, check_flag, check_integer, check_number
+from rawcnn.attacks.common import Classifier, fooled, loss_gradient, per_image
 from rawcnn.attacks.per_image_random import image_numbers
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult

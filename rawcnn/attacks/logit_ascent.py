@@ -22,18 +22,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import (
-    Classifier,
-    attack_loss,
-    check_distance,
-    check_flag,
-    check_integer,
-    check_number,
-    fooled,
-    gradient_of,
-    logits_of,
-    per_image,
-)
+from rawcnn.attacks.checks import check_distance, check_flag, check_integer, check_number
+from rawcnn.attacks.common import Classifier, attack_loss, fooled, gradient_of, logits_of, per_image
 from rawcnn.attacks.per_image_random import image_numbers, normal
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult

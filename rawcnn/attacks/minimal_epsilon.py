@@ -11,7 +11,8 @@ from math import ceil, log2
 
 import numpy as np
 
-from rawcnn.attacks.common import Classifier, check_number, count_of
+from rawcnn.attacks.checks import check_number, count_of
+from rawcnn.attacks.common import Classifier
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
 from rawcnn.files.progress import Progress

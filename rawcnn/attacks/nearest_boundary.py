@@ -22,16 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.attacks.ball import NORMS
-from rawcnn.attacks.common import (
-    Classifier,
-    check_choice,
-    check_integer,
-    check_number,
-    fooled,
-    gradient_of,
-    logits_of,
-    per_image,
-)
+from rawcnn.attacks.checks import check_choice, check_integer, check_number
+from rawcnn.attacks.common import Classifier, fooled, gradient_of, logits_of, per_image
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.runtime import Tensors, folded_network, stop_when_done

@@ -14,15 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import (
-    Classifier,
-    check_class_count,
-    check_classes,
-    check_network,
-    check_range,
-    logits_of,
-    predicted,
-)
+from rawcnn.attacks.checks import check_class_count, check_classes, check_network, check_range
+from rawcnn.attacks.common import Classifier, logits_of, predicted
 from rawcnn.attacks.result import AttackResult, succeeded
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.nn.execution import choose

@@ -23,18 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.common import (
-    Classifier,
-    attack_loss,
-    check_amounts,
-    check_choice,
-    check_integer,
-    check_number,
-    fooled,
-    gradient_of,
-    logits_of,
-    per_image,
-)
+from rawcnn.attacks.checks import check_amounts, check_choice, check_integer, check_number
+from rawcnn.attacks.common import Classifier, attack_loss, fooled, gradient_of, logits_of, per_image
 from rawcnn.attacks.per_image_random import image_numbers, uniform
 from rawcnn.attacks.problem import Problem, make_problem
 from rawcnn.attacks.result import AttackResult

@@ -63,7 +63,7 @@ class AttackRequest(DataRequest):
         super().check()
 
     def check_network(self, network: Any) -> None:
-        from rawcnn.attacks.common import check_classes
+        from rawcnn.attacks.checks import check_classes
 
         if self.target is not None:
             check_classes("target", [self.target], 1, network.classes)

@@ -13,6 +13,9 @@ import tensorflow as tf
 import rawcnn
 from rawcnn import attacks
 from rawcnn.attacks.adversarial_patch import Patch
+from rawcnn.attacks.catalogue import CATALOGUE
+from rawcnn.data import DataSet
+from rawcnn.data.dataset import Split
 from rawcnn.nn.network import Network
 from tests import references
 from tests.rawcnn.attacked import WEIGHTS, Linear, middling, small
@@ -292,3 +295,18 @@ def test_accuracy_against_epsilon_refuses_before_the_work():
         assert network.calls == 0
     refuse(lambda: attacks.accuracy_against_epsilon(attacks.fgsm, Linear(), IMAGES, 0, [0.1]), "labels")
     refuse(lambda: attacks.accuracy_against_epsilon(attacks.fgsm, Linear(), IMAGES, LABELS, [0.1], batch="2"), "batch")
+
+
+def test_a_data_set_of_other_classes_is_refused_before_the_work(monkeypatch):
+    network, labels = Network("small", small, size=8, classes=7), np.zeros(4, np.int32)
+    images = tf.zeros((4, 8, 8, 3), tf.uint8)
+    data = DataSet("four", tuple("abcd"), (8, 8), {"test": Split(labels, images), "train": Split(labels, images)})
+    monkeypatch.setattr("rawcnn.attacks.problem.run_compiled", None)  # nothing runs
+    for call in (
+        lambda: attacks.sweep(attacks.fgsm, network, data, [0.1]),
+        lambda: attacks.columns_of(attacks.deepfool, network, data),
+        lambda: attacks.examples_of(network, data),
+        *(partial(attacks.study, name, network, data, target=1 if name == "patch" else None) for name in CATALOGUE),
+    ):
+        refuse(call, "four has 4 classes, but small was built for 7")
+    refuse(lambda: attacks.study("fgsm", network, data, [0.1], target=9), "four has 4 classes")

@@ -53,7 +53,7 @@ def test_the_overshoot_enlarges_every_step_as_in_the_authors_code():
     """Linearizations of a curved boundary by hand; with the overshoot once, at the end, the image is another."""
     image, overshoot = np.full((1, 1, 1, 3), 0.2, np.float32), 0.05
 
-    def value(x):  # f' of the second class, which the network predicts where it is above 0
+    def value(x):  # f' of the second class, which the network predicts if f' > 0
         return 0.5 - (1 - x[..., 0]) ** 2 + 0.1 * x[..., 1]
 
     def network(x):
