@@ -152,6 +152,7 @@ def begin(request: Request) -> Iterator[Run]:
         ValueError: An option does not fit.
     """
     run = Run(Screen(request.as_json))
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; what makes a file unreadable is an error
     request.check()
     check_writable(request.checked_file, *request.endings)
     if isinstance(request, NetworkRequest):

@@ -60,8 +60,8 @@ def load(
         progress: Called as progress(done, total) for each image that is read.
 
     Returns:
-        The data set, with the splits "train" and "test" and, where there is one, "validation". A folder of test images
-        alone has the split "test" alone. `notes` says which choices were made.
+        The data set, with the splits "train" and "test", and "validation" if it has one. A folder of test images alone
+        has the split "test" alone. `notes` says which choices were made.
 
     Raises:
         ValueError: The name is unknown, the data cannot be downloaded, the folder is not a data set, or an image

@@ -41,7 +41,7 @@ class DataSet:
         name: The name that it was loaded by.
         labels: The names of the classes.
         size: Height and width in pixels.
-        splits: "train" and "test" and, where there is one, "validation"; or one of them alone, or "all".
+        splits: "train" and "test", and "validation" if the data has one; or one of them alone, or "all".
         white: The uint8 level that becomes 1.0.
         skipped: The names of the unreadable files that were left out.
         notes: Sentences about what was used as which split, and about files that were left out.

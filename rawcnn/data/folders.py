@@ -16,7 +16,7 @@ from rawcnn.data.splits import SPLITS, WHOLE, held_out, name_key
 # Names of the folders of splits, in any case, also with an ending such as _set or _images
 FOLDERS = {
     "train": ("train", "training"),
-    "test": ("test", "testing"),
+    "test": ("test", "testing", "evaluation"),
     "validation": ("val", "valid", "validation", "dev"),
 }
 
@@ -72,7 +72,7 @@ def folder_items(root: Path, *, whole: bool = False, notes: list[str] | None = N
 
 def split_named(folder: str) -> str | None:
     """Return the split that a folder's name stands for: "train" for "Training_Set"; None if it is another name."""
-    plain = re.sub(r"[ _-]?(set|images|data|split)$", "", folder.casefold())
+    plain = re.sub(r"[ _-]?(set|images|data|dataset|split)$", "", folder.casefold())
     return next((split for split, names in FOLDERS.items() if plain in names), None)
 
 

@@ -1,4 +1,4 @@
-"""Convert what Pillow decodes to RGB of 8 bits: upright, from any depth, and white where it is transparent."""
+"""Convert what Pillow decodes to RGB of 8 bits: upright, from any depth, on white."""
 
 from __future__ import annotations
 

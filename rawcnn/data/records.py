@@ -102,7 +102,7 @@ class Records:
 
     Attributes:
         labels: The names of the classes.
-        splits: "test", "train" and, where there is one, "validation"; or "all" alone.
+        splits: "train" and "test", and "validation" if the folder had one; or "test" or "all" alone.
         skipped: The names of unreadable files that were left out.
     """
 

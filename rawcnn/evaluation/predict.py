@@ -75,6 +75,6 @@ def _guesses(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list
 def read_image(file: Path, size: tuple[int, int]) -> np.ndarray:
     """Read an image as uint8 [H,W,3], scaled to cover `size` (H, W) and cropped. Raises ValueError."""
     try:
-        return read(Item("test", str(file), 0, file), size)
+        return read(Item("test", str(file), 0, Path(file)), size)
     except Exception as error:  # Pillow raises many kinds for files that are not images
         raise ValueError(f"{file} cannot be read as an image ({one_line(error)})") from error

@@ -21,8 +21,18 @@ from rawcnn.data.records import pack
 from tests.rawcnn.folders import save
 
 NAMES = {
-    "train": ("train", "Train", "TRAIN", "training", "Training", "training_set", "train-images", "Train Data"),
-    "test": ("test", "Test", "TEST", "testing", "Testing", "test_set", "test images"),
+    "train": (
+        "train",
+        "Train",
+        "TRAIN",
+        "training",
+        "Training",
+        "training_set",
+        "train-images",
+        "Train Data",
+        "train_dataset",
+    ),
+    "test": ("test", "Test", "TEST", "testing", "Testing", "test_set", "test images", "evaluation"),
     "validation": ("val", "Val", "valid", "VALID", "validation", "Validation", "dev", "Dev", "validation_set"),
 }
 LAYOUTS = (

@@ -329,3 +329,14 @@ def test_a_photograph_is_predicted_upright(tmp_path):
     file = write_turned(tmp_path) / "train" / "a" / "0.png"
     image = read_image(file, 6)
     assert (image[0] == (255, 0, 0)).all() and (image[-1] == (0, 0, 255)).all()
+
+
+def test_damaged_metadata_are_no_warning_on_the_command_line(tmp_path, rawcnn_command):
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(saved(COLOR, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x01\0\x06"))
+    code, _, err = rawcnn_command("predict", "cifar_resnet20", "--size", 8, file)
+    assert code == 0 and "arning" not in err
+    large = tmp_path / "large.png"
+    large.write_bytes(png(GREY, 8, [bytes(30_000)] * 3001, 30_000))
+    code, _, err = rawcnn_command("predict", "cifar_resnet20", "--size", 8, large)
+    assert code == 2 and "arning" not in err and "30000×3001 pixels; expected 67,108,864 at most" in err
