@@ -25,6 +25,7 @@ import tensorflow as tf
 import kernels
 from kernels.compiler import compiled_by
 from rawcnn import __version__
+from rawcnn.files.atomic import synchronize
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
@@ -208,6 +209,8 @@ def _replaced(folder: Path) -> Iterator[Path]:
             new, old = Path(temporary, "new"), Path(temporary, "old")
             new.mkdir()
             yield new
+            for path in (*new.rglob("*"), new):
+                synchronize(path)
             if target.exists():
                 target.rename(old)
             try:
@@ -215,6 +218,7 @@ def _replaced(folder: Path) -> Iterator[Path]:
             finally:
                 if old.exists() and not target.exists():
                     old.rename(target)
+            synchronize(target.parent)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"the export could not be written to {folder}: {reason}; name another folder") from error

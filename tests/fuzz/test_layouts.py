@@ -21,17 +21,7 @@ from rawcnn.data.records import pack
 from tests.rawcnn.folders import save
 
 NAMES = {
-    "train": (
-        "train",
-        "Train",
-        "TRAIN",
-        "training",
-        "Training",
-        "training_set",
-        "train-images",
-        "Train Data",
-        "train_dataset",
-    ),
+    "train": ("train", "Train", "TRAIN", "training", "Training", "training_set", "train-images", "Train Dataset"),
     "test": ("test", "Test", "TEST", "testing", "Testing", "test_set", "test images", "evaluation"),
     "validation": ("val", "Val", "valid", "VALID", "validation", "Validation", "dev", "Dev", "validation_set"),
 }

@@ -236,6 +236,17 @@ def test_a_failed_move_puts_the_earlier_one_back(tmp_path, monkeypatch):
     assert (tmp_path / "exported" / "variables.safetensors").read_bytes() == before
 
 
+def test_every_file_is_on_the_disk_before_the_folder_is_renamed(tmp_path, monkeypatch):
+    synchronized: list[Path] = []
+    monkeypatch.setattr(module, "synchronize", lambda path: synchronized.append(path))
+    with module._replaced(tmp_path / "exported") as new:
+        (new / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            (new / name).write_text("content")
+        expected = {new, new / "a", new / "inner", new / "inner/b"}
+    assert {*synchronized[:-1]} == expected and synchronized[-1] == tmp_path.resolve()
+
+
 def test_command_line(rawcnn_command, tmp_path):
     network = rawcnn.create("cifar_resnet20", size=8, classes=5, seed=4)
     network.labels = NAMES
