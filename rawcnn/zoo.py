@@ -40,8 +40,8 @@ def create(
         preprocessing: The network's first step, "none", "centered", "torch" or "caffe". By default the model's own.
         precision: "float32", or "bfloat16" arithmetic over float32 variables.
         devices: Devices that AlexNet's two halves are placed on.
-        weights: A weight file of any kind that `load_weights` reads. What the file says about its network (classes,
-            size, options, preprocessing, class names) holds unless an argument says otherwise.
+        weights: A weight file of any kind that `load_weights` reads. Its classes, size, options, preprocessing and
+            class names are used, if the file has them and no argument differs.
         head: "load", or "skip" for all weights but the classifier's, as in `load_weights`.
         **options: Keywords of the model's function.
 

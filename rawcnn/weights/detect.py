@@ -31,7 +31,8 @@ class Scheme:
 
         def chosen(source: Source) -> Source:
             shapes = tuple(tensors[name].shape for name in source.names if name in tensors)
-            return source.otherwise if source.otherwise and shapes == source.otherwise.shapes else source
+            other = source.otherwise
+            return other if other and shapes == other.shapes != source.shapes else source
 
         return replace(self, sources={path: chosen(source) for path, source in self.sources.items()})
 

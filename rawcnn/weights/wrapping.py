@@ -6,7 +6,8 @@
     state_dict. ema.    containers in the saved file
     resnet50/           a Keras model inside another
 
-A prefix is not looked up in a list. It is what the file has before the names that the network needs.
+A prefix is not looked up in a list. It is what the file has before the names that the network needs. Only the wrappers
+that PyTorch itself puts around parts of a network are: `features.module.0.weight` is `features.0.weight`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from rawcnn.weights.stored import Stored, Tensors
 
 SEPARATOR = re.compile(r"[./]")
 COPY = 0.5  # a prefix with this share of the names of the best one holds another copy of the network
-# Names of copies next to the trained network: moving averages, and the slow network of self-supervised training
-AVERAGED = re.compile(r"(^|[./_])(ema|swa|averaged?|shadow|teacher|target|slow|momentum|encoder_k|key)([./_]|$)", re.I)
+WRAPPERS = re.compile(r"(?<![^./])(module|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+# Names of copies next to the trained network: moving averages, the slow network of self-supervised training, and the
+# network inside an attack
+AVERAGED = re.compile(
+    r"(^|[./_])(ema|swa|averaged?|shadow|teacher|target|slow|momentum|encoder_k|key|attacker)([./_]|$)", re.IGNORECASE
+)
 
 
 def unwrapped(network: Network, tensors: Tensors) -> dict[str, Stored]:
@@ -33,13 +38,15 @@ def unwrapped(network: Network, tensors: Tensors) -> dict[str, Stored]:
         tensors: The tensors of the file.
 
     Returns:
-        The tensors without the prefix that most of them share. What does not belong to the network, outside of this
-        prefix, is left out. Without a prefix: all tensors.
+        The tensors without the prefix that most of them share, and without what lies outside of it. If there is no
+        prefix, all tensors.
 
     Raises:
         ValueError: The names follow no known scheme, or the file holds the network twice.
     """
     named = {name.removesuffix(":0"): tensor for name, tensor in tensors.items()}  # a TensorFlow variable's output
+    bare = {WRAPPERS.sub("", name): tensor for name, tensor in named.items()}
+    named = bare if len(bare) == len(named) else named
     parts = {name: [*_suffixes(name)] for name in named}
     all_names = dict.fromkeys([*named, *(suffix for suffixes in parts.values() for _, suffix in suffixes)])
     scheme = detect_scheme(network, all_names)

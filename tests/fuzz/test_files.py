@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
+from argparse import Namespace
 from pathlib import Path
 
 import h5py
@@ -15,9 +17,10 @@ from rawcnn.evaluation.class_names import read_labels
 from rawcnn.files.journal import Journal
 from rawcnn.weights import describe, load_weights, save_weights
 from tests.rawcnn import small
+from tests.rawcnn.weights import torch_files
 from tests.rawcnn.weights.test_weights import assert_equal, values
 
-ENDINGS = (".safetensors", ".npz", ".h5")
+ENDINGS = (".safetensors", ".npz", ".h5", ".pth", ".th", ".pkl")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,10 @@ def sound(tmp_path_factory) -> dict[str, bytes]:
     with h5py.File(folder / "w.h5", "w") as file:
         for path, value in values(network).items():
             file[path] = value
+    tensors = {path: torch_files.Tensor(value) for path, value in values(network).items()}
+    for ending in (".pth", ".th"):
+        torch_files.write({"state_dict": tensors, "args": Namespace(rate=0.1)}, folder / f"w{ending}", ending == ".pth")
+    (folder / "w.pkl").write_bytes(pickle.dumps({"model": values(network), "rate": np.float32(0.1)}))
     return {ending: (folder / f"w{ending}").read_bytes() for ending in ENDINGS}
 
 

@@ -113,7 +113,7 @@ def write_pickle(arrays, containers, path):
     content = arrays
     for container in reversed(containers):
         content = {container: content, "when": datetime.datetime(2026, 1, 1), "step": np.int64(3)}
-    path.write_bytes(pickle.dumps(content, 4))
+    path.write_bytes(pickle.dumps(content, 2 + len(containers)))  # protocols 2 to 5 store arrays in three ways
     return path
 
 
@@ -245,6 +245,27 @@ def test_averages_next_to_the_network(network, tmp_path):
     write(left=trained, right=averaged)
     with pytest.raises(ValueError, match=r"holds the network 2 times, under 'left\.', 'right\.'; write one of them"):
         load_weights(network, tmp_path / "w.pth")
+
+
+def test_wrappers_around_parts(network, tmp_path):
+    """Parts of a network that are parallel, compiled or recomputed, and the copy of the network in an attack."""
+    expected = values_for(network)
+    state = pytorch_names(expected)
+    places = {
+        "layer1.": "layer1.module.",
+        "layer2.0.": "layer2.0._orig_mod.",
+        "layer3.": "layer3._checkpoint_wrapped_module.",
+    }
+    wrapped = state
+    for place, inner in places.items():
+        wrapped = {name.replace(place, inner): value for name, value in wrapped.items()}
+    copies = {f"module.{part}.{name}": v for part in ("model", "attacker.model") for name, v in state.items()}
+    for content in (wrapped, {**copies, "module.normalizer.new_mean": np.ones((3, 1, 1), np.float32)}):
+        save_file(content, tmp_path / "w.safetensors")
+        network.variables["conv1/filters"].assign(np.zeros((3, 3, 3, 16), np.float32))
+        load_weights(network, tmp_path / "w.safetensors")
+        for name, value in expected.items():
+            np.testing.assert_array_equal(network.variables[name], value)
 
 
 def test_a_classifier_outside_of_the_backbone(network, tmp_path):

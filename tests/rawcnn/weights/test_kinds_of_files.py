@@ -162,7 +162,7 @@ def test_the_message_names_the_kind(tmp_path, kind, rawcnn_command):
 
 
 def test_a_whole_module(tmp_path):
-    """Its class is named, and not looked up. The weights next to it are read where there are some."""
+    """Its class is named, and not looked up. Weights next to it are read."""
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     for archive in (True, False):
