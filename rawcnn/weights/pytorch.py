@@ -103,10 +103,22 @@ def _tensors(found: object, read: ReadBytes, swapped: bool) -> dict[str, Stored]
         optimizer = isinstance(found, dict) and "param_groups" in found
         what = " but the state of an optimizer" if optimizer else _described(found)
         raise Refused(f"holds no state dict{what}; expected one, as torch.save(model.state_dict(), …) writes")
-    if refused := [f"{names[-1]!r:.80} {what}" for names, value in values if (what := _unreadable(names, value))]:
+    return {".".join(map(str, names)): _stored(value, read, swapped) for names, value in _readable(values)}
+
+
+def _readable(values: list[tuple[tuple, object]]) -> list[tuple[tuple, object]]:
+    """Return the entries that can be read. Others are left out, unless they are in one container with tensors."""
+    good = [(names, value) for names, value in values if not _unreadable(names, value)]
+    containers = {names[:-1] for names, _ in good or values}
+    refused = [
+        f"{names[-1]!r:.80} {what}"
+        for names, value in values
+        if (what := _unreadable(names, value)) and names[:-1] in containers
+    ]
+    if refused:
         more = f", and {len(refused) - 1} more entries like this" if len(refused) > 1 else ""
         raise Refused(f"has {refused[0]}{more}; expected dense floating point tensors by name")
-    return {".".join(map(str, names)): _stored(value, read, swapped) for names, value in values}
+    return good
 
 
 def _entries(value: object, names: tuple, seen: set[int]) -> Iterator[tuple[tuple, object]]:
