@@ -26,6 +26,7 @@ import kernels
 from kernels.compiler import compiled_by
 from rawcnn import __version__
 from rawcnn.files.atomic import synchronize
+from rawcnn.nn.arguments import whole
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
@@ -52,6 +53,7 @@ def export(network: Network, folder: str | Path, format: str = "savedmodel", *, 
             the folder holds something else or cannot be written. The folder is then unchanged.
     """
     check(folder, format, batch)
+    batch = None if batch is None else whole("batch", batch)
     network.check_labels()
     metadata = {
         "rawcnn": __version__,
@@ -76,8 +78,8 @@ def check(folder: str | Path, format: str, batch: int | None = None) -> None:
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch is {batch}; expected 1 or more images")
+    if batch is not None:
+        whole("batch", batch)
     folder = Path(folder)
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is no earlier export, so it is not replaced; name another folder")

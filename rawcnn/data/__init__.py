@@ -27,7 +27,7 @@ from rawcnn.data.records import Records
 from rawcnn.data.scan import some_of
 from rawcnn.data.splits import SPLITS, Arrays, check_share, cut_arrays, cut_items, join_arrays, share_to_cut
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import Size, image_size
+from rawcnn.nn.arguments import Size, image_size, real
 
 __all__ = ["DIGITS", "KERAS", "MEMORY", "NAMES", "DataSet", "Split", "load"]
 
@@ -68,7 +68,8 @@ def load(
             cannot be read; or `validation` is not between 0 and 1, or there is nothing to cut it from.
     """
     check_share(validation)
-    sides, memory = None if size is None else image_size(size), MEMORY if memory is None else memory
+    sides = None if size is None else image_size(size)
+    memory = MEMORY if memory is None else int(real("memory", memory))
     notes: list[str] = []
     labels: Sequence[str]
     source, _, rest = name.partition(":")

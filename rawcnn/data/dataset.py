@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data.decode import Item, each, read, stored, unreadable
+from rawcnn.nn.arguments import is_whole, listed, whole
 
 MARKS = 16  # images of a split that its fingerprint reads
 
@@ -101,8 +102,10 @@ class DataSet:
                 while iterating, an image cannot be decoded.
         """
         data, count = self._split(split), self.count(split)
-        if batch < 1 or (drop_remainder and batch > count):
-            raise ValueError(f"batch is {batch}; expected 1 to {count}, the {split} images of {self.name}")
+        if not is_whole(batch) or batch < 1 or (drop_remainder and batch > count):
+            raise ValueError(f"batch is {batch!r}; expected 1 to {count}, the {split} images of {self.name}")
+        batch, first = int(batch), whole("first", first, least=0)
+        seed, epoch = whole("seed", seed, least=0, most=None), whole("epoch", epoch, least=0, most=None)
         order = np.arange(count)
         if split == "train" if shuffle is None else shuffle:
             order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
@@ -170,9 +173,10 @@ class DataSet:
             ValueError: The split is unknown, or it has no image of such a number.
         """
         data, count = self._split(split), self.count(split)
-        numbers = [int(index) for index in indices]
-        if wrong := [number for number in numbers if not 0 <= number < count]:
+        numbers = listed(indices)
+        if wrong := [number for number in numbers if not is_whole(number) or not 0 <= int(number) < count]:
             raise ValueError(f"{self.name} has no {split} images {wrong[:5]}; expected numbers from 0 to {count - 1}")
+        numbers = [int(number) for number in numbers]
         images = np.empty((len(numbers), *self.size, 3), np.float32)
         if data.images is None:
             decoded = each(partial(read, size=self.size), [data.items[number] for number in numbers])

@@ -32,6 +32,7 @@ from rawcnn.evaluation.accuracy import Evaluation, finite, joined, ranks
 from rawcnn.evaluation.class_names import match_classes
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import is_whole, listed
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
@@ -166,12 +167,13 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
         raise ValueError('the protocol "whole" has no scales; leave them out, or take "center"')
     any_size = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
     least = 1 if any_size else max(network.image_size)
-    if min(scales, default=0) < least:
+    scales = listed(scales)
+    if not all(map(is_whole, scales)) or min(scales, default=0) < least:
         raise ValueError(
             f"scales are {', '.join(map(str, scales)) or 'none'}; {protocol} with {network.name} needs one or more "
             f"shorter sides of {least} pixels or more"
         )
-    return tuple(scales)
+    return tuple(int(scale) for scale in scales)
 
 
 # The network as a convolution ----------------------------------------------------------------------------------

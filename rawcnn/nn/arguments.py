@@ -107,12 +107,18 @@ def indices(what: str, values: Any, count: int, owner: str) -> list[int]:
     Raises:
         ValueError: An index is no whole number from 0 to count − 1, or there is none.
     """
-    chosen = [values] if is_whole(values) or isinstance(values, str) or not isinstance(values, Iterable) else [*values]
+    chosen = listed(values)
     wrong = [value for value in chosen if not is_whole(value) or not 0 <= index(value) < count]
     if wrong or not chosen:
         shown = ", ".join(str(index(value)) if is_whole(value) else repr(value) for value in wrong)
         raise ValueError(f"{what} are {f'[{shown}]' if wrong else 'none'}; {owner} has {what} 0 to {count - 1}")
     return [index(value) for value in chosen]
+
+
+def listed(values: Any) -> list[Any]:
+    """Return the elements of a sequence, an array or a tensor; a single value, also text, as a list of one."""
+    single = isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "shape", None) == ()
+    return [values] if single else [*values]
 
 
 def map_position(position: Any, map_shape: tuple[Any, ...], layer: str) -> tuple[int, int]:
@@ -148,5 +154,5 @@ def any_position(position: Any) -> tuple[int, int]:
 
 def _whole_pair(value: Any) -> tuple[int, int] | None:
     """A pair of whole numbers as ints, None for anything else."""
-    pair = [*value] if isinstance(value, Iterable) and not isinstance(value, str) else []
+    pair = listed(value)
     return (index(pair[0]), index(pair[1])) if len(pair) == 2 and all(map(is_whole, pair)) else None

@@ -288,6 +288,7 @@ def contact_sheet(
         raise ValueError("there are no inputs to show; expected one or more")
     if labels is not None and len(labels) != len(inputs):
         raise ValueError(f"there are {len(labels)} labels for {len(inputs)} inputs; expected one for each")
+    tile = whole("tile", tile)
     cells = [_cell(shown, tile, color) for shown in inputs]
     if labels is not None:
         cells = [np.concatenate([_line(text, 2 * tile + 2), cell]) for text, cell in zip(labels, cells, strict=True)]

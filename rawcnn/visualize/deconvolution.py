@@ -27,7 +27,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.forms.differentiable import with_gradient
-from rawcnn.nn.arguments import is_whole, map_position
+from rawcnn.nn.arguments import is_whole, listed, map_position
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
@@ -218,7 +218,7 @@ def _places(position, shape: tuple[int, ...], batch: int, layer: str) -> np.ndar
     """[B]: row·width + column of each position in a map [1,h,w,C]; −1 where the most active one is requested."""
     if position is None:
         return np.full(batch, -1)
-    several = np.ndim(position) == 2
+    several = all(len(listed(one)) > 1 for one in listed(position))
     if several and len(position) != batch:
         raise ValueError(f"there are {len(position)} positions for {batch} images; expected one, or one for each image")
     positions = [map_position(one, shape, layer) for one in (position if several else [position])]

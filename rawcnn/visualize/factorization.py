@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rawcnn.nn.arguments import is_whole
+from rawcnn.nn.arguments import is_whole, whole
 from rawcnn.nn.network import Network
 from rawcnn.visualize.class_attribution import Attribution
 from rawcnn.visualize.input_images import one_image
@@ -79,7 +79,7 @@ def neuron_groups(network: Network, image, layer: str, groups: int | None = None
 
 def factorize(activations: np.ndarray, groups: int | None = None, *, seed: int = 0, layer: str = "the layer") -> Groups:
     """Factorize activations [h,w,C], as `neuron_groups` does."""
-    count = check_groups(groups, activations.shape, layer)
+    count, seed = check_groups(groups, activations.shape, layer), whole("seed", seed, least=0, most=None)
     positive = np.maximum(activations, 0).reshape(-1, activations.shape[-1]).astype(np.float64)  # [h·w,C]
     if not positive.any():
         raise ValueError(f"{layer} has no positive activation in this image, so there is nothing to group")
@@ -120,11 +120,11 @@ def check_groups(groups: int | None, shape: Sequence[int], layer: str) -> int:
     positions, channels = (int(np.prod(shape[-3:-1])) if len(shape) > 2 else 1), shape[-1]
     most = min(positions, channels)
     count = min(GROUPS, most) if groups is None else groups
-    if not is_whole(count) or not 1 <= count <= most:
+    if not is_whole(count) or not 1 <= int(count) <= most:
         raise ValueError(
             f"groups is {groups!r}; {layer} has {positions} positions and {channels} channels: expected 1 to {most}"
         )
-    return count
+    return int(count)
 
 
 def group_effects(groups: Groups, attribution: Attribution) -> np.ndarray:

@@ -316,7 +316,7 @@ def check_blocks(
 
 def _check_top(top: int, layer: str, channels: int) -> None:
     """ValueError for a dictionary of more channels than the layer has."""
-    if not is_whole(top) or not 1 <= top <= channels:
+    if not is_whole(top) or not 1 <= int(top) <= channels:
         raise ValueError(f"top is {top!r}; {layer} has {channels} channels: expected 1 to {channels}")
 
 

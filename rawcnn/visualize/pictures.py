@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from rawcnn.files.atomic import write_atomic
-from rawcnn.nn.arguments import whole
+from rawcnn.nn.arguments import is_whole, listed, real, whole
 
 RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that lightness varies between it and white
 BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
@@ -144,8 +144,14 @@ def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width
 
     Returns:
         A picture [H,W,3].
+
+    Raises:
+        ValueError: for a box that is no four whole numbers, and for a width below 1.
     """
-    image, (top, left, bottom, right), width = picture(image).copy(), box, whole("width", width)
+    image, edges, width = picture(image).copy(), listed(box), whole("width", width)
+    if len(edges) != 4 or not all(map(is_whole, edges)):
+        raise ValueError(f"box is {box!r}; expected (top, left, bottom, right), whole numbers of pixels")
+    top, left, bottom, right = map(int, edges)
     inside = image[top:bottom, left:right]
     middle = inside[width:-width, width:-width].copy()
     image[max(top - width, 0) : bottom + width, max(left - width, 0) : right + width] = 1
@@ -174,6 +180,7 @@ def diverging(values, times: float | None = None) -> np.ndarray:
     largest = np.max(np.abs(values), initial=0)
     if times is None:
         times = 1 / largest if largest > 0 else 1.0
+    times = real("times", times, "positive or negative", least=-inf)
     scaled = np.clip(times * values, -1, 1)
     if values.ndim == 3:
         return picture(0.5 + 0.5 * scaled)

@@ -61,7 +61,13 @@ def saliency_pictures(saliency: Saliency, percentile: float = 99) -> list[np.nda
 
     Returns:
         B pictures [H,W,3].
+
+    Raises:
+        ValueError: for a percentile that is no number from 0 to 100.
     """
+    percentile = real("percentile", percentile)
+    if percentile > 100:
+        raise ValueError(f"percentile is {percentile:g}; expected 0 to 100")
     pictures = []
     for gray in saliency.grey:
         sizes = np.abs(gray)
@@ -270,11 +276,15 @@ def _requested_classes(network: Network, classes: int | Sequence[int] | None, ba
 def _baseline(baseline: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The baseline of each image, float32 [B,H,W,3]."""
     try:
+        if isinstance(baseline, (bool, str)):
+            raise TypeError
         values = np.asarray(baseline, np.float32)
         broadcast = np.broadcast_to(values, shape)
     except (ValueError, TypeError):
         raise ValueError(
             f"the baseline has shape {np.shape(baseline)}; expected a number or the shape of {shape}"
+            if np.ndim(baseline)
+            else f"the baseline is {baseline!r}; expected a number or the shape of {shape}"
         ) from None
     check_pixels(values, "baseline's pixels")
     return broadcast
