@@ -15,9 +15,11 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from rawcnn import models
-from rawcnn.nn.trace import Trace, symbolic_trace
+from rawcnn.nn.preprocessing import PREPROCESSING
+from rawcnn.nn.trace import PRECISIONS, Trace, symbolic_trace
 from tests import references
 from tests.rawcnn.conformance import TABLE, Case
+from tests.rawcnn.models import replay
 
 CASES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if not case.only_counted]
 FAMILIES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if case.representative]
@@ -77,12 +79,18 @@ def test_every_model_runs(case):
 
 @dataclass(frozen=True)
 class Built:
-    """A small network, and the same network compiled for an unknown batch size."""
+    """A small network, the same network compiled for an unknown batch size, and the logits of its fingerprint."""
 
     case: Case
     network: rawcnn.Network
     images: tf.Tensor
     compiled: tf.types.experimental.PolymorphicFunction
+    expected: np.ndarray
+
+
+def expected_logits(case: Case, network: rawcnn.Network, images: tf.Tensor) -> np.ndarray:
+    """Return the logits, float64 [B,classes], by the committed fingerprint and TensorFlow's own operations."""
+    return replay.logits(case.id, network.variables, PREPROCESSING[network.preprocessing](images).numpy())
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -91,16 +99,28 @@ def built(request):
     size = net.input_size
     signature = [tf.TensorSpec((None, size, size, 3), tf.float32)]
     compiled = tf.function(net.__call__, input_signature=signature, autograph=False)
-    return Built(request.param, net, references.random((request.param.images, size, size, 3), 1, low=0.0), compiled)
+    images = references.random((request.param.images, size, size, 3), 1, low=0.0)
+    return Built(request.param, net, images, compiled, expected_logits(request.param, net, images))
 
 
 def test_eager_and_graph_agree_for_any_batch(built):
+    """Both have the logits of the fingerprint, which nothing of rawcnn computed."""
     eager = built.network(built.images)
     assert eager.shape == (len(built.images), 5) and eager.dtype == tf.float32
-    assert np.ptp(eager.numpy(), axis=0).max() > 0, "the logits do not depend on the image"
+    assert np.ptp(built.expected, axis=0).max() > 0, "the logits do not depend on the image"
+    references.close(eager, built.expected, built.case.comparison)
     for batch in (1, 2):
-        references.close(built.compiled(built.images[:batch]), eager[:batch], built.case.comparison)
+        references.close(built.compiled(built.images[:batch]), built.expected[:batch], built.case.comparison)
     assert built.compiled.experimental_get_tracing_count() == 1
+
+
+def test_logits_are_those_of_the_fingerprint_in_float64(built, monkeypatch):
+    """Each logit to 1e-6 of itself or of the median, so that small ones count, too."""
+    monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
+    monkeypatch.setattr(built.network, "precision", "float64")
+    size = np.abs(built.expected)
+    differences = np.abs(built.network(tf.cast(built.images, tf.float64)) - built.expected)
+    assert (differences <= 1e-6 * np.maximum(size, np.median(size))).all()
 
 
 @dataclass(frozen=True)
@@ -186,7 +206,7 @@ def test_saved_model_agrees(built, folder):
     size = built.network.input_size
     assert spec.shape.as_list() == [None, size, size, 3]
     (logits,) = served(built.images).values()
-    references.close(logits, built.network(built.images), built.case.comparison)
+    references.close(logits, built.expected, built.case.comparison)
 
 
 @pytest.mark.sample("^alexnet$")
@@ -204,30 +224,34 @@ def test_xla_agrees(case):
     net = case.create(seed=3)
     images = references.random((1, net.input_size, net.input_size, 3), 1, low=0.0)
     compiled = tf.function(net.__call__, jit_compile=True, autograph=False)
-    references.close(compiled(images), net(images), case.comparison)
+    references.close(compiled(images), expected_logits(case, net, images), case.comparison)
+
+
+class Exact(Trace):
+    """A trace in float64 from end to end."""
+
+    def variable(self, path, shape, initial, **options):
+        return self._variables[path]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FAMILIES)
 def test_training_pass_is_the_same_everywhere(case):
-    """Dropout masks and batch statistics agree in all modes, too.
+    """Logits, dropout masks and batch statistics agree in all modes, in float64, where no rounding switches a ReLU.
 
     Eight images are used because the last maps may be 1×1, and batch norm over two values reduces their difference to
-    its sign. A hundred new layers of batch norm amplify roundings. The tolerance is 30 times the effect of rounding the
-    images.
+    its sign.
     """
     net = case.create(seed=3)
-    images = references.random((8, net.input_size, net.input_size, 3), 1, low=0.0)
-    rounded = images * (1 + 2**-23 * references.random(images.shape, 6))
+    values = {path: tf.cast(variable, tf.float64) for path, variable in net.variables.items()}
+    images = references.random((8, net.input_size, net.input_size, 3), 1, "float64", low=0.0)
 
     def run(images):
-        forward = net.forward(images, train=True, seed=5)
-        return forward.logits, forward.statistics
+        trace = Exact(values, images, train=True, seed=tf.constant([5, 0]), dtype=tf.float64)
+        logits = net.model(trace, trace.images)
+        return logits, {path: tf.cast(value, tf.float64) for path, value in trace.statistics.items()}
 
-    wobble = max(
-        references.error(a, b) for a, b in zip(*map(tf.nest.flatten, (run(rounded), run(images))), strict=True)
-    )
-    references.same_everywhere(run, images, kind=case.comparison, wobble=30 * wobble)
+    references.same_everywhere(run, images, wobble=1e-6)
 
 
 def test_unknown_model_and_option_list_the_known():
