@@ -123,8 +123,9 @@ def to_the_boundary(
     images, labels, likeliest = inputs
 
     def step(i, x, total, logits, _):
-        f = differences(logits, likeliest)  # f'_k [n,K−1]
-        w = difference_gradients(rough, x, likeliest)  # w'_k [n,K−1,H,W,3]
+        scale = scale_of(differences(logits, likeliest))  # [n,1]; f' and w' have the same boundary at every scale
+        f = differences(logits, likeliest) / scale  # f'_k [n,K−1]
+        w = difference_gradients(rough, x, likeliest, scale)  # w'_k [n,K−1,H,W,3]
         total += nearest_boundary(f, w, norm)  # Σ r_i [n,H,W,3]
         x = tf.clip_by_value(images + (1 + overshoot) * total, 0.0, 1.0)  # as in the authors' code, not once at the end
         logits = logits_of(model, x)  # here and not in the next step, so that finished images need no further gradient
@@ -142,11 +143,18 @@ def differences(logits: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
     return chosen[:, 1:] - chosen[:, :1]
 
 
-def difference_gradients(model: Classifier, x: tf.Tensor, likeliest: tf.Tensor) -> tf.Tensor:
-    """w' [n,K−1,H,W,3]: the gradients of f' to images [n,H,W,3], K − 1 backward passes of one forward pass."""
+def scale_of(f: tf.Tensor) -> tf.Tensor:
+    """A power of two [n,1] near the largest |f'| [n,K−1]; 1 if that is 0. A backward pass of f'/scale stays near 1."""
+    scale = power_of_two_below(tf.reduce_max(tf.abs(f), axis=1, keepdims=True))
+    return tf.where(scale > 0, scale, 1.0)
+
+
+def difference_gradients(model: Classifier, x: tf.Tensor, likeliest: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """w' [n,K−1,H,W,3]: the gradients of f'/scale to images [n,H,W,3], K − 1 backward passes of one forward pass."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
-        columns = tf.unstack(differences(logits_of(model, x), likeliest), num=likeliest.shape[1] - 1, axis=1)
+        scaled = differences(logits_of(model, x), likeliest) / scale
+        columns = tf.unstack(scaled, num=likeliest.shape[1] - 1, axis=1)
         sums = [tf.reduce_sum(column) for column in columns]
     return tf.stack([gradient_of(tape, f_k, x) for f_k in sums], axis=1)
 
