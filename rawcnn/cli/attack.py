@@ -17,6 +17,7 @@ from rawcnn.cli.options import (
     Batch,
     Classes,
     Compile,
+    Force,
     Head,
     Json,
     Model,
@@ -26,7 +27,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import parse_settings
-from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin
+from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin, match_data
 
 NAMES = "fgsm, bim, mi_fgsm, pgd, smallest, deepfool, logit_pga, spatial, patch, substitute or evolve"
 
@@ -43,6 +44,7 @@ class AttackRequest(DataRequest):
     batch: int
     folder: Path
     compile: str
+    force: bool
 
     @property
     def checked_file(self) -> Path:
@@ -171,6 +173,7 @@ def attack(
     ] = None,
     batch: Batch = 128,
     classes: Classes = None,
+    force: Force = False,
     output: Annotated[Path | None, typer.Option(help="Folder to write; default: attack/NAME.")] = None,
     option: Options = None,
     compile: Compile = "auto",
@@ -187,6 +190,7 @@ def attack(
     folder = output or Path("attack") / name
     if name == "evolve":
         _check_left_out({"--data": data, "--epsilon": epsilon, "--target": target, "--count": count})
+        _check_left_out({"--force": force or None})
         evolving = EvolveRequest(
             model=model, weights=weights, classes=classes, option=option, attack_settings=settings, folder=folder,
             compile=compile, as_json=as_json, seed=seed, head=head,
@@ -194,6 +198,7 @@ def attack(
         evolve_images(evolving)
         return
     request = AttackRequest(
+        force=force,
         name=name, model=model, data=data or "", weights=weights, epsilons=epsilon, attack_settings=settings,
         target=target, count=count, batch=batch, classes=classes, folder=folder, option=option, compile=compile,
         skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
@@ -213,6 +218,7 @@ def attack_data(request: AttackRequest) -> None:
     from rawcnn.files.atomic import atomic_files
 
     with begin(request) as run:
+        match_data(run, request.force)
         with run.screen.progress_bar("attacking") as report:
             found = study(
                 request.name, run.network, run.data, request.resolved_epsilons(), target=request.target,

@@ -16,6 +16,7 @@ from rawcnn.cli.options import (
     Compile,
     Data,
     Ensemble,
+    Force,
     Head,
     Images,
     Json,
@@ -30,7 +31,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import parse_integers
-from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin
+from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin, match_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,7 @@ def evaluate(
     precision: Precision = "float32",
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Compare classes by number, even if the weights and the data name others.")
-    ] = False,
+    force: Force = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
@@ -115,15 +114,10 @@ def evaluate(
 def evaluate_networks(request: EvaluateRequest) -> None:
     """Evaluate and print one sentence."""
     from rawcnn.evaluation.accuracy import evaluate as evaluate_whole
-    from rawcnn.evaluation.class_names import match_classes
     from rawcnn.evaluation.multicrop import evaluate_views
 
     with begin(request) as run:
-        for network in run.networks:
-            matched = match_classes(network, run.data, force=request.force)
-            if matched is not run.data:
-                run.screen.note("the classes of the data are in another order than the network's: matched by name")
-            run.data = matched
+        match_data(run, request.force)
         if request.protocol == "whole" and len(run.networks) == 1:
             evaluate = partial(evaluate_whole, run.network)
         else:

@@ -33,6 +33,9 @@ Head = Annotated[
     str,
     typer.Option(help="load, or skip: load all of the weights file but the classifier, which keeps its random values."),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Compare classes by number, even if the weights and the data name others.")
+]
 IconBatch = Annotated[int, typer.Option(help="Number of optimized images per batch.", min=1)]
 IconSize = Annotated[
     Any,

@@ -239,6 +239,21 @@ def load_data(
     return data
 
 
+def match_data(run: Run, force: bool) -> None:
+    """Put the classes of the data into the order of the networks' class names, and print that if it changes.
+
+    Raises:
+        ValueError: The numbers of classes differ; or, unless `force`, their names do.
+    """
+    from rawcnn.evaluation.class_names import match_classes
+
+    for network in run.networks:
+        matched = match_classes(network, run.data, force=force)
+        if matched is not run.data:
+            run.screen.note("the classes of the data are in another order than the network's: matched by name")
+        run.data = matched
+
+
 def note_skipped(screen: Screen, skipped: Sequence[object]) -> None:
     """Print how many unreadable files were skipped, if any."""
     if skipped:

@@ -527,8 +527,8 @@ USES = [
     Fault(
         "deconvolution: guided and deconvnet exchanged",
         "rawcnn/visualize/deconvolution.py",
-        'BackwardRule(Trace, kernels.guided_relu)',
-        'BackwardRule(Trace, kernels.deconvnet_relu)',
+        "BackwardRule(Trace, kernels.guided_relu)",
+        "BackwardRule(Trace, kernels.deconvnet_relu)",
         ("tests/rawcnn/visualize/test_deconvolution.py",),
     ),
     Fault(

@@ -152,6 +152,27 @@ def test_on_the_command_line(tmp_path, rawcnn_command):
         assert code == 0, err
 
 
+def test_an_attack_on_the_command_line(tmp_path, rawcnn_command):
+    """An attack with labels in another order would count every image as fooled."""
+    net = rawcnn.create("cifar_resnet20", classes=2)
+    net.labels = ("nine", "eight")
+    rawcnn.save_weights(net, tmp_path / "w.safetensors")
+    for root, names in (("same", ("eight", "nine")), ("other", ("eight", "ten"))):
+        for label, name in enumerate(names):
+            for k in range(2):
+                save(tmp_path / root / "test" / name / f"{k}.png", 80 * label + 20 * k, (32, 32))
+    words = ("attack", "fgsm", "cifar_resnet20", "--weights", tmp_path / "w.safetensors", "--epsilon", 0.1)
+    words += ("--compile", "eager", "--output", tmp_path / "attacked", "--json", "--data")
+    code, out, err = rawcnn_command(*words, f"folder:{tmp_path / 'same'}")
+    assert code == 0 and "in another order than the network's: matched by name" in err, err
+    predicted = net(data.load(f"folder:{tmp_path / 'same'}").arrays("test")[0]).numpy().argmax(1)
+    assert json.loads(out)["accuracy_against_epsilon"][0]["accuracy_before"] == pytest.approx(
+        (predicted == [1, 1, 0, 0]).mean()
+    )
+    code, _, err = rawcnn_command(*words, f"folder:{tmp_path / 'other'}")
+    assert code == 2 and "only the data has 'ten', only the network has 'nine'" in err
+
+
 def test_split_all_and_the_default_of_a_test_folder(tmp_path, rawcnn_command):
     for split in ("train", "test"):
         for label in "ab":
