@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.attacks.ball import NORMS
-from rawcnn.attacks.checks import check_choice, check_integer, check_number
+from rawcnn.attacks.checks import LONGEST, check_choice, check_integer, check_number
 from rawcnn.attacks.common import Classifier, fooled, gradient_of, logits_of, per_image
 from rawcnn.attacks.problem import make_problem
 from rawcnn.attacks.result import AttackResult
@@ -175,7 +175,8 @@ def nearest_boundary(f: tf.Tensor, w: tf.Tensor, norm: str) -> tf.Tensor:
     l = tf.argmin(distance, axis=1, output_type=tf.int32)  # [n]  # noqa: E741
     size, distance, w = (tf.gather(values, l, batch_dims=1) for values in (size, distance, w))
     unit = w / per_image(size, w) if norm == "l2" else tf.sign(w)
-    return tf.where(per_image(tf.math.is_finite(distance), unit), per_image(distance + REACH, unit) * unit, 0.0)
+    step = tf.minimum(distance, LONGEST) + REACH  # longer ones leave [0,1] as well, and their sum could overflow
+    return tf.where(per_image(tf.math.is_finite(distance), unit), per_image(step, unit) * unit, 0.0)
 
 
 def power_of_two_below(x: tf.Tensor) -> tf.Tensor:
