@@ -1,4 +1,5 @@
-"""docs/reading.md: each path runs under `sys.setprofile`, and Python enters the files of its table and no others."""
+"""docs/reading.md: each path runs under `sys.setprofile`. Python enters the files and functions of its table, and no
+other files than those that the page lists."""
 
 from __future__ import annotations
 
@@ -22,41 +23,72 @@ from rawcnn.training.step import State, TrainStep
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
-ROW = re.compile(r"^\| \[([^\]]+)\]\(\.\./\1\) \| (.+?) \|", re.MULTILINE)
+ROW = re.compile(r"^\| \[([^\]]+)\]\(\.\./\1\) \|(.+)\|$", re.MULTILINE)
+CONTINUES = re.compile(r"this path continues with \[path (\d)\]")
 MOST_FILES = {1: 13, 2: 7, 3: 7, 4: 8, 5: 8}
 
 
 @cache
-def tables() -> dict[str, dict[str, str]]:
-    """The heading of each section → its table: file or folder → the second column."""
+def sections() -> dict[str, str]:
+    """The heading of each section → its text."""
     text = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
     headings = [*SECTION.finditer(text)]
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    sections = zip(headings, ends, strict=True)
-    return {heading[1]: dict(ROW.findall(text[heading.end() : end])) for heading, end in sections}
+    return {heading[1]: text[heading.end() : end] for heading, end in zip(headings, ends, strict=True)}
 
 
-def path(number: int) -> dict[str, str]:
-    """The table of path `number`: file → the functions to read, as Markdown."""
-    return next(table for heading, table in tables().items() if heading.startswith(f"{number}. "))
+def table(heading: str) -> dict[str, list[str]]:
+    """A section's table: file or folder → the other columns."""
+    rows = ROW.findall(sections()[heading])
+    return {file: [cell.strip() for cell in cells.split("|")] for file, cells in rows}
 
 
-def entered(run: Callable[[], object]) -> set[str]:
-    """The files of rawcnn and kernels of which Python enters a function while `run` runs."""
-    files: set[str] = set()
+def heading_of(number: int) -> str:
+    return next(heading for heading in sections() if heading.startswith(f"{number}. "))
+
+
+def path(number: int) -> dict[str, list[str]]:
+    """The table of path `number`: file → functions that run, functions to read besides, what happens."""
+    return table(heading_of(number))
+
+
+def off_the_paths(number: int) -> dict[str, list[str]]:
+    """What path `number` enters besides, and which is no machinery: file → functions that run, path, what happens."""
+    rows = (
+        (file, [cell.strip() for cell in cells.split("|")]) for file, cells in ROW.findall(sections()["Off the paths"])
+    )
+    return {file: cells for file, cells in rows if cells[1] == str(number)}
+
+
+def named(cell: str) -> set[str]:
+    """The functions that a cell names."""
+    return set(re.findall(r"`([\w.]+)`", cell))
+
+
+def entered(run: Callable[[], object]) -> dict[str, set[str]]:
+    """File of rawcnn or kernels → the functions and classes of it that Python enters while `run` runs."""
+    places: set[tuple[str, int]] = set()
 
     def profile(frame, event, argument):
-        if event == "call" and frame.f_code.co_name != "<module>":
-            files.add(frame.f_code.co_filename)
+        if event == "call":
+            places.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
     sys.setprofile(profile)
     try:
         run()
     finally:
         sys.setprofile(None)
-    inside = (Path(file) for file in files if file.startswith(str(ROOT)))
-    relative = {file.relative_to(ROOT).as_posix() for file in inside}
-    return {file for file in relative if file.startswith(("rawcnn/", "kernels/"))}
+    found: dict[str, set[str]] = {}
+    for file, line in places:
+        inside = Path(file).relative_to(ROOT).as_posix() if file.startswith(str(ROOT)) else ""
+        if inside.startswith(("rawcnn/", "kernels/")):
+            found.setdefault(inside, set()).update(enclosing(ROOT / inside, line))
+    return found
+
+
+def enclosing(file: Path, line: int) -> set[str]:
+    """The names of the functions and classes of a file that contain a line."""
+    return {name for name, (first, last) in defined(file).items() if first <= line <= last}
 
 
 def traced(function: Callable[[Trace, tf.Tensor], tf.Tensor], shape: tuple[int, ...]) -> None:
@@ -90,8 +122,7 @@ def inception_module() -> Callable[[], object]:
 def residual_block() -> Callable[[], object]:
     def block(net, x):
         y = resnet._bottleneck(net, "conv2_1", x, 8, 1, "v1")
-        shortcut = resnet._shortcut(net, "conv2_1", x, 32, 1, "B")
-        return resnet.relu(net, resnet.residual_sum(net, "conv2_1", y, shortcut))
+        return resnet._block(net, "conv2_1", x, y, 1, "B")
 
     return traced(block, (2, 7, 7, 16))
 
@@ -112,44 +143,54 @@ def optimized_image() -> Callable[[], object]:
 
 
 RUNS = {1: training_step, 2: inception_module, 3: residual_block, 4: projected_gradient_descent, 5: optimized_image}
-# An optimized image needs a network: these files of it are on the paths before.
-OF_THE_NETWORK = ("rawcnn/models/resnet.py", "rawcnn/nn/layers.py", "rawcnn/nn/trace.py", *path(3))
 
 
 @pytest.mark.parametrize("number", RUNS)
 def test_a_path_is_what_runs(number):
-    machinery = tuple(tables()["Machinery"])
-    found, table = entered(RUNS[number]()), path(number)
-    allowed = {*table, *(OF_THE_NETWORK if number == 5 else ())}
-    assert not {file for file in found - allowed if not file.startswith(machinery)}, "add them to docs/reading.md"
-    assert not set(table) - found, "on the path, but not entered"
+    found, off = entered(RUNS[number]()), off_the_paths(number)
+    rest = {file: [""] for further in CONTINUES.findall(sections()[heading_of(number)]) for file in path(int(further))}
+    listed = rest | path(number) | off
+    machinery = tuple(table("Machinery"))
+    assert not {file for file in found.keys() - listed if not file.startswith(machinery)}, "add them to docs/reading.md"
+    assert not listed.keys() - found.keys(), "in docs/reading.md, but not entered"
+    for file, (runs, *_) in listed.items():
+        assert not named(runs) - found[file], f"functions of {file} that docs/reading.md names, but that do not run"
+
+
+def test_an_optimized_image_continues_with_a_residual_block():
+    assert CONTINUES.findall(sections()[heading_of(5)]) == ["3"]
+    assert not [number for number in (1, 2, 3, 4) if CONTINUES.search(sections()[heading_of(number)])]
 
 
 @pytest.mark.parametrize("number", RUNS)
 def test_a_path_is_short_and_free_of_machinery(number):
     assert len(path(number)) <= MOST_FILES[number]
-    assert not [file for file in path(number) if file.startswith(tuple(tables()["Machinery"]))]
+    assert not [file for file in path(number) if file.startswith(tuple(table("Machinery")))]
 
 
 @pytest.mark.parametrize("number", RUNS)
 def test_functions_on_a_path_exist(number):
-    for file, functions in path(number).items():
-        names = re.findall(r"`([\w.]+)`", functions)
-        assert names and set(names) <= defined(ROOT / file), file
+    for file, (runs, also, happens) in path(number).items():
+        assert named(runs) and happens, file
+        assert named(runs) | named(also) <= defined(ROOT / file).keys(), file
+        assert not named(also) or file.startswith("kernels/"), f"{file}: only a kernel has forms that run instead"
 
 
-def defined(file: Path) -> set[str]:
-    """The functions, classes and methods of a file."""
-    found = set()
+@cache
+def defined(file: Path) -> dict[str, tuple[int, int]]:
+    """The functions, classes and methods of a file, with their first and last line; decorators belong to them."""
+    found = {}
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{method.name}" for method in node.body if isinstance(method, ast.FunctionDef)}
+        methods = [(f"{node.name}.", method) for method in node.body] if isinstance(node, ast.ClassDef) else []
+        for prefix, item in [("", node), *methods]:
+            if isinstance(item, (ast.FunctionDef, ast.ClassDef)):
+                first = min(line.lineno for line in (item, *item.decorator_list))
+                found[prefix + item.name] = first, item.end_lineno
     return found
 
 
-def test_every_reason_of_the_machinery_is_given():
-    machinery = tables()["Machinery"]
-    assert 10 < len(machinery) < 25 and all(len(reason) > 10 for reason in machinery.values())
-    assert all((ROOT / file).exists() for file in machinery)
+def test_every_reason_is_given():
+    machinery, off = table("Machinery"), table("Off the paths")
+    assert 10 < len(machinery) < 25 and all(len(reason) > 10 for (reason,) in machinery.values())
+    assert all((ROOT / file).exists() for file in (*machinery, *off))
+    assert all(int(number) in RUNS and len(happens) > 10 for _, number, happens in off.values())

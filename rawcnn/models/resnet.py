@@ -68,6 +68,7 @@ def resnet(
     """
     _check_choice("shortcut", shortcut, ("A", "B", "C"))
     _check_choice("version", version, ("v1", "v1.5"))
+    option = shortcut if residual else None
     x = conv(net, "conv1", images, 64, 7, stride=2, padding=THREE_AROUND, bias=False)  # [B,112,112,64]
     x = relu(net, norm(net, "conv1/bn", x))
     x = max_pool(net, "pool1", x, 3, 2, padding=ONE_AROUND)  # [B,56,56,64]
@@ -75,11 +76,8 @@ def resnet(
         for index in range(count):
             name, width = f"conv{stage + 2}_{index + 1}", 64 * 2**stage
             stride = 2 if stage > 0 and index == 0 else 1  # 56 → 28 → 14 → 7
-            block = partial(_bottleneck, version=version) if bottleneck else _basic
-            y = block(net, name, x, width, stride)
-            if residual:
-                y = residual_sum(net, name, y, _shortcut(net, name, x, y.shape[-1], stride, shortcut))
-            x = relu(net, y)
+            layers = partial(_bottleneck, version=version) if bottleneck else _basic
+            x = _block(net, name, x, layers(net, name, x, width, stride), stride, option)
     x = global_average_pool(net, "pool5", x)  # [B,512] or [B,2048]
     return dense(net, "classifier", x, classes)
 
@@ -118,6 +116,7 @@ def cifar_resnet(
     """
     _check_choice("shortcut", shortcut, ("A", "B", "C"))
     _check_choice("discretize", discretize, ("none", *CODES))
+    option = shortcut if residual else None
     x = images if discretize == "none" else codes(net, "codes", images, discretize, levels)  # [B,32,32,3·levels]
     x = conv(net, "conv1", x, 16, 3, bias=False)  # [B,32,32,16]
     x = relu(net, norm(net, "conv1/bn", x))
@@ -125,12 +124,20 @@ def cifar_resnet(
         for index in range((depth - 2) // 6):
             name = f"conv{stage + 2}_{index + 1}"
             stride = 2 if stage > 0 and index == 0 else 1  # 32 → 16 → 8
-            y = _basic(net, name, x, width, stride)
-            if residual:
-                y = residual_sum(net, name, y, _shortcut(net, name, x, width, stride, shortcut, zeros))
-            x = relu(net, y)
+            x = _block(net, name, x, _basic(net, name, x, width, stride), stride, option, zeros)
     x = global_average_pool(net, "pool", x)  # [B,64]
     return dense(net, "classifier", x, classes)
+
+
+def _block(net, name, x, residual, stride, option, zeros="end"):
+    """relu(F(x) + shortcut(x)), equation 1. `residual` is F(x); a plain network has no shortcut `option`: relu(F(x)).
+
+    x [B,H,W,C], `residual` and the result [B,H/s,W/s,C'].
+    """
+    if option is None:
+        return relu(net, residual)
+    shortcut = _shortcut(net, name, x, residual.shape[-1], stride, option, zeros)
+    return relu(net, residual_sum(net, name, residual, shortcut))
 
 
 def _basic(net, name, x, width, stride):
