@@ -1,6 +1,6 @@
 """Faster forms that are right for finite numbers only: run them where all numbers are finite, else an exact form.
 
-Zero times NaN is NaN, so forms that multiply by zeros, or mix neighbours and take them apart again, spread a NaN or an
+Zero times NaN is NaN, so forms that multiply by zeros, or mix neighbors and take them apart again, spread a NaN or an
 infinity further than the equation does. To look for them costs one sum, little next to a convolution or a pool.
 """
 

@@ -74,7 +74,7 @@ def check(item: Item) -> None:
         image.draft("RGB", (1, 1))  # decodes a JPEG at an eighth of its size
         image.load()
         if image.mode not in ("1", "L", "P", "RGB"):
-            to_rgb(image)  # its levels may be out of range, or its colours unknown
+            to_rgb(image)  # its levels may be out of range, or its colors unknown
 
 
 def read(item: Item, size: tuple[int, int] | None = None) -> np.ndarray:

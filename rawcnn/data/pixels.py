@@ -31,7 +31,7 @@ def orientation(image: Image.Image) -> int:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return the height and width of the upright image.
 
-    The pixels of a PNG that is no square are decoded for this, because its orientation may follow them.
+    The pixels of a PNG that is not square are decoded for this, because its orientation may follow them.
     """
     if image.width == image.height or orientation(image) < 5:
         return image.height, image.width
@@ -68,9 +68,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _color_key(image: Any) -> np.ndarray | None:
-    """Where a PNG of 1, 2, 4 or 16 bits per channel has its transparent colour: bool [H,W]; None without one.
+    """Where a PNG of 1, 2, 4 or 16 bits per channel has its transparent color: bool [H,W]; None without one.
 
-    Pillow compares the colour in the file with levels that are already scaled to 8 bits.
+    Pillow compares the color in the file with levels that are already scaled to 8 bits.
     """
     key = image.info.get("transparency")
     if image.format != "PNG" or key is None or not image.tile:

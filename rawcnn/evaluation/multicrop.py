@@ -86,7 +86,7 @@ def googlenet_crops(image: np.ndarray, size: Sides, scales: Sequence[int]) -> Vi
 
 
 def _covering(image: np.ndarray, size: Sides) -> np.ndarray:
-    """Scale an image to cover `size`, and crop it at the centre."""
+    """Scale an image to cover `size`, and crop it at the center."""
     return np.asarray(ImageOps.fit(Image.fromarray(image), size[::-1], Image.Resampling.BILINEAR))
 
 

@@ -1,7 +1,7 @@
 """Read a pickle without running anything that it names.
 
 A pickle is a program: it names functions and classes, and calls them. Here every name outside NAMES becomes a class
-without behaviour, a `Placeholder`. So argparse.Namespace, a date or the author's own classes
+without behavior, a `Placeholder`. So argparse.Namespace, a date or the author's own classes
 are harmless, and so is os.system: it is never looked up. The names in NAMES are not looked up either. They stand for
 the functions below, which describe tensors and arrays.
 
