@@ -82,7 +82,7 @@ def check(folder: str | Path, format: str, batch: int | None = None) -> None:
         whole("batch", batch)
     folder = Path(folder)
     if folder.exists() and not _is_replaceable(folder):
-        raise ValueError(f"{folder} exists and is no earlier export, so it is not replaced; name another folder")
+        raise ValueError(f"{folder} exists and is not an earlier export, so it is not replaced; name another folder")
 
 
 def inference_variables(network: Network) -> dict[str, tf.Variable]:

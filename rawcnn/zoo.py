@@ -14,7 +14,7 @@ from rawcnn.weights import describe, load_weights
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
 from rawcnn.weights.readers import open_tensors
 
-RESERVED = {"name", "seed", "precision", "devices", "weights", "head"}  # arguments of `create` that are no settings
+RESERVED = {"name", "seed", "precision", "devices", "weights", "head"}  # arguments of `create` that are not settings
 
 
 def create(

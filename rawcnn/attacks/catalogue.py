@@ -31,7 +31,7 @@ PIXEL, LENGTH = "largest change of a pixel", "L2 norm of the change"
 PATCH_IMAGES = 4000  # training images on which a patch is made
 SUBSTITUTE_SEEDS = 100  # test images with which a substitute begins; they are not attacked afterward
 TRANSFERRED = ("fgsm", "bim", "mi_fgsm", "pgd")  # attacks on a substitute
-# Keywords that are no settings, because other options set them or because they are not for the command line.
+# Keywords that are not settings, because other options set them or because they are not for the command line.
 NO_SETTINGS = ("epsilon", "target", "seed", "first", "compile", "progress", "classes", "model", "recipe", "checkpoint")
 
 

@@ -31,7 +31,7 @@ def check_class_count(classes: int) -> None:
 
 
 def count_of(labels) -> int:
-    """How many labels there are; 0 if they are no list, which `check_classes` refuses."""
+    """How many labels there are; 0 if they are not a list, which `check_classes` refuses."""
     try:
         return np.shape(labels)[0] if np.ndim(labels) == 1 else 0
     except (TypeError, ValueError):  # sequences of different lengths
@@ -51,7 +51,7 @@ def check_range(images: tf.Tensor) -> tf.Tensor:
     if excess < 1e-3:  # rounding, which :g does not show
         found += f", {excess:.2g} {'above 1' if high > 1 else 'below 0'}"
         raise ValueError(f"{found}; expected RGB in [0,1]: clip them, for instance with numpy.clip")
-    raise ValueError(f"{found}; expected RGB in [0,1]: the network normalises")
+    raise ValueError(f"{found}; expected RGB in [0,1]: the network normalizes")
 
 
 def check_classes(name: str, values, count: int, classes: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def check_classes(name: str, values, count: int, classes: int) -> np.ndarray:
     try:
         values = np.asarray(values)
     except (TypeError, ValueError):  # sequences of different lengths
-        raise ValueError(f"got {name} that are no array; {expected}") from None
+        raise ValueError(f"got {name} that are not an array; {expected}") from None
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"got {name} {values.dtype} {values.shape}; {expected}")
     if values.min() < 0 or values.max() >= classes:

@@ -65,7 +65,7 @@ class Genome:
         place = {number: -1 for number in range(len(INPUTS))}
         for neuron in self.neurons:
             if type(neuron.number) is not int or neuron.number in place or neuron.activation not in ACTIVATIONS:
-                raise ValueError(f"{neuron} is no neuron; expected a unique number and one of {', '.join(NAMES)}")
+                raise ValueError(f"{neuron} is not a neuron; expected a unique number and one of {', '.join(NAMES)}")
             place[neuron.number] = len(place)
         if type(self.outputs) is not int or not 1 <= self.outputs <= len(self.neurons):
             raise ValueError(f"outputs is {self.outputs!r}; expected 1 to {len(self.neurons)}, the number of neurons")
@@ -75,7 +75,7 @@ class Genome:
         for c in self.connections:
             known = c.source in place and c.target in place and c.source not in last
             if not known or place[c.source] >= place[c.target] or not isfinite(c.weight):
-                raise ValueError(f"{c} is no connection of this genome; expected a forward one with a finite weight")
+                raise ValueError(f"{c} is not a connection of this genome; expected a forward one with a finite weight")
 
     def to_json(self) -> str:
         """The genome as JSON, from which `from_json` restores every bit."""
@@ -87,7 +87,7 @@ class Genome:
         try:
             return cls.from_plain(json.loads(text))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"this is no genome in JSON: {error}") from error
+            raise ValueError(f"this is not a genome in JSON: {error}") from error
 
     @classmethod
     def from_plain(cls, plain: Mapping) -> Genome:
@@ -99,7 +99,7 @@ class Genome:
                 plain["outputs"],
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"this is no genome ({error}); expected neurons, connections and outputs") from error
+            raise ValueError(f"this is not a genome ({error}); expected neurons, connections and outputs") from error
 
 
 def polynomial_mutation(

@@ -91,7 +91,7 @@ def _import_tensorflow() -> None:
     """Import TensorFlow without its messages; its C++ part writes to stderr whatever the log level is."""
     with _silent_stderr():
         import tensorflow as tf
-    tf.get_logger().setLevel("ERROR")  # compiling a network again for another picture is no reason for a warning
+    tf.get_logger().setLevel("ERROR")  # compiling a network again for another picture is not a reason for a warning
 
 
 @contextmanager

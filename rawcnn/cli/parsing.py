@@ -72,7 +72,7 @@ def parse_model_settings(options: Sequence[str] | None, *others: str) -> dict[st
     settings = parse_settings(options)
     for name in ("model", "name", "seed", "precision", "batch", "weights", "head", *others):
         if name in settings:
-            raise ValueError(f"--option names {name}, which is no setting of a model; use the command's own options")
+            raise ValueError(f"--option names {name}, which is not a setting of a model; use the command's own options")
     return settings
 
 
@@ -97,7 +97,7 @@ def parse_size(text: Any) -> Any:
     except ValueError:
         sides = []
     if not 1 <= len(sides) <= 2 or min(sides) < 1:
-        raise typer.BadParameter(f"{text!r} is no size; expected pixels of a side, such as 224, or HEIGHTxWIDTH")
+        raise typer.BadParameter(f"{text!r} is not a size; expected a side in pixels, such as 224, or HEIGHTxWIDTH")
     return sides[0] if sides[0] == sides[-1] else (sides[0], sides[1])
 
 

@@ -55,7 +55,7 @@ class LeftOut:
         if self.loose:
             found.append(f"left out {self.loose:,} images that are in no class folder")
         if self.folders:
-            found.append(f"left out the folders {some_of(self.folders)}, which are no splits with folders of classes")
+            found.append(f"left out the folders {some_of(self.folders)}, which are not splits with folders of classes")
         return found
 
     def pictures(self) -> Counter[str]:

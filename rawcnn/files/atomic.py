@@ -79,7 +79,7 @@ def regular_file(path: str | Path) -> Path:
     """
     path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no regular file; name another path")
+        raise ValueError(f"{path} is not a regular file; name another path")
     return path
 
 

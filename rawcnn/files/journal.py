@@ -105,7 +105,7 @@ def _checksum(row: Row) -> str:
 
 
 def _complete_lines(path: Path) -> list[str]:
-    """Return the lines that end with a newline. The first line of a file that is no journal is not JSON."""
+    """Return the lines that end with a newline. The first line of a file that is not a journal is not JSON."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -38,7 +38,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = LARGEST) -> 
         least, most: The range that it must be in; without `most`, as for seeds, any size is allowed.
 
     Raises:
-        ValueError: The value is no whole number, or out of range.
+        ValueError: The value is not a whole number, or out of range.
     """
     if not is_whole(value) or index(value) < least:
         shown = index(value) if is_whole(value) else repr(value)
@@ -59,7 +59,7 @@ def real(name: str, value: Any, expected: str = "0 or more", least: float = 0.0,
         above: Whether the number must lie above the bound.
 
     Raises:
-        ValueError: The value is no finite number, or below the bound.
+        ValueError: The value is not a finite number, or below the bound.
     """
     number = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
     valid = isinstance(number, Real) and not isinstance(number, bool) and isfinite(number)
@@ -105,7 +105,7 @@ def indices(what: str, values: Any, count: int, owner: str) -> list[int]:
         owner: What has them, for the message: "conv1".
 
     Raises:
-        ValueError: An index is no whole number from 0 to count − 1, or there is none.
+        ValueError: An index is not a whole number from 0 to count − 1, or there is none.
     """
     chosen = listed(values)
     wrong = [value for value in chosen if not is_whole(value) or not 0 <= index(value) < count]
@@ -130,7 +130,7 @@ def map_position(position: Any, map_shape: tuple[Any, ...], layer: str) -> tuple
         layer: The layer's name, for the message.
 
     Raises:
-        ValueError: The position is no pair of whole numbers, or outside the map, or there is no map.
+        ValueError: The position is not a pair of whole numbers, or outside the map, or there is no map.
     """
     pair = _whole_pair(position)
     if len(map_shape) < 3:

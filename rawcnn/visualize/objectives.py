@@ -105,7 +105,7 @@ def neuron(
         position: (row, column) in the map; by default its middle.
 
     Raises:
-        ValueError: For an unknown layer or channel, and for a position that is no pair of whole numbers; when the
+        ValueError: For an unknown layer or channel, and for a position that is not a pair of whole numbers; when the
             objective is computed, for a position outside the map.
     """
     chosen = _chosen_channels(network, layer, channel)

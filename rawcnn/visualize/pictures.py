@@ -102,7 +102,7 @@ def enlarge(image, scale: int) -> np.ndarray:
         [scale·H,scale·W,3].
 
     Raises:
-        ValueError: For a scale that is no whole number from 1.
+        ValueError: For a scale that is not a whole number from 1.
     """
     scale = whole("scale", scale)
     return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)

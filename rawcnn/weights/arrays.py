@@ -41,7 +41,7 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
 
 
 def npz(path: Path, stack: ExitStack) -> dict[str, Stored]:
-    """Return all members of an .npz file except the metadata, which are no tensor."""
+    """Return all members of an .npz file except the metadata, which are not a tensor."""
     archive = stack.enter_context(zipfile.ZipFile(path))
     tensors = {}
     for member in archive.infolist():

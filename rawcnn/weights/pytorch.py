@@ -156,7 +156,7 @@ def _described(found: object) -> str:
 
 
 def _unreadable(names: tuple, value: object) -> str:
-    """Describe why an entry of a state dict is no array under a name, or return ""."""
+    """Describe why an entry of a state dict is not an array under a name, or return ""."""
     if not isinstance(names[-1], str):
         return f"({type(names[-1]).__name__}) as a tensor's name"
     if isinstance(value, Unreadable):

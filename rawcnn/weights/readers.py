@@ -86,7 +86,7 @@ def _kind(path: Path) -> tuple[str, Path]:
         return kind, path
     if path.suffix.lower() in ENDINGS:
         raise Refused(f"is damaged, or no {path.suffix[1:]} file: it cannot be read as one")
-    raise Refused(f"is no weights file by its content; expected {FORMATS}")
+    raise Refused(f"is not a weights file, judging by its content; expected {FORMATS}")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def _suffixes(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _prefix(votes: Counter[str]) -> str:
-    """Return the prefix under which most of the network's names are; of copies the one that is no moving average."""
+    """Return the prefix under which most of the network's names are; of copies the one that is not a moving average."""
     most = max(votes.values(), default=0)
     if votes[""] >= COPY * most:
         return ""

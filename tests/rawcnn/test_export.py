@@ -186,7 +186,7 @@ def test_only_an_earlier_export_is_replaced(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "manifest.json").write_text('["rawcnn"]')
     for name in ("file", "work"):
-        with pytest.raises(ValueError, match=f"{name} exists and is no earlier export"):
+        with pytest.raises(ValueError, match=f"{name} exists and is not an earlier export"):
             export(small.network(), tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "work" / "manifest.json").is_file()
 
@@ -271,7 +271,7 @@ def test_command_line_names_what_is_wrong(rawcnn_command, tmp_path, monkeypatch)
     (tmp_path / "vgg16-savedmodel").mkdir()
     (tmp_path / "vgg16-savedmodel" / "thesis.tex").write_text("")
     code, _, err = rawcnn_command("export", "vgg16")
-    assert code == 2 and "rawcnn: vgg16-savedmodel exists and is no earlier export" in err
+    assert code == 2 and "rawcnn: vgg16-savedmodel exists and is not an earlier export" in err
     code, _, err = rawcnn_command("export", "vgg16", "--format", "onnx")
     assert code == 2 and "rawcnn: format is 'onnx'; expected savedmodel or stablehlo" in err
     assert [path.name for path in tmp_path.rglob("*")] == ["vgg16-savedmodel", "thesis.tex"]

@@ -46,7 +46,7 @@ def recorded_command() -> str:
 
 
 def check_models(names: Sequence[str]) -> None:
-    """Raise ValueError for a name that is no model's."""
+    """Raise ValueError for a name that is not a model's."""
     from rawcnn.models import find_model
 
     for name in names:

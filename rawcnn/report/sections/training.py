@@ -103,7 +103,10 @@ def digits(trained: Trained, album: Album) -> Section:
                 ("rate", f"up to {recipe.rate:g}, one cycle"),
                 ("batch", str(recipe.batch)),
                 ("label smoothing", f"{recipe.label_smoothing:g}"),
-                ("augmentation", f"shifts of up to {augmentation.shift} pixel, no mirroring: a mirrored 2 is no digit"),
+                (
+                    "augmentation",
+                    f"shifts of up to {augmentation.shift} pixel, no mirroring: a mirrored 2 is not a digit",
+                ),
             ),
             "Settings of the training.",
         )

@@ -142,14 +142,14 @@ def test_mutation_leaves_the_parent_and_changes_with_its_probabilities():
 @pytest.mark.parametrize(
     ("neurons", "connections", "outputs", "wrong"),
     [
-        ([(4, "sine")], [(4, 4, 1.0)], 1, "no connection"),
-        ([(5, "sine"), (6, "sine"), (4, "sine")], [(6, 5, 1.0)], 1, "no connection"),
+        ([(4, "sine")], [(4, 4, 1.0)], 1, "not a connection"),
+        ([(5, "sine"), (6, "sine"), (4, "sine")], [(6, 5, 1.0)], 1, "not a connection"),
         ([(4, "sine")], [(0, 4, math.nan)], 1, "finite"),
-        ([(4, "sine")], [(0, 9, 1.0)], 1, "no connection"),
-        ([(5, "sine"), (4, "sine")], [(5, 4, 1.0)], 2, "no connection"),
+        ([(4, "sine")], [(0, 9, 1.0)], 1, "not a connection"),
+        ([(5, "sine"), (4, "sine")], [(5, 4, 1.0)], 2, "not a connection"),
         ([(4, "sine")], [(0, 4, 1.0), (0, 4, 2.0)], 1, "two connections"),
         ([(4, "cosine")], [], 1, "expected a unique number and one of sine"),
-        ([(3, "sine")], [], 1, "no neuron"),
+        ([(3, "sine")], [], 1, "not a neuron"),
         ([(4, "sine")], [], 2, "outputs is 2"),
     ],
 )
@@ -160,7 +160,7 @@ def test_what_is_no_genome_is_refused(neurons, connections, outputs, wrong):
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"neurons": [], "connections": []}', '{"neurons": [{"id": 1}]}'])
 def test_text_that_is_no_genome_is_refused(text):
-    with pytest.raises(ValueError, match=r"no genome|outputs"):
+    with pytest.raises(ValueError, match=r"not a genome|outputs"):
         Genome.from_json(text)
 
 

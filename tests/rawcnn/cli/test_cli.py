@@ -139,7 +139,10 @@ WRONG = {
     "unknown model": (("profile", "lenet"), "there is no model 'lenet'"),
     "unknown option": (("profile", "alexnet", "-o", "depth=3"), "no option depth"),
     "option without a value": (("profile", "alexnet", "-o", "groups"), "expected NAME=VALUE"),
-    "option of the command": (("profile", "alexnet", "-o", "size=64"), "--option names size, which is no setting of a"),
+    "option of the command": (
+        ("profile", "alexnet", "-o", "size=64"),
+        "--option names size, which is not a setting of a",
+    ),
     "unknown verb": (("fly",), "fly"),
     "unknown flag": (("profile", "alexnet", "--fly"), "--fly"),
     "not a number": (("profile", "alexnet", "--batch", "many"), "--batch"),

@@ -114,7 +114,7 @@ def test_test_images_without_classes_are_no_split(tmp_path):
         save(tmp_path / "test" / f"{k}.png")
     folder = data.load(f"folder:{tmp_path}")
     assert (folder.count("train"), folder.count("test")) == (12, 3)
-    assert folder.notes[1] == "left out the folders test, which are no splits with folders of classes"
+    assert folder.notes[1] == "left out the folders test, which are not splits with folders of classes"
 
 
 def test_an_image_next_to_class_folders_is_counted(tmp_path):

@@ -114,7 +114,7 @@ def test_devices_and_pipes_are_no_journals(tmp_path):
     """A device such as /dev/null would be replaced by a file, and reading a pipe would wait."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull), tmp_path):
-        with pytest.raises(ValueError, match="is no regular file; name another path"):
+        with pytest.raises(ValueError, match="is not a regular file; name another path"):
             Journal(path, {})
     real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
     link.symlink_to(real)

@@ -159,7 +159,7 @@ def test_something_else_in_place_of_the_folder_is_a_line(rawcnn_command, tmp_pat
 def test_a_lock_that_is_no_file_is_a_line(tmp_path, data):
     """Opening a pipe for writing would wait for a reader."""
     os.mkfifo(tmp_path / ".lock")
-    with pytest.raises(ValueError, match=r"\.lock is no regular file; name another path"):
+    with pytest.raises(ValueError, match=r"\.lock is not a regular file; name another path"):
         trained(tmp_path, data)
 
 

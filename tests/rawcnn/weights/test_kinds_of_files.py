@@ -131,7 +131,10 @@ KINDS = {
     "LFS": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), r"with: git lfs pull"),
     "array": (lambda path: path.write_bytes(npy(np.ones(3))), r"is a single NumPy array \(.npy\)"),
     "image": (lambda path: path.write_bytes(b"\x89PNG\r\n"), "is an image, not weights"),
-    "text": (lambda path: path.write_text("hello"), "is no weights file by its content; expected safetensors, .npz"),
+    "text": (
+        lambda path: path.write_text("hello"),
+        "is not a weights file, judging by its content; expected safetensors, .npz",
+    ),
     "JSON": (lambda path: path.write_text('{"a": 1}'), "is JSON without a weight_map"),
     "deep JSON": (lambda path: path.write_text('{"a":' * 10**5), "nested too deep|is damaged"),
     "index": (lambda path: path.write_text('{"weight_map": {}}'), "names no shards"),
