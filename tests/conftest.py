@@ -35,6 +35,36 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --allowed-skips: .ci/run and .ci/full fail on a skip whose reason is not in a list."""
+    parser.addoption(
+        "--allowed-skips",
+        metavar="FILE",
+        help="fail if a test is skipped for a reason that no regular expression in this file describes",
+    )
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the skips that are not allowed, and fail."""
+    config = terminalreporter.config
+    if not config.getoption("--allowed-skips"):
+        return
+    lines = Path(config.getoption("--allowed-skips")).read_text(encoding="utf-8").splitlines()
+    allowed = [re.compile(line) for line in lines if line and not line.startswith("#")]
+    reasons = Counter(reason_of(report) for report in terminalreporter.stats.get("skipped", []))
+    others = {reason: n for reason, n in reasons.items() if not any(one.fullmatch(reason) for one in allowed)}
+    for reason, count in others.items():
+        terminalreporter.write_line(f"{count} tests are skipped, which is not allowed here: {reason}", red=True)
+    if others and terminalreporter._session.exitstatus == pytest.ExitCode.OK:
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def reason_of(report) -> str:
+    """The reason of a skipped test or file, without pytest's word in front."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return " ".join(reason.removeprefix("Skipped: ").split())
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Run a test that is named by its id (`file.py::test`) also if it is slow or deeper, unless -m is given."""
     words = [str(word) for word in config.invocation_params.args]

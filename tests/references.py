@@ -52,6 +52,19 @@ def close(actual, expected, kind: str = "forward", dtype: str | None = None, wob
     assert found <= max(TOLERANCE[dtype, kind], wobble), f"{dtype} {kind} error {found:.2e} of the largest value"
 
 
+def close_each(actual, expected, tolerance: float) -> None:
+    """Assert that each entry agrees to `tolerance` of itself; an entry below the median size, of that size.
+
+    `close` compares with the largest entry, which hides faults in small ones. Use this where both are in float64, so
+    that rounding does not decide.
+    """
+    error(actual, expected)  # equal shapes, finite
+    actual, expected = (np.asarray(v).astype(np.float64) for v in (actual, expected))
+    size = np.maximum(np.abs(expected), np.median(np.abs(expected)))
+    worst = float(np.max(np.abs(actual - expected) / np.maximum(size, 1e-30), initial=0.0))
+    assert worst <= tolerance, f"an entry differs by {worst:.2e} of its size"
+
+
 def same_everywhere(function: Callable, *tensors, kind: str = "forward", wobble: float = 0.0) -> None:
     """Assert that eager mode, graph and XLA compute equal values by `close`."""
     eager = tf.nest.flatten(function(*tensors))

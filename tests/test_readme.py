@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import rawcnn
 from rawcnn.cli import app
+from rawcnn.models.alexnet import alexnet
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -23,10 +25,15 @@ def test_quoted_kernel_is_the_kernel(monkeypatch):
 
 
 def test_quoted_model_is_the_model():
-    source = (ROOT / "rawcnn" / "models" / "alexnet.py").read_text()
-    block = README.split("```python\ndef alexnet")[1].split("```")[0]
-    quoted = [line.strip() for line in block.splitlines()[1:] if line.strip() not in ("", "...")]
-    assert len(quoted) > 3 and all(line in source for line in quoted)
+    """The parameters without their types, and the first lines of the body, one after the other, with their comments."""
+    source = inspect.getsource(alexnet)
+    head, *quoted = README.split("```python\ndef alexnet")[1].split("```")[0].splitlines()
+    parameters = inspect.signature(alexnet).parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    keywords = [f"{p.name}={p.default!r}" for p in parameters if p.kind is p.KEYWORD_ONLY]
+    assert head == f"({', '.join([*positional, '*', *keywords])}):"
+    body = source.split('"""\n')[-1].splitlines()
+    assert len(quoted) > 3 and quoted == body[: len(quoted)]
 
 
 def test_counts():

@@ -213,6 +213,9 @@ class DataSet:
         Args:
             labels: The names of the classes in the new order.
             numbers: The new number of each class.
+
+        Returns:
+            A data set that shares the images with this one.
         """
         table = np.array(numbers, np.int32)
         splits = {name: replace(split, labels=table[split.labels]) for name, split in self.splits.items()}

@@ -162,6 +162,28 @@ def test_random_starts_are_uniform_in_the_ball():
     assert np.max(np.abs(cube - np.linspace(-1, 1, 12000))) < 0.03
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_all_that_pgd_shows_a_network_is_inside_the_ball(norm):
+    """Each random start and each step, not the result alone. Starts may be as far away as the ball allows."""
+    images, shown = references.random((16, 4, 4, 3), 3, low=0.0).numpy(), []
+    weights = references.random((48, 5), 4)
+
+    def network(x):
+        shown.append(x.numpy())
+        return tf.reshape(x, (-1, 48)) @ weights
+
+    epsilon = 0.2 if norm == "linf" else 0.8
+    settings = {"epsilon": epsilon, "steps": 3, "restarts": 2, "norm": norm, "early_stop": False, "compile": "eager"}
+    pgd(network, images, np.argmax(network(tf.constant(images)), axis=1), **settings)
+    noises = [batch - images for batch in shown]
+    assert len(noises) >= 8 and min(batch.min() for batch in shown) >= 0 and max(batch.max() for batch in shown) <= 1
+    order = np.inf if norm == "linf" else 2
+    lengths = np.array([np.linalg.norm(noise.reshape(16, -1), ord=order, axis=1) for noise in noises])
+    assert lengths.max() <= epsilon * (1 + 1e-5)
+    starts = lengths[lengths.max(axis=1) > 0][0]
+    assert 0.9 * epsilon < starts.max() and np.median(starts) > epsilon / 2
+
+
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
     epsilon=st.floats(0, 0.5),

@@ -50,7 +50,7 @@ def test_a_hand_made_choice_of_boundary():
 
 
 def test_the_overshoot_enlarges_every_step_as_in_the_authors_code():
-    """Linearizations of a curved boundary by hand; with the overshoot once, at the end, the image is another."""
+    """At most three linearizations of a curved boundary, by hand. One overshoot at the end gives another image."""
     image, overshoot = np.full((1, 1, 1, 3), 0.2, np.float32), 0.05
 
     def value(x):  # f' of the second class, which the network predicts if f' > 0

@@ -42,7 +42,6 @@ SIZES = {  # height and width: even, odd, and not square
     "inception_resnet_v2": ((96, 96), (107, 107), (111, 150)),
 }
 OTHERS = ((64, 64), (65, 65), (97, 97), (96, 160), (75, 130), (225, 225))
-ROUNDS_UP = ("googlenet", "se_resnext50 legacy", "senet154")  # their max-pools have ceil_mode=True
 CASES = [(name, size) for name in MODELS for size in SIZES.get(name, OTHERS)]
 
 
@@ -78,11 +77,8 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, size", CASES, ids=[f"{name}-{h}×{w}" for name, (h, w) in CASES])
-def test_logits_agree(name, size, folder, request):
+def test_logits_agree(name, size, folder):
     """To 1e-4 of the largest logit."""
-    if name in ROUNDS_UP and any(side % 2 for side in size):
-        reason = "PyTorch rounds the size of these pools up: (n − 1)/2 pixels of an odd map of n, not (n + 1)/2"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
     expected, found = logits(name, folder)
     key = "{}×{}".format(*size)
     references.close(found[key], expected[key], "network")
