@@ -342,7 +342,7 @@ TRAINING = [
         "rawcnn/training/step.py",
         "[path for path in trained if decays(path) or recipe.decay_all]",
         "[path for path in trained]",
-        ("tests/rawcnn/training/test_trainer.py::test_only_filters_and_weights_decay",),
+        ("tests/rawcnn/training/test_trainer.py", "-k", "decay"),
     ),
     Fault(
         "training: plateaus follow the test images",
