@@ -1,9 +1,13 @@
-"""What a tensor operation is: functions of tensors, without variables.
+"""What a tensor operation is: functions of tensors without variables.
 
 The files of this folder are a textbook. Each operation has five faces in one order: the equation, a NumPy reference,
-the tensor form, the gradient by hand and the cost; `geometry`, `cost`, `precision` and `compiler` are no operations.
+the tensor form, the gradient by hand and the cost. (`compiler`, `cost`, `geometry` and `precision` are no operations.)
 `kernels.forms` holds faster forms of the same operations, `kernels.dispatch` checks arguments and chooses a form.
 Activations are [B,H,W,C], filters [kh,kw,C/groups,Cout].
+
+The same tensors give the same result up to rounding, whichever form runs. What chooses the form is outside of the
+arguments: the compiler (`kernels.compiler`), the devices that share a batch (`kernels.dispatch.replica`) and a table of
+measurements, which a user can replace (`kernels.dispatch.selection`).
 """
 
 import onednn
@@ -51,6 +55,7 @@ from kernels.discretization import (
     join_codes_gradient,
     level_of,
 )
+from kernels.dispatch import arguments
 from kernels.dispatch.activation import deconvnet_relu, guided_relu, redirected_relu
 from kernels.dispatch.convolution import conv2d, conv2d_filter_gradient, conv2d_input_gradient, conv2d_transpose
 from kernels.dispatch.dropout import drop_path, drop_path_gradient, dropout, dropout_gradient, dropout_mask
@@ -154,3 +159,8 @@ from kernels.warp import (
 )
 
 __all__ = sorted(name for name, value in globals().items() if getattr(value, "__module__", "").startswith("kernels."))
+
+# References are NumPy's own and take what NumPy takes. All others take arrays and NumPy's numbers, too, but no bools.
+for _name in __all__:
+    if _name != "Cost" and not _name.endswith("_reference"):
+        globals()[_name] = arguments.checked(globals()[_name])

@@ -1,7 +1,9 @@
 """Pixels as levels: the one-hot and the thermometer code of a value in [0,1].
 
 Source: Buckman, Roy, Raffel, Goodfellow, "Thermometer Encoding: One Hot Way To Resist Adversarial Examples", ICLR 2018.
-Small changes of a pixel between two levels change nothing for a network that reads codes.
+The code changes only where a pixel crosses a level, so it has no useful gradient. That is no robustness: with 16 levels
+and ε = .031, nearly every pixel can cross one. Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of
+Security", ICML 2018, broke this defence by approximating its gradient in the backward pass (BPDA).
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ def encode_levels_reference(x: np.ndarray, levels: int, code: str) -> np.ndarray
     x = np.asarray(x, np.float64)
     y = np.zeros((*x.shape, levels))
     for place in np.ndindex(*x.shape):
-        codes, level = y[place], min(int(levels * x[place]), levels - 1)
+        if np.isnan(x[place]):
+            y[place] = np.nan
+            continue
+        codes, level = y[place], int(min(max(levels * x[place], 0), levels - 1))
         for k in range(levels):
             codes[k] = k == level if code == "onehot" else k <= level
     return y.reshape(*x.shape[:-1], -1)
@@ -45,13 +50,13 @@ def level_of(x: tf.Tensor, levels: int) -> tf.Tensor:
     """Find the level of each value.
 
     Args:
-        x: Any shape, in [0,1]; a value outside gets the nearest level.
+        x: Any shape, in [0,1]; a value outside gets the nearest level, NaN any.
         levels: L of the equation, 2 or more.
 
     Returns:
         int32 of the shape of x, from 0 to levels − 1.
     """
-    return tf.clip_by_value(tf.cast(tf.floor(levels * x), tf.int32), 0, levels - 1)
+    return tf.cast(tf.clip_by_value(tf.floor(levels * x), 0, levels - 1), tf.int32)
 
 
 def encode_levels(x: tf.Tensor, levels: int, code: str) -> tf.Tensor:
@@ -63,14 +68,15 @@ def encode_levels(x: tf.Tensor, levels: int, code: str) -> tf.Tensor:
         code: "onehot" or "thermometer".
 
     Returns:
-        [B,H,W,C·levels] in the type of x.
+        [B,H,W,C·levels] in the type of x; the code of NaN is NaN.
 
     Raises:
         ValueError: For fewer than two levels, or an unknown code.
     """
     if levels < 2:
         raise ValueError(f"levels is {levels!r}; expected 2 or more")
-    return join_codes(tf.one_hot(level_of(x, levels), levels, dtype=x.dtype), code)
+    onehot = tf.one_hot(level_of(x, levels), levels, dtype=x.dtype)  # [B,H,W,C,levels]
+    return join_codes(tf.where(tf.math.is_nan(x)[..., None], float("nan"), onehot), code)
 
 
 def join_codes(p: tf.Tensor, code: str) -> tf.Tensor:

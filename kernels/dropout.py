@@ -2,7 +2,8 @@
 
 Sources: Srivastava et al. 2014 for dropout, in the inverted form of their section 10: training scales the surviving
 units up, so that evaluation does nothing. Larsson et al. 2017 ("FractalNet") for drop-path, which drops a branch for
-an image as a whole.
+an image as a whole, in the form of NASNet's published code: each branch is dropped independently and the others are
+scaled up. FractalNet itself keeps at least one branch at each join, and averages the branches that are left.
 """
 
 from __future__ import annotations

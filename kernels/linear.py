@@ -55,8 +55,8 @@ def dense_gradient(x: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tup
         (∂L/∂x [B,I], ∂L/∂weights [I,O], ∂L/∂bias [O]).
     """
     return (
-        tf.matmul(gradient, weights, transpose_b=True),  # [B,O]·[O,I] = [B,I]
-        tf.matmul(x, gradient, transpose_a=True),  # [I,B]·[B,O] = [I,O]
+        tf.matmul(gradient, tf.cast(weights, gradient.dtype), transpose_b=True),  # [B,O]·[O,I] = [B,I]
+        tf.cast(tf.matmul(x, gradient, transpose_a=True), weights.dtype),  # [I,B]·[B,O] = [I,O]
         tf.reduce_sum(gradient, axis=0),  # [O]
     )
 

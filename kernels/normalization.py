@@ -84,9 +84,14 @@ def batch_normalization_training(
     x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float, sums: Sums = channel_sums
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """[B,H,W,C] → (y [B,H,W,C], mean [C], biased variance [C]), by the moments of the batch."""
-    mean = sums(wide(x)) / count(x)
-    variance = sums(tf.square(wide(x) - mean)) / count(x)
+    mean, variance = moments(x, sums)
     return batch_normalization(x, mean, variance, scale, offset, epsilon), mean, variance
+
+
+def moments(x: tf.Tensor, sums: Sums = channel_sums) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and biased variance [C] of [B,H,W,C]; 0 and 0 of an empty batch."""
+    mean = sums(wide(x)) / count(x)
+    return mean, sums(tf.square(wide(x) - mean)) / count(x)  # not E[x²] − μ², which loses digits where |μ| ≫ σ
 
 
 def fold_batch_normalization(
@@ -114,7 +119,7 @@ def fold_batch_normalization(
     """
     mean, variance, scale, offset = parameters(filters, mean, variance, scale, offset)
     gain = tf.math.rsqrt(variance + epsilon) * scale  # [Cout]
-    shift = -mean if bias is None else wide(bias) - mean
+    shift = -mean if bias is None else tf.cast(bias, mean.dtype) - mean
     return tf.cast(wide(filters) * gain, filters.dtype), tf.cast(shift * gain + offset, filters.dtype)
 
 
@@ -125,8 +130,8 @@ def parameters(x: tf.Tensor, mean=0.0, variance=1.0, scale=None, offset=None) ->
 
 
 def count(x: tf.Tensor) -> tf.Tensor:
-    """m = B·H·W as a scalar, in the type of sums."""
-    return tf.reduce_prod(tf.cast(tf.shape(x)[:-1], wide_type(x)))
+    """m = B·H·W as a scalar, in the type of sums; 1 for an empty batch, so that its means are 0."""
+    return tf.maximum(tf.reduce_prod(tf.cast(tf.shape(x)[:-1], wide_type(x))), 1)
 
 
 def unbiased(variance: tf.Tensor, m: tf.Tensor) -> tf.Tensor:

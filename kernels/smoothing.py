@@ -72,7 +72,7 @@ def blur_matrix(length: int, sigma: float, dtype: DTypeLike = np.float32) -> np.
     Raises:
         ValueError: Unless sigma is a finite number, 0 or more.
     """
-    if not isinstance(sigma, Real) or not 0 <= sigma < inf:
+    if not isinstance(sigma, Real) or isinstance(sigma, bool) or not 0 <= sigma < inf:
         raise ValueError(f"sigma is {sigma!r}; expected the width of a blur in pixels, 0 or more")
     taps = np.arange(-ceil(4 * sigma), ceil(4 * sigma) + 1)
     weights = np.exp(-((taps / max(sigma, 0.01)) ** 2) / 2)  # below 0.01 the neighbors' weights are 0 anyway

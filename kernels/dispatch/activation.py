@@ -33,7 +33,7 @@ def guided_relu(x: tf.Tensor) -> tf.Tensor:
 
 
 def redirected_relu(x: tf.Tensor) -> tf.Tensor:
-    """Compute max(x, 0); backward, where x ≤ 0, the gradients that would raise it pass too (lucid).
+    """Compute max(x, 0); backward, where x ≤ 0, the gradients that would raise it pass too (after lucid).
 
     Args:
         x: Any shape.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
 from kernels.dispatch.selection import measured, pixels_of, shape_name
@@ -18,8 +19,9 @@ from kernels.forms.convolutions import (
     ConvolutionForm,
 )
 from kernels.forms.differentiable import with_gradient
+from kernels.forms.finite import where_finite
 from kernels.forms.nn import fitting_gradient, nn_conv2d
-from kernels.geometry import Convolution, Padding, Pair, kernel_size, pair
+from kernels.geometry import Convolution, Padding, Pair, is_integer, kernel_size, pair
 from kernels.transposed import transposed_size
 
 ALGORITHMS = ("auto", *JOBS[FORWARD])
@@ -27,7 +29,7 @@ ALGORITHMS = ("auto", *JOBS[FORWARD])
 
 def conv2d(
     x: tf.Tensor,
-    filters: tf.Tensor,
+    filters: tf.Tensor | np.ndarray,
     stride: Pair = 1,
     padding: Padding = "SAME",
     dilation: Pair = 1,
@@ -38,7 +40,7 @@ def conv2d(
 
     Args:
         x: Images [B,H,W,C].
-        filters: [kh,kw,C/groups,Cout].
+        filters: [kh,kw,C/groups,Cout] of the type of x.
         stride: Pixels between two windows, an int or (vertical, horizontal).
         padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels.
         dilation: Pixels between two taps, an int or a pair.
@@ -46,7 +48,9 @@ def conv2d(
         algorithm: "nn" (`tf.nn.conv2d`), "im2col" (patches, then one matmul), "shifted" (one matmul per tap),
             "winograd" (F(2×2,3×3)), "winograd4" (F(4×4,3×3)), "space_to_depth" (strides become channels), "split" (one
             convolution per group), "dense" (all groups as one, with zeros between them), or "auto": for the output and
-            for each gradient the form that was the fastest on this shape. All agree up to rounding.
+            for each gradient the form that was the fastest on this shape. All agree up to rounding for finite values.
+            A NaN or an infinity reaches more outputs than read it with "winograd", "winograd4" (the other outputs of
+            its tiles), "space_to_depth" and "dense" (windows and groups nearby); "auto" then runs another form.
 
     Returns:
         [B,H',W',Cout].
@@ -79,7 +83,7 @@ def _check(x: tf.Tensor, filters: tf.Tensor, groups: int) -> None:
 
 
 def _check_groups(groups: int, channels: int, out_channels: int) -> None:
-    if not isinstance(groups, int) or groups < 1 or channels % groups or out_channels % groups:
+    if not is_integer(groups) or groups < 1 or channels % groups or out_channels % groups:
         raise ValueError(
             f"groups is {groups!r}; expected a divisor of the {channels} input channels and of the "
             f"{out_channels} output channels"
@@ -105,25 +109,31 @@ def _fastest_conv2d(x: tf.Tensor, filters: tf.Tensor, convolution: Convolution) 
     if set(names.values()) == {"nn"}:
         return nn_conv2d(x, filters, convolution)
     forms = {job: _form(name, job, filters.shape, convolution) for job, name in names.items()}
-    forward = partial(forms[FORWARD].forward, convolution=convolution)
-    return with_gradient(forward, partial(_gradients, forms, convolution))(x, filters)
+
+    def forward(x: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
+        x, filters = tf.stop_gradient(x), tf.stop_gradient(filters)  # else a tape would differentiate both branches
+        return _compute(forms[FORWARD], FORWARD, convolution, (x,), x, filters)
+
+    def backward(inputs: Sequence[tf.Tensor], y: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x, filters = inputs
+        dy = tf.ensure_shape(gradient, y.shape)  # a graph may have lost it
+        return (
+            _compute(forms[INPUT_GRADIENT], INPUT_GRADIENT, convolution, (dy,), dy, filters, size),
+            _compute(forms[FILTER_GRADIENT], FILTER_GRADIENT, convolution, (x, dy), x, dy, kernel),
+        )
+
+    return with_gradient(forward, backward)(x, filters)
 
 
-def _gradients(
-    forms: dict[str, ConvolutionForm],
-    convolution: Convolution,
-    inputs: Sequence[tf.Tensor],
-    y: tf.Tensor,
-    gradient: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """∂L/∂y → (∂L/∂x, ∂L/∂w)."""
-    x, filters = inputs
-    size, kernel = x.shape[1:3], kernel_size(filters)
-    gradient = tf.ensure_shape(gradient, y.shape)  # a graph may have lost it
-    return (
-        forms[INPUT_GRADIENT].input_gradient(gradient, filters, size, convolution),
-        forms[FILTER_GRADIENT].filter_gradient(x, gradient, kernel, convolution),
-    )
+def _compute(
+    form: ConvolutionForm, job: str, convolution: Convolution, maps: tuple[tf.Tensor, ...], *operands
+) -> tf.Tensor:
+    """Run a form on its operands; if it spreads non-finite values and the `maps` have some, run one that does not."""
+    function = partial(form.function(job), *operands, convolution)
+    if not form.spreads:
+        return function()
+    exact = FORMS["split" if convolution.groups > 1 else "nn"]
+    return where_finite(maps, function, partial(exact.function(job), *operands, convolution))
 
 
 def _fastest(
@@ -167,11 +177,11 @@ def conv2d_input_gradient(
     *_, depth, out = filters.shape
     _check_groups(groups, depth * groups, out)
     gradient = fitting_gradient(gradient, filters.shape, input_size, convolution)
-    if algorithm == "auto":
-        algorithm = "flipped"
-        if convolution.dilation == (1, 1):
-            algorithm = _fastest(INPUT_GRADIENT, gradient.dtype, pixels_of(gradient), filters.shape, convolution)
-    form = _form(algorithm, INPUT_GRADIENT, filters.shape, convolution)
+    if algorithm == "auto" and convolution.dilation == (1, 1):
+        algorithm = _fastest(INPUT_GRADIENT, gradient.dtype, pixels_of(gradient), filters.shape, convolution)
+        form = _form(algorithm, INPUT_GRADIENT, filters.shape, convolution)
+        return _compute(form, INPUT_GRADIENT, convolution, (gradient,), gradient, filters, input_size)
+    form = _form("flipped" if algorithm == "auto" else algorithm, INPUT_GRADIENT, filters.shape, convolution)
     return form.input_gradient(gradient, filters, input_size, convolution)
 
 

@@ -27,7 +27,7 @@ def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf
             f"input {x.shape} does not fit dense weights {weights.shape}; "
             "expected [B,I] and [I,O]: flatten or pool images first"
         )
-    if weights.dtype == x.dtype:
+    if weights.dtype == x.dtype and (bias is None or bias.dtype == x.dtype):
         return textbook.dense(x, weights, bias)
     y = rounded_product(x, weights)
-    return y if bias is None else tf.nn.bias_add(y, bias)
+    return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, x.dtype))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from kernels import normalization as textbook
-from kernels.compiler import compiler
+from kernels.compiler import by_xla, compiler
 from kernels.dispatch.replica import Replica, current_replica
 from kernels.dispatch.selection import form_of, measured, pixels_of
 from kernels.forms.channel_sums import matmul_channel_sums
@@ -67,10 +67,12 @@ def batch_normalization_training(
         offset: β [C]; None is 0.
         epsilon: ε, added to the variance.
         algorithm: "fused" (TensorFlow's, which has no float64), "explicit" (the equation and the gradient by hand) or
-            "auto", the form that was the fastest.
+            "auto", the form that was the fastest. XLA has no fused kernel, only an expansion of it whose variance
+            loses digits where |μ| is much larger than σ; so it always compiles the explicit form.
 
     Returns:
-        (y [B,H,W,C], mean [C], unbiased variance [C]). No gradient flows through the statistics.
+        (y [B,H,W,C], mean [C], unbiased variance [C]). No gradient flows through the statistics, which are 0 for an
+        empty batch.
 
     Raises:
         ValueError: For "fused" in float64, and if x is not [B,H,W,C].
@@ -85,7 +87,7 @@ def batch_normalization_training(
     if replica := current_replica():
         m = textbook.count(x) * replica.count
         y, mean, variance = _differentiable(_normalize_shared(replica, epsilon), epsilon)(x, scale, offset)
-    elif form == "fused":
+    elif form == "fused" and not by_xla():
         return fused_batch_normalization_training(x, scale, offset, epsilon)
     else:
         y, mean, variance = _differentiable(_normalize_explicitly(epsilon), epsilon)(x, scale, offset)
@@ -106,7 +108,8 @@ def _normalize_shared(replica: Replica, epsilon: float) -> Callable:
     """(x, scale, offset) → (y, mean, biased variance), with the moments of all parts of the batch."""
 
     def forward(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        local_mean, local_variance = fused_moments(x)
+        fusible = x.dtype != tf.float64 and not by_xla()
+        local_mean, local_variance = fused_moments(x) if fusible else textbook.moments(x, _channel_sums())
         (mean,) = replica.mean([local_mean])
         (variance,) = replica.mean([local_variance + tf.square(local_mean - mean)])
         return batch_normalization(x, mean, variance, scale, offset, epsilon), mean, variance

@@ -54,12 +54,19 @@ class ConvolutionForm:
         input_gradient: (∂L/∂y, filters, (H, W), convolution) → ∂L/∂x.
         filter_gradient: (x, ∂L/∂y, (kh, kw), convolution) → ∂L/∂w.
         accepts: (job, filter shape, convolution) → the reason why the form cannot do it, or None if it can.
+        spreads: Whether a NaN or an infinity also reaches outputs that do not read it.
     """
 
     forward: Callable[..., tf.Tensor] = _missing
     input_gradient: Callable[..., tf.Tensor] = _missing
     filter_gradient: Callable[..., tf.Tensor] = _missing
     accepts: Callable[[str, Sequence[int], Convolution], str | None] = _accepts_all
+    spreads: bool = False
+
+    def function(self, job: str) -> Callable[..., tf.Tensor]:
+        """The function that computes a job."""
+        functions = {FORWARD: self.forward, INPUT_GRADIENT: self.input_gradient, FILTER_GRADIENT: self.filter_gradient}
+        return functions[job]
 
 
 def _nn_accepts(job: str, filter_shape: Sequence[int], convolution: Convolution) -> str | None:
@@ -89,7 +96,7 @@ def _winograd(transforms: Transforms) -> ConvolutionForm:
         partial(function, transforms=transforms)
         for function in (winograd_conv2d, winograd_input_gradient, winograd_filter_gradient)
     )
-    return ConvolutionForm(forward, gradients[0], gradients[1], _winograd_accepts)
+    return ConvolutionForm(forward, gradients[0], gradients[1], _winograd_accepts, spreads=True)
 
 
 FORMS: dict[str, ConvolutionForm] = {
@@ -100,10 +107,14 @@ FORMS: dict[str, ConvolutionForm] = {
     "winograd": _winograd(F2),
     "winograd4": _winograd(F4),
     "space_to_depth": ConvolutionForm(
-        space_to_depth_conv2d, space_to_depth_input_gradient, space_to_depth_filter_gradient, _space_to_depth_accepts
+        space_to_depth_conv2d,
+        space_to_depth_input_gradient,
+        space_to_depth_filter_gradient,
+        _space_to_depth_accepts,
+        spreads=True,
     ),
     "split": ConvolutionForm(split_conv2d, split_input_gradient, split_filter_gradient),
-    "dense": ConvolutionForm(dense_conv2d, dense_input_gradient, dense_filter_gradient),
+    "dense": ConvolutionForm(dense_conv2d, dense_input_gradient, dense_filter_gradient, spreads=True),
 }
 # The forms among which "auto" chooses; the first is the default. With several groups, TensorFlow lacks gradients.
 JOBS: dict[str, tuple[str, ...]] = {

@@ -17,7 +17,10 @@ def all_finite(*tensors: tf.Tensor) -> tf.Tensor:
 
 
 def where_finite(
-    tensors: tuple[tf.Tensor, ...], fast: Callable[[], tf.Tensor], exact: Callable[[], tf.Tensor]
+    tensors: tuple[tf.Tensor, ...],
+    fast: Callable[[], tf.Tensor],
+    exact: Callable[[], tf.Tensor],
+    count: tf.Tensor | int = 1,
 ) -> tf.Tensor:
-    """`fast()` if all values of the tensors are finite, else `exact()`, which has the same shape."""
-    return tf.cond(all_finite(*tensors), fast, exact)
+    """`fast()` if all values of the tensors are finite and the count is not 0, else `exact()`."""
+    return tf.cond(all_finite(*tensors) & (count > 0), fast, exact)

@@ -29,14 +29,22 @@ def fused_batch_normalization(
 def fused_batch_normalization_training(
     x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """[B,H,W,C] → (y, mean [C], unbiased variance [C]), with TensorFlow's gradient; statistics have none."""
-    return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
+    """[B,H,W,C] → (y, mean [C], unbiased variance [C]), with TensorFlow's gradient; statistics have none.
+
+    Not for XLA, which expands the kernel with the variance as E[x²] − E[x]².
+    """
+    y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
+    return y, _zero_if_empty(mean, x), _zero_if_empty(variance, x)
 
 
 def fused_moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and biased variance [C] of [B,H,W,C]; for float64 by `tf.nn.moments`."""
-    if x.dtype == tf.float64:
-        return tf.nn.moments(x, (0, 1, 2))
+    """Mean and biased variance [C] of [B,H,W,C] in float32. Not for XLA, as above."""
     ones, m = tf.ones(x.shape[-1:]), count(x)
     _, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, ones, ones)
-    return mean, variance * (m - 1) / m
+    return _zero_if_empty(mean, x), _zero_if_empty(variance * (m - 1) / m, x)
+
+
+def _zero_if_empty(moment: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """TensorFlow's moments of an empty batch are NaN."""
+    values = x.shape.num_elements()
+    return moment if values else tf.where(tf.size(x) > 0, moment, 0)

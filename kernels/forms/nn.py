@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import tensorflow as tf
 
@@ -10,6 +11,7 @@ import onednn
 from kernels.compiler import compiler
 from kernels.convolution import conv2d, conv2d_filter_gradient_by_taps
 from kernels.forms.differentiable import with_gradient
+from kernels.forms.empty import cut
 from kernels.geometry import Convolution, Sides, crop_image, kernel_size, pad_image
 from kernels.transposed import conv2d_transpose_flipped
 
@@ -21,12 +23,12 @@ def nn_conv2d(x: tf.Tensor, filters: tf.Tensor, convolution: Convolution) -> tf.
     """
     channels, (down, across) = x.shape[-1], convolution.stride
     if convolution.groups == channels > 1 and down == across and convolution.dilation == (1, 1):
-        return _depthwise(x, filters, convolution)
+        return cut(partial(_depthwise, filters=filters, convolution=convolution), x)
     if convolution.plain:
-        return conv2d(x, filters, convolution)
+        return cut(partial(conv2d, filters=filters, convolution=convolution), x)
 
     def forward(x: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
-        y = conv2d(x, filters, convolution)
+        y = cut(partial(conv2d, filters=filters, convolution=convolution), x)
         return _unfused(y) if convolution.groups > 1 else y
 
     def backward(inputs: Sequence[tf.Tensor], y: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

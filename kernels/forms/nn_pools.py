@@ -11,6 +11,7 @@ from math import inf
 import tensorflow as tf
 
 from kernels.forms.differentiable import with_gradient
+from kernels.forms.empty import batch_size, never_empty
 from kernels.forms.finite import where_finite
 from kernels.forms.lines import lines_max_pool, lines_max_pool_input_gradient
 from kernels.geometry import Padding, Pads, Sides, pad_image
@@ -21,19 +22,21 @@ def nn_max_pool(x: tf.Tensor, window: Sides, stride: Sides, padding: Padding, pa
     """[B,H,W,C] → [B,H',W',C]. `padding` is what TensorFlow's kernel gets, `pads` is the same in pixels.
 
     TensorFlow's kernels run in every case, outside of the condition: oneDNN's gradient, which is 20 times as fast as
-    Eigen's, must find its forward kernel in the same graph.
+    Eigen's, must find its forward kernel in the same graph. It ends the process for a batch without an image.
     """
+    full = never_empty(x)
 
     def forward(x: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-        return where_finite((x,), lambda: largest, lambda: lines_max_pool(x, window, stride, pads))
+        x, largest = tf.stop_gradient(x), tf.stop_gradient(largest)  # else a tape would differentiate both branches
+        return where_finite((x,), lambda: largest, lambda: lines_max_pool(x, window, stride, pads), batch_size(x))
 
     def backward(inputs: tuple, y: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, None]:
         x, largest = inputs
-        dx = nn_max_pool_input_gradient(x, largest, gradient, window, stride, padding)
+        dx = nn_max_pool_input_gradient(full, largest, never_empty(gradient), window, stride, padding)
         exact = lambda: lines_max_pool_input_gradient(x, gradient, window, stride, pads)  # noqa: E731
-        return where_finite((x,), lambda: dx, exact), None
+        return where_finite((x,), lambda: dx, exact, batch_size(x)), None
 
-    return with_gradient(forward, backward)(x, max_pool(x, window, stride, padding))
+    return with_gradient(forward, backward)(x, max_pool(full, window, stride, padding))
 
 
 def nn_max_pool_input_gradient(

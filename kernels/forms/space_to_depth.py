@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from kernels.forms.empty import cut
 from kernels.geometry import Convolution, Pads, Sides, crop_or_pad, kernel_size
 
 
 def space_to_depth_conv2d(x: tf.Tensor, filters: tf.Tensor, convolution: Convolution) -> tf.Tensor:
     """x [B,H,W,C], filters [kh,kw,C,Cout] → [B,H',W',Cout], for one group without dilation."""
     blocks = _blocks(x, kernel_size(filters), convolution)
-    return tf.nn.conv2d(blocks, _filter_blocks(filters, convolution.stride), 1, "VALID")
+    deep = _filter_blocks(filters, convolution.stride)
+    return cut(lambda blocks: tf.nn.conv2d(blocks, deep, 1, "VALID"), blocks)
 
 
 def space_to_depth_input_gradient(

@@ -3,8 +3,10 @@ NIPS 2012, §3 and figure 2.
 
 The network has 60,965,224 parameters (the paper: "60 million") and 650,000 neurons. The authors trained it on two GPUs,
 each with half of the channels. conv2, conv4 and conv5 read only the half on their own GPU (`groups=2`); conv3 and the
-fully connected layers read both halves. `create("alexnet", devices=("GPU:0", "GPU:1"))` places the halves as the paper
-does.
+fully connected layers read both halves. `create("alexnet", devices=("GPU:0", "GPU:1"))` computes each convolution's
+halves on two devices and then joins them. This is a part of the paper's division: pools, response normalization and
+the fully connected layers, which have 96 % of the parameters, stay on one device here. Response normalization also sums
+over the channels at the border of the halves; the paper does not say whether it did.
 
 Deviations:
 - Images are 227×227. The paper says 224×224, but its 55×55 maps need 227, or padding that it does not mention.

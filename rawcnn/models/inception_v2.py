@@ -3,8 +3,9 @@
 The network has 11,194,984 parameters (the paper: 13.6 million) and takes 2.02 G MACs. It is GoogLeNet with batch norm
 instead of biases, local response normalization and dropout, and with two 3×3 convolutions instead of each 5×5.
 
-Deviation: the pool projections of 4c and 4d are 96 wide. Figure 5 prints 128, but its own output width of 576 leaves
-only 96, as in the authors' published code.
+Deviations: the pool projections of 4c and 4d are 96 wide. Figure 5 prints 128, but its own output width of 576 leaves
+only 96, as in the authors' published code. The first layer is a plain 7×7 convolution; the paper's is separable, with a
+depth multiplier of 8 (its appendix).
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 Impact of Residual Connections on Learning", AAAI 2017.
 
 Inception V4 has 42,679,816 parameters and takes 12.25 G MACs at 299 pixels. Its modules are those of figures 3 to 9.
+Deviation: the order of filters in two branches is that of the authors' published code (TF-slim), for which there are
+weights. In the double 7×7 branch, figure 5 prints each 1×7 before its 7×1, with the same widths; in the double 3×3
+branch, figure 6 prints 1×3 with 448 filters before 3×1 with 512.
 
 Inception-ResNet V2 has 55,843,464 parameters and takes 13.16 G MACs. Deviation: it has the form that the authors
 published with weights. Its stem is that of Inception V3, it has twice as many blocks as figure 15, and its residual

@@ -74,7 +74,10 @@ def conv(
 
 
 def _on_devices(devices, layer, groups, x, filters, bias=None):
-    """Split a convolution's output channels over `devices`, as AlexNet's GPUs did; each reads the groups it needs."""
+    """Split a convolution's output channels over `devices`, as AlexNet's GPUs did; each reads the groups it needs.
+
+    The parts are joined after each convolution. AlexNet's GPUs kept theirs, and split the other layers, too.
+    """
     count, channels = len(devices), filters.shape[-1]
     parts = min(groups, count)  # into which the input is split
     if channels % count or max(groups, count) % parts:
@@ -108,17 +111,20 @@ def dense(
         bias: Add a bias to each unit.
         initial, bias_initial: How the first values are drawn.
     """
-    width = prod(x.shape[1:])
+    known = None not in x.shape[1:]
+    width = prod(x.shape[1:]) if known else None  # of a map whose size is unknown while tracing, the weights know it
     # The weights stay in float32: the kernel rounds them itself, and computes their gradient in float32.
     parameters = [net.variable(f"{name}/weights", (width, units), initial, dtype=tf.float32)]
     if bias:
         parameters.append(net.variable(f"{name}/bias", (units,), bias_initial))
 
     def linear(x, weights, bias=None):
-        return kernels.dense(tf.reshape(x, (-1, width)), weights, bias)
+        # Of an unknown size, the batch is stated, so that a map of another size is refused and not cut into rows.
+        rows = -1 if known and x.shape[0] != 0 else tf.shape(x)[0]
+        return kernels.dense(tf.reshape(x, (rows, weights.shape[0])), weights, bias)
 
     def cost(output_shape):
-        return kernels.dense_cost((output_shape[0], width), output_shape, bias=bias)
+        return kernels.dense_cost((output_shape[0], prod(x.shape[1:])), output_shape, bias=bias)
 
     window = Window(tuple(x.shape[1:3])) if len(x.shape) == 4 else None
     return net.apply(name, "dense", linear, [x], parameters, window=window, cost=cost, bias=bias)
@@ -139,7 +145,8 @@ def batch_norm(
 ) -> tf.Tensor:
     """Normalize each channel: by the batch's moments in training, by their moving averages in inference.
 
-    Training assigns nothing. It puts the new averages, momentum·old + (1 − momentum)·batch, into `net.statistics`.
+    Training assigns nothing. It puts the new averages, momentum·old + (1 − momentum)·batch, into `net.statistics`; an
+    empty batch leaves them as they are.
     Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
 
     Args:
@@ -174,9 +181,15 @@ def batch_norm(
     if not net.train:
         return net.apply(name, "batch_norm", by_averages, [x], [*learned, mean, variance], cost=cost, **settings)
     y, batch_mean, batch_variance = net.apply(name, "batch_norm", by_batch_moments, [x], learned, cost=cost, **settings)
-    net.statistics[f"{name}/mean"] = momentum * mean + (1 - momentum) * batch_mean
-    net.statistics[f"{name}/variance"] = momentum * variance + (1 - momentum) * batch_variance
+    net.statistics[f"{name}/mean"] = _moving_average(momentum, mean, batch_mean, x)
+    net.statistics[f"{name}/variance"] = _moving_average(momentum, variance, batch_variance, x)
     return y
+
+
+def _moving_average(momentum: float, old: tf.Tensor, new: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """momentum·old + (1 − momentum)·new; the old average if the batch x is empty, because it has no moments."""
+    average = momentum * old + (1 - momentum) * new
+    return average if x.shape.num_elements() else tf.where(tf.size(x) > 0, average, old)
 
 
 def _scale_and_offset(learned, present) -> tuple[tf.Tensor | None, tf.Tensor | None]:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from kernels.forms.empty import full_batches, never_empty
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
@@ -163,9 +164,16 @@ class Network:
         Returns:
             Logits in float32, activations and batch-norm statistics.
         """
-        net = self._begin(trace_type, variables, images, train=train, seed=seed, relu=relu)
-        logits = self.model(net, net.images)
-        return Forward(tf.cast(logits, tf.float32), net.activations, net.statistics)
+        images = check_images(images)
+        full = never_empty(images)
+        net = self._begin(trace_type, variables, full, train=train, seed=seed, relu=relu)
+        with full_batches():
+            logits = _nan_for_other_images(tf.cast(self.model(net, net.images), tf.float32), full)
+        if full is images:
+            return Forward(logits, net.activations, net.statistics)
+        some, count = tf.shape(images)[0] > 0, tf.shape(images)[0]  # an empty batch leaves the averages as they are
+        statistics = {path: tf.where(some, value, variables[path]) for path, value in net.statistics.items()}
+        return Forward(logits[:count], {name: x[:count] for name, x in net.activations.items()}, statistics)
 
     def activations(
         self,
@@ -194,11 +202,14 @@ class Network:
         Raises:
             ValueError: A layer is unknown.
         """
-        net = self._begin(trace_type, variables or self.variables, images, relu=relu)
+        images = check_images(images)
+        full = never_empty(images)
+        net = self._begin(trace_type, variables or self.variables, full, relu=relu)
         net.requested = frozenset(self.operation(layer).name for layer in layers)
-        with suppress(TraceComplete):
+        with suppress(TraceComplete), full_batches():
             self.model(net, net.images)
-        return {layer: net.activations[layer] for layer in layers}
+        found = {layer: net.activations[layer] for layer in layers}
+        return found if full is images else {layer: x[: tf.shape(images)[0]] for layer, x in found.items()}
 
     def _begin(self, trace_type: Callable[..., Trace], variables, images, *, seed=None, **options) -> Trace:
         """Return a new trace over the preprocessed images, in the network's precision."""
@@ -229,6 +240,12 @@ class Network:
     def __repr__(self) -> str:
         size, count = size_text(self.image_size), self.parameter_count
         return f"Network({self.name}, {self.classes} classes, {size}, {count:,} parameters)"
+
+
+def _nan_for_other_images(logits: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Logits [B,…], NaN for images that are not finite. oneDNN's convolution with a fused ReLU turns NaN into 0."""
+    finite = tf.math.is_finite(tf.reduce_sum(images, axis=(1, 2, 3)))  # [B]
+    return tf.where(tf.reshape(finite, (-1, *[1] * (logits.shape.rank - 1))), logits, float("nan"))
 
 
 def check_images(images) -> tf.Tensor:

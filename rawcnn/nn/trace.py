@@ -132,13 +132,19 @@ class Trace:
         self.requested: frozenset[str] = frozenset()  # the trace stops when it has these activations; empty: at the end
 
     def variable(
-        self, path: str, shape: Sequence[int], initial: Initial, *, trained: bool = True, dtype: tf.DType | None = None
+        self,
+        path: str,
+        shape: Sequence[int | None],
+        initial: Initial,
+        *,
+        trained: bool = True,
+        dtype: tf.DType | None = None,
     ) -> tf.Tensor:
         """Return the value of a variable.
 
         Args:
             path: The variable's path, such as "conv2/filters".
-            shape: The shape that the layer needs for this input.
+            shape: The shape that the layer needs for this input; None for a length that is unknown while tracing.
             initial: How its first value is drawn. Only a symbolic trace reads this and `trained`.
             trained: Whether gradients move it.
             dtype: The type to round it to, by default the trace's. A narrower value keeps its type, because its
@@ -148,7 +154,7 @@ class Trace:
             ValueError: The variable has another shape, because the images have another size.
         """
         value = self._variables[path]
-        if tuple(value.shape) != tuple(shape):
+        if not tf.TensorShape(shape).is_compatible_with(value.shape):
             raise ValueError(
                 f"{path} was built with shape {tuple(value.shape)}, but this input needs {tuple(shape)}: the "
                 "network's fully connected layers fix its image size; give images of that size, or create the network "

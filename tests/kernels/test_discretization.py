@@ -53,3 +53,15 @@ def test_an_unknown_code_and_the_cost():
     with pytest.raises(ValueError, match="code is 'binary'; expected one of onehot, thermometer"):
         kernels.encode_levels(tf.zeros((1, 1, 1, 3)), 4, "binary")
     assert kernels.encode_levels_cost((2, 4, 4, 48)).flops == 2 * 4 * 4 * 48
+
+
+@pytest.mark.parametrize("code", ["onehot", "thermometer"])
+def test_the_code_of_nan_is_nan(code):
+    """Not that of level 0; −0.1 and ∞ get the nearest level."""
+    x = tf.reshape(tf.constant([0.3, float("nan"), -0.1, float("inf")]), (1, 1, 4, 1))
+    for jit in (False, True):
+        encode = tf.function(lambda x: kernels.encode_levels(x, 4, code), autograph=False, jit_compile=jit)
+        y = encode(x)
+        assert np.isnan(y[0, 0, 1]).all()
+        np.testing.assert_array_equal(y[0, 0, ::2], kernels.encode_levels_reference(x, 4, code)[0, 0, ::2])
+        np.testing.assert_array_equal(y[0, 0, 3], kernels.encode_levels(tf.ones((1, 1, 1, 1)), 4, code)[0, 0, 0])

@@ -323,3 +323,51 @@ def test_cost():
     shape = (2, 3, 3, 4)  # 72 elements
     assert kernels.batch_normalization_cost(shape) == Cost(flops=216, backward_flops=432)
     assert kernels.batch_normalization_cost(shape, training=True) == Cost(flops=504, backward_flops=648)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "fused", "explicit"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit", "nested", "context", "gpu"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_the_variance_of_a_large_mean(dtype, mode, algorithm):
+    """Mean 30, standard deviation .01: XLA expands the fused kernel as E[x²] − E[x]², which is negative here."""
+    if (dtype, algorithm) == ("float64", "fused"):
+        return  # TensorFlow has no such kernel
+    x = tf.cast(tf.constant(np.random.default_rng(0).normal(30, 0.01, (8, 16, 16, 4))), dtype)
+    dy = references.random(x.shape, 1, dtype)
+    wide = np.asarray(tf.cast(x, "float64"))
+    y, mean, variance = kernels.batch_normalization_training_reference(wide, None, None, 1e-3)
+    dx = kernels.batch_normalization_gradient(
+        tf.constant(wide), tf.cast(dy, "float64"), None, mean, wide.var((0, 1, 2)), 1e-3
+    )[0]
+
+    def step(x, dy):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, mean, variance = kernels.batch_normalization_training(x, None, None, 1e-3, algorithm)
+        return y, mean, variance, tape.gradient(y, x, output_gradients=dy)
+
+    function = step
+    if mode != "eager":
+        inner = tf.function(step, autograph=False) if mode == "nested" else step
+        function = tf.function(lambda *t: inner(*t), autograph=False, jit_compile=mode != "graph")
+    with compiled_by({"context": "xla", "gpu": "gpu"}.get(mode, "graph")):
+        found = function(x, dy)
+    assert dtype == "float16" or variance[0] == pytest.approx(1.0066e-4, rel=1e-4)
+    for actual, expected in zip(found, (y, mean, variance, dx), strict=True):
+        close = {"float16": 5e-3, "float32": 1e-3, "float64": 1e-9}[dtype]  # the mean is right to 2e-5 at least
+        np.testing.assert_allclose(tf.cast(actual, "float64"), expected, atol=close * np.abs(expected).max())
+
+
+def test_gradient_outside_of_the_compiled_function():
+    """The caller's tape may lie around a function that XLA compiles."""
+    x = references.random((8, 16, 16, 4), 1) * 0.01 + 30
+    norm = tf.function(
+        lambda x: kernels.batch_normalization_training(x, None, None, 1e-3)[0], autograph=False, jit_compile=True
+    )
+    dy = references.random(x.shape, 2)
+    (found,) = references.tape_gradient(norm, [x], dy)
+    wide = [tf.cast(t, "float64") for t in (x, dy)]
+    (expected,) = references.tape_gradient(
+        lambda x: kernels.batch_normalization_training(x, None, None, 1e-3)[0], wide[:1], wide[1]
+    )
+    np.testing.assert_allclose(found, expected, atol=5e-4 * np.abs(expected).max())

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.compiler import compiled_by
+from kernels.dispatch import convolution as dispatch
 from tests import references
 
 NAN, INF = float("nan"), float("inf")
@@ -95,3 +96,68 @@ def test_max_pools_and_their_gradients(size, stride, padding, dtype, mode):
     same(found, switches)
     for result in (nn_gradient, lines_gradient, by_hand):
         same(result, dx)
+
+
+# Convolution ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def everywhere_selected(monkeypatch):
+    """Make "auto" select one form for all jobs."""
+
+    def select(form: str) -> None:
+        monkeypatch.setattr(dispatch, "measured", lambda job, dtype, shape, pixels, known: form)
+
+    return select
+
+
+@pytest.mark.sample(3)
+@in_every_mode
+@pytest.mark.parametrize(
+    ("form", "groups", "stride"),
+    [("winograd", 1, 1), ("winograd4", 1, 1), ("space_to_depth", 1, 2), ("dense", 2, 1), ("split", 2, 1)],
+)
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_auto_spreads_them_no_further_than_the_equation(form, groups, stride, value, mode, everywhere_selected):
+    """One NaN in x reaches the outputs and the filters that read it, one in the gradient the pixels that it read."""
+    everywhere_selected(form)
+    clean = references.random((2, 16, 16, 4), 1)
+    x = clean.numpy()
+    x[0, 7, 9, 1] = value
+    filters = references.random((3, 3, 4 // groups, 4), 2)
+    y = kernels.conv2d_reference(x, filters, stride, groups=groups)
+    dy = np.ones(y.shape, np.float32)
+    dy[1, 3, 2, 3] = value
+
+    def everything(x, clean, filters, dy):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch((x, clean, filters))
+            y, z = (kernels.conv2d(images, filters, stride, groups=groups) for images in (x, clean))
+        to_filters = tape.gradient(y, filters, output_gradients=tf.ones_like(y))
+        to_images, also_to_filters = tape.gradient(z, (clean, filters), output_gradients=dy)
+        by_hand = kernels.conv2d_input_gradient(dy, filters, (16, 16), stride, groups=groups, algorithm="auto")
+        return y, to_filters, to_images, also_to_filters, by_hand
+
+    tensors = tf.constant(x), clean, filters, tf.constant(dy)
+    y_found, *gradients = run(everything, *tensors, mode=mode)
+    everywhere_selected("nn")
+    expected, *wanted = run(lambda *t: reference_gradients(*t, stride, groups), *tensors, mode="eager")
+    np.testing.assert_array_equal(np.isfinite(y_found), np.isfinite(y))
+    for actual, correct in zip((y_found, *gradients), (expected, *wanted, wanted[1]), strict=True):
+        np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(correct))
+        numbers = np.isfinite(correct)
+        references.close(actual.numpy()[numbers], correct.numpy()[numbers], "gradient")
+    if stride == 1:
+        assert (~np.isfinite(y_found)).sum() == 36 // groups
+
+
+def reference_gradients(x, clean, filters, dy, stride, groups):
+    """The same by the forms that do not spread: a matmul per tap."""
+    settings = stride, "SAME", 1, groups, "shifted"
+    y = kernels.conv2d(x, filters, *settings)
+    return (
+        y,
+        kernels.conv2d_filter_gradient(x, tf.ones_like(y), 3, *settings),
+        kernels.conv2d_input_gradient(dy, filters, (16, 16), *settings),
+        kernels.conv2d_filter_gradient(clean, dy, 3, *settings),
+    )

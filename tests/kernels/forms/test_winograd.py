@@ -125,13 +125,16 @@ def test_bad_input_says_what_was_wrong(filters, options, form):
 
 
 def test_multiplications():
-    """Lavin & Gray: 16 for 36 and 36 for 144 products a tile, so 2.25 and 4 times fewer; edges cost whole tiles."""
-    output, channels = (2, 8, 12, 5), 7
-    direct = kernels.conv2d_cost((3, 3, channels, 5), output).macs
-    assert direct / kernels.winograd_multiplications(output, channels) == 2.25
-    assert direct / kernels.winograd_multiplications(output, channels, F4) == 4
-    assert kernels.winograd_multiplications((1, 3, 3, 1), 1) == 4 * 16
-    assert kernels.winograd_multiplications((1, 5, 4, 1), 1, F4) == 2 * 36
+    """Per tile: the input's transform, the products (Lavin & Gray: 16 for 36, or 36 for 144) and the output's."""
+    assert (
+        kernels.winograd_multiplications((1, 3, 3, 1), 1) == 4 * (16 * 16 + 16 + 4 * 16) + 9 * 16
+    )  # edges: whole tiles
+    f4 = 36 * 36 * 7 + 36 * 7 * 5 + 16 * 36 * 5
+    assert kernels.winograd_multiplications((1, 5, 4, 5), 7, F4) == 2 * f4 + 9 * 36 * 7 * 5
+    many = (64, 56, 56, 64)  # so many tiles that the transform of the filters does not count
+    saved = kernels.conv2d_cost((3, 3, 64, 64), many).macs / kernels.winograd_multiplications(many, 64, F4)
+    assert saved == pytest.approx(144 * 64 * 64 / (1296 * 64 + 36 * 64 * 64 + 576 * 64), rel=1e-3)
+    assert saved == pytest.approx(2.2, abs=0.02)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,263 @@
+"""What public kernels take: tensors, variables, arrays and lists; ints of Python and NumPy; no bools, no mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+from tests import references
+
+
+def array(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).random(shape, np.float32)
+
+
+X, DX, SMALL, ROWS, C, FILTERS = array(2, 6, 8, 4), array(2, 6, 8, 4), array(2, 3, 4, 4), array(2, 4), array(4), None
+FILTERS = array(3, 3, 2, 6)
+SEED, LABELS, SWITCHES = np.array([0, 1]), np.array([1, 3]), np.zeros((2, 3, 4, 4), np.int32)
+SHAPE, HALF = (2, 6, 8, 4), (2, 3, 4, 4)
+NORM = {"mean": C, "variance": C, "scale": C, "offset": C, "epsilon": 1e-3}
+# A call of each public kernel: arrays for tensors.
+CALLS: dict[str, dict[str, Any]] = {
+    "affine_resample": {"images": X, "transforms": array(2, 2, 3), "size": 5},
+    "affine_resample_cost": {"output_shape": SHAPE},
+    "affine_resample_image_gradient": {"gradient": X, "transforms": array(2, 2, 3), "input_size": (6, 8)},
+    "average_pool": {"x": X, "size": 2, "stride": 2},
+    "average_pool_input_gradient": {"gradient": SMALL, "input_size": (6, 8), "size": 2, "stride": 2},
+    "batch_normalization": {"x": X, **NORM},
+    "batch_normalization_cost": {"input_shape": SHAPE},
+    "batch_normalization_gradient": {
+        "x": X, "gradient": DX, "scale": C, "mean": C, "variance_biased": C, "epsilon": 1e-3
+    },
+    "batch_normalization_inference_gradient": {
+        "x": X, "gradient": DX, "scale": C, "mean": C, "variance": C, "epsilon": 1e-3
+    },
+    "batch_normalization_training": {"x": X, "scale": C, "offset": C, "epsilon": 1e-3},
+    "blur_matrix": {"length": 4, "sigma": 1.0},
+    "concatenate": {"branches": [X, DX]},
+    "concatenate_cost": {"output_shape": SHAPE},
+    "concatenate_gradient": {"gradient": X, "channels": (1, 3)},
+    "conv2d": {"x": X, "filters": FILTERS, "stride": 2, "padding": ((1, 1), (1, 1)), "dilation": 1, "groups": 2},
+    "conv2d_cost": {"filter_shape": (3, 3, 2, 6), "output_shape": SHAPE},
+    "conv2d_filter_gradient": {"x": X, "gradient": array(2, 6, 8, 6), "filter_size": 3, "groups": 2},
+    "conv2d_input_gradient": {"gradient": array(2, 6, 8, 6), "filters": FILTERS, "input_size": (6, 8), "groups": 2},
+    "conv2d_transpose": {"x": array(2, 3, 4, 6), "filters": FILTERS, "stride": 2, "groups": 2, "output_size": (6, 8)},
+    "conv2d_transpose_cost": {"filter_shape": (3, 3, 2, 6), "input_shape": SHAPE},
+    "crop_resize_transforms": {"boxes": array(2, 4), "size": 5},
+    "cross_entropy": {"logits": ROWS, "labels": LABELS, "label_smoothing": 0.1},
+    "cross_entropy_cost": {"input_shape": (2, 4)},
+    "cross_entropy_gradient": {"logits": ROWS, "labels": LABELS, "label_smoothing": 0.1},
+    "deconvnet_relu": {"x": X},
+    "deconvnet_relu_gradient": {"x": X, "gradient": DX},
+    "dense": {"x": ROWS, "weights": array(4, 3), "bias": array(3)},
+    "dense_cost": {"input_shape": (2, 4), "output_shape": (2, 3)},
+    "dense_gradient": {"x": ROWS, "weights": array(4, 3), "gradient": array(2, 3)},
+    "drop_path": {"x": X, "rate": 0.5, "seed": SEED},
+    "drop_path_cost": {"input_shape": SHAPE},
+    "drop_path_gradient": {"gradient": X, "rate": 0.5, "seed": SEED},
+    "dropout": {"x": X, "rate": 0.5, "seed": SEED},
+    "dropout_cost": {"input_shape": SHAPE},
+    "dropout_gradient": {"gradient": X, "rate": 0.5, "seed": SEED},
+    "dropout_mask": {"shape": SHAPE, "rate": 0.5, "seed": SEED},
+    "elementwise_cost": {"shape": SHAPE, "forward": 2, "backward": 3},
+    "encode_levels": {"x": X, "levels": 4, "code": "onehot"},
+    "encode_levels_cost": {"output_shape": SHAPE},
+    "fold_batch_normalization": {"filters": array(3, 3, 2, 4), "bias": C, **NORM},
+    "fourier_frequencies": {"size": 6},
+    "fourier_image": {"spectrum": array(2, 1, 6, 5, 3), "size": (6, 8), "decay": 1.0},
+    "fourier_image_cost": {"output_shape": SHAPE},
+    "fourier_image_gradient": {"gradient": X, "decay": 1.0},
+    "gaussian_blur": {"images": X, "sigma": 1.0},
+    "gaussian_blur_cost": {"input_shape": SHAPE},
+    "gaussian_blur_gradient": {"gradient": X, "sigma": 1.0},
+    "global_average_pool": {"x": X},
+    "global_average_pool_cost": {"input_shape": SHAPE},
+    "global_average_pool_input_gradient": {"gradient": ROWS, "input_size": (6, 8)},
+    "guided_relu": {"x": X},
+    "guided_relu_gradient": {"x": X, "gradient": DX},
+    "high_frequency_energy": {"images": X, "radius": 0.2},
+    "high_frequency_energy_cost": {"input_shape": SHAPE},
+    "high_frequency_energy_gradient": {"images": X, "radius": 0.2},
+    "join_codes": {"p": array(2, 3, 4, 2, 5), "code": "thermometer"},
+    "join_codes_gradient": {"gradient": X, "levels": 2, "code": "thermometer"},
+    "level_of": {"x": X, "levels": 4},
+    "local_response_normalization": {"x": X, "radius": 2, "bias": 2.0, "alpha": 1e-4, "beta": 0.75},
+    "local_response_normalization_cost": {"input_shape": SHAPE, "radius": 2},
+    "local_response_normalization_input_gradient": {"x": X, "gradient": DX, "radius": 2},
+    "log_softmax": {"logits": ROWS},
+    "log_softmax_gradient": {"log_probabilities": ROWS, "gradient": array(2, 4)},
+    "max_pool": {"x": X, "size": 2, "stride": (2, 2), "padding": ((0, 1), (0, 1))},
+    "max_pool_input_gradient": {"x": X, "gradient": SMALL, "size": 2, "stride": 2},
+    "max_pool_switches": {"x": X, "size": 2, "stride": 2},
+    "max_unpool": {"pooled": SMALL, "switches": SWITCHES, "size": 2, "stride": 2, "input_size": (6, 8)},
+    "pool_cost": {"input_shape": SHAPE, "output_shape": HALF, "size": 2},
+    "redirected_relu": {"x": X},
+    "redirected_relu_gradient": {"x": X, "gradient": DX},
+    "relu": {"x": X},
+    "relu_cost": {"input_shape": SHAPE},
+    "relu_gradient": {"x": X, "gradient": DX},
+    "residual_sum": {"x": X, "shortcut": DX},
+    "residual_sum_cost": {"input_shape": SHAPE},
+    "residual_sum_gradient": {"gradient": X},
+    "rotation_translation": {"angles": array(2), "shifts": array(2, 2), "size": 5},
+    "scale_channels": {"x": X, "scales": ROWS},
+    "scale_channels_cost": {"input_shape": SHAPE},
+    "scale_channels_gradient": {"x": X, "scales": ROWS, "gradient": DX},
+    "scaled_residual_sum": {"x": X, "residual": DX, "scale": 0.5},
+    "scaled_residual_sum_cost": {"input_shape": SHAPE},
+    "scaled_residual_sum_gradient": {"gradient": X, "scale": 0.5},
+    "sigmoid": {"x": X},
+    "sigmoid_cost": {"input_shape": SHAPE},
+    "sigmoid_gradient": {"y": X, "gradient": DX},
+    "smoothed_targets": {"labels": LABELS, "classes": 4, "label_smoothing": 0.1},
+    "softmax": {"logits": ROWS},
+    "softmax_cost": {"input_shape": (2, 4)},
+    "softmax_gradient": {"probabilities": ROWS, "gradient": array(2, 4)},
+    "spectrum_shape": {"batch": 2, "size": 6, "channels": 3},
+    "total_variation": {"images": X},
+    "total_variation_cost": {"input_shape": SHAPE},
+    "total_variation_gradient": {"images": X},
+    "weight_decay": {"variables": [X, ROWS]},
+    "weight_decay_cost": {"input_shape": SHAPE},
+    "weight_decay_gradient": {"variables": [X, ROWS]},
+    "winograd_multiplications": {"output_shape": SHAPE, "channels": 4},
+    "zero_padded_shortcut": {"x": X, "channels": 8, "stride": 2},
+    "zero_padded_shortcut_cost": {"input_shape": SHAPE, "output_shape": HALF},
+    "zero_padded_shortcut_gradient": {"gradient": array(2, 3, 4, 8), "input_shape": SHAPE, "stride": 2},
+}  # fmt: skip
+by_name = pytest.mark.parametrize("name", CALLS)
+
+
+def call(name: str, **changes: Any) -> list:
+    """The results of a call with some arguments changed, as arrays."""
+    found = tf.nest.flatten(getattr(kernels, name)(**(CALLS[name] | changes)))
+    return [np.asarray(value) if tf.is_tensor(value) else value for value in found]
+
+
+def mapped(name: str, change) -> dict[str, Any]:
+    """All arguments, changed leaf by leaf; a leaf is an array, an int, a float or a word."""
+    return {key: tf.nest.map_structure(change, value) for key, value in CALLS[name].items()}
+
+
+def equal(found: list, expected: list) -> None:
+    for actual, wanted in zip(found, expected, strict=True):
+        if isinstance(wanted, np.ndarray) and wanted.dtype.kind != "i":
+            references.close(actual, wanted)
+        elif isinstance(wanted, np.ndarray):
+            np.testing.assert_array_equal(actual, wanted)
+        else:
+            assert actual == wanted and type(actual) is type(wanted)
+
+
+def test_every_public_kernel_is_in_the_table():
+    functions = {name for name in kernels.__all__ if not name.endswith("_reference")} - {"Cost"}
+    assert functions == CALLS.keys()
+
+
+@by_name
+def test_arrays_tensors_variables_and_lists(name):
+    expected = call(name, **mapped(name, lambda v: tf.constant(v) if isinstance(v, np.ndarray) else v))
+    equal(call(name), expected)
+    equal(call(name, **mapped(name, lambda v: tf.Variable(v) if isinstance(v, np.ndarray) else v)), expected)
+    lists = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in CALLS[name].items()}
+    equal(call(name, **lists), expected)
+
+
+@by_name
+def test_numbers_of_numpy(name):
+    """Ints and floats of NumPy, wherever an int or a float stands, also within pairs and shapes."""
+
+    def of_numpy(value):
+        if isinstance(value, int):
+            return np.int64(value)
+        return np.float32(value) if isinstance(value, float) else value
+
+    equal(call(name, **mapped(name, of_numpy)), call(name))
+
+
+def cases(kind: type) -> Iterator[tuple[str, str]]:
+    """(kernel, argument) of every argument of this kind; a pair or a shape counts as an int."""
+    for name, arguments in CALLS.items():
+        for key, value in arguments.items():
+            if isinstance(value, kind) or (kind is int and isinstance(value, tuple)):
+                yield name, key
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(int))
+@pytest.mark.parametrize("wrong", [True, np.True_, 2.0, np.float64(2), "2"], ids=repr)
+def test_what_is_no_int_is_refused(name, argument, wrong):
+    value = CALLS[name][argument]
+    changed = tf.nest.map_structure(lambda _: wrong, value)
+    with pytest.raises(ValueError) as raised:
+        call(name, **{argument: changed})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(float))
+@pytest.mark.parametrize("wrong", [True, np.False_, "0.5", [0.5, 0.5]], ids=repr)
+def test_what_is_no_number_is_refused(name, argument, wrong):
+    with pytest.raises(ValueError, match=f"{argument} is .*; expected"):
+        call(name, **{argument: wrong})
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(np.ndarray))
+def test_other_types_are_refused(name, argument):
+    """Ints and bools where floats are expected, floats where ints are; words and ragged lists everywhere."""
+    value = CALLS[name][argument]
+    integral = value.dtype.kind == "i"
+    wrong: list[Any] = [value.astype(bool), "image", [[1.0], [1.0, 2.0]], None]
+    wrong += [value.astype(np.float32)] if integral else [value.astype(np.int32), value.astype(np.uint8).tolist()]
+    for other in wrong:
+        if other is None and argument in ("scale", "offset", "bias"):
+            continue
+        with pytest.raises(ValueError) as raised:
+            call(name, **{argument: other})
+        assert argument in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(np.ndarray))
+def test_mixed_types_are_refused_or_cast(name, argument):
+    """A float64 among float32; statistics, weights and transforms may have a type of their own."""
+    value = CALLS[name][argument]
+    others = [v for k, v in CALLS[name].items() if k != argument and isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+    if value.dtype.kind != "f" or not others:
+        return
+    try:
+        call(name, **{argument: value.astype(np.float64)})
+    except ValueError as error:
+        assert "expected one type" in str(error) and argument in str(error) and "\n" not in str(error)
+        assert argument not in OWN_TYPE
+
+
+OWN_TYPE = {"mean", "variance", "scale", "offset", "weights", "bias", "transforms"}
+
+
+def test_the_message_of_mixed_types():
+    with pytest.raises(ValueError, match=r"^x is float64 and filters is float32; expected one type: cast one"):
+        kernels.conv2d(tf.cast(X, "float64"), FILTERS, groups=2)
+    with pytest.raises(ValueError, match=r"^branches is float32 and branches is float64"):
+        kernels.concatenate([X, tf.cast(X, "float64")])
+
+
+def test_ints_have_no_softmax():
+    with pytest.raises(ValueError, match=r"^logits is int32 \(3,\); expected floats"):
+        kernels.softmax([1, 2, 3])
+    with pytest.raises(ValueError, match="groups is True; expected a divisor"):
+        kernels.conv2d(X, FILTERS, groups=True)
+    with pytest.raises(ValueError, match="stride is True; expected a positive int"):
+        kernels.conv2d(X, FILTERS, stride=True, groups=2)
+
+
+def test_functions_keep_their_names_and_signatures():
+    from inspect import signature
+
+    assert kernels.conv2d.__name__ == "conv2d" and list(signature(kernels.conv2d).parameters)[:2] == ["x", "filters"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'strides'"):
+        kernels.conv2d(X, FILTERS, strides=2)
+    with pytest.raises(TypeError, match="takes 1 positional argument"):
+        kernels.relu(X, X)

@@ -1,0 +1,80 @@
+"""Layers at the edges: empty batches, values that are not finite, sizes that are unknown while tracing."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+import rawcnn
+from tests import references
+
+
+@cache
+def network(name: str, size: int = 32, **options) -> rawcnn.Network:
+    return rawcnn.create(name, classes=4, size=size, **options)
+
+
+def in_mode(function, mode: str, shape):
+    if mode == "eager":
+        return function
+    known = [tf.TensorSpec([None, *shape[1:]])] if mode == "unknown" else None
+    return tf.function(function, autograph=False, jit_compile=mode == "xla", input_signature=known)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "unknown", pytest.param("xla", marks=pytest.mark.slow)])
+def test_an_empty_batch_leaves_the_averages_alone(mode):
+    net = network("cifar_resnet20")
+    images = tf.zeros((0, 32, 32, 3))
+
+    def step(images):
+        with tf.GradientTape() as tape:
+            logits, _, statistics = net.forward(images, train=True, seed=0)
+            loss = tf.reduce_sum(kernels.cross_entropy(logits, tf.zeros(tf.shape(images)[:1], tf.int32)))
+        return logits, statistics, tape.gradient(loss, list(net.trained_variables.values()))
+
+    logits, statistics, gradients = in_mode(step, mode, images.shape)(images)
+    assert logits.shape == (0, 4)
+    for path, value in statistics.items():
+        np.testing.assert_array_equal(value, net.variables[path], path)
+    for gradient in gradients:
+        assert not gradient.numpy().any()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
+def test_a_network_answers_nan(mode):
+    """Not a class with certainty; the other image of the batch is not touched."""
+    net = network("vgg_a")
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    clean = net(images)
+    images[0, 7, 9, 1] = float("nan")
+    logits = in_mode(net, mode, images.shape)(tf.constant(images))
+    assert np.isnan(logits[0]).all()
+    references.close(logits[1], clean[1], "network")
+
+
+@pytest.mark.parametrize("name", ["vgg_a", "alexnet_one_tower"])
+def test_classifiers_of_maps_of_unknown_size(name):
+    """A fully connected layer fixes the size: an image of that size works, another is refused when it runs."""
+    net = network(name, 64)
+    compiled = tf.function(net, autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    images = references.random((2, 64, 64, 3), low=0.0)
+    references.close(compiled(images), net(images), "network")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        compiled(references.random((2, 128, 128, 3), low=0.0))  # not as eight images of 64 pixels
+
+
+def test_batch_norm_of_the_caller_s_own_compiled_step():
+    """A batch of almost equal images: XLA's expansion of TensorFlow's fused kernel has negative variances there."""
+    net = network("cifar_resnet20")
+    images = 0.5 + 1e-4 * references.random((8, 32, 32, 3))
+
+    def statistics(images):
+        return net.forward(images, train=True, seed=0).statistics
+
+    eager, compiled = statistics(images), tf.function(statistics, jit_compile=True, autograph=False)(images)
+    first = next(path for path in eager if path.endswith("variance"))
+    references.close(compiled[first], eager[first])
