@@ -189,8 +189,10 @@ def batch_normalization_gradient(
     sums: Sums = channel_sums,
     average: Callable[[list[tf.Tensor]], list[tf.Tensor]] = lambda tensors: tensors,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(dx [B,H,W,C], dscale [C], doffset [C]) of training. `average` averages over the devices
-    that share the batch; dscale and doffset are this device's sums."""
+    """x and ∂L/∂y [B,H,W,C] → (dx [B,H,W,C], dscale [C], doffset [C]) of training.
+
+    `average` averages over the devices that share the batch; dscale and doffset are this device's sums.
+    """
     mean, variance, scale, _ = parameters(x, mean, variance_biased, scale)
     inverse, m, g = tf.math.rsqrt(variance + epsilon), count(x), wide(gradient)
     normalized = (wide(x) - mean) * inverse

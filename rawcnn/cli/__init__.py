@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -116,7 +117,7 @@ def _report_error(error: Exception) -> int:
     expected = usage or isinstance(error, EXPECTED_ERRORS) or _is_memory_error(error)
     if os.environ.get("RAWCNN_DEBUG") or not expected:
         raise error
-    fail(f"{usage()} (see {_verb(error)} --help)" if usage else _message(error))
+    fail(f"{_usage(error)} (see {_verb(error)} --help)" if usage else _message(error))
     return getattr(error, "exit_code", FAILED) if isinstance(error, RuntimeError) else FAILED
 
 
@@ -129,6 +130,15 @@ def _resume_hint(words: Sequence[str]) -> str:
     if has_journal or (command.startswith(("attack", "data pack")) and "evolve" not in words):
         return "; run the same command again to resume"
     return ""
+
+
+def _usage(error: Any) -> str:
+    """Return what Typer says about wrong words; after an unknown command, with the list of commands."""
+    text = error.format_message()
+    commands = getattr(getattr(getattr(error, "ctx", None), "command", None), "commands", {})
+    if text.startswith("No such command") and text.endswith("'."):  # it may name a similar command instead
+        return f"{text.removesuffix('.')}; the commands are {', '.join(commands)}"
+    return text
 
 
 def _verb(error: Exception) -> str:

@@ -320,7 +320,7 @@ def _print_resolved(request: TrainRequest, training, screen: Screen) -> None:
 def _position(training) -> str:
     """How far the training is: "epoch 3 and 20 steps"."""
     steps = training.at.steps
-    return f"epoch {training.epoch}" + (f" and {steps} steps" if steps else "")
+    return f"epoch {training.epoch}" + (f" and {steps} step{'s' * (steps != 1)}" if steps else "")
 
 
 def _fit(request: TrainRequest, training, data, screen: Screen):

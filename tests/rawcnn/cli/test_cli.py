@@ -143,7 +143,7 @@ WRONG = {
         ("profile", "alexnet", "-o", "size=64"),
         "--option names size, which is not a setting of a",
     ),
-    "unknown verb": (("fly",), "fly"),
+    "unknown verb": (("fly",), "No such command 'fly'; the commands are tour, "),
     "unknown flag": (("profile", "alexnet", "--fly"), "--fly"),
     "not a number": (("profile", "alexnet", "--batch", "many"), "--batch"),
     "too small": (("profile", "vgg16", "--size", "16"), "does not fit"),
