@@ -127,7 +127,7 @@ KNOWN = [
         ("tests/rawcnn/training/test_recipes.py", "-k", "rate_by_hand or plateau"),
     ),
     Fault(
-        "augmentation: the noise of colors is left out",
+        "augmentation: no noise of colors",
         "rawcnn/data/augmentation.py",
         "    if a.lighting:\n",
         "    if a.lighting and a.pad:\n",
