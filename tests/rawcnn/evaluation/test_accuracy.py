@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rawcnn.evaluation.accuracy import Evaluation, counting_step, evaluate
+from rawcnn.evaluation.accuracy import Evaluation, counting_step, evaluate, ranks
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from tests.rawcnn import small
@@ -98,6 +98,9 @@ def test_ties_go_to_the_first_class(network):
     predictions, right, right5, _ = step(tf.zeros((CLASSES, 2, 2, 3)), tf.range(CLASSES))
     assert predictions.numpy().tolist() == [0] * CLASSES
     assert (int(right), int(right5)) == (1, 5)
+    # Each class ranks behind those before it, and only those
+    assert ranks(tf.zeros((CLASSES, CLASSES)), tf.range(CLASSES)).numpy().tolist() == [*range(CLASSES)]
+    assert ranks(tf.constant([[1.0, 2, 1, 1, 0]] * 3), tf.constant([0, 2, 4])).numpy().tolist() == [1, 2, 4]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
