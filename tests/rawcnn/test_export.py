@@ -185,7 +185,9 @@ def test_only_an_earlier_export_is_replaced(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "manifest.json").write_text('["rawcnn"]')
-    for name in ("file", "work"):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text('{"name": "an application of the web"}')
+    for name in ("file", "work", "other"):
         with pytest.raises(ValueError, match=f"{name} exists and is not an earlier export"):
             export(small.network(), tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "work" / "manifest.json").is_file()
