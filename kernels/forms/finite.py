@@ -6,9 +6,28 @@ infinity further than the equation does. To look for them costs one sum, little 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import tensorflow as tf
+
+_judged: ContextVar[bool] = ContextVar("judged", default=False)
+
+
+@contextmanager
+def judged_by_caller() -> Iterator[None]:
+    """Within this context, convolutions need not look for numbers that are not finite: a network looks at its images."""
+    token = _judged.set(True)
+    try:
+        yield
+    finally:
+        _judged.reset(token)
+
+
+def must_look() -> bool:
+    """Whether a form must find out by itself if its numbers are finite."""
+    return not _judged.get()
 
 
 def all_finite(*tensors: tf.Tensor) -> tf.Tensor:

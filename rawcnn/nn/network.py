@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.forms.empty import full_batches, never_empty
+from kernels.forms.finite import judged_by_caller
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
@@ -167,7 +168,7 @@ class Network:
         images = check_images(images)
         full = never_empty(images)
         net = self._begin(trace_type, variables, full, train=train, seed=seed, relu=relu)
-        with full_batches():
+        with full_batches(), judged_by_caller():
             logits = _nan_for_other_images(tf.cast(self.model(net, net.images), tf.float32), full)
         if full is images:
             return Forward(logits, net.activations, net.statistics)
@@ -206,7 +207,7 @@ class Network:
         full = never_empty(images)
         net = self._begin(trace_type, variables or self.variables, full, relu=relu)
         net.requested = frozenset(self.operation(layer).name for layer in layers)
-        with suppress(TraceComplete), full_batches():
+        with suppress(TraceComplete), full_batches(), judged_by_caller():
             self.model(net, net.images)
         found = {layer: net.activations[layer] for layer in layers}
         return found if full is images else {layer: x[: tf.shape(images)[0]] for layer, x in found.items()}
