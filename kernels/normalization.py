@@ -1,7 +1,6 @@
 """Batch normalization, and its folding into a convolution: Ioffe & Szegedy 2015, algorithms 1 and 2.
 
-Statistics and sums are computed in float32 (float64 for float64 input) whatever the type of x is; results have the
-type of x. Batch, height and width may be unknown while tracing.
+Statistics and sums are float32, float64 for float64 input. Batch, height and width may be unknown while tracing.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _judged: ContextVar[bool] = ContextVar("judged", default=False)
 
 @contextmanager
 def judged_by_caller() -> Iterator[None]:
-    """Within this context, convolutions need not look for numbers that are not finite: a network looks at its images."""
+    """Within this context, convolutions need not look for NaN and infinity: a network looks at its images."""
     token = _judged.set(True)
     try:
         yield

@@ -74,6 +74,9 @@ def match_classes(network: Network, data: DataSet, *, force: bool = False) -> Da
 
 
 def _plain(name: str) -> str:
+    """A name without case, and without what a folder's name cannot hold or often replaces: slashes and spaces."""
+    for slash in "∕⁄／":  # they stand for / in the names of folders
+        name = name.replace(slash, "/")
     return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
 
 

@@ -314,8 +314,8 @@ FULL: Any = "FULL"
         (lambda: kernels.max_pool(X, 3, 1, FULL), "padding is 'FULL'"),
         (lambda: kernels.average_pool(X, 3, 1, ((0, 0), (3, 0))), "hide a whole window"),
         (lambda: kernels.max_pool_switches(X[0], 2, 2), "expected images"),
-        (lambda: kernels.max_unpool(X, X, 2, 2, input_size=(5, 6)), r"pools to \(2, 3\)"),
-        (lambda: kernels.max_unpool(X, X, 2, 2, input_size=(None, 6)), "input_size is"),
+        (lambda: kernels.max_unpool(X, tf.cast(X, tf.int32), 2, 2, input_size=(5, 6)), r"pools to \(2, 3\)"),
+        (lambda: kernels.max_unpool(X, tf.cast(X, tf.int32), 2, 2, input_size=(None, 6)), "input_size is"),
         (lambda: kernels.average_pool_input_gradient(X, (20, 6), 2, 2), r"pools to \(10, 3\)"),
     ],
 )
