@@ -10,6 +10,7 @@ from math import inf
 
 import tensorflow as tf
 
+from kernels.compiler import compiler
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.empty import batch_size, never_empty
 from kernels.forms.finite import where_finite
@@ -24,6 +25,8 @@ def nn_max_pool(x: tf.Tensor, window: Sides, stride: Sides, padding: Padding, pa
     TensorFlow's kernels run in every case, outside of the condition: oneDNN's gradient, which is 20 times as fast as
     Eigen's, must find its forward kernel in the same graph. It ends the process for a batch without an image.
     """
+    if compiler() in ("portable", "gpu"):  # StableHLO defines that a maximum keeps NaN, and GPUs keep to it
+        return max_pool(x, window, stride, padding)
     full = never_empty(x)
 
     def forward(x: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:

@@ -87,8 +87,10 @@ def pack_images(request: PackRequest) -> None:
         kinds = {"train": "training", "test": "test", "validation": "validation"}
         packed_counts = " and ".join(f"{count:,} {kinds[split]}" for split, count in counts.items())
         run.screen.print(f"packed {packed_counts} images of {len(labels)} classes")
-        verb = "train" if "train" in counts else "evaluate"
-        run.screen.print(f"{verb} with `rawcnn {verb} MODEL --data records:{request.records}`")
+        if "train" in counts:
+            run.screen.print(f"train on them with `rawcnn train MODEL --data records:{request.records}`")
+        else:
+            run.screen.print(f"evaluate them with `rawcnn evaluate MODEL --data records:{request.records}`")
         run.result = {
             "output": str(request.records),
             "images": counts,
