@@ -10,7 +10,10 @@ import rawcnn
 
 ROOT = Path(__file__).resolve().parent
 # Files without a test in the default selection, each with the reason.
-OUTSIDE = {"test_attack_claims.py": "attacks hundreds of CIFAR-10 images; test_attack_references.py attacks digits"}
+OUTSIDE = {
+    "test_attack_claims.py": "attacks hundreds of CIFAR-10 images; test_attack_references.py attacks digits",
+    "test_torchvision.py": "needs PyTorch; test_seeded_logits.py compares with logits that torchvision gave",
+}
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,9 @@ class Network:
 
         Returns:
             Logits in float32, activations and batch-norm statistics.
+
+        Raises:
+            ValueError: The images are not [B,H,W,3], or the layers do not fit them.
         """
         images = check_images(images)
         full = never_empty(images)
@@ -174,7 +177,7 @@ class Network:
             return Forward(logits, net.activations, net.statistics)
         some, count = tf.shape(images)[0] > 0, tf.shape(images)[0]  # an empty batch leaves the averages as they are
         statistics = {path: tf.where(some, value, variables[path]) for path, value in net.statistics.items()}
-        return Forward(logits[:count], {name: x[:count] for name, x in net.activations.items()}, statistics)
+        return Forward(logits[:count], _of_known_batch(net.activations, images), statistics)
 
     def activations(
         self,
@@ -210,7 +213,7 @@ class Network:
         with suppress(TraceComplete), full_batches(), judged_by_caller():
             self.model(net, net.images)
         found = {layer: net.activations[layer] for layer in layers}
-        return found if full is images else {layer: x[: tf.shape(images)[0]] for layer, x in found.items()}
+        return found if full is images else _of_known_batch(found, images)
 
     def _begin(self, trace_type: Callable[..., Trace], variables, images, *, seed=None, **options) -> Trace:
         """Return a new trace over the preprocessed images, in the network's precision."""
@@ -241,6 +244,15 @@ class Network:
     def __repr__(self) -> str:
         size, count = size_text(self.image_size), self.parameter_count
         return f"Network({self.name}, {self.classes} classes, {size}, {count:,} parameters)"
+
+
+def _of_known_batch(activations: Mapping[str, tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Empty activations if the batch is known to be empty.
+
+    If its size is unknown, they stay as they are, because gradients to them need the tensors that the logits depend on;
+    then those of an empty batch have one row.
+    """
+    return {name: x if images.shape[0] is None else x[: images.shape[0]] for name, x in activations.items()}
 
 
 def _nan_for_other_images(logits: tf.Tensor, images: tf.Tensor) -> tf.Tensor:

@@ -155,8 +155,8 @@ KERNELS = [
     Fault(
         "batch norm: the unbiased variance in training",
         "kernels/normalization.py",
-        "variance = sums(tf.square(wide(x) - mean)) / count(x)",
-        "variance = sums(tf.square(wide(x) - mean)) / (count(x) - 1)",
+        "return mean, sums(tf.square(wide(x) - mean)) / count(x)",
+        "return mean, sums(tf.square(wide(x) - mean)) / (count(x) - 1)",
         ("tests/kernels/test_normalization.py",),
     ),
     Fault(
@@ -169,7 +169,7 @@ KERNELS = [
     Fault(
         "batch norm: folding forgets the convolution's bias",
         "kernels/normalization.py",
-        "shift = -mean if bias is None else wide(bias) - mean",
+        "shift = -mean if bias is None else tf.cast(bias, mean.dtype) - mean",
         "shift = -mean",
         ("tests/kernels/test_normalization.py", "tests/rawcnn/nn/test_folding.py"),
     ),
@@ -258,8 +258,8 @@ NETWORKS = [
     Fault(
         "layers: old and new moments exchanged in the moving average",
         "rawcnn/nn/layers.py",
-        '"] = momentum * mean + (1 - momentum) * batch_mean',
-        '"] = (1 - momentum) * mean + momentum * batch_mean',
+        "average = momentum * old + (1 - momentum) * new",
+        "average = (1 - momentum) * old + momentum * new",
         ("tests/rawcnn/nn/test_network.py",),
     ),
     Fault(

@@ -153,7 +153,7 @@ def test_half_precision_inside_float32_outside(tmp_path):
 
 WRONG = {
     "format": ({"format": "onnx"}, "format is 'onnx'; expected savedmodel or stablehlo"),
-    "no images": ({"format": "stablehlo", "batch": 0}, "batch is 0; expected 1 or more"),
+    "no images": ({"format": "stablehlo", "batch": 0}, "batch is 0; expected a whole number, 1 or more"),
 }
 
 

@@ -274,7 +274,7 @@ def test_sizes_that_are_none(rawcnn_command, size):
     for verb in (("profile",), ("export",), ("visualize", "optimize")):
         code, _, err = rawcnn_command(*verb, "cifar_resnet20", f"--size={size}")
         last = err.strip().splitlines()[-1]
-        assert code == 2 and "'--size'" in last and "expected pixels of a side, such as 224, or HEIGHTxWIDTH" in last
+        assert code == 2 and "'--size'" in last and "expected a side in pixels, such as 224, or HEIGHTxWIDTH" in last
 
 
 @pytest.mark.parametrize("size", ["12x8", "12X8", "12×8"])

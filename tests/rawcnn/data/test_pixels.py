@@ -221,7 +221,7 @@ def test_formats_are_named_where_a_file_has_another(tmp_path):
     file = tmp_path / "photo.tif"
     file.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     expected = r"it is damaged, or none of the formats JPEG, PNG, BMP, DIB, GIF, WEBP, TIFF, PPM, JPEG2000"
-    for read_it in (lambda: read_image(file, 8), lambda: read(Item("test", "x", 0, file))):
+    for read_it in (lambda: read_image(file, (8, 8)), lambda: read(Item("test", "x", 0, file))):
         with pytest.raises(ValueError, match=expected):
             read_it()
 
@@ -327,7 +327,7 @@ def test_every_reader_of_data_sets_turns_images(tmp_path, memory):
 
 def test_a_photograph_is_predicted_upright(tmp_path):
     file = write_turned(tmp_path) / "train" / "a" / "0.png"
-    image = read_image(file, 6)
+    image = read_image(file, (6, 6))
     assert (image[0] == (255, 0, 0)).all() and (image[-1] == (0, 0, 255)).all()
 
 

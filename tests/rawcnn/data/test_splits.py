@@ -186,7 +186,9 @@ def test_records_keep_a_validation_split(tmp_path, rawcnn_command):
 def test_records_of_test_images_alone(tmp_path, rawcnn_command):
     root = make_folder(tmp_path / "pets", (4, 3), ("test",))
     code, out, err = rawcnn_command("data", "pack", root)
-    assert code == 0 and "packed 7 test images of 2 classes\nevaluate with --data" in out, err
+    assert code == 0 and "packed 7 test images of 2 classes\nevaluate them with `rawcnn evaluate MODEL --data" in out, (
+        err
+    )
     assert counts(data.load(f"records:{tmp_path / 'pets-records'}")) == {"test": 7}
     with pytest.raises(ValueError, match="has no training images from which a validation split could be cut"):
         data.load(f"records:{tmp_path / 'pets-records'}", validation=0.5)

@@ -12,7 +12,6 @@ their name and their inputs are listed once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 
 from rawcnn import models
@@ -28,9 +27,12 @@ def fingerprint(case: Case) -> str:
     model = models.find_model(case.name)
     function = model.configured(model.classes, **case.options)
     operations = symbolic_trace(function, (1, model.size, model.size, 3), train=True).operations
+    modules: dict[str, list[Operation]] = {}  # a NASNet cell's last ReLU comes after the first step of the next cell
+    for operation in operations:
+        modules.setdefault(operation.name.split("/")[0], []).append(operation)
     lines, known = [], {}
-    for module, members in groupby(operations, key=lambda operation: operation.name.split("/")[0]):
-        body, reads = _module(module, tuple(members))
+    for module, members in modules.items():
+        body, reads = _module(module, members)
         header = f"{module} reads {', '.join(reads)}"
         if body in known:
             lines.append(f"{header}: as {known[body]}")

@@ -270,7 +270,9 @@ WRONG = {
     r"the image has shape \(1, 8, 8, 3\)": lambda n, i: semantic_dictionary(n, i[None], "conv1"),
     "uint8; expected float RGB": lambda n, i: neuron_groups(n, (255 * i).astype(np.uint8), "conv1"),
     "not finite": lambda n, i: attribution(n, i * np.nan, "conv1"),
-    r"images have values from .* to 25\d.*; expected \[0,1\]": lambda n, i: attribution(n, i * 255 / i.max(), "conv1"),
+    r"pixels of the image have values from .* to 25\d.*; expected numbers in \[0,1\]": lambda n, i: attribution(
+        n, i * 255 / i.max(), "conv1"
+    ),
     "but this input needs": lambda n, i: attribution(Network("d", dense_only, size=4, classes=2), i, "y"),
     "top is 7; conv1 has 6 channels": lambda n, i: semantic_dictionary(n, i, "conv1", top=7),
     "top is 0": lambda n, i: built(n, i, top=0),

@@ -233,17 +233,18 @@ WRONG = {
         n, IMAGES, baseline=np.zeros((2, 3))
     ),
     "compile is 'fast'": lambda n: input_gradient(n, IMAGES, compile="fast"),
-    r"images have values from 0 to 255; expected \[0,1\]": lambda n: input_gradient(n, LEVELS),
-    r"images have values from 0 to 1\.00000012; expected": lambda n: smooth_gradient(n, LEVELS * (1 + 1.2e-7) / 255),
+    r"images have values from 0 to 255; expected numbers in \[0,1\]": lambda n: input_gradient(n, LEVELS),
     r"images have values from -0\.1\d* to 0": lambda n: integrated_gradients(n, LEVELS * 0 - np.eye(4)[..., None] / 10),
-    "images have values that are not finite": lambda n: integrated_gradients(n, LEVELS * np.nan),
-    "images have values that are not finite; expected": lambda n: smooth_gradient(n, LEVELS + np.inf),
-    "the baselines have values that are not finite": lambda n: integrated_gradients(n, IMAGES, baseline=np.nan),
-    "the baselines have values from 255 to 255": lambda n: integrated_gradients(n, IMAGES, baseline=255),
-    "the baselines have values from -1 to -?0": lambda n: integrated_gradients(
+    "images have 48 values that are not finite": lambda n: integrated_gradients(n, LEVELS * np.nan),
+    "images have 48 values that are not finite; expected": lambda n: smooth_gradient(n, LEVELS + np.inf),
+    "the baseline.s pixels have 1 values that are not finite": lambda n: integrated_gradients(
+        n, IMAGES, baseline=np.nan
+    ),
+    "the baseline.s pixels have values from 0 to 255": lambda n: integrated_gradients(n, IMAGES, baseline=255),
+    "the baseline.s pixels have values from -1 to -?0": lambda n: integrated_gradients(
         n, IMAGES, baseline=-np.eye(4)[..., None]
     ),
-    "images are an empty batch": lambda n: input_gradient(n, IMAGES[:0]),
+    "there are no images; expected one or more": lambda n: input_gradient(n, IMAGES[:0]),
 }
 
 
