@@ -6,10 +6,10 @@ import atexit
 import contextlib
 import ctypes
 import gc
-import sys
 import os
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections import Counter
