@@ -3,7 +3,7 @@
 Source: Buckman, Roy, Raffel, Goodfellow, "Thermometer Encoding: One Hot Way To Resist Adversarial Examples", ICLR 2018.
 The code changes only where a pixel crosses a level, so it has no useful gradient. That is no robustness: with 16 levels
 and ε = .031, nearly every pixel can cross one. Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of
-Security", ICML 2018, broke this defence by approximating its gradient in the backward pass (BPDA).
+Security", ICML 2018, broke this defense by approximating its gradient in the backward pass (BPDA).
 """
 
 from __future__ import annotations

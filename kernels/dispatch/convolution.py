@@ -19,7 +19,7 @@ from kernels.forms.convolutions import (
     ConvolutionForm,
 )
 from kernels.forms.differentiable import with_gradient
-from kernels.forms.finite import must_look, where_finite
+from kernels.forms.finite import must_check, where_finite
 from kernels.forms.nn import fitting_gradient, nn_conv2d
 from kernels.geometry import Convolution, Padding, Pair, is_integer, kernel_size, pair
 from kernels.transposed import transposed_size
@@ -109,19 +109,19 @@ def _fastest_conv2d(x: tf.Tensor, filters: tf.Tensor, convolution: Convolution) 
     if set(names.values()) == {"nn"}:
         return nn_conv2d(x, filters, convolution)
     forms = {job: _form(name, job, filters.shape, convolution) for job, name in names.items()}
-    look = must_look()  # asked now, because gradients are computed later, outside of the caller's context
+    check = must_check()  # read now, because gradients are computed later, outside of the caller's context
 
     def forward(x: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
-        if look:
+        if check:
             x, filters = tf.stop_gradient(x), tf.stop_gradient(filters)  # else a tape would differentiate both branches
-        return _compute(forms[FORWARD], FORWARD, convolution, (x,) if look else (), x, filters)
+        return _compute(forms[FORWARD], FORWARD, convolution, (x,) if check else (), x, filters)
 
     def backward(inputs: Sequence[tf.Tensor], y: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x, filters = inputs
         dy = tf.ensure_shape(gradient, y.shape)  # a graph may have lost it
         return (
-            _compute(forms[INPUT_GRADIENT], INPUT_GRADIENT, convolution, (dy,) if look else (), dy, filters, size),
-            _compute(forms[FILTER_GRADIENT], FILTER_GRADIENT, convolution, (x, dy) if look else (), x, dy, kernel),
+            _compute(forms[INPUT_GRADIENT], INPUT_GRADIENT, convolution, (dy,) if check else (), dy, filters, size),
+            _compute(forms[FILTER_GRADIENT], FILTER_GRADIENT, convolution, (x, dy) if check else (), x, dy, kernel),
         )
 
     return with_gradient(forward, backward)(x, filters)

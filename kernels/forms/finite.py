@@ -12,22 +12,22 @@ from contextvars import ContextVar
 
 import tensorflow as tf
 
-_judged: ContextVar[bool] = ContextVar("judged", default=False)
+_checked: ContextVar[bool] = ContextVar("checked", default=False)
 
 
 @contextmanager
-def judged_by_caller() -> Iterator[None]:
-    """Within this context, convolutions need not look for NaN and infinity: a network looks at its images."""
-    token = _judged.set(True)
+def checked_by_caller() -> Iterator[None]:
+    """Within this context, convolutions do not check for NaN and infinity: a network checks its images once."""
+    token = _checked.set(True)
     try:
         yield
     finally:
-        _judged.reset(token)
+        _checked.reset(token)
 
 
-def must_look() -> bool:
-    """Whether a form must find out by itself if its numbers are finite."""
-    return not _judged.get()
+def must_check() -> bool:
+    """Whether a convolution checks by itself that its values are finite."""
+    return not _checked.get()
 
 
 def all_finite(*tensors: tf.Tensor) -> tf.Tensor:

@@ -25,7 +25,7 @@ def nn_max_pool(x: tf.Tensor, window: Sides, stride: Sides, padding: Padding, pa
     TensorFlow's kernels run in every case, outside of the condition: oneDNN's gradient, which is 20 times as fast as
     Eigen's, must find its forward kernel in the same graph. It ends the process for a batch without an image.
     """
-    if compiler() in ("portable", "gpu"):  # StableHLO defines that a maximum keeps NaN, and GPUs keep to it
+    if compiler() in ("portable", "gpu"):  # by StableHLO's definition a maximum keeps NaN; not measured on a GPU
         return max_pool(x, window, stride, padding)
     full = never_empty(x)
 

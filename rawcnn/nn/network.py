@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.forms.empty import full_batches, never_empty
-from kernels.forms.finite import judged_by_caller
+from kernels.forms.finite import checked_by_caller
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
@@ -171,7 +171,7 @@ class Network:
         images = check_images(images)
         full = never_empty(images)
         net = self._begin(trace_type, variables, full, train=train, seed=seed, relu=relu)
-        with full_batches(), judged_by_caller():
+        with full_batches(), checked_by_caller():
             logits = _nan_for_other_images(tf.cast(self.model(net, net.images), tf.float32), full)
         if full is images:
             return Forward(logits, net.activations, net.statistics)
@@ -210,7 +210,7 @@ class Network:
         full = never_empty(images)
         net = self._begin(trace_type, variables or self.variables, full, relu=relu)
         net.requested = frozenset(self.operation(layer).name for layer in layers)
-        with suppress(TraceComplete), full_batches(), judged_by_caller():
+        with suppress(TraceComplete), full_batches(), checked_by_caller():
             self.model(net, net.images)
         found = {layer: net.activations[layer] for layer in layers}
         return found if full is images else _of_known_batch(found, images)
