@@ -1,6 +1,6 @@
 """What a tensor operation is: functions of tensors without variables.
 
-The files of this folder are a textbook. Each operation has five faces in one order: the equation, a NumPy reference,
+The files of this folder are a textbook. Each operation has five sections in one order: the equation, a NumPy reference,
 the tensor form, the gradient by hand and the cost. (`compiler`, `cost`, `geometry` and `precision` are no operations.)
 `kernels.forms` holds faster forms of the same operations, `kernels.dispatch` checks arguments and chooses a form.
 Activations are [B,H,W,C], filters [kh,kw,C/groups,Cout].

@@ -61,7 +61,7 @@ def affine_resample(images: tf.Tensor, transforms: tf.Tensor, fill: float, size:
     out = tf.add_n(
         [
             tf.cast(weight, pixels.dtype)[..., None] * tf.gather(pixels, index, batch_dims=1)
-            for index, weight in _taps(*_neighbors(transforms, images.shape[1:3], size), images.shape[2])
+            for index, weight in _corners(*_neighbors(transforms, images.shape[1:3], size), images.shape[2])
         ]
     )  # [B,H',W',C]
     return tf.cast(out, images.dtype)
@@ -104,8 +104,8 @@ def _first_neighbor(position: tf.Tensor, length: int) -> Neighbor:
     return tf.cast(first, tf.int32) + 1, position - first
 
 
-def _taps(row: Neighbor, column: Neighbor, width: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """The four neighbors of each output pixel: (index into the bordered image, weight), [B,H',W'] each."""
+def _corners(row: Neighbor, column: Neighbor, width: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """The four pixels around each output pixel: (index into the bordered image, weight), [B,H',W'] each."""
     rows, columns = (((first, 1 - part), (first + 1, part)) for first, part in (row, column))
     return [(i * (width + 2) + j, v * u) for i, v in rows for j, u in columns]
 
@@ -176,7 +176,7 @@ def affine_resample_image_gradient(gradient: tf.Tensor, transforms: tf.Tensor, i
     batch, area = tf.shape(gradient)[0], (height + 2) * (width + 2)
     g = wide(gradient)
     pixels = tf.zeros((batch * area, channels), g.dtype)
-    for index, weight in _taps(*_neighbors(transforms, input_size, (out_height, out_width)), width):
+    for index, weight in _corners(*_neighbors(transforms, input_size, (out_height, out_width)), width):
         places = index + area * tf.range(batch)[:, None, None]  # [B,H',W'] in the whole batch
         pixels = tf.tensor_scatter_nd_add(pixels, places[..., None], tf.cast(weight, g.dtype)[..., None] * g)
     bordered = tf.reshape(pixels, (batch, height + 2, width + 2, channels))
@@ -190,7 +190,7 @@ def affine_resample_transform_gradient(
     pixels, g, (height, width) = _bordered(images, fill), wide(gradient), images.shape[1:3]
     row, column = _neighbors(transforms, (height, width), size)
     v, u = row[1], column[1]
-    products = [tf.reduce_sum(g * tf.gather(pixels, i, batch_dims=1), -1) for i, _ in _taps(row, column, width)]
+    products = [tf.reduce_sum(g * tf.gather(pixels, i, batch_dims=1), -1) for i, _ in _corners(row, column, width)]
     p00, p01, p10, p11 = (tf.cast(p, transforms.dtype) for p in products)  # g·in of each tap, [B,H',W']
     derivatives = (1 - v) * (p01 - p00) + v * (p11 - p10), (1 - u) * (p10 - p00) + u * (p11 - p01)
     inside = [(p >= -1) & (p <= n) for p, n in zip(_positions(transforms, size), (width, height), strict=True)]

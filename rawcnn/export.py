@@ -26,7 +26,7 @@ import kernels
 from kernels.compiler import compiled_by
 from rawcnn import __version__
 from rawcnn.files.atomic import synchronize
-from rawcnn.nn.arguments import whole
+from rawcnn.nn.arguments import whole_number
 from rawcnn.nn.network import Network
 from rawcnn.weights import save_weights
 
@@ -53,7 +53,7 @@ def export(network: Network, folder: str | Path, format: str = "savedmodel", *, 
             the folder holds something else or cannot be written. The folder is then unchanged.
     """
     check(folder, format, batch)
-    batch = None if batch is None else whole("batch", batch)
+    batch = None if batch is None else whole_number("batch", batch)
     network.check_labels()
     metadata = {
         "rawcnn": __version__,
@@ -79,7 +79,7 @@ def check(folder: str | Path, format: str, batch: int | None = None) -> None:
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {' or '.join(FORMATS)}")
     if batch is not None:
-        whole("batch", batch)
+        whole_number("batch", batch)
     folder = Path(folder)
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is not an earlier export, so it is not replaced; name another folder")

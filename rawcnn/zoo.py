@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rawcnn.models import MODELS, find_model
-from rawcnn.nn.arguments import Size, image_size, short_size, whole
+from rawcnn.nn.arguments import Size, image_size, short_size, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.weights import describe, load_weights
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
@@ -55,9 +55,9 @@ def create(
         settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **options}
         return _with_weights(name, Path(weights), head, settings, seed=seed, precision=precision, devices=devices)
     model, options = find_model(name), plain_values(options)
-    classes = whole("classes", model.classes if classes is None else classes)
+    classes = whole_number("classes", model.classes if classes is None else classes)
     size = short_size(image_size(model.size if size is None else size))
-    seed = whole("seed", seed, least=0, most=None)
+    seed = whole_number("seed", seed, least=0, most=None)
     reads = "none" if options.get("discretize", "none") != "none" else model.preprocessing  # levels divide [0,1]
     preprocessing = reads if preprocessing is None else preprocessing
     if options.get("discretize", "none") != "none" and preprocessing != "none":

@@ -9,7 +9,6 @@ import gc
 import os
 import re
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections import Counter
@@ -25,6 +24,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # returned when they are freed.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**22))
+# oneDNN's allocator keeps what tensors once took, for the next tensors: two processes would each keep 4 GiB.
+os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 # A separate cache, so that the user's table of kernels and the user's notes about files have no effect. Plots keep the
 # user's cache of fonts.
@@ -129,15 +130,7 @@ def free_memory() -> None:
 
     What is left (modules, collected tests, fixtures of the session) is excluded from later collections. Scanning it
     would take seconds each time.
-
-    TensorFlow registers the gradient of each traced `tf.custom_gradient` for good, and with it the graph and all
-    variables of the network: a hundred MB for each trace of a ResNet-50. Nothing differentiates a function of an
-    earlier file, so these entries can go.
     """
-    if framework := sys.modules.get("tensorflow.python.framework.ops"):
-        registered = framework.gradient_registry._registry
-        for name in [name for name in registered if name.startswith("CustomGradient-")]:
-            del registered[name]
     gc.collect()
     gc.freeze()
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it

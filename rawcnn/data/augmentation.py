@@ -21,7 +21,7 @@ from kernels import affine_resample, crop_resize_transforms
 from kernels.dispatch.replica import random_words
 from kernels.geometry import Pair, pad_image, pair
 from kernels.random import uniform_floats
-from rawcnn.nn.preprocessing import crop_room
+from rawcnn.nn.preprocessing import crop_margins
 
 # Principal components of the RGB values of ImageNet's training images in [0,1]: the figures of
 # facebookarchive/fb.resnet.torch, datasets/imagenet.lua. Components are columns, red, green, blue are rows.
@@ -81,7 +81,7 @@ def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def random_crop(images: tf.Tensor, size: Pair, seed: tf.Tensor) -> tf.Tensor:
     """Cut a window of `size` at a random position: [B,H,W,3] → [B,*size,3]. Raises ValueError if it is too large."""
-    (height, width), (below, right) = pair(size, "size"), crop_room(images, size)
+    (height, width), (below, right) = pair(size, "size"), crop_margins(images, size)
     corner = tf.cast(_uniform(images, seed, 2) * (below + 1, right + 1), tf.int32)  # [B,2]
     rows = corner[:, :1] + tf.range(height)  # [B,H']
     columns = corner[:, 1:] + tf.range(width)  # [B,W']

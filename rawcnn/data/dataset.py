@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data.decode import Item, each, read, stored, unreadable
-from rawcnn.nn.arguments import is_whole, listed, whole
+from rawcnn.nn.arguments import is_whole, listed, whole_number
 
 MARKS = 16  # images of a split that its fingerprint reads
 
@@ -104,8 +104,8 @@ class DataSet:
         data, count = self._split(split), self.count(split)
         if not is_whole(batch) or batch < 1 or (drop_remainder and batch > count):
             raise ValueError(f"batch is {batch!r}; expected 1 to {count}, the {split} images of {self.name}")
-        batch, first = int(batch), whole("first", first, least=0)
-        seed, epoch = whole("seed", seed, least=0, most=None), whole("epoch", epoch, least=0, most=None)
+        batch, first = int(batch), whole_number("first", first, least=0)
+        seed, epoch = whole_number("seed", seed, least=0, most=None), whole_number("epoch", epoch, least=0, most=None)
         order = np.arange(count)
         if split == "train" if shuffle is None else shuffle:
             order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)

@@ -29,7 +29,7 @@ def is_whole(value: Any) -> bool:
     return "bool" not in str(value.dtype)
 
 
-def whole(name: str, value: Any, least: int = 1, most: int | None = LARGEST) -> int:
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = LARGEST) -> int:
     """Return a whole number as an int.
 
     Args:
@@ -79,7 +79,7 @@ def image_size(value: Any, name: str = "size") -> tuple[int, int]:
     if len(sides) != 2 or not all(is_whole(side) and index(side) >= 1 for side in sides):
         shown = index(value) if is_whole(value) else repr(value)
         raise ValueError(f"{name} is {shown}; expected a side in pixels, 1 or more, or a pair (height, width)")
-    height, width = (whole(name, side) for side in sides)
+    height, width = (whole_number(name, side) for side in sides)
     return height, width
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 import kernels
 from kernels.forms.empty import full_batches, never_empty
 from kernels.forms.finite import checked_by_caller
-from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole
+from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole_number
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.nn.trace import (
@@ -81,7 +81,7 @@ class Network:
         check_devices(devices)
         self.name, self.model, self.image_size = name, model, image_size(size)
         self.input_size: Size = short_size(self.image_size)
-        self.classes = whole("classes", classes)
+        self.classes = whole_number("classes", classes)
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
         self.settings = dict(settings or {})
         self.labels: tuple[str, ...] | None = None

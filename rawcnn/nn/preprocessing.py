@@ -36,11 +36,11 @@ PREPROCESSING = {"none": _none, "centered": _centered, "torch": _torch, "caffe":
 
 def center_crop(images: tf.Tensor, size: Pair) -> tf.Tensor:
     """Crop the window in the middle: [B,H,W,C] → [B,*size,C]. Raises ValueError if it does not fit."""
-    (height, width), (below, right) = pair(size, "size"), crop_room(images, size)
+    (height, width), (below, right) = pair(size, "size"), crop_margins(images, size)
     return images[:, below // 2 : below // 2 + height, right // 2 : right // 2 + width]
 
 
-def crop_room(images: tf.Tensor, size: Pair) -> tuple[int, int]:
+def crop_margins(images: tf.Tensor, size: Pair) -> tuple[int, int]:
     """Return by how many pixels images are higher and wider than `size`. Raises ValueError if they are smaller."""
     height, width = pair(size, "size")
     below, right = images.shape[1] - height, images.shape[2] - width

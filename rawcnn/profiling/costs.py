@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from rawcnn.models import find_model
-from rawcnn.nn.arguments import Size, image_size, short_size, whole
+from rawcnn.nn.arguments import Size, image_size, short_size, whole_number
 from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, symbolic_trace
 
 COLUMNS = (
@@ -107,7 +107,10 @@ def profile(
         ValueError: An argument is out of range, or the images are too small.
     """
     entry = find_model(model)
-    batch, classes = whole("batch", batch), whole("classes", entry.classes if classes is None else classes)
+    batch, classes = (
+        whole_number("batch", batch),
+        whole_number("classes", entry.classes if classes is None else classes),
+    )
     sides = image_size(entry.size if size is None else size)
     dtype = PRECISIONS[check_precision(precision)]
     operations = symbolic_trace(

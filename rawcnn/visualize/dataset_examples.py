@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rawcnn.data import DataSet
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import map_position, whole
+from rawcnn.nn.arguments import map_position, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 from rawcnn.visualize.input_images import size_read
@@ -126,7 +126,7 @@ def top_inputs(
         Girshick et al. 2014, section 3.1; Zeiler & Fergus 2014, section 4.
     """
     units = _select_units(network, data, split, layer, channels, None)
-    scan = Scan(data, split, whole("batch", batch), compile, progress)
+    scan = Scan(data, split, whole_number("batch", batch), compile, progress)
     (best,), _ = stream_top_k(units, scan, _check_count(count, data, split), signs=(1,), sampled=sample_indices(0))
     images = _read_images(units, scan, best)
     return {channel: list(_examples(units, best, row, images)) for row, channel in enumerate(units.channels)}
@@ -182,8 +182,8 @@ def excitations(
     count = _check_count(count, data, split)
     if wrong := [quantile for quantile in quantiles if not 0 <= quantile <= 1]:
         raise ValueError(f"quantiles are {wrong}; expected numbers from 0, the lowest image, to 1, the highest")
-    sample, seed = whole("sample", sample), whole("seed", seed, least=0, most=None)
-    scan = Scan(data, split, whole("batch", batch), compile, progress)
+    sample, seed = whole_number("sample", sample), whole_number("seed", seed, least=0, most=None)
+    scan = Scan(data, split, whole_number("batch", batch), compile, progress)
     sampled = sample_indices(data.count(split), sample, seed)
     (best, worst), drawn = stream_top_k(units, scan, count, signs=(1, -1), sampled=sampled)
     between = _at_quantiles(drawn, quantiles)
@@ -220,7 +220,7 @@ def _select_units(
 
 def _check_count(count: int, data: DataSet, split: str) -> int:
     """The count, or the number of images if there are fewer."""
-    return min(whole("count", count), data.count(split))
+    return min(whole_number("count", count), data.count(split))
 
 
 # Examples --------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def contact_sheet(
         raise ValueError("there are no inputs to show; expected one or more")
     if labels is not None and len(labels) != len(inputs):
         raise ValueError(f"there are {len(labels)} labels for {len(inputs)} inputs; expected one for each")
-    tile = whole("tile", tile)
+    tile = whole_number("tile", tile)
     cells = [_cell(shown, tile, color) for shown in inputs]
     if labels is not None:
         cells = [np.concatenate([_line(text, 2 * tile + 2), cell]) for text, cell in zip(labels, cells, strict=True)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rawcnn.nn.arguments import is_whole, whole
+from rawcnn.nn.arguments import is_whole, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.visualize.class_attribution import Attribution
 from rawcnn.visualize.input_images import one_image
@@ -79,7 +79,7 @@ def neuron_groups(network: Network, image, layer: str, groups: int | None = None
 
 def factorize(activations: np.ndarray, groups: int | None = None, *, seed: int = 0, layer: str = "the layer") -> Groups:
     """Factorize activations [h,w,C], as `neuron_groups` does."""
-    count, seed = check_groups(groups, activations.shape, layer), whole("seed", seed, least=0, most=None)
+    count, seed = check_groups(groups, activations.shape, layer), whole_number("seed", seed, least=0, most=None)
     positive = np.maximum(activations, 0).reshape(-1, activations.shape[-1]).astype(np.float64)  # [h·w,C]
     if not positive.any():
         raise ValueError(f"{layer} has no positive activation in this image, so there is nothing to group")

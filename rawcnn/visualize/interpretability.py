@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import Size, is_whole, whole
+from rawcnn.nn.arguments import Size, is_whole, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import ReceptiveField
 from rawcnn.nn.trace import Operation
@@ -323,4 +323,4 @@ def _check_top(top: int, layer: str, channels: int) -> None:
 def _check_limit(limit: int | None) -> None:
     """ValueError for a limit below 1."""
     if limit is not None:
-        whole("limit", limit)
+        whole_number("limit", limit)

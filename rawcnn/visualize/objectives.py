@@ -18,7 +18,7 @@ from math import inf
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.nn.arguments import any_position, map_position, real, whole
+from rawcnn.nn.arguments import any_position, map_position, real, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.visualize.layer_maps import as_map, check_channels, check_classes
 
@@ -251,7 +251,7 @@ def interpolation(first: Objective, second: Objective, count: int) -> Objective:
     Raises:
         ValueError: For a count below 2, and for objectives of more than one problem.
     """
-    count = whole("count", count, least=2)
+    count = whole_number("count", count, least=2)
     if max(first.images, second.images) > 1:
         raise ValueError(f"{first.name} and {second.name} have several units; expected objectives of one unit each")
     shares = np.linspace(0, 1, count, dtype=np.float32)  # t of each image, [N]
@@ -282,7 +282,7 @@ def diversity(network: Network, layer: str, group: int) -> Objective:
         ValueError: For an unknown layer and for a group below 2.
     """
     network.operation(layer)
-    group = whole("group", group, least=2)
+    group = whole_number("group", group, least=2)
 
     def value(activations: Activations) -> tf.Tensor:
         maps = as_map(activations[layer])  # [B,h,w,C]

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import Size, image_size, real, short_size, whole
+from rawcnn.nn.arguments import Size, image_size, real, short_size, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import adam
 from rawcnn.visualize.ascent_runtime import AscentRuntime, Recorder, WakingStep, full_batches
@@ -58,8 +58,13 @@ class AscentSettings:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        checked: dict[str, Any] = {name: whole(name, getattr(self, name)) for name in ("count", "steps", "batch")}
-        checked |= {"frames": whole("frames", self.frames, least=0), "seed": whole("seed", self.seed, 0, None)}
+        checked: dict[str, Any] = {
+            name: whole_number(name, getattr(self, name)) for name in ("count", "steps", "batch")
+        }
+        checked |= {
+            "frames": whole_number("frames", self.frames, least=0),
+            "seed": whole_number("seed", self.seed, 0, None),
+        }
         checked |= {"size": short_size(image_size(self.size))}
         checked |= {
             "rate": real("rate", self.rate, "above 0", above=True),

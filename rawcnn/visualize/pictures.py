@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rawcnn.files.atomic import write_atomic
-from rawcnn.nn.arguments import is_whole, listed, real, whole
+from rawcnn.nn.arguments import is_whole, listed, real, whole_number
 
 RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that lightness varies between it and white
 BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
@@ -61,8 +61,8 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
     if not tiles or len({tile.shape for tile in tiles}) > 1:
         sizes = sorted({tile.shape[:2] for tile in tiles})
         raise ValueError(f"cannot tile {len(tiles)} pictures of sizes {sizes}; expected one or more of one size")
-    columns = ceil(sqrt(len(tiles))) if columns is None else whole("columns", columns)
-    gap = whole("gap", gap, least=0)
+    columns = ceil(sqrt(len(tiles))) if columns is None else whole_number("columns", columns)
+    gap = whole_number("gap", gap, least=0)
     columns, (height, width, _) = min(columns, len(tiles)), tiles[0].shape
     rows = ceil(len(tiles) / columns)
     shape = (gap + rows * (height + gap), gap + columns * (width + gap), 3)
@@ -104,7 +104,7 @@ def enlarge(image, scale: int) -> np.ndarray:
     Raises:
         ValueError: For a scale that is not a whole number from 1.
     """
-    scale = whole("scale", scale)
+    scale = whole_number("scale", scale)
     return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)
 
 
@@ -119,7 +119,7 @@ def fit(image, size: int, background: float = 1.0) -> np.ndarray:
     Returns:
         A picture [size,size,3].
     """
-    image, size = picture(image), whole("size", size)
+    image, size = picture(image), whole_number("size", size)
     longer = max(image.shape[:2])
     if longer <= size:
         image = enlarge(image, size // longer)
@@ -148,7 +148,7 @@ def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width
     Raises:
         ValueError: for a box that is no four whole numbers, and for a width below 1.
     """
-    image, edges, width = picture(image).copy(), listed(box), whole("width", width)
+    image, edges, width = picture(image).copy(), listed(box), whole_number("width", width)
     if len(edges) != 4 or not all(map(is_whole, edges)):
         raise ValueError(f"box is {box!r}; expected (top, left, bottom, right), whole numbers of pixels")
     top, left, bottom, right = map(int, edges)

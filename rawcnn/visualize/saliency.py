@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.nn.arguments import is_whole, real, whole
+from rawcnn.nn.arguments import is_whole, real, whole_number
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.visualize.input_images import check_pixels, unit_images
@@ -157,7 +157,7 @@ def smooth_gradient(
     Source:
         Smilkov et al. 2017, section 3.
     """
-    samples, seed = whole("samples", samples), whole("seed", seed, least=0, most=None)
+    samples, seed = whole_number("samples", samples), whole_number("seed", seed, least=0, most=None)
     spread = real("spread", spread)
     gradient, _, chosen, logits = _at_images(network, images, classes, compile)
     images = np.asarray(images, np.float32)
@@ -203,7 +203,7 @@ def integrated_gradients(
     Source:
         Sundararajan et al. 2017, section 3 and section 5, "Computing integrated gradients".
     """
-    steps = whole("steps", steps)
+    steps = whole_number("steps", steps)
     start = _baseline(baseline, tuple(unit_images(images).shape))  # x₀, [B,H,W,3]
     gradient, _, chosen, logits = _at_images(network, images, classes, compile)
     difference = np.asarray(images, np.float32) - start  # x − x₀

@@ -1,4 +1,4 @@
-"""The three tiers of `kernels`: what each file may import, and the five faces of the textbook files, in their order."""
+"""The three tiers of `kernels`: what each file may import, and the five sections of textbook files, in order."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import pytest
 import kernels
 
 ROOT = Path(kernels.__file__).parent
-FACES = ["1. Equation", "2. NumPy reference", "3. Tensor forms", "4. Gradient by hand", "5. Cost"]
+SECTIONS = ["1. Equation", "2. NumPy reference", "3. Tensor forms", "4. Gradient by hand", "5. Cost"]
 LINES = 220  # of a textbook file
-# What textbook files may import of kernels; each has no faces, because it is no operation.
+# What textbook files may import of kernels; each has no sections, because it is no operation.
 SHARED = {
     "cost": "the unit in which all costs are counted",
     "geometry": "padding, output sizes and views of windows, for convolution, pooling and their adjoints",
     "precision": "the type of sums",
 }
-WITHOUT_FACES = SHARED | {
+WITHOUT_SECTIONS = SHARED | {
     "__init__": "names the public kernels",
     "compiler": "says for which compiler forms are chosen",
 }
-# Faces that hold no function, with the reason.
+# Sections that hold no function, with the reason.
 WITHOUT_FUNCTION = {
     ("random", "4. Gradient by hand"): "random numbers have no gradient",
     ("random", "5. Cost"): "integer work is not counted",
     ("transposed", "4. Gradient by hand"): "the gradients are convolutions",
 }
-TEXTBOOK = sorted(path.stem for path in ROOT.glob("*.py") if path.stem not in WITHOUT_FACES)
+TEXTBOOK = sorted(path.stem for path in ROOT.glob("*.py") if path.stem not in WITHOUT_SECTIONS)
 ALLOWED = {"": {*SHARED, "random"}, "forms": {*SHARED, *TEXTBOOK, "compiler", "forms"}}
 ALLOWED["dispatch"] = {*ALLOWED["forms"], "dispatch"}
 
@@ -49,23 +49,23 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", TEXTBOOK)
-def test_a_textbook_file_has_five_faces(module):
+def test_a_textbook_file_has_five_sections(module):
     source = (ROOT / f"{module}.py").read_text(encoding="utf-8")
     lines = source.splitlines()
     assert len(lines) <= LINES
     heads = [(number, line[2:].rstrip(" -")) for number, line in enumerate(lines, 1) if re.match(r"# \d\. ", line)]
-    assert [head for _, head in heads] == FACES
+    assert [head for _, head in heads] == SECTIONS
     tree = ast.parse(source)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     ends = [number for number, _ in heads[1:]] + [len(lines) + 1]
-    for (start, face), end in zip(heads, ends, strict=True):
+    for (start, section), end in zip(heads, ends, strict=True):
         inside = [node.name for node in functions if start < node.lineno < end]
         comments = [line for line in lines[start : end - 1] if line.startswith("#  ") or re.match(r"# \S", line)]
-        if face == FACES[0] or (module, face) in WITHOUT_FUNCTION:
+        if section == SECTIONS[0] or (module, section) in WITHOUT_FUNCTION:
             assert comments and not inside
-        elif face == FACES[1]:
+        elif section == SECTIONS[1]:
             assert inside and all(name.endswith("_reference") for name in inside)
-        elif face == FACES[4]:
+        elif section == SECTIONS[4]:
             assert inside and all(name.endswith("_cost") for name in inside)
         else:
             assert inside
@@ -88,7 +88,7 @@ def test_imports_go_one_way():
         tier = path.parent.name if path.parent != ROOT else ""
         if path.name == "__init__.py":
             continue
-        known = ALLOWED[tier] if path.stem not in WITHOUT_FACES or tier else set(SHARED)
+        known = ALLOWED[tier] if path.stem not in WITHOUT_SECTIONS or tier else set(SHARED)
         assert imported(path) <= known, path
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import rawcnn
 from rawcnn.data import load
-from rawcnn.nn.arguments import image_size, indices, map_position, real, short_size, size_text, whole
+from rawcnn.nn.arguments import image_size, indices, map_position, real, short_size, size_text, whole_number
 
 WHOLE = [3, np.int64(3), np.uint8(3), np.array(3), np.array(3, np.int16), tf.constant(3)]
 NOT_WHOLE = [3.0, "3", None, True, np.bool_(True), np.float32(3), np.array([3]), np.array(True), tf.constant(3.0), [3]]
@@ -19,7 +19,7 @@ NOT_WHOLE = [3.0, "3", None, True, np.bool_(True), np.float32(3), np.array([3]),
 
 @pytest.mark.parametrize("value", WHOLE, ids=repr)
 def test_whole_numbers_of_all_libraries_become_ints(value):
-    assert whole("n", value) == 3 and type(whole("n", value)) is int
+    assert whole_number("n", value) == 3 and type(whole_number("n", value)) is int
     assert image_size(value) == (3, 3) and type(image_size(value)[0]) is int
     assert indices("channels", value, 4, "conv1") == [3]
 
@@ -27,17 +27,17 @@ def test_whole_numbers_of_all_libraries_become_ints(value):
 @pytest.mark.parametrize("value", NOT_WHOLE, ids=repr)
 def test_everything_else_is_refused_in_a_sentence(value):
     with pytest.raises(ValueError, match=r"^n is .*; expected a whole number, 1 or more$"):
-        whole("n", value)
+        whole_number("n", value)
     with pytest.raises(ValueError, match=r"^size is .*; expected a side in pixels, 1 or more, or a pair \(height, wid"):
         image_size((value, 3))
 
 
 def test_ranges():
-    assert whole("seed", 2**70, least=0, most=None) == 2**70
+    assert whole_number("seed", 2**70, least=0, most=None) == 2**70
     with pytest.raises(ValueError, match=r"^batch is 0; expected a whole number, 1 or more$"):
-        whole("batch", np.int64(0))
+        whole_number("batch", np.int64(0))
     with pytest.raises(ValueError, match=r"^batch is 2147483649; expected 2,147,483,648 at most$"):
-        whole("batch", 2**31 + 1)
+        whole_number("batch", 2**31 + 1)
 
 
 def test_sizes():
