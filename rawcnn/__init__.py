@@ -1,4 +1,4 @@
-"""rawcnn: the convolutional network with the lid off.
+"""rawcnn: layers, gradients, visualizations and attacks of the classic CNN papers in plain TensorFlow.
 
 Names are imported at first use, so that the command line can answer before TensorFlow is loaded.
 """

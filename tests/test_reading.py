@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,10 @@ import tensorflow as tf
 import rawcnn
 from rawcnn import attacks, visualize
 from rawcnn.models import googlenet, resnet
+from rawcnn.nn.execution import choose
 from rawcnn.nn.trace import Trace, symbolic_trace
 from rawcnn.training.recipes import ALEXNET
-from rawcnn.training.step import State, TrainStep
+from rawcnn.training.step import State, make_step
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -110,7 +111,7 @@ def training_step() -> Callable[[], object]:
     # A size that no other test uses: a compiled island that was traced before would not enter its kernel's file again
     network = rawcnn.create("alexnet", size=83, classes=3)
     recipe = replace(ALEXNET, augmentation=replace(ALEXNET.augmentation, crop=83))
-    step = partial(TrainStep(network, recipe).update, State.begin(network, recipe).tensors())
+    step = make_step(network, recipe, State.begin(network, recipe), choose("auto"))  # as `rawcnn train` runs it
     images = tf.random.stateless_uniform((2, 91, 91, 3), (0, 1))
     return lambda: step(images, tf.constant([0, 2]), tf.constant([0, 1]), tf.constant(0.01))
 
@@ -173,7 +174,8 @@ def test_functions_on_a_path_exist(number):
     for file, (runs, also, happens) in path(number).items():
         assert named(runs) and happens, file
         assert named(runs) | named(also) <= defined(ROOT / file).keys(), file
-        assert not named(also) or file.startswith("kernels/"), f"{file}: only a kernel has forms that run instead"
+        has_forms = file.startswith(("kernels/", "rawcnn/optim/"))
+        assert not named(also) or has_forms, f"{file}: only kernels and update rules have forms that run instead"
 
 
 @cache

@@ -207,8 +207,9 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
     known = entry.settings()
     if unknown := [key for key in settings if key not in known]:
         defaults = {key: value for key, value in known.items() if not callable(value)} | dict(entry.described)
-        some = ", ".join(f"{key}={value!r}" for key, value in defaults.items()) or "none"
-        raise ValueError(f"{name} has no setting {', '.join(unknown)}; its settings are {some}")
+        some = ", ".join(f"{key}={value!r}" for key, value in defaults.items())
+        known_are = f"its settings are {some}" if some else "it has no settings; leave this out"
+        raise ValueError(f"{name} has no setting {', '.join(unknown)}; {known_are}")
     if target is not None and not entry.takes_target:
         raise ValueError(f"{name} has no target; leave it out")
     return {key: _truth(key, value) if isinstance(known[key], bool) else value for key, value in settings.items()}

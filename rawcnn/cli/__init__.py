@@ -23,7 +23,7 @@ FAILED = 2
 INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C
 
 app = typer.Typer(
-    help="The convolutional network with the lid off.",
+    help="Layers, gradients, visualizations and attacks of the classic CNN papers in plain TensorFlow.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

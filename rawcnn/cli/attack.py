@@ -231,6 +231,8 @@ def attack_data(request: AttackRequest) -> None:
             _write_files(found, run.network.labels or run.data.labels, folder, record)
             files = os.listdir(folder)
         _print_rows(found, run.screen)
+        if (median := found.rows[0].get("median_distance")) is not None:
+            run.screen.print(f"half of the fooled images needed an epsilon of at most {median:.3g}")
         run.screen.print(_wrote(request.folder, files))
         run.result = record
 

@@ -17,20 +17,24 @@ from rawcnn.files.atomic import regular_file
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def check_writable(path: Path | None, *endings: str) -> None:
+def check_writable(path: Path | None, *endings: str) -> list[Path]:
     """Check that a file can be written, and create its folder.
 
     Args:
         path: The file; None is not checked.
         endings: The allowed file endings; without any, all are allowed.
 
+    Returns:
+        The folders that were created, the innermost first.
+
     Raises:
         ValueError: The ending is another one, the folder cannot be created, or the file cannot be written.
     """
     if path is None:
-        return
+        return []
     if endings and path.suffix not in endings:
         raise ValueError(f"{path} has the ending {path.suffix!r}; expected {' or '.join(endings)}")
+    created = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,6 +43,7 @@ def check_writable(path: Path | None, *endings: str) -> None:
         regular_file(path)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written: it is a folder, or you lack permission; name another path")
+    return created
 
 
 def parse_settings(options: Sequence[str] | None, option: str = "--option", example: str = "shortcut=A") -> dict:

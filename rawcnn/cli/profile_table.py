@@ -68,13 +68,14 @@ def totals_lines(profile: Profile) -> list[str]:
     """Return the lines below the table: how operations are counted, and the totals."""
     t = profile.totals
     field = f"{t['receptive_field']} px" if t["receptive_field"] else "the whole image"
+    field += ", both of the last map before it becomes a vector" if t["receptive_field"] else ""
     return [
         "MACs are the multiply-accumulates of convolutions and fully connected layers; FLOPs are 2 × MACs plus all "
         "elementwise operations",
         f"total: {t['parameters']:,} parameters ({t['non_trainable']:,} more are not trained), {t['macs']:,} MACs, "
         f"{short_number(t['flops_forward'])}FLOP forward, {short_number(t['flops_backward'])}FLOP backward, "
         f"activations {t['activation_bytes'] / MEBIBYTE:.1f} MiB, variables {t['parameter_bytes'] / MEBIBYTE:.1f} MiB, "
-        f"receptive field {field}, stride {t['stride']}",
+        f"stride {t['stride']}, receptive field {field}",
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -140,7 +140,8 @@ def begin(request: Request) -> Iterator[Run]:
     """Do what all verbs begin and end with.
 
     At the beginning: check the options and the output file, build the networks, print the settings, load the data. At
-    the end, unless the block raised an error: print `run.result` as JSON, with `--json` only.
+    the end, unless the block raised an error: print `run.result` as JSON, with `--json` only. After an error, folders
+    that were created for the output are removed, if they are empty.
 
     Args:
         request: The options of the verb.
@@ -154,7 +155,21 @@ def begin(request: Request) -> Iterator[Run]:
     run = Run(Screen(request.as_json))
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; what makes a file unreadable is an error
     request.check()
-    check_writable(request.checked_file, *request.endings)
+    created = check_writable(request.checked_file, *request.endings)
+    try:
+        _prepare(run, request)
+        yield run
+    except BaseException:
+        for folder in created:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
+    if run.result is not None:
+        run.screen.print_json(run.result)
+
+
+def _prepare(run: Run, request: Request) -> None:
+    """Build the networks, print the settings, load the data."""
     if isinstance(request, NetworkRequest):
         run.networks = request.load_networks()
         if request.head == "skip":
@@ -170,9 +185,6 @@ def begin(request: Request) -> Iterator[Run]:
             run.screen, request.data, run.network.image_size, request.skip_unreadable, whole=request.split == "all"
         )
         run.data.count(request.split)  # raises ValueError if it has no such split
-    yield run
-    if run.result is not None:
-        run.screen.print_json(run.result)
 
 
 def load_network(

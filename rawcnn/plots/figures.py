@@ -139,7 +139,8 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
         rates.plot(epochs, [s["rate"] for s in history], color=COLORS[2], marker=".")
         for axes, title in ((losses, "loss"), (errors, "error"), (rates, "learning rate at the epoch's end")):
             axes.set(title=title, xlabel="epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
         losses.set_yscale("log")  # so that small losses at the end are visible, too
         errors.set_ylim(0, None)
         rates.set_ylim(0, None)
@@ -213,11 +214,16 @@ def name_of(prediction: int, labels: Sequence[str]) -> str:
 
 
 def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> Figure:
-    """Draw the accuracy against ε, and the attack's success rate on images that were classified correctly."""
+    """Draw the accuracy against ε, and the attack's success rate on images that were classified correctly.
+
+    The curve begins with the accuracy before the attack, at ε = 0.
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6, 3.6))
         epsilons = [row["epsilon"] for row in rows]
-        axes.plot(epsilons, [row["accuracy_after"] for row in rows], "o-", color=COLORS[0], label="accuracy")
+        accuracies = [row["accuracy_after"] for row in rows]
+        start = ([0.0], [rows[0]["accuracy_before"]]) if epsilons[0] > 0 else ([], [])
+        axes.plot(start[0] + epsilons, start[1] + accuracies, "o-", color=COLORS[0], label="accuracy")
         success = [np.nan if row["success_rate"] is None else row["success_rate"] for row in rows]
         axes.plot(epsilons, success, "o--", color=COLORS[1], label="success of the attack")
         axes.set(title=name, xlabel=f"ε: {unit}", ylim=(-0.03, 1.03))

@@ -120,7 +120,7 @@ def take(album: Album, clock: Clock, settings: Settings) -> tuple[Page, dict[str
     circumstances = provenance.circumstances(settings.command, settings.seed, details)
     chapters.append(Chapter("How this page was made", (provenance.section(circumstances, clock.seconds),)))
     page = Page(
-        "The convolutional network with the lid off",
+        "How a convolutional network works",
         "The networks from AlexNet to NASNet as plain tensor code. They are drawn, and their costs are compared with "
         "their papers. A small network is trained, visualized and attacked. The command that wrote this page computed "
         "everything on it.",

@@ -328,8 +328,8 @@ def _print_replaced_layer(target: Target, run: Run) -> None:
 def _compare(request: OptimizeRequest, run: Run):
     """Optimize the channels with each regularization: (rows of the sheet, titles, figures, arrays).
 
-    The sheet has one row per channel and one column per regularization. "high" is the high-frequency energy relative
-    to that without regularization.
+    The sheet has one row per channel and one column per regularization. "of the noise" is the high-frequency energy
+    relative to that without regularization.
     """
     from rawcnn.visualize import compare, noise_ratios
 
@@ -340,7 +340,10 @@ def _compare(request: OptimizeRequest, run: Run):
     reference = found["none"].high_frequency
     rows = {f"channel {c}": [o.images[n] for o in found.values()] for n, c in enumerate(channels)}
     titles = [
-        [f"{name}\n{o.values[n]:.3g} · {o.high_frequency[n] / reference[n]:.0%} high" for name, o in found.items()]
+        [
+            f"{name}\n{o.values[n]:.3g} · {o.high_frequency[n] / reference[n]:.0%} of the noise"
+            for name, o in found.items()
+        ]
         for n in range(len(channels))
     ]
     figures = {

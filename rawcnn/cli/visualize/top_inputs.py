@@ -124,8 +124,8 @@ def draw_top_inputs(request: TopInputsRequest) -> None:
         labels = [f"channel {top.channel}: {top.activation:.3g}" for top in inputs]
         save_png(request.output, contact_sheet(inputs, labels=labels, columns=len(inputs) // len(found)))
         histograms = _draw_histograms(request, layer, found) if request.histograms else ""
-        numbers = ", ".join(map(str, found))
-        run.screen.print(f"wrote {request.output}: channels {numbers} of {layer}, strongest first{histograms}")
+        shown = f"channel{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
+        run.screen.print(f"wrote {request.output}: {shown} of {layer}, strongest first{histograms}")
         channels = {str(number): _channel_figures(e, run.data, request.split) for number, e in found.items()}
         arrays = {f"channel_{number}": np.stack([top.image for top in e.top]) for number, e in found.items()}
         figures = {"layer": layer, "channels": channels}
@@ -133,15 +133,16 @@ def draw_top_inputs(request: TopInputsRequest) -> None:
 
 
 def _draw_histograms(request: TopInputsRequest, layer: str, found: Mapping[int, Any]) -> str:
-    """Write OUTPUT-CHANNEL.png for each channel; return the words about it."""
+    """Write a plot next to the sheet for each channel; return the words about them."""
     from rawcnn.plots.themed import LIGHT, save
     from rawcnn.report.activation_sheet import histogram_sheet, sheet_size
 
-    stem = request.output.stem
+    plots = []
     for number, excitation in found.items():
-        plot = request.output.with_name(f"{stem}-{number}.png")
-        save(histogram_sheet(excitation, f"{layer}, channel {number}"), plot, LIGHT, sheet_size())
-    return f"; the activations of all images are in {stem}-CHANNEL.png"
+        plots.append(request.output.with_name(f"{request.output.stem}-{number}.png"))
+        save(histogram_sheet(excitation, f"{layer}, channel {number}"), plots[-1], LIGHT, sheet_size())
+    some = f"{plots[0]}" if len(plots) == 1 else f"{plots[0]} to {plots[-1].name}"
+    return f"; the distribution of the activations is in {some}"
 
 
 def _channel_figures(excitation, data, split: str) -> dict[str, Any]:

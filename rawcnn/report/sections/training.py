@@ -61,8 +61,8 @@ def digits(trained: Trained, album: Album) -> Section:
             f"The CIFAR ResNet of 20 layers (He et al. 2016, section 4.2) with {network.parameter_count:,} "
             f"parameters is trained on scikit-learn's handwritten digits: {data.count('train'):,} training images of "
             f"{pixels} pixels, and {data.count('test')} test images, every fifth of each class. The training step is "
-            "one function: forward pass, cross-entropy, `tf.GradientTape`, and the written-out rules of momentum and "
-            "weight decay. The chapters below visualize this network and then attack it."
+            "one function: forward pass, cross-entropy, `tf.GradientTape`, weight decay and the momentum rule, which "
+            "on a CPU runs as one fused kernel. The chapters below visualize this network and then attack it."
         ),
         Facts(
             (

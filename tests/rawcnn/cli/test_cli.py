@@ -368,3 +368,19 @@ def test_loss_that_is_no_number_stops_with_a_line(rawcnn_command, tmp_path):
 )
 def test_a_record_keeps_no_folders_of_this_machine(word, kept):
     assert without_folders(word) == kept
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attack", "pgd", "cifar_resnet20", "--set", "steps=0", "--count", "2"),
+        ("attack", "patch", "cifar_resnet20", "--target", "12"),
+        ("visualize", "optimize", "cifar_resnet20", "--channel", "10"),
+        ("visualize", "saliency", "cifar_resnet20", "none.png"),
+    ],
+)
+def test_bad_input_leaves_no_folder(rawcnn_command, tmp_path, words):
+    output = tmp_path / "deep" / "er"
+    code, _, err = rawcnn_command(*words, "--output", output / "x.png" if words[0] == "visualize" else output)
+    assert code == 2 and err.splitlines()[-1].startswith("rawcnn: ")
+    assert not (tmp_path / "deep").exists()
