@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
@@ -20,6 +21,8 @@ from rich.table import Table
 
 from rawcnn.cli.parsing import show_size
 from rawcnn.cli.streams import OutputFailed
+
+LOG_SECONDS = 30  # between two lines about progress where stderr is no terminal
 
 
 class BarReport(Protocol):
@@ -139,7 +142,7 @@ class Screen:
 
     @contextmanager
     def progress_bar(self, description: str) -> Iterator[BarReport]:
-        """Show a progress bar on stderr and yield the callback that moves it."""
+        """Show a progress bar on stderr and yield the callback that moves it; in a log, a line twice a minute."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -150,10 +153,15 @@ class Screen:
         )
         with Progress(*columns, console=self.err, transient=not self.err.is_terminal) as progress:
             task = progress.add_task(escape(description), total=None, text="")
+            printed = time.monotonic()
 
             def report(done: int, total: int, text: str = "") -> None:
+                nonlocal printed
                 interrupts.check()
                 progress.update(task, completed=done, total=total, text=escape(text))
+                if not self.err.is_terminal and time.monotonic() > printed + LOG_SECONDS:
+                    printed = time.monotonic()
+                    self.note(f"{description}: {done} of {total} {text}".rstrip())
 
             yield report
 

@@ -22,19 +22,22 @@ def silent(step: str, done: int, total: int) -> None:
 
 @contextmanager
 def bars() -> Iterator[StepReport]:
-    """Yield a StepReport that shows each step as a bar on a line of its own on stderr."""
+    """Yield a StepReport that shows each step as a bar on a line of its own on stderr; in a log, as a line."""
+    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=32),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True)) as display:
+    with Bars(*columns, console=console, disable=not console.is_terminal) as display:
         tasks: dict[str, TaskID] = {}
 
         def report(step: str, done: int, total: int) -> None:
             if step not in tasks:
                 tasks[step] = display.add_task(step, total=total)
+                if not console.is_terminal:
+                    console.print(f"{step} …", markup=False, highlight=False)
             display.update(tasks[step], completed=done, total=total)
 
         yield report

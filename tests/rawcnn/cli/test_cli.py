@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 from rawcnn import cli
+from rawcnn.cli import console
 from rawcnn.cli.console import Screen, interrupts
 from rawcnn.cli.parsing import without_folders
 from rawcnn.training.recipes import RECIPES
@@ -316,6 +318,16 @@ def test_an_interrupt_that_python_dropped_stops_at_the_next_step(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             report(2, 3)
     interrupts.pressed = False
+
+
+def test_a_log_gets_a_line_about_progress_twice_a_minute(monkeypatch, capsys):
+    seconds = iter([0, 10, 31, 31, 40, 62, 62])
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with Screen(as_json=True).progress_bar("work") as report:
+        for step in range(1, 5):
+            report(step, 4)
+    lines = [line for line in capsys.readouterr().err.splitlines() if ":" in line and " of " in line]
+    assert lines == ["work: 2 of 4", "work: 4 of 4"]
 
 
 @pytest.mark.slow

@@ -219,7 +219,15 @@ def test_bars_go_to_stderr(capsys):
         report("a step", 0, 3)
         report("a step", 3, 3)
     captured = capsys.readouterr()
-    assert captured.out == "" and re.search(r"a step.*3/3", captured.err)
+    assert captured.out == "" and captured.err == "a step …\n"  # no terminal: a line
+
+
+def test_bars_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with bars() as report:
+        report("a step", 0, 3)
+        report("a step", 3, 3)
+    assert re.search(r"a step.*3/3", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
