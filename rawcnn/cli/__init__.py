@@ -14,7 +14,20 @@ from typing import Any
 
 import typer
 
-from rawcnn.cli import attack, benchmarks, data, evaluate, export, paper, profile, tour, train, visualize, weights
+from rawcnn.cli import (
+    attack,
+    benchmarks,
+    data,
+    evaluate,
+    exercise,
+    export,
+    paper,
+    profile,
+    tour,
+    train,
+    visualize,
+    weights,
+)
 from rawcnn.cli.console import fail, interrupts
 from rawcnn.cli.streams import CLOSED_PIPE, OutputFailed, ReaderClosed, checked_streams
 
@@ -42,7 +55,8 @@ for verb in (
     attack.attack,
 ):
     app.command()(verb)
-for name, group in {"benchmark": benchmarks, "visualize": visualize, "weights": weights, "data": data}.items():
+groups = {"benchmark": benchmarks, "visualize": visualize, "exercise": exercise, "weights": weights, "data": data}
+for name, group in groups.items():
     app.add_typer(group.app, name=name)
 
 

@@ -1,0 +1,1 @@
+"""Explanations: the arithmetic of single values, and exercises."""
