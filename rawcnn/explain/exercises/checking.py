@@ -83,8 +83,8 @@ def _check_case(exercise: Exercise, function: Callable, case: str, inputs: Input
     expected = exercise.expected(**inputs)
     if isinstance(expected, tuple):
         if not isinstance(found, (tuple, list)) or len(found) != len(expected):
-            count = f"{len(found)} values" if isinstance(found, (tuple, list)) else type(found).__name__
-            return Verdict(case, False, f"the function returned {count}; expected {len(expected)} values", {})
+            got = f"{len(found)} values" if isinstance(found, (tuple, list)) else type(found).__name__
+            return Verdict(case, False, f"the function returned {got}; expected {len(expected)} values", {})
         pairs = [(f"result {n}: ", f, e) for n, (f, e) in enumerate(zip(found, expected, strict=True), 1)]
     else:
         pairs = [("", found, expected)]

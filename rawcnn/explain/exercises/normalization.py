@@ -92,7 +92,7 @@ def _output_channel(index, filters, mean, variance, scale, offset, epsilon):
 def _neighbors(index, x, radius, bias, alpha, beta):
     *pixel, i = index
     first, last = max(i - radius, 0), min(i + radius, x.shape[-1] - 1)
-    return {f"channels {first} to {last} of this pixel": x[(*pixel, slice(first, last + 1))]}
+    return {f"channels {first} to {last} of this pixel": x[tuple(pixel)][first : last + 1]}
 
 
 TRAINING = Exercise(
