@@ -158,7 +158,7 @@ def _tap(index, x, gradient, stride, pad, size):
 
 
 FORWARD = Exercise(
-    title="write the convolution",
+    title="the convolution",
     task=EQUATION,
     solution=conv2d,
     expected=_reference,

@@ -56,8 +56,9 @@ class Exercise:
         """Return the file that a student starts from: the task, and the function without its body."""
         signature = f"def {self.name}{inspect.signature(self.solution)}:"
         docstring = textwrap.indent(f'"""{inspect.getdoc(self.solution)}\n"""', "    ")
+        task = self.task.strip("\n")
         return (
-            f'"""Exercise {number}: {self.title}.\n\n{self.task.strip()}\n\n'
+            f'"""Exercise {number}: {self.title}.\n\n{task}\n\n'
             f"Check it with: rawcnn exercise check {number}\n"
             f'"""\n\nimport numpy as np\n\n\n{signature}\n{docstring}\n'
             f'    raise NotImplementedError("replace this line by your code")\n'

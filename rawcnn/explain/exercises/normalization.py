@@ -125,7 +125,7 @@ in this equation is the biased one, Σ(x − μ)²/m. The one that is kept for i
 )
 
 FOLD = Exercise(
-    title="fold a batch norm into a convolution",
+    title="the folding of a batch norm into a convolution",
     task="""
 In inference, μ and σ² are fixed, so the batch norm after a convolution is linear and can become part of it:
 
