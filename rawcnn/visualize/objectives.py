@@ -33,22 +33,22 @@ class Objective:
     Attributes:
         name: A description for people.
         layers: The layers whose activations it reads.
-        value: The function (activations by layer, *given) → values [B].
-        given: Arrays [N,…] or [1,…] with one row per image, such as the one-hot channel of each.
+        value: The function (activations by layer, *rows) → values [B].
+        rows: Arrays [N,…] or [1,…] with one row per image, such as the one-hot channel of each.
     """
 
     name: str
     layers: tuple[str, ...]
     value: Callable[..., tf.Tensor] = field(repr=False)
-    given: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    rows: tuple[np.ndarray, ...] = field(default=(), repr=False)
 
     @property
     def images(self) -> int:
         """The number N of images that it is for; 1 if it is the same for any number of images."""
-        return max((len(rows) for rows in self.given), default=1)
+        return max((len(array) for array in self.rows), default=1)
 
     def repeated_rows(self, count: int) -> tuple[np.ndarray, ...]:
-        """Repeat the arrays `given` for several images of each problem.
+        """Repeat the arrays `rows` for several images of each problem.
 
         Args:
             count: Images per problem.
@@ -57,7 +57,7 @@ class Objective:
             An array [N·count,…] for each array [N,…].
         """
         return tuple(
-            np.repeat(np.broadcast_to(rows, (self.images, *rows.shape[1:])), count, axis=0) for rows in self.given
+            np.repeat(np.broadcast_to(array, (self.images, *array.shape[1:])), count, axis=0) for array in self.rows
         )
 
     def __add__(self, other: Objective) -> Objective:
@@ -68,25 +68,25 @@ class Objective:
 
     def __mul__(self, factor: float) -> Objective:
         layers, value = self.layers, self.value
-        return Objective(f"{factor:g}·({self.name})", layers, lambda a, *given: factor * value(a, *given), self.given)
+        return Objective(f"{factor:g}·({self.name})", layers, lambda a, *rows: factor * value(a, *rows), self.rows)
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Objective:
         layers, value = self.layers, self.value
-        return Objective(f"−({self.name})", layers, lambda a, *given: -value(a, *given), self.given)
+        return Objective(f"−({self.name})", layers, lambda a, *rows: -value(a, *rows), self.rows)
 
     def _combined(self, other: Objective, sign: str, combine: Callable) -> Objective:
         if 1 not in (self.images, other.images) and self.images != other.images:
             raise ValueError(
                 f"{self.name} is for {self.images} images and {other.name} for {other.images}; expected equal numbers"
             )
-        count, first, second = len(self.given), self.value, other.value
+        count, first, second = len(self.rows), self.value, other.value
         return Objective(
             f"{self.name} {sign} {other.name}",
             tuple(dict.fromkeys(self.layers + other.layers)),
-            lambda a, *given: combine(first(a, *given[:count]), second(a, *given[count:])),
-            self.given + other.given,
+            lambda a, *rows: combine(first(a, *rows[:count]), second(a, *rows[count:])),
+            self.rows + other.rows,
         )
 
 
@@ -255,16 +255,14 @@ def interpolation(first: Objective, second: Objective, count: int) -> Objective:
     if max(first.images, second.images) > 1:
         raise ValueError(f"{first.name} and {second.name} have several units; expected objectives of one unit each")
     shares = np.linspace(0, 1, count, dtype=np.float32)  # t of each image, [N]
-    split = len(first.given)
+    split = len(first.rows)
 
-    def value(activations: Activations, share: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
-        return (1 - share) * first.value(activations, *given[:split]) + share * second.value(
-            activations, *given[split:]
-        )
+    def value(activations: Activations, share: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
+        return (1 - share) * first.value(activations, *rows[:split]) + share * second.value(activations, *rows[split:])
 
     layers = tuple(dict.fromkeys(first.layers + second.layers))
     name = f"from {first.name} to {second.name}"
-    return Objective(name, layers, value, (shares, *first.given, *second.given))
+    return Objective(name, layers, value, (shares, *first.rows, *second.rows))
 
 
 def diversity(network: Network, layer: str, group: int) -> Objective:
@@ -300,11 +298,11 @@ def diverse(network: Network, objective: Objective, weight: float, group: int) -
     """The objective plus `weight` times the diversity of each group, in units of the objective's present value."""
     unlike = diversity(network, objective.layers[0], group)
 
-    def value(activations, *given):
-        activation = objective.value(activations, *given)  # [B]
+    def value(activations, *rows):
+        activation = objective.value(activations, *rows)  # [B]
         return activation + weight * tf.stop_gradient(tf.abs(activation)) * unlike.value(activations)
 
-    return Objective(f"{objective.name}, diverse", objective.layers, value, objective.given)
+    return Objective(f"{objective.name}, diverse", objective.layers, value, objective.rows)
 
 
 # From the arguments of `optimize` --------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ class Target:
         if self.between:
             first, second = (objectives.channel(network, layer, c) for c in parse_pair(self.between))
             objective = objectives.interpolation(first, second, max(count, 2))
-            return objective, [f"{share:.0%}" for share in objective.given[0]]
+            return objective, [f"{share:.0%}" for share in objective.rows[0]]
         if self.channels:
             classes = network.labels or [f"class {c}" for c in range(network.classes)]
             names = [classes[c] if layer == network.head else f"channel {c}" for c in self.channels]

@@ -217,7 +217,7 @@ def test_an_icon_is_made_for_its_own_cell(trained, few, made):
     excited = []
     for vector in turned:
         objective = objectives.direction(network, "conv2", vector, cosine_power=2.0, position="middle")
-        excited.append(objective.value(activations, *map(tf.constant, objective.given)).numpy())
+        excited.append(objective.value(activations, *map(tf.constant, objective.rows)).numpy())
     close(np.diag(excited).astype(np.float32), level.values, "network")
     assert (np.argmax(excited, axis=1) == np.arange(len(turned))).mean() > 0.8
 

@@ -20,12 +20,12 @@ def network():
 
 
 def value(objective: Objective, maps=MAPS, layer="conv1") -> np.ndarray:
-    given = [tf.constant(rows, tf.float32) for rows in objective.given]
-    return objective.value({layer: tf.constant(maps, tf.float32)}, *given).numpy()
+    rows = [tf.constant(array, tf.float32) for array in objective.rows]
+    return objective.value({layer: tf.constant(maps, tf.float32)}, *rows).numpy()
 
 
 def stub(name: str, values) -> Objective:
-    """An objective that is what it is told to be."""
+    """An objective with these values."""
     return Objective(name, ("conv1",), lambda activations, v: v, (np.array(values, np.float32),))
 
 

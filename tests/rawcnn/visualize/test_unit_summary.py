@@ -73,5 +73,5 @@ def test_a_browser_shows_it(rows, tmp_path):
 def test_objective_of_the_negative_is_before_the_rectifier(rows):
     network, found = rows
     objective = objectives.channel(network, "conv2", [3])
-    value = objective.value(network.activations(found[0].negative[None], ["conv2"]), objective.given[0])
+    value = objective.value(network.activations(found[0].negative[None], ["conv2"]), objective.rows[0])
     assert float(value[0]) == pytest.approx(found[0].negative_value, rel=1e-4)
