@@ -1,0 +1,158 @@
+"""docs/lessons: NumPy alone, short, with worked numbers that hold, and equal to what rawcnn computes."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib.util
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kernels
+from tests.references import close, random
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "lessons"
+LESSONS = sorted(FOLDER.glob("*.py"))
+
+
+@cache
+def lesson(number: int) -> ModuleType:
+    """The module of a lesson; its name begins with a digit, so it cannot be imported by a statement."""
+    (path,) = FOLDER.glob(f"{number}_*.py")
+    specification = importlib.util.spec_from_file_location(f"lesson_{number}", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def array(shape, seed: int = 0) -> np.ndarray:
+    """Standard normal values in float64."""
+    return random(shape, seed, "float64").numpy()
+
+
+# The rules of all lessons -------------------------------------------------------------------------------------
+
+
+def test_lessons_are_numbered():
+    assert [int(path.name.split("_")[0]) for path in LESSONS] == [*range(1, len(LESSONS) + 1)]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_is_one_short_file_that_needs_numpy_alone(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 150
+    nodes = [*ast.walk(ast.parse(source))]
+    imported = [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    assert imported == ["numpy"] and not [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"__import__", "exec", "eval", "open"}
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    assert all(ast.get_docstring(function) for function in functions)
+
+
+@pytest.mark.parametrize("number", range(1, len(LESSONS) + 1))
+def test_the_worked_numbers_hold(number):
+    module = lesson(number)
+    examples = {test.name: test for test in doctest.DocTestFinder().find(module) if test.examples}
+    assert len(examples) >= 3, "worked numbers in three docstrings at least"
+    for name, example in examples.items():
+        output: list[str] = []
+        assert doctest.DocTestRunner().run(example, out=output.append).failed == 0, f"{name}\n{''.join(output)}"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_runs_as_a_script(path, tmp_path):
+    """In an empty folder, without PYTHONPATH."""
+    ran = subprocess.run([sys.executable, "-I", str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0 and not ran.stderr, ran.stderr
+    assert len(ran.stdout.splitlines()) > 10
+    (error,) = re.findall(r"^Largest difference from central differences: (\S+)$", ran.stdout, re.MULTILINE)
+    assert float(error) < 1e-7
+    assert f"python docs/lessons/{path.name}" in path.read_text(encoding="utf-8")
+
+
+# Lesson 1: a convolution --------------------------------------------------------------------------------------
+
+CONVOLUTIONS = [  # x [B,H,W,C], w [kh,kw,C,K], stride, pad
+    ((1, 5, 5, 1), (3, 3, 1, 1), 2, 1),
+    ((2, 7, 6, 3), (3, 2, 3, 4), 1, 0),
+    ((2, 6, 9, 2), (1, 1, 2, 5), 2, 0),
+    ((3, 8, 7, 2), (3, 3, 2, 3), 3, 2),
+    ((1, 23, 31, 3), (11, 11, 3, 4), 4, 0),  # AlexNet's conv1
+    ((1, 14, 14, 3), (7, 7, 3, 2), 2, 3),  # ResNet's conv1
+]
+
+
+@pytest.mark.parametrize("x_shape, w_shape, stride, pad", CONVOLUTIONS)
+def test_convolution_is_the_kernels(x_shape, w_shape, stride, pad):
+    one, x, w, bias = lesson(1), array(x_shape), array(w_shape, 1), array(w_shape[-1:], 2)
+    padding = ((pad, pad), (pad, pad))
+    y = one.convolution(x, w, bias, stride, pad)
+    close(y, kernels.conv2d(x, w, stride, padding) + bias)
+    g = array(y.shape, 3)
+    dx, dw = one.input_gradient(g, w, x_shape[1:3], stride, pad), one.filter_gradient(x, g, *w_shape[:2], stride, pad)
+    close(dx, kernels.conv2d_input_gradient(g, w, x_shape[1:3], stride, padding), "gradient")
+    close(dw, kernels.conv2d_filter_gradient(x, g, w_shape[:2], stride, padding), "gradient")
+    with tf.GradientTape() as tape:
+        b = tf.constant(bias)
+        tape.watch(b)
+        loss = tf.reduce_sum(g * tf.nn.bias_add(tf.constant(y - bias), b))
+    close(one.bias_gradient(g), tape.gradient(loss, b), "gradient")
+
+
+def test_convolution_with_same_padding_is_the_kernels():
+    x, w = array((2, 8, 8, 3)), array((5, 5, 3, 4), 1)
+    close(lesson(1).convolution(x, w, 0, pad=2), kernels.conv2d(x, w, padding="SAME"))
+
+
+# Lesson 2: pooling and normalization --------------------------------------------------------------------------
+
+POOLS = [  # x [B,H,W,C], size, stride, pad
+    ((1, 5, 5, 1), 3, 2, 0),
+    ((2, 7, 9, 3), 3, 2, 1),
+    ((2, 6, 8, 2), 2, 2, 0),
+    ((1, 6, 5, 4), 3, 1, 1),
+    ((3, 10, 7, 2), 3, 4, 2),
+]
+
+
+@pytest.mark.parametrize("shape, size, stride, pad", POOLS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_is_the_kernels(shape, size, stride, pad, ties):
+    two, x, padding = lesson(2), array(shape), ((pad, pad), (pad, pad))
+    x = np.round(x) if ties else x
+    y = two.max_pool(x, size, stride, pad)
+    close(y, kernels.max_pool(x, size, stride, padding))
+    g = array(y.shape, 1)
+    expected = kernels.max_pool_input_gradient(x, g, size, stride, padding)
+    close(two.max_pool_gradient(x, g, size, stride, pad), expected, "gradient")
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3, 1), (4, 2, 5, 3), (2, 8, 8, 16)])
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
+def test_batch_norm_is_the_kernels(shape, epsilon):
+    two, x = lesson(2), 3 * array(shape) + 2
+    gamma, beta, g = array(shape[-1:], 1), array(shape[-1:], 2), array(shape, 3)
+    expected, mean, _ = kernels.batch_normalization_training(x, gamma, beta, epsilon)
+    close(two.batch_norm(x, gamma, beta, epsilon), expected)
+    gradients = kernels.batch_normalization_gradient(x, g, gamma, mean, x.var(axis=(0, 1, 2)), epsilon)
+    for actual, one in zip(two.batch_norm_gradient(x, g, gamma, epsilon), gradients, strict=True):
+        close(actual, one, "gradient")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 3, 4, 1), (2, 4, 3, 12)])
+@pytest.mark.parametrize("settings", [(2, 2.0, 1e-4, 0.75), (1, 1.0, 0.5, 0.5), (5, 1.0, 2e-1, 1.0)])
+def test_lrn_is_the_kernels(shape, settings):
+    two, x, g = lesson(2), 10 * array(shape), array(shape, 1)
+    close(two.lrn(x, *settings), kernels.local_response_normalization(x, *settings))
+    expected = kernels.local_response_normalization_input_gradient(x, g, *settings)
+    close(two.lrn_gradient(x, g, *settings), expected, "gradient")
