@@ -8,6 +8,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,13 @@ import pytest
 import tensorflow as tf
 
 import kernels
+import rawcnn
+from rawcnn.data.augmentation import Augmentation
+from rawcnn.nn.layers import conv, dense, lrn, max_pool, relu
+from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Trace
+from rawcnn.training.recipes import ALEXNET
+from rawcnn.training.step import State, TrainStep
 from tests.references import close, random
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,3 +164,75 @@ def test_lrn_is_the_kernels(shape, settings):
     close(two.lrn(x, *settings), kernels.local_response_normalization(x, *settings))
     expected = kernels.local_response_normalization_input_gradient(x, g, *settings)
     close(two.lrn_gradient(x, g, *settings), expected, "gradient")
+
+
+# Lesson 3: AlexNet's training step ----------------------------------------------------------------------------
+
+
+def first_stage(net: Trace, images: tf.Tensor) -> tf.Tensor:
+    """Lesson 3's network, built of rawcnn's layers."""
+    x = conv(net, "conv1", images, 5, 11, stride=4, padding="VALID")
+    x = max_pool(net, "pool1", lrn(net, "norm1", relu(net, x)), 3, 2, padding="VALID")
+    return dense(net, "fc", x, 3)
+
+
+def test_recipe_is_alexnets():
+    three = lesson(3)
+    assert (ALEXNET.rate, ALEXNET.momentum, ALEXNET.weight_decay) == (three.RATE, three.MOMENTUM, three.WEIGHT_DECAY)
+    assert ALEXNET.optimizer == "momentum" and ALEXNET.clip is None and not ALEXNET.decay_all
+
+
+@pytest.mark.parametrize("batch, size", [(1, 35), (4, 35), (2, 51)])
+def test_training_steps_are_the_trainers(batch, size):
+    """Three steps, so that the velocity counts; in float32, because the trainer's variables are."""
+    network = Network("first stage", first_stage, size=size, classes=3)
+    for path, variable in network.variables.items():  # biases that are not zero, and a loss that moves
+        variable.assign(0.3 * random(variable.shape, len(path)))
+    recipe = replace(ALEXNET, augmentation=Augmentation())
+    step, state = TrainStep(network, recipe), State.begin(network, recipe)
+    v = {path: variable.numpy().astype(np.float64) for path, variable in network.variables.items()}
+    before, velocities = dict(v), dict.fromkeys(v, 0.0)
+    images, labels = random((batch, size, size, 3), 1, low=0.0), np.arange(batch) % 3
+    for number in range(3):
+        loss = lesson(3).train_step(v, velocities, images.numpy().astype(np.float64), labels)
+        metrics = step(state, images, tf.constant(labels), tf.constant([0, number]), tf.constant(recipe.rate))
+        close(metrics["loss"], loss, "network")
+    for path, variable in network.variables.items():
+        close(variable - tf.cast(before[path], tf.float32), v[path] - before[path], "network")
+        close(state.slots[f"{path}/velocity"].numpy(), velocities[path], "network", dtype="float32")
+
+
+def test_first_stage_is_alexnets():
+    """With the filters of rawcnn's AlexNet and LRN that counts: large pixels."""
+    network, images = rawcnn.create("alexnet", size=67, classes=2, preprocessing="none"), 100 * random((2, 67, 67, 3))
+    v = {path: variable.numpy() for path, variable in network.variables.items()}
+    a = lesson(3).forward({**v, "fc/weights": np.zeros((7 * 7 * 96, 2)), "fc/bias": np.zeros(2)}, images.numpy())
+    forward = network.forward(images).activations
+    for name, there in (("conv1", "conv1"), ("relu1", "conv1/relu"), ("norm1", "norm1"), ("pool1", "pool1")):
+        close(forward[there], a[name], "network")
+
+
+@pytest.mark.parametrize("batch, classes", [(1, 2), (5, 3), (2, 10)])
+def test_cross_entropy_is_the_kernels(batch, classes):
+    logits, labels = 20 * array((batch, classes)), np.arange(batch) % classes
+    loss, gradient = lesson(3).cross_entropy(logits, labels)
+    close(loss, tf.reduce_mean(kernels.cross_entropy(logits, labels)))
+    close(gradient, kernels.cross_entropy_gradient(logits, labels) / batch, "gradient")
+
+
+@pytest.mark.parametrize("shape, stride, size", [((2, 9, 8, 3), 2, 3), ((1, 19, 23, 3), 4, 11), ((3, 5, 5, 1), 1, 2)])
+def test_the_stages_layers_are_the_kernels(shape, stride, size):
+    three, x, w = lesson(3), array(shape), array((size, size, shape[-1], 4), 1)
+    y = three.convolution(x, w, 0, stride)
+    close(y, kernels.conv2d(x, w, stride, "VALID"))
+    g = array(y.shape, 2)
+    expected = kernels.conv2d_filter_gradient(x, g, size, stride, "VALID")
+    close(three.convolution_gradients(x, g, size, stride)[0], expected, "gradient")
+    maps, upstream = 50 * array((2, 7, 9, 6), 3), array((2, 7, 9, 6), 4)
+    close(three.lrn(maps), kernels.local_response_normalization(maps))
+    expected = kernels.local_response_normalization_input_gradient(maps, upstream)
+    close(three.lrn_gradient(maps, upstream), expected, "gradient")
+    pooled = np.maximum(maps, 0)  # with ties: windows of zeros
+    close(three.max_pool(pooled), kernels.max_pool(pooled, 3, 2))
+    expected = kernels.max_pool_input_gradient(pooled, upstream[:, :3, :4], 3, 2)
+    close(three.max_pool_gradient(pooled, upstream[:, :3, :4]), expected, "gradient")
