@@ -20,12 +20,13 @@ import tensorflow as tf
 import kernels
 import rawcnn
 from rawcnn.data.augmentation import Augmentation
+from rawcnn.models import googlenet, resnet
 from rawcnn.nn.layers import conv, dense, lrn, max_pool, relu
 from rawcnn.nn.network import Network
-from rawcnn.nn.trace import Trace
+from rawcnn.nn.trace import Trace, symbolic_trace
 from rawcnn.training.recipes import ALEXNET
 from rawcnn.training.step import State, TrainStep
-from tests.references import close, random
+from tests.references import close, random, tape_gradient
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "lessons"
@@ -236,3 +237,102 @@ def test_the_stages_layers_are_the_kernels(shape, stride, size):
     close(three.max_pool(pooled), kernels.max_pool(pooled, 3, 2))
     expected = kernels.max_pool_input_gradient(pooled, upstream[:, :3, :4], 3, 2)
     close(three.max_pool_gradient(pooled, upstream[:, :3, :4]), expected, "gradient")
+
+
+# Lesson 4: an inception module and a residual block -----------------------------------------------------------
+
+
+def traced(model, x: np.ndarray, dtype: tf.DType):
+    """Run rawcnn's layers in training with random variables → (variables, y, g, ∂L/∂x, gradients by path)."""
+    parameters = symbolic_trace(model, (1, *x.shape[1:]), train=True).parameters
+    v = {path: random(parameter.shape, seed, dtype) for seed, (path, parameter) in enumerate(parameters.items())}
+    images = tf.cast(x, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch([images, v])
+        net = Trace(v, images, train=True, dtype=dtype)
+        y = model(net, net.images)
+    g = random(y.shape, 50, dtype)
+    return v, y, g.numpy(), *tape.gradient(y, [images, v], output_gradients=g, unconnected_gradients="zero")
+
+
+@pytest.mark.parametrize(
+    "shape, widths",
+    [
+        ((1, 3, 3, 1), (1, 1, 1, 1, 1, 1)),
+        ((2, 5, 4, 3), (4, 2, 5, 1, 3, 2)),
+        ((2, 7, 7, 6), (2, 3, 4, 2, 2, 3)),
+    ],
+)
+def test_inception_is_googlenets(shape, widths):
+    four, x = lesson(4), array(shape)
+    paths = {name: f"module/{'pool_projection' if name == 'pool' else name}" for name in four.SIZES}
+    v, y, g, dx, dv = traced(lambda net, x: googlenet.inception(net, "module", x, widths), x, tf.float64)
+    parameters = {name: (v[f"{path}/filters"].numpy(), v[f"{path}/bias"].numpy()) for name, path in paths.items()}
+    a = four.inception(x, parameters)
+    close(a["y"], y)
+    found, gradients = four.inception_gradients(a, parameters, g)
+    close(found, dx, "gradient")
+    assert gradients.keys() == paths.keys()
+    for name, path in paths.items():
+        for one, suffix in zip(gradients[name], ("filters", "bias"), strict=True):
+            close(one, dv[f"{path}/{suffix}"], "gradient")
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 1), (2, 5, 4, 3), (3, 6, 6, 8)])
+def test_residual_block_is_resnets(shape):
+    """In float32, because the variables of batch norm are."""
+
+    def model(net, x):
+        return resnet._block(net, "block", x, resnet._basic(net, "block", x, shape[-1], 1), 1, "B")
+
+    four, x = lesson(4), array(shape)
+    v, y, g, dx, dv = traced(model, x, tf.float32)
+    parameters = {f"conv{i}": v[f"block/conv{i}/filters"].numpy() for i in (1, 2)}
+    parameters |= {f"bn{i}": (v[f"block/bn{i}/scale"].numpy(), v[f"block/bn{i}/offset"].numpy()) for i in (1, 2)}
+    a = four.residual_block(x, parameters)
+    close(y, a["y"], "network")
+    found, gradients = four.residual_block_gradients(a, parameters, g)
+    close(dx, found, "network")
+    for i in (1, 2):
+        close(dv[f"block/conv{i}/filters"], gradients[f"conv{i}"], "network")
+        for suffix, one in zip(("scale", "offset"), gradients[f"bn{i}"], strict=True):
+            close(dv[f"block/bn{i}/{suffix}"], one, "network")
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3, 1), (2, 5, 4, 3)])
+def test_residual_block_is_the_kernels(shape):
+    """In float64, differentiated by the tape."""
+    four, x, g, channels = lesson(4), tf.constant(array(shape)), array(shape, 1), shape[-1]
+    filters = [tf.constant(array((3, 3, channels, channels), seed)) for seed in (2, 3)]
+    norms = [tf.constant(array((channels,), seed)) for seed in range(4, 8)]
+
+    def block(x, w1, w2, *norms):
+        y, *_ = kernels.batch_normalization_training(kernels.conv2d(x, w1), *norms[:2], 1e-5)
+        y, *_ = kernels.batch_normalization_training(kernels.conv2d(kernels.relu(y), w2), *norms[2:], 1e-5)
+        return kernels.relu(x + y)
+
+    w1, w2, *pairs = (tensor.numpy() for tensor in (*filters, *norms))
+    v = {"conv1": w1, "conv2": w2, "bn1": pairs[:2], "bn2": pairs[2:]}
+    a = four.residual_block(x.numpy(), v)
+    close(a["y"], block(x, *filters, *norms))
+    dx, d = four.residual_block_gradients(a, v, g)
+    found = [dx, d["conv1"], d["conv2"], *d["bn1"], *d["bn2"]]
+    for one, expected in zip(found, tape_gradient(block, [x, *filters, *norms], tf.constant(g)), strict=True):
+        close(one, expected, "gradient")
+
+
+def test_a_block_without_residual_branch_is_the_identity():
+    """So are its gradients, which pass through the shortcut alone."""
+    four, g = lesson(4), array((1, 3, 3, 1))
+    v = four.BLOCK | {"bn2": (0, 0)}
+    dx, _ = four.residual_block_gradients(four.residual_block(four.X, v), v, g)
+    np.testing.assert_array_equal(dx, g)
+
+
+@pytest.mark.parametrize("n, channels", [(1, 3), (3, 2), (5, 4)])
+def test_lesson_4s_convolution_is_the_kernels(n, channels):
+    four, x, w, g = lesson(4), array((2, 6, 7, channels)), array((n, n, channels, 3), 1), array((2, 6, 7, 3), 2)
+    close(four.convolution(x, w), kernels.conv2d(x, w))
+    dx, dw = four.convolution_gradients(x, w, g)
+    close(dx, kernels.conv2d_input_gradient(g, w, (6, 7)), "gradient")
+    close(dw, kernels.conv2d_filter_gradient(x, g, n), "gradient")
