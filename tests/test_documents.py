@@ -60,7 +60,10 @@ def test_spelling_is_american():
     """Except for public keywords: `colours` of evolve."""
     british = re.compile(r"neighbour|\bcentred?\b|(?<!aria-)labelled|learnt\b|behaviour|colour|favour|normalis(?:e|a)")
     keyword = re.compile(r"\bcolours\b")
-    for path in (*DOCUMENTS, *(p for room in ("rawcnn", "kernels", "benchmarks") for p in (ROOT / room).rglob("*.py"))):
+    for path in (
+        *DOCUMENTS,
+        *(p for room in ("rawcnn", "kernels", "benchmarks", "docs") for p in (ROOT / room).rglob("*.py")),
+    ):
         text = path.read_text(encoding="utf-8")
         if path.name in ("evolution.py", "attacks.md"):
             text = keyword.sub("", text)

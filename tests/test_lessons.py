@@ -19,6 +19,10 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
+from rawcnn import attacks
+from rawcnn.attacks.ball import Ball
+from rawcnn.attacks.common import loss_gradient
+from rawcnn.attacks.gradient import random_start
 from rawcnn.data.augmentation import Augmentation
 from rawcnn.models import googlenet, resnet
 from rawcnn.nn.layers import conv, dense, lrn, max_pool, relu
@@ -53,6 +57,13 @@ def array(shape, seed: int = 0) -> np.ndarray:
 
 def test_lessons_are_numbered():
     assert [int(path.name.split("_")[0]) for path in LESSONS] == [*range(1, len(LESSONS) + 1)]
+
+
+def test_the_documents_link_the_lessons():
+    assert "](docs/lessons)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(
+        f"](lessons/{path.name})" in (ROOT / "docs" / "reading.md").read_text(encoding="utf-8") for path in LESSONS
+    )
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -336,3 +347,94 @@ def test_lesson_4s_convolution_is_the_kernels(n, channels):
     dx, dw = four.convolution_gradients(x, w, g)
     close(dx, kernels.conv2d_input_gradient(g, w, (6, 7)), "gradient")
     close(dw, kernels.conv2d_filter_gradient(x, g, n), "gradient")
+
+
+# Lesson 5: FGSM and PGD ---------------------------------------------------------------------------------------
+
+
+def two_layers(shape, units: int, classes: int):
+    """Return the lesson's variables, and rawcnn's function images → logits with the same float32 values."""
+    inputs = int(np.prod(shape[1:]))
+    tensors = {"w1": random((inputs, units), 1), "b1": random((units,), 2)}
+    tensors |= {"w2": random((units, classes), 3), "b2": random((classes,), 4)}
+
+    def network(images):
+        hidden = kernels.dense(tf.reshape(images, (-1, inputs)), tensors["w1"], tensors["b1"])
+        return kernels.dense(kernels.relu(hidden), tensors["w2"], tensors["b2"])
+
+    return {name: tensor.numpy().astype(np.float64) for name, tensor in tensors.items()}, network
+
+
+NETWORKS = [((1, 3, 3, 3), 4, 2), ((4, 5, 4, 3), 16, 3), ((6, 8, 8, 3), 8, 10)]  # images [B,H,W,C], units, classes
+
+
+@pytest.fixture(params=NETWORKS, ids=str)
+def attacked(request):
+    """(the lesson's variables, rawcnn's network, images, labels)."""
+    shape, units, classes = request.param
+    return *two_layers(shape, units, classes), random(shape, low=0.0), np.arange(shape[0]) % classes
+
+
+def test_input_gradient_is_the_attacks(attacked):
+    v, network, images, labels = attacked
+    five, x = lesson(5), images.numpy().astype(np.float64)
+    gradient, logits = loss_gradient(network, images, tf.constant(labels), targeted=False)
+    close(logits, five.forward(v, x)[1], "gradient")
+    close(gradient, five.input_gradient(v, x, labels), "network")
+    close(kernels.cross_entropy(logits, labels), five.loss(v, x, labels), "network")
+
+
+def test_two_layers_are_the_kernels():
+    """In float64, differentiated by the tape."""
+    shapes = {"w1": (12, 5), "b1": (5,), "w2": (5, 3), "b2": (3,)}
+    v = {name: array(shape, seed) for seed, (name, shape) in enumerate(shapes.items())}
+    images, labels = array((3, 2, 3, 2), 9), [0, 2, 1]
+
+    def total(x):
+        hidden = kernels.relu(kernels.dense(tf.reshape(x, (3, 12)), v["w1"], v["b1"]))
+        return tf.reduce_sum(kernels.cross_entropy(kernels.dense(hidden, v["w2"], v["b2"]), labels))
+
+    (expected,) = tape_gradient(total, [tf.constant(images)], None)
+    close(lesson(5).input_gradient(v, images, labels), expected, "gradient")
+    close(lesson(5).loss(v, images, labels).sum(), total(images))
+    close(lesson(5).softmax(50 * images[0, 0]), kernels.softmax(50 * images[0, 0]))
+
+
+def test_fgsm_is_rawcnns(attacked):
+    v, network, images, labels = attacked
+    five, x = lesson(5), images.numpy().astype(np.float64)
+    for epsilon in (8 / 255, 0.3):
+        close(attacks.fgsm(network, images, labels, epsilon=epsilon).images, five.fgsm(v, x, labels, epsilon))
+        targets = (labels + 1) % len(v["b2"])
+        found = attacks.fgsm(network, images, labels, epsilon=epsilon, target=targets).images
+        close(found, five.fgsm(v, x, targets, -epsilon))
+
+
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("norm, epsilon", [("linf", 8 / 255), ("linf", 0.3), ("l2", 0.5)])
+def test_pgd_is_rawcnns(attacked, norm, epsilon):
+    """All steps of all images, without and with a random start. Steps that L2 divides by a length round differently."""
+    v, network, images, labels = attacked
+    five, x = lesson(5), images.numpy().astype(np.float64)
+    start = random_start(images, tf.fill([len(x)], epsilon), tf.range(len(x)), 0, 0, Ball(norm))
+    for settings, first in (({"random_start": False}, None), ({"seed": 0}, start.numpy().astype(np.float64))):
+        found = attacks.pgd(
+            network, images, labels, epsilon=epsilon, step=epsilon / 3, steps=7, norm=norm, early_stop=False, **settings
+        )
+        close(found.images, five.pgd(v, x, labels, epsilon, epsilon / 3, 7, norm, first), "network")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_steps_and_projections_are_the_balls(norm):
+    five, x, center, ball = lesson(5), array((4, 3, 5, 3)), array((4, 3, 5, 3), 1), Ball(norm)
+    close(five.steepest(x, norm), ball.steepest(tf.constant(x)))
+    assert not five.steepest(0 * x, norm).any()
+    for epsilon in (0.0, 0.1, 100.0):
+        close(five.project(x, center, epsilon, norm), ball.project(tf.constant(x), center, epsilon))
+
+
+def test_the_attacks_of_the_worked_example_succeed():
+    five, labels = lesson(5), np.array([0])
+    assert five.forward(five.V, five.X)[1].argmax() == five.LEFT
+    for attacked in (five.fgsm(five.V, five.X, labels, 0.2), five.pgd(five.V, five.X, labels, 0.3, 0.1, 5, "l2")):
+        assert five.forward(five.V, attacked)[1].argmax() == five.RIGHT
