@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from rawcnn.data.decode import SUFFIXES, Item
-from rawcnn.data.scan import LeftOut, counted, image_files, loose_images, some_of, subfolders
+from rawcnn.data.scan import (
+    LeftOut,
+    archives,
+    counted,
+    dead_links,
+    image_files,
+    is_archive,
+    loose_images,
+    some_of,
+    subfolders,
+)
+from rawcnn.data.split_folders import innermost, split_folders, split_meant
 from rawcnn.data.splits import SPLITS, WHOLE, held_out, name_key
-
-# Names of the folders of splits, in any case, also with an ending such as _set or _images
-FOLDERS = {
-    "train": ("train", "training"),
-    "test": ("test", "testing", "evaluation"),
-    "validation": ("val", "valid", "validation", "dev"),
-}
 
 Files = dict[str, list[Path]]  # name of a class → its images, in order; the classes are in order, too
 
@@ -26,10 +29,12 @@ Files = dict[str, list[Path]]  # name of a class → its images, in order; the c
 def folder_items(root: Path, *, whole: bool = False, notes: list[str] | None = None) -> tuple[list[str], list[Item]]:
     """List the images of a folder that has a folder per split, or per class.
 
-    A split's folder has one of the names in FOLDERS. Next to a training folder, a validation folder is the test split
-    if there is no test folder. If there is only a training folder, or none of these, then a fifth of each class becomes
-    the test split. A hash of the file names decides which fifth, so that it is the same on every machine and in every
-    run. A folder of classes that itself has the name of a test or validation folder is a test split as a whole.
+    A split's folder has one of the names in `split_folders.FOLDERS`, or one of the WORDS if the other folders show that
+    it is a split. The classes may be in a single folder inside it. Next to a training folder, a validation folder is
+    the test split if there is no test folder. If there is only a training folder, or none of these, then a fifth of
+    each class becomes the test split. A hash of the file names decides which fifth, so that it is the same on every
+    machine and in every run. A folder of classes that itself has the name of a test or validation folder is a test
+    split as a whole.
 
     Args:
         root: The folder.
@@ -42,12 +47,13 @@ def folder_items(root: Path, *, whole: bool = False, notes: list[str] | None = N
 
     Raises:
         ValueError: There is no such folder, it has fewer than two classes, a class has no images, the splits have
-            different classes, or two folders have a name of the same split.
+            different classes, two folders have a name of the same split, or these hold images instead of classes.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is not a folder; expected one that holds a folder of images for each class")
+        unpack = "; unpack it first" if root.is_file() and is_archive(root.name) else ""
+        raise ValueError(f"{root} is not a folder; expected one that holds a folder of images for each class{unpack}")
     notes, left_out = [] if notes is None else notes, LeftOut()
-    folders = _split_folders(root, left_out)
+    folders = split_folders(root, left_out)
     splits = {split: _classes(folder, left_out) for split, folder in folders.items()}
     labels = _common_labels(folders, splits)
     if whole:
@@ -70,33 +76,6 @@ def folder_items(root: Path, *, whole: bool = False, notes: list[str] | None = N
 # Splits --------------------------------------------------------------------------------------------------------
 
 
-def split_named(folder: str) -> str | None:
-    """Return the split that a folder's name stands for: "train" for "Training_Set"; None if it is another name."""
-    plain = re.sub(r"[ _-]?(set|images|data|dataset|split)$", "", folder.casefold())
-    return next((split for split, names in FOLDERS.items() if plain in names), None)
-
-
-def _split_folders(root: Path, left_out: LeftOut) -> dict[str, Path]:
-    """The folder of each split; {"train": root} if the classes are directly in `root`."""
-    named = [folder for folder in subfolders(root) if split_named(folder.name)]
-    # With images directly in it, it is a class of this name, unless it has several folders and others are splits, too
-    holders = [folder for folder in named if not loose_images(folder)]
-    mixed = [folder for folder in named if folder not in holders and len(subfolders(folder)) > 1]
-    if holders or len(mixed) > 1:
-        holders += mixed
-    found: dict[str, Path] = {}
-    for folder in holders:
-        split = split_named(folder.name) or ""
-        if split in found:
-            both = f"{found[split].name} and {folder.name}"
-            raise ValueError(f"{root} has two {split} folders, {both}; rename or move one of them")
-        found[split] = folder
-    if not found:
-        return {"train": root}
-    left_out.folders += [folder.name for folder in subfolders(root) if folder not in holders]
-    return {split: found[split] for split in SPLITS if split in found}
-
-
 def _with_test_split(
     root: Path, folders: Mapping[str, Path], splits: dict[str, Files], notes: list[str]
 ) -> dict[str, Files]:
@@ -105,7 +84,7 @@ def _with_test_split(
         notes.append(f"{folders['validation']} is the test split, because {root} has no other")
         return {"test" if split == "validation" else split: files for split, files in splits.items()}
     train = folders["train"]
-    if train == root and split_named(Path(os.path.abspath(root)).name) in ("test", "validation"):
+    if train == root and split_meant(Path(os.path.abspath(root)).name) in ("test", "validation"):
         notes.append(f"{root} is a test split as a whole, because of its name")
         return {"test": splits["train"]}
     kept, test = {}, {}
@@ -138,13 +117,15 @@ def _classes(folder: Path, left_out: LeftOut) -> Files:
         expected = "expected a folder of images for each of two classes or more"
         raise ValueError(f"{folder} has {_too_few(folder, [*found.values()])}; {expected}")
     left_out.loose += loose_images(folder)
+    left_out.links += dead_links(folder)
     files = {}
     for label in sorted(found, key=_order([*found])):
-        before = left_out.endings.copy()
+        before, links = left_out.endings.copy(), left_out.links
         files[label] = image_files(found[label], left_out)
         if not files[label]:
             others = counted(left_out.endings - before)
-            only = f" but {others}" if others else ""
+            others += ", links that lead nowhere" if left_out.links > links else ""
+            only = f" but {others.removeprefix(', ')}" if others else ""
             raise ValueError(f"{found[label]} has no images ({', '.join(SUFFIXES)}){only}; add some or remove it")
     return files
 
@@ -152,8 +133,10 @@ def _classes(folder: Path, left_out: LeftOut) -> Files:
 def _too_few(folder: Path, found: list[Path]) -> str:
     """What a message says about a folder with fewer than two classes, with advice if the classes are further inside."""
     if not found:
-        return "no folders of images"
-    inside = f", whose own folders may be the classes: try folder:{found[0]}" if subfolders(found[0]) else ""
+        packed, loose = archives(folder), loose_images(folder)
+        others = f" but {some_of(packed)} (unpack it)" if packed else f" but {loose:,} images" if loose else ""
+        return f"no folders of images{others}"
+    inside = f", whose own folders may be the classes: try folder:{innermost(found[0])}" if subfolders(found[0]) else ""
     return f"one class, {found[0].name!r}{inside}"
 
 
@@ -170,6 +153,6 @@ def _common_labels(folders: Mapping[str, Path], splits: Mapping[str, Files]) -> 
         if difference := {*splits[first]} ^ {*splits[other]}:
             raise ValueError(
                 f"only one of {folders[first]} and {folders[other]} has {some_of(difference)}; "
-                "expected the same classes in both"
+                "expected the same classes in both: add images, or remove or rename the folder"
             )
     return [*splits[first]]

@@ -15,6 +15,7 @@ LEFTOVERS = (
     *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini"),
 )
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Pictures that Pillow does not read, or not without other programs
 PICTURES = (
     *(".heic", ".heif", ".jxl", ".svg", ".psd", ".eps", ".tga", ".ico", ".exr", ".hdr", ".dds"),
@@ -32,6 +33,7 @@ class LeftOut:
         folders: The names of folders that are next to those of splits.
         nested: How many images were read from subfolders of class folders. These are not left out.
         links: How many links lead nowhere.
+        alike: The names of the class folders if all hold the same folders. These are not left out.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -39,12 +41,18 @@ class LeftOut:
     folders: list[str] = field(default_factory=list)
     nested: int = 0
     links: int = 0
+    alike: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
         """Return a sentence about each kind."""
         found = []
         if self.nested:
             found.append(f"read {self.nested:,} images from subfolders of the class folders")
+        if self.alike:
+            found.append(
+                f"read {some_of(self.alike)} as classes, although they hold the same folders; rename them train and "
+                "test if they are splits"
+            )
         if self.endings:
             found.append(
                 f"left out {self.endings.total():,} files whose endings are not those of images that are read: "
@@ -85,6 +93,22 @@ def subfolders(folder: Path) -> list[Path]:
 def loose_images(folder: Path) -> int:
     """Return how many images lie directly in a folder."""
     return sum(entry.is_file() and _is_image(entry.name) for entry in os.scandir(folder))
+
+
+def dead_links(folder: Path) -> int:
+    """Return how many links directly in a folder lead nowhere."""
+    entries = [entry for entry in os.scandir(folder) if entry.is_symlink() and not _is_leftover(entry.name)]
+    return sum(not os.path.exists(entry) for entry in entries)
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file's name is that of an archive."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def archives(folder: Path) -> list[str]:
+    """Return the names of the archives directly in a folder."""
+    return [entry.name for entry in os.scandir(folder) if entry.is_file() and is_archive(entry.name)]
 
 
 def image_files(folder: Path, left_out: LeftOut) -> list[Path]:

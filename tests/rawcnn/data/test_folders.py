@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,20 @@ def test_folder_with_train_only_is_split(tmp_path):
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    for label in ("train", "test"):
+    for label in ("train", "test", "bus"):
         for k in range(5):
             save(tmp_path / label / f"{k}.png")
-    assert data.load(f"folder:{tmp_path}").labels == ("test", "train")
+    assert data.load(f"folder:{tmp_path}").labels == ("bus", "test", "train")
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "val"), ("train", "valid", "test")])
+def test_splits_of_images_without_classes_are_no_classes(tmp_path, names):
+    """train/cat.0.jpg, as for competitions."""
+    for name in names:
+        for k in range(3):
+            save(tmp_path / name / f"cat.{k}.png")
+    with pytest.raises(ValueError, match=r"has images directly in .* and .*; expected a folder of images for each"):
+        data.load(f"folder:{tmp_path}")
 
 
 def test_what_is_no_image_of_a_class_is_not_read(tmp_path):
@@ -151,6 +162,34 @@ def test_a_set_in_another_folder_is_suggested(tmp_path):
     make_folder(tmp_path / "zip" / "pets", (2, 2))
     with pytest.raises(ValueError, match=r"one class, 'pets', whose own folders may be the classes: try folder:.*pets"):
         data.load(f"folder:{tmp_path / 'zip'}")
+
+
+def test_what_is_there_instead_of_classes_is_named(tmp_path):
+    make_folder(tmp_path / "a" / "b" / "pets", (2, 2))
+    with pytest.raises(ValueError, match=r"try folder:.*a.b.pets;"):
+        data.load(f"folder:{tmp_path / 'a'}")
+    (tmp_path / "packed").mkdir()
+    with zipfile.ZipFile(tmp_path / "packed" / "pets.ZIP", "w") as archive:
+        archive.writestr("cat/0.png", b"")
+    with pytest.raises(ValueError, match=r"has no folders of images but pets.ZIP \(unpack it\);"):
+        data.load(f"folder:{tmp_path / 'packed'}")
+    with pytest.raises(ValueError, match=r"pets.ZIP is not a folder; .*; unpack it first"):
+        data.load(f"folder:{tmp_path / 'packed' / 'pets.ZIP'}")
+    for k in range(3):
+        save(tmp_path / "flat" / f"cat.{k}.png")
+    with pytest.raises(ValueError, match="has no folders of images but 3 images;"):
+        data.load(f"folder:{tmp_path / 'flat'}")
+
+
+def test_links_to_classes_that_lead_nowhere(tmp_path):
+    make_folder(tmp_path, (2, 2))
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "nowhere")
+    assert data.load(f"folder:{tmp_path}").notes == ("left out 1 links that lead nowhere",)
+    for split in ("train", "test"):
+        (tmp_path / split / "d").mkdir()
+        (tmp_path / split / "d" / "0.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"d has no images \(.*\) but links that lead nowhere; add some or remove it"):
+        data.load(f"folder:{tmp_path}")
 
 
 def test_names_of_classes_are_only_names(tmp_path):

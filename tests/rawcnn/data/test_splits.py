@@ -62,6 +62,56 @@ def test_usual_names_in_any_case(tmp_path, train, test):
     assert counts(loaded) == {"train": 7, "test": 3} and loaded.notes == ()
 
 
+@pytest.mark.parametrize(
+    "folders, expected",
+    [
+        (("train", "eval"), ("train", "test")),
+        (("Training", "Holdout"), ("train", "test")),
+        (("train", "hold-out"), ("train", "test")),
+        (("train", "val", "eval"), ("train", "test", "validation")),
+        (("train", "development", "tests"), ("train", "test", "validation")),
+        (("trn", "tst"), ("train", "test")),
+        (("train", "validate"), ("train", "test")),  # there is no other
+        (("seg_train", "seg_test"), ("train", "test")),
+        (("images_train", "images_test", "images_val"), ("train", "test", "validation")),
+        (("train2017", "val2017", "test2017"), ("train", "test", "validation")),
+        (("ILSVRC2012_img_train", "ILSVRC2012_img_val"), ("train", "test")),
+        (("train1", "Test 1"), ("train", "test")),
+        (("holdout",), ("test",)),
+    ],
+)
+def test_names_that_the_other_folders_make_clear(tmp_path, folders, expected):
+    make_folder(tmp_path, (4, 3), folders)
+    loaded = data.load(f"folder:{tmp_path}")
+    assert counts(loaded) == dict.fromkeys(expected, 7) and loaded.labels == ("a", "b")
+
+
+def test_classes_whose_names_look_like_those_of_splits(tmp_path):
+    """bullet_train and testing ground are no splits; a class may hold folders of images."""
+    for label in ("bullet_train", "test tube", "train2", "validate"):
+        for k in range(5):
+            save(tmp_path / label / ("2019" if label == "train2" else "") / f"{k}.png")
+    assert data.load(f"folder:{tmp_path}").labels == ("bullet_train", "test tube", "train2", "validate")
+    make_folder(tmp_path / "next", (4, 3), ("train", "test", "eval"))  # eval stays out: test is the test split
+    loaded = data.load(f"folder:{tmp_path / 'next'}")
+    assert counts(loaded) == {"train": 7, "test": 7} and "left out the folders eval" in loaded.notes[0]
+
+
+def test_classes_in_a_single_folder_of_each_split(tmp_path):
+    """seg_train/seg_train/CLASS, train/images/CLASS."""
+    for outer, inner in (("one", ("seg_train/seg_train", "seg_test/seg_test")), ("two", ("train/images", "test/x/y"))):
+        make_folder(tmp_path / outer, (4, 3), inner)
+        loaded = data.load(f"folder:{tmp_path / outer}")
+        assert counts(loaded) == {"train": 7, "test": 7} and loaded.labels == ("a", "b")
+
+
+def test_folders_that_may_be_splits_of_other_names(tmp_path):
+    make_folder(tmp_path, (4, 3), ("tr", "te"))
+    loaded = data.load(f"folder:{tmp_path}")
+    assert loaded.labels == ("te", "tr")
+    assert "read te, tr as classes, although they hold the same folders; rename them train and test" in loaded.notes[2]
+
+
 @pytest.mark.parametrize("name", ["test", "Testing", "val"])
 def test_a_folder_with_a_test_folder_alone(tmp_path, name):
     make_folder(tmp_path, (4, 3), (name,))
