@@ -61,6 +61,7 @@ class EvaluateRequest(DataRequest):
             "data": self.data,
             "weights": ", ".join(map(str, self.ensemble)) if self.ensemble else "random",
             "split": self.split,
+            "validation": self.validation,
             "batch": self.batch,
             "seed": self.seed,
             "size": network.input_size,
@@ -85,6 +86,13 @@ def evaluate(
     ] = None,
     batch: Batch = 256,
     split: Split = "test",
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training images that is the validation split, as given to rawcnn train; for data "
+            "without a validation split of its own."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="File to which predictions are appended; an interrupted evaluation resumes from it."),
@@ -106,7 +114,7 @@ def evaluate(
     request = EvaluateRequest(
         model=model, data=data, ensemble=weights, protocol=protocol, scales=scales, batch=batch, split=split,
         output=output, size=size, classes=classes, option=option, precision=precision, compile=compile,
-        skip_unreadable=skip_unreadable, force=force, as_json=as_json, seed=seed, head=head,
+        skip_unreadable=skip_unreadable, force=force, as_json=as_json, seed=seed, head=head, validation=validation,
     )  # fmt: skip
     evaluate_networks(request)
 

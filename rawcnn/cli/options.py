@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.parsing import parse_size
+from rawcnn.cli.parsing import parse_size, parse_split
 
 WEIGHTS = "of rawcnn, Keras, PyTorch or TensorFlow; its content shows its format"
 SIZE = "SIDE|HEIGHTxWIDTH"
@@ -81,7 +81,12 @@ Size = Annotated[
 ]
 SkipUnreadable = Annotated[bool, typer.Option(help="Skip image files that cannot be read.")]
 Split = Annotated[
-    str, typer.Option(help="Split of the data set: train, test, validation (where there is one), or all of them.")
+    str,
+    typer.Option(
+        help="Split of the data set: train, test, validation (where there is one), or all of them.",
+        parser=parse_split,
+        metavar="NAME",
+    ),
 ]
 Steps = Annotated[int, typer.Option(help="Number of optimization steps.", min=1)]
 Weights = Annotated[Path | None, typer.Option(help=f"Weights file {WEIGHTS}.")]

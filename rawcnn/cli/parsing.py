@@ -126,10 +126,24 @@ def check_finite(**options: float | None) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
 
 
-def check_split(split: str) -> None:
-    """Raise ValueError unless `split` is "train", "test", "validation" or "all"."""
-    if split not in ("train", "test", "validation", "all"):
-        raise ValueError(f"--split is {split!r}; expected train, test, validation or all")
+def parse_split(text: str) -> str:
+    """Return the split that --split names, in any case and by any name that a split's folder may have.
+
+    Raises:
+        typer.BadParameter: It names none; Typer names the option and the command.
+    """
+    from rawcnn.data.split_folders import split_named
+
+    split = "all" if text.casefold() == "all" else split_named(text)
+    if split is None:
+        raise typer.BadParameter(f"{text!r} is not a split; expected train, test, validation or all")
+    return split
+
+
+def check_share(option: str, share: float | None) -> None:
+    """Raise ValueError for a share of images, the value of an option, that is not between 0 and 1."""
+    if share is not None and not 0 < share < 1:
+        raise ValueError(f"{option} is {share}; expected a share of the training images between 0 and 1, such as 0.1")
 
 
 def without_folders(word: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rawcnn.cli.console import Screen
-from rawcnn.cli.parsing import check_split, check_writable, parse_model_settings
+from rawcnn.cli.parsing import check_share, check_writable, parse_model_settings
 from rawcnn.nn.arguments import Size
 
 
@@ -100,15 +100,17 @@ class DataRequest(NetworkRequest):
         data: The data set's name.
         split: "train", "test", "validation" or "all".
         skip_unreadable: Whether image files that cannot be read are skipped.
+        validation: The share of the training images that becomes the validation split; None: none.
     """
 
     data: str
     split: str = "test"
     skip_unreadable: bool = False
+    validation: float | None = None
 
     def check(self) -> None:
         super().check()
-        check_split(self.split)
+        check_share("--validation", self.validation)
 
 
 @dataclass
@@ -182,8 +184,9 @@ def _prepare(run: Run, request: Request) -> None:
         request.check_network(first)
     if isinstance(request, DataRequest):
         run.data = load_data(
-            run.screen, request.data, run.network.image_size, request.skip_unreadable, whole=request.split == "all"
-        )
+            run.screen, request.data, run.network.image_size, request.skip_unreadable, whole=request.split == "all",
+            validation=request.validation,
+        )  # fmt: skip
         run.data.count(request.split)  # raises ValueError if it has no such split
 
 

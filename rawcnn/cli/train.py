@@ -13,7 +13,7 @@ import typer
 from rawcnn.cli import supervise
 from rawcnn.cli.console import Screen, on_sigterm
 from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
-from rawcnn.cli.parsing import check_finite, parse_model_settings
+from rawcnn.cli.parsing import check_finite, check_share, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
 from rawcnn.nn.arguments import Size as ImageSize
 
@@ -95,10 +95,7 @@ class TrainRequest(Request):
 
     def check(self) -> None:
         check_finite(rate=self.rate, save_every=self.save_every, memory=self.memory, validation=self.validation)
-        if self.validation is not None and not 0 < self.validation < 1:
-            raise ValueError(
-                f"--validation is {self.validation}; expected a share of the training images between 0 and 1, as 0.1"
-            )
+        check_share("--validation", self.validation)
         self.adversarial.check()
         self.distribution.check()
         if self.profile_input and self.distribution.strategy:

@@ -291,7 +291,9 @@ class DataSet:
     def _split(self, split: str) -> Split:
         if split not in self.splits:
             present = " or ".join(f'"{name}"' for name in self.splits)
-            raise ValueError(f"split is {split!r}; expected {present}: {self.name} has no other images")
+            cut = split == "validation" and "train" in self.splits
+            remedy = "; load it with validation=0.1 (rawcnn evaluate: --validation 0.1) to cut one" if cut else ""
+            raise ValueError(f"split is {split!r}; expected {present}: {self.name} has no other images{remedy}")
         return self.splits[split]
 
 

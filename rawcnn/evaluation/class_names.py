@@ -38,11 +38,20 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def check_classes(network: Network, data: DataSet) -> None:
     """Check that the network has as many classes as the data set. Raises ValueError."""
-    if len(data.labels) != network.classes:
+    count = len(data.labels)
+    if count == network.classes:
+        return
+    if network.labels is None:
         raise ValueError(
-            f"{data.name} has {len(data.labels)} classes, but {network.name} was built for {network.classes}; "
-            f"give it --classes {len(data.labels)}, in Python classes={len(data.labels)}"
+            f"{data.name} has {count} classes, but {network.name} was built for {network.classes}; give it "
+            f"--classes {count}, in Python classes={count}"
         )
+    difference = _difference(*([_plain(name) for name in names] for names in (network.labels, data.labels)))
+    raise ValueError(
+        f"{data.name} has {count} classes, but {network.name} was trained for {network.classes}: {difference}; expected "
+        f"the same classes, or load the weights without their classifier: --classes {count} --head skip, in Python "
+        f'classes={count}, head="skip"'
+    )
 
 
 def match_classes(network: Network, data: DataSet, *, force: bool = False) -> DataSet:

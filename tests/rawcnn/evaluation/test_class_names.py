@@ -123,6 +123,22 @@ def test_names_that_occur_twice(colors):
     assert match_classes(network, twice) is twice  # the order is the same
 
 
+def test_fewer_and_more_classes_than_the_network_knows(colors):
+    """The names say what is missing: more classes would not help a network that was trained for these."""
+    network = color_network("red", "green", "blue")
+    fewer = colors.with_classes(("red", "green"), [0, 1, 1])
+    expected = "has 2 classes, but colors was trained for 3: only the network has 'blue'; expected the same classes"
+    for force in (False, True):
+        with pytest.raises(ValueError, match=expected):
+            match_classes(network, fewer, force=force)
+    more = colors.with_classes(("red", "green", "blue", "tan"), [0, 1, 2])
+    with pytest.raises(ValueError, match="trained for 3: only the data has 'tan'; .*--classes 4 --head skip"):
+        match_classes(network, more)
+    network.labels = None
+    with pytest.raises(ValueError, match="was built for 3; give it --classes 4"):
+        match_classes(network, more)
+
+
 def test_underscores_and_accents(colors):
     network = color_network("red", "green", "blue")
     network.labels = ("great white shark", "caf\u00e9", "Dog")
@@ -191,3 +207,32 @@ def test_split_all_and_the_default_of_a_test_folder(tmp_path, rawcnn_command):
         assert code == 0 and json.loads(out)["images"] == count and note in err, err
     code, _, err = rawcnn_command(*words, f"folder:{tmp_path / 'x'}", "--split", "validation")
     assert code == 2 and 'split is \'validation\'; expected "train" or "test": folder:' in err
+
+
+def test_the_validation_split_on_the_command_line(tmp_path, rawcnn_command):
+    """A split by any of its usual names, and the share of the training images that a training held out."""
+    for split, count in (("Train", 10), ("TEST", 3), ("valid", 2)):
+        for label in "ab":
+            for k in range(count):
+                save(tmp_path / "three" / split / label / f"{k}.png", 20 * k)
+                if split != "valid":
+                    save(tmp_path / "two" / split / label / f"{k}.png", 20 * k)
+    words = ("evaluate", "cifar_resnet20", "--classes", 2, "--size", 8, "--json", "--data")
+    for folder, options, count in (
+        ("three", ("--split", "val"), 4),
+        ("three", ("--split", "Validation", "--validation", 0.5), 4),  # it has one of its own
+        ("three", ("--split", "TRAINING"), 20),
+        ("three", ("--split", "All"), 30),
+        ("two", ("--split", "dev", "--validation", 0.1), 2),
+        ("two", ("--split", "train", "--validation", 0.1), 18),
+    ):
+        code, out, err = rawcnn_command(*words, f"folder:{tmp_path / folder}", *options)
+        assert code == 0 and json.loads(out)["images"] == count, err
+    for options, message in (
+        (("--split", "x"), "'x' is not a split; expected train, test, validation or all"),
+        (("--split", "val"), "load it with validation=0.1 (rawcnn evaluate: --validation 0.1) to cut one"),
+        (("--validation", 1), "--validation is 1.0; expected a share of the training images between 0 and 1"),
+        (("--validation", "nan"), "--validation is nan; expected a share"),
+    ):
+        code, out, err = rawcnn_command(*words, f"folder:{tmp_path / 'two'}", *options)
+        assert code == 2 and message in err and out == "" and "Traceback" not in err
