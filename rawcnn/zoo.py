@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from rawcnn.models import MODELS, find_model
-from rawcnn.nn.arguments import Size, image_size, short_size, whole_number
+from rawcnn.nn.arguments import Size, image_size, plain_values, short_size, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.weights import describe, load_weights
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
@@ -94,11 +92,6 @@ def _with_weights(name: str, path: Path, head: str, settings: Mapping, **others)
     if metadata.get("labels") and head == "load":
         network.labels = tuple(metadata["labels"])
     return network
-
-
-def plain_values(options: Mapping[str, object]) -> dict[str, object]:
-    """Return options with Python's numbers, booleans and texts in place of NumPy's, which no JSON file can hold."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
 
 
 def published_settings(model: str, path: str | Path) -> dict[str, object]:

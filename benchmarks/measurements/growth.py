@@ -20,6 +20,7 @@ import rawcnn
 from benchmarks.harness.results import append
 from benchmarks.harness.timing import Run, StepProgress, interleaved, timed
 from benchmarks.races.networks import randomize_norms
+from rawcnn.nn.arguments import Size, image_size
 from rawcnn.nn.execution import choose
 from rawcnn.nn.folding import program
 from rawcnn.training.recipes import Recipe
@@ -64,7 +65,7 @@ class Series:
         }
 
 
-def inference(model: str, batch: int, size: int, precision: str) -> Run:
+def inference(model: str, batch: int, size: Size, precision: str) -> Run:
     """Return a call of `rawcnn.program`: images → logits."""
     network = rawcnn.create(model, size=size, precision=precision)
     randomize_norms(network, 0)
@@ -72,7 +73,7 @@ def inference(model: str, batch: int, size: int, precision: str) -> Run:
     return lambda: run(images).numpy()
 
 
-def training(model: str, batch: int, size: int, precision: str) -> Run:
+def training(model: str, batch: int, size: Size, precision: str) -> Run:
     """Return a call of one step of `rawcnn train`."""
     network = rawcnn.create(model, size=size, precision=precision)
     recipe = Recipe("growth", "ours", batch=batch, epochs=1, rate=1e-4, momentum=0.9)
@@ -86,20 +87,20 @@ def attack(model: str, batch: int, steps: int) -> Run:
     """Return a call of PGD with an ε too small to change a prediction, so that all images take all steps."""
     network = rawcnn.create(model)
     randomize_norms(network, 0)
-    images = _images(batch, network.image_size[0])
+    images = _images(batch, network.image_size)
     labels = np.argmax(network(images), axis=1).astype(np.int32)
     return lambda: rawcnn.attacks.pgd(network, images, labels, epsilon=NO_EFFECT, steps=steps).images
 
 
-def _images(batch: int, size: int) -> tf.Tensor:
-    return tf.constant(np.random.default_rng(0).random((batch, size, size, 3), np.float32))
+def _images(batch: int, size: Size) -> tf.Tensor:
+    return tf.constant(np.random.default_rng(0).random((batch, *image_size(size), 3), np.float32))
 
 
-JOBS: Mapping[str, Callable[[str, int, int, str], Run]] = {"inference": inference, "training": training}
+JOBS: Mapping[str, Callable[[str, int, Size, str], Run]] = {"inference": inference, "training": training}
 Point = tuple[str, float, int, Callable[[], Run]]  # label, x, images per call, function that creates the call
 
 
-def along_batch(job: str, model: str, precision: str, batches: Sequence[int], size: int) -> list[Point]:
+def along_batch(job: str, model: str, precision: str, batches: Sequence[int], size: Size) -> list[Point]:
     return [(str(b), b, b, partial(JOBS[job], model, b, size, precision)) for b in batches]
 
 
@@ -107,7 +108,7 @@ def along_size(job: str, model: str, precision: str, sizes: Sequence[int], batch
     return [(f"{s}", s, batch, partial(JOBS[job], model, batch, s, precision)) for s in sizes]
 
 
-def along_depth(job: str, models: Sequence[str], precision: str, batch: int, size: int) -> list[Point]:
+def along_depth(job: str, models: Sequence[str], precision: str, batch: int, size: Size) -> list[Point]:
     macs = {m: rawcnn.profile(m, size=size).totals["macs"] for m in models}
     return [(m, macs[m], batch, partial(JOBS[job], m, batch, size, precision)) for m in models]
 
@@ -143,7 +144,7 @@ def grow(
     models: Sequence[str] = DEPTHS,
     steps: Sequence[int] = STEPS,
     batch: int = 8,
-    size: int = 224,
+    size: Size = 224,
     attacked: str = "cifar_resnet20",
     file: Path | None = None,
     command: str = "benchmarks.grow",
@@ -159,7 +160,7 @@ def grow(
         models: Models of increasing depth; the first one is used along batch and size.
         steps: Numbers of steps of PGD.
         batch: Images per call along size and depth; PGD attacks 8 times as many.
-        size: Side of the images, in pixels, along batch and depth.
+        size: Side of the images in pixels, or (height, width), along batch and depth.
         attacked: The model that PGD attacks.
         file: A result file; each series is appended as soon as it is measured.
         command: The command line that is recorded with the results.

@@ -37,6 +37,7 @@ from benchmarks.races.visualize_peers import (
     library_contestant,
     stepping_contestant,
 )
+from rawcnn.nn.arguments import Size, image_size
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from rawcnn.optim.optimizers import ADAM_DECAYS
@@ -75,7 +76,7 @@ class VisualizeResult:
     layer: str
     channel: int
     batch: int
-    size: int
+    size: Size  # side of the images in pixels, or (height, width)
     steps: int  # of one round
     opponent: str  # Keras's model
     timings: tuple[Timing, ...]  # the reference first
@@ -142,7 +143,7 @@ def race_visualization(
     layer: str | None = None,
     *,
     batch: int = 8,
-    size: int = SIZE,
+    size: Size = SIZE,
     rounds: int = 5,
     contestants: Sequence[str] | None = None,
     seed: int = 0,
@@ -157,7 +158,7 @@ def race_visualization(
         model: The name of a model, or a network.
         layer: The layer; by default that of `LAYERS`.
         batch: Images per step.
-        size: Side of the images in pixels. Only for a name.
+        size: Side of the images in pixels, or (height, width). Only for a name.
         rounds: Number of timed rounds.
         contestants: Some of `NAMES`; by default all that are installed.
         seed: Seed of the weights of a model by name, and of the images.
@@ -238,7 +239,7 @@ def _race(network: Network, layer: str, batch: int, rounds: int, names, seed: in
         layer,
         task.channel,
         batch,
-        network.image_size[0],
+        network.input_size,
         task.steps,
         opponent,
         tuple(Timing(n, first_calls[n], tuple(taken[n]), memory.get(n), differences[n]) for n in names),
@@ -252,7 +253,7 @@ def _task(network: Network, layer: str, features: keras.Model, batch: int, seed:
 
     The channel is that with the largest mean activation of the first image, because an inactive one has no gradient.
     """
-    size, steps = network.image_size[0], max(2, 4 // batch)
+    size, steps = network.image_size, max(2, 4 // batch)
     seeds = [[seed, place] for place in range(batch)]
     start = np.float32(STRENGTH) * initial_parameters(ROBUST, size, seeds)
     answers = network.activations(images_from(tf.constant(start[:1]), ROBUST, size), [layer])[layer]
@@ -317,7 +318,7 @@ def compare(name: str, results: Sequence[np.ndarray], reference: str, expected: 
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
-def memory_apart(model: str, layer: str, batch: int, size: int, seed: int, names: Sequence[str]) -> dict[str, int]:
+def memory_apart(model: str, layer: str, batch: int, size: Size, seed: int, names: Sequence[str]) -> dict[str, int]:
     """Measure the memory of a run of each contestant in another process: bytes by name.
 
     With oneDNN, TensorFlow on a CPU keeps the memory that a step frees, so the next step needs no more. The process
@@ -326,7 +327,8 @@ def memory_apart(model: str, layer: str, batch: int, size: int, seed: int, names
     """
     if tf.config.list_logical_devices("GPU"):
         return {}
-    words = [sys.executable, "-m", "benchmarks.races.visualize", model, layer, str(batch), str(size), str(seed), *names]
+    numbers = map(str, (batch, *image_size(size), seed))
+    words = [sys.executable, "-m", "benchmarks.races.visualize", model, layer, *numbers, *names]
     environment = {**os.environ, "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
     run = subprocess.run(words, capture_output=True, text=True, env=environment)
     if run.returncode:
@@ -346,6 +348,6 @@ def memory_here(network: Network, layer: str, batch: int, seed: int, names: Sequ
 
 
 if __name__ == "__main__":
-    model, layer, batch, size, seed, *names = sys.argv[1:]
-    network = rawcnn.create(model, size=int(size), seed=int(seed))
+    model, layer, batch, height, width, seed, *names = sys.argv[1:]
+    network = rawcnn.create(model, size=(int(height), int(width)), seed=int(seed))
     print(json.dumps(memory_here(network, layer, int(batch), int(seed), names)))

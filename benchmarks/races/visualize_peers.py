@@ -45,8 +45,8 @@ class AscentTask:
     network: Network
     layer: str
     channel: int
-    features: keras.Model  # images [B,size,size,3] in [0,1] → the layer's activations
-    start: np.ndarray  # Fourier coefficients [B,2,size,size//2+1,3]
+    features: keras.Model  # images [B,h,w,3] in [0,1] → the layer's activations
+    start: np.ndarray  # Fourier coefficients [B,2,h,w//2+1,3]
     moves: tf.Tensor  # [steps,B,2,3]
 
     @property
@@ -54,8 +54,9 @@ class AscentTask:
         return len(self.start)
 
     @property
-    def size(self) -> int:
-        return self.network.image_size[0]
+    def size(self) -> tuple[int, int]:
+        """The (height, width) of the images."""
+        return self.network.image_size
 
     @property
     def steps(self) -> int:
@@ -113,7 +114,7 @@ def keras_features(network: Network, layer: str) -> tuple[keras.Model, str]:
 
 def _applications(network: Network) -> keras.Model:
     """Return keras.applications.InceptionV3 without its classifier, with the network's weights."""
-    images = keras.Input((network.input_size, network.input_size, 3))
+    images = keras.Input((*network.image_size, 3))
     model = keras.applications.InceptionV3(
         weights=None, include_top=False, input_tensor=keras.layers.Rescaling(2.0, -1.0)(images)
     )
@@ -158,12 +159,13 @@ def keras_contestant(task: AscentTask, name: str) -> AscentContestant:
     return stepping_contestant(name, task, step, lambda: last[0].numpy().transpose(1, 0, 3, 4, 2))
 
 
-def lucid_image(z: tf.Tensor, size: int) -> tf.Tensor:
+def lucid_image(z: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """[2,B,3,h,w//2+1] → images [B,h,w,3], after lucid's param/spatial.py and color.py."""
-    frequencies = np.sqrt(np.fft.fftfreq(size)[:, None] ** 2 + np.fft.rfftfreq(size)[None] ** 2)
-    scale = sqrt(size * size) / np.maximum(frequencies, 1 / size) ** ROBUST.decay
+    height, width = size
+    frequencies = np.sqrt(np.fft.fftfreq(height)[:, None] ** 2 + np.fft.rfftfreq(width)[None] ** 2)
+    scale = sqrt(height * width) / np.maximum(frequencies, 1 / max(size)) ** ROBUST.decay
     spectrum = tf.complex(z[0], z[1]) * scale.astype(np.complex64)
-    planes = tf.signal.irfft2d(spectrum, (size, size)) / 4  # [B,3,h,w]
+    planes = tf.signal.irfft2d(spectrum, size) / 4  # [B,3,h,w]
     return tf.sigmoid(tf.matmul(tf.transpose(planes, (0, 2, 3, 1)), COLORS.T))
 
 
@@ -218,7 +220,7 @@ def library_contestant(task: AscentTask, name: str) -> AscentContestant:
     def run() -> float:
         clock = Clock()
         images = np.asarray(visualize(task, clock, task.steps + 1))
-        if images.shape != (task.batch, task.size, task.size, 3) or not np.isfinite(images).all():
+        if images.shape != (task.batch, *task.size, 3) or not np.isfinite(images).all():
             raise Disagreement(f"{name} made no images: {images.shape}, or values that are not finite")
         return clock.seconds_per_step
 
@@ -229,9 +231,9 @@ def _tf_keras_vis(task: AscentTask, optimizer: Clock, steps: int):
     from tf_keras_vis.activation_maximization import ActivationMaximization
     from tf_keras_vis.activation_maximization.input_modifiers import Jitter, Rotate2D, Scale
 
-    first, last = (Jitter(max(1, round(share * task.size))) for share in (ROBUST.jitter, ROBUST.last_jitter))
+    first, last = (Jitter(max(1, round(share * min(task.size)))) for share in (ROBUST.jitter, ROBUST.last_jitter))
     maximize = ActivationMaximization(keras.Model([task.features.input], task.features.output))
-    noise = np.random.default_rng(0).normal(GRAY, 0.01, (task.batch, task.size, task.size, 3))
+    noise = np.random.default_rng(0).normal(GRAY, 0.01, (task.batch, *task.size, 3))
     return maximize(
         lambda activations: tf.reduce_mean(activations[..., task.channel], axis=(1, 2)),
         seed_input=tf.constant(noise, tf.float32),
@@ -249,6 +251,6 @@ def _xplique(task: AscentTask, optimizer: Clock, steps: int):
     layer = task.features.layers[-1].name
     objective = Objective.channel(task.features, layer, [task.channel] * task.batch)  # one entry per image
     images, _ = optimize(
-        objective, optimizer, steps, fft_decay=ROBUST.decay, custom_shape=(task.size, task.size), values_range=(0, 1)
+        objective, optimizer, steps, fft_decay=ROBUST.decay, custom_shape=task.size, values_range=(0, 1)
     )
     return images[-1]

@@ -117,15 +117,15 @@ def make_patch(
     images = check_images(images).numpy()
     if not models or not len(images):
         raise ValueError(f"there are {len(models)} networks and {len(images)} images; expected one or more of each")
-    for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("target", target, 0), ("seed", seed, 0)):
-        check_integer(name, value, least)
-    check_number("rate", rate), check_number("rotation", rotation, 180.0)
-    check_scale(scale)
-    side = images.shape[1] if size is None else int(check_integer("size", size, 1))
+    steps, batch = check_integer("steps", steps, 1), check_integer("batch", batch, 1)
+    target, seed = check_integer("target", target, 0), check_integer("seed", seed, 0)
+    rate, rotation = check_number("rate", rate), check_number("rotation", rotation, 180.0)
+    scale = check_scale(scale)
+    side = images.shape[1] if size is None else check_integer("size", size, 1)
     for model in models:  # raises ValueError if a network has no such class or takes no such images
         make_problem(model, images[:1], [0], target, compile)
     choice = choose(compile, [device for model in models for device in getattr(model, "devices", ())])
-    aim = Aim([folded_network(model) for model in models], int(target), Placement(scale, rotation * pi / 180))
+    aim = Aim([folded_network(model) for model in models], target, Placement(scale, rotation * pi / 180))
     step = compiled(partial(_step, aim), choice)
     pixels = tf.fill((side, side, 3), 0.5)
     state = pixels, tf.zeros_like(pixels), tf.zeros_like(pixels)  # the patch and Adam's two averages
@@ -138,19 +138,20 @@ def make_patch(
         if progress:
             progress(number, steps)
     settings = {"steps": steps, "batch": batch, "rate": rate, "scale": list(scale), "rotation": rotation, "seed": seed}
-    return Patch(state[0].numpy(), int(target), tf.stack(history).numpy(), settings)
+    return Patch(state[0].numpy(), target, tf.stack(history).numpy(), settings)
 
 
-def check_scale(scale) -> None:
-    """ValueError unless it is a range of shares."""
+def check_scale(scale) -> tuple[float, float]:
+    """The range of shares as floats. ValueError unless it is one."""
     try:
-        smallest, largest = (float(check_number("scale", share, 1.0)) for share in scale)
+        smallest, largest = (check_number("scale", share, 1.0) for share in scale)
     except (TypeError, ValueError):
         smallest, largest = 1.0, 0.0
     if not 0 < smallest <= largest:
         raise ValueError(
             f"scale is {shown(scale)}; expected two shares of the image's side, the smaller first, as (0.1, 1)"
         )
+    return smallest, largest
 
 
 def _step(aim: Aim, state, images, draw, rate):
@@ -205,7 +206,7 @@ def patch(
     """
     if not isinstance(patch, Patch):
         raise ValueError(f"patch is {shown(patch)}; expected what make_patch returns")
-    check_number("rotation", rotation, 180.0)
+    rotation = check_number("rotation", rotation, 180.0)
     draw = check_integer("seed", seed, 0), check_integer("first", first, 0)
     problem = make_problem(network, images, labels, patch.target, compile)
     share = check_amounts("epsilon", epsilon, problem.count, LARGEST_DISC, "0 to 0.785, the largest disc in a square")
@@ -217,7 +218,7 @@ def patch(
         )
     if not share.any():
         return problem.result(problem.images, 0)
-    diameters, angle = tf.constant(diameters, tf.float32), tf.constant(rotation * pi / 180, tf.float32)
+    diameters, angle = tf.constant(diameters, tf.float32), rotation * pi / 180
     pixels = tf.constant(patch.pixels[None])  # with an axis in front, because a program keeps all but the first length
     return problem.result(problem.run(_patched, diameters, angle, draw, pixels), 0)
 

@@ -34,11 +34,11 @@ class Adversary:
     steps: int = 7
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, 1.0)
-        step = self.epsilon / 4 if self.step is None else self.step
-        check_number("step", step, 1.0)
-        object.__setattr__(self, "step", step)  # the way to fill in a field of a frozen dataclass
-        check_integer("steps", self.steps, 1)
+        epsilon = check_number("epsilon", self.epsilon, 1.0)
+        step = epsilon / 4 if self.step is None else check_number("step", self.step, 1.0)
+        converted = {"epsilon": epsilon, "step": step, "steps": check_integer("steps", self.steps, 1)}
+        for name, value in converted.items():
+            object.__setattr__(self, name, value)  # the way to convert a field of a frozen dataclass
 
     def __call__(self, model: Callable, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Attack a batch, as a pure function of the variables that `model` reads.

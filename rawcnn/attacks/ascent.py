@@ -56,9 +56,9 @@ def ascend(
     Raises:
         ValueError: An argument is out of range.
     """
-    for what, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
-        check_integer(what, value, least)
-    rates = check_number("rate", rate, 1.0), check_number("decay", decay, 1.0)
+    steps, batch = check_integer("steps", steps, 1), check_integer("batch", batch, 1)
+    seed = check_integer("seed", seed, 0)
+    rate, decay = check_number("rate", rate, 1.0), check_number("decay", decay, 1.0)
     if rate == 0 or decay == 1:
         raise ValueError(f"rate is {rate!r}, decay {decay!r}; expected a rate above 0, up to 1, and a decay in [0,1)")
     check_network(network)
@@ -72,21 +72,23 @@ def ascend(
         x = best = tf.constant(start[first : first + batch])
         highest = tf.fill(goals.shape, -np.inf)
         for k in range(steps):
-            x, best, highest, value = run_compiled(network, _step, x, best, highest, goals, *rates, compile=compile)
+            x, best, highest, value = run_compiled(
+                network, _step, x, best, highest, goals, rate, decay, compile=compile
+            )
             history[k, first : first + batch] = value
             if progress:
                 progress(first * steps + (k + 1) * len(goals), classes * steps)
         # One more step, because the last x may be the best.
-        _, best, *_ = run_compiled(network, _step, x, best, highest, goals, *rates, compile=compile)
+        _, best, *_ = run_compiled(network, _step, x, best, highest, goals, rate, decay, compile=compile)
         images[first : first + batch] = best
     confidences = np.exp(np.diagonal(log_probabilities(network, images, classes, compile)))
     settings: dict[str, object] = {
         "encoding": "gradient",
         "size": list(shape[:2]),
-        "steps": int(steps),
-        "rate": float(rate),
-        "decay": float(decay),
-        "seed": int(seed),
+        "steps": steps,
+        "rate": rate,
+        "decay": decay,
+        "seed": seed,
     }
     return FoolingImages(images, confidences, np.exp(history), "gradient", settings)
 

@@ -20,13 +20,14 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.attacks.checks import check_integer, check_number, check_range, shown
+from rawcnn.attacks.checks import check_attack, check_integer, check_number, check_range, shown
 from rawcnn.attacks.common import NO_CLASS, gradient_of, logits_of, predicted
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.runtime import run_compiled
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import listed
 from rawcnn.nn.execution import choose
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network, check_images
@@ -125,16 +126,20 @@ class SetGrowth:
 
     def __post_init__(self) -> None:
         for name in ("rounds", "turn", "limit"):
-            check_integer(name, getattr(self, name), 1)
-        check_number("augmentation", self.size, 1.0)
+            self._set(name, check_integer(name, getattr(self, name), 1))
+        self._set("size", check_number("augmentation", self.size, 1.0))
         if self.reservoir is None:
             return
-        if not isinstance(self.reservoir, (tuple, list)) or len(self.reservoir) != 2:
+        reservoir = listed(self.reservoir)
+        if len(reservoir) != 2:
             raise ValueError(
                 f"reservoir is {shown(self.reservoir)}; expected a round and a number of images, as (3, 400)"
             )
-        check_integer("the first of reservoir", self.reservoir[0], 0)
-        check_integer("the second of reservoir", self.reservoir[1], 0)
+        first, second = (f"the {place} of reservoir" for place in ("first", "second"))
+        self._set("reservoir", (check_integer(first, reservoir[0], 0), check_integer(second, reservoir[1], 0)))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # the way to convert a field of a frozen dataclass
 
     def signed_size(self, number: int) -> float:
         """λ of round `number`, with its sign."""
@@ -165,7 +170,7 @@ def make_substitute(
 
     Args:
         oracle: Any function images → labels, or a `Network`, of which only labels are used.
-        seeds: The first images [N,H,W,3] in [0,1], square, from which the oracle has not learned.
+        seeds: The first images [N,H,W,3] in [0,1], from which the oracle has not learned.
         classes: How many classes the oracle knows.
         limit: The largest number of labels to request. Beyond it new images are left out at random.
         rounds: How many times the images are augmented. Without a reservoir N·2^rounds labels are requested.
@@ -185,19 +190,19 @@ def make_substitute(
         ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
     growth = SetGrowth(limit, rounds, augmentation, turn, reservoir)
-    check_integer("classes", classes, 2), check_integer("seed", seed, 0)
+    classes, seed = check_integer("classes", classes, 2), check_integer("seed", seed, 0)
     images = check_range(check_images(seeds)).numpy()
-    if images.shape[1] != images.shape[2]:
-        raise ValueError(f"seeds are {images.shape[1]}×{images.shape[2]} pixels; expected square images")
-    if not 0 < len(images) <= limit:
-        raise ValueError(f"there are {len(images)} seeds for {limit} queries; expected 1 to {limit} seeds")
-    counting = CountingOracle(oracle, classes, limit)
-    network = Network("substitute", lambda net, x: model(net, x, classes=classes), size=images.shape[1],
+    most = growth.limit
+    if not 0 < len(images) <= most:
+        raise ValueError(f"there are {len(images)} seeds for {most} queries; expected 1 to {most} seeds")
+    counting = CountingOracle(oracle, classes, most)
+    network = Network("substitute", lambda net, x: model(net, x, classes=classes), size=images.shape[1:3],
                       classes=classes, seed=seed)  # fmt: skip
     grown = _grow(counting, images, growth, Trainer(network, recipe, compile, seed), progress)
     settings: dict[str, object] = {
-        "seeds": len(seeds), "rounds": rounds, "limit": limit, "augmentation": augmentation, "turn": turn,
-        "reservoir": list(reservoir) if reservoir else None, "epochs": recipe.epochs, "seed": seed,
+        "seeds": len(images), "rounds": growth.rounds, "limit": growth.limit, "augmentation": growth.size,
+        "turn": growth.turn, "reservoir": list(growth.reservoir) if growth.reservoir else None,
+        "epochs": recipe.epochs, "seed": seed,
     }  # fmt: skip
     return Substitute(network, counting.count, grown, settings)
 
@@ -300,6 +305,7 @@ def substitute(
     """
     if not isinstance(substitute, Substitute):
         raise ValueError(f"substitute is {shown(substitute)}; expected what make_substitute returns")
+    check_attack(attack)
     found = attack(substitute.network, images, labels, epsilon=epsilon, compile=compile, **settings)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.spatial_search import spatial
 from rawcnn.data import DataSet
 from rawcnn.files.progress import Progress
+from rawcnn.nn.arguments import plain_values
 from rawcnn.nn.network import Network
 
 PIXELS = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
@@ -212,6 +213,7 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
         raise ValueError(f"{name} has no setting {', '.join(unknown)}; {known_are}")
     if target is not None and not entry.takes_target:
         raise ValueError(f"{name} has no target; leave it out")
+    settings = plain_values(settings)
     return {key: _truth(key, value) if isinstance(known[key], bool) else value for key, value in settings.items()}
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
 from numbers import Real
+from operator import index
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from rawcnn.nn.arguments import is_whole
 
 PIXEL_RANGE = "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"  # for messages
 LONGEST = 1e6  # an L2 distance above the diagonal of every image, for which float32 does not overflow
@@ -22,6 +27,16 @@ def check_network(network: Callable) -> None:
     """ValueError unless the network is a function."""
     if not callable(network):
         raise ValueError(f"the network is a {type(network).__name__}; expected a Network or a function images → logits")
+
+
+def check_attack(attack: Callable) -> None:
+    """ValueError unless the attack is a function that takes ε."""
+    expected = "expected a function that takes epsilon, such as rawcnn.attacks.fgsm"
+    if not callable(attack):
+        raise ValueError(f"attack is {shown(attack)}; {expected}")
+    parameters = signature(attack).parameters
+    if "epsilon" not in parameters and all(p.kind != Parameter.VAR_KEYWORD for p in parameters.values()):
+        raise ValueError(f"attack is {getattr(attack, '__name__', shown(attack))}, which takes no epsilon; {expected}")
 
 
 def check_class_count(classes: int) -> None:
@@ -43,7 +58,7 @@ def check_range(images: tf.Tensor) -> tf.Tensor:
     if 0 in images.shape:
         raise ValueError(f"images are an empty batch {tuple(images.shape)}; expected one image or more")
     if count := int(tf.reduce_sum(tf.cast(tf.math.is_nan(images), tf.int32))):
-        raise ValueError(f"images have {count} values that are NaN; expected RGB in [0,1]")
+        raise ValueError(f"images have values that are NaN, {count} of {tf.size(images)}; expected RGB in [0,1]")
     low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
     if low >= 0 and high <= 1:
         return images
@@ -91,7 +106,7 @@ def _numbers(value) -> np.ndarray | None:
     if isinstance(value, (list, tuple)) and any(isinstance(v, (bool, np.bool_)) for v in value):
         return None
     try:
-        values = np.asarray(value)
+        values = np.asarray(value.numpy() if tf.is_tensor(value) else value)  # NumPy reads no scalar of bfloat16 itself
         if values.dtype == object and not all(isinstance(v, Real) and not isinstance(v, bool) for v in values.flat):
             return None
         number = values.dtype == object or values.dtype.kind in "iuf" or values.dtype == tf.bfloat16.as_numpy_dtype
@@ -115,22 +130,21 @@ def check_distance(name: str, value, count: int, norm: str = "linf") -> tf.Tenso
     return tf.constant(check_distances(name, value, count, norm), tf.float32)
 
 
-def check_number(name: str, value: float, most: float = float(np.finfo(np.float32).max)) -> tf.Tensor:
-    """A number as a float32 tensor. ValueError unless it is finite and lies in 0 … `most`."""
+def check_number(name: str, value: Any, most: float = float(np.finfo(np.float32).max)) -> float:
+    """A number of any library as a float. ValueError unless it is finite and lies in 0 … `most`."""
     values = _numbers(value)
     if values is None or values.shape != () or not 0 <= values <= most:
         raise ValueError(
             f"{name} is {shown(value)}; expected a number, 0 {f'to {most:g}' if most < 1e30 else 'or more'}"
         )
-    return tf.constant(values, tf.float32)
+    return float(values)
 
 
-def check_integer(name: str, value: int, least: int) -> tf.Tensor:
-    """An integer as an int32 tensor. ValueError unless it lies in `least` … 2³¹ − 1."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not least <= value < 2**31:
+def check_integer(name: str, value: Any, least: int) -> int:
+    """A whole number of any library as an int. ValueError unless it lies in `least` … 2³¹ − 1."""
+    if not is_whole(value) or not least <= index(value) < 2**31:
         raise ValueError(f"{name} is {shown(value)}; expected a whole number, {least} or more and below 2³¹")
-    return tf.constant(value, tf.int32)
+    return index(value)
 
 
 def check_flag(name: str, value: bool) -> bool:

@@ -99,12 +99,14 @@ def study(
     """
     requested = checked(name, settings or {}, target)
     entry = find_attack(name, requested)
-    epsilons = list(entry.epsilons if epsilons is None else epsilons)
+    epsilons = entry.epsilons if epsilons is None else epsilons
     entry.check(epsilons)
-    check_integer("batch", batch, 1), check_integer("seed", seed, 0)
+    epsilons = [float(epsilon) for epsilon in epsilons]
+    batch, seed = check_integer("batch", batch, 1), check_integer("seed", seed, 0)
+    count = None if count is None else check_integer("count", count, 1)
     check_data_classes(network, data)
     if target is not None:
-        check_classes("target", [target], 1, network.classes)
+        target = int(check_classes("target", [target], 1, network.classes)[0])
     inputs = PreparationInputs(network, data, target, seed, compile, requested)
     parts = 2 if entry.prepare else 1
     prepared = entry.prepare(inputs, _part(progress, 0, parts)) if entry.prepare else Preparation(data, requested)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rawcnn.attacks.checks import LONGEST, check_amounts, check_integer, count_of, shown
+from rawcnn.attacks.checks import LONGEST, check_amounts, check_attack, check_integer, count_of, shown
 from rawcnn.attacks.common import Classifier
 from rawcnn.attacks.minimal_epsilon import at_epsilon
 from rawcnn.attacks.problem import predict
@@ -68,7 +68,8 @@ def accuracy_against_epsilon(
     Raises:
         ValueError: An argument is out of range or does not fit the network.
     """
-    check_integer("batch", batch, 1)
+    batch = check_integer("batch", batch, 1)
+    check_attack(attack)
     check_epsilons(epsilons)
     images, count = np.asarray(images), count_of(labels)
     if len(np.atleast_1d(images)) == 0:

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import tensorflow as tf
 import kernels
 from kernels.geometry import Pair, pair
 from rawcnn.attacks import cppn
-from rawcnn.attacks.checks import check_class_count, check_flag, check_integer, check_network
+from rawcnn.attacks.checks import check_choice, check_class_count, check_flag, check_integer, check_network
 from rawcnn.attacks.common import Classifier, logits_of
 from rawcnn.attacks.cppn import Genome
 from rawcnn.attacks.runtime import run_compiled
@@ -111,22 +112,20 @@ def evolve(
     Raises:
         ValueError: An argument is out of range, or the checkpoint is damaged or belongs to another run.
     """
-    for what, value in (("generations", generations), ("population", population), ("every", every)):
-        check_integer(what, value, 1)
-    check_integer("seed", seed, 0)
-    if encoding not in ENCODINGS or colours not in COLORS:
-        raise ValueError(
-            f"encoding is {encoding!r}, colours {colours!r}; expected {' or '.join(ENCODINGS)}, {' or '.join(COLORS)}"
-        )
+    generations, population = check_integer("generations", generations, 1), check_integer("population", population, 1)
+    every, seed = check_integer("every", every, 1), check_integer("seed", seed, 0)
+    check_choice("encoding", encoding, ENCODINGS), check_choice("colours", colours, COLORS)
+    if not isinstance(checkpoint, str | PathLike | None):
+        raise ValueError(f"checkpoint is {checkpoint!r}; expected a path, or None for no checkpoint")
     check_network(network)
     check_flag("grey", grey)
     height, width = size_of(network, size)
     metadata: dict[str, object] = {
         "encoding": encoding,
         "colours": "grey" if grey else colours,
-        "population": int(population),
+        "population": population,
         "size": [height, width],
-        "seed": int(seed),
+        "seed": seed,
     }
     code = ENCODINGS[encoding]((height, width), "grey" if grey else colours)
 
@@ -148,7 +147,7 @@ def evolve(
     images = code.images(state.champions)
     confidences = np.exp(np.diagonal(log_probabilities(network, images, population, compile)))
     genomes = tuple(state.champions) if encoding == "cppn" else ()
-    settings = {**metadata, "generations": int(generations)}
+    settings = {**metadata, "generations": generations}
     return FoolingImages(images, confidences, state.history, encoding, settings, genomes)
 
 

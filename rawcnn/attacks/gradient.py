@@ -76,11 +76,11 @@ class Amounts(NamedTuple):
 
     epsilon: tf.Tensor  # float32 [B]
     step: tf.Tensor  # α, float32 [B]
-    momentum: tf.Tensor  # μ
-    steps: tf.Tensor
-    restarts: tf.Tensor
-    seed: tf.Tensor
-    first: tf.Tensor  # the number of the batch's first image
+    momentum: tf.Tensor | float  # μ
+    steps: tf.Tensor | int
+    restarts: tf.Tensor | int
+    seed: tf.Tensor | int
+    first: tf.Tensor | int  # the number of the batch's first image
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def mi_fgsm(
 
     Dong et al., "Boosting Adversarial Attacks with Momentum", CVPR 2018, algorithm 1.
     """
-    check_integer("steps", steps, 1)
+    steps = check_integer("steps", steps, 1)
     length = check_distances("epsilon", epsilon, None) / steps
     return pgd(
         network, images, labels, epsilon=epsilon, step=length, steps=steps, momentum=momentum,
@@ -273,11 +273,9 @@ def pgd(
     """
     check_choice("norm", norm, NORMS), check_flag("random_start", random_start)
     check_choice("precision", precision, PRECISIONS)
-    numbers = {
-        "momentum": check_number("momentum", momentum), "steps": check_integer("steps", steps, 1),
-        "restarts": check_integer("restarts", restarts, 1), "seed": check_integer("seed", seed, 0),
-        "first": check_integer("first", first, 0),
-    }  # fmt: skip
+    momentum, steps = check_number("momentum", momentum), check_integer("steps", steps, 1)
+    restarts, seed = check_integer("restarts", restarts, 1), check_integer("seed", seed, 0)
+    first = check_integer("first", first, 0)
     if momentum > 1 and steps * log10(momentum) > 30:
         raise ValueError(
             f"momentum is {momentum}, and its sum overflows in {steps} steps; expected 0 to 1, or fewer steps"
@@ -288,7 +286,8 @@ def pgd(
     problem = make_problem(network, images, labels, target, compile)
     radius = check_distances("epsilon", epsilon, problem.count, norm)
     length = radius / 4 if step is None else check_distances("step", step, problem.count, norm)
-    amounts = Amounts(tf.constant(radius, tf.float32), tf.constant(length, tf.float32), **numbers)
+    distances = tf.constant(radius, tf.float32), tf.constant(length, tf.float32)
+    amounts = Amounts(*distances, momentum, steps, restarts, seed, first)
     attacked, taken, queries = problem.run(_pgd, amounts, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 

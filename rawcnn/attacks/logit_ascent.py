@@ -54,10 +54,10 @@ class LogitAmounts(NamedTuple):
     """The numbers of an attack, which its compiled program takes as tensors."""
 
     epsilon: tf.Tensor  # float32 [B]
-    xi: tf.Tensor  # ξ
-    steps: tf.Tensor
-    seed: tf.Tensor
-    first: tf.Tensor  # the number of the batch's first image
+    xi: tf.Tensor | float  # ξ
+    steps: tf.Tensor | int
+    seed: tf.Tensor | int
+    first: tf.Tensor | int  # the number of the batch's first image
 
 
 @dataclass(frozen=True)

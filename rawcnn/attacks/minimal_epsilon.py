@@ -11,7 +11,7 @@ from math import ceil, log2
 
 import numpy as np
 
-from rawcnn.attacks.checks import check_number, count_of
+from rawcnn.attacks.checks import check_attack, check_number, count_of
 from rawcnn.attacks.common import Classifier
 from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.result import AttackResult
@@ -51,7 +51,9 @@ def smallest(
     Raises:
         ValueError: An argument is out of range or does not fit the network.
     """
-    if not 0 < float(check_number("tolerance", tolerance)) <= float(check_number("largest", largest, 1.0)):
+    check_attack(attack)
+    tolerance, largest = check_number("tolerance", tolerance), check_number("largest", largest, 1.0)
+    if not 0 < tolerance <= largest:
         raise ValueError(f"tolerance is {tolerance} and largest {largest}; expected 0 < tolerance ≤ largest ≤ 1")
 
     def attacked(epsilon: np.ndarray) -> AttackResult:

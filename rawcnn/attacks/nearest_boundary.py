@@ -76,10 +76,10 @@ def deepfool(
     check_choice("precision", precision, PRECISIONS)
     check_choice("norm", norm, NORMS)
     numbers = check_integer("steps", steps, 1), check_number("overshoot", overshoot)
-    check_integer("candidates", candidates, 2)
+    candidates = check_integer("candidates", candidates, 2)
     problem = make_problem(network, images, labels, None, compile)
     finished = tf.constant(problem.predictions != problem.labels)
-    choices = Choices(norm, min(int(candidates), problem.classes), precision)
+    choices = Choices(norm, min(candidates, problem.classes), precision)
     attacked, taken, queries = problem.run(_deepfool, finished, *numbers, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 

@@ -45,7 +45,7 @@ def run_compiled(network: Classifier, function: Callable, *tensors, compile: str
     Args:
         network: A `Network` or any other function images → logits.
         function: The attack.
-        tensors: Its tensors, or tuples of tensors.
+        tensors: Its tensors, or tuples of tensors; numbers become scalars, float32 or int32.
         compile: One of `rawcnn.nn.execution.MODES`.
         settings: Its other arguments, which must be hashable.
 
@@ -53,6 +53,7 @@ def run_compiled(network: Classifier, function: Callable, *tensors, compile: str
         What the function returns.
     """
     choice = choose(compile, getattr(network, "devices", ()))
+    tensors = tf.nest.map_structure(tf.convert_to_tensor, tensors)
     signature = tf.nest.map_structure(_any_batch, tensors)
     try:
         cache = _compiled.setdefault(network, {})

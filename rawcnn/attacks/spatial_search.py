@@ -32,6 +32,7 @@ from rawcnn.attacks.runtime import folded_network
 from rawcnn.nn.trace import PRECISIONS
 
 AT_A_TIME = 128  # images of a forward pass: as many transformations of the batch as that allows
+LARGEST_GRID = 10**7  # places, which take 120 MB
 FOOLS = 1e6  # added to the loss, in float64, of a transformation that fools the network, so that it wins
 
 
@@ -51,15 +52,15 @@ class SpatialResult(AttackResult):
 class Draw(NamedTuple):
     """What random transformations depend on."""
 
-    seed: tf.Tensor
-    first: tf.Tensor  # the number of the batch's first image
+    seed: tf.Tensor | int
+    first: tf.Tensor | int  # the number of the batch's first image
 
 
 class Lengths(NamedTuple):
     """How far gradient ascent goes."""
 
-    steps: tf.Tensor
-    step: tf.Tensor  # the step size, as a share of the range
+    steps: tf.Tensor | int
+    step: tf.Tensor | float  # the step size, as a share of the range
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,19 @@ class Search:
     trials: int
     steps: int
     step: float
-    seed: int
-    first: int
+    draw: Draw
     precision: str
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, PRECISIONS)
         for name in ("angles", "shifts", "trials", "steps"):
-            check_integer(name, getattr(self, name), 1)
-
-    @property
-    def draw(self) -> Draw:
-        return Draw(check_integer("seed", self.seed, 0), check_integer("first", self.first, 0))
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))  # a frozen dataclass
+        if self.angles * self.shifts**2 > LARGEST_GRID:
+            raise ValueError(
+                f"a grid of {self.angles} angles and {self.shifts}×{self.shifts} translations has "
+                f"{self.angles * self.shifts**2:,} places; expected {LARGEST_GRID:,} at most: use fewer, or the "
+                'method "worst"'
+            )
 
 
 class SearchResult(NamedTuple):
@@ -143,9 +145,10 @@ def spatial(
     Raises:
         ValueError: An argument is out of range or does not fit the network.
     """
-    search = Search(angles, shifts, trials, steps, step, seed, first, precision)
+    draw = Draw(check_integer("seed", seed, 0), check_integer("first", first, 0))
+    search = Search(angles, shifts, trials, steps, step, draw, precision)
     check_choice("method", method, METHODS)
-    check_number("rotation", rotation, 180.0), check_number("translation", translation), search.draw
+    rotation, translation = check_number("rotation", rotation, 180.0), check_number("translation", translation)
     problem = make_problem(network, images, labels, target, compile)
     share = check_amounts("epsilon", epsilon, problem.count, 1.0, "0 to 1, a share of the range")
     reach = np.stack([share * rotation * pi / 180, share * translation, share * translation], axis=1)  # [B,3]
@@ -212,8 +215,7 @@ def _worst_of_grid(network, images, goals, reach, grid, *, precision, targeted):
 
 def random_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst of `trials` random transformations within `reach` [B,3]."""
-    trials = check_integer("trials", search.trials, 1)
-    attacked, chosen = problem.run(_worst_of_random, reach, trials, search.draw)
+    attacked, chosen = problem.run(_worst_of_random, reach, search.trials, search.draw)
     return SearchResult(attacked, chosen, 0, search.trials)
 
 
@@ -240,7 +242,7 @@ def _random(images: tf.Tensor, reach: tf.Tensor, draw: Draw, trial: tf.Tensor) -
 
 def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst transformation that projected gradient ascent meets within `reach` [B,3]."""
-    lengths = Lengths(check_integer("steps", search.steps, 1), check_number("step", search.step, 1.0))
+    lengths = Lengths(search.steps, check_number("step", search.step, 1.0))
     attacked, chosen = problem.run(_first_order, reach, lengths, search.draw)
     return SearchResult(attacked, chosen, search.steps, search.steps + 1)
 

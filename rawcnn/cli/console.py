@@ -96,7 +96,7 @@ class Screen:
     def print_settings(self, values: Mapping[str, object]) -> None:
         """Print the resolved settings on stderr, so that the command can be repeated. None values are left out."""
         present = {name: show_size(value) if "size" in name else value for name, value in values.items()}
-        shown = "  ".join(f"{name}={value}" for name, value in present.items() if value is not None)
+        shown = "  ".join(f"{name}={_setting(value)}" for name, value in present.items() if value is not None)
         if shown:
             self.err.print(f"[dim]{escape(shown)}[/dim]")
 
@@ -178,6 +178,13 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _setting(value: object) -> object:
+    """A setting for people: floats have six digits, as 8/255 = 0.0313725."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(str(_setting(item)) for item in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _plain(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,8 +131,10 @@ def find_model(name: str) -> ModelEntry:
     """Return the model called `name`.
 
     Raises:
-        ValueError: No model has this name. The message lists all names.
+        ValueError: No model has this name. The message names similar ones.
     """
-    if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
+    if not isinstance(name, str) or name not in MODELS:
+        near = difflib.get_close_matches(str(name).lower(), MODELS, n=4, cutoff=0.5)
+        similar = f"similar names are {', '.join(near)}; " if near else ""
+        raise ValueError(f"there is no model {name!r}; {similar}`rawcnn models` or rawcnn.MODELS lists all")
     return MODELS[name]

@@ -6,11 +6,13 @@ formats take it. Booleans, floats and text are refused, also where Python would 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from numbers import Integral, Real
 from operator import index
 from typing import Any
+
+import numpy as np
 
 LARGEST = 2**31  # of a side, a batch or a number of classes; TensorFlow's shapes end not far above
 Size = int | tuple[int, int]  # the side of square images, or (height, width)
@@ -61,7 +63,7 @@ def real(name: str, value: Any, expected: str = "0 or more", least: float = 0.0,
     Raises:
         ValueError: The value is not a finite number, or below the bound.
     """
-    number = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    number = plain_value(value)
     valid = isinstance(number, Real) and not isinstance(number, bool) and isfinite(number)
     if not valid or number < least or (above and number == least):
         raise ValueError(f"{name} is {value!r}; expected a number, {expected}")
@@ -93,6 +95,21 @@ def size_text(size: Size) -> str:
     """Return a size as "224×160"."""
     height, width = image_size(size)
     return f"{height}×{width}"
+
+
+def plain_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with Python's numbers, booleans and texts in place of those of arrays, which JSON cannot hold."""
+    return {name: plain_value(value) for name, value in options.items()}
+
+
+def plain_value(value: Any) -> Any:
+    """Return the number, boolean or text that a NumPy scalar, or an array or tensor without axes, holds."""
+    if not hasattr(value, "dtype") or getattr(value, "shape", None) != ():
+        return value
+    try:
+        return np.asarray(value.numpy() if hasattr(value, "numpy") else value).item()  # NumPy reads no bfloat16 tensor
+    except (TypeError, NotImplementedError):  # a tensor of a graph has no value yet
+        return value
 
 
 def indices(what: str, values: Any, count: int, owner: str) -> list[int]:

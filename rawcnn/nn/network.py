@@ -257,13 +257,18 @@ def _of_known_batch(activations: Mapping[str, tf.Tensor], images: tf.Tensor) -> 
 
 def _nan_for_other_images(logits: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Logits [B,…], NaN for images that are not finite. oneDNN's convolution with a fused ReLU turns NaN into 0."""
-    finite = tf.math.is_finite(tf.reduce_sum(images, axis=(1, 2, 3)))  # [B]
+    total = tf.reduce_sum(2.0**-32 * images, axis=(1, 2, 3))  # [B]; not even the largest floats overflow so
+    finite = tf.math.is_finite(total)
     return tf.where(tf.reshape(finite, (-1, *[1] * (logits.shape.rank - 1))), logits, float("nan"))
 
 
 def check_images(images) -> tf.Tensor:
     """Return images as a float32 tensor [B,H,W,3]. Raises ValueError for anything else."""
-    images = tf.convert_to_tensor(images)
+    expected = "expected a batch [B,H,W,3] of RGB images, floats in [0,1]"
+    try:
+        images = tf.convert_to_tensor(images)
+    except (TypeError, ValueError) as error:  # no numbers, or rows of different lengths
+        raise ValueError(f"images are no array of numbers ({type(images).__name__}); {expected}") from error
     if len(images.shape) != 4 or images.shape[-1] != 3:
         raise ValueError(f"images have shape {images.shape}; expected a batch [B,H,W,3] of RGB images")
     if not images.dtype.is_floating:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from rawcnn.models import find_model
-from rawcnn.nn.arguments import Size, image_size, short_size, whole_number
+from rawcnn.nn.arguments import Size, image_size, plain_values, short_size, whole_number
 from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, symbolic_trace
 
 COLUMNS = (
@@ -114,7 +114,7 @@ def profile(
     sides = image_size(entry.size if size is None else size)
     dtype = PRECISIONS[check_precision(precision)]
     operations = symbolic_trace(
-        entry.configured(classes, **options), (batch, *sides, 3), train=train, dtype=dtype
+        entry.configured(classes, **plain_values(options)), (batch, *sides, 3), train=train, dtype=dtype
     ).operations
     rows = [_row(operation, dtype.size) for operation in operations]
     return Profile(model, batch, short_size(sides), precision, rows, _totals(operations, rows), tuple(operations))

@@ -32,7 +32,9 @@ def check_pixels(values: np.ndarray, what: str) -> None:
     """Raise ValueError for values that are not finite or that leave [0,1] by more than rounding."""
     if not np.isfinite(values).all():
         bad = np.count_nonzero(~np.isfinite(values))
-        raise ValueError(f"the {what} have {bad} values that are not finite; expected numbers in [0,1]")
+        raise ValueError(
+            f"the {what} have values that are not finite, {bad} of {values.size}; expected numbers in [0,1]"
+        )
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if low < -ROUNDING or high > 1 + ROUNDING:
         remedy = ": divide bytes by 255" if high > 2 else ""

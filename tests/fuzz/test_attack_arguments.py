@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -13,6 +15,7 @@ import tensorflow as tf
 import rawcnn
 from rawcnn import attacks
 from rawcnn.attacks.adversarial_patch import Patch
+from rawcnn.attacks.black_box import RECIPE
 from rawcnn.attacks.catalogue import CATALOGUE
 from rawcnn.data import DataSet
 from rawcnn.data.dataset import Split
@@ -310,3 +313,109 @@ def test_a_data_set_of_other_classes_is_refused_before_the_work(monkeypatch):
     ):
         refuse(call, "four has 4 classes, but small was built for 7")
     refuse(lambda: attacks.study("fgsm", network, data, [0.1], target=9), "four has 4 classes")
+
+
+# Numbers of other libraries ----------------------------------------------------------------------------------
+
+SCALARS = [
+    pytest.param(lambda v: np.asarray(v)[()], id="NumPy scalar"),
+    pytest.param(np.array, id="array"),
+    pytest.param(tf.constant, id="tensor"),
+]
+
+
+def json_of(settings) -> str:
+    return json.dumps(settings, allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", SCALARS)
+def test_counts_and_numbers_of_every_library_are_those_of_python(kind):
+    """One way in: what Python's number gives, NumPy's and TensorFlow's scalars give too."""
+    for attack, settings in (
+        (attacks.pgd, {"steps": 2, "restarts": 2, "seed": 3, "first": 1, "momentum": 0.5}),
+        (attacks.mi_fgsm, {"steps": 3, "momentum": 0.5}),
+        (attacks.deepfool, {"steps": 2, "candidates": 3, "overshoot": 0.25}),
+        (attacks.spatial, {"angles": 3, "shifts": 2, "rotation": 20.0, "translation": 1.5}),
+        (attacks.spatial, {"method": "worst", "trials": 2, "seed": 3}),
+        (attacks.spatial, {"method": "first-order", "steps": 2, "step": 0.25}),
+        (attacks.patch, {"patch": PATCH, "rotation": 10.0, "seed": 2}),
+    ):
+        expected = attack(Linear(), IMAGES, LABELS, compile="eager", **settings)
+        numbers = {k: v if isinstance(v, (str, Patch)) else kind(v) for k, v in settings.items()}
+        found = attack(Linear(), IMAGES, LABELS, compile="eager", **numbers)
+        np.testing.assert_array_equal(found.images, expected.images)
+        json_of(found.summary())
+
+
+@pytest.mark.parametrize("kind", SCALARS)
+def test_what_is_made_records_plain_numbers(kind):
+    made = attacks.make_patch(
+        Linear(), IMAGES, target=kind(1), steps=kind(2), batch=kind(2), rate=kind(0.5), rotation=kind(5.0),
+        scale=[kind(0.25), kind(0.75)], size=kind(4), seed=kind(1), compile="eager",
+    )  # fmt: skip
+    assert json_of(made.settings) == json_of(
+        {"steps": 2, "batch": 2, "rate": 0.5, "scale": [0.25, 0.75], "rotation": 5.0, "seed": 1}
+    )
+    made = attacks.ascend(
+        Linear(), size=IMAGES.shape[1:3], steps=kind(1), rate=kind(0.5), decay=kind(0.25), compile="eager"
+    )
+    assert json_of(made.settings).endswith('"steps": 1, "rate": 0.5, "decay": 0.25, "seed": 0}')
+    made = attacks.evolve(
+        Linear(), size=IMAGES.shape[1:3], generations=kind(1), population=kind(3), every=kind(1), compile="eager"
+    )
+    json_of([made.settings, made.summary()])
+    adversary = attacks.Adversary(kind(0.5), kind(0.25), kind(2))
+    assert json_of([adversary.epsilon, adversary.step, adversary.steps]) == "[0.5, 0.25, 2]"
+
+
+def test_fractions_are_numbers():
+    eighth = Fraction(1, 8)
+    made = attacks.make_patch(
+        Linear(), IMAGES, target=1, steps=1, rate=eighth, rotation=eighth, scale=(eighth, 1), compile="eager"
+    )
+    json_of(made.settings)
+    adversary = attacks.Adversary(eighth, steps=1)
+    assert np.isfinite(adversary(Linear(), tf.constant(IMAGES), tf.constant(LABELS), tf.constant([0, 1]))).all()
+    found = attacks.fgsm(Linear(), IMAGES, LABELS, epsilon=tf.constant(0.125, "bfloat16"), compile="eager")
+    np.testing.assert_array_equal(found.images, attacks.fgsm(Linear(), IMAGES, LABELS, epsilon=eighth).images)
+
+
+def test_a_study_of_numpy_numbers_is_recorded(tmp_path):
+    labels = np.arange(6, dtype=np.int32) % 3
+    images = tf.cast(255 * references.random((6, 8, 8, 3), low=0.0), tf.uint8)
+    data = DataSet("six", tuple("abc"), (8, 8), {"test": Split(labels, images), "train": Split(labels, images)})
+    network = Network("small", small, size=8, classes=3)
+    found = attacks.study(
+        "pgd", network, data, np.array([0, 0.125], np.float32), target=np.int64(1), count=np.int64(4),
+        batch=np.int32(2), seed=np.uint8(1), journal=tmp_path / "rows.jsonl",
+        settings={"steps": np.int64(2), "early_stop": np.False_, "momentum": np.float32(0.5)},
+    )  # fmt: skip
+    json_of([found.rows, found.settings])
+
+
+def test_a_substitute_for_images_that_are_not_square():
+    oracle = Network("oracle", small, size=(8, 12), classes=10)
+    seeds = references.random((4, 8, 12, 3), low=0.0)
+    recipe = replace(RECIPE, epochs=1)
+    made = attacks.make_substitute(
+        oracle, seeds, classes=np.int64(10), rounds=np.int64(1), limit=np.int64(9), turn=np.int32(1),
+        reservoir=np.array([0, 3]), augmentation=np.float32(0.25), seed=np.int64(0), recipe=recipe, compile="eager",
+    )  # fmt: skip
+    assert made.network.image_size == (8, 12)
+    assert json_of([made.settings, made.rounds]).startswith(
+        '[{"seeds": 4, "rounds": 1, "limit": 9, "augmentation": 0.25'
+    )
+    found = attacks.substitute(oracle, seeds, [0] * 4, substitute=made, epsilon=0.1)
+    assert found.images.shape == seeds.shape
+
+
+def test_other_misuse_is_refused_in_a_sentence():
+    for images in (None, "x.png", [IMAGES[0], IMAGES[0][:2]], [None], object()):
+        refuse(lambda i=images: attacks.fgsm(Linear(), i, LABELS), "images", "expected a batch [B,H,W,3]")
+    for attack in (None, "fgsm", attacks.deepfool):
+        refuse(lambda a=attack: attacks.smallest(Linear(), IMAGES, LABELS, attack=a), "attack is", "takes epsilon")
+        refuse(lambda a=attack: attacks.accuracy_against_epsilon(a, Linear(), IMAGES, LABELS, [0.1]), "attack is")
+    refuse(lambda: attacks.spatial(Linear(), IMAGES, LABELS, angles=10**6, shifts=10**4), "places; expected", "worst")
+    size = IMAGES.shape[1:3]
+    refuse(lambda: attacks.evolve(Linear(), size=size, encoding=["cppn"]), "encoding is ['cppn']; expected one of")
+    refuse(lambda: attacks.evolve(Linear(), size=size, checkpoint=3), "checkpoint is 3; expected a path")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from rawcnn.cli.benchmarks.request import (
     FOLDER,
@@ -16,8 +18,10 @@ from rawcnn.cli.benchmarks.request import (
     finish,
     progress_bar,
 )
-from rawcnn.cli.options import Json, Precision
+from rawcnn.cli.options import SIZE, Json, Precision
+from rawcnn.cli.parsing import parse_size
 from rawcnn.cli.request import begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = ("along", "job", "networks", "ms per image", "exponent")
 
@@ -27,6 +31,7 @@ class GrowthRequest(BenchmarkRequest):
     """The options of `rawcnn benchmark growth`."""
 
     precision: str
+    size: ImageSize
     rounds: int
 
     @property
@@ -37,11 +42,26 @@ class GrowthRequest(BenchmarkRequest):
         check_precision(self.precision)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
-        return {"growth": "all", "precision": self.precision, "rounds": self.rounds, "output": self.output}
+        return {
+            "growth": "all",
+            "precision": self.precision,
+            "size": self.size,
+            "rounds": self.rounds,
+            "output": self.output,
+        }
 
 
 def growth(
     precision: Precision = "float32",
+    size: Annotated[
+        Any,
+        typer.Option(
+            help="Side of the images in pixels, or HEIGHTxWIDTH, where batch or depth grows; where the size grows, "
+            "images are square.",
+            parser=parse_size,
+            metavar=SIZE,
+        ),
+    ] = 224,
     rounds: Rounds = ROUNDS,
     output: Output = FOLDER / "growth.jsonl",
     as_json: Json = False,
@@ -50,7 +70,7 @@ def growth(
 
     The batch, the size, the depth and the steps of an attack vary. The plot is written next to the results.
     """
-    measure_growth(GrowthRequest(precision=precision, rounds=rounds, output=output, as_json=as_json))
+    measure_growth(GrowthRequest(precision=precision, size=size, rounds=rounds, output=output, as_json=as_json))
 
 
 def measure_growth(request: GrowthRequest) -> None:
@@ -60,7 +80,9 @@ def measure_growth(request: GrowthRequest) -> None:
 
     with begin(request) as run:
         with progress_bar(run, "measuring") as report:
-            series = grow(request.precision, rounds=request.rounds, **request.destination(), progress=report)
+            series = grow(
+                request.precision, size=request.size, rounds=request.rounds, **request.destination(), progress=report
+            )
         rows = [
             (
                 s.along,

@@ -17,8 +17,10 @@ from rawcnn.cli.benchmarks.request import (
     finish,
     progress_bar,
 )
-from rawcnn.cli.options import Json, Seed
+from rawcnn.cli.options import SIZE, Json, Seed
+from rawcnn.cli.parsing import parse_size
 from rawcnn.cli.request import begin
+from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = ("contestant", "ms per image and step", "first call s")
 
@@ -29,6 +31,7 @@ class VisualizeRequest(BenchmarkRequest):
 
     names: Sequence[str]
     batch: int | None
+    size: ImageSize
     rounds: int
     contestants: Sequence[str] | None
 
@@ -54,6 +57,7 @@ class VisualizeRequest(BenchmarkRequest):
         return {
             "visualize": ", ".join(map(" ".join, self.layers().items())),
             "batches": ", ".join(map(str, self.batches())),
+            "size": self.size,
             "rounds": self.rounds,
             "seed": self.seed,
             "output": self.output,
@@ -65,6 +69,9 @@ def visualize(
         list[str] | None, typer.Argument(help="Networks with a raced layer; an unknown name lists them; default: all.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Batch size; default: several.", min=1)] = None,
+    size: Annotated[
+        Any, typer.Option(help="Side of the images in pixels, or HEIGHTxWIDTH.", parser=parse_size, metavar=SIZE)
+    ] = 128,
     rounds: Rounds = ROUNDS,
     contestant: Annotated[
         list[str] | None,
@@ -79,8 +86,8 @@ def visualize(
     The contestants are code around Keras and the libraries that are installed.
     """
     request = VisualizeRequest(
-        names=models or (), batch=batch, rounds=rounds, contestants=contestant, output=output, as_json=as_json,
-        seed=seed,
+        names=models or (), batch=batch, size=size, rounds=rounds, contestants=contestant, output=output,
+        as_json=as_json, seed=seed,
     )  # fmt: skip
     race_visualizations(request)
 
@@ -92,8 +99,8 @@ def race_visualizations(request: VisualizeRequest) -> None:
     with begin(request) as run:
         with progress_bar(run, "racing") as report:
             races = run_visualizations(
-                request.layers(), request.batches(), contestants=request.contestants, rounds=request.rounds,
-                seed=request.seed, **request.destination(), progress=report,
+                request.layers(), request.batches(), size=request.size, contestants=request.contestants,
+                rounds=request.rounds, seed=request.seed, **request.destination(), progress=report,
             )  # fmt: skip
         for race in races:
             rows = [(t.name, f"{t.median / race.batch * 1e3:.1f}", f"{t.first_call:.1f}") for t in race.timings]

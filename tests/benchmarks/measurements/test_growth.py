@@ -21,9 +21,9 @@ def test_the_exponent_is_that_of_a_power():
     assert series("batch", (1, 2, 8), (3.0, 12.0, 192.0)).seconds_per_image == (0.75, 3.0, 48.0)
 
 
-@pytest.mark.parametrize("job", growth.JOBS)
-def test_a_call_of_each_job(job):
-    assert growth.JOBS[job]("cifar_resnet20", 2, 8, "bfloat16")().size
+@pytest.mark.parametrize("job, size", zip(growth.JOBS, (8, (12, 8)), strict=True))
+def test_a_call_of_each_job(job, size):
+    assert growth.JOBS[job]("cifar_resnet20", 2, size, "bfloat16")().size
 
 
 @pytest.mark.slow
@@ -59,9 +59,11 @@ def test_an_attack_is_measured_once(monkeypatch):
 
 def test_on_the_command_line(rawcnn_command, tmp_path, monkeypatch):
     made = [series(along, (1, 2), (1.0, 2.0)) for along in ("batch", "size", "depth", "steps")]
-    monkeypatch.setattr(growth, "grow", lambda *_, **settings: made)
-    code, out, err = rawcnn_command("benchmark", "growth", "--output", tmp_path / "growth.jsonl", "--json")
-    assert code == 0, err
+    sizes = []
+    monkeypatch.setattr(growth, "grow", lambda *_, size, **settings: sizes.append(size) or made)
+    words = "benchmark", "growth", "--output", tmp_path / "growth.jsonl", "--json"
+    code, out, err = rawcnn_command(*words, "--size", "224x160")
+    assert code == 0 and "size=224x160" in err and sizes == [(224, 160)], err
     assert [s["figures"]["exponent"] for s in json.loads(out)] == pytest.approx([1.0] * 4)
     assert (tmp_path / "growth-float32.png").stat().st_size > 10_000
     code, _, err = rawcnn_command("benchmark", "growth", "resnet50")

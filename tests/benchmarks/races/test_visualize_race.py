@@ -20,6 +20,7 @@ from benchmarks.harness.timing import Timing
 from benchmarks.races import visualize_peers
 from benchmarks.races.visualize import RAW, VisualizeResult, compare, memory_apart, race_visualization
 from benchmarks.races.visualize_peers import KERAS, PEERS, Clock, installed, keras_features, lucid_image
+from rawcnn.nn.network import Network
 from rawcnn.visualize.regularization import GRAY, ROBUST, draw_transforms, images_from, initial_parameters
 from tests.benchmarks.toys import small, toy
 from tests.references import random
@@ -35,6 +36,21 @@ def fresh_keras():
 
 def layer_of(network) -> str:
     return next(op.name for op in network.operations if op.kind == "relu")
+
+
+def test_a_race_of_images_that_are_not_square():
+    network = Network("wide", small, size=(10, 14), classes=5, preprocessing="centered")
+    result = race_visualization(network, layer_of(network), batch=1, rounds=1, contestants=QUICK)
+    assert result.size == (10, 14) and json.loads(json.dumps(result.to_json()))["settings"]["size"] == [10, 14]
+
+
+def test_the_size_on_the_command_line(rawcnn_command, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(run, "run_visualizations", lambda *_, size, **settings: sizes.append(size) or [])
+    for words in ((), ("--size", "160x128"), ("--size", "96")):
+        code, _, err = rawcnn_command("benchmark", "visualize", "--output", tmp_path / "v.jsonl", *words)
+        assert code == 0, err
+    assert sizes == [128, (160, 128), 96]
 
 
 @pytest.mark.slow
@@ -74,9 +90,10 @@ def test_keras_inception_has_the_networks_weights():
 
 
 def test_the_two_ways_to_make_an_image():
-    z = initial_parameters(ROBUST, 9, [[0], [1]]) * 50
-    mine = images_from(tf.constant(z), ROBUST, 9)
-    np.testing.assert_allclose(lucid_image(tf.constant(z.transpose(1, 0, 4, 2, 3)), 9), mine, atol=1e-6)
+    for size in ((9, 9), (9, 12), (14, 8)):
+        z = initial_parameters(ROBUST, size, [[0], [1]]) * 50
+        mine = images_from(tf.constant(z), ROBUST, size)
+        np.testing.assert_allclose(lucid_image(tf.constant(z.transpose(1, 0, 4, 2, 3)), size), mine, atol=1e-6)
 
 
 def test_the_two_ways_to_move_it():

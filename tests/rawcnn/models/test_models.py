@@ -252,8 +252,17 @@ def test_training_pass_is_the_same_everywhere(case):
 
 
 def test_unknown_model_and_option_list_the_known():
-    with pytest.raises(ValueError, match=r"there is no model 'resnet51'; the models are alexnet, .*resnet50"):
+    similar = (
+        r"there is no model 'resnet51'; similar names are resnet50, .*; `rawcnn models` or rawcnn.MODELS lists all$"
+    )
+    with pytest.raises(ValueError, match=similar):
         rawcnn.create("resnet51")
+    for name in ("ResNet50", "resnet-50", "VGG-16", "", "xx", None, 3, ["resnet50"]):
+        with pytest.raises(
+            ValueError, match=r"there is no model .*`rawcnn models` or rawcnn.MODELS lists all$"
+        ) as error:
+            rawcnn.create(name)
+        assert len(str(error.value)) < 200
     with pytest.raises(ValueError, match=r"no option shortcuts; its options are .*shortcut='B', version='v1'"):
         rawcnn.create("resnet50", shortcuts="A")
     with pytest.raises(ValueError, match="no option width; its options are none"):

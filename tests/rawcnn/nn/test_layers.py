@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import kernels
 import rawcnn
+from rawcnn.nn.layers import dense
+from rawcnn.nn.network import Network
 from tests import references
 
 
@@ -54,6 +56,20 @@ def test_a_network_answers_nan(mode):
     logits = in_mode(net, mode, images.shape)(tf.constant(images))
     assert np.isnan(logits[0]).all()
     references.close(logits[1], clean[1], "network")
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_the_largest_floats_are_finite(mode):
+    """Their sum is not, but only images that are not finite get NaN."""
+    net = Network("linear", lambda net, images: dense(net, "classifier", images, 2), size=4, classes=2)
+    net.variables["classifier/weights"].assign(references.random((48, 2)) * 1e-38)
+    images = np.full((3, 4, 4, 3), 3e38, np.float32)
+    images[1, 0, 0], images[2, 0, 0, 0] = -3e38, -np.inf
+    logits = in_mode(net, mode, images.shape)(tf.constant(images))
+    assert np.isnan(logits[2]).all()
+    weights = net.variables["classifier/weights"].numpy().astype(np.float64)
+    expected = images[:2].reshape(2, 48).astype(np.float64) @ weights + net.variables["classifier/bias"].numpy()
+    references.close(logits[:2], expected)
 
 
 @pytest.mark.parametrize("name", ["vgg_a", "alexnet_one_tower"])

@@ -386,7 +386,7 @@ WRONG = {
     "logits has no map": {"layer": "logits", "channel": 1, "position": (0, 0)},
     r"expected a batch \[B,H,W,3\]": {"images": np.zeros((9, 9, 3), np.float32)},
     "images have values from 0 to 255": {"images": np.linspace(0, 255, 243, dtype=np.float32).reshape(1, 9, 9, 3)},
-    "images have 243 values that are not finite": {"images": np.full((1, 9, 9, 3), np.nan, np.float32)},
+    "images have values that are not finite, 243 of 243": {"images": np.full((1, 9, 9, 3), np.nan, np.float32)},
     "compile is 'fast'": {"compile": "fast"},
 }
 

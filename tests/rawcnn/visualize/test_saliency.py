@@ -235,9 +235,9 @@ WRONG = {
     "compile is 'fast'": lambda n: input_gradient(n, IMAGES, compile="fast"),
     r"images have values from 0 to 255; expected numbers in \[0,1\]": lambda n: input_gradient(n, LEVELS),
     r"images have values from -0\.1\d* to 0": lambda n: integrated_gradients(n, LEVELS * 0 - np.eye(4)[..., None] / 10),
-    "images have 48 values that are not finite": lambda n: integrated_gradients(n, LEVELS * np.nan),
-    "images have 48 values that are not finite; expected": lambda n: smooth_gradient(n, LEVELS + np.inf),
-    "the baseline.s pixels have 1 values that are not finite": lambda n: integrated_gradients(
+    "images have values that are not finite, 48 of 48": lambda n: integrated_gradients(n, LEVELS * np.nan),
+    "images have values that are not finite, 48 of 48; expected": lambda n: smooth_gradient(n, LEVELS + np.inf),
+    "the baseline.s pixels have values that are not finite, 1 of 1;": lambda n: integrated_gradients(
         n, IMAGES, baseline=np.nan
     ),
     "the baseline.s pixels have values from 0 to 255": lambda n: integrated_gradients(n, IMAGES, baseline=255),
