@@ -107,7 +107,7 @@ def _saved_model(network: Network, folder: Path, batch: int | None) -> dict:
         names = list(network.labels)
         signatures["labels"] = tf.function(lambda: {"labels": tf.constant(names)}, input_signature=[], autograph=False)
     tf.saved_model.save(module, str(folder), signatures=signatures)
-    results = [_described(name, [batch, network.classes]) for name in ("logits", "probabilities")]
+    results = [_described(name, [batch, network.classes], network.wide) for name in ("logits", "probabilities")]
     return {"arguments": [_described("images", images.shape)], "results": results}
 
 
@@ -126,8 +126,8 @@ def _stablehlo(network: Network, folder: Path, batch: int | None) -> dict:
         "module": "model.mlirbc",
         "function": "main",
         "variables": "variables.safetensors",
-        "arguments": [_described(p, v.shape) for p, v in variables.items()] + [_described("images", images)],
-        "results": [_described("logits", [batch, network.classes])],
+        "arguments": [_described(p, v.shape, v.dtype) for p, v in variables.items()] + [_described("images", images)],
+        "results": [_described("logits", [batch, network.classes], network.wide)],
     }
 
 
@@ -147,7 +147,7 @@ def lower(network: Network, batch: int = 1) -> str:
         return network.trace(dict(zip(variables, values, strict=True)), images).logits
 
     images = tf.TensorSpec([batch, *network.image_size, 3], tf.float32)
-    arguments = [*(tf.TensorSpec(v.shape, tf.float32) for v in variables.values()), images]
+    arguments = [*(tf.TensorSpec(v.shape, v.dtype) for v in variables.values()), images]
     return lower_function(logits, arguments, network.name)
 
 
@@ -180,9 +180,9 @@ def lower_function(function: Callable, arguments: Sequence[tf.TensorSpec], name:
 FORMATS: dict[str, Callable[..., dict]] = {"savedmodel": _saved_model, "stablehlo": _stablehlo}
 
 
-def _described(name: str, shape) -> dict:
-    """Describe an argument or a result of the exported function. All are float32."""
-    return {"name": name, "shape": list(shape), "dtype": "float32"}
+def _described(name: str, shape, dtype: tf.DType = tf.float32) -> dict:
+    """Describe an argument or a result of the exported function."""
+    return {"name": name, "shape": list(shape), "dtype": dtype.name}
 
 
 def _is_replaceable(folder: Path) -> bool:

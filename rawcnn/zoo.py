@@ -36,7 +36,7 @@ def create(
         seed: Seed of the initial values, 0 or more.
         size: Side of the images in pixels, or (height, width). By default the model's own.
         preprocessing: The network's first step, "none", "centered", "torch" or "caffe". By default the model's own.
-        precision: "float32", or "bfloat16" arithmetic over float32 variables.
+        precision: "float32", "bfloat16" arithmetic over float32 variables, or "float64" for both.
         devices: Devices that AlexNet's two halves are placed on.
         weights: A weight file of any kind that `load_weights` reads. Its classes, size, options, preprocessing and
             class names are used, if the file has them and no argument differs.

@@ -61,7 +61,7 @@ Picture = Annotated[Path, typer.Option(help="Picture to write; .json and .npz ar
 MapPosition = Annotated[
     str | None, typer.Option(help="Position in the layer's map as ROW,COLUMN: selects one unit of the channel.")
 ]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16 or float64.")]
 Recipe = Annotated[
     str | None,
     typer.Option(

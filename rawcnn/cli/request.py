@@ -60,7 +60,7 @@ class NetworkRequest(Request):
         classes: The number of classes; None: the weights file's or the model's own.
         size: The image side in pixels, or (height, width); None: the weights file's or the model's own.
         option: The model's settings as NAME=VALUE.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float64".
         head: "load", or "skip" for all weights but the classifier's.
     """
 
@@ -205,7 +205,7 @@ def load_network(
         classes: The number of classes; None: the file's or the model's own.
         size: The image side in pixels, or (height, width); None: the file's or the model's own.
         seed: The seed of random weights.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float64".
         option: More settings as NAME=VALUE; they override those of the file.
         head: "load", or "skip" for all weights but the classifier's.
 

@@ -42,7 +42,7 @@ def choose(mode: str = "auto", devices: Sequence[str] = (), precision: str = "fl
     Args:
         mode: One of `MODES`; any other than "auto" is taken as it is.
         devices: The devices that the network is split over.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float64".
 
     Raises:
         ValueError: The mode is unknown, or it is "xla" for a network on several devices.

@@ -72,16 +72,18 @@ def _with_fixed_filters(kernel: Callable, settings: Mapping[str, Any], x: tf.Ten
     return with_gradient(forward, backward)(x)
 
 
-def fold(network: Network, spare: Sequence[str] = ()) -> Fold:
+def fold(network: Network, spare: Sequence[str] = (), precision: str | None = None) -> Fold:
     """Fold the network's batch norms, with its variables as they are now.
 
     Args:
         network: The network.
         spare: Names of convolutions that are not folded, because their own activations are needed.
+        precision: "float64" computes the products in float64; by default they have the type of the variables.
     """
+    dtype = tf.float64 if precision == "float64" else None
     norms = {name: norm for name, norm in _foldable(network).items() if name not in spare}
     return Fold(
-        {name: _parameters(network.operation(name), norm, network.variables) for name, norm in norms.items()},
+        {name: _parameters(network.operation(name), norm, network.variables, dtype) for name, norm in norms.items()},
         frozenset(norm.name for norm in norms.values()),
     )
 
@@ -96,13 +98,13 @@ def folded(network: Network, precision: str | None = None) -> Callable[[tf.Tenso
         precision: The precision of the arithmetic, by default the network's.
 
     Returns:
-        A function images [B,H,W,3] → logits [B,classes], float32.
+        A function images [B,H,W,3] → logits [B,classes], float32, or float64 in that precision.
 
     Raises:
         ValueError: The precision is unknown.
     """
     check_precision(precision or network.precision)
-    trace_type = partial(Folded, fold=fold(network), precision=precision)
+    trace_type = partial(Folded, fold=fold(network, precision=precision), precision=precision)
     values = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}
     return lambda images: network.trace(values, images, trace_type=trace_type).logits
 
@@ -120,7 +122,7 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
         precision: The precision of the arithmetic, by default the network's.
 
     Returns:
-        A function images [B,H,W,3], float RGB in [0,1] → logits [B,classes], float32.
+        A function images [B,H,W,3], float RGB in [0,1] → logits [B,classes], float32, or float64 in that precision.
 
     Raises:
         ValueError: The mode or the precision is unknown.
@@ -129,7 +131,7 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
     choice = choose(compile, network.devices, precision)
     if choice.mode not in ("graph", "mixed"):
         return compiled(folded(network, precision), choice)
-    products, dtype = fold(network), PRECISIONS[precision]
+    products, dtype = fold(network, precision=precision), PRECISIONS[precision]
     arrays = {name: [tf.cast(p, dtype).numpy() for p in both] for name, both in products.convolutions.items()}
     values: dict[str, Any] = {path: tf.convert_to_tensor(variable) for path, variable in network.variables.items()}
     for path, value in values.items():
@@ -160,10 +162,12 @@ def _foldable(network: Network) -> dict[str, Operation]:
     }
 
 
-def _parameters(conv: Operation, norm: Operation, variables: Mapping[str, tf.Variable]) -> list[tf.Tensor]:
+def _parameters(
+    conv: Operation, norm: Operation, variables: Mapping[str, tf.Variable], dtype: tf.DType | None
+) -> list[tf.Tensor]:
     """Filters and bias of the convolution that includes the batch norm."""
     paths = [parameter.path for parameter in (*conv.parameters, *norm.parameters)]
-    values = {path.rsplit("/", 1)[1]: tf.convert_to_tensor(variables[path]) for path in paths}
+    values = {path.rsplit("/", 1)[1]: tf.cast(variables[path], dtype or variables[path].dtype) for path in paths}
     moments, learned = (values["mean"], values["variance"]), (values.get("scale"), values.get("offset"))
     epsilon: Any = norm.settings["epsilon"]
     return list(kernels.fold_batch_normalization(values["filters"], values.get("bias"), *moments, *learned, epsilon))

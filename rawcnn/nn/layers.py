@@ -113,8 +113,8 @@ def dense(
     """
     known = None not in x.shape[1:]
     width = prod(x.shape[1:]) if known else None  # of a map whose size is unknown while tracing, the weights know it
-    # The weights stay in float32: the kernel rounds them itself, and computes their gradient in float32.
-    parameters = [net.variable(f"{name}/weights", (width, units), initial, dtype=tf.float32)]
+    # The weights are not rounded to bfloat16: the kernel rounds them itself, and computes their gradient in float32.
+    parameters = [net.variable(f"{name}/weights", (width, units), initial, dtype=net.wide)]
     if bias:
         parameters.append(net.variable(f"{name}/bias", (units,), bias_initial))
 
@@ -159,7 +159,7 @@ def batch_norm(
         offset: Add a learned β.
     """
     shape = (x.shape[-1],)
-    variable = partial(net.variable, shape=shape, dtype=tf.float32)  # moments and their averages stay in float32
+    variable = partial(net.variable, shape=shape, dtype=net.wide)  # moments and their averages are never bfloat16
     gamma = variable(f"{name}/scale", initial=ones) if scale else None
     beta = variable(f"{name}/offset", initial=zeros) if offset else None
     mean = variable(f"{name}/mean", initial=zeros, trained=False)

@@ -12,17 +12,17 @@ from typing import Any
 
 from rawcnn.nn.arguments import Size, size_text
 
-BYTES = 4  # of a float32
 
-
-def check_memory(name: str, size: Size, parameters: Iterable[Any], operations: Iterable[Any]) -> None:
+def check_memory(
+    name: str, size: Size, parameters: Iterable[Any], operations: Iterable[Any], bytes_per_value: int = 4
+) -> None:
     """Raise ValueError if the parameters and the largest map of one image exceed this machine's memory.
 
     Training needs far more than that, so a network that passes may still be too large.
     """
     held = sum(prod(parameter.shape) for parameter in parameters)
     largest = max((prod(operation.output_shape) for operation in operations), default=0)
-    needed, present = BYTES * (held + largest), memory()
+    needed, present = bytes_per_value * (held + largest), memory()
     if present and needed > present:
         raise ValueError(
             f"{name} at {size_text(size)} needs {needed / 2**30:,.0f} GiB for its parameters and one map of one image; "

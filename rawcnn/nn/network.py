@@ -16,6 +16,7 @@ import tensorflow as tf
 import kernels
 from kernels.forms.empty import full_batches, never_empty
 from kernels.forms.finite import checked_by_caller
+from kernels.precision import wide
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole_number
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
@@ -68,7 +69,7 @@ class Network:
             classes: The number of classes.
             seed: The seed that the variables are drawn from.
             preprocessing: The first step: "none", "centered", "torch" or "caffe".
-            precision: "float32" or "bfloat16" arithmetic over float32 variables.
+            precision: "float32", "bfloat16" arithmetic over float32 variables, or "float64" for both.
             devices: The devices that layers are split over.
             settings: What files of weights record about the network.
 
@@ -89,9 +90,14 @@ class Network:
         self.parameters = training.parameters
         self.training_operations = tuple(training.operations)
         self.operations = tuple(symbolic_trace(model, (1, *self.image_size, 3)).operations)
-        check_memory(name, self.input_size, self.parameters.values(), self.operations)
-        self.variables = {path: p.create(seed) for path, p in self.parameters.items()}
+        check_memory(name, self.input_size, self.parameters.values(), self.operations, self.wide.size)
+        self.variables = {path: p.create(seed, self.wide) for path, p in self.parameters.items()}
         self.auxiliary = tuple(training.name_of(logits) for logits in training.auxiliary)
+
+    @property
+    def wide(self) -> tf.DType:
+        """The type of the variables and of the logits: float64 in float64, float32 in float32 and bfloat16."""
+        return tf.float64 if self.precision == "float64" else tf.float32
 
     @property
     def trained_variables(self) -> dict[str, tf.Variable]:
@@ -163,16 +169,16 @@ class Network:
             trace_type: Another kind of trace than `Trace`, such as one that folds batch norms or inverts pools.
 
         Returns:
-            Logits in float32, activations and batch-norm statistics.
+            Logits in float32 or wider, activations and batch-norm statistics.
 
         Raises:
             ValueError: The images are not [B,H,W,3], or the layers do not fit them.
         """
-        images = check_images(images)
+        images = self._images(images)
         full = never_empty(images)
         net = self._begin(trace_type, variables, full, train=train, seed=seed, relu=relu)
         with full_batches(), checked_by_caller():
-            logits = _nan_for_other_images(tf.cast(self.model(net, net.images), tf.float32), full)
+            logits = _nan_for_other_images(wide(self.model(net, net.images)), full)
         if full is images:
             return Forward(logits, net.activations, net.statistics)
         some, count = tf.shape(images)[0] > 0, tf.shape(images)[0]  # an empty batch leaves the averages as they are
@@ -206,7 +212,7 @@ class Network:
         Raises:
             ValueError: A layer is unknown.
         """
-        images = check_images(images)
+        images = self._images(images)
         full = never_empty(images)
         net = self._begin(trace_type, variables or self.variables, full, relu=relu)
         net.requested = frozenset(self.operation(layer).name for layer in layers)
@@ -215,11 +221,15 @@ class Network:
         found = {layer: net.activations[layer] for layer in layers}
         return found if full is images else _of_known_batch(found, images)
 
+    def _images(self, images) -> tf.Tensor:
+        """Return checked images as float32, or as float64 if they or the network are."""
+        return check_images(images, tf.float64 if getattr(images, "dtype", None) == tf.float64 else self.wide)
+
     def _begin(self, trace_type: Callable[..., Trace], variables, images, *, seed=None, **options) -> Trace:
         """Return a new trace over the preprocessed images, in the network's precision."""
         if seed is not None and len(tf.convert_to_tensor(seed).shape) == 0:
             seed = tf.stack([tf.cast(seed, tf.int32), 0])
-        inputs, dtype = PREPROCESSING[self.preprocessing](check_images(images)), PRECISIONS[self.precision]
+        inputs, dtype = PREPROCESSING[self.preprocessing](images), PRECISIONS[self.precision]
         return trace_type(variables, inputs, seed=seed, dtype=dtype, devices=self.devices, **options)
 
     def digest(self) -> str:
@@ -262,8 +272,8 @@ def _nan_for_other_images(logits: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reshape(finite, (-1, *[1] * (logits.shape.rank - 1))), logits, float("nan"))
 
 
-def check_images(images) -> tf.Tensor:
-    """Return images as a float32 tensor [B,H,W,3]. Raises ValueError for anything else."""
+def check_images(images, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Return images as a tensor [B,H,W,3], float32 by default. Raises ValueError for anything else."""
     expected = "expected a batch [B,H,W,3] of RGB images, floats in [0,1]"
     try:
         images = tf.convert_to_tensor(images)
@@ -273,7 +283,7 @@ def check_images(images) -> tf.Tensor:
         raise ValueError(f"images have shape {images.shape}; expected a batch [B,H,W,3] of RGB images")
     if not images.dtype.is_floating:
         raise ValueError(f"images are {images.dtype.name}; expected float RGB in [0,1]: divide bytes by 255")
-    return tf.cast(images, tf.float32)
+    return tf.cast(images, dtype)
 
 
 def check_devices(devices: Sequence[str]) -> None:

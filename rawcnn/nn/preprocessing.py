@@ -23,12 +23,12 @@ def _centered(images: tf.Tensor) -> tf.Tensor:
 
 def _torch(images: tf.Tensor) -> tf.Tensor:
     """Minus ImageNet's mean, over its standard deviation, for each channel: torchvision."""
-    return (images - tf.constant(IMAGENET_MEAN)) / tf.constant(IMAGENET_DEVIATION)
+    return (images - tf.constant(IMAGENET_MEAN, images.dtype)) / tf.constant(IMAGENET_DEVIATION, images.dtype)
 
 
 def _caffe(images: tf.Tensor) -> tf.Tensor:
     """BGR in 0..255 minus ImageNet's mean: VGG and ResNet as published."""
-    return tf.reverse(images, [-1]) * 255 - tf.constant(CAFFE_MEAN)
+    return tf.reverse(images, [-1]) * 255 - tf.constant(CAFFE_MEAN, images.dtype)
 
 
 PREPROCESSING = {"none": _none, "centered": _centered, "torch": _torch, "caffe": _caffe}

@@ -26,17 +26,18 @@ import tensorflow as tf
 
 import kernels
 from kernels.cost import Cost
+from kernels.precision import wide_type
 from rawcnn.nn.initializers import Initial
 from rawcnn.nn.receptive_field import Everywhere, Margins, ReceptiveField, Window, union
 
-PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float64": tf.float64}
 
 
 class Forward(NamedTuple):
     """The result of a forward pass. Compiled code drops the parts that are not used.
 
     Attributes:
-        logits: float32 [B,classes].
+        logits: float32 [B,classes], float64 in a float64 network.
         activations: The output of each operation, by its name.
         statistics: Path → new value of a batch-norm average, which the training step assigns.
     """
@@ -54,7 +55,7 @@ class Parameter:
     shape: tuple[int, ...]
     initial: Initial
     trained: bool
-    dtype: tf.DType = tf.float32  # the type that the trace computes with; the variable itself is always float32
+    dtype: tf.DType = tf.float32  # the type that the trace computes with; a bfloat16 network's variables are float32
 
     @property
     def count(self) -> int:
@@ -66,13 +67,15 @@ class Parameter:
         """The name of the operation that it belongs to: `conv2` for `conv2/filters`."""
         return self.path.rsplit("/", 1)[0]
 
-    def create(self, seed: int) -> tf.Variable:
-        """Create the variable, with values drawn from PCG64 keyed by seed and path.
+    def create(self, seed: int, dtype: tf.DType = tf.float32) -> tf.Variable:
+        """Create the variable, with float32 values drawn from PCG64 keyed by seed and path.
 
-        The values depend neither on the machine nor on the order in which variables are created.
+        The values depend neither on the machine nor on the order in which variables are created. A float64 variable has
+        the values of the float32 one.
         """
         generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(self.path.encode())]))
         value = self.initial(generator, self.shape).astype(np.float32, copy=False)
+        value = value.astype(dtype.as_numpy_dtype, copy=False)
         return tf.Variable(value, trainable=self.trained, name=self.path.replace("/", "_"))
 
 
@@ -126,6 +129,7 @@ class Trace:
         self.data = [images]  # tensors that depend on no parameter: the images and their codes
         self._names = {id(images): "images"}
         self.train, self.seed, self.relu, self.dtype, self.devices = train, seed, relu, dtype, tuple(devices)
+        self.wide = wide_type(images)  # of moments and of weights that kernels round themselves
         self.activations: dict[str, tf.Tensor] = {}
         self.statistics: dict[str, tf.Tensor] = {}
         self.auxiliary: list[tf.Tensor] = []  # logits of auxiliary classifiers, in training
@@ -147,7 +151,7 @@ class Trace:
             shape: The shape that the layer needs for this input; None for a length that is unknown while tracing.
             initial: How its first value is drawn. Only a symbolic trace reads this and `trained`.
             trained: Whether gradients move it.
-            dtype: The type to round it to, by default the trace's. A narrower value keeps its type, because its
+            dtype: The type to cast it to, by default the trace's. A bfloat16 tensor keeps its type, because its
                 kernel widens it if necessary.
 
         Raises:
@@ -161,7 +165,7 @@ class Trace:
                 "for another"
             )
         target, present = dtype or self.dtype, tf.as_dtype(value.dtype)
-        if isinstance(value, tf.Variable) or present.size > target.size:
+        if isinstance(value, tf.Variable) or present not in (target, tf.bfloat16):
             return tf.cast(value, target)
         return value
 

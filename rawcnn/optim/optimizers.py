@@ -221,6 +221,7 @@ def make_optimizer(
         return variable, dict(zip(slot_names, values, strict=True))
 
     def update_in_place(variable, gradient, slots, rate):
+        rate = tf.cast(rate, variable.dtype)
         fused_rule(variable, gradient, *(slots[slot] for slot in slot_names), rate, **constants)
         return variable, slots
 

@@ -41,7 +41,7 @@ class Profile:
         model: The model's name.
         batch: Images in the batch.
         size: Side of the images in pixels; (height, width) if they are not square.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float64".
         rows: A dict with the keys of COLUMNS for each operation.
         totals: Their sums, and the receptive field of the last map.
         operations: The operations of the trace, in the order of `rows`.
@@ -96,7 +96,7 @@ def profile(
         batch: Images in a batch.
         size: Side of the images in pixels, or (height, width). By default the model's own.
         classes: Number of classes. By default the model's own.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float64".
         train: Trace as in training, with auxiliary heads and the batch's statistics.
         **options: The model's options, as for `rawcnn.create`.
 

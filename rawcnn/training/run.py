@@ -98,7 +98,7 @@ class Plan:
             data: The data set.
             folder: The folder of the run.
             seed: The seed of the variables and of the training.
-            precision: "float32" or "bfloat16".
+            precision: "float32", "bfloat16" or "float64".
             compile: How the step runs.
             save_every: Seconds between two checkpoints within an epoch.
             fresh: Delete what an earlier run left in the folder. Its weights stay until there are new ones.

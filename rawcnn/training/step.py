@@ -41,7 +41,7 @@ class State:
         """Create the slots and averages of a new run."""
         trained = network.trained_variables
         slots = {
-            f"{path}/{slot}": tf.Variable(tf.fill(v.shape, first), trainable=False)
+            f"{path}/{slot}": tf.Variable(tf.fill(v.shape, tf.constant(first, v.dtype)), trainable=False)
             for path, v in trained.items()
             for slot, first in _optimizer(recipe).slots.items()
         }
@@ -160,7 +160,7 @@ def decays(path: str) -> bool:
 
 def _mean_loss(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
     """Mean cross-entropy: [B,classes], [B] → scalar."""
-    return tf.reduce_mean(kernels.cross_entropy(tf.cast(logits, tf.float32), labels, smoothing))
+    return tf.reduce_mean(kernels.cross_entropy(logits, labels, smoothing))
 
 
 def _accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -84,7 +84,8 @@ def load_weights(network: Network, path: str | Path, *, head: str = "load") -> t
             settings = f"; the published network has {_listed(differing)}: create it with these settings"
             raise Misfit(path, network, problems, (settings if differing else "") + ("" if skipped else fit.advice()))
         loaded = {variable: s for variable, s in scheme.sources.items() if variable not in skipped}
-        values = {variable: _read(source, tensors) for variable, source in loaded.items()}
+        dtype = network.wide.as_numpy_dtype
+        values = {variable: _read(source, tensors, dtype) for variable, source in loaded.items()}
     invalid = {variable: message for variable, value in values.items() if (message := _invalid(variable, value))}
     if invalid:
         named = {variable: " with ".join(scheme.sources[variable].names) for variable in invalid}
@@ -109,9 +110,10 @@ def _about(network: Network, path: Path, detect: Callable[[], Found]) -> Found:
         raise ValueError(f"{path} does not fit {network.name}, nothing was loaded: {error}") from error
 
 
-def _read(source: Source, tensors: Tensors) -> np.ndarray:
-    """Read the value of a variable."""
-    return source.convert(*(tensors[name].read().astype(np.float32, copy=False) for name in source.names))
+def _read(source: Source, tensors: Tensors, dtype: type) -> np.ndarray:
+    """Read the value of a variable in the type of a network's variables."""
+    value = source.convert(*(tensors[name].read().astype(dtype, copy=False) for name in source.names))
+    return value.astype(dtype, copy=False)
 
 
 def _invalid(variable: str, value: np.ndarray) -> str:

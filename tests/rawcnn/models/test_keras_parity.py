@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import rawcnn
 from rawcnn.nn.preprocessing import PREPROCESSING
-from rawcnn.nn.trace import PRECISIONS, symbolic_trace
+from rawcnn.nn.trace import symbolic_trace
 from tests import references
 
 CLASSES, SIZE = 7, 64
@@ -107,7 +107,6 @@ def test_logits_and_gradients_are_those_of_keras(build, monkeypatch):
     differences = np.abs(gradient - expected_gradient) / scale
     assert np.median(differences) < 1e-3 and differences.max() < 5e-2
 
-    monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
     monkeypatch.setattr(net, "precision", "float64")
     logits, gradient = look(net, tf.cast(IMAGES, tf.float64))
     references.close_each(logits, expected_logits, 1e-6)

@@ -16,7 +16,7 @@ import kernels
 import rawcnn
 from rawcnn import models
 from rawcnn.nn.preprocessing import PREPROCESSING
-from rawcnn.nn.trace import PRECISIONS, Trace, symbolic_trace
+from rawcnn.nn.trace import Trace, symbolic_trace
 from tests import references
 from tests.rawcnn.conformance import TABLE, Case
 from tests.rawcnn.models import replay
@@ -115,7 +115,6 @@ def test_eager_and_graph_agree_for_any_batch(built):
 
 
 def test_logits_are_those_of_the_fingerprint_in_float64(built, monkeypatch):
-    monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
     monkeypatch.setattr(built.network, "precision", "float64")
     references.close_each(built.network(tf.cast(built.images, tf.float64)), built.expected, 1e-6)
 

@@ -14,7 +14,6 @@ import tensorflow as tf
 from safetensors.numpy import save_file
 
 import rawcnn
-from rawcnn.nn.trace import PRECISIONS
 from rawcnn.weights import load_weights
 from rawcnn.zoo import published_settings
 from tests import references
@@ -29,14 +28,12 @@ def test_the_file_is_complete():
 
 @pytest.mark.sample("^googlenet$", "^resnext50$")
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_logits_are_the_library_s(name, tmp_path, monkeypatch):
+def test_logits_are_the_library_s(name, tmp_path):
     published = PUBLISHED[name]
     size, path = published["size"], tmp_path / "published.safetensors"
     save_file(seeded_state({key: tuple(shape) for key, shape in published["tensors"].items()}), path)
     settings = published_settings(name, path) | {"preprocessing": "none"}
-    network = rawcnn.create(name, size=size, **settings)
+    network = rawcnn.create(name, size=size, precision="float64", **settings)
     load_weights(network, path)
-    monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
-    monkeypatch.setattr(network, "precision", "float64")
     logits = network(tf.constant(2 * seeded_images(size).astype(np.float64) - 1))[:, :SHOWN].numpy()
     references.close_each(logits, np.array(published["logits"]), 1e-6)

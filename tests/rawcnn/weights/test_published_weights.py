@@ -18,7 +18,6 @@ import kernels
 import rawcnn
 from rawcnn.models import MODELS
 from rawcnn.nn.preprocessing import PREPROCESSING
-from rawcnn.nn.trace import PRECISIONS
 from rawcnn.weights import Misfit, load_weights
 from rawcnn.weights.detect import creation_settings, family_of
 from rawcnn.weights.keras_names import EPSILON, RESNET_EPSILON, sources
@@ -138,7 +137,6 @@ def test_keras_applications(name, tmp_path, monkeypatch):
     wide.set_weights(values)
     if name.startswith("resnet"):
         hold_as_converted(wide, network)
-    monkeypatch.setitem(PRECISIONS, "float64", tf.float64)
     monkeypatch.setattr(network, "precision", "float64")
 
     def keras_logits(images):
