@@ -45,7 +45,7 @@ from kernels.combine import (
     scaled_residual_sum_gradient,
     scaled_residual_sum_reference,
 )
-from kernels.convolution import conv2d_cost, conv2d_reference
+from kernels.convolution import conv2d_bias_gradient, conv2d_cost, conv2d_reference
 from kernels.cost import Cost, elementwise_cost
 from kernels.discretization import (
     encode_levels,
@@ -64,6 +64,7 @@ from kernels.dispatch.normalization import (
     batch_normalization,
     batch_normalization_gradient,
     batch_normalization_training,
+    biased_variance,
 )
 from kernels.dispatch.pooling import (
     average_pool,

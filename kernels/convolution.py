@@ -28,6 +28,7 @@ from kernels.geometry import (
     place_view,
     window_views,
 )
+from kernels.precision import wide
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
@@ -127,6 +128,7 @@ def _join(y: tf.Tensor) -> tf.Tensor:
 #                                                                       where the tap read (`kernels/transposed.py`
 #                                                                       writes the same as a convolution)
 #   ∂L/∂w[i] = Σ_{b,p,q} x[b, p·s + i·d − top, …]ᵀ · ∂L/∂y[b,p,q]:      one matmul per tap, of the same views
+#   ∂L/∂bias = Σ_{b,p,q} ∂L/∂y[b,p,q]                                   where y has a bias, one per output channel
 
 
 def conv2d_input_gradient_by_taps(
@@ -155,6 +157,18 @@ def conv2d_filter_gradient_by_taps(
         _join(tf.matmul(_rows(view, groups), rows, transpose_a=True)) for view in _views(x, kernel, convolution)
     ]
     return tf.reshape(tf.stack(taps), (*kernel, x.shape[-1] // groups, gradient.shape[-1]))
+
+
+def conv2d_bias_gradient(gradient: tf.Tensor) -> tf.Tensor:
+    """Sum ∂L/∂y over images and pixels, because the bias is added at each of them.
+
+    Args:
+        gradient: ∂L/∂y [B,H',W',Cout].
+
+    Returns:
+        ∂L/∂bias [Cout].
+    """
+    return tf.cast(tf.reduce_sum(wide(gradient), axis=(0, 1, 2)), gradient.dtype)
 
 
 # 5. Cost ----------------------------------------------------------------------------------------------------

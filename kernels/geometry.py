@@ -209,6 +209,12 @@ def crop_or_pad(x: tf.Tensor, margins: Pads) -> tf.Tensor:
     return crop_image(x, ((max(-top, 0), max(-bottom, 0)), (max(-left, 0), max(-right, 0))))
 
 
+def crop_or_pad_gradient(gradient: tf.Tensor, margins: Pads) -> tf.Tensor:
+    """The gradient of `crop_or_pad` to x: what was added is removed, what was removed gets zeros."""
+    (top, bottom), (left, right) = margins
+    return crop_or_pad(gradient, ((-top, -bottom), (-left, -right)))
+
+
 def window_views(x: tf.Tensor, window: Pair, stride: Pair, dilation: Pair, out: tuple[int, int]) -> list[tf.Tensor]:
     """What each tap of the window reads, row by row: kh·kw strided views [B,H',W',C] of the padded image.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onednn  # noqa: F401 (before TensorFlow: it turns oneDNN on)
 
 if TYPE_CHECKING:
-    from rawcnn import attacks, data, visualize
+    from rawcnn import attacks, data, explain, visualize
     from rawcnn.models import MODELS
     from rawcnn.nn.folding import program
     from rawcnn.nn.network import Network
@@ -29,6 +29,7 @@ __all__ = [
     "attacks",
     "create",
     "data",
+    "explain",
     "load_weights",
     "profile",
     "program",
@@ -52,7 +53,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("attacks", "data", "visualize"):
+    if name in ("attacks", "data", "explain", "visualize"):
         return importlib.import_module(f"rawcnn.{name}")
     raise AttributeError(f"module 'rawcnn' has no attribute {name!r}")
 

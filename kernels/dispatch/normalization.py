@@ -155,6 +155,21 @@ def batch_normalization_gradient(
     )
 
 
+def biased_variance(x: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+    """Turn the unbiased variance, which running averages keep, back into that by which training normalizes.
+
+    Args:
+        x: [B,H,W,C], or this device's part of a shared batch.
+        variance: The unbiased variance [C] of `batch_normalization_training`.
+
+    Returns:
+        The biased variance [C]: (m − 1)/m of it, m the number of values per channel in the complete batch.
+    """
+    replica = current_replica()
+    m = tf.cast(textbook.count(x) * (replica.count if replica else 1), variance.dtype)
+    return variance * tf.maximum(m - 1, 1) / m
+
+
 def _channel_sums() -> textbook.Sums:
     """The faster sums over pixels for the compiler in use."""
     return matmul_channel_sums if compiler() == "xla" else textbook.channel_sums

@@ -1,1 +1,5 @@
-"""Explanations: the arithmetic of single values, and exercises."""
+"""Explain what a network computes, forward and backward, from the code that runs; exercises."""
+
+from rawcnn.nn.backpropagation import Backward, backpropagate
+
+__all__ = ["Backward", "backpropagate"]

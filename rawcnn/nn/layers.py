@@ -268,14 +268,16 @@ def dropout(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero each unit with probability `rate` and scale the others by 1/(1 − rate); else the identity."""
     if not net.train:
         return net.apply(name, "dropout", tf.identity, [x], rate=rate)
-    kernel = partial(kernels.dropout, rate=rate, seed=net.operation_seed(name))
-    return net.apply(name, "dropout", kernel, [x], cost=kernels.dropout_cost, rate=rate)
+    seed = net.operation_seed(name)
+    kernel = partial(kernels.dropout, rate=rate, seed=seed)
+    return net.apply(name, "dropout", kernel, [x], cost=kernels.dropout_cost, seed=seed, rate=rate)
 
 
 def drop_path(net: Trace, name: str, x: tf.Tensor, rate: float) -> tf.Tensor:
     """In training, zero an image's whole x with probability `rate` and scale the others by 1/(1 − rate)."""
-    kernel = partial(kernels.drop_path, rate=rate, seed=net.operation_seed(name)) if net.train else tf.identity
-    return net.apply(name, "drop_path", kernel, [x], rate=rate)
+    seed = net.operation_seed(name) if net.train else None
+    kernel = partial(kernels.drop_path, rate=rate, seed=seed) if net.train else tf.identity
+    return net.apply(name, "drop_path", kernel, [x], seed=seed, rate=rate)
 
 
 # Padding, codes, branches --------------------------------------------------------------------------------------------

@@ -33,6 +33,14 @@ def _caffe(images: tf.Tensor) -> tf.Tensor:
 
 PREPROCESSING = {"none": _none, "centered": _centered, "torch": _torch, "caffe": _caffe}
 
+# Each one's gradient by hand: ∂L/∂(its output) [B,H,W,3] → ∂L/∂images
+PREPROCESSING_GRADIENT = {
+    "none": lambda g: g,
+    "centered": lambda g: 2 * g,
+    "torch": lambda g: g / tf.constant(IMAGENET_DEVIATION, g.dtype),
+    "caffe": lambda g: tf.reverse(255 * g, [-1]),
+}
+
 
 def center_crop(images: tf.Tensor, size: Pair) -> tf.Tensor:
     """Crop the window in the middle: [B,H,W,C] → [B,*size,C]. Raises ValueError if it does not fit."""

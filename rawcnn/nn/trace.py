@@ -249,6 +249,7 @@ class SymbolicTrace(Trace):
         *,
         window: Window | Margins | Everywhere | None = None,
         cost: Callable[[tuple[int, ...]], Cost] = lambda output_shape: Cost(),
+        seed: tf.Tensor | None = None,
         **settings: Any,
     ) -> tf.Tensor:
         """Run the kernel symbolically and record the operation.
@@ -257,6 +258,7 @@ class SymbolicTrace(Trace):
             name, kind, kernel, inputs, parameters: As in `Trace.apply`.
             window: How the operation enlarges the receptive field; None leaves it as it is.
             cost: The cost as a function of the output's shape.
+            seed: What the operation draws its random mask from, in training; another in each step, so not recorded.
             **settings: Stride, padding, rate, …: what the shapes do not show.
 
         Raises:

@@ -38,11 +38,13 @@ CALLS: dict[str, dict[str, Any]] = {
         "x": X, "gradient": DX, "scale": C, "mean": C, "variance": C, "epsilon": 1e-3
     },
     "batch_normalization_training": {"x": X, "scale": C, "offset": C, "epsilon": 1e-3},
+    "biased_variance": {"x": X, "variance": C},
     "blur_matrix": {"length": 4, "sigma": 1.0},
     "concatenate": {"branches": [X, DX]},
     "concatenate_cost": {"output_shape": SHAPE},
     "concatenate_gradient": {"gradient": X, "channels": (1, 3)},
     "conv2d": {"x": X, "filters": FILTERS, "stride": 2, "padding": ((1, 1), (1, 1)), "dilation": 1, "groups": 2},
+    "conv2d_bias_gradient": {"gradient": X},
     "conv2d_cost": {"filter_shape": (3, 3, 2, 6), "output_shape": SHAPE},
     "conv2d_filter_gradient": {"x": X, "gradient": array(2, 6, 8, 6), "filter_size": 3, "groups": 2},
     "conv2d_input_gradient": {"gradient": array(2, 6, 8, 6), "filters": FILTERS, "input_size": (6, 8), "groups": 2},

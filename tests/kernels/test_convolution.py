@@ -350,3 +350,22 @@ def test_groups_run_everywhere_with_what_follows(settings, follower, dtype):
         tf.function(block, autograph=False)(x, filters, bias), y if follower == "bias" else np.maximum(y, 0)
     )
     references.same_everywhere(block, x, filters, bias)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_bias_gradient_is_a_sum_over_pixels(dtype):
+    gradient = references.random((3, 17, 19, 4), 1, dtype)
+    expected = np.asarray(gradient).astype(np.float64).sum(axis=(0, 1, 2))
+    found = kernels.conv2d_bias_gradient(gradient)
+    assert found.dtype == dtype
+    references.close(found, expected)
+
+
+def test_bias_gradient_is_the_difference():
+    x, w, dy, options = tensors("groups, strided", "float64")
+    bias = references.random((w.shape[-1],), 3, "float64")
+    references.central_difference(
+        lambda bias: tf.reduce_sum(dy * (kernels.conv2d(x, w, *options) + bias)),
+        [kernels.conv2d_bias_gradient(dy)],
+        bias,
+    )

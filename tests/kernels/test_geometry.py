@@ -99,6 +99,14 @@ def test_padding_keeps_the_value(dtype):
     assert padded[0, 1, 0, 0] == tf.constant(0.1, dtype)
 
 
+@pytest.mark.parametrize("margins", [((1, -1), (-2, 1)), ((0, 2), (-1, -1)), ((-3, 3), (0, 0))])
+def test_crop_or_pad_gradient_is_the_difference(margins):
+    x = references.random((2, 3, 4, 2), 1, "float64")
+    g = references.random(geometry.crop_or_pad(x, margins).shape, 2, "float64")
+    gradient = geometry.crop_or_pad_gradient(g, margins)
+    references.central_difference(lambda x: tf.reduce_sum(g * geometry.crop_or_pad(x, margins)), [gradient], x)
+
+
 def test_crop_or_pad():
     x = tf.reshape(tf.range(1.0, 7.0), (1, 2, 3, 1))
     rows = geometry.crop_or_pad(x, ((1, -1), (-2, 1)))[0, :, :, 0]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels.compiler import compiled_by
 from kernels.cost import Cost
+from kernels.dispatch.replica import Replica, running_on
 from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]
@@ -160,6 +161,21 @@ def test_training_gradient_against_a_central_difference(shape):
         kernels.batch_normalization_gradient(x, g, scale, *tf.nn.moments(x, (0, 1, 2)), epsilon=EPSILON),
         *(x, scale, offset),
     )
+
+
+@pytest.mark.parametrize("form", ["fused", "explicit"])
+@pytest.mark.parametrize("shape", [(3, 4, 5, 2), (1, 2, 1, 3), (1, 1, 1, 2)])
+def test_biased_variance_is_that_of_the_normalization(shape, form):
+    x = references.random(shape, 7)
+    _, _, variance = kernels.batch_normalization_training(x, None, None, EPSILON, form)
+    references.close(kernels.biased_variance(x, variance), np.var(x, axis=(0, 1, 2)), wobble=1e-5)
+
+
+def test_biased_variance_of_a_part_counts_the_shared_batch():
+    x = references.random((3, 4, 5, 2), 7)
+    with running_on(Replica(0, 2, lambda tensors: [2 * t for t in tensors])):  # two equal parts
+        _, _, variance = kernels.batch_normalization_training(x, None, None, EPSILON)
+        references.close(kernels.biased_variance(x, variance), np.var(x, axis=(0, 1, 2)), wobble=1e-5)
 
 
 @by_compiler

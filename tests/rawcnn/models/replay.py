@@ -1,12 +1,14 @@
-"""Compute a network's logits from its committed fingerprint with TensorFlow's own operations, in float64.
+"""Compute a network's activations from its committed fingerprint with TensorFlow's own operations, in float64.
 
-Nothing of rawcnn takes part but the values of the variables, so this is an independent reference for all modes.
+Nothing of rawcnn takes part but the values of the variables, so this is an independent reference for all modes, and for
+gradients, which a tape takes through these operations.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import tensorflow as tf
 from tests.rawcnn.models.fingerprints import FOLDER
 
 LINE = re.compile(r"  \.(\S*) = (\w+)\[(.*)\] → \S+ of (.*)")
+MOST = 2**31 - 1  # of the second seed
 WORDS = ("SAME", "VALID", "end", "both")
 
 
@@ -75,18 +78,43 @@ def logits(name: str, variables: Mapping[str, tf.Variable], images: np.ndarray) 
         variables: The network's, by path.
         images: Preprocessed images [B,H,W,3].
     """
+    return activations(name, variables, tf.constant(images, tf.float64))[head(name)].numpy()
+
+
+def head(name: str) -> str:
+    """Return the name of the operation that computes the logits."""
+    return [step for step in read(name) if not step.startswith("auxiliary")][-1]
+
+
+def activations(
+    name: str,
+    variables: Mapping[str, tf.Variable | tf.Tensor],
+    images: tf.Tensor,
+    seed: tuple[int, int] | None = None,
+) -> dict[str, tf.Tensor]:
+    """Return the output of each operation by its name, and the images as "images"; differentiable.
+
+    Args:
+        name: The name of the fingerprint.
+        variables: The network's, by path.
+        images: Preprocessed images, float64 [B,H,W,3].
+        seed: What masks are drawn from, in training, with the batch's own moments and auxiliary heads; None for
+            inference.
+    """
     steps = read(name)
-    head = [step for step in steps if not step.startswith("auxiliary")][-1]
-    values: dict[str, tf.Tensor] = {"images": tf.constant(images, tf.float64)}
-    for step_name in _needed(steps, head):
+    values = {"images": images}
+    own: dict[str, dict[str, tf.Tensor]] = {}
+    for path, variable in variables.items():
+        own.setdefault(path.rsplit("/", 1)[0], {})[path.rsplit("/", 1)[1]] = tf.cast(variable, tf.float64)
+    for step_name in _needed(steps, head(name)) if seed is None else steps:
         step = steps[step_name]
-        own = {
-            path.rsplit("/", 1)[1]: tf.cast(variable, tf.float64)
-            for path, variable in variables.items()
-            if path.rsplit("/", 1)[0] == step_name
-        }
-        values[step_name] = OPERATIONS[step.kind](*(values[i] for i in step.inputs), **step.settings, own=own)
-    return values[head].numpy()
+        compute = OPERATIONS[step.kind]
+        more = {}
+        if seed is not None and step.kind in IN_TRAINING:
+            compute, more = IN_TRAINING[step.kind], {"seed": (seed[0], seed[1] ^ zlib.crc32(step_name.encode()) & MOST)}
+        inputs = (values[i] for i in step.inputs)
+        values[step_name] = compute(*inputs, **step.settings, **more, own=own.get(step_name, {}))
+    return values
 
 
 def _needed(steps: Mapping[str, Step], head: str) -> list[str]:
@@ -129,6 +157,17 @@ def _batch_norm(x, *, epsilon, own, **_):
     return own["scale"] * (x - own["mean"]) / tf.sqrt(own["variance"] + epsilon) + own["offset"]
 
 
+def _batch_norm_in_training(x, *, epsilon, own, **_):
+    mean, variance = tf.nn.moments(x, (0, 1, 2))
+    return own["scale"] * (x - mean) / tf.sqrt(variance + epsilon) + own["offset"]
+
+
+def _mask(shape, rate, seed):
+    """0 with probability `rate`, else 1/(1 − rate)."""
+    words = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+    return tf.cast(tf.cast(words, tf.float64) >= rate * 2**32, tf.float64) / (1 - rate)
+
+
 def _lrn(x, *, alpha, beta, bias, radius, **_):
     squares = tf.pad(x**2, ((0, 0), (0, 0), (0, 0), (radius, radius)))
     sums = tf.add_n([squares[..., j : j + x.shape[-1]] for j in range(2 * radius + 1)])
@@ -164,7 +203,7 @@ OPERATIONS: dict[str, Callable] = {
     "dense": _dense,
     "batch_norm": _batch_norm,
     "lrn": _lrn,
-    "relu": lambda x, **_: tf.maximum(x, 0.0),
+    "relu": lambda x, **_: tf.nn.relu(x),
     "max_pool": _max_pool,
     "average_pool": _average_pool,
     "global_average_pool": lambda x, **_: tf.reduce_mean(x, axis=(1, 2)),
@@ -176,4 +215,9 @@ OPERATIONS: dict[str, Callable] = {
     "sigmoid": lambda x, **_: 1 / (1 + tf.exp(-x)),
     "scale_channels": lambda x, s, **_: x * s[:, None, None],
     "zero_padded_shortcut": _zero_padded_shortcut,
+}
+IN_TRAINING: dict[str, Callable] = {
+    "batch_norm": _batch_norm_in_training,
+    "dropout": lambda x, *, rate, seed, **_: x * _mask(x.shape, rate, seed),
+    "drop_path": lambda x, *, rate, seed, **_: x * _mask((x.shape[0], 1, 1, 1), rate, seed),
 }

@@ -90,7 +90,8 @@ class Built:
 
 def expected_logits(case: Case, network: rawcnn.Network, images: tf.Tensor) -> np.ndarray:
     """Return the logits, float64 [B,classes], by the committed fingerprint and TensorFlow's own operations."""
-    return replay.logits(case.id, network.variables, PREPROCESSING[network.preprocessing](images).numpy())
+    preprocessed = PREPROCESSING[network.preprocessing](tf.cast(images, tf.float64))
+    return replay.logits(case.id, network.variables, preprocessed.numpy())
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -116,7 +117,7 @@ def test_eager_and_graph_agree_for_any_batch(built):
 
 def test_logits_are_those_of_the_fingerprint_in_float64(built, monkeypatch):
     monkeypatch.setattr(built.network, "precision", "float64")
-    references.close_each(built.network(tf.cast(built.images, tf.float64)), built.expected, 1e-6)
+    references.close_each(built.network(tf.cast(built.images, tf.float64)), built.expected, 1e-9)
 
 
 @dataclass(frozen=True)
