@@ -132,7 +132,7 @@ def test_fewer_and_more_classes_than_the_network_knows(colors):
         with pytest.raises(ValueError, match=expected):
             match_classes(network, fewer, force=force)
     more = colors.with_classes(("red", "green", "blue", "tan"), [0, 1, 2])
-    with pytest.raises(ValueError, match="trained for 3: only the data has 'tan'; .*--classes 4 --head skip"):
+    with pytest.raises(ValueError, match=r"trained for 3: only the data has 'tan'; .*--classes 4 --head skip"):
         match_classes(network, more)
     network.labels = None
     with pytest.raises(ValueError, match="was built for 3; give it --classes 4"):
