@@ -49,8 +49,8 @@ def check_classes(network: Network, data: DataSet) -> None:
     difference = _difference(*([_plain(name) for name in names] for names in (network.labels, data.labels)))
     raise ValueError(
         f"{data.name} has {count} classes, but {network.name} was trained for {network.classes}: {difference}; "
-        f"expected the same classes, or load the weights without their classifier: --classes {count} --head skip, in Python "
-        f'classes={count}, head="skip"'
+        f"expected the same classes, or load the weights without their classifier: --classes {count} --head skip, "
+        f'in Python classes={count}, head="skip"'
     )
 
 
