@@ -151,7 +151,7 @@ class Screen:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
-        with Progress(*columns, console=self.err, transient=not self.err.is_terminal) as progress:
+        with Progress(*columns, console=self.err, disable=not self.err.is_terminal) as progress:
             task = progress.add_task(escape(description), total=None, text="")
             printed = time.monotonic()
 
