@@ -68,7 +68,7 @@ def scale_channels(x: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
     Raises:
         ValueError: Unless each image has a scale for each of its channels.
     """
-    if x.shape.rank != 4 or scales.shape.rank != 2 or x.shape[-1] != scales.shape[-1]:
+    if x.shape.rank != 4 or not scales.shape.is_compatible_with((x.shape[0], x.shape[-1])):
         raise ValueError(f"scales {scales.shape} do not fit maps {x.shape}; expected [B,C] and [B,H,W,C]")
     return x * scales[:, None, None, :]
 

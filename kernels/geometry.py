@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from numbers import Integral
+from operator import index
 from typing import Literal
 
 import tensorflow as tf
 
+LARGEST = 2**31 - 1  # pixels; larger attributes end the process in TensorFlow's graph optimizer
 Sides = tuple[int, int]
 Pair = int | Sides
 Pads = tuple[Sides, Sides]
@@ -21,8 +23,16 @@ Padding = Literal["SAME", "VALID"] | Pads
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value is an int, NumPy's included, but no bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Whether a value is an int of Python or NumPy, or an array or tensor that holds one, but no bool."""
+    if isinstance(value, Integral):
+        return not isinstance(value, bool)
+    if not hasattr(value, "dtype") or getattr(value, "shape", None) != ():
+        return False
+    try:
+        index(value)  # refuses floats, and tensors of a graph
+    except (TypeError, AttributeError):
+        return False
+    return "bool" not in str(value.dtype)
 
 
 def pair(value: Pair, what: str = "value") -> Sides:
@@ -31,10 +41,18 @@ def pair(value: Pair, what: str = "value") -> Sides:
     Raises:
         ValueError: If `value` is anything else; `what` names it in the message.
     """
-    numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
-    if len(numbers) != 2 or not all(is_integer(n) and n >= 1 for n in numbers):
-        raise ValueError(f"{what} is {value!r}; expected a positive int or a pair of them, such as 2 or (2, 1)")
-    return int(numbers[0]), int(numbers[1])
+    several = isinstance(value, Iterable) and getattr(value, "shape", None) != ()
+    numbers = tuple(value) if several else (value, value)
+    if len(numbers) != 2 or not all(is_integer(n) and 1 <= index(n) <= LARGEST for n in numbers):
+        found = f"{what} is {shown(value)}; expected a positive int"
+        raise ValueError(f"{found} or a pair of them, such as 2 or (2, 1), at most {LARGEST:,}")
+    return index(numbers[0]), index(numbers[1])
+
+
+def shown(value: object) -> str:
+    """A value for a message, on one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def same_padding(length: int, window: int, stride: int, dilation: int) -> Sides:
@@ -66,14 +84,14 @@ def window_padding(
         return same_padding(*rows), same_padding(*columns)
     try:
         (top, bottom), (left, right) = padding
-        pixels = all(is_integer(n) and n >= 0 for n in (top, bottom, left, right))
+        pixels = all(is_integer(n) and 0 <= index(n) <= LARGEST for n in (top, bottom, left, right))
     except (TypeError, ValueError):
         pixels = False
     if not pixels:
         raise ValueError(
-            f'padding is {padding!r}; expected "SAME", "VALID" or ((top, bottom), (left, right)) in pixels'
+            f'padding is {shown(padding)}; expected "SAME", "VALID" or ((top, bottom), (left, right)) in pixels'
         )
-    return (int(top), int(bottom)), (int(left), int(right))
+    return (index(top), index(bottom)), (index(left), index(right))
 
 
 def no_padding(pads: Pads) -> bool:

@@ -141,9 +141,11 @@ def cross_entropy(
         [B] in float32, or float64 for float64 logits.
 
     Raises:
-        ValueError: For labels that are not ints [B], smoothing outside [0, 1], or an unknown algorithm.
+        ValueError: For logits or labels of other shapes, smoothing outside [0, 1], or an unknown algorithm.
     """
     z = wide(logits)
+    if z.shape[-1] == 0 or not z.shape.is_compatible_with((labels.shape[0] if labels.shape.rank == 1 else None, None)):
+        raise ValueError(f"logits {z.shape} do not fit labels {labels.shape}; expected [B,K] and [B]")
     targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
     if algorithm in ("auto", "nn"):
         return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=z)
@@ -189,6 +191,8 @@ def log_softmax_gradient(log_probabilities: tf.Tensor, gradient: tf.Tensor) -> t
 def cross_entropy_gradient(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """Each example's loss to its logits: softmax(z) − q. Args as `cross_entropy` → [B,K] in the type of the logits."""
     z = wide(logits)
+    if z.shape[-1] == 0 or not z.shape.is_compatible_with((labels.shape[0] if labels.shape.rank == 1 else None, None)):
+        raise ValueError(f"logits {z.shape} do not fit labels {labels.shape}; expected [B,K] and [B]")
     targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
     return tf.cast(softmax(z) - targets, logits.dtype)
 

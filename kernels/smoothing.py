@@ -7,7 +7,7 @@ total_variation  Mahendran & Vedaldi 2015, section 2.2, here with the absolute v
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, inf
+from math import ceil
 from numbers import Real
 
 import numpy as np
@@ -15,7 +15,10 @@ import tensorflow as tf
 from numpy.typing import DTypeLike
 
 from kernels.cost import Cost
+from kernels.geometry import shown
 from kernels.precision import wide
+
+WIDEST = 10**4  # pixels of σ; all larger ones average the whole image
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
@@ -70,10 +73,12 @@ def blur_matrix(length: int, sigma: float, dtype: DTypeLike = np.float32) -> np.
         [length,length]: row i holds the weights for pixel i, and sums to 1.
 
     Raises:
-        ValueError: Unless sigma is a finite number, 0 or more.
+        ValueError: Unless sigma is a number, 0 to `WIDEST`.
     """
-    if not isinstance(sigma, Real) or isinstance(sigma, bool) or not 0 <= sigma < inf:
-        raise ValueError(f"sigma is {sigma!r}; expected the width of a blur in pixels, 0 or more")
+    if not isinstance(sigma, Real) or isinstance(sigma, bool) or not 0 <= sigma <= WIDEST:
+        raise ValueError(
+            f"sigma is {shown(sigma)}; expected the width of a blur in pixels, 0 or more, up to {WIDEST:,}"
+        )
     taps = np.arange(-ceil(4 * sigma), ceil(4 * sigma) + 1)
     weights = np.exp(-((taps / max(sigma, 0.01)) ** 2) / 2)  # below 0.01 the neighbors' weights are 0 anyway
     period = 2 * length  # of the line and its mirror image, over and over

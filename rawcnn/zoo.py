@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 
 from rawcnn.models import MODELS, find_model
@@ -49,6 +50,8 @@ def create(
     Raises:
         ValueError: An argument is out of range, the model has no such option, or the file does not fit.
     """
+    if not isinstance(weights, str | PathLike | None):
+        raise ValueError(f"weights is {weights!r}; expected the path of a weight file, or None")
     if weights is not None:
         settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **options}
         return _with_weights(name, Path(weights), head, settings, seed=seed, precision=precision, devices=devices)

@@ -2,11 +2,14 @@
 
     tf.Tensor          a tensor, a variable, a NumPy array or a list of floats; those named in `INTEGERS` of ints
     int                an int, NumPy's included; no bool and no float
-    float              a number, NumPy's included, or a scalar tensor; no bool
+    float              a finite number, NumPy's included, or a scalar tensor; no bool
+    bool               a truth value, NumPy's included; no int
+    str                a text
+    Padding            a text, or pixels, also in an array
     Sequence[int]      ints or scalar tensors, such as an image size
 
 All tensors of a call have one type, except those named in `OWN_TYPE`, which their kernels cast. `kernels.geometry`
-checks `Pair` and `Padding`. Modules of `kernels` call each other without these checks.
+checks `Pair` and what a `Padding` says. Modules of `kernels` call each other without these checks.
 """
 
 from __future__ import annotations
@@ -14,18 +17,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from math import isfinite
 from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from kernels.geometry import is_integer
+from kernels.geometry import is_integer, shown
 
 INTEGERS = {"labels", "switches", "seed"}
 EXPLAINED = {"groups", "labels", "seed", "sigma"}  # their kernels say what is expected, and not only which type
 # Statistics, parameters and weights may be wider than x; transforms need more digits than bfloat16 has.
 OWN_TYPE = {"mean", "variance", "variance_biased", "scale", "offset", "weights", "bias", "transforms", "shifts"}
+SETTINGS = {"epsilon", "alpha", "beta", "bias"}  # floats that TensorFlow's kernels need while tracing
+NOT_NEGATIVE = {"epsilon"}
+ANY_NUMBER = {"fill"}  # NaN and infinities included
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -75,6 +82,7 @@ def _converter(name: str, annotation: str) -> Callable[[Any], Any]:
     if annotation in ("Sequence[tf.Tensor]", "Iterable[tf.Tensor]"):
         return lambda value: [tensor(item, name) for item in value]
     converters = {"tf.Tensor": tensor, "int": integer, "float": number, "Sequence[int]": integers}
+    converters |= {"bool": truth, "str": text, "Padding": padding}
     sizes = "Sequence[int | tf.Tensor]", "Sequence[int] | tf.Tensor", "Sides", "tuple[int, int]"
     converters |= dict.fromkeys(sizes, integers)
     return lambda value: converters[annotation](value, name) if annotation in converters else value
@@ -89,7 +97,9 @@ def tensor(value: Any, name: str) -> tf.Tensor:
     try:
         converted = tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {_short(value)}; expected a tensor, an array or a list of numbers") from error
+        raise ValueError(f"{name} is {shown(value)}; expected a tensor, an array or a list of numbers") from error
+    if converted.shape.rank == 0 and name in ("x", "logits", "branches"):
+        raise ValueError(f"{name} is a scalar; expected a tensor with axes, the last of them for channels or classes")
     if name in INTEGERS - EXPLAINED and not converted.dtype.is_integer:
         raise ValueError(f"{name} are {converted.dtype.name} {converted.shape}; expected ints")
     if name not in INTEGERS and not converted.dtype.is_floating:
@@ -100,7 +110,7 @@ def tensor(value: Any, name: str) -> tf.Tensor:
 def integer(value: Any, name: str) -> int:
     """An int. ValueError for bools, floats and anything else."""
     if not is_integer(value):
-        raise ValueError(f"{name} is {_short(value)}; expected an int")
+        raise ValueError(f"{name} is {shown(value)}; expected an int")
     return int(value)
 
 
@@ -111,18 +121,52 @@ def integers(values: Any, name: str) -> Any:
     try:
         return tuple(value if value is None or tf.is_tensor(value) else integer(value, name) for value in values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {_short(values)}; expected several ints, such as (224, 224)") from error
+        raise ValueError(f"{name} is {shown(values)}; expected several ints, such as (224, 224)") from error
 
 
 def number(value: Any, name: str) -> Any:
-    """A float; a scalar tensor stays one. ValueError for bools and anything else."""
-    if tf.is_tensor(value) or isinstance(value, tf.Variable):
+    """A float; a scalar tensor of floats stays one, unless it is one of `SETTINGS`. ValueError for anything else."""
+    if tf.is_tensor(value) and value.dtype.is_floating and name not in SETTINGS:
         return value
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} is {_short(value)}; expected a number")
-    return value if isinstance(value, (int, float)) else float(value)
+    scalar = _scalar(value)
+    if not isinstance(scalar, Real) or isinstance(scalar, (bool, np.bool_)):
+        raise ValueError(f"{name} is {shown(value)}; expected a number")
+    if not isfinite(scalar) and name not in ANY_NUMBER:
+        raise ValueError(f"{name} is {scalar}; expected a finite number")
+    if scalar < 0 and name in NOT_NEGATIVE:
+        raise ValueError(f"{name} is {scalar}; expected 0 or more")
+    return scalar if isinstance(scalar, (int, float)) else float(scalar)
+
+
+def truth(value: Any, name: str) -> bool:
+    """A truth value. ValueError for numbers and anything else."""
+    scalar = _scalar(value)
+    if not isinstance(scalar, (bool, np.bool_)):
+        raise ValueError(f"{name} is {shown(value)}; expected True or False")
+    return bool(scalar)
+
+
+def text(value: Any, name: str) -> str:
+    """A text. ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f'{name} is {shown(value)}; expected a name, such as "auto"')
+    return value
+
+
+def padding(value: Any, name: str) -> Any:
+    """A padding whose arrays and tensors are lists, which can be compared with a word."""
+    array = value.numpy() if tf.is_tensor(value) and hasattr(value, "numpy") else value
+    if tf.is_tensor(array):
+        raise ValueError(f"{name} is a tensor of a graph; expected pixels that are known while tracing")
+    return array.tolist() if isinstance(array, np.ndarray) else array
+
+
+def _scalar(value: Any) -> Any:
+    """The number that an array or tensor without axes holds; anything else as it is."""
+    if getattr(value, "shape", None) != ():
+        return value
+    array = value.numpy() if hasattr(value, "numpy") and tf.is_tensor(value) else value
+    return array[()] if isinstance(array, np.ndarray) else array
 
 
 def _check_one_type(tensors: dict[str, Any]) -> None:
@@ -134,9 +178,3 @@ def _check_one_type(tensors: dict[str, Any]) -> None:
     if len(types) > 1:
         found = " and ".join(f"{name} is {dtype}" for dtype, name in types.items())
         raise ValueError(f"{found}; expected one type: cast one with tf.cast")
-
-
-def _short(value: object) -> str:
-    """A value for a message, of at most 80 characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

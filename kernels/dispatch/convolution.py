@@ -21,7 +21,7 @@ from kernels.forms.convolutions import (
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.finite import must_check, where_finite
 from kernels.forms.nn import fitting_gradient, nn_conv2d
-from kernels.geometry import Convolution, Padding, Pair, is_integer, kernel_size, pair
+from kernels.geometry import LARGEST, Convolution, Padding, Pair, Sides, is_integer, kernel_size, pair, shown
 from kernels.transposed import transposed_size
 
 ALGORITHMS = ("auto", *JOBS[FORWARD])
@@ -60,6 +60,7 @@ def conv2d(
     """
     convolution = Convolution(pair(stride, "stride"), padding, pair(dilation, "dilation"), groups)
     _check(x, filters, groups)
+    _check_reach(kernel_size(filters), convolution.dilation)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm is {algorithm!r}; expected one of {', '.join(ALGORITHMS)}")
     if None not in x.shape[1:3]:
@@ -74,18 +75,28 @@ def conv2d(
 def _check(x: tf.Tensor, filters: tf.Tensor, groups: int) -> None:
     if len(x.shape) != 4 or len(filters.shape) != 4 or x.shape[-1] is None:
         raise ValueError(f"got x {x.shape} and filters {filters.shape}; expected [B,H,W,C] and [kh,kw,C/groups,Cout]")
+    if 0 in filters.shape:
+        raise ValueError(f"filters have shape {filters.shape}; expected [kh,kw,C/groups,Cout], each 1 or more")
     _check_groups(groups, x.shape[-1], filters.shape[-1])
     if x.shape[-1] != filters.shape[2] * groups:
         raise ValueError(
             f"x has {x.shape[-1]} channels, but filters {tuple(filters.shape)} in {groups} group(s) "
-            f"read {filters.shape[2] * groups}"
+            f"read {filters.shape[2] * groups}; expected filters [kh,kw,C/groups,Cout]"
+        )
+
+
+def _check_reach(kernel: Sides, dilation: Sides) -> None:
+    """ValueError for taps so far apart that TensorFlow's kernels, which end the process, cannot count the pixels."""
+    if max((taps - 1) * gap + 1 for taps, gap in zip(kernel, dilation, strict=True)) > LARGEST:
+        raise ValueError(
+            f"dilation is {dilation} for filters of {kernel}; expected a window of at most {LARGEST:,} pixels"
         )
 
 
 def _check_groups(groups: int, channels: int, out_channels: int) -> None:
     if not is_integer(groups) or groups < 1 or channels % groups or out_channels % groups:
         raise ValueError(
-            f"groups is {groups!r}; expected a divisor of the {channels} input channels and of the "
+            f"groups is {shown(groups)}; expected a divisor of the {channels} input channels and of the "
             f"{out_channels} output channels"
         )
 

@@ -20,13 +20,16 @@ def dense(x: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None = None) -> tf
         [B,O] in the type of x.
 
     Raises:
-        ValueError: Unless x is [B,I] with the I of the weights.
+        ValueError: Unless x is [B,I] with the I of the weights, and the bias has their O.
     """
-    if x.shape.rank != 2 or not x.shape[1:].is_compatible_with(weights.shape[:1]):
+    fits = x.shape.rank == weights.shape.rank == 2 and x.shape[1:].is_compatible_with(weights.shape[:1])
+    if not fits:
         raise ValueError(
             f"input {x.shape} does not fit dense weights {weights.shape}; "
             "expected [B,I] and [I,O]: flatten or pool images first"
         )
+    if bias is not None and not bias.shape.is_compatible_with(weights.shape[1:]):
+        raise ValueError(f"bias has shape {bias.shape}; expected {weights.shape[1:]}, one value for each unit")
     if weights.dtype == x.dtype and (bias is None or bias.dtype == x.dtype):
         return textbook.dense(x, weights, bias)
     y = rounded_product(x, weights)

@@ -41,8 +41,9 @@ def batch_normalization(
         […,C] in the type of x.
 
     Raises:
-        ValueError: For "fused" in other types and shapes.
+        ValueError: For "fused" in other types and shapes, and unless there is one value for each channel.
     """
+    _check_channels(x, mean=mean, variance=variance, scale=scale, offset=offset)
     fusible = x.shape.rank == 4 and x.dtype in (tf.float32, tf.bfloat16)
     if algorithm == "fused" and x.shape.rank != 4:
         raise ValueError(f'x has shape {x.shape}; expected [batch, height, width, channels] for algorithm "fused"')
@@ -75,10 +76,11 @@ def batch_normalization_training(
         empty batch.
 
     Raises:
-        ValueError: For "fused" in float64, and if x is not [B,H,W,C].
+        ValueError: For "fused" in float64, if x is not [B,H,W,C], and unless there is one value for each channel.
     """
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected [batch, height, width, channels]")
+    _check_channels(x, scale=scale, offset=offset)
     forms = ("explicit",) if x.dtype == tf.float64 else BATCH_NORMS
     form = form_of(algorithm, x.dtype, forms)
     if algorithm == "auto":
@@ -93,6 +95,14 @@ def batch_normalization_training(
         y, mean, variance = _differentiable(_normalize_explicitly(epsilon), epsilon)(x, scale, offset)
         m = textbook.count(x)
     return y, tf.stop_gradient(mean), tf.stop_gradient(textbook.unbiased(variance, m))
+
+
+def _check_channels(x: tf.Tensor, **parameters: tf.Tensor | None) -> None:
+    """ValueError unless each of the parameters has one value for each channel of x, or one for all."""
+    for name, value in parameters.items():
+        if value is None or value.shape.is_compatible_with(x.shape[-1:]) or value.shape in ((), (1,)):
+            continue
+        raise ValueError(f"{name} has shape {value.shape}; expected {x.shape[-1:]}, one value for each channel of x")
 
 
 def _normalize_explicitly(epsilon: float) -> Callable:

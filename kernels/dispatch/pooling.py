@@ -20,6 +20,7 @@ from kernels.forms.phases import phases_average_pool_input_gradient, phases_max_
 from kernels.geometry import Padding, Pads, Pair, Sides, output_size, padding_word, pair, window_padding
 
 POOLS = ("nn", "lines")  # forms
+LARGEST_WINDOW = 2**15  # pooling by lines has an operation for each pixel of a side
 
 
 def max_pool(x: tf.Tensor, size: Pair, stride: Pair, padding: Padding = "VALID", algorithm: str = "auto") -> tf.Tensor:
@@ -164,6 +165,7 @@ def max_pool_input_gradient(
     """
     window, stride = pair(size, "size"), pair(stride, "stride")
     pads = _pool_padding(_image_size(x), window, stride, padding)
+    _check_pooled(gradient, window, stride, pads, _image_size(x))
     return lines_max_pool_input_gradient(x, gradient, window, stride, pads)
 
 
@@ -211,8 +213,10 @@ def _image_size(x: tf.Tensor) -> list:
 
 def _pool_padding(image: Sequence, window: Sides, stride: Sides, padding: Padding) -> Pads:
     """Padding in pixels. ValueError unless the window fits and always contains a pixel of the image."""
-    if any(length is None for length in image):
+    if (isinstance(image, (tuple, list)) and len(image) != 2) or any(length is None for length in image):
         raise ValueError(f"input_size is {tuple(image)}; expected (height, width), ints or scalar tensors")
+    if max(window) > LARGEST_WINDOW:
+        raise ValueError(f"size is {window}; expected a window of at most {LARGEST_WINDOW:,} pixels to a side")
     # With stride 1, "SAME" pads window − 1 pixels for every length, so any length stands for an unknown one.
     lengths = [1 if step == 1 else length for length, step in zip(image, stride, strict=True)]
     pads = window_padding(padding, lengths, window, stride)
@@ -228,4 +232,6 @@ def _check_pooled(pooled: tf.Tensor, window: Sides, stride: Sides, pads: Pads, i
     if all(isinstance(length, int) for length in image):
         out = output_size(pads, image, window, stride)
         if not pooled.shape[1:3].is_compatible_with(out):
-            raise ValueError(f"an image of {tuple(image)} pools to {out}; got {pooled.shape[1:3]}")
+            raise ValueError(
+                f"an image of {tuple(image)} pools to {out}; expected a map of that size, got {pooled.shape[1:3]}"
+            )

@@ -12,6 +12,7 @@ from kernels.compiler import compiler
 from kernels.dispatch.selection import form_of, measured, pixels_of
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.islands import compiled_response, compiled_response_gradient, image_by_image
+from kernels.geometry import LARGEST
 from kernels.precision import wide
 
 RESPONSE_NORMS = ("nn", "explicit", "compiled")  # forms
@@ -38,8 +39,10 @@ def local_response_normalization(
         [B,H,W,C].
 
     Raises:
-        ValueError: For a form that the type of x does not have.
+        ValueError: If x is not [B,H,W,C], and for a radius below 0 or a form that the type of x does not have.
     """
+    if x.shape.rank != 4 or not 0 <= radius <= LARGEST:
+        raise ValueError(f"x has shape {x.shape} and radius is {radius}; expected [B,H,W,C], and 0 or more channels")
     forms = ("explicit",) if x.dtype == tf.float64 else RESPONSE_NORMS
     form = form_of(algorithm, x.dtype, forms)
     if algorithm == "auto" and None not in x.shape[1:3]:

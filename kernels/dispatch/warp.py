@@ -48,7 +48,7 @@ def affine_resample(
     if algorithm not in ("auto", "gather", "compiled"):
         raise ValueError(f'algorithm is {algorithm!r}; expected "auto", "gather" or "compiled"')
     input_size = images.shape[1], images.shape[2]
-    settings = fill, pair(size or input_size, "size")
+    settings = fill, pair(input_size if size is None else size, "size")
     unfit = tf.executing_eagerly() or images.shape[0] is None
     if algorithm == "gather" or (algorithm == "auto" and unfit):
         return textbook.affine_resample(images, transforms, *settings)

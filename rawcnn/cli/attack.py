@@ -23,6 +23,7 @@ from rawcnn.cli.options import (
     Model,
     Options,
     Seed,
+    Size,
     SkipUnreadable,
     Weights,
 )
@@ -75,6 +76,7 @@ class AttackRequest(DataRequest):
             "attack": self.name,
             "model": self.model,
             "data": self.data,
+            "size": self.size,
             "weights": self.weights or "random",
             "epsilons": self.resolved_epsilons(),
             "seed": self.seed,
@@ -137,6 +139,7 @@ class EvolveRequest(NetworkRequest):
         return {
             "attack": "evolve",
             "model": self.model,
+            "size": self.size,
             "weights": self.weights or "random",
             "seed": self.seed,
         }
@@ -173,6 +176,7 @@ def attack(
     ] = None,
     batch: Batch = 128,
     classes: Classes = None,
+    size: Size = None,
     force: Force = False,
     output: Annotated[Path | None, typer.Option(help="Folder to write; default: attack/NAME.")] = None,
     option: Options = None,
@@ -192,16 +196,16 @@ def attack(
         _check_left_out({"--data": data, "--epsilon": epsilon, "--target": target, "--count": count})
         _check_left_out({"--force": force or None})
         evolving = EvolveRequest(
-            model=model, weights=weights, classes=classes, option=option, attack_settings=settings, folder=folder,
-            compile=compile, as_json=as_json, seed=seed, head=head,
+            model=model, weights=weights, classes=classes, size=size, option=option, attack_settings=settings,
+            folder=folder, compile=compile, as_json=as_json, seed=seed, head=head,
         )  # fmt: skip
         evolve_images(evolving)
         return
     request = AttackRequest(
         force=force,
         name=name, model=model, data=data or "", weights=weights, epsilons=epsilon, attack_settings=settings,
-        target=target, count=count, batch=batch, classes=classes, folder=folder, option=option, compile=compile,
-        skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
+        target=target, count=count, batch=batch, classes=classes, size=size, folder=folder, option=option,
+        compile=compile, skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     attack_data(request)
 
@@ -245,6 +249,7 @@ def _record(request: AttackRequest, found) -> dict[str, Any]:
         "weights": request.weights.name if request.weights else None,
         "options": list(request.option or ()),
         "data": request.data,
+        "size": found.examples.images.shape[1:3],
         "seed": request.seed,
         **found.settings,
         "epsilon_is": found.unit,

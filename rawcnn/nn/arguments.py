@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.geometry import shown
+
 LARGEST = 2**31  # of a side, a batch or a number of classes; TensorFlow's shapes end not far above
 Size = int | tuple[int, int]  # the side of square images, or (height, width)
 
@@ -43,8 +45,8 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = LARGE
         ValueError: The value is not a whole number, or out of range.
     """
     if not is_whole(value) or index(value) < least:
-        shown = index(value) if is_whole(value) else repr(value)
-        raise ValueError(f"{name} is {shown}; expected a whole number, {least} or more")
+        found = index(value) if is_whole(value) else shown(value)
+        raise ValueError(f"{name} is {found}; expected a whole number, {least} or more")
     if most is not None and index(value) > most:
         raise ValueError(f"{name} is {index(value)}; expected {most:,} at most")
     return index(value)
@@ -66,7 +68,7 @@ def real(name: str, value: Any, expected: str = "0 or more", least: float = 0.0,
     number = plain_value(value)
     valid = isinstance(number, Real) and not isinstance(number, bool) and isfinite(number)
     if not valid or number < least or (above and number == least):
-        raise ValueError(f"{name} is {value!r}; expected a number, {expected}")
+        raise ValueError(f"{name} is {shown(value)}; expected a number, {expected}")
     return float(number)
 
 
@@ -79,8 +81,8 @@ def image_size(value: Any, name: str = "size") -> tuple[int, int]:
     sequence = isinstance(value, (tuple, list)) or len(getattr(value, "shape", ())) == 1
     sides = [*value] if sequence else [value, value]
     if len(sides) != 2 or not all(is_whole(side) and index(side) >= 1 for side in sides):
-        shown = index(value) if is_whole(value) else repr(value)
-        raise ValueError(f"{name} is {shown}; expected a side in pixels, 1 or more, or a pair (height, width)")
+        found = index(value) if is_whole(value) else shown(value)
+        raise ValueError(f"{name} is {found}; expected a side in pixels, 1 or more, or a pair (height, width)")
     height, width = (whole_number(name, side) for side in sides)
     return height, width
 
@@ -112,6 +114,27 @@ def plain_value(value: Any) -> Any:
         return value
 
 
+def number_array(what: str, values: Any, expected: str) -> np.ndarray:
+    """Return an array, a tensor or a list of real numbers as an array of its own type.
+
+    Args:
+        what: What they are, for the message: "the picture".
+        values: The numbers.
+        expected: What was expected, for the message.
+
+    Raises:
+        ValueError: They are text, None, complex, or rows of different lengths.
+    """
+    try:
+        array = np.asarray(values.numpy() if hasattr(values, "numpy") else values)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{what} has rows of different lengths; expected {expected}") from None
+    if array.dtype.kind in "biuf" or array.dtype.name == "bfloat16":
+        return array
+    found = shown(values) if array.ndim == 0 else f"an array of {array.dtype.name}"
+    raise ValueError(f"{what} is {found}; expected {expected}")
+
+
 def indices(what: str, values: Any, count: int, owner: str) -> list[int]:
     """Return one index or several as a list of ints.
 
@@ -127,8 +150,8 @@ def indices(what: str, values: Any, count: int, owner: str) -> list[int]:
     chosen = listed(values)
     wrong = [value for value in chosen if not is_whole(value) or not 0 <= index(value) < count]
     if wrong or not chosen:
-        shown = ", ".join(str(index(value)) if is_whole(value) else repr(value) for value in wrong)
-        raise ValueError(f"{what} are {f'[{shown}]' if wrong else 'none'}; {owner} has {what} 0 to {count - 1}")
+        found = ", ".join(str(index(value)) if is_whole(value) else shown(value) for value in wrong)
+        raise ValueError(f"{what} are {f'[{found}]' if wrong else 'none'}; {owner} has {what} 0 to {count - 1}")
     return [index(value) for value in chosen]
 
 
@@ -151,11 +174,11 @@ def map_position(position: Any, map_shape: tuple[Any, ...], layer: str) -> tuple
     """
     pair = _whole_pair(position)
     if len(map_shape) < 3:
-        raise ValueError(f"position is {pair or position!r}, but {layer} has no map, only channels; leave it out")
+        raise ValueError(f"position is {pair or shown(position)}, but {layer} has no map, only channels; leave it out")
     height, width = map_shape[-3:-1]
     if not pair or not (0 <= pair[0] < height and 0 <= pair[1] < width):
         raise ValueError(
-            f"position is {pair or position!r}; the map of {layer} is {height}×{width}: expected (row, column), "
+            f"position is {pair or shown(position)}; the map of {layer} is {height}×{width}: expected (row, column), "
             f"rows 0 to {height - 1} and columns 0 to {width - 1}"
         )
     return pair
@@ -165,7 +188,7 @@ def any_position(position: Any) -> tuple[int, int]:
     """Return the (row, column) of a position in a map whose size is not known yet. Raises ValueError for others."""
     pair = _whole_pair(position)
     if not pair or min(pair) < 0:
-        raise ValueError(f"position is {pair or position!r}; expected (row, column), whole numbers from 0")
+        raise ValueError(f"position is {pair or shown(position)}; expected (row, column), whole numbers from 0")
     return pair
 
 

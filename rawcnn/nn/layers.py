@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import kernels
 from kernels.geometry import Padding, Pads, Pair, crop_or_pad, padding_word, pair
+from rawcnn.nn.arguments import whole_number
 from rawcnn.nn.initializers import Initial, glorot_uniform, he_normal, ones, zeros
 from rawcnn.nn.receptive_field import Everywhere, Margins, Window
 from rawcnn.nn.trace import Trace
@@ -53,6 +54,7 @@ def conv(
         bias: Add a bias to each channel.
         initial, bias_initial: How the first values are drawn.
     """
+    groups = whole_number("groups", groups)
     filter_shape = (*pair(size), x.shape[-1] // groups, channels)
     parameters = [net.variable(f"{name}/filters", filter_shape, initial)]
     if bias:

@@ -76,7 +76,7 @@ class Network:
         Raises:
             ValueError: An argument is unknown, or this machine has too little memory for the network.
         """
-        if preprocessing not in PREPROCESSING:
+        if not isinstance(preprocessing, str) or preprocessing not in PREPROCESSING:
             raise ValueError(f"preprocessing is {preprocessing!r}; expected one of {', '.join(PREPROCESSING)}")
         check_precision(precision)
         check_devices(devices)
@@ -126,6 +126,8 @@ class Network:
         Raises:
             ValueError: There is no such operation; the message lists similar names.
         """
+        if not isinstance(name, str):
+            raise ValueError(f"the layer is {name!r}; expected a name, such as {self.operations[0].name}")
         return find_operation(self.operations, name)
 
     def __call__(self, images) -> tf.Tensor:
@@ -288,6 +290,8 @@ def check_images(images, dtype: tf.DType = tf.float32) -> tf.Tensor:
 
 def check_devices(devices: Sequence[str]) -> None:
     """Raise ValueError if a device, such as "GPU:0", is not one of this machine's."""
+    if not isinstance(devices, (tuple, list)) or not all(isinstance(name, str) for name in devices):
+        raise ValueError(f'devices is {devices!r}; expected a list of names, such as ["GPU:0", "GPU:1"]')
     present = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()] if devices else []
     absent = [name for name in devices if name.upper().removeprefix("/").removeprefix("DEVICE:") not in present]
     if absent:

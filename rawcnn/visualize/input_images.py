@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet
+from rawcnn.nn.arguments import number_array
 from rawcnn.nn.network import Network, check_images
 
 ROUNDING = 1e-5  # by which pixels may leave [0,1], as after resampling in float32
@@ -43,7 +44,7 @@ def check_pixels(values: np.ndarray, what: str) -> None:
 
 def one_image(image) -> tf.Tensor:
     """Return an image [H,W,3] in [0,1] as a batch of one, float32 [1,H,W,3]; ValueError for anything else."""
-    image = np.asarray(image)
+    image = number_array("the image", image, "one RGB image [H,W,3]")
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"the image has shape {image.shape}; expected one RGB image [H,W,3]")
     return unit_images(image[None], "pixels of the image")

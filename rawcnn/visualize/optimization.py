@@ -58,6 +58,8 @@ class AscentSettings:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.regularization, Regularization):
+            raise ValueError(f"regularization is {self.regularization!r}; expected a Regularization")
         checked: dict[str, Any] = {
             name: whole_number(name, getattr(self, name)) for name in ("count", "steps", "batch")
         }

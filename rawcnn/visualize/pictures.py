@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rawcnn.files.atomic import write_atomic
-from rawcnn.nn.arguments import is_whole, listed, real, whole_number
+from rawcnn.nn.arguments import Size, image_size, is_whole, listed, number_array, real, whole_number
 
 RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that lightness varies between it and white
 BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
@@ -32,7 +32,7 @@ def picture(pixels) -> np.ndarray:
     Raises:
         ValueError: For another shape, and for values that are not finite.
     """
-    pixels = np.asarray(pixels, np.float32)
+    pixels = number_array("the picture", pixels, "numbers [H,W] or [H,W,3]").astype(np.float32)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape:
@@ -62,7 +62,7 @@ def grid(images: Sequence, columns: int | None = None, gap: int = 1, background:
         sizes = sorted({tile.shape[:2] for tile in tiles})
         raise ValueError(f"cannot tile {len(tiles)} pictures of sizes {sizes}; expected one or more of one size")
     columns = ceil(sqrt(len(tiles))) if columns is None else whole_number("columns", columns)
-    gap = whole_number("gap", gap, least=0)
+    gap, background = whole_number("gap", gap, least=0), real("background", background)
     columns, (height, width, _) = min(columns, len(tiles)), tiles[0].shape
     rows = ceil(len(tiles) / columns)
     shape = (gap + rows * (height + gap), gap + columns * (width + gap), 3)
@@ -108,29 +108,32 @@ def enlarge(image, scale: int) -> np.ndarray:
     return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def fit(image, size: int, background: float = 1.0) -> np.ndarray:
-    """Place a picture in the middle of a square: enlarged by a whole factor, or averaged to a smaller size.
+def fit(image, size: Size, background: float = 1.0) -> np.ndarray:
+    """Place a picture in the middle of a frame: enlarged by a whole factor, or averaged to a smaller size.
 
     Args:
         image: [H,W,3] or [H,W].
-        size: Side of the square in pixels.
-        background: Gray value of the rest of the square.
+        size: The side of a square frame in pixels, or (height, width).
+        background: Gray value of the rest of the frame.
 
     Returns:
-        A picture [size,size,3].
+        A picture [height,width,3].
+
+    Raises:
+        ValueError: For another shape, a size that is not whole numbers from 1, and values that are not finite.
     """
-    image, size = picture(image), whole_number("size", size)
-    longer = max(image.shape[:2])
-    if longer <= size:
-        image = enlarge(image, size // longer)
+    image, (height, width), background = picture(image), image_size(size), real("background", background)
+    factor = min(height / image.shape[0], width / image.shape[1])
+    if factor >= 1:
+        image = enlarge(image, int(factor))
     else:
-        height, width = (max(1, round(n * size / longer)) for n in image.shape[:2])
-        small = Image.fromarray(_bytes(image)).resize((width, height), Image.Resampling.BOX)
+        rows, columns = (max(1, round(n * factor)) for n in image.shape[:2])
+        small = Image.fromarray(_bytes(image)).resize((columns, rows), Image.Resampling.BOX)
         image = np.asarray(small, np.float32) / 255
-    square = np.full((size, size, 3), background, np.float32)
-    top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
-    square[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return square
+    frame = np.full((height, width, 3), background, np.float32)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    frame[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return frame
 
 
 def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width: int = 1) -> np.ndarray:
@@ -174,7 +177,7 @@ def diverging(values, times: float | None = None) -> np.ndarray:
     Raises:
         ValueError: for another shape, and for values that are not finite.
     """
-    values = np.asarray(values, np.float32)
+    values = number_array("values", values, "numbers [H,W] or [H,W,3]").astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError("there are values that are not finite; expected finite ones")
     largest = np.max(np.abs(values), initial=0)

@@ -17,7 +17,7 @@ Without regularization the optimization finds noise that activates the unit. The
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import sqrt
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,7 @@ COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
 COLORS /= np.linalg.norm(COLORS, axis=0).max()
 INITIAL_DEVIATION = 0.01  # standard deviation of the initial parameters, which give an almost gray image
 GRAY = 0.5
+STEEPEST = 10.0  # exponent of the frequency; a steeper decay overflows float32
 PENALTY_BLUR = 1.0  # σ in pixels of the blur that `blur_penalty` compares an image with
 
 
@@ -73,14 +74,18 @@ class Regularization:
     last_jitter: float = 1 / 64
 
     def __post_init__(self) -> None:
-        if self.image not in ("fourier", "pixel"):
+        if not isinstance(self.image, str) or self.image not in ("fourier", "pixel"):
             raise ValueError(f'image is {self.image!r}; expected "fourier" or "pixel"')
         sizes = ("blur", "total_variation", "blur_penalty", "l1", "jitter", "scale", "rotation", "last_jitter")
-        for name in sizes:
-            real(name, getattr(self, name))
-        real("decay", self.decay, "positive or negative", least=-inf)
-        if self.scale >= 1 or max(self.jitter, self.last_jitter) > 1:
-            raise ValueError(f"scale is {self.scale} and jitter {self.jitter}; expected shares of the image below 1")
+        numbers = {name: real(name, getattr(self, name)) for name in sizes}
+        numbers["decay"] = real("decay", self.decay, f"−{STEEPEST:g} to {STEEPEST:g}", least=-STEEPEST)
+        if numbers["decay"] > STEEPEST:
+            raise ValueError(f"decay is {self.decay!r}; expected a number, −{STEEPEST:g} to {STEEPEST:g}")
+        for name in ("scale", "jitter", "last_jitter"):
+            if numbers[name] > 1 or numbers["scale"] == 1:
+                raise ValueError(f"{name} is {numbers[name]:g}; expected a share of the image below 1")
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)  # the way to convert a field of a frozen dataclass
 
     @property
     def moves(self) -> bool:

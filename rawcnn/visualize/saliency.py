@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.nn.arguments import is_whole, real, whole_number
+from rawcnn.nn.arguments import is_whole, number_array, real, whole_number
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.visualize.input_images import check_pixels, unit_images
@@ -275,16 +275,13 @@ def _requested_classes(network: Network, classes: int | Sequence[int] | None, ba
 
 def _baseline(baseline: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The baseline of each image, float32 [B,H,W,3]."""
+    expected = f"a number or the shape of {shape}"
+    if isinstance(baseline, (bool, np.bool_)):
+        raise ValueError(f"the baseline is {baseline!r}; expected {expected}")
+    values = number_array("the baseline", baseline, expected).astype(np.float32)
     try:
-        if isinstance(baseline, (bool, str)):
-            raise TypeError
-        values = np.asarray(baseline, np.float32)
         broadcast = np.broadcast_to(values, shape)
-    except (ValueError, TypeError):
-        raise ValueError(
-            f"the baseline has shape {np.shape(baseline)}; expected a number or the shape of {shape}"
-            if np.ndim(baseline)
-            else f"the baseline is {baseline!r}; expected a number or the shape of {shape}"
-        ) from None
+    except ValueError:
+        raise ValueError(f"the baseline has shape {values.shape}; expected {expected}") from None
     check_pixels(values, "baseline's pixels")
     return broadcast

@@ -263,3 +263,129 @@ def test_functions_keep_their_names_and_signatures():
         kernels.conv2d(X, FILTERS, strides=2)
     with pytest.raises(TypeError, match="takes 1 positional argument"):
         kernels.relu(X, X)
+
+
+# Other values and shapes ---------------------------------------------------------------------------------------------
+
+IMAGES, THREE, LOGITS = array(2, 6, 7, 4), array(3, 3, 4, 4), array(2, 4)
+
+
+def refused(call, *parts: str) -> None:
+    """The call raises a ValueError of one line with the `parts`."""
+    with pytest.raises(ValueError) as raised:
+        call()
+    message = str(raised.value)
+    assert "\n" not in message and all(part in message for part in parts), message
+
+
+def test_scalar_arrays_and_tensors_are_ints_and_numbers():
+    conv = kernels.conv2d(IMAGES, THREE, 2, ((1, 1), (0, 1)), 2, 1)
+    for kind in (np.array, tf.constant, np.int32, lambda v: np.array(v, np.uint8)):
+        pads = np.array([[1, 1], [0, 1]]) if kind is not tf.constant else tf.constant([[1, 1], [0, 1]])
+        found = kernels.conv2d(IMAGES, THREE, kind(2), pads, (kind(2), kind(2)), kind(1))
+        np.testing.assert_array_equal(found, conv)
+        pooled = kernels.max_pool(IMAGES, kind(3), np.array([2, 1]), pads)
+        np.testing.assert_array_equal(pooled, kernels.max_pool(IMAGES, 3, (2, 1), ((1, 1), (0, 1))))
+    normal = kernels.batch_normalization(IMAGES, C, C, C, C, 1e-3)
+    for epsilon in (np.array(1e-3), np.float32(1e-3), tf.constant(1e-3)):
+        np.testing.assert_allclose(kernels.batch_normalization(IMAGES, C, C, C, C, epsilon), normal, rtol=1e-6)
+    resampled = kernels.affine_resample(IMAGES, array(2, 2, 3), size=np.array([3, 5]))
+    assert resampled.shape == (2, 3, 5, 4)
+
+
+@pytest.mark.parametrize("value", [10**10, 2**31, -1, 0, np.array([[1, 1]]), np.ones((2, 2), int), 2.0, np.array(2.0)])
+def test_a_stride_that_is_no_count_of_pixels(value):
+    """TensorFlow's graph optimizer ends the process for a stride beyond 32 bits."""
+    for call in (
+        lambda: kernels.conv2d(IMAGES, THREE, stride=value),
+        lambda: kernels.conv2d(IMAGES, THREE, dilation=value),
+        lambda: kernels.max_pool(IMAGES, value, 1, "SAME"),
+        lambda: kernels.average_pool(IMAGES, 2, value),
+    ):
+        refused(call, "expected")
+
+
+def test_windows_that_no_kernel_can_compute():
+    refused(lambda: kernels.conv2d(IMAGES, THREE, dilation=2**31 - 1), "dilation is", "at most")
+    for pool in (kernels.max_pool, kernels.average_pool):
+        refused(lambda pool=pool: pool(IMAGES, 2**31 - 1, 1, "SAME"), "size is", "at most 32,768")
+    refused(lambda: kernels.gaussian_blur(IMAGES, 1e30), "sigma is 1e+30", "10,000")
+    for length in (5, 50):
+        np.testing.assert_allclose(
+            kernels.blur_matrix(length, 9999.0), np.full((length, length), 1 / length), rtol=1e-3
+        )
+
+
+PADDINGS = [2, 2.5, None, "same", np.array([2, 2]), np.array(2), tf.constant(2), np.ones((2, 2)), ((1, 1), (1, -1)),
+            ((1, 1), (1, 2**31)), ((True, 1), (1, 1)), {}]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PADDINGS, ids=lambda value: " ".join(repr(value).split()))
+def test_paddings_that_are_none(value):
+    for call in (
+        lambda: kernels.conv2d(IMAGES, THREE, padding=value),
+        lambda: kernels.max_pool(IMAGES, 3, 2, value),
+        lambda: kernels.average_pool(IMAGES, 3, 2, value),
+    ):
+        refused(call, "padding", "expected")
+
+
+def test_a_padding_of_a_graph():
+    traced = tf.function(lambda pads: kernels.max_pool(IMAGES, 3, 2, pads), autograph=False)
+    refused(lambda: traced(tf.constant([[1, 1], [0, 1]])), "padding is a tensor of a graph; expected pixels")
+
+
+NOT_FINITE = [float("nan"), float("inf"), np.float32("nan"), np.array(-np.inf)]
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_numbers_that_are_not_finite(value):
+    for call in (
+        lambda: kernels.batch_normalization(IMAGES, C, C, C, C, value),
+        lambda: kernels.batch_normalization_training(IMAGES, C, C, value),
+        lambda: kernels.dropout(IMAGES, value, [0, 1]),
+        lambda: kernels.cross_entropy(LOGITS, [0, 1], value),
+        lambda: kernels.local_response_normalization(IMAGES, alpha=value),
+        lambda: kernels.scaled_residual_sum(IMAGES, IMAGES, value),
+        lambda: kernels.gaussian_blur(IMAGES, value),
+    ):
+        refused(call, "expected")
+    outside = kernels.affine_resample(IMAGES, np.full((2, 2, 3), 99, np.float32), fill=value)  # a pixel may have any
+    assert not np.isfinite(outside).any()
+
+
+WRONG = {
+    "an epsilon below 0": (lambda: kernels.batch_normalization(IMAGES, C, C, C, C, -1e-3), "epsilon is -0.001"),
+    "mean of 3 channels": (lambda: kernels.batch_normalization(IMAGES, C[:3], C, C, C, 0.1), "mean has shape (3,)"),
+    "scale of rank 2": (lambda: kernels.batch_normalization(IMAGES, C, C, LOGITS, C, 0.1), "scale has shape (2, 4)"),
+    "offset of 2": (lambda: kernels.batch_normalization_training(IMAGES, C, C[:2], 0.1), "offset has shape (2,)"),
+    "a bias of 3 units": (lambda: kernels.dense(LOGITS, THREE[0, 0], C[:3]), "bias has shape (3,)"),
+    "weights of rank 1": (lambda: kernels.dense(LOGITS, C), "does not fit"),
+    "filters without outputs": (lambda: kernels.conv2d(IMAGES, THREE[..., :0]), "filters have shape (3, 3, 4, 0)"),
+    "channels of other groups": (lambda: kernels.conv2d(IMAGES, THREE, groups=2), "expected filters [kh,kw,C/groups"),
+    "images without rows": (lambda: kernels.max_pool(IMAGES[:, :0], 2, 2), "image size is (0, 7)"),
+    "a gradient of another size": (lambda: kernels.max_pool_input_gradient(IMAGES, IMAGES, 2, 2), "pools to (3, 3)"),
+    "a size of three": (
+        lambda: kernels.max_unpool(SMALL, SWITCHES, 2, 2, input_size=(6, 8, 4)), "input_size is (6, 8, 4)"
+    ),
+    "gates of another batch": (lambda: kernels.scale_channels(IMAGES, array(3, 4)), "scales (3, 4) do not fit"),
+    "labels of another batch": (lambda: kernels.cross_entropy(LOGITS, [0, 1, 2]), "do not fit labels (3,)"),
+    "logits of no class": (lambda: kernels.cross_entropy(LOGITS[:, :0], [0, 1]), "logits (2, 0) do not fit"),
+    "logits of maps": (lambda: kernels.cross_entropy(IMAGES[:, 0], [0, 1]), "do not fit"),
+    "logits that are a scalar": (lambda: kernels.softmax(1.0), "logits is a scalar"),
+    "responses of vectors": (lambda: kernels.local_response_normalization(LOGITS), "expected [B,H,W,C]"),
+    "a radius below 0": (lambda: kernels.local_response_normalization(IMAGES, -1), "radius is -1"),
+    "a form that is no text": (lambda: kernels.conv2d(IMAGES, THREE, algorithm=np.array(["nn"])), "algorithm is array"),
+    "a count for a truth": (lambda: kernels.average_pool(IMAGES, 2, 2, count_padding=1), "expected True or False"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_fit_is_refused_in_a_sentence(name):
+    call, message = WRONG[name]
+    refused(call, message, "expected")
+
+
+def test_wide_blurs_average_and_truth_values_of_numpy_are_taken():
+    found = kernels.average_pool(IMAGES, 3, 2, "SAME", count_padding=np.True_)
+    np.testing.assert_array_equal(found, kernels.average_pool(IMAGES, 3, 2, "SAME", count_padding=True))

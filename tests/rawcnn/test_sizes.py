@@ -293,3 +293,16 @@ def test_network_made_by_hand():
         "by hand", partial(models.resnet.cifar_resnet, depth=8, classes=3), size=(8, 16), classes=3
     )
     assert network.image_size == (8, 16) and network(tf.zeros((1, 8, 16, 3))).shape == (1, 3)
+
+
+def test_attacks_on_the_command_line(rawcnn_command, tmp_path):
+    """--size makes the network and the data of that size; ε is printed with six digits and recorded with all."""
+    words = "attack", "fgsm", "cifar_resnet20", "--data", "digits", "--size", "12x8", "--count", 4
+    code, _, err = rawcnn_command(*words, "--epsilon", 8 / 255, "--output", tmp_path / "attack")
+    assert code == 0 and "size=12x8" in err and "epsilons=[0.0313725]" in err, err
+    record = json.loads((tmp_path / "attack" / "attack.json").read_text())
+    assert record["size"] == [12, 8] and record["accuracy_against_epsilon"][0]["epsilon"] == 8 / 255
+    assert np.load(tmp_path / "attack" / "examples.npz")["images"].shape[1:] == (12, 8, 3)
+    evolve = "attack", "evolve", "cifar_resnet20", "--size", "12x8", "--set", "encoding=gradient", "--set", "steps=1"
+    code, _, err = rawcnn_command(*evolve, "--output", tmp_path / "evolve")
+    assert code == 0 and np.load(tmp_path / "evolve" / "fooling.npz")["images"].shape[1:] == (12, 8, 3), err

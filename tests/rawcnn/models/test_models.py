@@ -283,6 +283,28 @@ def test_numbers_out_of_range(settings):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        *({"devices": value} for value in (0, None, 1.5, "CPU:0", [0], b"CPU:0")),
+        *({"preprocessing": value} for value in ([1], {}, np.array(2), "x", 0)),
+        *({"weights": value} for value in (0, True, [1], b"w.npz", np.array(2))),
+    ],
+    ids=repr,
+)
+def test_arguments_of_other_kinds(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"^{name} is .*; expected "):
+        rawcnn.create("cifar_resnet20", size=8, **settings)
+
+
+def test_no_groups_at_all():
+    for groups in (0, -2, np.int64(0)):
+        with pytest.raises(ValueError, match=f"^groups is {groups}; expected a whole number, 1 or more$"):
+            rawcnn.profile("alexnet", groups=groups)
+    assert rawcnn.profile("alexnet", groups=np.array(1)).totals == rawcnn.profile("alexnet", groups=1).totals
+
+
+@pytest.mark.parametrize(
     "name, size, layer",
     [("alexnet", 30, "pool2"), ("alexnet", 8, "conv1"), ("vgg16", 16, "pool5"), ("alexnet_one_tower", 40, "pool5")],
 )

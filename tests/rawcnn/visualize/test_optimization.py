@@ -304,3 +304,25 @@ def test_numbers_that_are_none(trained):
         optimize(network, "conv1", 1, rate=float("nan"))
     with pytest.raises(ValueError, match=r"channels are \['11'\]; conv1 has channels 0 to"):
         optimize(network, "conv1", "11")
+
+
+@pytest.mark.parametrize("name", ["decay", "blur", "l1", "jitter", "scale", "rotation", "last_jitter", "blur_penalty"])
+def test_numbers_of_a_regularization(name):
+    """NumPy's and TensorFlow's scalars are Python's; what is none is refused with its own name."""
+    for value in (np.float32(0.5), np.array(0.5), tf.constant(0.5)):
+        assert replace(ROBUST, **{name: value}) == replace(ROBUST, **{name: 0.5})
+    for value in ("a", None, True, [0.5], float("nan"), float("inf"), 1j, tf.zeros(2)):
+        with pytest.raises(ValueError, match=f"^{name} is .*; expected a number"):
+            replace(ROBUST, **{name: value})
+    if name in ("decay", "jitter", "last_jitter", "scale"):
+        with pytest.raises(ValueError, match=f"^{name} is .*; expected"):
+            replace(ROBUST, **{name: 1e12})
+
+
+def test_what_is_no_regularization_and_no_layer():
+    network = small.network()
+    with pytest.raises(ValueError, match=r"^regularization is 0\.1; expected a Regularization$"):
+        optimize(network, "conv2", 1, steps=1, regularization=0.1)
+    for target in (2, None, ["conv2"], np.array(2), b"conv2"):
+        with pytest.raises(ValueError, match=r"^the layer is .*; expected a name, such as conv1$"):
+            optimize(network, target, 1, steps=1)

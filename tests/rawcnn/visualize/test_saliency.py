@@ -244,6 +244,13 @@ WRONG = {
     "the baseline.s pixels have values from -1 to -?0": lambda n: integrated_gradients(
         n, IMAGES, baseline=-np.eye(4)[..., None]
     ),
+    "the baseline is None; expected a number or the shape": lambda n: integrated_gradients(n, IMAGES, baseline=None),
+    "the baseline is an array of complex128; expected a number": lambda n: integrated_gradients(
+        n, IMAGES, baseline=np.zeros(3) + 0j
+    ),
+    "the baseline has rows of different lengths; expected": lambda n: integrated_gradients(
+        n, IMAGES, baseline=[[0.5], [0.5, 0.5]]
+    ),
     "there are no images; expected one or more": lambda n: input_gradient(n, IMAGES[:0]),
 }
 

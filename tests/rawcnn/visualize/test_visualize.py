@@ -94,6 +94,14 @@ def test_a_fitted_picture_keeps_its_proportions():
     np.testing.assert_allclose(small[:, 3:7], 0.5, atol=0.01)
 
 
+def test_a_picture_is_fitted_into_a_frame_that_is_not_square():
+    frame = V.fit(np.zeros((2, 4, 3)), (5, 13))  # twice as large
+    assert frame.shape == (5, 13, 3)
+    rows, columns = np.nonzero((frame == 0).all(-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max(), len(rows)) == (0, 3, 2, 9, 4 * 8)
+    assert V.fit(np.zeros((40, 20)), np.array([10, 30])).shape == (10, 30, 3)
+
+
 def test_a_png_holds_the_picture(tmp_path):
     image = np.random.default_rng(0).uniform(0, 1, (3, 4, 3))
     path = V.save_png(tmp_path / "new" / "a.png", image, scale=3)
@@ -138,6 +146,34 @@ WRONG = {
     r"shape \(2, 2, 4\)": lambda n, d: V.picture(np.zeros((2, 2, 4))),
     "not finite": lambda n, d: V.picture([[np.nan]]),
 }
+
+
+PICTURES = {"ragged": [[0.0], [0.0, 1.0]], "None": None, "text": "x.png", "complex": np.ones((2, 2)) + 0j,
+            "objects": np.array([[0.5, None]])}  # fmt: skip
+TAKE_PICTURES = {
+    "enlarge": lambda p: V.enlarge(p, 2),
+    "fit": lambda p: V.fit(p, 4),
+    "grid": lambda p: V.grid([p]),
+    "draw_box": lambda p: V.draw_box(p, (0, 0, 1, 1)),
+    "diverging": V.diverging,
+}
+
+
+@pytest.mark.parametrize("name", TAKE_PICTURES)
+@pytest.mark.parametrize("kind", PICTURES)
+def test_what_is_no_picture(name, kind):
+    with pytest.raises(ValueError, match=r"^(the picture|values) (is|has) .*; expected numbers \[H,W\] or \[H,W,3\]$"):
+        TAKE_PICTURES[name](PICTURES[kind])
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_what_is_no_image_for_a_network(network, kind):
+    for call in (
+        lambda image: V.activation_grid(network, image, "conv2"),
+        lambda image: V.attribution(network, image, "conv2", compile="eager"),
+    ):
+        with pytest.raises(ValueError, match=r"^the image (is|has) .*; expected one RGB image \[H,W,3\]$"):
+            call(PICTURES[kind])
 
 
 @pytest.mark.parametrize("message", WRONG)
