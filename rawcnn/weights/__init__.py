@@ -82,7 +82,8 @@ def load_weights(network: Network, path: str | Path, *, head: str = "load") -> t
         skipped = fit.skipped() if head == "skip" else ()
         if problems := fit.problems(skipped):
             settings = f"; the published network has {_listed(differing)}: create it with these settings"
-            raise Misfit(path, network, problems, (settings if differing else "") + ("" if skipped else fit.advice()))
+            hint = (settings if differing else "") + fit.remedy() + ("" if skipped else fit.advice())
+            raise Misfit(path, network, problems, hint)
         loaded = {variable: s for variable, s in scheme.sources.items() if variable not in skipped}
         dtype = network.wide.as_numpy_dtype
         values = {variable: _read(source, tensors, dtype) for variable, source in loaded.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from contextlib import ExitStack
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from rawcnn.weights.stored import Stored
+from rawcnn.weights.stored import Refused, Stored
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -23,12 +24,21 @@ def checkpoint_prefix(path: Path) -> Path | None:
 
     Args:
         path: The prefix itself, one of the checkpoint's files, or the folder of one checkpoint or SavedModel.
+
+    Raises:
+        Refused: One of the checkpoint's files is missing.
     """
-    prefix = path.with_name(re.sub(r"\.(index|data-\d+-of-\d+)$", "", path.name))
+    prefix = path.with_name(re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path.name))
     if path.is_dir():
         latest = tf.train.latest_checkpoint(str(path)) if (path / "checkpoint").is_file() else None
         prefix = Path(latest) if latest else path / "variables" / "variables"
-    return prefix if prefix.with_name(f"{prefix.name}.index").is_file() else None
+    if prefix.with_name(f"{prefix.name}.index").is_file():
+        if not any(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")):
+            raise Refused(f"lacks its values: {prefix.name}.data-00000-of-00001 is missing; put it next to the .index")
+        return prefix
+    if prefix.name != path.name and path.is_file():
+        raise Refused(f"is a part of a TensorFlow checkpoint, whose {prefix.name}.index is missing; put it next to it")
+    return None
 
 
 def checkpoint(prefix: Path, stack: ExitStack) -> dict[str, Stored]:

@@ -15,6 +15,7 @@ from rawcnn.weights.stored import Tensors
 
 OWN_LEAVES = ("/filters", "/weights", "/scale", "/offset", "/mean", "/variance")
 PYTORCH_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
+SLIM_LEAF = re.compile(r"/(biases|BatchNorm/\w+)$")
 OTHERS = {"Keras": keras, "PyTorch": torch}
 
 
@@ -60,6 +61,10 @@ def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
         ValueError: The names follow no known scheme, or the scheme's library has no such network.
     """
     names = tuple(names)
+    if slim := [name for name in names if SLIM_LEAF.search(name)]:
+        raise ValueError(
+            f"its names are TF-Slim's, such as {slim[0]}, which are not read; expected rawcnn's, Keras's or PyTorch's"
+        )
     found = detect_format(names)
     if found == "rawcnn":
         return Scheme(found, {path: plain(path, p.shape) for path, p in network.parameters.items()})

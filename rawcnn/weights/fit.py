@@ -17,6 +17,8 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 HEAD_SIZES = 2  # dimensions of fully connected weights: another network's head has no tensor with more
 AUXILIARY = re.compile(r"^(aux\d|AuxLogits)\.")  # auxiliary heads in PyTorch's names
 
+PARAMETRIZED = re.compile(r"\.parametrizations\.|\.weight_(orig|mask|g|v|u)$")
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -52,6 +54,15 @@ class Fit:
         skip = 'load all but the classifier with head="skip" (--head skip)'
         return f"; {skip}" if classes == self.network.classes else f"; {other}{skip}"
 
+    def remedy(self) -> str:
+        """Return how to save pruned or parametrized weights, from which PyTorch computes the weights; otherwise ""."""
+        if not any(PARAMETRIZED.search(name) for name in self.tensors):
+            return ""
+        return (
+            "; make pruned and parametrized weights permanent before they are saved: torch.nn.utils.prune.remove, "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+
     def _problem(self, path: str) -> str:
         """Describe what makes the tensors of a variable unusable, or return ""."""
         shape, source = self.network.parameters[path].shape, self.scheme.sources.get(path)
@@ -63,7 +74,9 @@ class Fit:
             if self.tensors[name].shape != expected:
                 return f"{name} is {self.tensors[name].shape}, expected {expected} for {path}"
             if self.tensors[name].dtype not in FLOATS:
-                return f"{name} holds {self.tensors[name].dtype}, expected floating point numbers"
+                dtype = self.tensors[name].dtype
+                kinds = ", ".join(FLOATS) if dtype.startswith("float") else "floating point numbers"
+                return f"{name} holds {dtype}, expected {kinds}"
         return ""
 
     def _left(self, skipped: Collection[str]) -> list[str]:

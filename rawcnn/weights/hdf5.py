@@ -21,6 +21,7 @@ import numpy as np
 
 from rawcnn.weights.stored import Refused, Stored
 
+PYTORCH_LEAVES = ("/weight", "/running_mean")
 LARGEST_GROWTH = 20  # weights hardly shrink when they are compressed; an archive that grows more is refused
 OLD_LEAVES = {"W": "kernel", "b": "bias", "W_1": "kernel", "b_1": "bias"}  # Keras 1's names, as in VGG's files
 
@@ -131,12 +132,17 @@ def _leaves(place: str, count: int) -> tuple[str, ...]:
 
 
 def _data_sets(root: Any) -> dict[str, Stored]:
-    """Return every data set under its path, as h5py users write them: file["conv1.weight"] = array."""
+    """Return every data set under its path, as h5py users write them: file["conv1.weight"] = array.
+
+    Where the parts of PyTorch's names are groups, as in file["conv1/weight"], the names have dots again.
+    """
     tensors = {}
     for place, group in _groups(root):
         for name in group:
             if isinstance(member := _inside(group, name), h5py.Dataset):
                 tensors[f"{place}/{name}".lstrip("/")] = _dataset(member)
+    if any(name.endswith(PYTORCH_LEAVES) for name in tensors):
+        return {name.replace("/", "."): tensor for name, tensor in tensors.items()}
     return tensors
 
 

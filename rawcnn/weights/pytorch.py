@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -100,9 +100,9 @@ def _tensors(found: object, read: ReadBytes, swapped: bool) -> dict[str, Stored]
             "its weights: torch.save(torch.load(file, weights_only=False).state_dict(), other) writes them"
         )
     if not values:
-        optimizer = isinstance(found, dict) and "param_groups" in found
-        what = " but the state of an optimizer" if optimizer else _described(found)
-        raise Refused(f"holds no state dict{what}; expected one, as torch.save(model.state_dict(), …) writes")
+        raise Refused(
+            f"holds no state dict but {_described(found)}; expected one, as torch.save(model.state_dict(), …) writes"
+        )
     return {".".join(map(str, names)): _stored(value, read, swapped) for names, value in _readable(values)}
 
 
@@ -147,12 +147,26 @@ def _of_training(name: object) -> bool:
 
 
 def _described(found: object) -> str:
-    """Say what the saved object is, if its class has a name."""
-    if isinstance(found, dict):
-        found = next((value for value in found.values() if isinstance(value, Placeholder)), found)
-    if isinstance(found, Placeholder):
-        return f" but an object of {found.origin}, which is not run"
-    return f" but a {type(found).__name__}"
+    """Say what the saved object is."""
+    inside = found.values() if isinstance(found, dict) else found
+    values = [found, *(inside if isinstance(found, (dict, list, tuple)) else ())]  # type: ignore[misc]
+    if any(isinstance(value, dict) and "param_groups" in value for value in values):
+        return "the state of an optimizer"
+    if _is_empty(found):
+        return f"an empty {type(found).__name__}"
+    if isinstance(found, (TorchTensor, NumpyArray)):
+        return "a single tensor"
+    if any(isinstance(v, (list, tuple)) and any(isinstance(t, (TorchTensor, NumpyArray)) for t in v) for v in values):
+        return "a list of tensors without names"
+    if named := next((value for value in values if isinstance(value, Placeholder)), None):
+        return f"an object of {named.origin}, which is not run"
+    return f"a {type(found).__name__}"
+
+
+def _is_empty(value: object) -> bool:
+    """Return whether a container holds nothing but empty containers."""
+    inside = value.values() if isinstance(value, dict) else value
+    return isinstance(inside, Iterable) and not isinstance(inside, (str, bytes)) and all(map(_is_empty, inside))
 
 
 def _unreadable(names: tuple, value: object) -> str:
@@ -183,7 +197,8 @@ def _values(tensor: TorchTensor, read: ReadBytes, swapped: bool) -> np.ndarray:
     count = 0 if 0 in tensor.shape else (last + 1) * dtype.itemsize
     content = read(tensor.storage, (tensor.storage.start + tensor.offset) * dtype.itemsize, count)
     if len(content) < count:
-        raise Refused(f"has {len(content):,} bytes for a tensor {tensor.shape} of {tensor.dtype}; expected {count:,}")
+        found = f"has {len(content):,} bytes for a tensor {tensor.shape} of {tensor.dtype}; expected {count:,}"
+        raise Refused(f"{found}: it is cut off or damaged; download, copy or save it again")
     strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
     values = np.ndarray(tensor.shape, dtype, content, strides=strides)
     return values.byteswap() if swapped else values

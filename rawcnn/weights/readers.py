@@ -37,6 +37,7 @@ READERS: dict[str, Reader] = {
     "checkpoint": checkpoint,
 }
 METADATA = {"safetensors": safetensors_metadata, "npz": npz_metadata}
+AGAIN = "download, copy or save it again"
 ENDINGS = (".safetensors", ".npz", ".h5", ".keras", ".pth", ".pt", ".th", ".bin", ".ckpt", ".json", ".index")
 
 
@@ -76,6 +77,11 @@ def _kind(path: Path) -> tuple[str, Path]:
     """Return the kind of a file and where to read it."""
     if prefix := checkpoint_prefix(path):
         return "checkpoint", prefix
+    if (path / ".metadata").is_file():
+        raise Refused(
+            "is a distributed checkpoint of PyTorch; join it first with: "
+            "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE"
+        )
     if path.is_dir():
         raise Refused(f"is a folder; expected a weights file: {FORMATS}")
     if not path.is_file():
@@ -85,7 +91,7 @@ def _kind(path: Path) -> tuple[str, Path]:
     if kind := kind_of(path):
         return kind, path
     if path.suffix.lower() in ENDINGS:
-        raise Refused(f"is damaged, or no {path.suffix[1:]} file: it cannot be read as one")
+        raise Refused(f"is damaged, or no {path.suffix[1:]} file: it cannot be read as one; {AGAIN}")
     raise Refused(f"is not a weights file, judging by its content; expected {FORMATS}")
 
 
@@ -103,7 +109,7 @@ def _read_errors(path: Path) -> Iterator[None]:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         kind = path.suffix[1:] or "weights"
         raise ValueError(
-            f"{path} is damaged, or no {kind} file: it cannot be read as one ({type(error).__name__})"
+            f"{path} is damaged, or no {kind} file: it cannot be read as one ({type(error).__name__}); {AGAIN}"
         ) from error
 
 

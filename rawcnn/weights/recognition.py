@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import pickletools
 import re
 import tarfile
 import zipfile
@@ -12,6 +14,7 @@ from rawcnn.weights.stored import Refused
 
 HEADER = 1024  # bytes that are read to recognize a file
 HDF5 = b"\x89HDF\r\n\x1a\n"
+TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the last bytes of TensorFlow's .index, and of its checkpoints before 2016
 FORMATS = (
     "safetensors, .npz, Keras .h5, .weights.h5 or .keras, PyTorch .pth, the index (.json) of a sharded file, or a "
     "TensorFlow checkpoint"
@@ -24,7 +27,9 @@ OTHERS = (
     (rb"\s*<(!doctype|html|\?xml)", "is a web page, not weights: the download failed; download the file again"),
     (rb"\x93NUMPY", "is a single NumPy array (.npy); expected tensors by name: np.savez(file, **tensors)"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP", "is an image, not weights"),
-    (rb"\x08[\x01-\x0a][\x12\x1a\x22]", "looks like an ONNX model; save the weights of the network it was made from"),
+    (rb"\x08\x01\x12", "looks like the program of a SavedModel; name the folder that it is in"),
+    (rb"\x08[\x02-\x0f][\x12\x1a\x22]", "looks like an ONNX model; save the weights of the network it was made from"),
+    (rb"model_checkpoint_path:", "is a TensorFlow folder's list of checkpoints; name the folder, or one of them"),
     (rb"....TFL3", "is a TensorFlow Lite model; save the weights of the network it was made from"),
 )
 
@@ -50,12 +55,47 @@ def kind_of(path: Path) -> str:
             raise Refused(what)
     if start.lstrip()[:1] == b"{":
         return _kind_of_json(path)
+    if _is_old_pickle(start):
+        return "pickle"
+    if _ends_with(path, TABLE):
+        return "checkpoint"
     if start[257:262] == b"ustar" or (len(start) >= 512 and tarfile.is_tarfile(path)):
         raise Refused(
             "is a tar archive; unpack it and name the weights file in it. PyTorch wrote tar archives until 2017: save "
             "such a file again with torch.save(torch.load(file), other)"
         )
+    if _is_text(start):
+        raise Refused(f"is text, not weights; expected {FORMATS}")
     return ""
+
+
+def _ends_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(mark)))
+        return file.read() == mark
+
+
+def _is_old_pickle(start: bytes) -> bool:
+    """Return whether a file begins as a pickle of protocol 0 or 1, which has no mark: a container or a call."""
+    if not start.startswith((b"(", b"}", b"]", b"c")):
+        return False
+    found = []
+    try:
+        for operation, _, _ in pickletools.genops(start):
+            found.append(operation.name)
+    except Exception:  # it ends within an operation, or is no pickle; pickletools raises many kinds
+        pass
+    return len(found) > 3 or found[-1:] == ["STOP"]
+
+
+def _is_text(start: bytes) -> bool:
+    """Return whether a file begins as text. Its last character may be cut."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def _kind_of_zip(path: Path) -> str:

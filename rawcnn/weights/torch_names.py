@@ -63,10 +63,13 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
     elif network.name == "alexnet_one_tower" or (family == "vgg" and network.name != "vgg_a_lrn"):
         rules = _sequential(network)
     elif family in ("resnet", "resnext", "senet"):
-        rules = (NEWER_SENET if _newer(names) else SENET) if family == "senet" else RESNET
+        newer = _newer(names) or _in_sequence(names)
+        rules = (NEWER_SENET if newer else SENET) if family == "senet" else RESNET
     else:
         return None
     called = {p.operation: renamed(p.operation, rules) for p in network.parameters.values()}
+    if rules in (RESNET, NEWER_SENET) and _in_sequence(names):
+        called = {operation: _sequence_name(module) for operation, module in called.items()}
     if "linear.weight" in names:
         called["classifier"] = "linear"  # its name in the CIFAR ResNets
     maps = {o.name: o.input_shapes[0][1:] for o in network.training_operations if o.kind == "dense"}
@@ -122,6 +125,19 @@ def _averages(length: int, side: int) -> np.ndarray:
         first, end = p * length // side, -(-(p + 1) * length // side)
         matrix[p, first:end] = 1 / (end - first)
     return matrix
+
+
+def _in_sequence(names: Iterable[str]) -> bool:
+    """Return whether a file has a ResNet as nn.Sequential(*list(resnet.children())[:-2]), as fastai cuts off heads."""
+    names = set(names)
+    return {"4.0.conv1.weight", "7.0.conv1.weight"} <= names and "layer1.0.conv1.weight" not in names
+
+
+def _sequence_name(module: str | None) -> str | None:
+    """Return a module's name in this sequence: conv1, bn1, relu, maxpool, layer1, … are numbered from 0."""
+    first, dot, rest = (module or "").partition(".")
+    places = {"conv1": "0", "bn1": "1", **{f"layer{n}": str(n + 3) for n in range(1, 5)}}
+    return f"{places.get(first, first)}{dot}{rest}" if module else None
 
 
 def _sequential(network: Network) -> Rules:

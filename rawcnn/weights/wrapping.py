@@ -39,7 +39,7 @@ def unwrapped(network: Network, tensors: Tensors) -> dict[str, Stored]:
 
     Returns:
         The tensors without the prefix that most of them share, and without what lies outside of it. If there is no
-        prefix, all tensors.
+        prefix, all tensors. A classifier outside of the prefix is under its own name, too.
 
     Raises:
         ValueError: The names follow no known scheme, or the file holds the network twice.
@@ -52,11 +52,14 @@ def unwrapped(network: Network, tensors: Tensors) -> dict[str, Stored]:
     scheme = detect_scheme(network, all_names)
     expected = {name for source in scheme.sources.values() for name in source.names}
     votes = Counter(prefix for suffixes in parts.values() for prefix, suffix in suffixes if suffix in expected)
-    prefix = _prefix(votes)
-    if prefix == "":
-        return named
-    inside = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
-    return inside | _elsewhere(expected - {*inside}, parts, votes, named)
+    prefix = _prefix(votes, len(expected))
+    inside = {name.removeprefix(prefix): name for name in named if name.startswith(prefix)}
+    others = {name for name in named if not (name.startswith(prefix) and name.removeprefix(prefix) in expected)}
+    found = _elsewhere(expected - {*inside}, {name: parts[name] for name in others}, votes)
+    moved = {*found.values()}  # under another name now
+    return {name: named[place] for name, place in inside.items() if place not in moved} | {
+        name: named[place] for name, place in found.items()
+    }
 
 
 def _suffixes(name: str) -> Iterator[tuple[str, str]]:
@@ -66,14 +69,19 @@ def _suffixes(name: str) -> Iterator[tuple[str, str]]:
         yield name[: mark.end()], name[mark.end() :]
 
 
-def _prefix(votes: Counter[str]) -> str:
-    """Return the prefix under which most of the network's names are; of copies the one that is not a moving average."""
+def _prefix(votes: Counter[str], expected: int) -> str:
+    """Return the prefix under which most of the network's names are; of copies the one that is not a moving average.
+
+    Args:
+        votes: How many of the network's names are under each prefix.
+        expected: How many names the network has. Parts of a network of other names are no copies.
+    """
     most = max(votes.values(), default=0)
     if votes[""] >= COPY * most:
         return ""
     copies = [prefix for prefix, count in votes.items() if count > COPY * most]
     trained = [prefix for prefix in copies if not AVERAGED.search(prefix)] or copies
-    if len(trained) > 1:
+    if len(trained) > 1 and most > COPY * expected:
         raise ValueError(
             f"it holds the network {len(trained)} times, under {', '.join(map(repr, sorted(trained)))}; write one of "
             "them to a file of its own"
@@ -81,14 +89,12 @@ def _prefix(votes: Counter[str]) -> str:
     return trained[0]
 
 
-def _elsewhere(
-    missing: Iterable[str], parts: dict[str, list[tuple[str, str]]], votes: Counter[str], named: Tensors
-) -> dict[str, Stored]:
-    """Return tensors outside of the prefix, such as a classifier next to its backbone, that have no rival."""
+def _elsewhere(missing: Iterable[str], parts: dict[str, list[tuple[str, str]]], votes: Counter[str]) -> dict[str, str]:
+    """Return the places of tensors outside of the prefix, such as a classifier's, that have no rival."""
     limit = COPY * max(votes.values())
     found: dict[str, list[str]] = {name: [] for name in missing}
     for name, suffixes in parts.items():
         for prefix, suffix in suffixes:
             if suffix in found and votes[prefix] <= limit:
                 found[suffix].append(name)
-    return {suffix: named[names[0]] for suffix, names in found.items() if len(names) == 1}
+    return {suffix: names[0] for suffix, names in found.items() if len(names) == 1}

@@ -53,7 +53,7 @@ def pytorch_names(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif operation == "classifier":
             module = "linear"
         else:
-            block, part = operation.split("/")
+            block, part = operation.split("/", 1)
             stage, number = block.removeprefix("conv").split("_")
             module = f"layer{int(stage) - 1}.{int(number) - 1}.{part}"
         turned = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
@@ -266,6 +266,61 @@ def test_wrappers_around_parts(network, tmp_path):
         load_weights(network, tmp_path / "w.safetensors")
         for name, value in expected.items():
             np.testing.assert_array_equal(network.variables[name], value)
+
+
+def test_groups_for_the_parts_of_names(network, tmp_path):
+    """file["model/layer1/0/conv1/weight"]: the groups of HDF5 instead of dots."""
+    expected = values_for(network)
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        for name, value in pytorch_names(expected).items():
+            file[f"model/{name.replace('.', '/')}"] = value
+    load_weights(network, tmp_path / "w.h5")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(network.variables[name], value)
+
+
+def test_a_classifier_in_a_prefix(network, tmp_path):
+    """A base without a prefix next to a classifier with one, as in checkpoints of a Keras model in another."""
+    expected = values_for(network)
+    named = keras_names(expected)
+    state = {("sequential/" if name.startswith("predictions") else "") + name: v for name, v in named.items()}
+    np.savez(tmp_path / "w.npz", **state)
+    load_weights(network, tmp_path / "w.npz")
+    np.testing.assert_array_equal(network.variables["classifier/weights"], expected["classifier/weights"])
+    torch = pytorch_names(expected)
+    del torch["bn1.weight"]  # layer1.0.bn1.weight does not stand in for it
+    save_file(torch, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"nothing was loaded: missing bn1\.weight for conv1/bn/scale \(16,\)$"):
+        load_weights(network, tmp_path / "w.safetensors")
+
+
+def test_a_resnet_as_a_sequence(tmp_path):
+    """nn.Sequential(*list(resnet.children())[:-2]), as fastai and many others cut off the head."""
+    network = rawcnn.create("resnet18", classes=3, size=32, preprocessing="none")
+    expected = values_for(network)
+    places = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+    state = {}
+    for name, value in pytorch_names(expected).items():
+        first, _, rest = name.replace("shortcut/bn", "downsample.1").replace("shortcut", "downsample.0").partition(".")
+        if first in places:
+            state[f"model.0.{places[first]}.{rest}"] = value
+    state |= {"model.1.2.weight": np.ones(5, np.float32), "model.1.8.weight": np.ones((3, 5), np.float32)}
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r'missing fc\.weight .*head="skip"'):
+        load_weights(network, tmp_path / "w.safetensors")
+    assert load_weights(network, tmp_path / "w.safetensors", head="skip") == ("classifier/weights", "classifier/bias")
+    for name, value in expected.items():
+        if not name.startswith("classifier"):
+            np.testing.assert_array_equal(network.variables[name], value, name)
+
+
+def test_pruned_and_parametrized_weights(network, tmp_path):
+    state = pytorch_names(values_for(network))
+    state["conv1.weight_orig"] = state.pop("conv1.weight")
+    save_file(state, tmp_path / "w.safetensors")
+    for head in ("load", "skip"):
+        with pytest.raises(ValueError, match=r"make pruned and parametrized weights permanent .*prune\.remove"):
+            load_weights(network, tmp_path / "w.safetensors", head=head)
 
 
 def test_a_classifier_outside_of_the_backbone(network, tmp_path):

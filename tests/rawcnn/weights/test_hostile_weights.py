@@ -265,7 +265,7 @@ def test_the_message_lists_the_first_of_many_problems(tmp_path):
     arrays = values(rawcnn.create("cifar_resnet20", seed=2))
     gone = [name for name in arrays if name.startswith("conv3_")][:30]
     for name in gone:
-        arrays[f"other/{name}"] = arrays.pop(name)
+        arrays[f"other{name}"] = arrays.pop(name)
     save_file(arrays, tmp_path / "w.safetensors")
     with pytest.raises(Misfit) as error:
         load_weights(rawcnn.create("cifar_resnet20"), tmp_path / "w.safetensors")

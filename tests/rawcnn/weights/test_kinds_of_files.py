@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import runpy
+import shutil
 import subprocess
 import tarfile
 import warnings
@@ -133,7 +134,7 @@ KINDS = {
     "image": (lambda path: path.write_bytes(b"\x89PNG\r\n"), "is an image, not weights"),
     "text": (
         lambda path: path.write_text("hello"),
-        "is not a weights file, judging by its content; expected safetensors, .npz",
+        "is text, not weights; expected safetensors, .npz",
     ),
     "JSON": (lambda path: path.write_text('{"a": 1}'), "is JSON without a weight_map"),
     "deep JSON": (lambda path: path.write_text('{"a":' * 10**5), "nested too deep|is damaged"),
@@ -152,6 +153,23 @@ KINDS = {
         "holds no state dict but the state of an optimizer",
     ),
     "number": (lambda path: path.write_bytes(pickle.dumps(3)), "holds no state dict but a int"),
+    "optimizer in a container": (
+        lambda path: path.write_bytes(pickle.dumps({"optimizer": {"state": {}, "param_groups": []}, "epoch": 3})),
+        "holds no state dict but the state of an optimizer",
+    ),
+    "empty": (lambda path: path.write_bytes(pickle.dumps({"state_dict": {}})), "holds no state dict but an empty dict"),
+    "tensor": (lambda path: torch_files.write(torch_files.Tensor(np.ones(3)), path), "but a single tensor; expected"),
+    "list": (
+        lambda path: torch_files.write({"shadow_params": [torch_files.Tensor(np.ones(3))], "decay": 0.9}, path),
+        "but a list of tensors without names; expected",
+    ),
+    "program text": (lambda path: path.write_text("import os\nos.remove('x')\n"), "is text, not weights; expected"),
+    "list of checkpoints": (
+        lambda path: path.write_text('model_checkpoint_path: "ckpt-1"\n'),
+        "is a TensorFlow folder's list of checkpoints; name the folder",
+    ),
+    "SavedModel": (lambda path: path.write_bytes(b"\x08\x01\x12\x00\xff"), "program of a SavedModel; name the folder"),
+    "noise": (lambda path: path.write_bytes(bytes(range(255, 0, -1))), "is not a weights file, judging by its content"),
 }
 
 
@@ -162,6 +180,39 @@ def test_the_message_names_the_kind(tmp_path, kind, rawcnn_command):
     refused(tmp_path / "weights.file", message)
     code, out, err = rawcnn_command("weights", "show", tmp_path / "weights.file")
     assert code == 2 and out == "" and "Traceback" not in err
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("ending", [".pth", ".pkl", ".ckpt"])
+def test_every_protocol_of_pickle(tmp_path, protocol, ending):
+    """Protocols 0 and 1 have no mark. Arrays are read, and a call is named and not run."""
+    path, network = tmp_path / f"w{ending}", small.network(seed=1)
+    path.write_bytes(pickle.dumps({"state_dict": values(small.network(seed=2)), "epoch": 3}, protocol))
+    load_weights(network, path)
+    assert_equal(network, values(small.network(seed=2)))
+    for content in (Call(os.system, f"touch {tmp_path / 'ran'}"), {"a": Call(eval, "1")}):
+        path.write_bytes(pickle.dumps(content, protocol))
+        refused(path, r"holds no state dict but an object of \w+\.(system|eval), which is not run", network)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_parts_of_checkpoints(tmp_path):
+    """One of the files of a TensorFlow checkpoint, names of TF-Slim, and a folder of PyTorch's distributed ones."""
+    network = small.network(seed=1)
+    tf.train.Checkpoint(x=tf.Variable(1.0)).write(tmp_path / "whole" / "ckpt")
+    for place, name, message in (
+        ("a", "ckpt.index", r"a.ckpt.index lacks its values: ckpt.data-00000-of-00001 is missing; put it next to"),
+        ("b", "ckpt.data-00000-of-00001", r"is a part of a TensorFlow checkpoint, whose ckpt.index is missing; put it"),
+    ):
+        (tmp_path / place).mkdir()
+        shutil.copy(tmp_path / "whole" / name, tmp_path / place / name)
+        refused(tmp_path / place / name, message, network)
+    names = {"net/conv1/weights": np.ones(3, np.float32), "net/logits/biases": np.ones(3, np.float32)}
+    tf.train.Checkpoint(**{name: tf.Variable(value) for name, value in names.items()}).write(tmp_path / "slim")
+    refused(tmp_path / "slim", "names are TF-Slim's, such as net/logits/biases, which are not read; expected", network)
+    (tmp_path / "distributed").mkdir()
+    (tmp_path / "distributed" / ".metadata").write_bytes(b"")
+    refused(tmp_path / "distributed", "is a distributed checkpoint of PyTorch; join it first with: python -m", network)
 
 
 def test_a_whole_module(tmp_path):
