@@ -76,6 +76,7 @@ class TrainRequest(Request):
     epochs: int | None
     batch: int | None
     rate: float | None
+    gradients: str | None
     adversarial: AdversarialTraining
     distribution: Distribution
     precision: str
@@ -109,6 +110,12 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Number of epochs; default: the recipe's.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Batch size; default: the recipe's.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(help="Largest learning rate; default: the recipe's.")] = None,
+    gradients: Annotated[
+        str | None,
+        typer.Option(
+            help="tape (TensorFlow's automatic differentiation) or hand (the gradients that the kernels write out)."
+        ),
+    ] = None,
     adversarial: Annotated[
         float | None,
         typer.Option(
@@ -181,7 +188,7 @@ def train(
     An interrupted run resumes from its last checkpoint. SIGTERM saves a checkpoint and stops the run.
     """
     request = TrainRequest(
-        model=model, data=data, recipe=recipe, epochs=epochs, batch=batch, rate=rate,
+        model=model, data=data, recipe=recipe, epochs=epochs, batch=batch, rate=rate, gradients=gradients,
         adversarial=AdversarialTraining(adversarial, adversarial_steps, adversarial_step),
         distribution=Distribution(strategy, replicas, restarts, wait), precision=precision, size=size, option=option,
         folder=output or Path("runs") / model, save_every=save_every, fresh=fresh, tensorboard=tensorboard,
@@ -238,7 +245,7 @@ def _prepare(request: TrainRequest):
 
     plan = prepare(
         request.model, request.data, request.recipe, epochs=request.epochs, batch=request.batch, rate=request.rate,
-        size=request.size, options=parse_model_settings(request.option, "size", "classes"),
+        gradients=request.gradients, size=request.size, options=parse_model_settings(request.option, "size", "classes"),
         adversary=request.adversarial.adversary(),
     )  # fmt: skip
     strategy, replicas = request.distribution.strategy, request.distribution.replicas
@@ -294,6 +301,7 @@ def _print_resolved(request: TrainRequest, training, screen: Screen) -> None:
         "epochs": recipe.epochs,
         "batch": recipe.batch,
         "rate": recipe.rate,
+        "gradients": recipe.gradients,
         "seed": training.seed,
         "size": training.network.input_size,
         "precision": training.network.precision,

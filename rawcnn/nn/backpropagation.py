@@ -24,7 +24,7 @@ import kernels
 from kernels.geometry import crop_or_pad_gradient
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
-from rawcnn.nn.trace import Forward, Trace
+from rawcnn.nn.trace import Forward, Trace, decays
 
 Tensors = dict[str, tf.Tensor]
 
@@ -169,11 +169,6 @@ def _heads(network: Network, outputs: Tensors, recipe: Objective | None) -> Iter
         for name in network.auxiliary:
             if name in outputs:  # in training
                 yield name, recipe.auxiliary_weight, recipe.label_smoothing if recipe.auxiliary_smoothing else 0.0
-
-
-def decays(path: str) -> bool:
-    """Say whether a variable is of filters or weights: weight decay does not apply to biases and batch norm."""
-    return path.endswith(("/filters", "/weights"))
 
 
 # The backward pass ----------------------------------------------------------------------------------------------------

@@ -322,6 +322,11 @@ def symbolic_trace(
     return trace
 
 
+def decays(path: str) -> bool:
+    """Say whether a variable is of filters or weights: weight decay does not apply to biases and batch norm."""
+    return path.endswith(("/filters", "/weights"))
+
+
 def check_precision(precision: str) -> str:
     """Return the precision. Raises ValueError for an unknown one."""
     if precision not in PRECISIONS:

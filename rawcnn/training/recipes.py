@@ -18,6 +18,8 @@ from rawcnn.data.augmentation import Augmentation
 from rawcnn.optim.optimizers import RULES
 from rawcnn.optim.schedules import Constant, Exponential, OneCycle, OnPlateau, Schedule, Step, WarmUp
 
+GRADIENTS = ("tape", "hand")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -45,6 +47,7 @@ class Recipe:
     auxiliary_weight: float = 0.0  # factor of each auxiliary head's loss, in models that have heads
     auxiliary_smoothing: bool = True  # smooth the labels of the auxiliary heads, too, as TF-slim does
     decay_all: bool = False  # weight decay of all trained variables, not of filters and weights alone
+    gradients: str = "tape"  # computed by TensorFlow's "tape", or by "hand": one of GRADIENTS
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -52,6 +55,7 @@ class Recipe:
             ("batch", self.batch == int(self.batch) and self.batch >= 1, "an integer, at least 1"),
             ("epochs", self.epochs == int(self.epochs) and self.epochs >= 1, "an integer, at least 1"),
             ("rate", 0 < self.rate < math.inf, "a positive number"),
+            ("gradients", self.gradients in GRADIENTS, " or ".join(map(repr, GRADIENTS))),
             ("optimizer", self.optimizer in RULES, f"one of {', '.join(RULES)}"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("decay", 0 <= self.decay < 1, "from 0 to below 1"),

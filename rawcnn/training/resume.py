@@ -32,7 +32,7 @@ def run_settings(network: Network, recipe: Recipe, seed: int, adversary: Adversa
 
 
 # Settings that older runs did not have, and their values there
-ADDED = {"average_statistics": "False", "auxiliary_smoothing": "False", "decay_all": "False"}
+ADDED = {"average_statistics": "False", "auxiliary_smoothing": "False", "decay_all": "False", "gradients": "'tape'"}
 
 
 def former(recipe: Recipe) -> Recipe:

@@ -145,6 +145,7 @@ def prepare(
     epochs: int | None = None,
     batch: int | None = None,
     rate: float | None = None,
+    gradients: str | None = None,
     size: Size | None = None,
     options: Mapping[str, Any] | None = None,
     adversary: Adversary | None = None,
@@ -158,6 +159,7 @@ def prepare(
         epochs: Replaces the recipe's number of epochs.
         batch: Replaces the recipe's batch size.
         rate: Replaces the recipe's largest learning rate.
+        gradients: Replaces how the recipe computes gradients: "tape" or "hand".
         size: The side of the network's images in pixels, or (height, width).
         options: The model's own options.
         adversary: Replaces the images of each step by attacked ones.
@@ -173,7 +175,7 @@ def prepare(
             raise ValueError(f"no recipe is known for {model}; name one with --recipe")
         recipe = "digits" if data == "digits" else matching[0]
     chosen = find_recipe(recipe)
-    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "rate": rate}
+    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "rate": rate, "gradients": gradients}
     chosen = replace(chosen, **{key: value for key, value in changes.items() if value is not None})
     if size is None and not model.startswith("cifar_"):
         size = entry.size

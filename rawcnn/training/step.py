@@ -11,8 +11,10 @@ import tensorflow as tf
 import kernels
 from kernels.dispatch.replica import current_replica
 from rawcnn.data.augmentation import augment
+from rawcnn.nn.backpropagation import go_back, loss_and_gradient, of_all_variables, record
 from rawcnn.nn.execution import Choice, compiled
 from rawcnn.nn.network import Network
+from rawcnn.nn.trace import Forward, decays
 from rawcnn.optim.optimizers import Optimizer, clip_by_global_norm, make_optimizer, moving_average
 from rawcnn.training.recipes import Recipe
 
@@ -73,7 +75,7 @@ class TrainStep:
 
     Attributes:
         network: The network that is trained.
-        recipe: The recipe: loss, weight decay, clipping, update rule, averages.
+        recipe: The recipe: loss, how it is differentiated, weight decay, clipping, update rule, averages.
         fused: Update the variables in place by TensorFlow's kernel of the update rule. XLA has no use for that: it
             compiles the rule as `rawcnn.optim.optimizers` writes it out.
         adversary: Replaces the images by those that the step trains on.
@@ -113,19 +115,12 @@ class TrainStep:
         if self.adversary:
             images = self.adversary(lambda x: network.trace(variables, x).logits, images, labels, seed)
 
-        # Forward pass and loss: the mean cross-entropy of the batch, and that of each auxiliary head
+        # Forward pass, loss and backward pass
         trained = {path: variables[path] for path in network.trained_variables}
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(trained)
-            forward = network.trace(variables, images, train=True, seed=seed)
-            objective = loss = _mean_loss(forward.logits, labels, recipe.label_smoothing)
-            for name in network.auxiliary:
-                smoothing = recipe.label_smoothing if recipe.auxiliary_smoothing else 0.0
-                objective += recipe.auxiliary_weight * _mean_loss(forward.activations[name], labels, smoothing)
+        differentiate = by_hand if recipe.gradients == "hand" else by_tape
+        forward, loss, gradients = differentiate(network, recipe, variables, images, labels, seed)
 
-        # Backward pass; weight decay λ/2·Σw² adds λ·w to the gradients. Devices that share a batch average
-        # their gradients
-        gradients = tape.gradient(objective, trained)
+        # Weight decay λ/2·Σw² adds λ·w to the gradients. Devices that share a batch average their gradients
         if recipe.weight_decay:
             decayed = [path for path in trained if decays(path) or recipe.decay_all]
             gradients |= {path: gradients[path] + recipe.weight_decay * trained[path] for path in decayed}
@@ -145,17 +140,56 @@ class TrainStep:
         return State(new_variables, new_slots, new_averages), metrics
 
 
+def by_tape(
+    network: Network, recipe: Recipe, variables: Tensors, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tuple[Forward, tf.Tensor, Tensors]:
+    """Run the network and differentiate its loss automatically.
+
+    The loss is the mean cross-entropy of the batch, and that of each auxiliary head times its weight.
+
+    Args:
+        network: The network.
+        recipe: The recipe: label smoothing and auxiliary heads.
+        variables: The values of all variables, by path.
+        images: [B,H,W,3], float RGB in [0,1].
+        labels: [B], int.
+        seed: [2], int: what dropout draws its masks from.
+
+    Returns:
+        What the network computed, the loss without auxiliary heads, and the gradients to the trained variables by path.
+    """
+    trained = {path: variables[path] for path in network.trained_variables}
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(trained)
+        forward = network.trace(variables, images, train=True, seed=seed)
+        objective = loss = _mean_loss(forward.logits, labels, recipe.label_smoothing)
+        for name in network.auxiliary:
+            smoothing = recipe.label_smoothing if recipe.auxiliary_smoothing else 0.0
+            objective += recipe.auxiliary_weight * _mean_loss(forward.activations[name], labels, smoothing)
+    return forward, loss, tape.gradient(objective, trained)
+
+
+def by_hand(
+    network: Network, recipe: Recipe, variables: Tensors, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tuple[Forward, tf.Tensor, Tensors]:
+    """Do the same by the gradients that the kernels write out (`rawcnn.nn.backpropagation`).
+
+    Args and Returns as `by_tape`.
+    """
+    operations, forward = record(network, variables, images, train=True, seed=seed)
+    _, to_logits = loss_and_gradient(network, operations, labels, recipe)
+    gradients, _ = go_back(operations, to_logits)
+    trained = {path: variables[path] for path in network.trained_variables}
+    loss = _mean_loss(forward.logits, labels, recipe.label_smoothing)
+    return forward, loss, of_all_variables(trained, gradients)
+
+
 def make_step(
     network: Network, recipe: Recipe, state: State, choice: Choice, adversary: Adversary | None = None
 ) -> Callable[..., Tensors]:
     """Return the compiled step (images, labels, seed [2], rate) → metrics, which changes `state`."""
     step = TrainStep(network, recipe, fused=choice.mode != "xla", adversary=adversary)
     return compiled(partial(step, state), choice)
-
-
-def decays(path: str) -> bool:
-    """Say whether a variable is of filters or weights: weight decay does not apply to biases and batch norm."""
-    return path.endswith(("/filters", "/weights"))
 
 
 def _mean_loss(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:

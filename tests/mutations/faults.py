@@ -373,6 +373,13 @@ TRAINING = [
         ("tests/rawcnn/training/test_trainer.py", "-k", "decay"),
     ),
     Fault(
+        "training: by hand, auxiliary heads have no gradient",
+        "rawcnn/training/step.py",
+        "loss_and_gradient(network, operations, labels, recipe)",
+        "loss_and_gradient(network, operations, labels, None)",
+        ("tests/rawcnn/training/test_gradients.py::test_a_step_has_the_values_of_the_tape",),
+    ),
+    Fault(
         "training: plateaus follow the test images",
         "rawcnn/training/validation.py",
         'return "validation" if "validation" in data.splits else "test"',
