@@ -47,11 +47,25 @@ class Backward(NamedTuple):
 class Objective(Protocol):
     """What a recipe adds to the mean cross-entropy; `rawcnn.training.recipes.Recipe` has these attributes."""
 
-    label_smoothing: float
-    weight_decay: float  # λ adds λ/2·Σw²
-    decay_all: bool  # of all trained variables, not of filters and weights alone
-    auxiliary_weight: float  # the factor of each auxiliary head's loss
-    auxiliary_smoothing: bool  # smooth the labels of auxiliary heads, too
+    @property
+    def label_smoothing(self) -> float:
+        """The share of each target that is spread over all classes."""
+
+    @property
+    def weight_decay(self) -> float:
+        """λ, which adds λ/2·Σw²."""
+
+    @property
+    def decay_all(self) -> bool:
+        """Whether all trained variables decay, not filters and weights alone."""
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """The factor of each auxiliary head's loss."""
+
+    @property
+    def auxiliary_smoothing(self) -> bool:
+        """Whether the labels of auxiliary heads are smoothed, too."""
 
 
 def backpropagate(

@@ -112,7 +112,7 @@ def logit_gradients(
         logits, activations, _ = network.forward(repeated)
     ranked = tf.argsort(logits[0], direction="DESCENDING", stable=True)[:count]
     classes = tf.where(classes < 0, ranked, classes)
-    one_hot = tf.one_hot(classes, logits.shape[-1])  # [K,classes]
+    one_hot = tf.one_hot(classes, logits.shape[-1], dtype=logits.dtype)  # [K,classes]
     gradients = tape.gradient(
         logits, activations[layer], output_gradients=one_hot, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )

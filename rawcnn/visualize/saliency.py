@@ -94,7 +94,7 @@ def logit_gradient(network: Network, images: tf.Tensor, classes: tf.Tensor) -> t
         tape.watch(images)
         logits = network(images)  # [B,K]
     classes = tf.where(classes < 0, tf.argmax(logits, axis=1, output_type=tf.int32), classes)
-    one_hot = tf.one_hot(classes, logits.shape[-1])  # [B,K]
+    one_hot = tf.one_hot(classes, logits.shape[-1], dtype=logits.dtype)  # [B,K]
     chosen = tf.gather(logits, classes, batch_dims=1)  # [B]
     return tape.gradient(logits, images, output_gradients=one_hot), classes, chosen
 

@@ -123,6 +123,14 @@ def test_an_attack_takes_a_float64_network(net):
     assert result.images.dtype == np.float32 and 0 < np.abs(result.images - IMAGES).max() <= 0.1 + 1e-6
 
 
+def test_explanations_of_a_class_take_a_float64_network(net):
+    image = tf.cast(IMAGES[:1], tf.float32)
+    saliency = visualize.input_gradient(net, image, [1], compile="eager")
+    attribution = visualize.attribution(net, image[0], "conv2_1", [1], compile="eager")
+    for gradients in (saliency.maps, attribution.gradients):
+        assert np.isfinite(gradients).all() and np.any(gradients)
+
+
 @pytest.mark.slow
 def test_attacks_and_pictures_compute_in_float64(net):
     labels = tf.argmax(net(IMAGES), axis=1).numpy()

@@ -74,6 +74,15 @@ def test_two_devices_take_the_steps_of_one(cluster, data, recipe, settings):
 
 
 @pytest.mark.deeper
+@pytest.mark.parametrize("precision, tolerance", [("float64", 1e-9), ("float32", 1e-4)])
+def test_gradients_by_hand_are_shared_too(cluster, data, precision, tolerance):
+    recipe = dataclasses.replace(RECIPE, epochs=1, gradients="hand")
+    one = losses_of(training(None, dataclasses.replace(recipe, gradients="tape"), precision), data)
+    two = losses_of(training(cluster, recipe, precision), data)
+    np.testing.assert_allclose(two, one, rtol=tolerance)
+
+
+@pytest.mark.deeper
 def test_bfloat16_is_shared_too(cluster, data):
     expected, losses = (losses_of(training(c, precision="bfloat16"), data) for c in (None, cluster))
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
