@@ -14,9 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from kernels.forms.empty import full_batches, never_empty
-from kernels.forms.finite import checked_by_caller
 from kernels.precision import wide
+from rawcnn.nn.any_images import activations_of_any_images, of_any_images
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole_number
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
@@ -176,16 +175,13 @@ class Network:
         Raises:
             ValueError: The images are not [B,H,W,3], or the layers do not fit them.
         """
-        images = self._images(images)
-        full = never_empty(images)
-        net = self._begin(trace_type, variables, full, train=train, seed=seed, relu=relu)
-        with full_batches(), checked_by_caller():
-            logits = _nan_for_other_images(wide(self.model(net, net.images)), full)
-        if full is images:
+
+        def run(images: tf.Tensor) -> Forward:
+            net = self._begin(trace_type, variables, images, train=train, seed=seed, relu=relu)
+            logits = wide(self.model(net, net.images))
             return Forward(logits, net.activations, net.statistics)
-        some, count = tf.shape(images)[0] > 0, tf.shape(images)[0]  # an empty batch leaves the averages as they are
-        statistics = {path: tf.where(some, value, variables[path]) for path, value in net.statistics.items()}
-        return Forward(logits[:count], _of_known_batch(net.activations, images), statistics)
+
+        return of_any_images(run, self._images(images), variables)
 
     def activations(
         self,
@@ -214,14 +210,15 @@ class Network:
         Raises:
             ValueError: A layer is unknown.
         """
-        images = self._images(images)
-        full = never_empty(images)
-        net = self._begin(trace_type, variables or self.variables, full, relu=relu)
-        net.requested = frozenset(self.operation(layer).name for layer in layers)
-        with suppress(TraceComplete), full_batches(), checked_by_caller():
-            self.model(net, net.images)
-        found = {layer: net.activations[layer] for layer in layers}
-        return found if full is images else _of_known_batch(found, images)
+
+        def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            net = self._begin(trace_type, variables or self.variables, images, relu=relu)
+            net.requested = frozenset(self.operation(layer).name for layer in layers)
+            with suppress(TraceComplete):
+                self.model(net, net.images)
+            return {layer: net.activations[layer] for layer in layers}
+
+        return activations_of_any_images(run, self._images(images))
 
     def _images(self, images) -> tf.Tensor:
         """Return checked images as float32, or as float64 if they or the network are."""
@@ -256,22 +253,6 @@ class Network:
     def __repr__(self) -> str:
         size, count = size_text(self.image_size), self.parameter_count
         return f"Network({self.name}, {self.classes} classes, {size}, {count:,} parameters)"
-
-
-def _of_known_batch(activations: Mapping[str, tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Empty activations if the batch is known to be empty.
-
-    If its size is unknown, they stay as they are, because gradients to them need the tensors that the logits depend on;
-    then those of an empty batch have one row.
-    """
-    return {name: x if images.shape[0] is None else x[: images.shape[0]] for name, x in activations.items()}
-
-
-def _nan_for_other_images(logits: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Logits [B,…], NaN for images that are not finite. oneDNN's convolution with a fused ReLU turns NaN into 0."""
-    total = tf.reduce_sum(2.0**-32 * images, axis=(1, 2, 3))  # [B]; not even the largest floats overflow so
-    finite = tf.math.is_finite(total)
-    return tf.where(tf.reshape(finite, (-1, *[1] * (logits.shape.rank - 1))), logits, float("nan"))
 
 
 def check_images(images, dtype: tf.DType = tf.float32) -> tf.Tensor:
