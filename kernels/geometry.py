@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from numbers import Integral
 from operator import index
-from typing import Literal, SupportsIndex, cast
+from typing import Any, Literal, cast
 
 import tensorflow as tf
 
@@ -22,14 +22,14 @@ Pads = tuple[Sides, Sides]
 Padding = Literal["SAME", "VALID"] | Pads
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: Any) -> bool:
     """Whether a value is an int of Python or NumPy, or an array or tensor that holds one, but no bool."""
     if isinstance(value, Integral):
         return not isinstance(value, bool)
     if not hasattr(value, "dtype") or getattr(value, "shape", None) != ():
         return False
     try:
-        index(cast(SupportsIndex, value))  # refuses floats, and tensors of a graph
+        index(value)  # refuses floats, and tensors of a graph
     except (TypeError, AttributeError):
         return False
     return "bool" not in str(value.dtype)
@@ -42,7 +42,7 @@ def pair(value: Pair, what: str = "value") -> Sides:
         ValueError: If `value` is anything else; `what` names it in the message.
     """
     several = isinstance(value, Iterable) and getattr(value, "shape", None) != ()
-    numbers: tuple = tuple(cast(Iterable, value)) if several else (value, value)
+    numbers: tuple[Any, ...] = tuple(cast(Iterable, value)) if several else (value, value)
     if len(numbers) != 2 or not all(is_integer(n) and 1 <= index(n) <= LARGEST for n in numbers):
         found = f"{what} is {shown(value)}; expected a positive int"
         raise ValueError(f"{found} or a pair of them, such as 2 or (2, 1), at most {LARGEST:,}")
