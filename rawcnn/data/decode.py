@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from rawcnn.data.foreign import START, what_it_is
 from rawcnn.data.pixels import to_rgb, upright_size
 from rawcnn.files.errors import one_line
 from rawcnn.files.progress import Progress
 
 PIXELS = 2**26  # of one image at most: 192 MiB decoded. A small file may claim any number
 # Formats that are recognized by content, whatever the file's name, and the endings by which files are found in folders.
-# Left out are those that need other programs, hide a second size, or have no mark by which they are recognized.
+# Left out are those that need other programs or hide a second size. TGA, which has no mark, is recognized by `_is_tga`.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -35,12 +36,14 @@ FORMATS = {
     "AVIF": (".avif",),
     "PCX": (".pcx",),
     "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+    "TGA": (".tga",),
 }
 MODULES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # parts that Pillow may lack
 for name, module in MODULES.items():
     if module not in features.get_supported():
         del FORMATS[name]
 SUFFIXES = tuple(ending for endings in FORMATS.values() for ending in endings)
+MARKED = tuple(name for name in FORMATS if name != "TGA")
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,35 @@ def open_image(item: Item) -> Image.Image:
     source = item.source
     if isinstance(source, np.ndarray):
         return Image.fromarray(source)
+    file = source if isinstance(source, Path) else io.BytesIO(source())
     try:
-        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source()), formats=tuple(FORMATS))
+        start = _beginning(file)
+        image = Image.open(file, formats=("TGA",) if _is_tga(start) else MARKED)
     except UnidentifiedImageError as error:
-        raise ValueError(f"it is damaged, or none of the formats {', '.join(FORMATS)}") from error
+        what, formats = what_it_is(start), f"none of the formats {', '.join(FORMATS)}"
+        raise ValueError(f"{what}; it is {formats}" if what else f"it is damaged, or {formats}") from error
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit
+        raise ValueError(f"more than {most:,} pixels; expected {PIXELS:,} at most") from error
     if image.width * image.height > PIXELS:
         image.close()
         raise ValueError(f"{image.width}×{image.height} pixels; expected {PIXELS:,} at most")
     return image
+
+
+def _is_tga(start: bytes) -> bool:
+    """Return whether a file begins as a TGA file, which has no mark: kinds and sizes that are possible."""
+    if len(start) < 18 or start[1] > 1 or start[2] not in (1, 2, 3, 9, 10, 11) or start[17] & 0xC0:
+        return False
+    has_map, is_mapped, depth = start[1] == 1, start[2] in (1, 9), start[16]
+    sides = min(int.from_bytes(start[place : place + 2], "little") for place in (12, 14))
+    possible = (8,) if start[2] in (1, 3, 9, 11) else (16, 24, 32)
+    return has_map == is_mapped and (has_map or start[3:8] == bytes(5)) and depth in possible and sides > 0
+
+
+def _beginning(file: Path | io.BytesIO) -> bytes:
+    """Return the first bytes of a file."""
+    if isinstance(file, Path):
+        with file.open("rb") as content:
+            return content.read(START)
+    return file.getvalue()[:START]

@@ -18,7 +18,7 @@ LEFTOVERS = (
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # Pictures that Pillow does not read, or not without other programs
 PICTURES = (
-    *(".heic", ".heif", ".jxl", ".svg", ".psd", ".eps", ".tga", ".ico", ".exr", ".hdr", ".dds"),
+    *(".heic", ".heif", ".jxl", ".svg", ".psd", ".eps", ".pam", ".ico", ".exr", ".hdr", ".dds"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
 )
 

@@ -220,10 +220,63 @@ def test_the_first_page_counts(kind):
 def test_formats_are_named_where_a_file_has_another(tmp_path):
     file = tmp_path / "photo.tif"
     file.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    expected = r"it is damaged, or none of the formats JPEG, PNG, BMP, DIB, GIF, WEBP, TIFF, PPM, JPEG2000"
+    expected = r"it is a HEIC photograph; convert it .* none of the formats JPEG, PNG, BMP, DIB, GIF, WEBP, TIFF, PPM"
     for read_it in (lambda: read_image(file, (8, 8)), lambda: read(Item("test", "x", 0, file))):
         with pytest.raises(ValueError, match=expected):
             read_it()
+
+
+FOREIGN = {
+    "empty": (b"", "it is empty"),
+    "page": (b"<!DOCTYPE html><p>404", "it is a web page: the download failed; download it again"),
+    "drawing": (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "it is an SVG drawing; convert it to PNG or JPEG"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer, .*git lfs pull"),
+    "photoshop": (b"8BPS\0\1" + bytes(30), "it is a Photoshop document; convert it"),
+    "pdf": (b"%PDF-1.4", "it is a PDF or PostScript document"),
+    "jxl": (b"\xff\x0a" + bytes(30), "it is a JPEG XL image"),
+    "video": (b"\0\0\0\x20ftypisom" + bytes(30), "it is a video"),
+    "zip": (b"PK\3\4" + bytes(30), "it is an archive; unpack it"),
+    "array": (b"\x93NUMPY\1\0", "it is an array of NumPy"),
+    "pam": (b"P7\nWIDTH 1\nHEIGHT 1\n", "it is a PAM image"),
+    "zeros": (bytes(100), "it holds only zeros; copy or download it again"),
+    "text": (b"hello", "it is damaged, or"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_image_is_named(tmp_path, kind):
+    content, message = FOREIGN[kind]
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=message + r".* none of the formats JPEG, .*, TGA"):
+        read_image(tmp_path / "a.jpg", (8, 8))
+
+
+def test_a_tiff_of_a_rare_kind():
+    content = saved(Image.new("RGB", (2, 2)), "TIFF")
+    rgb, unknown = (struct.pack("<HHII", 262, 3, 1, kind) for kind in (2, 99))
+    assert rgb in content
+    with pytest.raises(ValueError, match="it is a TIFF file, damaged or of a rare kind; convert it"):
+        read_bytes(content.replace(rgb, unknown))
+
+
+@pytest.mark.parametrize("mode, value, expected", [
+    ("RGB", (10, 20, 30), (10, 20, 30)), ("L", 100, 100), ("RGBA", (10, 20, 30, 128), (132, 137, 142)), ("P", 0, 0),
+])  # fmt: skip
+@pytest.mark.parametrize("packed", [None, "tga_rle"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_tga(mode, value, expected, packed, version):
+    content = io.BytesIO()
+    Image.new(mode, (6, 4), value).save(content, "TGA", compression=packed)
+    stored = content.getvalue() if version == 2 else content.getvalue()[:-26]  # without the mark at the end
+    assert (read_bytes(stored) == expected).all() and read_bytes(stored).shape == (4, 6, 3)
+
+
+def test_an_image_that_claims_to_be_huge(tmp_path):
+    content = bytearray(saved(Image.new("L", (1, 1)), "PNG"))
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(ValueError, match=r"pixels; expected 67,108,864 at most"):
+        read_bytes(bytes(content))
 
 
 # Orientation -----------------------------------------------------------------------------------------------------
