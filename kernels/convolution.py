@@ -128,7 +128,6 @@ def _join(y: tf.Tensor) -> tf.Tensor:
 #                                                                       where the tap read (`kernels/transposed.py`
 #                                                                       writes the same as a convolution)
 #   ∂L/∂w[i] = Σ_{b,p,q} x[b, p·s + i·d − top, …]ᵀ · ∂L/∂y[b,p,q]:      one matmul per tap, of the same views
-#   ∂L/∂bias = Σ_{b,p,q} ∂L/∂y[b,p,q]                                   where y has a bias, one per output channel
 
 
 def conv2d_input_gradient_by_taps(
@@ -160,7 +159,7 @@ def conv2d_filter_gradient_by_taps(
 
 
 def conv2d_bias_gradient(gradient: tf.Tensor) -> tf.Tensor:
-    """Sum ∂L/∂y over images and pixels, because the bias is added at each of them.
+    """Sum ∂L/∂y over images and pixels, because the bias is added at each: ∂L/∂bias = Σ_{b,p,q} ∂L/∂y[b,p,q].
 
     Args:
         gradient: ∂L/∂y [B,H',W',Cout].

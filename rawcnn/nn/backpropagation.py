@@ -97,7 +97,7 @@ def backpropagate(
     labels = _check_batch(images, labels, network.classes)
     operations, _ = record(network, network.variables, images, train=train, seed=seed)
     loss, to_logits = loss_and_gradient(network, operations, labels, recipe)
-    parameters, activations = go_back(operations, to_logits)
+    parameters, activations = backward_pass(operations, to_logits)
     none = tf.zeros(tf.shape(images), network.wide)  # of a network that encodes its pixels by levels
     to_images = tf.cast(activations.get("images", none), network.wide)
     activations["images"] = PREPROCESSING_GRADIENT[network.preprocessing](to_images)
@@ -188,7 +188,7 @@ def _heads(network: Network, outputs: Tensors, recipe: Objective | None) -> Iter
 # The backward pass ----------------------------------------------------------------------------------------------------
 
 
-def go_back(operations: Sequence[Applied], to_outputs: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
+def backward_pass(operations: Sequence[Applied], to_outputs: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
     """Go through the operations in reverse order and apply the rule of each.
 
     Args:
@@ -203,20 +203,21 @@ def go_back(operations: Sequence[Applied], to_outputs: Mapping[str, tf.Tensor]) 
     """
     parameters, activations = Tensors(), dict(to_outputs)
     for op in reversed(operations):
-        if op.name not in activations:
+        if op.name not in activations:  # the loss does not depend on it
             continue
         if op.kind not in RULES:
             raise ValueError(f"{op.name} is a {op.kind}, which has no gradient by hand; {', '.join(RULES)} have one")
         to_inputs, to_parameters = RULES[op.kind](op, activations[op.name])
         for source, gradient in zip(op.sources, to_inputs, strict=True):
             activations[source] = activations[source] + gradient if source in activations else gradient
-        for leaf in op.parameters.keys() & to_parameters.keys():
-            parameters[f"{op.name}/{leaf}"] = to_parameters[leaf]
+        for leaf, gradient in to_parameters.items():
+            if leaf in op.parameters:  # a layer may have no bias, scale or offset
+                parameters[f"{op.name}/{leaf}"] = gradient
     return parameters, activations
 
 
 def of_all_variables(variables: Mapping[str, tf.Variable | tf.Tensor], gradients: Tensors) -> Tensors:
-    """Return the gradient to each variable in its type; zeros where there is none."""
+    """Return the gradient to each variable in its type; zeros for a variable without a gradient."""
     return {
         path: tf.cast(gradients[path], variable.dtype)
         if path in gradients

@@ -11,7 +11,7 @@ import tensorflow as tf
 import kernels
 from kernels.dispatch.replica import current_replica
 from rawcnn.data.augmentation import augment
-from rawcnn.nn.backpropagation import go_back, loss_and_gradient, of_all_variables, record
+from rawcnn.nn.backpropagation import backward_pass, loss_and_gradient, of_all_variables, record
 from rawcnn.nn.execution import Choice, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Forward, decays
@@ -178,7 +178,7 @@ def by_hand(
     """
     operations, forward = record(network, variables, images, train=True, seed=seed)
     _, to_logits = loss_and_gradient(network, operations, labels, recipe)
-    gradients, _ = go_back(operations, to_logits)
+    gradients, _ = backward_pass(operations, to_logits)
     trained = {path: variables[path] for path in network.trained_variables}
     loss = _mean_loss(forward.logits, labels, recipe.label_smoothing)
     return forward, loss, of_all_variables(trained, gradients)
