@@ -200,7 +200,7 @@ def _mean_loss(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> 
 def _accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Fraction of the images whose largest logit is the label's: [B,classes], [B] → scalar."""
     right = tf.argmax(logits, axis=1, output_type=tf.int32) == tf.cast(labels, tf.int32)
-    return tf.reduce_mean(tf.cast(right, tf.float32))
+    return tf.reduce_mean(tf.cast(right, logits.dtype))
 
 
 def _mean_over_devices(values: Mapping[str, tf.Tensor]) -> Tensors:

@@ -73,7 +73,8 @@ def test_printed_values(name):
     expected = {
         "name": name, "batch": batch, "epochs": epochs, "rate": rate, "optimizer": optimizer, "momentum": 0.9,
         "decay": 0.9, "epsilon": 1.0, **ZERO, "weight_decay": weight_decay, "average_statistics": True,
-        "auxiliary_smoothing": True, "decay_all": False, **others, "augmentation": {**OFF, **augmentation},
+        "auxiliary_smoothing": True, "decay_all": False, "gradients": "tape", **others,
+        "augmentation": {**OFF, **augmentation},
     }  # fmt: skip
     found = dataclasses.asdict(RECIPES[name])
     assert found.pop("source")
