@@ -52,19 +52,19 @@ def test_first_losses_on_digits_agree(precision, digits):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize("precision", AGREE)
-def test_first_losses_of_a_residual_network_on_digits_agree(precision, mode, digits):
+def test_first_losses_of_a_residual_network_on_digits_agree(mode, digits):
+    """In float64 alone: at this rate, 20 layers of batch norm turn float32 rounding into percents in 20 steps."""
     recipe = find_recipe("digits")
     tape, hand = (
         first_losses(
-            rawcnn.create("cifar_resnet20", classes=10, size=8, precision=precision),
+            rawcnn.create("cifar_resnet20", classes=10, size=8, precision="float64"),
             replace(recipe, gradients=gradients),
             digits,
             mode,
         )
         for gradients in ("tape", "hand")
     )
-    assert np.max(np.abs(hand - tape) / tape) <= AGREE[precision]
+    assert np.max(np.abs(hand - tape) / tape) <= AGREE["float64"]
 
 
 def test_a_step_has_the_values_of_the_tape():
