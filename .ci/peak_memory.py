@@ -1,7 +1,7 @@
 """Watch the memory of a process and all its descendants: `peak_memory.py PID FILE` writes the peak to FILE.
 
-FILE holds one line, the largest sum of resident memory so far, and is replaced whenever that grows. Processes that
-share pages are counted in full each, so the sum is an upper bound. Linux only: it reads /proc.
+FILE holds one line, the largest sum of resident memory so far, and is replaced whenever that grows. A page that
+several processes share, such as one of TensorFlow's library, counts once. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -11,37 +11,43 @@ import sys
 import time
 from pathlib import Path
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
-
-def processes() -> dict[int, tuple[int, int]]:
-    """Process → (its parent, its resident bytes)."""
+def parents() -> dict[int, int]:
+    """Process → its parent."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             # The second field, the name in parentheses, may hold spaces: split after it.
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # it has ended
             continue
-        found[int(folder.name)] = int(fields[1]), int(fields[21]) * PAGE
     return found
 
 
-def resident(root: int) -> int:
+def resident(process: int) -> int:
+    """Resident bytes of a process, with its share of the pages that others have, too; 0 if it has ended."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def resident_family(root: int) -> int:
     """Resident bytes of `root` and all its descendants, without this process."""
-    table = processes()
+    table = parents()
     total, family = 0, [root]
     while family:
         parent = family.pop()
-        total += table[parent][1] if parent in table else 0
-        family += [pid for pid, (its_parent, _) in table.items() if its_parent == parent and pid != os.getpid()]
+        total += resident(parent)
+        family += [pid for pid, its_parent in table.items() if its_parent == parent and pid != os.getpid()]
     return total
 
 
 def watch(root: int, file: Path, interval: float = 0.5) -> None:
     peak = 0
     while Path(f"/proc/{root}").exists():
-        now = resident(root)
+        now = resident_family(root)
         if now > peak:
             peak = now
             file.write_text(f"{peak / 2**30:.2f} GiB\n")

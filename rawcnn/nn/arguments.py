@@ -1,5 +1,7 @@
 """Arguments of public functions: numbers, image sizes and indices are checked and converted here, in one way.
 
+The command line imports this file before TensorFlow is loaded, so it takes nothing from kernels.
+
 A whole number is Python's, NumPy's, or an array or tensor that holds one; it becomes an int, so that JSON and file
 formats take it. Booleans, floats and text are refused, also where Python would convert them.
 """
@@ -14,10 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from kernels.geometry import shown
-
 LARGEST = 2**31  # of a side, a batch or a number of classes; TensorFlow's shapes end not far above
 Size = int | tuple[int, int]  # the side of square images, or (height, width)
+
+
+def shown(value: object) -> str:
+    """A value for a message, on one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_whole(value: Any) -> bool:

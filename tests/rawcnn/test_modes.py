@@ -16,9 +16,12 @@ from tests.rawcnn.conformance import TABLE
 MODES = ("eager", "graph", "mixed", pytest.param("xla", marks=pytest.mark.deeper))
 PRECISIONS = ("float32", "bfloat16")
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}  # of the largest value; bfloat16 rounds after each layer
-# Of random networks with gates, bfloat16 leaves little: 0.3 of the largest logit of an SE-ResNet-50 in every mode. So a
-# mode may be this many times as far from the float32 network as the bfloat16 network itself, layer by layer, is.
-FARTHER = 2
+# Random networks with gates, or with batch norms over few values, amplify rounding: bfloat16 changes the logits of an
+# SE-ResNet-50 by 0.3 of the largest, whatever the mode. So a mode may be this many times as far from the network in
+# float64 as the network itself, layer by layer.
+FARTHER = 3
+MOST_OF_A_PIXEL = 0.05  # of the largest value: rounding switches single ReLUs and maxima of pools
+
 # AlexNet has the operations that only oneDNN fuses: grouped convolutions with bias and ReLU, and response norms
 CASES = [
     pytest.param(case, id=case.id, marks=[] if case.id == "alexnet" else pytest.mark.deeper)
@@ -39,10 +42,10 @@ def network(case, request):
 
 @pytest.fixture(scope="module")
 def exact(case, network):
-    """The same network in float32."""
-    wide = case.create(seed=3)
+    """The same network in float64."""
+    wide = case.create(seed=3, precision="float64")
     for path, variable in network.variables.items():
-        wide.variables[path].assign(variable)
+        wide.variables[path].assign(tf.cast(variable, tf.float64))
     return wide
 
 
@@ -51,14 +54,11 @@ def images_for(network: rawcnn.Network) -> tf.Tensor:
 
 
 def agree(network: rawcnn.Network, actual: tf.Tensor, expected: tf.Tensor, exact: tf.Tensor, error=None) -> None:
-    """In float32, `actual` is `expected`; in bfloat16, it is not much farther from `exact` than that."""
+    """`actual` is about as near to `exact` as `expected`."""
     assert actual.dtype == expected.dtype
     error = error or references.error
-    actual, expected, exact = (tf.cast(x, tf.float32) for x in (actual, expected, exact))
-    if network.precision == "float32":
-        assert error(actual, expected) < TOLERANCE["float32"]
-    else:
-        assert error(actual, exact) < max(TOLERANCE["bfloat16"], FARTHER * error(expected, exact))
+    actual, expected, exact = (tf.cast(x, tf.float64) for x in (actual, expected, exact))
+    assert error(actual, exact) < max(TOLERANCE[network.precision], FARTHER * error(expected, exact))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -78,7 +78,7 @@ def test_training_pass_and_gradients(network, exact, mode):
         with tf.GradientTape() as tape:
             tape.watch(images)
             logits = network.forward(images, train=True, seed=4).logits
-            loss = tf.reduce_mean(kernels.cross_entropy(tf.cast(logits, tf.float32), labels))
+            loss = tf.reduce_mean(kernels.cross_entropy(logits, labels))
         return loss, tape.gradient(loss, [images, *network.trained_variables.values()])
 
     loss, found = compiled(gradients, Choice(mode, ""))(images)
@@ -93,12 +93,13 @@ def test_gradient_to_images_at_inference(network, exact, mode):
     def gradient(images, network=network):
         with tf.GradientTape() as tape:
             tape.watch(images)
-            target = tf.reduce_sum(tf.cast(network(images)[:, 0], tf.float32))
+            target = tf.reduce_sum(network(images)[:, 0])
         return tape.gradient(target, images)
 
-    # In bfloat16, rounding switches single ReLUs and maxima of pools, so that few pixels differ much
-    error = references.error if network.precision == "float32" else typical_error
-    agree(network, compiled(gradient, Choice(mode, ""))(images), gradient(images), gradient(images, exact), error)
+    found = compiled(gradient, Choice(mode, ""))(images)
+    agree(network, found, gradient(images), gradient(images, exact), typical_error)
+    if network.precision == "float32":
+        assert references.error(found, gradient(images)) < MOST_OF_A_PIXEL
 
 
 def typical_error(actual: tf.Tensor, expected: tf.Tensor) -> float:

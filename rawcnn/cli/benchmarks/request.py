@@ -56,7 +56,7 @@ def check_models(names: Sequence[str]) -> None:
 def check_precision(precision: str) -> None:
     """Raise ValueError for a precision that no benchmark measures."""
     if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"precision is {precision!r}; benchmarks measure float32 and bfloat16")
+        raise ValueError(f"precision is {precision!r}; expected float32 or bfloat16, which benchmarks measure")
 
 
 @contextmanager

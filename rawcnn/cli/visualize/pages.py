@@ -181,6 +181,7 @@ class BuildingBlocksRequest(NetworkRequest):
             "image": self.image,
             "layer": self.layer,
             "weights": self.weights or "random",
+            "size": network.input_size if network else self.size,
             "top": self.top,
             "classes": self.targets or "the top two",
             "groups": self.groups,

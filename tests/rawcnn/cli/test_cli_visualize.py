@@ -171,7 +171,7 @@ WRONG = {
     "compare how": (("optimize", "cifar_resnet20", "--compare", "--channel", 1, "--count", 2), "leave out --count"),
     "many frames": (("optimize", "cifar_resnet20", "--frames", 9, "--steps", 2), "no more frames than steps"),
     "no start": (("deconv", "cifar_resnet20", __file__, "--layer", "conv1", "--start", "two"), "--start is 'two'"),
-    "no split": (("page", "cifar_resnet20", "--layer", "conv1", "--split", "val"), "expected train, test"),
+    "no split": (("page", "cifar_resnet20", "--layer", "conv1", "--split", "val"), 'expected "train" or "test"'),
     "no unit": (("page", "cifar_resnet20", "--layer", "conv1", "--channel", 16), "channels 0 to 15"),
     "no grid": (("atlas", "cifar_resnet20", "--layer", "conv1", "--grid", "4,x"), "whole numbers with commas"),
     "no layout": (("atlas", "cifar_resnet20", "--layer", "conv1", "--layout", "mds"), "layout is 'mds'"),
