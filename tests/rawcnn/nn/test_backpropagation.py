@@ -29,8 +29,13 @@ from tests.rawcnn.models import replay
 from tests.rawcnn.models.fingerprints import CASES as FINGERPRINTS
 
 SEED = 4
-CASES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if not case.only_counted]
-FAMILIES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if case.representative]
+# Without the mark `family`: three modes of each model would take .ci/run minutes; .ci/full runs them
+CASES = [
+    pytest.param(case, id=case.id, marks=[] if case.representative else pytest.mark.deeper)
+    for case in TABLE
+    if not case.only_counted
+]
+FAMILIES = [pytest.param(case, id=case.id) for case in TABLE if case.representative]
 QUICK = "^cifar_resnet20-(inference|recipe)$"  # the toys have all kinds of operations, and are quick, too
 SAMPLE = 2**16  # of the entries of a large gradient, which are compared one by one
 
