@@ -52,7 +52,9 @@ def _forget_with_its_graph(operation: tf.Operation) -> None:
     name = operation.get_attr("_gradient_op_type").decode()
     gradient = entries[name]["type"]
     graph = operation.graph
-    graph.gradients_by_hand = [*getattr(graph, "gradients_by_hand", []), gradient]
+    if not hasattr(graph, "gradients_by_hand"):
+        graph.gradients_by_hand = []
+    graph.gradients_by_hand.append(gradient)
     reference = weakref.ref(gradient)
     entries[name]["type"] = lambda *arguments: cast(Callable, reference())(*arguments)
     weakref.finalize(graph, entries.pop, name, None).atexit = False

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.nn.arguments import is_whole
+from kernels.geometry import is_integer
 
 PIXEL_RANGE = "0 to 1, the whole range of a pixel: 8 of 255 levels are 8/255 = .0314"  # for messages
 LONGEST = 1e6  # an L2 distance above the diagonal of every image, for which float32 does not overflow
@@ -142,7 +142,7 @@ def check_number(name: str, value: Any, most: float = float(np.finfo(np.float32)
 
 def check_integer(name: str, value: Any, least: int) -> int:
     """A whole number of any library as an int. ValueError unless it lies in `least` … 2³¹ − 1."""
-    if not is_whole(value) or not least <= index(value) < 2**31:
+    if not is_integer(value) or not least <= index(value) < 2**31:
         raise ValueError(f"{name} is {shown(value)}; expected a whole number, {least} or more and below 2³¹")
     return index(value)
 

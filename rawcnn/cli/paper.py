@@ -19,8 +19,8 @@ from rawcnn.cli.options import (
     Size,
     SkipUnreadable,
 )
+from rawcnn.cli.parsing import ImageSize
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
-from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True, kw_only=True)

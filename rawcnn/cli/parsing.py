@@ -14,6 +14,7 @@ import typer
 
 from rawcnn.files.atomic import regular_file
 
+ImageSize = int | tuple[int, int]  # the side of square images, or (height, width)
 PICTURES = (".png", ".svg", ".pdf")
 
 

@@ -21,9 +21,8 @@ from rawcnn.cli.options import (
     Seed,
     Size,
 )
-from rawcnn.cli.parsing import PICTURES, check_writable, parse_model_settings
+from rawcnn.cli.parsing import PICTURES, ImageSize, check_writable, parse_model_settings
 from rawcnn.cli.request import Request, begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 
 def models(as_json: Json = False) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rawcnn.cli.console import Screen
-from rawcnn.cli.parsing import check_share, check_writable, parse_model_settings
-from rawcnn.nn.arguments import Size
+from rawcnn.cli.parsing import ImageSize, check_share, check_writable, parse_model_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class NetworkRequest(Request):
     model: str
     weights: Path | None = None
     classes: int | None = None
-    size: Size | None = None
+    size: ImageSize | None = None
     option: Sequence[str] | None = None
     precision: str = "float32"
     head: str = "load"
@@ -191,7 +190,7 @@ def _prepare(run: Run, request: Request) -> None:
 
 
 def load_network(
-    model: str, weights: Path | None, *, classes: int | None = None, size: Size | None = None, seed: int = 0,
+    model: str, weights: Path | None, *, classes: int | None = None, size: ImageSize | None = None, seed: int = 0,
     precision: str = "float32", option: Sequence[str] | None = None, head: str = "load",
 ):  # fmt: skip
     """Build a network with the weights of a file.
@@ -223,7 +222,7 @@ def load_network(
 
 
 def load_data(
-    screen: Screen, name: str, size: Size | None, skip_unreadable: bool, memory: int | None = None, *,
+    screen: Screen, name: str, size: ImageSize | None, skip_unreadable: bool, memory: int | None = None, *,
     validation: float | None = None, whole: bool = False,
 ):  # fmt: skip
     """Load a data set with a progress bar, and print its notes and how many unreadable files were skipped.

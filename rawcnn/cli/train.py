@@ -13,9 +13,8 @@ import typer
 from rawcnn.cli import supervise
 from rawcnn.cli.console import Screen, on_sigterm
 from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
-from rawcnn.cli.parsing import check_finite, check_share, parse_model_settings
+from rawcnn.cli.parsing import ImageSize, check_finite, check_share, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
-from rawcnn.nn.arguments import Size as ImageSize
 
 RESTARTS = 10  # of a worker, unless --restarts says otherwise
 WAIT = 10.0  # minutes for the other workers, unless --wait says otherwise

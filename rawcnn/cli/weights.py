@@ -12,8 +12,8 @@ import typer
 
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import WEIGHTS, Classes, Head, Json, Labels, Model, Options, Size
+from rawcnn.cli.parsing import ImageSize
 from rawcnn.cli.request import Request, begin, load_network
-from rawcnn.nn.arguments import Size as ImageSize
 
 app = typer.Typer(help="Import, download and show weights files.", no_args_is_help=True, rich_markup_mode=None)
 File = Annotated[Path, typer.Argument(help=f"Weights file {WEIGHTS}.")]

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from kernels.geometry import is_integer
 from rawcnn.data.decode import Item, each, read, stored, unreadable
-from rawcnn.nn.arguments import is_whole, listed, whole_number
+from rawcnn.nn.arguments import listed, whole_number
 
 MARKS = 16  # images of a split that its fingerprint reads
 
@@ -102,7 +103,7 @@ class DataSet:
                 while iterating, an image cannot be decoded.
         """
         data, count = self._split(split), self.count(split)
-        if not is_whole(batch) or batch < 1 or (drop_remainder and batch > count):
+        if not is_integer(batch) or batch < 1 or (drop_remainder and batch > count):
             raise ValueError(f"batch is {batch!r}; expected 1 to {count}, the {split} images of {self.name}")
         batch, first = int(batch), whole_number("first", first, least=0)
         seed, epoch = whole_number("seed", seed, least=0, most=None), whole_number("epoch", epoch, least=0, most=None)
@@ -174,7 +175,7 @@ class DataSet:
         """
         data, count = self._split(split), self.count(split)
         numbers = listed(indices)
-        if wrong := [number for number in numbers if not is_whole(number) or not 0 <= int(number) < count]:
+        if wrong := [number for number in numbers if not is_integer(number) or not 0 <= int(number) < count]:
             raise ValueError(f"{self.name} has no {split} images {wrong[:5]}; expected numbers from 0 to {count - 1}")
         numbers = [int(number) for number in numbers]
         images = np.empty((len(numbers), *self.size, 3), np.float32)

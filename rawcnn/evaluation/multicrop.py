@@ -27,12 +27,13 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 import kernels
+from kernels.geometry import is_integer
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import Evaluation, finite, joined, ranks
 from rawcnn.evaluation.class_names import match_classes
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import is_whole, listed
+from rawcnn.nn.arguments import listed
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
@@ -168,7 +169,7 @@ def scales_for(network: Network, protocol: str, scales: Sequence[int] | None = N
     any_size = views is uncropped and not any(_reads_map(operation) for operation in network.operations)
     least = 1 if any_size else max(network.image_size)
     scales = listed(scales)
-    if not all(map(is_whole, scales)) or min(scales, default=0) < least:
+    if not all(map(is_integer, scales)) or min(scales, default=0) < least:
         raise ValueError(
             f"scales are {', '.join(map(str, scales)) or 'none'}; {protocol} with {network.name} needs one or more "
             f"shorter sides of {least} pixels or more"

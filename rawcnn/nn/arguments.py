@@ -1,7 +1,5 @@
 """Arguments of public functions: numbers, image sizes and indices are checked and converted here, in one way.
 
-The command line imports this file before TensorFlow is loaded, so it takes nothing from kernels.
-
 A whole number is Python's, NumPy's, or an array or tensor that holds one; it becomes an int, so that JSON and file
 formats take it. Booleans, floats and text are refused, also where Python would convert them.
 """
@@ -10,33 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import isfinite
-from numbers import Integral, Real
+from numbers import Real
 from operator import index
 from typing import Any
 
 import numpy as np
 
+from kernels.geometry import is_integer, shown
+
 LARGEST = 2**31  # of a side, a batch or a number of classes; TensorFlow's shapes end not far above
 Size = int | tuple[int, int]  # the side of square images, or (height, width)
-
-
-def shown(value: object) -> str:
-    """A value for a message, on one line of at most 80 characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def is_whole(value: Any) -> bool:
-    """Return whether a value is a whole number of any library, and no boolean."""
-    if isinstance(value, Integral):
-        return not isinstance(value, bool)
-    if not hasattr(value, "dtype") or getattr(value, "shape", None) != ():
-        return False
-    try:
-        index(value)  # refuses NumPy's booleans, and arrays and tensors of floats
-    except (TypeError, AttributeError):
-        return False
-    return "bool" not in str(value.dtype)
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = LARGEST) -> int:
@@ -50,8 +31,8 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = LARGE
     Raises:
         ValueError: The value is not a whole number, or out of range.
     """
-    if not is_whole(value) or index(value) < least:
-        found = index(value) if is_whole(value) else shown(value)
+    if not is_integer(value) or index(value) < least:
+        found = index(value) if is_integer(value) else shown(value)
         raise ValueError(f"{name} is {found}; expected a whole number, {least} or more")
     if most is not None and index(value) > most:
         raise ValueError(f"{name} is {index(value)}; expected {most:,} at most")
@@ -86,8 +67,8 @@ def image_size(value: Any, name: str = "size") -> tuple[int, int]:
     """
     sequence = isinstance(value, (tuple, list)) or len(getattr(value, "shape", ())) == 1
     sides = [*value] if sequence else [value, value]
-    if len(sides) != 2 or not all(is_whole(side) and index(side) >= 1 for side in sides):
-        found = index(value) if is_whole(value) else shown(value)
+    if len(sides) != 2 or not all(is_integer(side) and index(side) >= 1 for side in sides):
+        found = index(value) if is_integer(value) else shown(value)
         raise ValueError(f"{name} is {found}; expected a side in pixels, 1 or more, or a pair (height, width)")
     height, width = (whole_number(name, side) for side in sides)
     return height, width
@@ -154,9 +135,9 @@ def indices(what: str, values: Any, count: int, owner: str) -> list[int]:
         ValueError: An index is not a whole number from 0 to count − 1, or there is none.
     """
     chosen = listed(values)
-    wrong = [value for value in chosen if not is_whole(value) or not 0 <= index(value) < count]
+    wrong = [value for value in chosen if not is_integer(value) or not 0 <= index(value) < count]
     if wrong or not chosen:
-        found = ", ".join(str(index(value)) if is_whole(value) else shown(value) for value in wrong)
+        found = ", ".join(str(index(value)) if is_integer(value) else shown(value) for value in wrong)
         raise ValueError(f"{what} are {f'[{found}]' if wrong else 'none'}; {owner} has {what} 0 to {count - 1}")
     return [index(value) for value in chosen]
 
@@ -201,4 +182,4 @@ def any_position(position: Any) -> tuple[int, int]:
 def _whole_pair(value: Any) -> tuple[int, int] | None:
     """A pair of whole numbers as ints, None for anything else."""
     pair = listed(value)
-    return (index(pair[0]), index(pair[1])) if len(pair) == 2 and all(map(is_whole, pair)) else None
+    return (index(pair[0]), index(pair[1])) if len(pair) == 2 and all(map(is_integer, pair)) else None

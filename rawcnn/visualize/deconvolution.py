@@ -27,7 +27,8 @@ import tensorflow as tf
 
 import kernels
 from kernels.forms.differentiable import with_gradient
-from rawcnn.nn.arguments import is_whole, listed, map_position
+from kernels.geometry import is_integer
+from rawcnn.nn.arguments import listed, map_position
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import Trace
@@ -207,7 +208,7 @@ def _compiled_projection(
 def _channel_of_each(channel: int | Sequence[int], batch: int, layer: str, count: int) -> list[int]:
     """The channel of each image; `count` is how many the layer has."""
     channels = check_channels(channel, layer, count)
-    if is_whole(channel):
+    if is_integer(channel):
         return channels * batch
     if len(channels) != batch:
         raise ValueError(f"there are {len(channels)} channels for {batch} images; expected one, or one for each image")

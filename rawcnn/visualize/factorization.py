@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rawcnn.nn.arguments import is_whole, whole_number
+from kernels.geometry import is_integer
+from rawcnn.nn.arguments import whole_number
 from rawcnn.nn.network import Network
 from rawcnn.visualize.class_attribution import Attribution
 from rawcnn.visualize.input_images import one_image
@@ -120,7 +121,7 @@ def check_groups(groups: int | None, shape: Sequence[int], layer: str) -> int:
     positions, channels = (int(np.prod(shape[-3:-1])) if len(shape) > 2 else 1), shape[-1]
     most = min(positions, channels)
     count = min(GROUPS, most) if groups is None else groups
-    if not is_whole(count) or not 1 <= int(count) <= most:
+    if not is_integer(count) or not 1 <= int(count) <= most:
         raise ValueError(
             f"groups is {groups!r}; {layer} has {positions} positions and {channels} channels: expected 1 to {most}"
         )

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kernels.geometry import is_integer
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import Size, is_whole, whole_number
+from rawcnn.nn.arguments import Size, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.nn.receptive_field import ReceptiveField
 from rawcnn.nn.trace import Operation
@@ -316,7 +317,7 @@ def check_blocks(
 
 def _check_top(top: int, layer: str, channels: int) -> None:
     """ValueError for a dictionary of more channels than the layer has."""
-    if not is_whole(top) or not 1 <= int(top) <= channels:
+    if not is_integer(top) or not 1 <= int(top) <= channels:
         raise ValueError(f"top is {top!r}; {layer} has {channels} channels: expected 1 to {channels}")
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kernels.geometry import is_integer
 from rawcnn.files.atomic import write_atomic
-from rawcnn.nn.arguments import Size, image_size, is_whole, listed, number_array, real, whole_number
+from rawcnn.nn.arguments import Size, image_size, listed, number_array, real, whole_number
 
 RED = np.array([0.70, 0.02, 0.15], np.float32)  # of +1; dark, so that lightness varies between it and white
 BLUE = np.array([0.02, 0.19, 0.55], np.float32)  # of −1
@@ -152,7 +153,7 @@ def draw_box(image, box: tuple[int, int, int, int], color=(1.0, 0.0, 0.0), width
         ValueError: for a box that is no four whole numbers, and for a width below 1.
     """
     image, edges, width = picture(image).copy(), listed(box), whole_number("width", width)
-    if len(edges) != 4 or not all(map(is_whole, edges)):
+    if len(edges) != 4 or not all(map(is_integer, edges)):
         raise ValueError(f"box is {box!r}; expected (top, left, bottom, right), whole numbers of pixels")
     top, left, bottom, right = map(int, edges)
     inside = image[top:bottom, left:right]

@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from rawcnn.nn.arguments import is_whole, number_array, real, whole_number
+from kernels.geometry import is_integer
+from rawcnn.nn.arguments import number_array, real, whole_number
 from rawcnn.nn.execution import choose, compiled
 from rawcnn.nn.network import Network
 from rawcnn.visualize.input_images import check_pixels, unit_images
@@ -266,7 +267,7 @@ def _requested_classes(network: Network, classes: int | Sequence[int] | None, ba
     if classes is None:
         return np.full(batch, -1)
     requested = np.array(check_classes(classes, network))
-    if is_whole(classes):
+    if is_integer(classes):
         return np.full(batch, requested[0])
     if requested.shape != (batch,):
         raise ValueError(f"there are {len(requested)} classes for {batch} images; expected one, or one for each image")

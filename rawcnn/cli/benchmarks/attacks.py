@@ -21,9 +21,8 @@ from rawcnn.cli.benchmarks.request import (
 )
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import DATA, Head, Json, Seed, Size, SkipUnreadable, Weights
-from rawcnn.cli.parsing import without_folders
+from rawcnn.cli.parsing import ImageSize, without_folders
 from rawcnn.cli.request import Run, begin, load_data, load_network
-from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = ("contestant", "seconds", "success", "mean L2")
 

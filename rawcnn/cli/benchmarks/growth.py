@@ -19,9 +19,8 @@ from rawcnn.cli.benchmarks.request import (
     progress_bar,
 )
 from rawcnn.cli.options import SIZE, Json, Precision
-from rawcnn.cli.parsing import parse_size
+from rawcnn.cli.parsing import ImageSize, parse_size
 from rawcnn.cli.request import begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = ("along", "job", "networks", "ms per image", "exponent")
 

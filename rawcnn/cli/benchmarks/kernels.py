@@ -26,8 +26,8 @@ from rawcnn.cli.benchmarks.request import (
     recorded_command,
 )
 from rawcnn.cli.options import Json, Precision, Size
+from rawcnn.cli.parsing import ImageSize
 from rawcnn.cli.request import Request, begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from rawcnn.cli.benchmarks.request import (
 )
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import Json, Precision, Seed, Size
+from rawcnn.cli.parsing import ImageSize
 from rawcnn.cli.request import Run, begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 CONTESTANTS = (
     "rawcnn graph, mixed or xla; keras default, jit, no jit, function or function xla; torch eager or compile, each "

@@ -23,8 +23,8 @@ from rawcnn.cli.benchmarks.request import (
 )
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import Json, Precision, Size
+from rawcnn.cli.parsing import ImageSize
 from rawcnn.cli.request import begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True, kw_only=True)

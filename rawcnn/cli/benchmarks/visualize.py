@@ -18,9 +18,8 @@ from rawcnn.cli.benchmarks.request import (
     progress_bar,
 )
 from rawcnn.cli.options import SIZE, Json, Seed
-from rawcnn.cli.parsing import parse_size
+from rawcnn.cli.parsing import ImageSize, parse_size
 from rawcnn.cli.request import begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = ("contestant", "ms per image and step", "first call s")
 

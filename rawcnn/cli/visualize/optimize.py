@@ -22,9 +22,8 @@ from rawcnn.cli.options import (
     Steps,
     Weights,
 )
-from rawcnn.cli.parsing import PICTURES, check_finite, parse_position, parse_settings
+from rawcnn.cli.parsing import PICTURES, ImageSize, check_finite, parse_position, parse_settings
 from rawcnn.cli.request import NetworkRequest, Run, begin
-from rawcnn.nn.arguments import Size as ImageSize
 
 COLUMNS = 8  # images per row of a sheet
 INTERPOLATED = 5  # images of --between, unless --count says otherwise

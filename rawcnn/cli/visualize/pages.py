@@ -28,9 +28,8 @@ from rawcnn.cli.options import (
     Steps,
     Weights,
 )
-from rawcnn.cli.parsing import parse_integers
+from rawcnn.cli.parsing import ImageSize, parse_integers
 from rawcnn.cli.request import DataRequest, NetworkRequest, begin, load_images
-from rawcnn.nn.arguments import Size as ImageSize
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _check_case(exercise: Exercise, function: Callable, case: str, inputs: Input
         numeric = exercise.differences(inputs)
         largest = float(np.abs(numeric - found).max())
         if largest > DIFFERENCES_TOLERANCE * max(1.0, float(np.abs(numeric).max())):
-            raise AssertionError(f"reference and central differences of {exercise.name} differ by {largest}")
+            return Verdict(case, False, f"central differences differ by up to {largest:.0e}", {})
         message += f"; the largest difference from central differences is {largest:.0e}"
     return Verdict(case, True, message, {})
 
@@ -107,10 +107,10 @@ def _first_wrong(
 ) -> Verdict | None:
     """The verdict on the first wrong value, or None."""
     try:
-        values = np.asarray([] if found is None else found, np.float64)
+        values = None if found is None else np.asarray(found, np.float64)
     except (TypeError, ValueError):
         values = None
-    if values is None or found is None:
+    if values is None:
         return Verdict(case, False, f"{which}the function returned {type(found).__name__}; expected an array", {})
     if values.shape != expected.shape:
         return Verdict(case, False, f"{which}the shape is {values.shape}; expected {expected.shape}", {})

@@ -29,13 +29,8 @@ from tests.rawcnn.models import replay
 from tests.rawcnn.models.fingerprints import CASES as FINGERPRINTS
 
 SEED = 4
-# Without the mark `family`: three modes of each model would take .ci/run minutes; .ci/full runs them
-CASES = [
-    pytest.param(case, id=case.id, marks=[] if case.representative else pytest.mark.deeper)
-    for case in TABLE
-    if not case.only_counted
-]
-FAMILIES = [pytest.param(case, id=case.id) for case in TABLE if case.representative]
+CASES = [pytest.param(case, id=case.id, marks=case.marks) for case in TABLE if not case.only_counted]
+FAMILIES = [pytest.param(case, id=case.id) for case in TABLE if case.representative]  # XLA takes minutes: only .ci/full
 QUICK = "^cifar_resnet20-(inference|recipe)$"  # the toys have all kinds of operations, and are quick, too
 SAMPLE = 2**16  # of the entries of a large gradient, which are compared one by one
 
@@ -117,7 +112,7 @@ def smoothed_loss(logits: tf.Tensor, labels: tf.Tensor, recipe: Recipe | None) -
 def test_float64_gradients_are_the_tapes(case, mode):
     train, recipe = MODES[mode]
     network = case.create(seed=3, precision="float64")
-    images, labels = batch(network, max(case.images, 4) if train else 2)  # moments of two values lose all digits
+    images, labels = batch(network, 8 if train else 2)  # moments of fewer values lose more digits
     back = backpropagate(network, images, labels, train=train, seed=SEED, recipe=recipe)
     expected = reference(case, network, images, labels, train, recipe)
     references.close_each(back.loss, expected.loss, 1e-9)
