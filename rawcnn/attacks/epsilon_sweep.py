@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 
 from rawcnn.attacks.checks import LONGEST, check_amounts, check_attack, check_integer, count_of, shown
 from rawcnn.attacks.common import Classifier
-from rawcnn.attacks.minimal_epsilon import at_epsilon
+from rawcnn.attacks.minimal_epsilon import Attack, at_epsilon
 from rawcnn.attacks.problem import predict
-from rawcnn.attacks.result import AttackResult, Columns, columns_from, plain, summarize
+from rawcnn.attacks.result import Columns, columns_from, plain, summarize
 from rawcnn.data import DataSet
 from rawcnn.evaluation.accuracy import check_classes as check_data_classes
 from rawcnn.files.journal import Journal
@@ -22,7 +22,6 @@ from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import center_crop
 
-Attack = Callable[..., AttackResult]
 Batch = tuple[np.ndarray, np.ndarray]  # images [B,H,W,3] in [0,1], labels [B]
 
 

@@ -84,7 +84,7 @@ class Amounts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choices:
+class PGDChoices:
     """The choices of an attack, for each of which there is a compiled program."""
 
     norm: str
@@ -282,7 +282,7 @@ def pgd(
         )
     if not random_start and restarts != 1:
         raise ValueError(f"{restarts} restarts from one point are one run {restarts} times; set random_start=True")
-    choices = Choices(norm, bool(random_start), check_flag("early_stop", early_stop), precision)
+    choices = PGDChoices(norm, bool(random_start), check_flag("early_stop", early_stop), precision)
     problem = make_problem(network, images, labels, target, compile)
     radius = check_distances("epsilon", epsilon, problem.count, norm)
     length = radius / 4 if step is None else check_distances("step", step, problem.count, norm)
@@ -292,7 +292,7 @@ def pgd(
     return problem.result(attacked, taken.numpy(), queries.numpy())
 
 
-def _pgd(network, images, goals, amounts: Amounts, *, choices: Choices, targeted, gather):
+def _pgd(network, images, goals, amounts: Amounts, *, choices: PGDChoices, targeted, gather):
     """PGD's restarts → (attacked images [B,H,W,3]; gradient steps and forward passes of each, [B])."""
     ball, numbers = Ball(choices.norm), image_numbers(images, amounts.first)
     inputs = images, goals, amounts.epsilon, amounts.step

@@ -33,7 +33,7 @@ REACH = 1e-4  # added to each distance, so that a step from a boundary leaves it
 
 
 @dataclass(frozen=True)
-class Choices:
+class DeepFoolChoices:
     """The choices of an attack, for each of which there is a compiled program."""
 
     norm: str
@@ -79,12 +79,12 @@ def deepfool(
     candidates = check_integer("candidates", candidates, 2)
     problem = make_problem(network, images, labels, None, compile)
     finished = tf.constant(problem.predictions != problem.labels)
-    choices = Choices(norm, min(candidates, problem.classes), precision)
+    choices = DeepFoolChoices(norm, min(candidates, problem.classes), precision)
     attacked, taken, queries = problem.run(_deepfool, finished, *numbers, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 
 
-def _deepfool(network, images, goals, finished, steps, overshoot, *, choices: Choices, gather, targeted):
+def _deepfool(network, images, goals, finished, steps, overshoot, *, choices: DeepFoolChoices, gather, targeted):
     """(attacked images [B,H,W,3]; linearizations and forward passes of each, [B])."""
     model = folded_network(network)
     rough = model if choices.precision == "float32" else folded_network(network, choices.precision)  # for the gradients

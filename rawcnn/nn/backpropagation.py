@@ -44,7 +44,7 @@ class Backward(NamedTuple):
     activations: Tensors
 
 
-class Objective(Protocol):
+class LossTerms(Protocol):
     """What a recipe adds to the mean cross-entropy; `rawcnn.training.recipes.Recipe` has these attributes."""
 
     @property
@@ -75,7 +75,7 @@ def backpropagate(
     *,
     train: bool = False,
     seed: int | tf.Tensor | None = None,
-    recipe: Objective | None = None,
+    recipe: LossTerms | None = None,
 ) -> Backward:
     """Compute the loss of a batch and its gradients to all parameters and activations, by hand.
 
@@ -160,7 +160,7 @@ def record(network: Network, variables, images: tf.Tensor, **options) -> tuple[l
 
 
 def loss_and_gradient(
-    network: Network, operations: Sequence[Applied], labels: tf.Tensor, recipe: Objective | None
+    network: Network, operations: Sequence[Applied], labels: tf.Tensor, recipe: LossTerms | None
 ) -> tuple[tf.Tensor, Tensors]:
     """Compute the loss without weight decay, and its gradient to the logits of each head.
 
@@ -176,7 +176,7 @@ def loss_and_gradient(
     return loss, gradients
 
 
-def _heads(network: Network, outputs: Tensors, recipe: Objective | None) -> Iterator[tuple[str, float, float]]:
+def _heads(network: Network, outputs: Tensors, recipe: LossTerms | None) -> Iterator[tuple[str, float, float]]:
     """Yield the name, weight and label smoothing of the classifier, and of the auxiliary heads that a recipe weighs."""
     yield network.head, 1.0, recipe.label_smoothing if recipe else 0.0
     if recipe and recipe.auxiliary_weight:

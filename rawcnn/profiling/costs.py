@@ -107,10 +107,8 @@ def profile(
         ValueError: An argument is out of range, or the images are too small.
     """
     entry = find_model(model)
-    batch, classes = (
-        whole_number("batch", batch),
-        whole_number("classes", entry.classes if classes is None else classes),
-    )
+    batch = whole_number("batch", batch)
+    classes = whole_number("classes", entry.classes if classes is None else classes)
     sides = image_size(entry.size if size is None else size)
     dtype = PRECISIONS[check_precision(precision)]
     operations = symbolic_trace(

@@ -23,7 +23,7 @@ from rawcnn.weights.detect import creation_settings, detect_scheme, family_of
 from rawcnn.weights.fit import Fit
 from rawcnn.weights.readers import open_tensors, read_metadata
 from rawcnn.weights.source import Source
-from rawcnn.weights.stored import Tensors
+from rawcnn.weights.stored import StoredTensors
 from rawcnn.weights.wrapping import unwrapped
 
 __all__ = ["Misfit", "describe", "load_weights", "save_weights"]
@@ -111,7 +111,7 @@ def _about(network: Network, path: Path, detect: Callable[[], Found]) -> Found:
         raise ValueError(f"{path} does not fit {network.name}, nothing was loaded: {error}") from error
 
 
-def _read(source: Source, tensors: Tensors, dtype: type) -> np.ndarray:
+def _read(source: Source, tensors: StoredTensors, dtype: type) -> np.ndarray:
     """Read the value of a variable in the type of a network's variables."""
     value = source.convert(*(tensors[name].read().astype(dtype, copy=False) for name in source.names))
     return value.astype(dtype, copy=False)

@@ -11,7 +11,7 @@ from rawcnn.nn.network import Network
 from rawcnn.weights import keras_names as keras
 from rawcnn.weights import torch_names as torch
 from rawcnn.weights.source import Source, plain
-from rawcnn.weights.stored import Tensors
+from rawcnn.weights.stored import StoredTensors
 
 OWN_LEAVES = ("/filters", "/weights", "/scale", "/offset", "/mean", "/variance")
 PYTORCH_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
@@ -27,7 +27,7 @@ class Scheme:
     sources: dict[str, Source]  # by the variable's path
     unused: tuple[str, ...] = ()  # endings of tensor names that rawcnn does not need
 
-    def fitted(self, tensors: Tensors) -> Scheme:
+    def fitted(self, tensors: StoredTensors) -> Scheme:
         """Return the scheme with each variable's other source where the file has that one's shapes."""
 
         def chosen(source: Source) -> Source:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rawcnn.nn.network import Network
 from rawcnn.weights.detect import Scheme
-from rawcnn.weights.stored import Tensors
+from rawcnn.weights.stored import StoredTensors
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 HEAD_SIZES = 2  # dimensions of fully connected weights: another network's head has no tensor with more
@@ -26,7 +26,7 @@ class Fit:
 
     network: Network
     scheme: Scheme
-    tensors: Tensors
+    tensors: StoredTensors
 
     def problems(self, skipped: Collection[str]) -> list[str]:
         """Return a sentence for each tensor that is missing, left over, or of another shape or type."""

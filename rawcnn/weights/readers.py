@@ -20,7 +20,7 @@ from rawcnn.weights.hdf5 import hdf5, keras_archive
 from rawcnn.weights.pytorch import torch_archive, torch_pickles
 from rawcnn.weights.recognition import FORMATS, kind_of
 from rawcnn.weights.shards import shards
-from rawcnn.weights.stored import Refused, Stored, Tensors
+from rawcnn.weights.stored import Refused, Stored, StoredTensors
 
 Reader = Callable[[Path, ExitStack], dict[str, Stored]]
 FILES: dict[str, Reader] = {
@@ -42,7 +42,7 @@ ENDINGS = (".safetensors", ".npz", ".h5", ".keras", ".pth", ".pt", ".th", ".bin"
 
 
 @contextmanager
-def open_tensors(path: str | Path) -> Iterator[Tensors]:
+def open_tensors(path: str | Path) -> Iterator[StoredTensors]:
     """Open a weight file. Tensors are read inside the `with` block.
 
     Args:

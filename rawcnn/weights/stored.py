@@ -17,7 +17,7 @@ class Stored:
     read: Callable[[], np.ndarray]
 
 
-Tensors = Mapping[str, Stored]
+StoredTensors = Mapping[str, Stored]
 
 
 class Refused(ValueError):

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 
 from rawcnn.nn.network import Network
 from rawcnn.weights.detect import detect_scheme
-from rawcnn.weights.stored import Stored, Tensors
+from rawcnn.weights.stored import Stored, StoredTensors
 
 SEPARATOR = re.compile(r"[./]")
 COPY = 0.5  # a prefix with this share of the names of the best one holds another copy of the network
@@ -30,7 +30,7 @@ AVERAGED = re.compile(
 )
 
 
-def unwrapped(network: Network, tensors: Tensors) -> dict[str, Stored]:
+def unwrapped(network: Network, tensors: StoredTensors) -> dict[str, Stored]:
     """Return the tensors of a file under the names that the network's naming scheme expects.
 
     Args:
