@@ -157,7 +157,9 @@ def nearly_right_words(seed: int, folder: Path) -> list[str]:
     verb, parameters = VERBS[seed % len(VERBS)]
     words = [word.replace("FOLDER", str(folder)) for word in RIGHT[" ".join(verb)]]
     options = [p for p in parameters if p.param_type_name == "option" and not p.is_flag]
-    if not options or generator.random() < 0.3:
+    if not words and not options:
+        words = [str(generator.choice(HOSTILE))]
+    elif words and (not options or generator.random() < 0.3):
         words[int(generator.integers(len(words)))] = str(generator.choice(HOSTILE))
     else:
         words += [options[int(generator.integers(len(options)))].opts[0], str(generator.choice(HOSTILE))]
