@@ -24,7 +24,24 @@ def parents() -> dict[int, int]:
     return found
 
 
+def family(root: int) -> list[int]:
+    """Return `root` and all its descendants, without this process."""
+    table = parents()
+    found = [root]
+    for parent in found:  # which grows
+        found += [pid for pid, its_parent in table.items() if its_parent == parent and pid != os.getpid()]
+    return found
+
+
 def resident(process: int) -> int:
+    """Resident bytes of a process, all shared pages among them; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def proportional(process: int) -> int:
     """Resident bytes of a process, with its share of the pages that others have, too; 0 if it has ended."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
@@ -33,21 +50,12 @@ def resident(process: int) -> int:
     return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
-def resident_family(root: int) -> int:
-    """Resident bytes of `root` and all its descendants, without this process."""
-    table = parents()
-    total, family = 0, [root]
-    while family:
-        parent = family.pop()
-        total += resident(parent)
-        family += [pid for pid, its_parent in table.items() if its_parent == parent and pid != os.getpid()]
-    return total
-
-
-def watch(root: int, file: Path, interval: float = 0.5) -> None:
+def watch(root: int, file: Path, interval: float = 2.0) -> None:
     peak = 0
     while Path(f"/proc/{root}").exists():
-        now = resident_family(root)
+        processes = family(root)
+        # Counting the shares stops a process for as long as its pages are read, so only what may be a new peak is
+        now = sum(map(proportional, processes)) if sum(map(resident, processes)) > peak else 0
         if now > peak:
             peak = now
             file.write_text(f"{peak / 2**30:.2f} GiB\n")
