@@ -205,10 +205,10 @@ def test_compiled_gradients_are_the_eager_ones(model, mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["inference", "recipe"])
 @pytest.mark.parametrize("case", FAMILIES)
-def test_xla_gives_the_same_gradients(case, mode):
-    train, recipe = MODES[mode]
+def test_xla_gives_the_same_gradients(case):
+    """With a recipe alone, because XLA keeps the memory of all that it compiled; the toys compile inference, too."""
+    train, recipe = MODES["recipe"]
     network = case.create(seed=3, precision="float64")
     images, labels = batch(network, max(case.images, 4))
 
