@@ -2,12 +2,12 @@
 
 These four have the same forward pass and differ only in the backward pass (Springenberg et al. 2015, figure 1):
 
-  relu             the gradient: passes where the input was positive (Nair & Hinton 2010)
-  deconvnet_relu   rectifies the gradient instead (Zeiler & Fergus 2014, section 2.1)
-  guided_relu      both at once (Springenberg et al. 2015, section 3.4)
-  redirected_relu  the gradient, and where the input was not positive, gradients that would raise it, so that gradient
-                   ascent can start at a unit that is zero. lucid's redirected_relu_grad does this only for images in
-                   which no unit passes a gradient, and only in the first 16 steps
+    relu             the gradient: passes where the input was positive (Nair & Hinton 2010)
+    deconvnet_relu   rectifies the gradient instead (Zeiler & Fergus 2014, section 2.1)
+    guided_relu      both at once (Springenberg et al. 2015, section 3.4)
+    redirected_relu  the gradient, and where the input was not positive, gradients that would raise it, so that gradient
+                     ascent can start at a unit that is zero. lucid's redirected_relu_grad does this only for images in
+                     which no unit passes a gradient, and only in the first 16 steps
 
 A deconvnet differs from the gradient in more than its ReLU: it also skips response normalization and keeps channel
 gates fixed (`rawcnn/visualize/deconvolution.py`).

@@ -1,9 +1,11 @@
 """Images by their spatial frequencies: drawn from Fourier coefficients, and measured for noise.
 
-fourier_image          the image of a half spectrum whose frequencies are scaled to the energy they have in natural
-                       images (Olah et al., "Feature Visualization", Distill 2017, "Preconditioning and
-                       Parameterization"; the formula is lucid's)
-high_frequency_energy  the energy above a frequency
+    fourier_image          the image of a half spectrum whose frequencies are scaled to the energy they have in natural
+                           images (Olah et al., "Feature Visualization", Distill 2017, "Preconditioning and
+                           Parameterization"; the formula is lucid's)
+    high_frequency_energy  the energy above a frequency
+
+`spectrum_shape` and `fourier_frequencies` describe the half spectrum.
 """
 
 from __future__ import annotations
