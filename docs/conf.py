@@ -39,7 +39,8 @@ nb_custom_formats = {".py": ["python_pages.read", {}]}
 nb_execution_mode = "cache"
 nb_execution_excludepatterns = ["lessons/*"]
 nb_execution_timeout = 600
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True  # a cell that fails is a warning, and -W makes it an error
+nb_output_stderr = "remove"  # TensorFlow's messages
 nb_ipywidgets_js: dict = {}  # would come from the network
 
 # API reference
@@ -59,6 +60,7 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "rawcnn"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

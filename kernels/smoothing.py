@@ -1,7 +1,9 @@
 """Smooth images: a blur that removes high frequencies, and a measure of the differences between neighbors.
 
-gaussian_blur    two matrix products, whose cost does not depend on sigma
-total_variation  Mahendran & Vedaldi 2015, section 2.2, here with the absolute values of the differences
+    gaussian_blur    two matrix products, whose cost does not depend on sigma
+    total_variation  Mahendran & Vedaldi 2015, section 2.2, here with the absolute values of the differences
+
+The blur acts on each channel. The total variation of an image adds up its channels.
 """
 
 from __future__ import annotations

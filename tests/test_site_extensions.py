@@ -45,6 +45,13 @@ def test_indented_text_is_literal_outside_of_sections(extension):
     ]
 
 
+def test_attributes_are_a_list(extension):
+    docstring = ["Attributes:", "    my_x, y: [B]: both", "        `z` too.", "    z: Last."]
+    assert extension("plain_docstrings").translate(docstring, parameters={"z"}) == [
+        *("", ":Attributes:", "", "    - **my_x, y** -- [B]: both", "      ``z`` too.", "    - **z** -- Last."),
+    ]
+
+
 def test_every_textbook_file_with_an_equation_shows_it(extension):
     equation = extension("kernel_equations").equation
     for page in sorted((ROOT / "docs" / "api" / "kernels").glob("*.md")):

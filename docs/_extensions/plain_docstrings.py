@@ -7,7 +7,9 @@ Markdown. So docstrings can be read in an editor, and formulas such as |x*| stay
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Container
 from typing import Any
 
 from docutils import nodes
@@ -31,20 +33,21 @@ def escape(text: str) -> str:
     return re.sub(r"(?<!^)(?<!\n)\*|[\\|_]|\*(?! )", lambda match: "\\" + match[0], text)
 
 
-def code(text: str) -> str:
-    """Code in backticks: a reference where it is a name, or else literal."""
+def code(text: str, parameters: Container[str]) -> str:
+    """Code in backticks: a reference if it is a name, but not that of a parameter; or else literal."""
     content = re.sub(r"\s+", " ", text.strip("`"))
-    return f":py:obj:`{content}`" if NAME.fullmatch(content) else f"``{content}``"
+    is_name = NAME.fullmatch(content) and content not in parameters
+    return f":py:obj:`{content}`" if is_name else f"``{content}``"
 
 
-def inline(text: str) -> str:
+def inline(text: str, parameters: Container[str]) -> str:
     """Translate lines of text. Markup needs a space or punctuation on both sides; `\\ ` is a space without width."""
     parts = CODE.split(text)
     for number in range(1, len(parts), 2):
         before, after = parts[number - 1][-1:], parts[number + 1][:1]
         left = "" if not before or re.match(r"[\s'\"(\[{<\-/:]", before) else "\\ "
         right = "" if not after or re.match(r"[\s'\")\]}>\-/:.,;!?]", after) else "\\ "
-        parts[number] = left + code(parts[number]) + right
+        parts[number] = left + code(parts[number], parameters) + right
     parts[::2] = map(escape, parts[::2])
     return "".join(parts)
 
@@ -70,27 +73,39 @@ def blocks(lines: list[str]) -> list[tuple[bool, list[str]]]:
     return found
 
 
-def returns(lines: list[str]) -> list[str]:
-    """Write the section Returns as a field: Napoleon would take what stands before a colon for a type."""
-    result, inside = [], False
+def fields(lines: list[str]) -> list[str]:
+    """Write two sections as fields of reStructuredText; Napoleon does the others.
+
+    Of Returns it would take what stands before a colon for a type. Attributes become a list, because the signatures of
+    classes have their types already.
+    """
+    result: list[str] = []
+    section = ""
     for line in lines:
         if line and not indent(line):
-            inside = line in ("Returns:", "Yields:")
-            result += ["", ":returns:"] if inside else [line]
+            section = line
+        if line in ("Returns:", "Yields:"):
+            result += ["", ":returns:"]
+        elif line == "Attributes:":
+            result += ["", ":Attributes:", ""]
+        elif section == "Attributes:" and (names := NAMES.match(line)):
+            result.append(f"    - **{names[0].strip()[:-1]}** --{line[names.end() :]}")
+        elif section == "Attributes:" and indent(line) >= 8:
+            result.append(line[2:])  # below the name
         else:
             result.append(line)
     return result
 
 
-def translate(lines: list[str]) -> list[str]:
-    """Return a docstring in reStructuredText."""
+def translate(lines: list[str], parameters: Container[str] = ()) -> list[str]:
+    """Return a docstring in reStructuredText. `parameters` are names that are no references."""
     result: list[str] = []
     for literal, block in blocks(lines):
         if literal:
             result += ["", "::", "", *block, ""]
         else:
-            result += inline("\n".join(block)).split("\n")
-    return returns([NAMES.sub(lambda names: names[0].replace("\\_", "_"), line) for line in result])
+            result += inline("\n".join(block), parameters).split("\n")
+    return fields([NAMES.sub(lambda names: names[0].replace("\\_", "_"), line) for line in result])
 
 
 def process(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
@@ -98,15 +113,16 @@ def process(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: 
 
     Napoleon would take what stands before a colon in the first line of a property for its type: so this line is empty.
     """
-    lines[:] = ["\\ ", *translate(lines)] if what in ("property", "attribute", "data") else translate(lines)
+    translated = translate(lines, inspect.signature(value).parameters if inspect.isroutine(value) else ())
+    lines[:] = ["\\ ", *translated] if what in ("property", "attribute", "data") else translated
 
 
 def by_last_name(app: Sphinx, env: BuildEnvironment, node: nodes.Element, content: nodes.Element) -> Any:
-    """Resolve a name such as `Network`, wherever it stands, if one public object alone has it."""
-    if node.get("refdomain") != "py":
-        return None
+    """Resolve the name of a class such as `Network`, wherever it stands, if one public object alone has it."""
     domain = env.domains.python_domain
     last = node["reftarget"].rpartition(".")[2]
+    if node.get("refdomain") != "py" or not last[:1].isupper():
+        return None
     public = [name for name, entry in domain.objects.items() if not entry.aliased]
     found = [name for name in public if name.rpartition(".")[2] == last]
     if len(found) != 1 or node["reftarget"].partition(".")[0] not in (last, "rawcnn", "kernels"):
