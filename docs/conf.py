@@ -52,11 +52,10 @@ autodoc_typehints = "signature"
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 # What references may not find under -n: names of other libraries, whose lists are in the network; code in backticks
-# that is no public name; types of arguments that are not public.
+# that is no public name; types that are not public.
 nitpick_ignore_regex = [
     ("py:obj", ".*"),
-    ("py:class", r"(tf|tensorflow|numpy|collections|pathlib)\..*"),
-    ("py:class", r"rawcnn\.(attacks\.cppn|data\.decode|files|nn|training)\..*|Tensors"),
+    ("py:class", r"(tf|tensorflow|numpy|collections|pathlib|rawcnn|kernels)\..*|Tensors"),
 ]
 
 html_theme = "furo"
