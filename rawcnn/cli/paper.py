@@ -29,6 +29,7 @@ class PaperRequest(Request):
 
     name: str
     train: bool
+    gradients: bool
     data: str
     epochs: int | None
     batch: int | None
@@ -40,27 +41,36 @@ class PaperRequest(Request):
 
     @property
     def plot(self) -> Path:
-        return self.folder / "depth.png"
+        return self.folder / ("depth.png" if self.train else "gradients.png")
 
     @property
     def checked_file(self) -> Path | None:
-        return self.plot if self.train else None
+        return self.plot if self.train or self.gradients else None
 
     def check(self) -> None:
         from rawcnn.papers import compare
 
         compare(self.name)
-        if self.train and self.name != "resnet":
-            raise ValueError(
-                f"--train repeats the experiment of the ResNet paper, not of {self.name}; "
-                "use rawcnn paper resnet --train"
-            )
+        for option, given in (("--train", self.train), ("--gradients", self.gradients)):
+            if given and self.name != "resnet":
+                raise ValueError(
+                    f"{option} repeats the experiment of the ResNet paper, not of {self.name}; "
+                    f"use rawcnn paper resnet {option}"
+                )
+        if self.train and self.gradients:
+            raise ValueError("--train and --gradients are two experiments; give one of them")
+        if self.gradients and self.epochs:
+            raise ValueError("--gradients trains nothing; leave --epochs out")
 
 
 def paper(
     name: Annotated[str, typer.Argument(help="alexnet, vgg, googlenet, resnet, inception, resnext, senet or nasnet.")],
     train: Annotated[
         bool, typer.Option(help="Only resnet: train plain and residual networks of two depths and compare them.")
+    ] = False,
+    gradients: Annotated[
+        bool,
+        typer.Option(help="Only resnet: draw the gradient norms through depth of plain and residual networks."),
     ] = False,
     data: Data = "digits",
     epochs: Annotated[
@@ -80,10 +90,10 @@ def paper(
     Each difference is explained.
     """
     request = PaperRequest(
-        name=name, train=train, data=data, epochs=epochs, batch=batch, recipe=recipe, size=size, folder=output,
-        compile=compile, skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
+        name=name, train=train, gradients=gradients, data=data, epochs=epochs, batch=batch, recipe=recipe, size=size,
+        folder=output, compile=compile, skip_unreadable=skip_unreadable, as_json=as_json, seed=seed,
     )  # fmt: skip
-    (train_depths if train else compare_paper)(request)
+    (train_depths if train else draw_gradients if gradients else compare_paper)(request)
 
 
 def compare_paper(request: PaperRequest) -> None:
@@ -104,17 +114,10 @@ def train_depths(request: PaperRequest) -> None:
     from rawcnn.files.atomic import write_atomic
     from rawcnn.plots.figures import depth_curves, save
     from rawcnn.training.plain_vs_residual import compare_depths, verdict
-    from rawcnn.training.recipes import find_recipe
 
     figures = request.folder / "depth.json"
     with begin(request) as run:
-        recipe = find_recipe(request.recipe or "resnet2015_cifar")
-        changes: dict[str, Any] = {"epochs": request.epochs, "batch": request.batch}
-        recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
-        images = load_data(run.screen, request.data, request.size, request.skip_unreadable)
-        settings = {"data": request.data, "recipe": recipe.name, "epochs": recipe.epochs, "batch": recipe.batch}
-        settings |= {"size": images.size, "seed": request.seed, "compile": request.compile}
-        run.screen.print_settings({**settings, "output": request.folder})
+        recipe, images = _prepare(request, run.screen)
         with run.screen.progress_bar("training") as report:
             histories = compare_depths(
                 images, recipe=recipe, seed=request.seed, folder=request.folder, compile=request.compile,
@@ -127,6 +130,42 @@ def train_depths(request: PaperRequest) -> None:
         run.screen.print(verdict(histories))
         run.screen.print(f"wrote {request.plot} and {figures}")
         run.result = {"histories": histories, "verdict": verdict(histories)}
+
+
+def draw_gradients(request: PaperRequest) -> None:
+    """Draw the gradient norms of each layer of new plain and residual networks, for one batch."""
+    from rawcnn.files.atomic import write_atomic
+    from rawcnn.plots.figures import depth_gradients, save
+    from rawcnn.training.depth_gradients import first_over_last, gradient_norms
+
+    figures = request.folder / "gradients.json"
+    with begin(request) as run:
+        recipe, images = _prepare(request, run.screen)
+        with run.screen.progress_bar("measuring") as report:
+            norms = gradient_norms(images, recipe=recipe, seed=request.seed, compile=request.compile, progress=report)
+        save(depth_gradients(norms), request.plot)
+        write_atomic(figures, json.dumps(norms, indent=1).encode())
+        growth = {name: first_over_last(values) for name, values in norms.items()}
+        columns = ("network", "gradient norm of the first convolution / last")
+        rows = [(name, f"{factor:.3g}") for name, factor in growth.items()]
+        run.screen.print_table("before training", columns, rows, text=("network",))
+        run.screen.print(f"wrote {request.plot} and {figures}")
+        run.result = {"gradient_norms": norms, "first_over_last": growth}
+
+
+def _prepare(request: PaperRequest, screen: Screen):
+    """Choose the recipe, load the images and print the settings: (Recipe, DataSet)."""
+    from rawcnn.training.recipes import find_recipe
+
+    recipe = find_recipe(request.recipe or "resnet2015_cifar")
+    changes: dict[str, Any] = {"epochs": request.epochs, "batch": request.batch}
+    recipe = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    images = load_data(screen, request.data, request.size, request.skip_unreadable)
+    epochs = {} if request.gradients else {"epochs": recipe.epochs}
+    settings = {"data": request.data, "recipe": recipe.name, **epochs, "batch": recipe.batch}
+    settings |= {"size": images.size, "seed": request.seed, "compile": request.compile}
+    screen.print_settings({**settings, "output": request.folder})
+    return recipe, images
 
 
 def _print_errors(screen: Screen, histories: dict[str, list[dict[str, float]]]) -> None:

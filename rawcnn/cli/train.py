@@ -87,6 +87,7 @@ class TrainRequest(Request):
     tensorboard: bool
     images: bool
     trace: bool
+    microscope: bool
     compile: str
     skip_unreadable: bool
     memory: float  # GiB
@@ -100,6 +101,8 @@ class TrainRequest(Request):
         self.distribution.check()
         if self.profile_input and self.distribution.strategy:
             raise ValueError("--profile-input measures a single device; leave --strategy out")
+        if self.profile_input and self.microscope:
+            raise ValueError("--profile-input trains nothing that --microscope could measure; leave one of them out")
 
 
 def train(
@@ -163,6 +166,13 @@ def train(
         bool, typer.Option(help="Add augmented images, filters and misclassified test images to the events.")
     ] = False,
     trace: Annotated[bool, typer.Option(help="Add a profiler trace of some steps to the events.")] = False,
+    microscope: Annotated[
+        bool,
+        typer.Option(
+            help="Measure each layer once per epoch: dead ReLUs, norms of activations and gradients, update ratio, "
+            "filters. Writes microscope.npz and the page microscope/index.html into the folder."
+        ),
+    ] = False,
     compile: Compile = "auto",
     skip_unreadable: SkipUnreadable = False,
     memory: Annotated[
@@ -191,8 +201,8 @@ def train(
         adversarial=AdversarialTraining(adversarial, adversarial_steps, adversarial_step),
         distribution=Distribution(strategy, replicas, restarts, wait), precision=precision, size=size, option=option,
         folder=output or Path("runs") / model, save_every=save_every, fresh=fresh, tensorboard=tensorboard,
-        images=images, trace=trace, compile=compile, skip_unreadable=skip_unreadable, memory=memory,
-        validation=validation, profile_input=profile_input, as_json=as_json, seed=seed,
+        images=images, trace=trace, microscope=microscope, compile=compile, skip_unreadable=skip_unreadable,
+        memory=memory, validation=validation, profile_input=profile_input, as_json=as_json, seed=seed,
     )  # fmt: skip
     run_training(request)
 
@@ -220,6 +230,8 @@ def run_training(request: TrainRequest) -> None:
             supervise.report_started()
         _print_resolved(request, training, screen)
         result = _fit(request, training, data, screen)
+        if request.microscope and training.devices.writes:
+            _write_page(request, training, screen)
         if result:
             _print_result(training, result, screen)
 
@@ -344,12 +356,25 @@ def _fit(request: TrainRequest, training, data, screen: Screen):
         try:
             return fit(
                 training, data, tensorboard=request.tensorboard, images=request.images, trace=request.trace,
-                draw_curves=_draw_curves, draw_filters=_draw_filters, on_step=on_step, on_epoch=on_epoch,
-                report=screen.note,
+                microscope=request.microscope, draw_curves=_draw_curves, draw_filters=_draw_filters, on_step=on_step,
+                on_epoch=on_epoch, report=screen.note,
             )  # fmt: skip
         except Stopped:
             screen.print(f"stopped on request after {_position(training)}; run the same command again to resume")
             return None
+
+
+def _write_page(request: TrainRequest, training, screen: Screen) -> None:
+    """Draw what the microscope has measured so far."""
+    from rawcnn.report.microscope_page import write_page
+    from rawcnn.training.observations import FILE, read_observations
+
+    if not (request.folder / FILE).exists():  # a run that was stopped before its first measurement
+        return
+    settings = f"Recipe {training.recipe.name}, data {request.data}, seed {training.seed}."
+    observations = read_observations(request.folder / FILE)
+    page = write_page(request.folder / "microscope", training.network, observations, training.history, settings)
+    screen.print(f"wrote {page} and {request.folder / FILE}")
 
 
 def _draw_curves(history: list[dict[str, float]], file: Path) -> None:

@@ -123,6 +123,25 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
     return figure
 
 
+def depth_gradients(norms: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw the gradient norms of plain networks (left) and residual ones (right) against the layer.
+
+    Args:
+        norms: Name → path of filters or weights → norm, from `rawcnn.training.depth_gradients.gradient_norms`.
+    """
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharex=True, sharey=True, layout="constrained")
+        for axes, kind, title in zip(panels, ("plain", "resnet"), ("plain networks", "residual networks"), strict=True):
+            networks = {name: values for name, values in norms.items() if kind in name}
+            for color, (name, values) in zip(COLORS, networks.items(), strict=False):
+                label = f"{name.removeprefix(f'cifar_{kind}')} layers"
+                axes.plot(range(1, len(values) + 1), list(values.values()), color=color, label=label)
+            axes.set(xlabel="layer", title=title, yscale="log")
+            axes.legend(fontsize=9)
+        panels[0].set_ylabel("norm of the gradient to filters or weights")
+    return figure
+
+
 def _held_out(history: Sequence[Mapping[str, float]]) -> str:
     """The split that a run evaluated after each epoch."""
     return "validation" if history and "validation_accuracy" in history[0] else "test"

@@ -172,12 +172,13 @@ def grouped_bars(names: Sequence[str], series: Sequence[tuple[str, Sequence[floa
 
 
 def curves(history: Sequence[dict[str, float]]) -> Draw:
-    """Return a drawing of the loss and accuracy of training and test images after each epoch."""
+    """Return a drawing of the loss and accuracy after each epoch, of training images and validation or test images."""
+    held_out = "validation" if "validation_accuracy" in history[0] else "test"
 
     def draw(figure: Figure, look: Look) -> None:
         epochs = [row["epoch"] for row in history]
         for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            for number, split in enumerate(("train", "test")):
+            for number, split in enumerate(("train", held_out)):
                 values = [row[f"{split}_{quantity}"] for row in history]
                 marker = "o" if len(values) < 3 else ""
                 axes.plot(epochs, values, marker=marker, color=look.series[number], label=f"{split} images")

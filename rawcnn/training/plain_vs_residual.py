@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rawcnn.data import DataSet
+from rawcnn.models import MODELS
+from rawcnn.nn.network import Network
 from rawcnn.training.recipes import RECIPES, Recipe
 from rawcnn.training.trainer import Training
 from rawcnn.zoo import create
 
+KINDS = {"plain": "resnet", "resnet": "plain"}  # in the names of models
 MARGIN = 1.0  # percentage points of training error; a smaller difference between two runs may be chance
 Summaries = list[dict[str, float]]
 
@@ -61,6 +65,24 @@ def compare_depths(
         )
         histories[name] = training.history
     return histories
+
+
+def counterpart(network: Network, seed: int) -> Network | None:
+    """Create the plain network of a residual network's depth, or the reverse, in all else alike.
+
+    Args:
+        network: The network.
+        seed: The seed of the other's initial values.
+
+    Returns:
+        The other network; None if the zoo has none.
+    """
+    kind = next((kind for kind in KINDS if network.name.removeprefix("cifar_").startswith(kind)), "")
+    other = network.name.replace(kind, KINDS[kind]) if kind else ""
+    settings: dict[str, Any] = dict(network.settings)
+    if other not in MODELS or not settings.pop("residual", True):  # the option makes a "resnet" plain
+        return None
+    return create(other, seed=seed, precision=network.precision, **settings)
 
 
 def verdict(histories: dict[str, Summaries], depths: Sequence[int] = (20, 56)) -> str:

@@ -4,6 +4,7 @@ checkpoints/          the two newest, to resume from
 events/               TensorBoard
 history.json          a summary for each epoch; with a validation split, the last one has the test figures, too
 curves.png            the same, drawn
+microscope.npz        values per epoch and layer, with `microscope`; the command line draws a page of them, microscope/
 weights.safetensors   the result, with what is needed to create the network again
 """
 
@@ -24,6 +25,8 @@ from rawcnn.models import find_model
 from rawcnn.nn.arguments import Size, image_size, short_size
 from rawcnn.nn.network import Network
 from rawcnn.training.distributed import Cluster, SingleDevice
+from rawcnn.training.microscope import Microscope
+from rawcnn.training.observations import FILE
 from rawcnn.training.recipes import Recipe, find_recipe
 from rawcnn.training.resume import data_identity
 from rawcnn.training.step import Adversary
@@ -129,11 +132,11 @@ class Plan:
 
 
 def _delete_run(folder: Path) -> None:
-    """Delete the checkpoints, events and curves of a run, but not its weights."""
+    """Delete the checkpoints, events, curves and measurements of a run, but not its weights."""
     with exclusive_folder(folder):
-        for name in ("checkpoints", "events"):
+        for name in ("checkpoints", "events", "microscope"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("history.json", "curves.png"):
+        for name in ("history.json", "curves.png", FILE):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -205,6 +208,7 @@ def run(
     tensorboard: bool = True,
     images: bool = False,
     trace: bool = False,
+    microscope: bool = False,
     draw_curves: Callable[[list[dict[str, float]], Path], object] | None = None,
     draw_filters: DrawFilters | None = None,
     on_step: Callable[[int, int, dict[str, float]], None] | None = None,
@@ -219,6 +223,7 @@ def run(
         tensorboard: Write event files of steps and epochs.
         images: Add pictures to the event files: augmented images, filters, and misclassified test images.
         trace: Add a profiler trace of some steps to the event files.
+        microscope: Measure each layer before the first epoch and after each (`rawcnn.training.microscope`).
         draw_curves: Called as draw_curves(history, file) after each epoch: it draws the curves.
         draw_filters: Returns the picture of a network's filters for the event files.
         on_step: Called as on_step(step of the epoch, steps per epoch, metrics).
@@ -233,6 +238,7 @@ def run(
     """
     folder, report = training.folder or Path("."), report or (lambda message: None)
     data = training.prepare(data, report)
+    observer = Microscope(training, data) if microscope and training.devices.writes else None
     writes_events = (tensorboard or images or trace) and training.devices.writes
     events = Events(folder / "events" if writes_events else None, images=images, trace=trace, draw_filters=draw_filters)
 
@@ -243,13 +249,16 @@ def run(
 
     def epoch_done(summary: dict[str, float]) -> None:
         assert training.result
+        if observer:
+            observer.look()
         events.epoch(summary, training, data, training.result)
         _write_history(training, folder, draw_curves)
         if on_epoch:
             on_epoch(summary)
 
     try:
-        result = training.fit(data, on_step=step_done, on_epoch=epoch_done)
+        start = observer.look if observer else None
+        result = training.fit(data, on_start=start, on_step=step_done, on_epoch=epoch_done)
         if training.progress.best:
             events.test(training.history[-1])
     finally:

@@ -108,7 +108,7 @@ class TrainStep:
             The values after the step, and the metrics, scalars: "loss" without auxiliary heads and weight decay,
             "accuracy", and "gradient_norm" with weight decay, before clipping.
         """
-        network, recipe, optimizer = self.network, self.recipe, _optimizer(self.recipe, self.fused)
+        network, recipe = self.network, self.recipe
         # Read the variables now: a fused rule changes them in place
         variables = {path: tf.convert_to_tensor(v) for path, v in state.variables.items()}
         images = augment(images, seed, recipe.augmentation)  # [B,H,W,3] → [B,H',W',3]
@@ -120,15 +120,33 @@ class TrainStep:
         differentiate = by_hand if recipe.gradients == "hand" else by_tape
         forward, loss, gradients = differentiate(network, recipe, variables, images, labels, seed)
 
-        # Weight decay λ/2·Σw² adds λ·w to the gradients. Devices that share a batch average their gradients
-        if recipe.weight_decay:
-            decayed = [path for path in trained if decays(path) or recipe.decay_all]
-            gradients |= {path: gradients[path] + recipe.weight_decay * trained[path] for path in decayed}
+        # Devices that share a batch average their gradients
+        gradients = self.with_weight_decay(gradients, trained)
         metrics = {"loss": loss, "accuracy": _accuracy(forward.logits, labels)}
         gradients, statistics, metrics = map(_mean_over_devices, (gradients, forward.statistics, metrics))
         gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, recipe.clip)
+        return self.apply(state, gradients, statistics, rate, seed[1]), metrics
 
-        # Update: the batch-norm statistics as the forward pass computed them, then variables, slots and averages
+    def with_weight_decay(self, gradients: Tensors, trained: Values) -> Tensors:
+        """Add the gradient λ·w of the weight decay λ/2·Σw², by path."""
+        recipe = self.recipe
+        decayed = [path for path in trained if decays(path) or recipe.decay_all] if recipe.weight_decay else []
+        return gradients | {path: gradients[path] + recipe.weight_decay * trained[path] for path in decayed}
+
+    def apply(self, state: State, gradients: Tensors, statistics: Tensors, rate: tf.Tensor, number: tf.Tensor) -> State:
+        """Apply the update rule: the new variables, slots and averages.
+
+        Args:
+            state: The values before the step, as in `update`.
+            gradients: The gradients after weight decay and clipping, by path.
+            statistics: The batch-norm averages that the forward pass computed, by path.
+            rate: The learning rate, a float32 scalar.
+            number: The number of the step, an int scalar.
+
+        Returns:
+            The values after the step.
+        """
+        optimizer = _optimizer(self.recipe, self.fused)
         new_variables, new_slots, new_averages = dict(statistics), Tensors(), Tensors()
         for path, gradient in gradients.items():
             slots = {slot: state.slots[f"{path}/{slot}"] for slot in optimizer.slots}
@@ -136,8 +154,8 @@ class TrainStep:
             new_slots |= {f"{path}/{slot}": value for slot, value in updated.items()}
         for path, average in state.averages.items():
             before, value = tf.convert_to_tensor(average), tf.convert_to_tensor(new_variables[path])
-            new_averages[path] = moving_average(before, value, recipe.average or 0.0, step=seed[1])
-        return State(new_variables, new_slots, new_averages), metrics
+            new_averages[path] = moving_average(before, value, self.recipe.average or 0.0, step=number)
+        return State(new_variables, new_slots, new_averages)
 
 
 def by_tape(

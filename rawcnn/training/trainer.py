@@ -107,6 +107,7 @@ class Training(RunState):
         self,
         data: DataSet,
         *,
+        on_start: Callable[[], object] | None = None,
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
         report: Callable[[str], object] = LOGGER.warning,
@@ -118,6 +119,7 @@ class Training(RunState):
 
         Args:
             data: The data set.
+            on_start: Called before the first step, when the run holds its folder.
             on_step: Called as on_step(step of the epoch from 1, steps per epoch, metrics), some steps at a time.
             on_epoch: Called with the summary of each epoch.
             report: Called with a message if a validation split is cut from the training images.
@@ -139,6 +141,7 @@ class Training(RunState):
             self.recovery.check_newest()
             if self.recovery.empty:  # so that errors of the disk show before any training
                 self.save()
+            (on_start or _ignore)()
             try:
                 self._train(self.batches(data), on_step or _ignore, on_epoch or _ignore)
             except ImageUnreadable as error:

@@ -47,9 +47,21 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
             f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of "
             f"{', '.join(first_layers(network))}"
         )
-    filters = network.variables[f"{layer}/filters"].numpy()  # [kh,kw,3,C]
-    over_rgb = np.einsum("rc,hwco->ohwr", _pixel_weights(network.preprocessing), filters)  # [C,kh,kw,3]
-    return grid([normalize(one) for one in over_rgb], columns, gap)
+    filters = over_rgb(network.preprocessing, network.variables[f"{layer}/filters"].numpy())
+    return grid([normalize(one) for one in filters], columns, gap)
+
+
+def over_rgb(preprocessing: str, filters: np.ndarray) -> np.ndarray:
+    """Return the weights of the image's RGB values: the preprocessing is multiplied into the filters.
+
+    Args:
+        preprocessing: The network's first step.
+        filters: The filters of a layer that reads the image, [kh,kw,3,C].
+
+    Returns:
+        One picture for each filter, [C,kh,kw,3].
+    """
+    return np.einsum("rc,hwco->ohwr", _pixel_weights(preprocessing), filters)
 
 
 def first_layers(network: Network) -> list[str]:

@@ -1,0 +1,288 @@
+"""The microscope: its values against NumPy loops, and its file through kills and resumed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rawcnn
+from rawcnn.data.augmentation import augment
+from rawcnn.training.depth_gradients import first_over_last, gradient_norms
+from rawcnn.training.distributed import make_cluster
+from rawcnn.training.microscope import Microscope, dead, layers_of, observe
+from rawcnn.training.observations import FILE, read_observations
+from rawcnn.training.plain_vs_residual import counterpart
+from rawcnn.training.run import run
+from rawcnn.training.step import State, by_tape
+from rawcnn.training.trainer import Training
+from tests import references
+from tests.rawcnn import small
+from tests.rawcnn.runs import RECIPE, RMSPROP, assert_identical, state
+
+WEIGHTS = ("conv1/filters", "conv2/filters", "classifier/weights")
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return small.part(digits, 128, 64)
+
+
+def length(values: np.ndarray) -> float:
+    """√Σv², value by value."""
+    total = 0.0
+    for value in np.asarray(values, np.float64).flat:
+        total += float(value) ** 2
+    return total**0.5
+
+
+def dead_reference(outputs: np.ndarray) -> tuple[float, float]:
+    """The shares of units and channels that are zero in every image, of [B,…,C], value by value."""
+    outputs = outputs.reshape(len(outputs), -1, outputs.shape[-1])  # [B,positions,C]
+    _, positions, channels = outputs.shape
+    silent = [[all(image[p, c] == 0 for image in outputs) for c in range(channels)] for p in range(positions)]
+    units = sum(sum(row) for row in silent) / (positions * channels)
+    return units, sum(all(row[c] for row in silent) for c in range(channels)) / channels
+
+
+def batch(count: int = 6):
+    images = references.random((count, 8, 8, 3), 3, "float64", low=0.0)
+    return images, tf.range(count) % 10, tf.constant([3, 7])
+
+
+def nesterov(w, g, velocity, rate, momentum):
+    velocity = momentum * velocity - rate * g
+    return w + momentum * velocity - rate * g
+
+
+def test_values_of_a_network_against_loops():
+    """Of a step with weight decay, clipping, augmentation, dropout, an auxiliary head and a velocity."""
+    recipe = dataclasses.replace(RECIPE, auxiliary_weight=0.5, clip=0.5, weight_decay=0.01)
+    network = small.network(precision="float64", auxiliary=True)
+    beginning = State.begin(network, recipe)
+    for number, slot in enumerate(beginning.slots.values()):
+        slot.assign(references.random(slot.shape, number, "float64") * 0.01)
+    images, labels, seed = batch()
+    found = observe(network, recipe, beginning, images, labels, seed, tf.constant(0.05))
+    layers = layers_of(network)
+    assert layers.weights == ("conv1/filters", "head/weights", *WEIGHTS[1:]) and layers.first == "conv1/filters"
+    assert layers.outputs == ("conv1", "conv1/bn/relu", "head", "conv2", "conv2/relu", "classifier")
+
+    variables = {path: tf.convert_to_tensor(v) for path, v in network.variables.items()}
+    seen = augment(images, seed, recipe.augmentation)
+    forward, _, gradients = by_tape(network, recipe, variables, seen, labels, seed)
+    for place, name in enumerate(layers.outputs):
+        references.close(found["activation_norm"][place], length(forward.activations[name]), "gradient", "float64")
+    for place, name in enumerate(layers.relus):
+        units, channels = dead_reference(forward.activations[name].numpy())
+        assert float(found["dead_units"][place]) == pytest.approx(units) and units > 0
+        assert float(found["dead_channels"][place]) == pytest.approx(channels)
+
+    rate = float(np.float32(0.05))
+    decayed = {p: np.asarray(g) + 0.01 * (p in layers.weights) * variables[p].numpy() for p, g in gradients.items()}
+    total = sum(length(g) ** 2 for g in decayed.values()) ** 0.5
+    for place, path in enumerate(layers.weights):
+        w, g = variables[path].numpy(), decayed[path] * min(1.0, 0.5 / total)
+        after = nesterov(w, g, beginning.slots[f"{path}/velocity"].numpy(), rate, recipe.momentum)
+        references.close(found["weight_norm"][place], length(w), "gradient", "float64")
+        references.close(found["weight_gradient_norm"][place], length(gradients[path]), "gradient", "float64")
+        references.close(found["update_ratio"][place], length(after - w) / length(w), "gradient", "float64")
+    assert total > 0.5, "the gradients should be clipped"
+    np.testing.assert_array_equal(found["filters"], variables["conv1/filters"])
+
+
+def test_gradients_of_outputs_against_central_differences():
+    """‖∂L/∂y‖ of the logits, value by value: L is the mean cross-entropy of logits + a change of one of them."""
+    network, recipe = small.network(precision="float64"), dataclasses.replace(RECIPE, label_smoothing=0.0)
+    images, labels, seed = batch(3)
+    found = observe(network, recipe, State.begin(network, recipe), images, labels, seed, tf.constant(0.1))
+    seen = augment(images, seed, recipe.augmentation)
+    logits = network.forward(seen, train=True, seed=seed).logits.numpy()
+
+    def loss(z: np.ndarray) -> float:
+        largest = z.max(axis=1)
+        return float(np.mean(np.log(np.exp(z - largest[:, None]).sum(axis=1)) + largest - z[range(3), labels]))
+
+    squares = 0.0
+    for place in np.ndindex(logits.shape):
+        above, below = logits.copy(), logits.copy()
+        above[place], below[place] = above[place] + 1e-5, below[place] - 1e-5
+        squares += ((loss(above) - loss(below)) / 2e-5) ** 2
+    last = layers_of(network).outputs.index("classifier")
+    references.close(found["gradient_norm"][last], squares**0.5, "difference", "float64")
+    assert float(found["loss"]) == pytest.approx(loss(logits))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (6, 7)])
+def test_dead_units_and_channels(shape):
+    generator = np.random.default_rng(1)
+    outputs = generator.random(shape) * (generator.random(shape) < 0.3)
+    outputs[..., 1] = 0
+    units, channels = dead_reference(outputs)
+    assert [float(share) for share in dead(tf.constant(outputs))] == pytest.approx([units, channels])
+    assert 1 > units >= channels > 0
+
+
+def begin(folder, epochs: int, recipe=RECIPE, **settings) -> Training:
+    training = Training(small.network(seed=5), dataclasses.replace(recipe, epochs=epochs), folder=folder, **settings)
+    folder.mkdir(exist_ok=True)
+    training.restore()
+    return training
+
+
+def measured(training, data) -> dict[str, np.ndarray]:
+    """Train to the end, and return the arrays of the file."""
+    run(training, data, tensorboard=False, microscope=True)
+    with np.load(training.folder / FILE) as file:
+        return {name: file[name] for name in file.files}
+
+
+class Killed(BaseException):
+    """Raised by a test to end a run at once."""
+
+
+@pytest.mark.deeper
+@pytest.mark.parametrize("recipe", [RECIPE, RMSPROP], ids=["nesterov", "rmsprop-ema-clip"])
+def test_a_run_is_the_same_under_the_microscope(tmp_path, data, recipe):
+    seen, alone = begin(tmp_path / "seen", 2, recipe), begin(tmp_path / "alone", 2, recipe)
+    values = measured(seen, data)
+    run(alone, data, tensorboard=False)
+    assert_identical(state(seen), state(alone))
+    assert values["epochs"].tolist() == [0, 1, 2] and values["dead_units"].shape == (3, 2)
+    assert values["filters"].shape == (3, 3, 3, 3, 8) and np.isfinite(values["update_ratio"]).all()
+    assert not (tmp_path / "alone" / FILE).exists()
+
+
+@pytest.mark.deeper
+def test_a_killed_run_continues_its_file(tmp_path, data, monkeypatch):
+    """Killed after the checkpoint of epoch 2 but before its row; within epoch 3; then resumed twice."""
+    expected = measured(begin(tmp_path / "through", 4), data)
+    folder, look = tmp_path / "killed", Microscope.look
+
+    def killed(microscope):
+        if microscope.training.epoch == 2:
+            raise Killed
+        look(microscope)
+
+    monkeypatch.setattr(Microscope, "look", killed)
+    with pytest.raises(Killed):
+        measured(begin(folder, 4), data)
+    assert read_observations(folder / FILE).epochs == (0, 1)
+    monkeypatch.setattr(Microscope, "look", look)
+    resumed = begin(folder, 4, save_every=0)
+    take_step = resumed.take_step
+
+    def step(batches, index, *arguments):
+        if resumed.epoch == 2 and index == 1:
+            raise Killed
+        return take_step(batches, index, *arguments)
+
+    resumed.take_step = step
+    with pytest.raises(Killed):
+        measured(resumed, data)
+    assert read_observations(folder / FILE).epochs == (0, 1, 2)
+    for _ in range(2):  # a complete run adds nothing
+        found = measured(begin(folder, 4), data)
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, name)
+
+
+@pytest.mark.deeper
+def test_rows_of_epochs_that_are_repeated_are_replaced(tmp_path, data):
+    """After a damaged checkpoint a run resumes from the one before; a fresh run begins a new file."""
+    values = measured(begin(tmp_path, 3), data)
+    training = begin(tmp_path, 3)
+    training.progress.at.epoch = 1
+    assert Microscope(training, data).observations.epochs == (0, 1)
+    training.progress.at.epoch = 0
+    assert Microscope(training, data).observations.epochs == ()
+    training.progress.at.steps = 1
+    assert Microscope(training, data).observations.epochs == (0,)
+    assert values["epochs"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.deeper
+def test_a_damaged_or_foreign_file_is_refused_before_training(tmp_path, data):
+    measured(begin(tmp_path, 1), data)
+    content, checkpoints = (tmp_path / FILE).read_bytes(), sorted((tmp_path / "checkpoints").iterdir())
+    for damaged in (content[:-40], b"", b"no file", b"PK\x03\x04" + bytes(60)):
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"microscope.npz is damaged \(\w+\); delete it"):
+            measured(begin(tmp_path, 2), data)
+    foreign = dataclasses.replace(
+        (seen := Microscope(begin(tmp_path / "other", 1), data)).observations,
+        layers=dataclasses.replace(seen.observations.layers, first="another"),
+    )
+    values = {name: value.numpy() for name, value in seen._measure(*seen._sample(), seen._rate()).items()}
+    foreign.adding(0, 0.1, values).write(tmp_path / FILE)
+    with pytest.raises(ValueError, match="holds values of another network; delete it"):
+        measured(begin(tmp_path, 2), data)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == checkpoints
+
+
+@pytest.mark.deeper
+def test_two_devices_measure_what_one_takes_of_a_batch(tmp_path, data):
+    cluster = make_cluster("mirrored")
+    with cluster.scope():
+        network = small.network(seed=5)
+    two = Training(network, dataclasses.replace(RECIPE, epochs=1), folder=tmp_path / "two", cluster=cluster)
+    (tmp_path / "two").mkdir()
+    values = measured(two, data)
+    half = dataclasses.replace(RECIPE, epochs=1, batch=32)
+    alone = Microscope(Training(small.network(seed=5), half, folder=tmp_path / "one"), data)
+    alone.look()
+    for name in ("dead_units", "activation_norm", "gradient_norm", "update_ratio", "filters"):
+        references.close(values[name][0], alone.observations.table(name)[0], "network", "float32")
+    assert values["epochs"].tolist() == [0, 1]
+
+
+def test_a_plain_network_has_a_residual_counterpart():
+    network = rawcnn.create("cifar_plain20", size=8, classes=3, shortcut="B")
+    other = counterpart(network, 4)
+    assert other and (other.name, other.settings["shortcut"], other.classes) == ("cifar_resnet20", "B", 3)
+    assert "conv2_1/relu" in {op.name for op in other.operations}
+    assert counterpart(small.network(), 0) is None
+
+
+@pytest.mark.slow
+def test_gradients_grow_through_plain_networks(digits):
+    """With new variables: by more than 100 over 56 plain layers, by less than 10 over residual ones."""
+    seen: list[tuple] = []
+    norms = gradient_norms(digits, progress=lambda *words: seen.append(words))
+    growth = {name: first_over_last(values) for name, values in norms.items()}
+    assert growth["cifar_plain56"] > 100 and growth["cifar_plain56"] > 20 * growth["cifar_plain20"]
+    assert growth["cifar_resnet56"] < 10 and growth["cifar_resnet20"] < 10
+    assert len(norms["cifar_plain56"]) == len(norms["cifar_resnet56"]) == 56 and len(seen) == 4
+
+
+def test_first_over_last():
+    assert first_over_last({"a/filters": 6.0, "b/filters": 2.0, "classifier/weights": 9.0}) == 3.0
+    assert first_over_last({"a/weights": 6.0, "b/weights": 3.0}) == 2.0
+    assert first_over_last({"a/filters": 6.0}) == 1.0
+    assert np.isnan(first_over_last({"a/filters": 6.0, "b/filters": 0.0}))
+
+
+@pytest.mark.slow
+def test_the_command_line_draws_a_page(tmp_path, rawcnn_command):
+    """The page, its pictures and the file; the same command again adds no row; --fresh deletes them."""
+    words = ("train", "cifar_resnet20", "--batch", 512, "--no-tensorboard", "--output", tmp_path / "run")
+    code, out, err = rawcnn_command(*words, "--epochs", 1, "--microscope")
+    assert code == 0 and "microscope/index.html" in out, err
+    page = (tmp_path / "run" / "microscope" / "index.html").read_text(encoding="utf-8")
+    for title in ("Dead ReLUs", "Update ratio", "Gradient norms through depth", "Filters of the first layer over time"):
+        assert title in page
+    assert "cifar_plain20" in page and "nan" not in page
+    shown = {word.split('"')[0] for word in page.split('src="')[1:]}
+    assert shown and all((tmp_path / "run" / "microscope" / name).exists() for name in shown)
+    code, _, err = rawcnn_command(*words, "--epochs", 2, "--microscope")
+    assert code == 0, err
+    seen = read_observations(tmp_path / "run" / FILE)
+    assert seen.epochs == (0, 1, 2) and len(seen.beside) == 20
+    assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 2
+    code, _, err = rawcnn_command(*words, "--epochs", 1, "--fresh")
+    assert code == 0 and not {FILE, "microscope"} & set(os.listdir(tmp_path / "run")), err
