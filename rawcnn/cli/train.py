@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, R
 from rawcnn.cli.parsing import ImageSize, check_finite, check_share, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
 
+RATES, LOSSES = "rates.png", ("losses", "smoothed")  # file and quantities of --find-rate
 RESTARTS = 10  # of a worker, unless --restarts says otherwise
 WAIT = 10.0  # minutes for the other workers, unless --wait says otherwise
 ADVERSARIAL_STEPS = 7  # of PGD, unless --adversarial-steps says otherwise
@@ -93,16 +96,37 @@ class TrainRequest(Request):
     memory: float  # GiB
     validation: float | None
     profile_input: bool
+    find_rate: bool
+
+    @property
+    def checked_file(self) -> Path | None:
+        return self.folder / RATES if self.find_rate else None
 
     def check(self) -> None:
         check_finite(rate=self.rate, save_every=self.save_every, memory=self.memory, validation=self.validation)
         check_share("--validation", self.validation)
         self.adversarial.check()
         self.distribution.check()
-        if self.profile_input and self.distribution.strategy:
-            raise ValueError("--profile-input measures a single device; leave --strategy out")
+        if self.profile_input:
+            self._check_alone("--profile-input", {"--strategy": self.distribution.strategy})
+        if self.find_rate:
+            self._check_alone("--find-rate", {"--profile-input": self.profile_input, **self._training_options()})
         if self.profile_input and self.microscope:
             raise ValueError("--profile-input trains nothing that --microscope could measure; leave one of them out")
+
+    def _training_options(self) -> dict[str, object]:
+        """The options, by name, that belong to a complete training: a range test has its own rates and steps."""
+        return {
+            "--strategy": self.distribution.strategy, "--rate": self.rate, "--epochs": self.epochs,
+            "--fresh": self.fresh, "--microscope": self.microscope, "--images": self.images, "--trace": self.trace,
+        }  # fmt: skip
+
+    def _check_alone(self, option: str, others: Mapping[str, object]) -> None:
+        """Raise ValueError if `option` is combined with one of the others, which are given unless None or False."""
+        given = [name for name, value in others.items() if value not in (None, False)]
+        if given:
+            why = {"--strategy": "measures a single device", "--rate": "tries all rates"}
+            raise ValueError(f"{option} {why.get(given[0], 'does not train a run')}; leave {' and '.join(given)} out")
 
 
 def train(
@@ -189,6 +213,13 @@ def train(
     profile_input: Annotated[
         bool, typer.Option(help="Do not train; compare the throughput of the input pipeline with the training step's.")
     ] = False,
+    find_rate: Annotated[
+        bool,
+        typer.Option(
+            help="Do not train; raise the learning rate from batch to batch on a copy of the network, until the loss "
+            "diverges. Prints a suggestion and writes rates.png and rates.json into the folder."
+        ),
+    ] = False,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
@@ -202,7 +233,8 @@ def train(
         distribution=Distribution(strategy, replicas, restarts, wait), precision=precision, size=size, option=option,
         folder=output or Path("runs") / model, save_every=save_every, fresh=fresh, tensorboard=tensorboard,
         images=images, trace=trace, microscope=microscope, compile=compile, skip_unreadable=skip_unreadable,
-        memory=memory, validation=validation, profile_input=profile_input, as_json=as_json, seed=seed,
+        memory=memory, validation=validation, profile_input=profile_input, find_rate=find_rate, as_json=as_json,
+        seed=seed,
     )  # fmt: skip
     run_training(request)
 
@@ -222,6 +254,9 @@ def run_training(request: TrainRequest) -> None:
             )
             if request.profile_input:
                 run.result = _profile_input(request, plan, data, screen)
+                return
+            if request.find_rate:
+                run.result = _find_rate(request, plan, data, screen)
                 return
             training = plan.training(
                 data, request.folder, seed=request.seed, precision=request.precision, compile=request.compile,
@@ -300,6 +335,35 @@ def _profile_input(request: TrainRequest, plan, data, screen: Screen) -> dict[st
         "step_images_per_second": measured.step,
         "ratio": measured.ratio,
     }
+
+
+def _find_rate(request: TrainRequest, plan, data, screen: Screen) -> dict[str, Any]:
+    """Run a learning-rate range test, draw it and print the suggestion."""
+    from rawcnn.files.atomic import write_atomic
+    from rawcnn.plots.microscope import losses_against_rates
+    from rawcnn.plots.themed import LIGHT, save
+    from rawcnn.training.rate_range import find_rate
+    from rawcnn.training.suitable import check_splits
+
+    check_splits(data)
+    settings = {"model": plan.model, "data": data.name, "recipe": plan.recipe.name, "batch": plan.recipe.batch}
+    settings |= {"optimizer": plan.recipe.optimizer, "seed": request.seed, "size": plan.size or data.size}
+    screen.print_settings({**settings, "precision": request.precision, "output": request.folder})
+    network = plan.network(data, request.seed, request.precision)
+    with screen.progress_bar("raising the learning rate") as report:
+        found = find_rate(
+            network, plan.recipe, data, seed=request.seed, compile=request.compile, adversary=plan.adversary,
+            progress=report,
+        )  # fmt: skip
+    plot, figures = request.folder / RATES, (request.folder / RATES).with_suffix(".json")
+    save(losses_against_rates(found.rates, found.losses, found.smoothed, found.suggestion), plot, LIGHT, (6, 3.6))
+    losses = {name: [loss if isfinite(loss) else None for loss in getattr(found, name)] for name in LOSSES}
+    result = {"suggestion": found.suggestion, "reason": found.reason, "rates": found.rates, **losses}
+    write_atomic(figures, json.dumps(result, indent=1, allow_nan=False).encode())
+    suggestion = f"suggested: --rate {found.suggestion:.2g}" if found.suggestion else "no suggestion"
+    screen.print(f"{suggestion}, because {found.reason}")
+    screen.print(f"wrote {plot} and {figures}")
+    return result
 
 
 def _print_resolved(request: TrainRequest, training, screen: Screen) -> None:

@@ -241,6 +241,7 @@ def test_two_devices_measure_what_one_takes_of_a_batch(tmp_path, data):
     assert values["epochs"].tolist() == [0, 1]
 
 
+@pytest.mark.deeper
 def test_a_plain_network_has_a_residual_counterpart():
     network = rawcnn.create("cifar_plain20", size=8, classes=3, shortcut="B")
     other = counterpart(network, 4)
