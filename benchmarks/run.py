@@ -15,6 +15,7 @@ from benchmarks.measurements.memory import MemoryResult, measure_memory
 from benchmarks.measurements.scale import ScaleResult, measure_scale
 from benchmarks.races.attacks import ATTACKS, AttackRaceResult, race_attack
 from benchmarks.races.contestants import JOBS
+from benchmarks.races.gradients import SHAPES, GradientResult, race_gradients
 from benchmarks.races.kernels import CASES, KernelCase, KernelResult, race_kernel
 from benchmarks.races.kernels import JOBS as KERNEL_JOBS
 from benchmarks.races.networks import RaceResult, race
@@ -107,6 +108,14 @@ def run_attacks(
     """Race each attack on the network and images of `race_attack`; otherwise as `run`."""
     races = {attack: partial(race_attack, attack, network, images, labels, **settings) for attack in attacks}
     return _one_by_one(races, file, command, progress)
+
+
+def run_gradients(
+    models: Sequence[str] = tuple(SHAPES), *, file: Path | None = None, command: str = "benchmarks.run_gradients",
+    progress: StepProgress | None = None, **settings: Any,
+) -> list[GradientResult]:  # fmt: skip
+    """Race a training step by the tape and by hand on each network; otherwise as `run`."""
+    return _one_by_one({model: partial(race_gradients, model, **settings) for model in models}, file, command, progress)
 
 
 def _one_by_one(

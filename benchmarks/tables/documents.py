@@ -21,6 +21,7 @@ from numpy import log, percentile, polyfit
 
 from benchmarks.harness.results import FOLDER, Record, read
 from benchmarks.races.attacks import MODEL
+from benchmarks.tables.gradients import gradient_table
 from benchmarks.tables.markdown import device_tables, device_words, milliseconds, newest
 from benchmarks.tables.scale import paper_scale_table, scale_table
 from benchmarks.tables.stablehlo import gpu_table
@@ -324,6 +325,7 @@ TABLES = {
     "other race table": other_race_table,
     "kernel table": kernel_table,
     "build table": build_table,
+    "gradient table": gradient_table,
     "growth table": growth_table,
     "visualize table": visualize_table,
     "attack table": attack_table,

@@ -16,6 +16,7 @@ KINDS = typer.main.get_command(app).commands
 WORK = (
     *(f"benchmarks.run.{name}" for name in ("run", "run_memory", "run_scale", "run_kernels", "run_visualizations")),
     "benchmarks.run.run_attacks",
+    "benchmarks.run.run_gradients",
     "benchmarks.tune.tune",
     "benchmarks.measurements.build.run_builds",
     "benchmarks.measurements.growth.grow",

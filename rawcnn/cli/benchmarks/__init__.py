@@ -7,13 +7,14 @@ from collections.abc import Callable
 import typer
 from typer.core import TyperGroup
 
-from rawcnn.cli.benchmarks import attacks, build, growth, kernels, networks, scale, visualize
+from rawcnn.cli.benchmarks import attacks, build, gradients, growth, kernels, networks, scale, visualize
 
 KINDS: dict[str, Callable[..., None]] = {
     "networks": networks.networks,
     "kernels": kernels.kernels,
     "attacks": attacks.attacks,
     "visualize": visualize.visualize,
+    "gradients": gradients.gradients,
     "memory": networks.memory,
     "growth": growth.growth,
     "build": build.build,
