@@ -3,9 +3,9 @@
     tape graph, hand graph      the step of `rawcnn train`, `--gradients tape` and `hand`, as a TensorFlow graph
     tape xla, hand xla          the same, compiled by XLA
 
-All contestants have the same weights, images, labels and dropout masks. The loss and the gradients of the first step are
-compared before anything is timed; then the steps are timed in interleaved rounds. The first call (tracing, compilation
-and one step) and the peak memory are measured in a fresh process for each contestant.
+All contestants have the same weights, images, labels and dropout masks. The loss and the gradients of the first step
+are compared before anything is timed; then the steps are timed in interleaved rounds. The first call (tracing,
+compilation and one step) and the peak memory are measured in a fresh process for each contestant.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 import numpy as np
 import tensorflow as tf
@@ -104,14 +105,15 @@ def race_gradients(
     names = select_contestants(contestants)
     side, images = SHAPES.get(model if isinstance(model, str) else "", (None, 8))
     batch, size = batch or images, size or side
-    total, done = 2 * len(names) + rounds, iter(range(1, 10**9))
+    apart = names if isinstance(model, str) else ()
+    total, done = len(apart) + len(names) + 1 + rounds, count(1)
 
     def report(what: str) -> None:
         if progress:
-            progress(what, min(next(done), total), total)
+            progress(what, next(done), total)
 
     alone = {}
-    for name in names if isinstance(model, str) else ():
+    for name in apart:
         alone[name] = _apart(name, model, batch, size, seed)
         report(f"{name}: first call {alone[name]['first_call']:.1f} s")
     network = rawcnn.create(model, seed=seed, size=size) if isinstance(model, str) else model
@@ -121,6 +123,7 @@ def race_gradients(
     differences, first = setup.verify(names, report)
     runs = {name: setup.runs[name] for name in names}
     seconds = interleaved(runs, rounds, lambda number: report(f"round {number + 1} of {rounds}"))
+    setup.reset()
     timings = [
         Timing(
             name, alone.get(name, {}).get("first_call", first[name]), seconds[name], alone.get(name, {}).get("memory"),
@@ -167,6 +170,11 @@ class Steps:
         self.runs[name] = lambda: step(self.images, self.labels, seed, rate)["loss"].numpy()
         return self.runs[name]
 
+    def reset(self) -> None:
+        """Assign the first values to the variables."""
+        for path, value in self.start.items():
+            self.network.variables[path].assign(value)
+
     def verify(
         self, names: Sequence[str], report: Callable[[str], None]
     ) -> tuple[dict[str, float | None], dict[str, float]]:
@@ -182,8 +190,7 @@ class Steps:
         for name in names:
             first[name], loss = timed(self.prepare(name))
             gradients = self._gradients(self.states[name].slots)
-            for path, value in self.start.items():
-                self.network.variables[path].assign(value)
+            self.reset()
             reference = reference or (loss, gradients)
             compare_logits(reference[0], loss, "float32", f"{name}, by its loss,")
             differences[name] = compare_gradients(reference[1], gradients, "float32", sensitivity, name)

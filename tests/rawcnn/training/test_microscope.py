@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -287,3 +291,52 @@ def test_the_command_line_draws_a_page(tmp_path, rawcnn_command):
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 2
     code, _, err = rawcnn_command(*words, "--epochs", 1, "--fresh")
     assert code == 0 and not {FILE, "microscope"} & set(os.listdir(tmp_path / "run")), err
+
+
+RUN = """
+import dataclasses, sys
+from pathlib import Path
+from rawcnn.data import load
+from rawcnn.training.run import run
+from rawcnn.training.trainer import Training
+from tests.rawcnn import small
+from tests.rawcnn.runs import RECIPE
+
+folder = Path(sys.argv[1])
+folder.mkdir(exist_ok=True)
+recipe = dataclasses.replace(RECIPE, batch=8, epochs=40)
+training = Training(small.network(seed=5), recipe, seed=9, folder=folder, save_every=0)
+training.restore()
+run(training, small.part(load("digits"), 64, 16), tensorboard=False, microscope=True)
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments(tmp_path):
+    """Kills in steps, checkpoints, measurements and writes do not change a bit of the file."""
+    environment, chance = {**os.environ, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3"}, random.Random(1)
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / name)], env=environment)
+
+    seen = 0
+    for _ in range(4):
+        with start("killed") as process:
+            while process.poll() is None and rows(tmp_path / "killed") <= seen:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, 0.3))
+            assert process.poll() is None, "the run is too short for so many kills"
+            process.kill()
+        seen = rows(tmp_path / "killed")
+    for name in ("killed", "through"):
+        with start(name) as process:
+            assert process.wait() == 0
+    with np.load(tmp_path / "killed" / FILE) as mine, np.load(tmp_path / "through" / FILE) as theirs:
+        assert mine["epochs"].tolist() == list(range(41)) and list(mine) == list(theirs)
+        for name in mine:
+            np.testing.assert_array_equal(mine[name], theirs[name], name)
+
+
+def rows(folder) -> int:
+    """The number of rows of a run's file; 0 without one."""
+    return len(read_observations(folder / FILE).epochs) if (folder / FILE).exists() else 0
