@@ -1,11 +1,13 @@
 """rawcnn: layers, gradients, visualizations and attacks of the classic CNN papers in plain TensorFlow.
 
-Names are imported at first use, so that the command line can answer before TensorFlow is loaded.
+Names are imported at first use, so that the command line can answer before TensorFlow is loaded. In a notebook, results
+show themselves (`rawcnn.notebook`).
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import onednn  # noqa: F401 (before TensorFlow: it turns oneDNN on)
@@ -60,3 +62,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if sys.modules.get("IPython"):  # as matplotlib finds it: a program that does not use IPython does not import it
+    importlib.import_module("rawcnn.notebook").register()

@@ -1,4 +1,7 @@
-"""The plots that the command line writes, in one style for paper and screen."""
+"""The plots that the command line writes and that notebooks show, in one style for paper and screen.
+
+Nothing here uses pyplot: its backend and its open figures belong to the user's program.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, PercentFormatter
@@ -29,7 +29,7 @@ STYLE: Any = {**COMMON, "figure.dpi": 120, "font.size": 10, "axes.grid": True, "
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure atomically, and close it.
+    """Write a figure atomically.
 
     Args:
         figure: The figure.
@@ -39,9 +39,7 @@ def save(figure: Figure, path: str | Path) -> None:
         ValueError: The path has another ending, or the file cannot be written.
     """
     try:
-        drawn = BytesIO()
-        figure.savefig(drawn, format=Path(path).suffix[1:], bbox_inches="tight")
-        write_atomic(path, drawn.getvalue())
+        write_atomic(path, encoded(figure, Path(path).suffix[1:]))
     except (ValueError, OSError) as error:
         advice = (
             f"{remedy(error)} and run the same command again, or name another path"
@@ -49,8 +47,21 @@ def save(figure: Figure, path: str | Path) -> None:
             else "give a path that ends in .png"
         )
         raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
-    finally:
-        plt.close(figure)
+
+
+def encoded(figure: Figure, form: str = "png") -> bytes:
+    """Return the content of an image file, "png", "svg" or "pdf"."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format=form, bbox_inches="tight")
+    return drawn.getvalue()
+
+
+def _panels(
+    rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], layout: Any = None, **options: Any
+) -> tuple[Figure, Any]:
+    """A new figure of `figsize` inches and its axes, as pyplot's `subplots` returns them."""
+    figure = Figure(figsize=figsize, layout=layout)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def roofline(profile: Profile, measurement: Measurement) -> Figure:
@@ -59,8 +70,8 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
     intensities = {row["name"]: row["intensity"] for row in profile.rows}
     working = [t for t in measurement.timings if t.flops_per_second > 0]
     shown = [t for t in working if t.resolved] or working
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8, 5))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(figsize=(8, 5))
         knee = machine.flops_per_second / machine.bytes_per_second
         low = min(*(intensities[t.name] / 2 for t in shown), knee / 10)  # so that both limits are visible
         high = max(*(intensities[t.name] * 2 for t in shown), knee * 10)
@@ -106,8 +117,8 @@ def depth_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figu
     Args:
         histories: Name → summaries of the epochs, from `rawcnn.training.plain_vs_residual.compare_depths`.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _panels(1, 2, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
         for axes, kind, title in zip(panels, ("plain", "resnet"), ("plain networks", "residual networks"), strict=True):
             runs = {name: history for name, history in histories.items() if kind in name}
             for color, (name, history) in zip(COLORS, runs.items(), strict=False):
@@ -150,8 +161,8 @@ def _held_out(history: Sequence[Mapping[str, float]]) -> str:
 def training_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Draw loss, error and learning rate against the epochs of a `Training.history`."""
     epochs = [summary["epoch"] for summary in history]
-    with plt.rc_context(STYLE):
-        figure, (losses, errors, rates) = plt.subplots(1, 3, figsize=(12, 3.6))
+    with matplotlib.rc_context(STYLE):
+        figure, (losses, errors, rates) = _panels(1, 3, figsize=(12, 3.6))
         for part, color in (("train", COLORS[0]), (_held_out(history), COLORS[1])):
             losses.plot(epochs, [s[f"{part}_loss"] for s in history], color=color, marker=".", label=part)
             errors.plot(epochs, [1 - s[f"{part}_accuracy"] for s in history], color=color, marker=".", label=part)
@@ -179,10 +190,10 @@ def growth(series: Sequence[Any]) -> Figure:
     }
     shown = {along: [s for s in series if s.along == along] for along in titles}
     shown = {along: lines for along, lines in shown.items() if lines}
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         rows, columns = (2, 2) if len(shown) == 4 else (1, len(shown))
         size = (5 * columns, 3.75 * rows)
-        figure, panels = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        figure, panels = _panels(rows, columns, figsize=size, layout="constrained", squeeze=False)
         for axes, (along, lines) in zip(panels.flat, shown.items(), strict=True):
             for color, s in zip(COLORS, lines, strict=False):
                 xs = [x / 1e9 for x in s.points] if along == "depth" else s.points
@@ -206,9 +217,9 @@ def growth(series: Sequence[Any]) -> Figure:
 
 def examples(result: AttackResult, labels: Sequence[str], count: int = 4) -> Figure:
     """Draw one row per image: original + noise × k = attacked image, each with its class and confidence."""
-    with plt.rc_context({**STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         shown = list(range(min(count, len(result.labels))))
-        figure, rows = plt.subplots(len(shown), 3, figsize=(7.2, 2.7 * len(shown)), squeeze=False)
+        figure, rows = _panels(len(shown), 3, figsize=(7.2, 2.7 * len(shown)), squeeze=False)
         for axes, index in zip(rows, shown, strict=True):
             noise = result.noise[index]
             times = 0.5 / max(float(abs(noise).max()), 1e-12)
@@ -237,8 +248,8 @@ def accuracy_curve(rows: Sequence[Mapping[str, Any]], name: str, unit: str) -> F
 
     The curve begins with the accuracy before the attack, at ε = 0.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6, 3.6))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(figsize=(6, 3.6))
         epsilons = [row["epsilon"] for row in rows]
         accuracies = [row["accuracy_after"] for row in rows]
         start = ([0.0], [rows[0]["accuracy_before"]]) if epsilons[0] > 0 else ([], [])
@@ -255,9 +266,9 @@ def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) 
     """Draw the fooling image of each class with the network's confidence, or the `most` confident ones."""
     shown = np.sort(np.argsort(-found.confidences)[:most])
     columns = min(5, len(shown))
-    with plt.rc_context({**STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         rows = -(-len(shown) // columns)
-        figure, panels = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False)
+        figure, panels = _panels(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False)
         for panel in panels.flat:
             panel.set_axis_off()
         for panel, number in zip(panels.flat, shown, strict=False):
@@ -270,8 +281,8 @@ def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) 
 def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequence[str]]) -> Figure:
     """Draw rows of pictures [H,W,3] in [0,1], with a name to the left of each row and a title above each picture."""
     columns = max(len(pictures) for pictures in rows.values())
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, panels = plt.subplots(
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure, panels = _panels(
             len(rows), columns, figsize=(1.2 + 1.7 * columns, 2.0 * len(rows)), squeeze=False, layout="constrained"
         )
         for line, (name, pictures), above in zip(panels, rows.items(), titles, strict=True):

@@ -55,6 +55,10 @@ class TopInput:
         return self.image[top:bottom, left:right]
 
 
+class InputsByChannel(dict[int, list[TopInput]]):
+    """The inputs of each channel: a dict with a name of its own, by which notebooks know how to show it."""
+
+
 @dataclass(frozen=True)
 class Excitation:
     """The activations of a channel, or of one of its units, over the images of a data set.
@@ -99,7 +103,7 @@ def top_inputs(
     batch: int = 256,
     compile: str = "auto",
     progress: Progress | None = None,
-) -> dict[int, list[TopInput]]:
+) -> InputsByChannel:
     """Find the images that activate each channel most.
 
     An image counts once, with its best position. Of equal activations the first is taken: by image, then row by row.
@@ -117,7 +121,7 @@ def top_inputs(
         progress: Called with (images done, images in total).
 
     Returns:
-        The images of each channel, the largest activation first.
+        The images of each channel, a dict, the largest activation first.
 
     Raises:
         ValueError: For an unknown layer or channel, a count below 1, and activations that are not finite.
@@ -129,7 +133,8 @@ def top_inputs(
     scan = Scan(data, split, whole_number("batch", batch), compile, progress)
     (best,), _ = stream_top_k(units, scan, _check_count(count, data, split), signs=(1,), sampled=sample_indices(0))
     images = _read_images(units, scan, best)
-    return {channel: list(_examples(units, best, row, images)) for row, channel in enumerate(units.channels)}
+    inputs = (list(_examples(units, best, row, images)) for row in range(len(units.channels)))
+    return InputsByChannel(zip(units.channels, inputs, strict=True))
 
 
 def excitations(
