@@ -32,6 +32,8 @@ SHOWN = 8  # images or channels of a picture, and images of a table
 EXAMPLES = 3  # rows of an attack's picture
 PER_CHANNEL = 5  # inputs of each channel
 TILE = 64  # pixels of an input's side
+DPI = 80  # pixels per inch of pictures
+LONG = 40  # letters; a cell with more gets a width in which it can be read
 
 
 class Display(NamedTuple):
@@ -85,7 +87,10 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]], n
         rows: The cells; whole numbers get commas, and None is empty.
         notes: Paragraphs below the table.
     """
-    head = "".join(f'<th scope="col" style="text-align:left">{escape(name)}</th>' for name in header)
+    rows = list(rows)
+    sides = [_side(value) for value in (rows[0] if rows else header)]
+    named = zip(header, sides, strict=True)
+    head = "".join(f'<th scope="col" style="text-align:{side}">{escape(name)}</th>' for name, side in named)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
     below = "".join(f"<p>{escape(note)}</p>" for note in notes)
     return (
@@ -94,12 +99,17 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]], n
     )
 
 
+def _side(value: object) -> str:
+    return "right" if isinstance(value, int | float) else "left"
+
+
 def _cell(value: object) -> str:
-    if isinstance(value, int):
-        return f'<td style="text-align:right">{value:,}</td>'
-    if isinstance(value, float):
-        return f'<td style="text-align:right">{value:,.4g}</td>'
-    return f'<td style="text-align:left">{escape("" if value is None else str(value))}</td>'
+    if isinstance(value, int | float):
+        text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    else:
+        text = escape("" if value is None else str(value))
+    width = ";min-width:20em" if len(text) > LONG else ""
+    return f'<td style="text-align:{_side(value)}{width}">{text}</td>'
 
 
 def _shape(shape: Sequence[int | None]) -> str:
@@ -297,7 +307,7 @@ def attack_png(result: AttackResult) -> bytes | None:
     arrays = {name: None if value is None else value[first] for name, value in arrays.items()}
     shown = replace(result, **arrays)
     classes = int(max(shown.predictions.max(), shown.predictions_before.max())) + 1
-    return figures.encoded(figures.examples(shown, _class_numbers(classes), EXAMPLES))
+    return figures.encoded(figures.examples(shown, _class_numbers(classes), EXAMPLES), dpi=DPI)
 
 
 def fooling_text(found: FoolingImages) -> str:
@@ -312,7 +322,7 @@ def fooling_png(found: FoolingImages) -> bytes:
     """Draw the image of each class."""
     from rawcnn.plots import figures
 
-    return figures.encoded(figures.fooling_images(found, _class_numbers(len(found.images))))
+    return figures.encoded(figures.fooling_images(found, _class_numbers(len(found.images))), dpi=DPI)
 
 
 def optimized_text(optimized: Optimized) -> str:
@@ -332,7 +342,7 @@ def deconvolution_text(deconvolution: Deconvolution) -> str:
 
 
 def deconvolution_png(deconvolution: Deconvolution) -> bytes | None:
-    """Draw each projection around gray, complete and cropped at the receptive field."""
+    """Draw each projection around gray, and cropped at its receptive field where that is a part of the image."""
     import numpy as np
 
     from rawcnn.visualize import diverging
@@ -343,7 +353,10 @@ def deconvolution_png(deconvolution: Deconvolution) -> bytes | None:
     pictures = [diverging(picture) for picture in shown]
     boxes = deconvolution.boxes[:SHOWN]
     crops = [x[top:bottom, left:right] for x, (top, left, bottom, right) in zip(pictures, boxes, strict=True)]
-    return _rows({"projection": pictures, "receptive field": crops}, [titles, [""] * len(crops)])
+    rows = {"projection": pictures, "receptive field": crops}
+    if all(crop.shape == picture.shape for crop, picture in zip(crops, pictures, strict=True)):
+        del rows["receptive field"]
+    return _rows(rows, [titles, [""] * len(crops)][: len(rows)])
 
 
 def saliency_text(saliency: Saliency) -> str:
@@ -415,7 +428,7 @@ def _rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequence[st
 
     if not any(map(len, rows.values())):
         return None
-    return figures.encoded(figures.picture_rows(rows, titles))
+    return figures.encoded(figures.picture_rows(rows, titles), dpi=DPI)
 
 
 def _images(images: np.ndarray) -> str:

@@ -49,10 +49,10 @@ def save(figure: Figure, path: str | Path) -> None:
         raise ValueError(f"the plot {path} cannot be written: {error}; {advice}") from error
 
 
-def encoded(figure: Figure, form: str = "png") -> bytes:
-    """Return the content of an image file, "png", "svg" or "pdf"."""
+def encoded(figure: Figure, form: str = "png", dpi: float | str = "figure") -> bytes:
+    """Return the content of an image file, "png", "svg" or "pdf", with `dpi` pixels per inch."""
     drawn = BytesIO()
-    figure.savefig(drawn, format=form, bbox_inches="tight")
+    figure.savefig(drawn, format=form, bbox_inches="tight", dpi=dpi)
     return drawn.getvalue()
 
 
@@ -281,10 +281,10 @@ def fooling_images(found: FoolingImages, labels: Sequence[str], most: int = 20) 
 def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[Sequence[str]]) -> Figure:
     """Draw rows of pictures [H,W,3] in [0,1], with a name to the left of each row and a title above each picture."""
     columns = max(len(pictures) for pictures in rows.values())
+    shape = max(pixels.shape[0] / pixels.shape[1] for pictures in rows.values() for pixels in pictures)
+    size = (1.2 + 1.7 * columns, (0.3 + 1.7 * min(shape, 3)) * len(rows))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure, panels = _panels(
-            len(rows), columns, figsize=(1.2 + 1.7 * columns, 2.0 * len(rows)), squeeze=False, layout="constrained"
-        )
+        figure, panels = _panels(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
         for line, (name, pictures), above in zip(panels, rows.items(), titles, strict=True):
             for panel in line:
                 panel.set(xticks=[], yticks=[])
