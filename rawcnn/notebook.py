@@ -342,7 +342,7 @@ def deconvolution_text(deconvolution: Deconvolution) -> str:
 
 
 def deconvolution_png(deconvolution: Deconvolution) -> bytes | None:
-    """Draw each projection around gray, and cropped at its receptive field where that is a part of the image."""
+    """Draw each projection around gray, and cropped at its receptive field if that is smaller than the image."""
     import numpy as np
 
     from rawcnn.visualize import diverging
