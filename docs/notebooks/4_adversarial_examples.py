@@ -204,8 +204,8 @@ patched
 #
 # ## Rotations and shifts
 #
-# No pixel has to be invented: it is enough to turn and shift the image. The attack tries a grid of rotations and shifts,
-# and takes the worst for each image:
+# No pixel has to be invented: it is enough to turn and shift the image. The attack tries a grid of rotations and
+# shifts, and takes the worst for each image:
 
 # %%
 turned = attacks.spatial(network, images[:64], labels[:64], rotation=30, translation=1, angles=7, shifts=3)

@@ -329,6 +329,15 @@ assert not {"tensorflow", "matplotlib", "numpy"} & set(sys.modules)
     assert run.returncode == 0, run.stderr
 
 
+def test_a_shell_that_began_later_loads_an_extension(shell):
+    formatter = shell.display_formatter.formatters["text/html"]
+    formatter.deferred_printers.pop(("rawcnn.papers.comparison", "Comparison"), None)
+    formatter.type_printers.pop(Comparison, None)
+    assert "text/html" not in shown(shell, compare("alexnet"))
+    shell.run_line_magic("load_ext", "rawcnn.notebook")
+    assert "text/html" in shown(shell, compare("alexnet"))
+
+
 def test_plots_leave_the_backend_of_a_notebook_alone():
     """`import matplotlib.pyplot` elsewhere would choose a backend, and keep each figure open."""
     for path in (ROOT / "rawcnn").rglob("*.py"):
