@@ -86,6 +86,9 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]], n
         header: The names of the columns.
         rows: The cells; whole numbers get commas, and None is empty.
         notes: Paragraphs below the table.
+
+    Returns:
+        The HTML. Its styles are inline, because front ends show a result without a page of its own.
     """
     rows = list(rows)
     sides = [_side(value) for value in (rows[0] if rows else header)]

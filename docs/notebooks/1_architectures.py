@@ -254,7 +254,7 @@ from rawcnn.papers.imagenet_errors import ERRORS
 NAMED = {  # the networks with a name in the picture, and its distance from the point
     **dict.fromkeys(("alexnet", "vgg16", "vgg19"), 14),
     **dict.fromkeys(("googlenet", "plain34", "resnet34", "inception_v2", "resnet152", "nasnet_mobile"), 9),
-    **dict.fromkeys(("inception_v3", "inception_v4", "se_resnext50", "nasnet_large"), -15),
+    **dict.fromkeys(("inception_v3", "inception_v4", "nasnet_large"), -15),
 }
 shown = [row for row in ERRORS if not SMALL or row.model in ("alexnet", "vgg16", "googlenet", "resnet50")]
 totals = {row.model: rawcnn.profile(row.model).totals for row in shown}
