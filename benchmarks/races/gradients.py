@@ -105,17 +105,18 @@ def race_gradients(
     names = select_contestants(contestants)
     side, images = SHAPES.get(model if isinstance(model, str) else "", (None, 8))
     batch, size = batch or images, size or side
-    apart = names if isinstance(model, str) else ()
-    total, done = len(apart) + len(names) + 1 + rounds, count(1)
+    apart = len(names) if isinstance(model, str) else 0
+    total, done = apart + len(names) + 1 + rounds, count(1)
 
     def report(what: str) -> None:
         if progress:
             progress(what, next(done), total)
 
     alone = {}
-    for name in apart:
-        alone[name] = _apart(name, model, batch, size, seed)
-        report(f"{name}: first call {alone[name]['first_call']:.1f} s")
+    if isinstance(model, str):
+        for name in names:
+            alone[name] = _apart(name, model, batch, size, seed)
+            report(f"{name}: first call {alone[name]['first_call']:.1f} s")
     network = rawcnn.create(model, seed=seed, size=size) if isinstance(model, str) else model
     if isinstance(model, str):
         randomize_norms(network, seed)
@@ -219,7 +220,7 @@ def main(order: str) -> None:
     network = rawcnn.create(model, seed=seed, size=size)
     randomize_norms(network, seed)
     run = Steps(network, batch, seed).prepare(name)
-    seconds = []
+    seconds: list[float] = []
     memory = memory_of(lambda: seconds.extend(timed(run)[0] for _ in range(CALLS)))
     print(json.dumps({"first_call": seconds[0], "memory": memory}))
 

@@ -140,8 +140,8 @@ def depth_gradients(norms: Mapping[str, Mapping[str, float]]) -> Figure:
     Args:
         norms: Name → path of filters or weights → norm, from `rawcnn.training.depth_gradients.gradient_norms`.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharex=True, sharey=True, layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _panels(1, 2, figsize=(10, 4.2), layout="constrained", sharex=True, sharey=True)
         for axes, kind, title in zip(panels, ("plain", "resnet"), ("plain networks", "residual networks"), strict=True):
             networks = {name: values for name, values in norms.items() if kind in name}
             for color, (name, values) in zip(COLORS, networks.items(), strict=False):
