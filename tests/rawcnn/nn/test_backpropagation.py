@@ -118,7 +118,11 @@ def test_float64_gradients_are_the_tapes(case, mode):
     references.close_each(back.loss, expected.loss, 1e-9)
     assert list(back.parameters) == list(network.trained_variables)
     agree(back.parameters, expected.parameters, 1e-9, 1e-6)
-    agree(back.activations, expected.activations, 1e-9, 1e-6)
+    activations = expected.activations
+    if not train:  # fingerprints are of the training graph; NASNet drops paths, and has their operations, only there
+        applied = {"images", *(operation.name for operation in network.operations)}
+        activations = {name: gradient for name, gradient in activations.items() if name in applied}
+    agree(back.activations, activations, 1e-9, 1e-6)
 
 
 def test_the_reference_finds_a_wrong_gradient(monkeypatch):
@@ -210,7 +214,7 @@ def test_xla_gives_the_same_gradients(case):
     """With a recipe alone, because XLA keeps the memory of all that it compiled; the toys compile inference, too."""
     train, recipe = MODES["recipe"]
     network = case.create(seed=3, precision="float64")
-    images, labels = batch(network, max(case.images, 4))
+    images, labels = batch(network, 8)  # moments of fewer values lose more digits
 
     def run(images):
         back = backpropagate(network, images, labels, train=train, seed=SEED, recipe=recipe)
