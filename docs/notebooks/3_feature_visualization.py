@@ -112,7 +112,8 @@ show([visualize.diverging(sums[:, :, k]) for k in range(16)], side=0.62, columns
 images, labels = digits.arrays("test")
 digit = images[0]
 maps = [visualize.activation_grid(network, digit, layer, columns=8) for layer in ("conv1/relu", "conv2/relu")]
-show([digit, *maps], [f"a {labels[0]}", "conv1/relu: 16 maps of 8×8", "conv2/relu: 32 maps of 4×4"], side=3)
+show([digit], [f"a {labels[0]}"])
+show(maps, ["conv1/relu: 16 maps of 8×8", "conv2/relu: 32 maps of 4×4"], side=4.5)
 
 # %% [markdown]
 # Maps of conv1 still look like the digit: some channels respond to its left edges, others to its right edges or to
@@ -127,7 +128,7 @@ show([digit, *maps], [f"a {labels[0]}", "conv1/relu: 16 maps of 8×8", "conv2/re
 layer = "conv3/relu"
 train_images, train_labels = digits.arrays("train")
 responses = network.forward(train_images).activations[layer].numpy().max(axis=(1, 2))  # [1442,32]
-channels = [int(channel) for channel in np.argsort(-responses.std(axis=0))[: 2 if SMALL else 4]]
+channels = [int(channel) for channel in np.argsort(-responses.std(axis=0))[: 3 if SMALL else 4]]
 tops = visualize.top_inputs(network, digits, layer, channels, count=5)
 tops
 
@@ -261,19 +262,20 @@ show([found.images[0] for found in compared.values()], titles, side=1.9, columns
 # example: one map should be excited twice as much as another.
 
 # %%
-first, second = channels[:2]
+first, second = channels[2], channels[0]
 objective = visualize.objectives.weighted_units(network, layer, {first: 2, second: 1})
 both = visualize.optimize(network, objective, size=SIZE, steps=STEPS, regularization=GRAY)
 alone = visualize.optimize(network, layer, [first, second], size=SIZE, steps=STEPS, regularization=GRAY)
-show(
-    [alone.images[0], both.images[0], alone.images[1]],
-    [f"channel {first}", f"2 × {first} + {second}", f"channel {second}"],
-    side=2,
-)
+titles = [f"channel {first}", f"2 × channel {first} + channel {second}", f"channel {second}"]
+show([alone.images[0], both.images[0], alone.images[1]], titles, side=2.4)
 activations = network.activations(both.images, [layer])[layer].numpy().mean(axis=(0, 1, 2))
 print(f"mean activation of channel {first}: {activations[first]:.2f}, of channel {second}: {activations[second]:.2f}")
 
 # %% [markdown]
+# The objective is the weighted sum times a cosine, which rewards the proportion 2 to 1 at each place of the map. How
+# close an image comes to it depends on the pair: channels that look for similar things, or for opposite ones, cannot
+# be mixed in every proportion. Try other pairs.
+#
 # ## Questions
 #
 # 1. Which of the five techniques needs a data set, which one image, and which none?
