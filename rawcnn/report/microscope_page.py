@@ -204,10 +204,10 @@ def _through_depth(network: Network, seen: Observations, album: Album) -> Sectio
         "The norm of the gradient to the filters or weights of each layer. If it shrinks by a factor per layer towards "
         "the images, the first layers learn slowly; if it grows, one learning rate cannot suit all layers."
     )
-    if seen.beside:
+    if seen.counterpart:
         residual = "resnet" in network.name
         other = network.name.replace(*(("resnet", "plain") if residual else ("plain", "resnet")))
-        panels[other] = {"epoch 0": seen.beside}
+        panels[other] = {"epoch 0": seen.counterpart}
         text += "\n\n" + comparison({network.name: own["epoch 0"], other: panels[other]["epoch 0"]})
     figure = album.plot(
         "depth",

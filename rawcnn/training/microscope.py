@@ -164,7 +164,7 @@ class Microscope:
         self._data, self._measure = data, self._compiled(training.network, training.state, training.choice)
 
     def look(self) -> None:
-        """Measure the run where it is, at the end of an epoch or before the first. A second call does nothing.
+        """Measure the run at the end of an epoch or before the first. A second call does nothing.
 
         Raises:
             OSError: The file could not be written.
@@ -174,7 +174,7 @@ class Microscope:
             return
         values = {name: value.numpy() for name, value in self._measure(*self._sample(), self._rate()).items()}
         if epoch == 0:
-            self.observations = replace(self.observations, beside=self._counterpart())
+            self.observations = replace(self.observations, counterpart=self._counterpart())
         self.observations = self.observations.adding(epoch, float(self._rate()), values)
         self.observations.write(self.path)
 

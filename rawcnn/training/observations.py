@@ -60,13 +60,13 @@ class Observations:
     Attributes:
         layers: The names of the columns.
         rows: One for each epoch that was measured.
-        beside: Of a plain or a residual network: path → gradient norm of the filters and weights of the other kind of
-            network, with new variables; empty otherwise.
+        counterpart: For a plain or a residual network: path → gradient norm of the filters and weights of the network
+            of the other kind, with new variables; empty otherwise.
     """
 
     layers: Layers
     rows: tuple[Row, ...]
-    beside: Mapping[str, float] = field(default_factory=dict)
+    counterpart: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ class Observations:
 
     def write(self, path: Path) -> None:
         """Write all rows, atomically. Raises OSError."""
-        names = json.dumps({"version": VERSION, "layers": asdict(self.layers), "beside": dict(self.beside)})
+        names = json.dumps({"version": VERSION, "layers": asdict(self.layers), "counterpart": dict(self.counterpart)})
         arrays = {name: self.table(name) for name in self.rows[0].values}
         arrays |= {"names": np.array(names), "epochs": np.array(self.epochs)}
         arrays["rates"] = np.array([row.rate for row in self.rows])
@@ -123,7 +123,7 @@ def read_observations(path: Path) -> Observations:
             Row(int(epoch), float(rate), {name: table[place] for name, table in arrays.items()})
             for place, (epoch, rate) in enumerate(zip(epochs, rates, strict=True))
         )
-        return Observations(layers, rows, {path: float(value) for path, value in names["beside"].items()})
+        return Observations(layers, rows, {path: float(value) for path, value in names["counterpart"].items()})
     except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is damaged ({type(error).__name__}); delete it, and the run measures from its present epoch on"

@@ -14,10 +14,10 @@ from rawcnn.training.observations import Observations
 from tests.rawcnn import small
 
 
-def observations(network, epochs: int, beside=None) -> Observations:
+def observations(network, epochs: int, counterpart=None) -> Observations:
     """Rows of random values; the last one has values that are not finite."""
     layers, generator = layers_of(network), np.random.default_rng(0)
-    seen = Observations(layers, (), beside or {})
+    seen = Observations(layers, (), counterpart or {})
     for epoch in range(epochs):
         values = {"loss": np.array(1.0)}
         counts = {"activation_norm": layers.outputs, "gradient_norm": layers.outputs, "dead_units": layers.relus}
@@ -49,12 +49,14 @@ def test_the_comparison_names_both_networks():
 @pytest.mark.parametrize("epochs, splits", [(1, "test"), (12, "validation")])
 def test_the_page_shows_every_quantity(tmp_path, epochs, splits):
     network = rawcnn.create("cifar_resnet20", size=8)
-    beside = dict.fromkeys(layers_of(network).weights, 1.0)
+    counterpart = dict.fromkeys(layers_of(network).weights, 1.0)
     history = [
         {"epoch": n + 1, "train_loss": 1.0, "train_accuracy": 0.5, f"{splits}_loss": 1.0, f"{splits}_accuracy": 0.5}
         for n in range(epochs - 1)
     ]
-    page = write_page(tmp_path / "page", network, observations(network, epochs, beside), history, "Recipe <digits>.")
+    page = write_page(
+        tmp_path / "page", network, observations(network, epochs, counterpart), history, "Recipe <digits>."
+    )
     text = page.read_text(encoding="utf-8")
     for words in ("Dead ReLUs", "conv4_3/relu", "Update ratio", "cifar_plain20", "Recipe &lt;digits&gt;.", "epoch 0"):
         assert words in text

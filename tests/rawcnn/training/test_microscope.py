@@ -287,7 +287,7 @@ def test_the_command_line_draws_a_page(tmp_path, rawcnn_command):
     code, _, err = rawcnn_command(*words, "--epochs", 2, "--microscope")
     assert code == 0, err
     seen = read_observations(tmp_path / "run" / FILE)
-    assert seen.epochs == (0, 1, 2) and len(seen.beside) == 20
+    assert seen.epochs == (0, 1, 2) and len(seen.counterpart) == 20
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 2
     code, _, err = rawcnn_command(*words, "--epochs", 1, "--fresh")
     assert code == 0 and not {FILE, "microscope"} & set(os.listdir(tmp_path / "run")), err
