@@ -1,0 +1,94 @@
+"""The five faces of an operation's kernel, and the source of the functions that ran."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rawcnn.explain.recording import Ran
+from rawcnn.explain.source import short_name, source_of
+
+# kind of operation → the file of `kernels` that explains it
+FILES = {
+    "conv": "convolution",
+    "dense": "linear",
+    "batch_norm": "normalization",
+    "lrn": "response",
+    "relu": "activation",
+    "max_pool": "pooling",
+    "average_pool": "pooling",
+    "global_average_pool": "pooling",
+    "dropout": "dropout",
+    "drop_path": "dropout",
+    "pad": "geometry",
+    "discretize": "discretization",
+    "concatenate": "combine",
+    "residual_sum": "combine",
+    "sigmoid": "channel_gate",
+    "scale_channels": "channel_gate",
+    "zero_padded_shortcut": "shortcut",
+    "cross_entropy": "loss",
+}
+HEADING = re.compile(r"^# (\d)\. (.+?) -+$", re.MULTILINE)
+PADDING = ("crop_or_pad", "crop_or_pad_gradient")  # of kernels/geometry.py, which has no sections
+
+
+def faces(file: str) -> dict[str, Any]:
+    """Return the five sections of a kernel's file.
+
+    Args:
+        file: The file's name without ending, one of FILES.
+
+    Returns:
+        {"file", "sections": [{"title", "line", "source"}]}; `line` is where the section begins in the file.
+    """
+    path = str(importlib.import_module(f"kernels.{file}").__file__)
+    source = source_of(path)
+    if file == FILES["pad"]:
+        sections = [_function(path, name) for name in PADDING]
+    else:
+        headings = list(HEADING.finditer(source))
+        ends = [*(heading.start() for heading in headings[1:]), len(source)]
+        sections = [
+            {
+                "title": heading[2],
+                "line": source.count("\n", 0, heading.start()) + 1,
+                "source": source[heading.end() : end].strip("\n"),
+            }
+            for heading, end in zip(headings, ends, strict=True)
+        ]
+    return {"file": short_name(path), "sections": sections}
+
+
+def _function(path: str, name: str) -> dict[str, Any]:
+    """Return a function of a file as a section."""
+    (node,) = (n for n in ast.parse(source_of(path)).body if isinstance(n, ast.FunctionDef) and n.name == name)
+    return {"title": name, "line": node.lineno, "source": _lines(path, node.lineno)}
+
+
+def form(ran: Sequence[Ran]) -> dict[str, Any] | None:
+    """Return the function that computed an operation's output, with its source; None if no kernel ran.
+
+    The functions of `kernels/dispatch` check and choose. The last one that is called outside of it does the work.
+    """
+    computing = [one for one in ran if Path(one.file).parent.name != "dispatch"]
+    if not computing:
+        return None
+    last = computing[-1]
+    return {
+        "file": short_name(last.file),
+        "line": last.line,
+        "name": last.name,
+        "source": _lines(last.file, last.line),
+        "calls": [f"{short_name(one.file)}: {one.name}" for one in ran],
+    }
+
+
+def _lines(file: str, first: int) -> str:
+    """Return the source of the definition that begins at a line."""
+    return "".join(inspect.getblock(source_of(file).splitlines(keepends=True)[first - 1 :]))

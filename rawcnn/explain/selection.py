@@ -1,0 +1,243 @@
+"""Choose what the page embeds: the operations, and of each the positions and channels that can be selected.
+
+An operation is embedded at one of several levels of detail. The poorest has a grid of 16×16 positions and one channel.
+All operations begin there, and each is raised in turn while the page stays within its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, whole
+from rawcnn.explain.paths import path_pieces
+from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording
+from rawcnn.explain.units import as_map, channels_read, map_shape, slide_of
+from rawcnn.nn.backpropagation import Applied
+from rawcnn.nn.trace import find_operation
+
+GRID = 16  # positions per side of a large convolution's grid, at least
+CLASSES = 10  # outputs of a dense layer: those with the largest values
+MIXING = ("conv", "dense")  # kinds whose outputs read many channels
+
+
+class Level(NamedTuple):
+    """How much of an operation is embedded; None is everything."""
+
+    grid: int | None
+    channels: int | None
+
+
+LEVELS = (  # from the richest to the poorest
+    Level(None, None), Level(None, 32), Level(None, 16), Level(None, 8), Level(32, 8), Level(24, 8), Level(GRID, 8),
+    Level(GRID, 4), Level(GRID, 2), Level(GRID, 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of an operation can be selected in the page.
+
+    Attributes:
+        rows, columns: The positions of its output.
+        channels: The channels of its output, ascending.
+        inputs: For each input, the channels whose complete maps are embedded, ascending.
+        initial: The unit that is selected first: (row, column, channel).
+        pieces: What must be embedded for it.
+    """
+
+    rows: range
+    columns: range
+    channels: tuple[int, ...]
+    inputs: tuple[tuple[int, ...], ...]
+    initial: tuple[int, int, int]
+    pieces: tuple[Piece, ...]
+
+
+def default_layers(operations: Sequence[Applied]) -> list[str]:
+    """Return the first convolution, one operation of each other kind, and the classifier, in order."""
+    first: dict[str, str] = {}
+    for op in operations:
+        first.setdefault(op.kind, op.name)
+    chosen = {*first.values(), operations[-1].name}
+    deep = [op.name for op in operations if op.kind == "conv"][-1:]  # a convolution whose path to the image is long
+    return [op.name for op in operations if op.name in {*chosen, *deep}]
+
+
+def select(recording: Recording, layers: Sequence[str], values: int | None) -> dict[str, Selection]:
+    """Choose the units of each layer.
+
+    Args:
+        recording: The network on an image.
+        layers: The names of operations.
+        values: How many float32 values the page can hold; None: everything is embedded.
+
+    Returns:
+        Layer → its selection.
+
+    Raises:
+        ValueError: A layer is unknown, or even the poorest levels do not fit.
+    """
+    operations = {op.name: op for op in recording.operations}
+    for layer in layers:
+        find_operation(recording.network.operations, layer)
+    best = 0 if values is None else len(LEVELS) - 1
+    levels = dict.fromkeys(layers, best)
+    selections = {layer: selection_at(recording, operations[layer], LEVELS[best]) for layer in layers}
+    if values is None:
+        return selections
+    if (needed := _size(selections)) > values:
+        raise ValueError(_too_large(selections, needed, values))
+    rising = list(layers)
+    while rising:
+        for layer in list(rising):
+            if levels[layer] == 0:
+                rising.remove(layer)
+                continue
+            richer = selection_at(recording, operations[layer], LEVELS[levels[layer] - 1])
+            if _size(selections | {layer: richer}) > values:
+                rising.remove(layer)
+            else:
+                levels[layer] -= 1
+                selections[layer] = richer
+    return selections
+
+
+def _size(selections: Mapping[str, Selection]) -> int:
+    """Return the number of values of all pieces."""
+    return sum(piece.size for piece in distinct(piece for one in selections.values() for piece in one.pieces))
+
+
+def _too_large(selections: Mapping[str, Selection], needed: int, values: int) -> str:
+    """Say which layers do not fit into the page."""
+    largest = max(selections, key=lambda layer: sum(piece.size for piece in distinct(selections[layer].pieces)))
+    return (
+        f"the layers need {needed * BYTES * BASE64 / 1e6:.1f} MB in the page, {largest} most of all, and "
+        f"{values * BYTES * BASE64 / 1e6:.1f} MB fit; choose fewer or smaller layers with --layer, or give --all"
+    )
+
+
+def selection_at(recording: Recording, op: Applied, level: Level) -> Selection:
+    """Return the units of an operation at a level of detail."""
+    output = as_map(recording.tensors[op.name])
+    channels = _channels(op, output, level, recording)
+    strongest = max(channels, key=lambda c: (output[..., c].max(), -c))
+    row, column = np.unravel_index(np.argmax(output[..., strongest]), output.shape[:2])
+    grid = None if op.kind not in MIXING else level.grid  # other kinds need only the maps of their channels
+    rows, columns = _around(int(row), output.shape[0], grid), _around(int(column), output.shape[1], grid)
+    inputs = tuple(_input_channels(op, source, recording, channels, level) for source in range(len(op.inputs)))
+    initial = (int(row), int(column), strongest)
+    selection = Selection(rows, columns, channels, inputs, initial, ())
+    pieces = (*_pieces(op, recording, selection), *path_pieces(recording, op.name, initial))
+    return Selection(rows, columns, channels, inputs, initial, pieces)
+
+
+def _channels(op: Applied, output: np.ndarray, level: Level, recording: Recording) -> tuple[int, ...]:
+    """Return the output channels with the largest values; for the classifier, the label's, too."""
+    total = output.shape[2]
+    ranked = np.argsort(-output.max((0, 1)), kind="stable")
+    if op.kind == "concatenate":  # the best of each branch first
+        ranked = _interleaved(ranked, [map_shape(x.shape)[2] for x in op.inputs])
+    vector = output.shape[:2] == (1, 1)
+    count = total if level.channels is None else max(level.channels, CLASSES) if vector else level.channels
+    chosen = {int(c) for c in ranked[:count]}
+    if op.name == recording.network.head:
+        chosen.add(recording.label)
+    return tuple(sorted(chosen))
+
+
+def _interleaved(ranked: np.ndarray, widths: Sequence[int]) -> list[int]:
+    """Return channels in the order: the best of each branch, the second of each branch, …"""
+    ends = np.cumsum(widths)
+    branches = [[c for c in ranked if end - width <= c < end] for end, width in zip(ends, widths, strict=True)]
+    return [branch[k] for k in range(max(widths)) for branch in branches if k < len(branch)]
+
+
+def _around(center: int, length: int, grid: int | None) -> range:
+    """Return `grid` indices around a center, or all."""
+    if grid is None or grid >= length:
+        return range(length)
+    start = min(max(center - grid // 2, 0), length - grid)
+    return range(start, start + grid)
+
+
+def _input_channels(op, source: int, recording: Recording, channels: Sequence[int], level: Level) -> tuple[int, ...]:
+    """Return the channels of an input whose complete maps are embedded."""
+    x = as_map(recording.tensors[op.sources[source]])
+    if op.kind == "scale_channels" and source == 1:
+        return tuple(range(x.shape[2]))
+    if op.kind not in MIXING:
+        return tuple(channels_read(op, source, list(channels)))
+    count = x.shape[2] if level.channels is None else max(level.channels // 2, 1)
+    if x.shape[:2] == (1, 1):
+        count = max(count, CLASSES)
+    ranked = np.argsort(-np.abs(x).max((0, 1)), kind="stable")
+    return tuple(sorted(int(c) for c in ranked[:count]))
+
+
+def _pieces(op: Applied, recording: Recording, chosen: Selection) -> Iterator[Piece]:
+    """Yield what the forward and backward arithmetic of the selectable units reads."""
+    shape = as_map(recording.tensors[op.name]).shape
+    for prefix in ("", GRADIENT):
+        yield _maps(prefix + op.name, recording, chosen.channels)
+        for source, channels in zip(op.sources, chosen.inputs, strict=True):
+            yield _maps(prefix + source, recording, channels)
+    if op.kind in MIXING:
+        yield from _mixing_pieces(op, recording, chosen, shape)
+    else:
+        for leaf in op.parameters:
+            for prefix in ("", GRADIENT):
+                if f"{prefix}{op.name}/{leaf}" in recording.tensors:
+                    yield whole(f"{prefix}{op.name}/{leaf}", recording.tensors[f"{op.name}/{leaf}"].shape)
+        if op.kind == "lrn":
+            yield _maps(GRADIENT + op.name, recording, chosen.inputs[0])
+
+
+def _mixing_pieces(op: Applied, recording: Recording, chosen: Selection, shape) -> Iterator[Piece]:
+    """Yield what a convolution or a dense layer reads: all input channels, and all output channels' gradients."""
+    (source,), (inputs,), channels = op.sources, chosen.inputs, chosen.channels
+    x = as_map(recording.tensors[source])
+    if op.kind == "conv":
+        slide = slide_of(op)
+        rows = slide.span(0, chosen.rows[0], chosen.rows[-1], x.shape[0])
+        columns = slide.span(1, chosen.columns[0], chosen.columns[-1], x.shape[1])
+    else:
+        rows, columns = range(x.shape[0]), range(x.shape[1])
+    yield _box(source, recording, rows, columns, range(x.shape[2]))
+    yield _box(GRADIENT + op.name, recording, chosen.rows, chosen.columns, range(shape[2]))
+    if "bias" in op.parameters:
+        yield whole(f"{op.name}/bias", (shape[2],))
+        yield whole(f"{GRADIENT}{op.name}/bias", (shape[2],))
+    kernel = "filters" if op.kind == "conv" else "weights"
+    path, weights = f"{op.name}/{kernel}", recording.tensors[f"{op.name}/{kernel}"]
+    *taps, _, _ = (range(length) for length in weights.shape)
+    if op.kind == "conv":
+        depth = weights.shape[2]  # C/G: an input channel's number within its group
+        local = tuple(sorted({c % depth for c in inputs}))
+    else:  # a map is flattened: its unit (row, column, channel) is input number (row·W + column)·C + channel
+        local = tuple(sorted((r * x.shape[1] + q) * x.shape[2] + c for r in rows for q in columns for c in inputs))
+    yield Piece(path, (*taps, range(weights.shape[-2]), channels))
+    yield Piece(path, (*taps, local, range(weights.shape[-1])))
+    yield Piece(GRADIENT + path, (*taps, local, channels))
+
+
+def _maps(tensor: str, recording: Recording, channels: Sequence[int]) -> Piece:
+    """Return the complete maps of some channels."""
+    height, width, _ = as_map(recording.tensors[tensor]).shape
+    return _box(tensor, recording, range(height), range(width), tuple(channels))
+
+
+def _box(tensor: str, recording: Recording, rows: range, columns: range, channels) -> Piece:
+    """Return a box of an activation or of its gradient; a vector has one axis alone."""
+    if recording.tensors[tensor].ndim == 1:
+        return Piece(tensor, (channels,))
+    return Piece(tensor, (rows, columns, channels))
+
+
+def image_pieces(recording: Recording) -> list[Piece]:
+    """Return the image before and after preprocessing, and the gradients to both."""
+    names = [IMAGES, PIXELS] if recording.network.preprocessing != "none" else [IMAGES]
+    return [whole(prefix + name, recording.tensors[name].shape) for name in names for prefix in ("", GRADIENT)]

@@ -1,0 +1,533 @@
+// Forward arithmetic: forward[kind](operation, unit) computes one output from the arrays of the page.
+//
+// A unit is {row, column, channel}. The result is an explanation:
+//   equation   the equation of the kernel, in words of its first section
+//   terms      what is added, or compared: [{name, factors: [{name, value}], value, from: {operation, unit} | null}]
+//   terms are named from the operations that they read; `from` is null for padding and constants
+//   steps      the arithmetic after the terms: [{formula, numbers, value}]
+//   result     the output
+//   windows    the boxes that the unit reads: [{operation, rows: [start, stop], columns: [start, stop], channel}]
+//   matrices   what a window shows tap by tap: [{title, values: [[number | null]]}]; null is padding
+//   next       the unit that a path continues with; by default the one of the largest term
+
+const shown = (value) => number(value, 5);
+
+// A number with some significant digits, and a true minus sign.
+function number(value, digits = 7) {
+  if (!Number.isFinite(value)) return String(value);
+  const text = Math.abs(value) >= 1e7 || (value !== 0 && Math.abs(value) < 1e-4)
+    ? value.toExponential(digits - 1)
+    : String(Number(value.toPrecision(digits)));
+  return text.replace(/-/g, "−");
+}
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+function largest(terms) {
+  return terms.reduce((best, term) => (best === null || term.value > best.value ? term : best), null);
+}
+
+// A parameter of an operation; the fallback if the layer has none.
+function parameter(operation, leaf, index, fallback) {
+  const name = `${operation.name}/${leaf}`;
+  return tensors.has(name) ? tensor(name).at(...index) : fallback;
+}
+
+function unitName(name, unit) {
+  const [height, width] = mapShape(name);
+  return height === 1 && width === 1 ? `${name}[${unit.channel}]` : `${name}[${unit.row}, ${unit.column}, ${unit.channel}]`;
+}
+
+// A term that takes a unit of an input as it is.
+function take(source, unit) {
+  const value = unitValue(source, unit);
+  return { name: unitName(source, unit), factors: [{ name: "x", value }], value, from: { operation: source, unit } };
+}
+
+// A term that is a unit of an input times a weight.
+function product(source, unit, weightName, weight) {
+  const x = unitValue(source, unit);
+  return {
+    name: unitName(source, unit),
+    factors: [{ name: "x", value: x }, { name: weightName, value: weight }],
+    value: x * weight,
+    from: { operation: source, unit },
+  };
+}
+
+// Windows ------------------------------------------------------------------------------------------------------------
+
+// The taps of a window in order: [{i, j, row, column, inside}], where the window of an output lies on its input.
+function taps(operation, { row, column }) {
+  const { size, stride, pads, dilation } = operation.settings;
+  const [height, width] = mapShape(operation.inputs[0]);
+  const found = [];
+  for (let i = 0; i < size[0]; i++) {
+    for (let j = 0; j < size[1]; j++) {
+      const r = row * stride[0] + i * dilation[0] - pads[0][0];
+      const q = column * stride[1] + j * dilation[1] - pads[1][0];
+      found.push({ i, j, row: r, column: q, inside: r >= 0 && r < height && q >= 0 && q < width });
+    }
+  }
+  return found;
+}
+
+function windowOf(operation, places, channel) {
+  const [first, last] = [places[0], places[places.length - 1]];
+  return {
+    operation: operation.inputs[0],
+    rows: [first.row, last.row + 1],
+    columns: [first.column, last.column + 1],
+    channel,
+  };
+}
+
+// Values at the taps as rows of a matrix.
+function matrix(title, operation, places, valueAt) {
+  const width = operation.settings.size[1];
+  const values = [];
+  places.forEach((tap, k) => {
+    if (k % width === 0) values.push([]);
+    values[values.length - 1].push(tap.inside ? valueAt(tap) : null);
+  });
+  return { title, values };
+}
+
+// The input channels that an output channel of a convolution reads: those of its group.
+function groupChannels(operation, channel) {
+  const depth = mapShape(operation.inputs[0])[2] / operation.settings.groups;
+  const group = Math.floor((channel * operation.settings.groups) / operation.shape[2]);
+  return { first: group * depth, depth };
+}
+
+function conv(operation, unit) {
+  const [source] = operation.inputs;
+  const filters = tensor(`${operation.name}/filters`);
+  const { first, depth } = groupChannels(operation, unit.channel);
+  const places = taps(operation, unit);
+  const weight = (tap, c) => filters.at(tap.i, tap.j, c, unit.channel);
+  const terms = [];
+  for (const tap of places) {
+    if (!tap.inside) continue; // padding adds 0
+    for (let c = 0; c < depth; c++) {
+      const input = { row: tap.row, column: tap.column, channel: first + c };
+      terms.push({ ...product(source, input, "w", weight(tap, c)), tap, depth: c });
+    }
+  }
+  const bias = parameter(operation, "bias", [unit.channel], null);
+  const total = sum(terms.map((term) => term.value));
+  const steps = [{ formula: "Σ x·w", numbers: `${terms.length} products`, value: total }];
+  if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${shown(bias)}`, value: total + bias });
+  const best = largest(terms);
+  const channel = best ? best.from.unit.channel : first;
+  const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel });
+  const at = (tap) => weight(tap, channel - first);
+  return {
+    equation: "y[p, q, o] = Σ x[p·s + i·d − top, q·s + j·d − left, c] · w[i, j, c, o] + bias[o], over i, j, c",
+    terms,
+    steps,
+    result: total + (bias ?? 0),
+    windows: [windowOf(operation, places, channel)],
+    matrices: [
+      matrix(`x, channel ${channel}`, operation, places, read),
+      matrix(`w, channel ${channel}`, operation, places.map((tap) => ({ ...tap, inside: true })), at),
+      matrix("x·w", operation, places, (tap) => read(tap) * at(tap)),
+      ...(depth > 1 ? [matrix(`Σ x·w over ${depth} channels`, operation, places, (tap) =>
+        sum(terms.filter((term) => term.tap === tap).map((term) => term.value)))] : []),
+    ],
+  };
+}
+
+function dense(operation, unit) {
+  const [source] = operation.inputs;
+  const [height, width, channels] = mapShape(source);
+  const weights = tensor(`${operation.name}/weights`);
+  const terms = [];
+  for (let n = 0; n < height * width * channels; n++) {
+    // a map is flattened row by row: input n is (row, column, channel)
+    const input = { row: Math.floor(n / (width * channels)), column: Math.floor(n / channels) % width, channel: n % channels };
+    terms.push(product(source, input, "w", weights.at(n, unit.channel)));
+  }
+  const bias = parameter(operation, "bias", [unit.channel], null);
+  const total = sum(terms.map((term) => term.value));
+  const steps = [{ formula: "Σ x·w", numbers: `${terms.length} products`, value: total }];
+  if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${shown(bias)}`, value: total + bias });
+  return { equation: "y[o] = Σ x[i] · W[i, o] + b[o], over i", terms, steps, result: total + (bias ?? 0), windows: [], matrices: [] };
+}
+
+function maxPool(operation, unit) {
+  const [source] = operation.inputs;
+  const places = taps(operation, unit);
+  const terms = places
+    .filter((tap) => tap.inside)
+    .map((tap) => take(source, { row: tap.row, column: tap.column, channel: unit.channel }));
+  const winner = largest(terms); // of equal values the first
+  winner.name += " (the winner)";
+  const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel: unit.channel });
+  return {
+    equation: "y = the largest x of the window; padding is never the maximum",
+    terms,
+    steps: [{ formula: "maximum", numbers: `of ${terms.length} values`, value: winner.value }],
+    result: winner.value,
+    windows: [windowOf(operation, places, unit.channel)],
+    matrices: [matrix(`x, channel ${unit.channel}`, operation, places, read)],
+  };
+}
+
+function averagePool(operation, unit) {
+  const [source] = operation.inputs;
+  const places = taps(operation, unit);
+  const inside = places.filter((tap) => tap.inside);
+  const count = operation.settings.count_padding ? places.length : inside.length;
+  const terms = inside.map((tap) =>
+    product(source, { row: tap.row, column: tap.column, channel: unit.channel }, "1/n", 1 / count));
+  const total = sum(inside.map((tap) => unitValue(source, { row: tap.row, column: tap.column, channel: unit.channel })));
+  const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel: unit.channel });
+  const counted = operation.settings.count_padding ? "all pixels of the window, padding included" : "the pixels inside the map";
+  return {
+    equation: `y = 1/n · Σ x over the window; n counts ${counted}`,
+    terms,
+    steps: [
+      { formula: "Σ x", numbers: `${inside.length} values inside of ${places.length}`, value: total },
+      { formula: "Σ x / n", numbers: `${shown(total)} / ${count}`, value: total / count },
+    ],
+    result: total / count,
+    windows: [windowOf(operation, places, unit.channel)],
+    matrices: [matrix(`x, channel ${unit.channel}`, operation, places, read)],
+  };
+}
+
+function globalAveragePool(operation, unit) {
+  const [source] = operation.inputs;
+  const [height, width] = mapShape(source);
+  const count = height * width;
+  const terms = [];
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      terms.push(product(source, { row, column, channel: unit.channel }, "1/n", 1 / count));
+    }
+  }
+  const total = sum(terms.map((term) => term.factors[0].value));
+  return {
+    equation: "y[c] = 1/(H·W) · Σ x[p, q, c] over all positions",
+    terms,
+    steps: [
+      { formula: "Σ x", numbers: `${count} values`, value: total },
+      { formula: "Σ x / (H·W)", numbers: `${shown(total)} / ${count}`, value: total / count },
+    ],
+    result: total / count,
+    windows: [{ operation: source, rows: [0, height], columns: [0, width], channel: unit.channel }],
+    matrices: [],
+  };
+}
+
+// Normalization ------------------------------------------------------------------------------------------------------
+
+// What a batch norm knows of a channel: its four numbers. A layer without γ or β has 1 or 0.
+function batchNormNumbers(operation, channel) {
+  return {
+    mean: parameter(operation, "mean", [channel], 0),
+    variance: parameter(operation, "variance", [channel], 1),
+    scale: parameter(operation, "scale", [channel], 1),
+    offset: parameter(operation, "offset", [channel], 0),
+    epsilon: operation.settings.epsilon,
+  };
+}
+
+function batchNorm(operation, unit) {
+  const term = take(operation.inputs[0], unit);
+  const { mean, variance, scale, offset, epsilon } = batchNormNumbers(operation, unit.channel);
+  const deviation = Math.sqrt(variance + epsilon);
+  const normalized = (term.value - mean) / deviation;
+  const result = scale * normalized + offset;
+  return {
+    equation: "y = γ · (x − μ)/√(σ² + ε) + β, with the moving averages μ and σ² of training",
+    terms: [term],
+    steps: [
+      { formula: "μ (mean)", numbers: "", value: mean },
+      { formula: "σ² (variance)", numbers: "", value: variance },
+      { formula: "γ (scale)", numbers: "", value: scale },
+      { formula: "β (offset)", numbers: "", value: offset },
+      { formula: "√(σ² + ε)", numbers: `√(${shown(variance)} + ${shown(epsilon)})`, value: deviation },
+      { formula: "x̂ = (x − μ)/√(σ² + ε)", numbers: `(${shown(term.value)} − ${shown(mean)}) / ${shown(deviation)}`, value: normalized },
+      { formula: "y = γ·x̂ + β", numbers: `${shown(scale)} · ${shown(normalized)} + ${shown(offset)}`, value: result },
+    ],
+    result,
+    windows: [],
+    matrices: [],
+  };
+}
+
+// The channels whose squares a response normalization adds: [first, last].
+function neighbors(operation, channel) {
+  const { radius } = operation.settings;
+  return [Math.max(channel - radius, 0), Math.min(channel + radius, operation.shape[2] - 1)];
+}
+
+// s = k + α·Σ x², which divides a unit of a response normalization.
+function responseSum(operation, unit) {
+  const [first, last] = neighbors(operation, unit.channel);
+  const terms = [];
+  for (let channel = first; channel <= last; channel++) {
+    const term = take(operation.inputs[0], { ...unit, channel });
+    terms.push({ ...term, factors: [{ name: "x", value: term.value }, { name: "x", value: term.value }], value: term.value ** 2 });
+  }
+  const total = sum(terms.map((term) => term.value));
+  return { terms, total, s: operation.settings.bias + operation.settings.alpha * total };
+}
+
+function responseNormalization(operation, unit) {
+  const { bias, alpha, beta } = operation.settings;
+  const x = unitValue(operation.inputs[0], unit);
+  const { terms, total, s } = responseSum(operation, unit);
+  const result = x / s ** beta;
+  return {
+    equation: "y[c] = x[c] / (k + α·Σ x[j]²)^β over the channels j from c − r to c + r",
+    terms,
+    steps: [
+      { formula: "x[c]", numbers: "", value: x },
+      { formula: "Σ x²", numbers: `${terms.length} channels`, value: total },
+      { formula: "s = k + α·Σ x²", numbers: `${shown(bias)} + ${shown(alpha)} · ${shown(total)}`, value: s },
+      { formula: "y = x / s^β", numbers: `${shown(x)} / ${shown(s)}^${shown(beta)}`, value: result },
+    ],
+    result,
+    windows: [],
+    matrices: [],
+    next: { operation: operation.inputs[0], unit },
+  };
+}
+
+// One unit in, one unit out ------------------------------------------------------------------------------------------
+
+function elementwise(equation, formula, compute, explain) {
+  return (operation, unit) => {
+    const term = take(operation.inputs[0], unit);
+    const result = compute(term.value);
+    const steps = [{ formula, numbers: explain(term.value), value: result }];
+    return { equation, terms: [term], steps, result, windows: [], matrices: [] };
+  };
+}
+
+const relu = elementwise("y = max(x, 0)", "max(x, 0)", (x) => Math.max(x, 0), (x) => `max(${shown(x)}, 0)`);
+const sigmoid = elementwise(
+  "y = 1 / (1 + exp(−x))", "1/(1 + exp(−x))", (x) => 1 / (1 + Math.exp(-x)), (x) => `1 / (1 + ${shown(Math.exp(-x))})`);
+const identity = elementwise(
+  "y = x at inference; training zeroes x with the rate's probability and divides it by 1 − rate otherwise",
+  "x", (x) => x, (x) => shown(x));
+
+function nothing(equation) {
+  return {
+    equation, terms: [], steps: [{ formula: "0", numbers: "no input", value: 0 }], result: 0, windows: [], matrices: [],
+  };
+}
+
+function pad(operation, unit) {
+  const [[top], [left]] = operation.settings.margins;
+  const equation = "y = x, moved by the margins; a margin is 0, and a negative one removes pixels";
+  const input = { row: unit.row - top, column: unit.column - left, channel: unit.channel };
+  if (!isInside(operation.inputs[0], input)) return nothing(equation);
+  return passOn(equation, take(operation.inputs[0], input));
+}
+
+function zeroPaddedShortcut(operation, unit) {
+  const { stride, front } = operation.settings;
+  const equation = "y[p, q, c + front] = x[p·s, q·s, c], and 0 in the other channels";
+  const input = { row: unit.row * stride[0], column: unit.column * stride[1], channel: unit.channel - front };
+  if (!isInside(operation.inputs[0], input)) return nothing(equation);
+  return passOn(equation, take(operation.inputs[0], input));
+}
+
+function passOn(equation, term) {
+  const steps = [{ formula: "x", numbers: term.name, value: term.value }];
+  return { equation, terms: [term], steps, result: term.value, windows: [], matrices: [] };
+}
+
+function discretize(operation, unit) {
+  const { levels, code } = operation.settings;
+  const k = unit.channel % levels;
+  const term = take(operation.inputs[0], { ...unit, channel: Math.floor(unit.channel / levels) });
+  // the network multiplies in float32
+  const level = Math.min(Math.max(Math.floor(Math.fround(levels * term.value)), 0), levels - 1);
+  const result = Number(code === "onehot" ? k === level : k <= level);
+  return {
+    equation: code === "onehot" ? "y[k] = 1 if k is the level of x, else 0" : "y[k] = 1 if k is at most the level of x, else 0",
+    terms: [term],
+    steps: [
+      { formula: "level = ⌊L·x⌋", numbers: `⌊${levels} · ${shown(term.value)}⌋`, value: level },
+      { formula: code === "onehot" ? "[k = level]" : "[k ≤ level]", numbers: `k = ${k}`, value: result },
+    ],
+    result,
+    windows: [],
+    matrices: [],
+  };
+}
+
+const IMAGENET_MEAN = [0.485, 0.456, 0.406];
+const IMAGENET_DEVIATION = [0.229, 0.224, 0.225];
+const CAFFE_MEAN = [103.939, 116.779, 123.68]; // blue, green, red, in 0..255
+
+function preprocessing(operation, unit) {
+  const rule = operation.settings.rule;
+  const source = rule === "none" ? "images" : "pixels"; // the page holds equal arrays once
+  const channel = rule === "caffe" ? 2 - unit.channel : unit.channel;
+  const term = take(source, { ...unit, channel });
+  term.from = null; // the image is where a path ends
+  const x = term.value;
+  const [formula, numbers, result] = {
+    none: ["x", shown(x), x],
+    centered: ["2·x − 1", `2 · ${shown(x)} − 1`, 2 * x - 1],
+    torch: ["(x − mean)/deviation", `(${shown(x)} − ${IMAGENET_MEAN[channel]}) / ${IMAGENET_DEVIATION[channel]}`,
+      (x - IMAGENET_MEAN[channel]) / IMAGENET_DEVIATION[channel]],
+    caffe: ["255·x − mean", `255 · ${shown(x)} − ${CAFFE_MEAN[unit.channel]}`, 255 * x - CAFFE_MEAN[unit.channel]],
+  }[rule];
+  return {
+    equation: `y = ${formula} for pixels x in [0,1]${rule === "caffe" ? "; red and blue change places" : ""}`,
+    terms: [term], steps: [{ formula, numbers, value: result }], result, windows: [], matrices: [],
+  };
+}
+
+// Several inputs -----------------------------------------------------------------------------------------------------
+
+// The branch of a concatenation that an output channel comes from: {source, unit}.
+function branchOf(operation, unit) {
+  let channel = unit.channel;
+  for (const source of operation.inputs) {
+    const count = mapShape(source)[2];
+    if (channel < count) return { source, unit: { ...unit, channel } };
+    channel -= count;
+  }
+  throw new RangeError(`${operation.name} has no channel ${unit.channel}`);
+}
+
+function concatenate(operation, unit) {
+  const branch = branchOf(operation, unit);
+  const widths = operation.inputs.map((source) => `${source} (${mapShape(source)[2]} channels)`);
+  return passOn(`y = the channels of ${widths.join(", ")}, one after another`, take(branch.source, branch.unit));
+}
+
+function residualSum(operation, unit) {
+  const [first, second] = operation.inputs;
+  const scale = operation.settings.scale;
+  const terms = scale === undefined
+    ? [take(first, unit), take(second, unit)]
+    : [take(first, unit), product(second, unit, "scale", scale)];
+  const result = terms[0].value + terms[1].value;
+  const formula = scale === undefined ? "x + shortcut" : "x + scale·residual";
+  return {
+    equation: `y = ${formula}`,
+    terms,
+    steps: [{ formula, numbers: `${shown(terms[0].value)} + ${shown(terms[1].value)}`, value: result }],
+    result,
+    windows: [],
+    matrices: [],
+  };
+}
+
+function scaleChannels(operation, unit) {
+  const [source, gates] = operation.inputs;
+  const gate = unitValue(gates, { row: 0, column: 0, channel: unit.channel });
+  const term = product(source, unit, `gate ${gates}[${unit.channel}]`, gate);
+  return {
+    equation: "y[p, q, c] = x[p, q, c] · s[c]",
+    terms: [term],
+    steps: [{ formula: "x·s", numbers: `${shown(term.factors[0].value)} · ${shown(gate)}`, value: term.value }],
+    result: term.value,
+    windows: [],
+    matrices: [],
+  };
+}
+
+// The loss -----------------------------------------------------------------------------------------------------------
+
+// The logits, their softmax and the targets of all classes.
+function softmaxOf(operation) {
+  const logits = tensor(operation.inputs[0]);
+  const { label, smoothing } = operation.settings;
+  const classes = logits.shape[0];
+  const z = Array.from({ length: classes }, (_, k) => logits.at(k));
+  const highest = z.reduce((a, b) => Math.max(a, b));
+  const total = sum(z.map((one) => Math.exp(one - highest)));
+  return z.map((one, k) => ({
+    logit: one,
+    log: one - highest - Math.log(total),
+    probability: Math.exp(one - highest) / total,
+    target: (k === label ? 1 - smoothing : 0) + smoothing / classes,
+    highest,
+    total,
+  }));
+}
+
+function crossEntropy(operation) {
+  const { label, smoothing } = operation.settings;
+  const [source] = operation.inputs;
+  const classes = softmaxOf(operation);
+  const { highest, total, logit, log, probability } = classes[label];
+  const terms = classes.map((one, k) => ({
+    name: className(k),
+    factors: [{ name: "−q", value: -one.target }, { name: "log p", value: one.log }],
+    value: one.target === 0 ? 0 : -one.target * one.log,
+    from: { operation: source, unit: { row: 0, column: 0, channel: k } },
+  })).filter((term) => term.value !== 0 || term.from.unit.channel === label);
+  const result = sum(terms.map((term) => term.value));
+  return {
+    equation: "L = −Σ q[k]·log softmax(z)[k]; q is 1 − ε + ε/K for the label and ε/K for the other classes",
+    terms,
+    steps: [
+      { formula: "z[label]", numbers: className(label), value: logit },
+      { formula: "max z", numbers: "", value: highest },
+      { formula: "Σ exp(z − max z)", numbers: `${classes.length} classes`, value: total },
+      { formula: "softmax(z)[label]", numbers: `exp(${shown(logit)} − ${shown(highest)}) / ${shown(total)}`, value: probability },
+      { formula: "log softmax(z)[label]", numbers: `${shown(logit)} − ${shown(highest)} − log ${shown(total)}`, value: log },
+      { formula: "L", numbers: smoothing ? `label smoothing ε = ${shown(smoothing)}` : `−${shown(log)}`.replace("−−", ""), value: result },
+    ],
+    result,
+    windows: [],
+    matrices: [],
+    next: { operation: source, unit: { row: 0, column: 0, channel: label } },
+  };
+}
+
+const className = (k) => page.image.names[k] ?? `class ${k}`;
+
+const forward = {
+  preprocessing,
+  conv,
+  dense,
+  max_pool: maxPool,
+  average_pool: averagePool,
+  global_average_pool: globalAveragePool,
+  batch_norm: batchNorm,
+  lrn: responseNormalization,
+  relu,
+  sigmoid,
+  dropout: identity,
+  drop_path: identity,
+  pad,
+  zero_padded_shortcut: zeroPaddedShortcut,
+  discretize,
+  concatenate,
+  residual_sum: residualSum,
+  scale_channels: scaleChannels,
+  cross_entropy: crossEntropy,
+};
+
+// The path of the largest contribution: from a unit to the input with the largest term, and so on, to the image.
+// Returns [{operation, unit, value, term}] and why it ended, if not at the image.
+function pathToImage(operation, unit) {
+  const steps = [];
+  let at = { operation: operation.name, unit };
+  while (at) {
+    const current = operations.get(at.operation);
+    let explanation;
+    try {
+      explanation = forward[current.kind](current, at.unit);
+    } catch (error) {
+      if (!(error instanceof NotEmbedded)) throw error;
+      return { steps, ended: `The arrays of ${unitName(at.operation, at.unit)} are not in this page.` };
+    }
+    const term = explanation.next ? null : largest(explanation.terms);
+    steps.push({ ...at, value: explanation.result, term });
+    at = explanation.next ?? (term && term.from);
+  }
+  return { steps, ended: "" };
+}

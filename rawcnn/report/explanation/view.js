@@ -1,0 +1,356 @@
+// Drawing and clicks. The state is the operation and the unit that are selected; every change draws all of it again.
+
+const TERMS = 12; // the largest terms that are named; the rest is summed
+const SIDE = 300; // pixels: a map is enlarged to about this, by a whole factor
+const NUMBERED = 5; // matrices up to this width show their numbers
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+const state = { operation: null, unit: null };
+const byId = (id) => document.getElementById(id);
+
+// Elements -----------------------------------------------------------------------------------------------------------
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+const paragraph = (className, ...children) => element("p", { class: className }, ...children);
+
+// A number of the arithmetic. Its attribute has all digits.
+const value = (x, digits) => element("output", { "data-value": String(x) }, number(x, digits));
+
+function table(headings, rows) {
+  const head = element("tr", {}, ...headings.map((heading) => element("th", {}, heading)));
+  const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) =>
+    element("td", cell instanceof HTMLOutputElement ? { class: "number" } : {}, cell))));
+  return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
+}
+
+// A button that selects a unit of an operation.
+function unitLink(text, { operation, unit }) {
+  if (!operations.has(operation)) return text;
+  return element("button", { type: "button", class: "link", onclick: () => select(operation, unit) }, text);
+}
+
+// Selection ----------------------------------------------------------------------------------------------------------
+
+function select(name, unit) {
+  const operation = operations.get(name);
+  const [row, column, channel] = operation.selection ? operation.selection.initial : [0, 0, 0];
+  const changes = state.operation !== operation;
+  state.operation = operation;
+  state.unit = unit ?? { row, column, channel };
+  draw(changes);
+}
+
+function draw(changes) {
+  const { operation } = state;
+  for (const card of document.querySelectorAll("[data-operation]")) {
+    card.setAttribute("aria-pressed", String(card.dataset.operation === operation.name));
+  }
+  byId("name").textContent = operation.name;
+  byId("facts").textContent = factsOf(operation);
+  byId("left-out").textContent = operation.selection
+    ? operation.selection.left_out
+    : `The arrays of this operation are not in this page; run the command again with --layer ${operation.name}.`;
+  byId("selection").replaceChildren(...drawSelection());
+  byId("forward").replaceChildren(...attempt(drawForward));
+  byId("path").replaceChildren(...attempt(drawPath));
+  byId("backward").replaceChildren(...attempt(drawBackward));
+  if (changes) byId("kernel").replaceChildren(...drawKernel());
+}
+
+// What a function draws; a sentence if it needs arrays that the page does not hold.
+function attempt(drawPart) {
+  try {
+    return drawPart();
+  } catch (error) {
+    if (!(error instanceof NotEmbedded)) throw error;
+    return [paragraph("soft missing", `${error.message}.`)];
+  }
+}
+
+function factsOf(operation) {
+  const shape = operation.shape.join("×");
+  const read = operation.inputs.join(", ");
+  return `${operation.kind}, output ${shape}, reads ${read}`;
+}
+
+// Maps ---------------------------------------------------------------------------------------------------------------
+
+function drawSelection() {
+  const { operation, unit } = state;
+  if (!operation.selection) return [];
+  const [height, width] = operation.shape;
+  const controls = element("div", { class: "controls" });
+  if (height > 1 || width > 1) {
+    controls.append(indexInput("row", height), indexInput("column", width));
+  }
+  if (operation.kind !== "cross_entropy") controls.append(channelSelect(operation));
+  const maps = element("div", { class: "maps" });
+  if (height > 1 || width > 1) maps.append(outputMap(operation, unit));
+  let windows = [];
+  try {
+    windows = forward[operation.kind](operation, unit).windows;
+  } catch (error) {
+    if (!(error instanceof NotEmbedded)) throw error;
+  }
+  for (const box of windows) maps.append(inputMap(box));
+  return [controls, maps];
+}
+
+function indexInput(axis, length) {
+  const change = (event) => {
+    const index = Math.min(Math.max(Math.trunc(event.target.value) || 0, 0), length - 1);
+    select(state.operation.name, { ...state.unit, [axis]: index });
+    byId(`unit-${axis}`).focus();
+  };
+  return element("label", {}, `${axis} `, element("input", {
+    id: `unit-${axis}`, type: "number", min: 0, max: length - 1, value: state.unit[axis], onchange: change,
+  }));
+}
+
+function channelSelect(operation) {
+  const { channels } = operation.selection;
+  const known = channels.includes(state.unit.channel) ? channels : [state.unit.channel, ...channels];
+  const isHead = operation.name === page.network.head;
+  const options = known.map((channel) => element("option",
+    { value: channel, selected: channel === state.unit.channel ? "" : null }, isHead ? className(channel) : String(channel)));
+  const change = (event) => {
+    select(state.operation.name, { ...state.unit, channel: Number(event.target.value) });
+    byId("unit-channel").focus();
+  };
+  return element("label", {}, isHead ? "class " : "channel ", element("select", { id: "unit-channel", onchange: change }, ...options));
+}
+
+// The map of the selected channel. A click or an arrow key selects a position.
+function outputMap(operation, unit) {
+  const [height, width] = operation.shape;
+  const canvas = mapCanvas(operation.name, unit.channel);
+  const { rows, columns } = operation.selection;
+  outline(canvas, { rows, columns }, "grid");
+  outline(canvas, { rows: [unit.row, unit.row + 1], columns: [unit.column, unit.column + 1] }, "unit");
+  canvas.id = "output-map";
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "application");
+  canvas.setAttribute("aria-label", `Output map; row ${unit.row}, column ${unit.column} is selected. Arrow keys move.`);
+  canvas.addEventListener("click", (event) => {
+    const box = canvas.getBoundingClientRect();
+    const row = Math.floor(((event.clientY - box.top) / box.height) * height);
+    const column = Math.floor(((event.clientX - box.left) / box.width) * width);
+    moveTo(clamp(row, height), clamp(column, width));
+  });
+  canvas.addEventListener("keydown", (event) => {
+    if (!(event.key in ARROWS)) return;
+    event.preventDefault();
+    const [down, right] = ARROWS[event.key];
+    moveTo(clamp(unit.row + down, height), clamp(unit.column + right, width));
+  });
+  return element("figure", {}, canvas, element("figcaption", {}, `output ${unitName(operation.name, unit)}`));
+}
+
+const clamp = (index, length) => Math.min(Math.max(index, 0), length - 1);
+
+function moveTo(row, column) {
+  const focused = document.activeElement === byId("output-map");
+  select(state.operation.name, { ...state.unit, row, column });
+  if (focused) byId("output-map").focus();
+}
+
+function inputMap(box) {
+  const canvas = mapCanvas(box.operation, box.channel);
+  outline(canvas, box, "unit");
+  return element("figure", {}, canvas, element("figcaption", {}, `input ${box.operation}, channel ${box.channel}, with the window`));
+}
+
+// A canvas with a channel of an activation; images in color. Values that are not in the page stay empty.
+function mapCanvas(name, channel) {
+  const [height, width] = mapShape(name);
+  const factor = Math.max(1, Math.floor(SIDE / Math.max(height, width)));
+  const canvas = element("canvas", { width: width * factor, height: height * factor });
+  const pen = canvas.getContext("2d");
+  const isImage = name === "images" || name === "pixels";
+  const paint = isImage ? pixelColors() : channelColors(name, channel, height, width);
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const color = paint(row, column);
+      if (!color) continue;
+      pen.fillStyle = color;
+      pen.fillRect(column * factor, row * factor, factor, factor);
+    }
+  }
+  canvas.factor = factor;
+  return canvas;
+}
+
+function pixelColors() {
+  const name = tensors.has("pixels") ? "pixels" : "images";
+  const level = (row, column, channel) => Math.round(255 * Math.min(Math.max(tensor(name).at(row, column, channel), 0), 1));
+  return (row, column) => `rgb(${level(row, column, 0)} ${level(row, column, 1)} ${level(row, column, 2)})`;
+}
+
+function channelColors(name, channel, height, width) {
+  const values = tensors.get(name);
+  if (!values) return () => null;
+  const read = (row, column) => values.find(values.shape.length === 1 ? [channel] : [row, column, channel]);
+  let scale = 0;
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) scale = Math.max(scale, Math.abs(read(row, column) ?? 0));
+  }
+  return (row, column) => {
+    const x = read(row, column);
+    return x === undefined ? null : valueColor(x, scale);
+  };
+}
+
+// Orange for positive values, blue for negative ones, stronger for larger ones.
+function valueColor(x, scale) {
+  const share = scale > 0 ? Math.min(Math.abs(x) / scale, 1) : 0;
+  return `color-mix(in srgb, ${x < 0 ? colors.accent : colors.second} ${Math.round(100 * share)}%, ${colors.paper})`;
+}
+
+const colors = {};
+function readColors() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["accent", "second", "paper", "ink", "soft"]) colors[name] = style.getPropertyValue(`--${name}`).trim();
+}
+
+function outline(canvas, { rows, columns }, kind) {
+  const pen = canvas.getContext("2d");
+  const { factor } = canvas;
+  pen.strokeStyle = kind === "unit" ? colors.ink : colors.soft;
+  pen.lineWidth = kind === "unit" ? 2 : 1;
+  pen.setLineDash(kind === "unit" ? [] : [4, 3]);
+  const [left, top] = [columns[0] * factor, rows[0] * factor];
+  const [width, height] = [(columns[1] - columns[0]) * factor, (rows[1] - rows[0]) * factor];
+  pen.strokeRect(left + 0.5, top + 0.5, Math.max(width - 1, 1), Math.max(height - 1, 1));
+}
+
+// Arithmetic ---------------------------------------------------------------------------------------------------------
+
+function drawForward() {
+  const { operation, unit } = state;
+  const explanation = forward[operation.kind](operation, unit);
+  return drawExplanation(explanation, () => unitValue(operation.name, unit), `${unitName(operation.name, unit)} = `);
+}
+
+// An explanation, with the network's own value if the page holds it.
+function drawExplanation(explanation, own, name) {
+  const parts = [
+    paragraph("equation", explanation.equation),
+    drawMatrices(explanation),
+    explanation.terms.length > 1 ? drawTerms(explanation.terms) : drawSingle(explanation.terms),
+    table(["", "with the numbers", "value"], explanation.steps.map((step) => [step.formula, step.numbers, value(step.value)])),
+    paragraph("result", name, value(explanation.result)),
+  ];
+  try {
+    parts.push(paragraph("agrees", "the network’s own value: ", value(own())));
+  } catch (error) {
+    if (!(error instanceof NotEmbedded)) throw error;
+  }
+  return parts.filter((part) => part !== null);
+}
+
+function drawSingle(terms) {
+  if (!terms.length) return null;
+  const [term] = terms;
+  return paragraph("term", "reads ", term.from ? unitLink(term.name, term.from) : term.name, " = ", value(term.factors[0].value));
+}
+
+function drawTerms(terms) {
+  const ordered = [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+  const named = ordered.slice(0, TERMS);
+  const rest = ordered.slice(TERMS);
+  const rows = named.map((term) => [
+    term.from ? unitLink(term.name, term.from) : term.name,
+    term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · "),
+    value(term.value),
+  ]);
+  if (rest.length) rows.push([`the other ${rest.length}`, "summed", value(sum(rest.map((term) => term.value)))]);
+  return table(["the largest terms", "", "value"], rows);
+}
+
+function drawMatrices({ matrices }) {
+  if (!matrices.length) return null;
+  return element("div", { class: "matrices" }, ...matrices.map(drawMatrix));
+}
+
+function drawMatrix({ title, values }) {
+  const present = values.flat().filter((x) => x !== null);
+  const scale = Math.max(...present.map(Math.abs), 0);
+  const numbered = values[0].length <= NUMBERED;
+  const cells = values.flat().map((x) => x === null
+    ? element("span", { class: "padding", title: "padding" }, numbered ? "0" : "")
+    : element("span", { title: number(x), style: `background: ${valueColor(x, 2 * scale)}` }, numbered ? number(x, 3) : ""));
+  const grid = element("div",
+    { class: numbered ? "matrix numbers" : "matrix", style: `grid-template-columns: repeat(${values[0].length}, auto)` }, ...cells);
+  return element("figure", {}, grid, element("figcaption", {}, title));
+}
+
+function drawPath() {
+  const { steps, ended } = pathToImage(state.operation, state.unit);
+  const rows = steps.map((step) => [
+    unitLink(unitName(step.operation, step.unit), step),
+    operations.get(step.operation).kind,
+    value(step.value, 5),
+    step.term ? step.term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · ") : "",
+  ]);
+  const parts = rows.length ? [table(["unit", "", "value", "its largest term"], rows)] : [];
+  return ended ? [...parts, paragraph("soft missing", ended)] : parts;
+}
+
+function drawBackward() {
+  return [paragraph("soft", "")];
+}
+
+// The kernel's source ------------------------------------------------------------------------------------------------
+
+function drawKernel() {
+  const { operation } = state;
+  const faces = page.kernels[operation.file];
+  if (!faces) return [paragraph("soft", "This step has no kernel of its own.")];
+  return [...drawForm(operation.form), paragraph("", `The five sections of ${faces.file}:`), ...faces.sections.map((section, k) =>
+    element("details", k === 0 ? { open: "" } : {},
+      element("summary", {}, `${section.title} (line ${section.line})`), element("pre", {}, element("code", {}, section.source))))];
+}
+
+function drawForm(form) {
+  if (!form) return [paragraph("", "No kernel ran: at inference this operation returns its input, or TensorFlow computes it.")];
+  return [
+    paragraph("", `The form that ran: ${form.name} in ${form.file}, line ${form.line}.`),
+    element("details", {}, element("summary", {}, "Its source, and all functions that were called"),
+      element("pre", {}, element("code", {}, form.source)),
+      element("ul", { class: "notes" }, ...form.calls.map((call) => element("li", {}, call)))),
+  ];
+}
+
+// Start --------------------------------------------------------------------------------------------------------------
+
+// On a narrow screen the operation is below the source.
+function open(name) {
+  select(name);
+  const panel = byId("operation");
+  if (panel.getBoundingClientRect().top > window.innerHeight / 2) panel.scrollIntoView();
+  else panel.scrollTop = 0;
+}
+
+document.addEventListener("click", (event) => {
+  const card = event.target.closest("[data-operation]");
+  const line = event.target.closest(".applies > code");
+  if (card) open(card.dataset.operation);
+  else if (line) open(line.parentElement.dataset.first);
+});
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  readColors();
+  draw(false);
+});
+
+readColors();
+select(page.operations.find((operation) => operation.selection && operation.counts).name);

@@ -1,0 +1,170 @@
+"""Write the explanation of a network on one image as a folder with an offline page.
+
+`rawcnn.explain.explanation` describes the document that the page computes from. The scripts in `explanation/` do the
+arithmetic: arrays.js reads tensors, forward.js and backward.js compute one value of each kind of operation, view.js
+draws. The page's security policy allows no other script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from rawcnn.explain.explanation import PAGE, Explanation
+from rawcnn.explain.units import as_map
+from rawcnn.report.data_uri import data_uri
+from rawcnn.report.folder import report_folder
+from rawcnn.report.html import read, render
+from rawcnn.report.page import si
+
+SCRIPTS = ("arrays.js", "forward.js", "backward.js", "view.js")
+MAPS = 8  # of an operation's strip
+THUMBNAIL = 24  # pixels: the longer side of a map of the strip, at most
+MANY = 300  # operations; the strips of a network with more have half the size
+
+
+def write_explanation(explanation: Explanation, folder: str | Path) -> Path:
+    """Write `index.html` into a folder.
+
+    Args:
+        explanation: What `rawcnn.explain.explain` returns.
+        folder: The folder; it is created. It changes only when the page is complete.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: The folder cannot be written.
+    """
+    html = explanation_page(explanation)
+    with report_folder(folder) as temporary:
+        (temporary / "index.html").write_text(html, encoding="utf-8")
+    return Path(folder) / "index.html"
+
+
+def explanation_page(explanation: Explanation) -> str:
+    """Return the page as one HTML file."""
+    document, recording = explanation.document, explanation.recording
+    script = "\n".join(['"use strict";', *(read(f"explanation/{name}") for name in SCRIPTS)])
+    strips = _strips(explanation)
+    cards = {one["name"]: _card(one, strips.get(one["name"], "")) for one in document["operations"]}
+    return render(
+        "explanation/page.html",
+        styles=("explanation/page.css",),
+        title=document["title"],
+        lead=document["lead"],
+        picture=data_uri(recording.tensors["pixels"]),
+        facts=_facts(document),
+        sources=[_source(number, document, cards) for number in range(len(document["sources"]))],
+        before=cards["images"],
+        after=cards["loss"],
+        document=document,
+        arrays=Markup(explanation.arrays),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (meaning, value) of what stands next to the image."""
+    image, recipe = document["image"], document["recipe"]
+    return [
+        ("predicted class", image["names"][image["predicted"]]),
+        ("class of the loss", image["names"][image["label"]]),
+        ("loss", f"{document['loss']['value']:.5g}"),
+        ("parameters", f"{document['network']['parameters']:,}"),
+        ("training step", recipe["name"]),
+    ]
+
+
+def _source(number: int, document: dict[str, Any], cards: dict[str, dict]) -> dict[str, Any]:
+    """Return a file with the operations that each of its lines applies."""
+    source = document["sources"][number]
+    applied: dict[int, list[dict]] = {}
+    for operation in document["operations"]:
+        if operation["places"] and operation["places"][0]["source"] == number:
+            applied.setdefault(operation["places"][0]["line"], []).append(cards[operation["name"]])
+    lines = [
+        {"number": line, "text": text, "operations": applied.get(line, [])}
+        for line, text in enumerate(source["lines"], start=1)
+    ]
+    return {"number": number, "file": source["file"], "lines": lines}
+
+
+def _card(operation: dict[str, Any], strip: str) -> dict[str, Any]:
+    """Return what stands below a line of the source about an operation."""
+    loops = [loop for place in reversed(operation["places"]) for loop in place["loops"]]
+    return {
+        "name": operation["name"],
+        "kind": operation["kind"].replace("_", " "),
+        "iteration": ", ".join(dict.fromkeys(loops)),
+        "lines": _lines(operation),
+        "embedded": operation["selection"] is not None,
+        "strip": strip,
+    }
+
+
+def _lines(operation: dict[str, Any]) -> list[str]:
+    """Return the counts and the statistics of an operation as two lines."""
+    counts, found = operation["counts"], operation["statistics"]
+    if counts is None:
+        return ["×".join(map(str, operation["shape"]))]
+    field = counts["receptive_field"]
+    parts = [
+        "×".join(map(str, counts["output_shape"][1:])),
+        f"{counts['parameters']:,} parameters" if counts["parameters"] else "",
+        f"{si(counts['macs'])} MACs" if counts["macs"] else "",
+        f"receptive field {field} px" if field else "receptive field: the image",
+    ]
+    values = [
+        f"min {_number(found['minimum'])}",
+        f"mean {_number(found['mean'])}",
+        f"max {_number(found['maximum'])}",
+        f"zeros {_number(found['zeros'] and 100 * found['zeros'])} %",
+        f"gradient {_number(found['gradient_norm'])}",
+        f"{1000 * found['seconds']:.3g} ms",
+    ]
+    return [" · ".join(part for part in parts if part), " · ".join(values)]
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3g}".replace("-", "−")
+
+
+def _strips(explanation: Explanation) -> dict[str, str]:
+    """Return a strip of activation maps for each operation, as a picture in a data: URI."""
+    recording = explanation.recording
+    side = THUMBNAIL if len(recording.operations) <= MANY else THUMBNAIL // 2
+    return {op.name: data_uri(strip(recording.tensors[op.name], side)) for op in recording.operations}
+
+
+def strip(activation: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
+    """Draw the maps of the channels with the largest values side by side.
+
+    Args:
+        activation: [H,W,C] or [C].
+        side: The longer side of a map in pixels, at most.
+
+    Returns:
+        [h,w,3] in [0,1], gray: black is the smallest and white the largest of these values. A vector is one row.
+    """
+    values = np.nan_to_num(as_map(activation).astype(np.float64), posinf=0, neginf=0)
+    if values.shape[:2] == (1, 1):
+        gray = values[0, :, : MAPS * side]  # [1,C]
+    else:
+        step = -(-max(values.shape[:2]) // side)
+        best = np.argsort(-values.max((0, 1)), kind="stable")[:MAPS]
+        maps = np.pad(values[::step, ::step, best], ((0, 0), (0, 1), (0, 0)), constant_values=values.min())
+        gray = np.concatenate(list(np.moveaxis(maps, -1, 0)), axis=1)  # [h, MAPS·(w + 1)]
+    spread = np.ptp(gray) or 1.0
+    return np.repeat(((gray - gray.min()) / spread)[..., None], 3, axis=-1)
+
+
+def too_large(html: str) -> bool:
+    """Return whether a page is larger than pages are by default."""
+    return len(html.encode()) > PAGE
