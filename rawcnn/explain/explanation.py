@@ -37,7 +37,8 @@ The document
 `tensors`
     Name → {`shape`, `pieces`} as in `rawcnn.explain.embedding`. An activation has its operation's name, [H,W,C] or [C];
     a parameter has its path, such as "conv1/filters"; "∂" before a name is the gradient of the loss to that value,
-    without weight decay. "images" are the preprocessed pixels, "pixels" are RGB in [0,1].
+    without weight decay. If several operations read an activation, "∂x←conv2" is the part of its gradient that comes
+    through conv2; otherwise that is "∂x" itself. "images" are the preprocessed pixels, "pixels" are RGB in [0,1].
 `kernels`
     File → its five faces.
 
@@ -51,16 +52,15 @@ gradients and all input channels' values are there, so that sums over channels c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 import kernels
 from rawcnn.explain import faces
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, embed, whole
-from rawcnn.explain.recording import GRADIENT, IMAGES, LOSS, PIXELS, Recording, record_image
+from rawcnn.explain.recording import GRADIENT, IMAGES, LOSS, PIXELS, Recording, gradient_parts, record_image
 from rawcnn.explain.selection import Selection, default_layers, image_pieces, select
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
@@ -128,10 +128,10 @@ def explain(
     check(network, label, layers)
     recipe = recipe or default_recipe(network.name)
     report(0, 3, "running the network")
-    predicted = int(tf.argmax(network(image[None]), -1)[0])
-    recording = record_image(network, image, predicted if label is None else label, recipe)
+    recording = record_image(network, image, label, recipe)
     report(1, 3, "choosing what the page holds")
     chosen = list(dict.fromkeys(layers)) or default_layers(recording.operations)
+    recording = replace(recording, tensors={**recording.tensors, **gradient_parts(recording, chosen)})
     first = distinct(_always(recording))
     room = int((PAGE - OTHERS) / BASE64 / BYTES) - sum(piece.size for piece in first)
     selections = select(recording, chosen, None if everything else room)
@@ -143,7 +143,7 @@ def explain(
         )
     report(2, 3, "writing the arrays")
     tensors, arrays = embed(pieces, _with_loss(recording))
-    document = {**_about(recording, name, predicted), **_operations(recording, selections), "tensors": tensors}
+    document = {**_about(recording, name), **_operations(recording, selections), "tensors": tensors}
     report(3, 3, "done")
     return Explanation(recording, document, arrays)
 
@@ -173,7 +173,7 @@ def _with_loss(recording: Recording) -> dict[str, np.ndarray]:
     return {**recording.tensors, LOSS: np.array([recording.loss], np.float32)}
 
 
-def _about(recording: Recording, name: str, predicted: int) -> dict[str, Any]:
+def _about(recording: Recording, name: str) -> dict[str, Any]:
     """Return what the document says about the network, the image, the loss and the recipe."""
     network, label = recording.network, recording.label
     known = network.labels or tuple(f"class {number}" for number in range(network.classes))
@@ -188,7 +188,7 @@ def _about(recording: Recording, name: str, predicted: int) -> dict[str, Any]:
             "size": list(network.image_size),
             "head": network.head,
         },
-        "image": {"name": name, "label": label, "predicted": predicted, "names": list(known)},
+        "image": {"name": name, "label": label, "predicted": recording.predicted, "names": list(known)},
         "loss": {"value": recording.loss, "smoothing": recording.recipe.label_smoothing},
         "recipe": _step(recording),
     }

@@ -74,12 +74,12 @@ def _function(path: str, name: str) -> dict[str, Any]:
 def form(ran: Sequence[Ran]) -> dict[str, Any] | None:
     """Return the function that computed an operation's output, with its source; None if no kernel ran.
 
-    The functions of `kernels/dispatch` check and choose. The last one that is called outside of it does the work.
+    The functions of `kernels/dispatch` check and choose. The last one that is called outside of it does the work. If
+    none is, a graph that was compiled before did it, and the last function of `kernels/dispatch` names it.
     """
-    computing = [one for one in ran if Path(one.file).parent.name != "dispatch"]
-    if not computing:
+    if not ran:
         return None
-    last = computing[-1]
+    last = ([one for one in ran if Path(one.file).parent.name != "dispatch"] or list(ran))[-1]
     return {
         "file": short_name(last.file),
         "line": last.line,

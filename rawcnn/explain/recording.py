@@ -6,12 +6,14 @@ functions of `kernels` compute it. The second run is timed, because the first on
 
 from __future__ import annotations
 
+import ast
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -20,15 +22,17 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.explain.source import Call, calls_of_model
-from rawcnn.nn.backpropagation import Applied, Recorded, backward_pass, loss_and_gradient
+from rawcnn.explain.source import Call, calls_of_model, source_of
+from rawcnn.nn.backpropagation import RULES, Applied, Recorded, backward_pass, loss_and_gradient
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
 from rawcnn.training.recipes import Recipe
 
 KERNELS = Path(kernels.__file__).parent
 # Files of `kernels` that compute nothing themselves: they check, measure, choose and differentiate
-HELPERS = ("geometry", "precision", "compiler", "cost", "arguments", "selection", "replica", "finite", "empty", "differentiable")
+HELPERS = (
+    "geometry", "precision", "compiler", "cost", "arguments", "selection", "replica", "finite", "empty", "differentiable",
+)  # fmt: skip
 LOSS = "loss"  # the name of the last operation, the cross-entropy
 IMAGES = "images"  # the network's input after preprocessing
 PIXELS = "pixels"  # its input before that, RGB in [0,1]
@@ -56,6 +60,7 @@ class Recording:
         functions: Operation → the functions of `kernels` that computed it, in the order of their calls.
         seconds: Operation → how long its forward pass took.
         label: The number of the class that the loss is computed for.
+        predicted: The number of the class with the largest logit.
         loss: The cross-entropy, without weight decay.
         recipe: The recipe whose loss it is.
     """
@@ -67,17 +72,18 @@ class Recording:
     functions: Mapping[str, list[Ran]]
     seconds: Mapping[str, float]
     label: int
+    predicted: int
     loss: float
     recipe: Recipe
 
 
-def record_image(network: Network, image: np.ndarray, label: int, recipe: Recipe) -> Recording:
+def record_image(network: Network, image: np.ndarray, label: int | None, recipe: Recipe) -> Recording:
     """Run a network on an image, forward and backward.
 
     Args:
         network: The network, in float32.
         image: [H,W,3], float RGB in [0,1].
-        label: The number of the class that the loss is computed for.
+        label: The number of the class that the loss is computed for; None: the predicted one.
         recipe: The recipe that determines label smoothing. (Auxiliary heads act in training alone.)
 
     Returns:
@@ -95,13 +101,34 @@ def record_image(network: Network, image: np.ndarray, label: int, recipe: Recipe
     forward = network.trace(network.variables, images, trace_type=located)
     if not np.isfinite(forward.logits).all():
         raise ValueError(f"{network.name} gives logits that are not finite; its weights are damaged: load others")
+    predicted = int(np.argmax(forward.logits[0]))
+    label = predicted if label is None else label
     network.trace(network.variables, images, trace_type=partial(Timed, seconds=seconds))
     loss, to_logits = loss_and_gradient(network, operations, tf.constant([label]), recipe)
     to_parameters, to_activations = backward_pass(operations, to_logits)
     tensors = _values(network, images, operations, to_parameters, to_activations)
     return Recording(
-        network, tuple(operations), tensors, places, functions, seconds, label, float(loss), recipe
+        network, tuple(operations), tensors, places, functions, seconds, label, predicted, float(loss), recipe
     )
+
+
+def part_name(source: str, operation: str) -> str:
+    """Return the name of the part of the gradient to `source` that comes through one operation that reads it."""
+    return f"{GRADIENT}{source}←{operation}"
+
+
+def gradient_parts(recording: Recording, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return, for inputs of some layers that several operations read, the part of the gradient through this layer."""
+    readers = Counter(source for op in recording.operations for source in op.sources)
+    parts = {}
+    for op in recording.operations:
+        if op.name in layers and any(readers[source] > 1 for source in op.sources):
+            gradient = tf.constant(recording.tensors[GRADIENT + op.name][None])
+            to_inputs, _ = RULES[op.kind](op, gradient)
+            for source, part in zip(op.sources, to_inputs, strict=True):
+                if readers[source] > 1:
+                    parts[part_name(source, op.name)] = part[0].numpy()
+    return parts
 
 
 def _values(network, images, operations, to_parameters, to_activations) -> dict[str, np.ndarray]:
@@ -138,7 +165,7 @@ class Located(Recorded):
         self._places[name] = calls_of_model()
         with calls_of_kernels() as ran:
             result = super().apply(name, kind, kernel, inputs, parameters, **metadata)
-        self._functions[name] = list(dict.fromkeys(ran))
+        self._functions[name] = [one for one in dict.fromkeys(ran) if one.name and not one.name.startswith("_")]
         return result
 
 
@@ -171,7 +198,7 @@ def calls_of_kernels():
 
     def note(frame: FrameType, event: str, _) -> None:
         if event == "call" and _is_form(frame):
-            ran.append(Ran(frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_code.co_name))
+            ran.append(enclosing_function(frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
     before = sys.getprofile()
     sys.setprofile(note)
@@ -183,5 +210,18 @@ def calls_of_kernels():
 
 def _is_form(frame: FrameType) -> bool:
     """Return whether a frame is a function of `kernels` that computes a result."""
-    file = Path(frame.f_code.co_filename)
-    return KERNELS in file.parents and file.stem not in HELPERS and not frame.f_code.co_name.startswith(("_", "<"))
+    file = frame.f_code.co_filename
+    return file.startswith(str(KERNELS)) and Path(file).stem not in HELPERS and frame.f_code.co_name != "<module>"
+
+
+@cache
+def enclosing_function(file: str, line: int) -> Ran:
+    """Return the function of a module that contains a line; functions within functions count as the outer one."""
+    functions = [node for node in ast.parse(source_of(file)).body if isinstance(node, ast.FunctionDef)]
+    (outer,) = [node for node in functions if _first_line(node) <= line <= (node.end_lineno or line)] or [None]
+    return Ran(file, outer.lineno, outer.name) if outer else Ran(file, line, "")
+
+
+def _first_line(node: ast.FunctionDef) -> int:
+    """Return the line on which a function begins, with its decorators."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])

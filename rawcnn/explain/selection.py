@@ -14,7 +14,7 @@ import numpy as np
 
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, whole
 from rawcnn.explain.paths import path_pieces
-from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording
+from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, part_name
 from rawcnn.explain.units import as_map, channels_read, map_shape, slide_of
 from rawcnn.nn.backpropagation import Applied
 from rawcnn.nn.trace import find_operation
@@ -185,6 +185,9 @@ def _pieces(op: Applied, recording: Recording, chosen: Selection) -> Iterator[Pi
         yield _maps(prefix + op.name, recording, chosen.channels)
         for source, channels in zip(op.sources, chosen.inputs, strict=True):
             yield _maps(prefix + source, recording, channels)
+    for source, channels in zip(op.sources, chosen.inputs, strict=True):
+        if (part := part_name(source, op.name)) in recording.tensors:
+            yield _maps(part, recording, channels)
     if op.kind in MIXING:
         yield from _mixing_pieces(op, recording, chosen, shape)
     else:

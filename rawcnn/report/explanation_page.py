@@ -1,8 +1,8 @@
 """Write the explanation of a network on one image as a folder with an offline page.
 
 `rawcnn.explain.explanation` describes the document that the page computes from. The scripts in `explanation/` do the
-arithmetic: arrays.js reads tensors, forward.js and backward.js compute one value of each kind of operation, view.js
-draws. The page's security policy allows no other script.
+arithmetic: arrays.js reads tensors, forward.js and backward.js compute one value of each kind of operation, view.js and
+backward_view.js draw. The page's security policy allows no other script.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rawcnn.report.folder import report_folder
 from rawcnn.report.html import read, render
 from rawcnn.report.page import si
 
-SCRIPTS = ("arrays.js", "forward.js", "backward.js", "view.js")
+SCRIPTS = ("arrays.js", "forward.js", "backward.js", "backward_view.js", "view.js")
 MAPS = 8  # of an operation's strip
 THUMBNAIL = 24  # pixels: the longer side of a map of the strip, at most
 MANY = 300  # operations; the strips of a network with more have half the size

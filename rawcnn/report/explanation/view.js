@@ -224,12 +224,14 @@ function readColors() {
 function outline(canvas, { rows, columns }, kind) {
   const pen = canvas.getContext("2d");
   const { factor } = canvas;
-  pen.strokeStyle = kind === "unit" ? colors.ink : colors.soft;
-  pen.lineWidth = kind === "unit" ? 2 : 1;
-  pen.setLineDash(kind === "unit" ? [] : [4, 3]);
   const [left, top] = [columns[0] * factor, rows[0] * factor];
   const [width, height] = [(columns[1] - columns[0]) * factor, (rows[1] - rows[0]) * factor];
-  pen.strokeRect(left + 0.5, top + 0.5, Math.max(width - 1, 1), Math.max(height - 1, 1));
+  pen.setLineDash(kind === "unit" ? [] : [4, 3]);
+  for (const [color, line] of kind === "unit" ? [[colors.paper, 5], [colors.ink, 2]] : [[colors.soft, 1]]) {
+    pen.strokeStyle = color; // a light line around the dark one is visible on any picture
+    pen.lineWidth = line;
+    pen.strokeRect(left - 0.5, top - 0.5, width + 1, height + 1);
+  }
 }
 
 // Arithmetic ---------------------------------------------------------------------------------------------------------
@@ -297,16 +299,11 @@ function drawPath() {
   const { steps, ended } = pathToImage(state.operation, state.unit);
   const rows = steps.map((step) => [
     unitLink(unitName(step.operation, step.unit), step),
-    operations.get(step.operation).kind,
     value(step.value, 5),
     step.term ? step.term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · ") : "",
   ]);
-  const parts = rows.length ? [table(["unit", "", "value", "its largest term"], rows)] : [];
+  const parts = rows.length ? [table(["unit", "value", "its largest term"], rows)] : [];
   return ended ? [...parts, paragraph("soft missing", ended)] : parts;
-}
-
-function drawBackward() {
-  return [paragraph("soft", "")];
 }
 
 // The kernel's source ------------------------------------------------------------------------------------------------

@@ -1,0 +1,5 @@
+// Drawing and clicks of the backward arithmetic: the input pixel or the parameter that is selected, and its gradient.
+
+function drawBackward() {
+  return [];
+}
