@@ -51,6 +51,7 @@ gradients and all input channels' values are there, so that sums over channels c
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,7 +61,16 @@ import numpy as np
 import kernels
 from rawcnn.explain import faces
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, embed, whole
-from rawcnn.explain.recording import GRADIENT, IMAGES, LOSS, PIXELS, Recording, gradient_parts, record_image
+from rawcnn.explain.recording import (
+    GRADIENT,
+    IMAGES,
+    LOSS,
+    PIXELS,
+    Recording,
+    enclosing_function,
+    gradient_parts,
+    record_image,
+)
 from rawcnn.explain.selection import Selection, default_layers, image_pieces, select
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
@@ -91,6 +101,25 @@ class Explanation:
     recording: Recording
     document: dict[str, Any]
     arrays: str
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Layer → what of it the page does not hold; without layers that are complete."""
+        chosen = ((op["name"], op["selection"]) for op in self.document["operations"] if op["selection"])
+        return {name: selection["left_out"] for name, selection in chosen if selection["left_out"]}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the classes, the loss, and the counts and statistics of each operation as plain values."""
+        keys = ("name", "kind", "counts", "statistics")
+        operations = [op for op in self.document["operations"] if op["counts"]]
+        return {
+            "predicted": self.recording.predicted,
+            "label": self.recording.label,
+            "loss": self.recording.loss,
+            "layers": [op["name"] for op in operations if op["selection"]],
+            "left_out": self.left_out,
+            "operations": [{key: op[key] for key in keys} for op in operations],
+        }
 
 
 def explain(
@@ -291,10 +320,8 @@ def _cross_entropy(recording: Recording) -> dict[str, Any]:
 
 
 def _form_of_loss(recording: Recording) -> dict[str, Any] | None:
-    code = kernels.cross_entropy.__wrapped__.__code__ if hasattr(kernels.cross_entropy, "__wrapped__") else None
-    if code is None:
-        return None
-    return faces.form([faces.Ran(code.co_filename, code.co_firstlineno, code.co_name)])
+    function = inspect.unwrap(kernels.cross_entropy)  # without the check of its arguments
+    return faces.form([enclosing_function(function.__code__.co_filename, function.__code__.co_firstlineno)])
 
 
 def _extra(name: str, kind: str, inputs: list[str], shape, initial) -> dict[str, Any]:

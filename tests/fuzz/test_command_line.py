@@ -53,6 +53,7 @@ VERBS = list(commands())
 RIGHT = {  # valid arguments of each verb; FOLDER is that of `hostile`
     "profile": ["small"],
     "paper": ["alexnet"],
+    "explain": ["small", "FOLDER/image.png", "--weights", "FOLDER/w.safetensors"],
     "train": ["small"],
     "evaluate": ["small", "--weights", "FOLDER/w.safetensors", "--data", "folder:FOLDER/images"],
     "predict": ["small", "FOLDER/image.png", "--weights", "FOLDER/w.safetensors"],

@@ -1,0 +1,139 @@
+"""`rawcnn explain`: every number of a network for one image, forward and backward, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rawcnn.cli.options import Classes, Head, Json, Model, Options, Seed, Size, Weights
+from rawcnn.cli.parsing import show_size
+from rawcnn.cli.request import NetworkRequest, Run, begin, load_images
+
+PHOTOGRAPH = "china.jpg"  # of scikit-learn: a pagoda
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainRequest(NetworkRequest):
+    """The options of `rawcnn explain`."""
+
+    image: Path | None
+    folder: Path
+    layers: Sequence[str]
+    label: str | None
+    everything: bool
+
+    def settings(self, network: Any = None) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "image": self.image or f"scikit-learn's {PHOTOGRAPH}",
+            "weights": self.weights or "random",
+            "size": show_size(network.input_size if network else self.size),
+            "layers": ",".join(self.layers) or "one of each kind",
+            "label": "the predicted class" if self.label is None else self.label,
+            "output": self.folder,
+            "seed": self.seed,
+        }
+
+    def check_network(self, network: Any) -> None:
+        from rawcnn.explain.explanation import check
+
+        check(network, self.label_of(network), self.layers)
+
+    def label_of(self, network: Any) -> int | None:
+        """Return the number of the class that --label names by its number or name; None without the option.
+
+        Raises:
+            ValueError: The network has no such class.
+        """
+        names = list(network.labels or ())
+        if self.label is None:
+            return None
+        if self.label in names:
+            return names.index(self.label)
+        try:
+            number = int(self.label)
+        except ValueError:
+            number = -1
+        if not 0 <= number < network.classes:
+            known = "a class number" if not names else "the name of a class or its number"
+            raise ValueError(f"--label is {self.label!r}; expected {known} from 0 to {network.classes - 1}")
+        return number
+
+
+def explain(
+    model: Model,
+    image: Annotated[
+        Path | None, typer.Argument(help="Image file; default: a photograph that scikit-learn ships.")
+    ] = None,
+    weights: Weights = None,
+    head: Head = "load",
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            help="Name of an operation whose arrays the page holds; `rawcnn profile MODEL` lists them. Repeatable. "
+            "Default: the first and the last convolution, one operation of each other kind, and the classifier.",
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Class of the loss, by number or name; default: the predicted one.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Hold all values of these operations, whatever the size of the page.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("explanation"),
+    classes: Classes = None,
+    size: Size = None,
+    option: Options = None,
+    as_json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Explain every number of a network for one image, forward and backward.
+
+    The page shows the model's source with what each line computed. Click an operation, then a pixel: the page computes
+    its value and its gradient from the network's own arrays.
+    """
+    request = ExplainRequest(
+        model=model, image=image, weights=weights, head=head, layers=layers or (), label=label, everything=everything,
+        folder=output, classes=classes, size=size, option=option, as_json=as_json, seed=seed,
+    )  # fmt: skip
+    write_page(request)
+
+
+def write_page(request: ExplainRequest) -> None:
+    """Write the page into its folder."""
+    from rawcnn.explain import explain
+    from rawcnn.report.explanation_page import write_explanation
+    from rawcnn.report.folder import report_folder
+
+    with begin(request) as run, report_folder(request.folder) as folder:
+        name, pixels = _image(request, run)
+        with run.screen.progress_bar("explaining") as report:
+            explanation = explain(
+                run.network, pixels, name=name, label=request.label_of(run.network), layers=request.layers,
+                everything=request.everything, progress=report,
+            )  # fmt: skip
+        page = write_explanation(explanation, folder)
+        size = page.stat().st_size
+        for layer, text in explanation.left_out.items():
+            run.screen.note(f"{layer}: {text}")
+        run.screen.print(f"wrote {request.folder / page.name} ({size / 1e6:.1f} MB): open it in a browser")
+        run.result = {"page": str(request.folder / page.name), "bytes": size, **explanation.summary()}
+
+
+def _image(request: ExplainRequest, run: Run):
+    """Return the name and the pixels [H,W,3] in [0,1] of the image, or of the photograph."""
+    import numpy as np
+    from sklearn.datasets import load_sample_image
+
+    from rawcnn.data.decode import Item, read
+
+    size = run.network.image_size
+    if request.image is not None:
+        return request.image.name, load_images([request.image], size)[0]
+    photograph = read(Item("test", PHOTOGRAPH, 0, load_sample_image(PHOTOGRAPH)), size)
+    return PHOTOGRAPH, photograph.astype(np.float32) / np.float32(255)
