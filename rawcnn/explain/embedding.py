@@ -69,8 +69,8 @@ def embed(pieces: Iterable[Piece], tensors: Mapping[str, np.ndarray]) -> tuple[d
         tensors: The tensors by name.
 
     Returns:
-        ({name: {"shape": [...], "pieces": [{"axes": [...], "offset": n}]}}, base64 of little-endian float32). An axis is
-        {"start": a, "stop": b} or {"list": [...]}; the offset counts values, not bytes.
+        ({name: {"shape": [...], "pieces": [{"axes": [...], "offset": n}]}}, base64 of little-endian float32). An axis
+        is {"start": a, "stop": b} or {"list": [...]}; the offset counts values, not bytes.
     """
     described: dict[str, dict] = {}
     chunks, offset = [], 0

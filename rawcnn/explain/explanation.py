@@ -31,9 +31,9 @@ The document
     `settings`. For windows these are `size`, `stride`, `dilation` [vertical, horizontal] and `pads`
     [[top, bottom], [left, right]]; for others `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, ….
 
-    `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop], `columns`,
-    `channels` (of the output), `inputs` (for each input the channels whose complete maps are embedded), `initial`
-    [row, column, channel], and `left_out` (a text, empty if everything is embedded).
+    `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop],
+    `columns`, `channels` (of the output), `inputs` (for each input the channels whose complete maps are embedded),
+    `initial` [row, column, channel], and `left_out` (a text, empty if everything is embedded).
 `tensors`
     Name → {`shape`, `pieces`} as in `rawcnn.explain.embedding`. An activation has its operation's name, [H,W,C] or [C];
     a parameter has its path, such as "conv1/filters"; "∂" before a name is the gradient of the loss to that value,
@@ -85,6 +85,9 @@ from rawcnn.training.run import DEFAULT_RECIPE
 
 PAGE = 15_000_000  # bytes of the page, unless everything is embedded
 OTHERS = 2_500_000  # of these, for what is not arrays: sources, statistics, pictures, scripts
+LEAD = (
+    "Choose a line, an operation and a pixel. This page computes its value and its gradient from the network's arrays."
+)
 LARGEST = 400_000_000  # characters of a text in a browser, at most
 
 
@@ -208,7 +211,7 @@ def _about(recording: Recording, name: str) -> dict[str, Any]:
     known = network.labels or tuple(f"class {number}" for number in range(network.classes))
     return {
         "title": f"{network.name}: {name}",
-        "lead": "Every number of the network, forward and backward, computed in this page from the network's own arrays.",
+        "lead": LEAD,
         "network": {
             "name": network.name,
             "classes": network.classes,

@@ -31,7 +31,8 @@ from rawcnn.training.recipes import Recipe
 KERNELS = Path(kernels.__file__).parent
 # Files of `kernels` that compute nothing themselves: they check, measure, choose and differentiate
 HELPERS = (
-    "geometry", "precision", "compiler", "cost", "arguments", "selection", "replica", "finite", "empty", "differentiable",
+    "geometry", "precision", "compiler", "cost", "arguments", "selection", "replica", "finite", "empty",
+    "differentiable",
 )  # fmt: skip
 LOSS = "loss"  # the name of the last operation, the cross-entropy
 IMAGES = "images"  # the network's input after preprocessing

@@ -1,0 +1,73 @@
+"""A page of an explanation in headless Chromium: open operations, click positions, read what the page says."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Start Chromium, or skip the test."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs chromium: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Explained:
+    """An explanation that is open in a browser. Errors of its scripts, and requests that it sends, are collected."""
+
+    def __init__(self, chromium: Any, file: Path, **context: Any):
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.page = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | context)).new_page()
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", lambda message: self.faults.append(message.text))
+        self.page.on("dialog", lambda dialog: self.faults.append(dialog.message))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.resolve().as_uri())
+        self.page.wait_for_selector("#forward .result")
+
+    def open(self, operation: str) -> None:
+        """Click the card of an operation."""
+        self.page.locator("button.card").filter(has=self.page.get_by_text(operation, exact=True)).first.click()
+        assert self.text("#name") == operation
+
+    def choose_channel(self, channel: int) -> None:
+        self.page.select_option("#unit-channel", str(channel))
+
+    def click(self, row: int, column: int, shape: tuple[int, int], canvas: str = "#output-map") -> None:
+        """Click the center of a pixel of a map."""
+        map_ = self.page.locator(canvas)
+        map_.scroll_into_view_if_needed()
+        box = map_.bounding_box()
+        x, y = (column + 0.5) / shape[1] * box["width"], (row + 0.5) / shape[0] * box["height"]
+        map_.click(position={"x": x, "y": y})
+
+    def select(self, unit: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
+        """Select a unit of the open operation with the pointer."""
+        if self.page.locator("#unit-channel").count():
+            self.choose_channel(unit[2])
+        if shape[:2] != (1, 1):
+            self.click(*unit[:2], shape[:2])
+
+    def value(self, selector: str) -> float:
+        """Return a number of the page with all its digits."""
+        return float(self.page.locator(f"{selector} output").first.get_attribute("data-value"))
+
+    def printed(self, selector: str) -> float:
+        """Return the same number as the page prints it."""
+        return float(self.page.locator(f"{selector} output").first.inner_text().replace("−", "-"))
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()

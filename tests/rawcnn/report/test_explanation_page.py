@@ -1,0 +1,170 @@
+"""The explanation of a network in a browser: clicks, and the numbers that the page computes.
+
+The numbers are compared with NumPy in float64, which computes each unit from the inputs that the network's operation
+read, and with the network's own activations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rawcnn
+from kernels.geometry import pair, window_padding
+from rawcnn.explain import explain
+from rawcnn.explain.units import as_map
+from rawcnn.nn.layers import (
+    average_pool,
+    batch_norm,
+    concatenate,
+    conv,
+    dense,
+    discretize,
+    drop_path,
+    dropout,
+    global_average_pool,
+    lrn,
+    max_pool,
+    pad,
+    relu,
+    residual_sum,
+    scaled_residual_sum,
+    squeeze_excite,
+    zero_padded_shortcut,
+)
+from rawcnn.nn.network import Network
+from rawcnn.report.explanation_page import write_explanation
+from tests import references
+from tests.rawcnn.report.browser import Explained, browser
+
+RELATIVE = 1e-5  # of a result, compared with NumPy in float64
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as started:
+        yield started
+
+
+def every_kind(net, images):
+    """A model with an operation of every kind."""
+    x = discretize(net, "codes", images, "thermometer", 2)  # [B,8,8,6]
+    x = relu(net, conv(net, "conv1", x, 8, 3, groups=2, padding=((2, 0), (1, 1))))
+    x = lrn(net, "norm", pad(net, "pad", x, ((1, 0), (0, -1))))
+    a = max_pool(net, "pool", x, 3, 2)
+    b = average_pool(net, "mean", x, 3, 2)
+    c = average_pool(net, "mean_counting", x, 3, 2, count_padding=True)
+    x = concatenate(net, "concat", [a, b, c])  # [B,5,4,24]
+    y = batch_norm(net, "bn", conv(net, "conv2", x, 16, 3, dilation=2, bias=False))
+    x = residual_sum(net, "sum", squeeze_excite(net, "se", conv(net, "conv3", x, 16, 1), 4), y)
+    x = scaled_residual_sum(net, "scaled", x, drop_path(net, "path", y, 0.1), 0.3)
+    x = zero_padded_shortcut(net, "wider", x, 20, 2, zeros="both")
+    flat = dense(net, "fc", x, 12)
+    x = global_average_pool(net, "gap", x)
+    return dense(net, "classifier", dropout(net, "drop", concatenate(net, "both", [flat, x]), 0.5), 7)
+
+
+def written(network, image, tmp_path, **settings):
+    """Return the explanation and its page."""
+    explanation = explain(network, image, **settings)
+    return explanation, write_explanation(explanation, tmp_path)
+
+
+def image_for(network) -> np.ndarray:
+    return references.random((*network.image_size, 3), 5, low=0.0).numpy()
+
+
+def window(op, x: np.ndarray, row: int, column: int, size, fill: float = 0.0) -> np.ndarray:
+    """Return what a window reads of x [H,W,C], with `fill` as padding: [kh,kw,C] in float64."""
+    (sh, sw), (dh, dw) = pair(op.settings["stride"]), pair(op.settings.get("dilation", 1))
+    pads = window_padding(op.settings["padding"], x.shape[:2], size, (sh, sw), (dh, dw))
+    padded = np.pad(x.astype(np.float64), (*pads, (0, 0)), constant_values=fill)
+    reach = (size[0] - 1) * dh + 1, (size[1] - 1) * dw + 1
+    return padded[row * sh : row * sh + reach[0] : dh, column * sw : column * sw + reach[1] : dw]
+
+
+def expected(op, unit: tuple[int, int, int]) -> float:
+    """Compute a unit of an operation with NumPy in float64, from the operation's inputs and parameters."""
+    row, column, channel = unit
+    xs = [as_map(x[0].numpy()).astype(np.float64) for x in op.inputs]
+    x, settings = xs[0], op.settings
+    p = {leaf: value.numpy().astype(np.float64) for leaf, value in op.parameters.items()}
+    if op.kind == "conv":
+        filters, groups = p["filters"], settings["groups"]
+        depth, group = filters.shape[2], channel * groups // filters.shape[3]
+        patch = window(op, x, row, column, filters.shape[:2])[..., group * depth : (group + 1) * depth]
+        return np.sum(patch * filters[..., channel]) + (p["bias"][channel] if "bias" in p else 0)
+    if op.kind == "dense":
+        return x.ravel() @ p["weights"][:, channel] + (p["bias"][channel] if "bias" in p else 0)
+    if op.kind == "max_pool":
+        return window(op, x, row, column, pair(settings["size"]), -np.inf)[..., channel].max()
+    if op.kind == "average_pool":
+        patch = window(op, x, row, column, pair(settings["size"]), np.nan)[..., channel]
+        return np.nansum(patch) / (patch.size if settings["count_padding"] else np.sum(~np.isnan(patch)))
+    if op.kind == "lrn":
+        near = x[row, column, max(channel - settings["radius"], 0) : channel + settings["radius"] + 1]
+        s = settings["bias"] + settings["alpha"] * np.sum(near**2)
+        return x[unit] / s ** settings["beta"]
+    if op.kind == "batch_norm":
+        inverse = 1 / np.sqrt(p["variance"][channel] + settings["epsilon"])
+        scale = p["scale"][channel] if "scale" in p else 1
+        offset = p["offset"][channel] if "offset" in p else 0
+        return (x[unit] - p["mean"][channel]) * inverse * scale + offset
+    if op.kind == "residual_sum":
+        return x[unit] + settings.get("scale", 1.0) * xs[1][unit]
+    if op.kind in ("pad", "zero_padded_shortcut", "discretize"):  # which only move values or compare them
+        return float(as_map(op.output[0].numpy())[unit])
+    return {
+        "relu": lambda: max(x[unit], 0),
+        "sigmoid": lambda: 1 / (1 + np.exp(-x[unit])),
+        "dropout": lambda: x[unit],
+        "drop_path": lambda: x[unit],
+        "global_average_pool": lambda: x[..., channel].mean(),
+        "concatenate": lambda: np.concatenate(xs, -1)[unit],
+        "scale_channels": lambda: x[unit] * xs[1][0, 0, channel],
+    }[op.kind]()
+
+
+def click_units(page: Explained, explanation, count: int, seed: int = 0) -> None:
+    """Select random units of all embedded operations in turn, and compare what the page says."""
+    generator = np.random.default_rng(seed)
+    operations = {op.name: op for op in explanation.recording.operations}
+    chosen = [op for op in explanation.document["operations"] if op["selection"] and op["counts"]]
+    for number in range(count):
+        described = chosen[number % len(chosen)]
+        selection, op = described["selection"], operations[described["name"]]
+        unit = (
+            int(generator.integers(*selection["rows"])),
+            int(generator.integers(*selection["columns"])),
+            int(generator.choice(selection["channels"])),
+        )
+        page.open(op.name)
+        page.select(unit, tuple(described["shape"]))
+        said, right = page.value("#forward .result"), expected(op, unit)
+        assert said == pytest.approx(right, rel=RELATIVE, abs=1e-12), (op.name, unit)
+        assert page.printed("#forward .result") == pytest.approx(right, rel=RELATIVE, abs=1e-12)
+        own = float(as_map(op.output[0].numpy())[unit])
+        scale = float(np.abs(op.output).max())
+        assert page.value("#forward .agrees") == pytest.approx(own, rel=1e-7)
+        assert said == pytest.approx(own, abs=1e-4 * scale), (op.name, unit)
+    assert page.faults == []
+
+
+def test_every_kind_of_operation(chromium, tmp_path):
+    """Two units of each kind of operation, with odd paddings, groups and dilation; and the loss."""
+    network = Network("every kind", every_kind, size=8, classes=7, seed=1)
+    explanation, file = written(network, image_for(network), tmp_path)
+    page = Explained(chromium, file)
+    chosen = [op for op in explanation.document["operations"] if op["selection"] and op["counts"]]
+    click_units(page, explanation, 2 * len(chosen))
+    page.open("loss")
+    assert page.value("#forward .result") == pytest.approx(explanation.recording.loss, rel=1e-6)
+    assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model, size", [("alexnet", 67), ("googlenet", 64), ("resnet18", 64), ("se_resnet50", 64)])
+def test_fifty_positions(chromium, tmp_path, model, size):
+    network = rawcnn.create(model, classes=10, size=size, seed=0)
+    explanation, file = written(network, image_for(network), tmp_path)
+    click_units(Explained(chromium, file), explanation, 50)
