@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.cli.options import Classes, Head, Json, Model, Options, Seed, Size, Weights
-from rawcnn.cli.parsing import show_size
+from rawcnn.cli.parsing import parse_position, show_size
 from rawcnn.cli.request import NetworkRequest, Run, begin, load_images
 
 PHOTOGRAPH = "china.jpg"  # of scikit-learn: a pagoda
@@ -25,6 +25,12 @@ class ExplainRequest(NetworkRequest):
     layers: Sequence[str]
     label: str | None
     everything: bool
+    position: str | None
+    channels: Sequence[int]
+
+    def check(self) -> None:
+        super().check()
+        parse_position(self.position)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
@@ -41,7 +47,7 @@ class ExplainRequest(NetworkRequest):
     def check_network(self, network: Any) -> None:
         from rawcnn.explain.explanation import check
 
-        check(network, self.label_of(network), self.layers)
+        check(network, self.label_of(network), self.layers, parse_position(self.position), self.channels)
 
     def label_of(self, network: Any) -> int | None:
         """Return the number of the class that --label names by its number or name; None without the option.
@@ -82,6 +88,14 @@ def explain(
     label: Annotated[
         str | None, typer.Option(help="Class of the loss, by number or name; default: the predicted one.")
     ] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(help="Position in the layer's output as ROW,COLUMN that is selected first; needs one --layer."),
+    ] = None,
+    channels: Annotated[
+        list[int] | None,
+        typer.Option("--channel", help="Channel of the layer that the page holds in any case. Repeatable."),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Hold all values of these operations, whatever the size of the page.")
     ] = False,
@@ -98,8 +112,9 @@ def explain(
     its value and its gradient from the network's own arrays.
     """
     request = ExplainRequest(
-        model=model, image=image, weights=weights, head=head, layers=layers or (), label=label, everything=everything,
-        folder=output, classes=classes, size=size, option=option, as_json=as_json, seed=seed,
+        model=model, image=image, weights=weights, head=head, layers=layers or (), label=label, position=position,
+        channels=channels or (), everything=everything, folder=output, classes=classes, size=size, option=option,
+        as_json=as_json, seed=seed,
     )  # fmt: skip
     write_page(request)
 
@@ -115,6 +130,7 @@ def write_page(request: ExplainRequest) -> None:
         with run.screen.progress_bar("explaining") as report:
             explanation = explain(
                 run.network, pixels, name=name, label=request.label_of(run.network), layers=request.layers,
+                position=parse_position(request.position), channels=request.channels,
                 everything=request.everything, progress=report,
             )  # fmt: skip
         page = write_explanation(explanation, folder)

@@ -71,12 +71,12 @@ from rawcnn.explain.recording import (
     gradient_parts,
     record_image,
 )
-from rawcnn.explain.selection import Selection, default_layers, image_pieces, select
+from rawcnn.explain.selection import Selection, Wish, default_layers, image_pieces, select
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
 from rawcnn.files.progress import Progress
-from rawcnn.nn.arguments import whole_number
+from rawcnn.nn.arguments import indices, map_position, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import decays
 from rawcnn.optim.optimizers import RULES, global_norm
@@ -132,6 +132,8 @@ def explain(
     name: str = "image",
     label: int | None = None,
     layers: Sequence[str] = (),
+    position: tuple[int, int] | None = None,
+    channels: Sequence[int] = (),
     everything: bool = False,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
@@ -145,6 +147,9 @@ def explain(
         label: The class that the loss is computed for; by default the predicted one.
         layers: The operations whose arrays are embedded; by default the first and the last convolution, one operation
             of each other kind, and the classifier.
+        position: The (row, column) of the layer's output that is selected first and that its grid surrounds; by default
+            that of the largest value. This and `channels` need one layer.
+        channels: Channels of the layer that are embedded in any case; the first is selected first.
         everything: Embed all values of these layers, whatever their size.
         recipe: The training recipe of the step; by default that of the model's paper.
         progress: Called as progress(done, total, what is done).
@@ -153,11 +158,11 @@ def explain(
         The explanation.
 
     Raises:
-        ValueError: A layer or the label is unknown, the image does not fit, the layers are too large for a page, or the
-            network gives values that are not finite.
+        ValueError: A layer, the label, the position or a channel is unknown, the image does not fit, the layers are too
+            large for a page, or the network gives values that are not finite.
     """
     report = progress or (lambda *_: None)
-    check(network, label, layers)
+    wish = check(network, label, layers, position, channels)
     recipe = recipe or default_recipe(network.name)
     report(0, 3, "running the network")
     recording = record_image(network, image, label, recipe)
@@ -166,7 +171,7 @@ def explain(
     recording = replace(recording, tensors={**recording.tensors, **gradient_parts(recording, chosen)})
     first = distinct(_always(recording))
     room = int((PAGE - OTHERS) / BASE64 / BYTES) - sum(piece.size for piece in first)
-    selections = select(recording, chosen, None if everything else room)
+    selections = select(recording, chosen, None if everything else room, wish)
     pieces = distinct([*first, *(piece for one in selections.values() for piece in one.pieces)])
     if (size := sum(piece.size for piece in pieces) * BYTES * BASE64) > LARGEST:
         raise ValueError(
@@ -180,13 +185,30 @@ def explain(
     return Explanation(recording, document, arrays)
 
 
-def check(network: Network, label: int | None, layers: Sequence[str]) -> None:
-    """Raise ValueError for a label or a layer that the network does not have, before it runs."""
+def check(
+    network: Network,
+    label: int | None,
+    layers: Sequence[str],
+    position: tuple[int, int] | None = None,
+    channels: Sequence[int] = (),
+) -> Wish:
+    """Check before the network runs that it has this label, these layers and these units; return the units.
+
+    Raises:
+        ValueError: It does not, or a position or channels are given without a single layer.
+    """
     if label is not None:
         whole_number("the label", label, 0, network.classes - 1)
-    for layer in layers:
-        network.operation(layer)
+    shapes = [network.operation(layer).output_shape for layer in layers]
     network.check_labels()
+    if position is None and not len(channels):
+        return Wish()
+    if len(shapes) != 1:
+        raise ValueError(f"a position or channel belongs to one layer, and {len(shapes)} are given; name one layer")
+    (layer,), (shape,) = layers, shapes
+    if position is not None:
+        position = map_position(position, shape, layer)
+    return Wish(position, tuple(indices("channels", channels, shape[-1], layer)) if len(channels) else ())
 
 
 def default_recipe(model: str) -> Recipe:

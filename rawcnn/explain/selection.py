@@ -67,13 +67,32 @@ def default_layers(operations: Sequence[Applied]) -> list[str]:
     return [op.name for op in operations if op.name in {*chosen, *deep}]
 
 
-def select(recording: Recording, layers: Sequence[str], values: int | None) -> dict[str, Selection]:
+@dataclass(frozen=True)
+class Wish:
+    """Units that must be selectable.
+
+    Attributes:
+        position: The (row, column) that the grid surrounds; None: that of the largest value.
+        channels: Channels that are embedded besides those with the largest values; the first is selected first.
+    """
+
+    position: tuple[int, int] | None = None
+    channels: tuple[int, ...] = ()
+
+
+def select(
+    recording: Recording,
+    layers: Sequence[str],
+    values: int | None,
+    wish: Wish = Wish(),
+) -> dict[str, Selection]:
     """Choose the units of each layer.
 
     Args:
         recording: The network on an image.
         layers: The names of operations.
         values: How many float32 values the page can hold; None: everything is embedded.
+        wish: Units of the layers that must be selectable.
 
     Returns:
         Layer → its selection.
@@ -86,7 +105,7 @@ def select(recording: Recording, layers: Sequence[str], values: int | None) -> d
         find_operation(recording.network.operations, layer)
     best = 0 if values is None else len(LEVELS) - 1
     levels = dict.fromkeys(layers, best)
-    selections = {layer: selection_at(recording, operations[layer], LEVELS[best]) for layer in layers}
+    selections = {layer: selection_at(recording, operations[layer], LEVELS[best], wish) for layer in layers}
     if values is None:
         return selections
     if (needed := _size(selections)) > values:
@@ -97,7 +116,7 @@ def select(recording: Recording, layers: Sequence[str], values: int | None) -> d
             if levels[layer] == 0:
                 rising.remove(layer)
                 continue
-            richer = selection_at(recording, operations[layer], LEVELS[levels[layer] - 1])
+            richer = selection_at(recording, operations[layer], LEVELS[levels[layer] - 1], wish)
             if _size(selections | {layer: richer}) > values:
                 rising.remove(layer)
             else:
@@ -120,16 +139,17 @@ def _too_large(selections: Mapping[str, Selection], needed: int, values: int) ->
     )
 
 
-def selection_at(recording: Recording, op: Applied, level: Level) -> Selection:
+def selection_at(recording: Recording, op: Applied, level: Level, wish: Wish) -> Selection:
     """Return the units of an operation at a level of detail."""
     output = as_map(recording.tensors[op.name])
-    channels = _channels(op, output, level, recording)
+    channels = tuple(sorted({*_channels(op, output, level, recording), *wish.channels}))
     strongest = max(channels, key=lambda c: (output[..., c].max(), -c))
-    row, column = np.unravel_index(np.argmax(output[..., strongest]), output.shape[:2])
+    first = wish.channels[0] if wish.channels else strongest
+    row, column = wish.position or np.unravel_index(np.argmax(output[..., first]), output.shape[:2])
     grid = None if op.kind not in MIXING else level.grid  # other kinds need only the maps of their channels
     rows, columns = _around(int(row), output.shape[0], grid), _around(int(column), output.shape[1], grid)
     inputs = tuple(_input_channels(op, source, recording, channels, level) for source in range(len(op.inputs)))
-    initial = (int(row), int(column), strongest)
+    initial = (int(row), int(column), first)
     selection = Selection(rows, columns, channels, inputs, initial, ())
     pieces = (*_pieces(op, recording, selection), *path_pieces(recording, op.name, initial))
     return Selection(rows, columns, channels, inputs, initial, pieces)

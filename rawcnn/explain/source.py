@@ -65,7 +65,9 @@ def _loop_variables(file: str, line: int, values: Mapping[str, object]) -> Itera
     """Yield "name = value" for the variables of the loops around a line."""
     for first, last, names in _loops(file):
         if first <= line <= last:
-            yield from (f"{name} = {_short(values[name])}" for name in names if name in values)
+            known = [name for name in names if name in values]
+            plain = [name for name in known if isinstance(values[name], (int, str))]  # a count, an index, a name
+            yield from (f"{name} = {_short(values[name])}" for name in plain or known)
 
 
 @cache

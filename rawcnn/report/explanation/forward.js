@@ -23,6 +23,12 @@ function number(value, digits = 7) {
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
+// The beginning of a sum with its numbers: "2·0.5 + 3·0.1 + … (9 products)".
+function written(terms, what) {
+  const first = terms.slice(0, 3).map((term) => term.factors.map((factor) => shown(factor.value)).join("·"));
+  return `${first.join(" + ")}${terms.length > 3 ? " + …" : ""} (${terms.length} ${what})`;
+}
+
 function largest(terms) {
   return terms.reduce((best, term) => (best === null || term.value > best.value ? term : best), null);
 }
@@ -116,7 +122,7 @@ function conv(operation, unit) {
   }
   const bias = parameter(operation, "bias", [unit.channel], null);
   const total = sum(terms.map((term) => term.value));
-  const steps = [{ formula: "Σ x·w", numbers: `${terms.length} products`, value: total }];
+  const steps = [{ formula: "Σ x·w", numbers: written(terms, "products"), value: total }];
   if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${shown(bias)}`, value: total + bias });
   const best = largest(terms);
   const channel = best ? best.from.unit.channel : first;
@@ -150,7 +156,7 @@ function dense(operation, unit) {
   }
   const bias = parameter(operation, "bias", [unit.channel], null);
   const total = sum(terms.map((term) => term.value));
-  const steps = [{ formula: "Σ x·w", numbers: `${terms.length} products`, value: total }];
+  const steps = [{ formula: "Σ x·w", numbers: written(terms, "products"), value: total }];
   if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${shown(bias)}`, value: total + bias });
   return { equation: "y[o] = Σ x[i] · W[i, o] + b[o], over i", terms, steps, result: total + (bias ?? 0), windows: [], matrices: [] };
 }
@@ -167,7 +173,7 @@ function maxPool(operation, unit) {
   return {
     equation: "y = the largest x of the window; padding is never the maximum",
     terms,
-    steps: [{ formula: "maximum", numbers: `of ${terms.length} values`, value: winner.value }],
+    steps: [{ formula: "maximum", numbers: `of ${terms.length} values inside the map`, value: winner.value }],
     result: winner.value,
     windows: [windowOf(operation, places, unit.channel)],
     matrices: [matrix(`x, channel ${unit.channel}`, operation, places, read)],
@@ -188,7 +194,7 @@ function averagePool(operation, unit) {
     equation: `y = 1/n · Σ x over the window; n counts ${counted}`,
     terms,
     steps: [
-      { formula: "Σ x", numbers: `${inside.length} values inside of ${places.length}`, value: total },
+      { formula: "Σ x", numbers: `${inside.length} of ${places.length} pixels are inside the map`, value: total },
       { formula: "Σ x / n", numbers: `${shown(total)} / ${count}`, value: total / count },
     ],
     result: total / count,

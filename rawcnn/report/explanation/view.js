@@ -56,6 +56,7 @@ function draw(changes) {
   }
   byId("name").textContent = operation.name;
   byId("facts").textContent = factsOf(operation);
+  byId("place").replaceChildren(...placeOf(operation));
   byId("left-out").textContent = operation.selection
     ? operation.selection.left_out
     : `The arrays of this operation are not in this page; run the command again with --layer ${operation.name}.`;
@@ -80,6 +81,15 @@ function factsOf(operation) {
   const shape = operation.shape.join("×");
   const read = operation.inputs.join(", ");
   return `${operation.kind}, output ${shape}, reads ${read}`;
+}
+
+// The lines of the source that applied an operation, the innermost call first, as links.
+function placeOf({ places }) {
+  return places.flatMap(({ source, line, loops }, k) => [
+    k ? ", called in " : "",
+    element("a", { href: `#line-${source}-${line}` }, `line ${line}${k ? "" : ` of ${page.sources[source].file}`}`),
+    loops.length ? ` (${loops.join(", ")})` : "",
+  ]);
 }
 
 // Maps ---------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,13 @@ from typing import Any
 
 import pytest
 
+# Scroll an element into view and return where it is. Playwright's own click first waits until the page is at rest.
+PLACE = """selector => {
+  const element = document.querySelector(selector);
+  element.scrollIntoView({block: "center", behavior: "instant"});
+  return element.getBoundingClientRect().toJSON();
+}"""
+
 
 @contextmanager
 def browser() -> Iterator[Any]:
@@ -38,9 +45,14 @@ class Explained:
         self.page.goto(file.resolve().as_uri())
         self.page.wait_for_selector("#forward .result")
 
+    def press(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
+        """Click a place of an element with the mouse, as shares of its width and height."""
+        box = self.page.evaluate(PLACE, selector)
+        self.page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
     def open(self, operation: str) -> None:
         """Click the card of an operation."""
-        self.page.locator("button.card").filter(has=self.page.get_by_text(operation, exact=True)).first.click()
+        self.press(f'[data-operation="{operation}"]')
         assert self.text("#name") == operation
 
     def choose_channel(self, channel: int) -> None:
@@ -48,11 +60,7 @@ class Explained:
 
     def click(self, row: int, column: int, shape: tuple[int, int], canvas: str = "#output-map") -> None:
         """Click the center of a pixel of a map."""
-        map_ = self.page.locator(canvas)
-        map_.scroll_into_view_if_needed()
-        box = map_.bounding_box()
-        x, y = (column + 0.5) / shape[1] * box["width"], (row + 0.5) / shape[0] * box["height"]
-        map_.click(position={"x": x, "y": y})
+        self.press(canvas, (column + 0.5) / shape[1], (row + 0.5) / shape[0])
 
     def select(self, unit: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
         """Select a unit of the open operation with the pointer."""

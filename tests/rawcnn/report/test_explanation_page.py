@@ -12,7 +12,9 @@ import pytest
 import rawcnn
 from kernels.geometry import pair, window_padding
 from rawcnn.explain import explain
+from rawcnn.explain.paths import path_of
 from rawcnn.explain.units import as_map
+from rawcnn.nn.backpropagation import RULES
 from rawcnn.nn.layers import (
     average_pool,
     batch_norm,
@@ -35,6 +37,7 @@ from rawcnn.nn.layers import (
 from rawcnn.nn.network import Network
 from rawcnn.report.explanation_page import write_explanation
 from tests import references
+from tests.rawcnn import small
 from tests.rawcnn.report.browser import Explained, browser
 
 RELATIVE = 1e-5  # of a result, compared with NumPy in float64
@@ -150,16 +153,70 @@ def click_units(page: Explained, explanation, count: int, seed: int = 0) -> None
     assert page.faults == []
 
 
-def test_every_kind_of_operation(chromium, tmp_path):
-    """Two units of each kind of operation, with odd paddings, groups and dilation; and the loss."""
-    network = Network("every kind", every_kind, size=8, classes=7, seed=1)
-    explanation, file = written(network, image_for(network), tmp_path)
-    page = Explained(chromium, file)
+@pytest.fixture(scope="module")
+def opened(chromium, tmp_path_factory):
+    """A small network's explanation, and its page in the browser."""
+    network = small.network()
+    explanation, file = written(network, image_for(network), tmp_path_factory.mktemp("small"))
+    return explanation, Explained(chromium, file)
+
+
+def test_a_small_network(opened):
+    """One unit of each kind, the loss, and no request to a server."""
+    explanation, page = opened
     chosen = [op for op in explanation.document["operations"] if op["selection"] and op["counts"]]
-    click_units(page, explanation, 2 * len(chosen))
+    click_units(page, explanation, len(chosen))
     page.open("loss")
     assert page.value("#forward .result") == pytest.approx(explanation.recording.loss, rel=1e-6)
     assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_keyboard_moves_the_unit(opened):
+    explanation, page = opened
+    page.open("conv1")
+    page.select((3, 3, explanation.document["operations"][1]["selection"]["channels"][0]), (8, 8, 8))
+    page.page.focus("#output-map")
+    for key, place in (
+        ("ArrowDown", "[4, 3,"),
+        ("ArrowRight", "[4, 4,"),
+        ("ArrowUp", "[3, 4,"),
+        ("ArrowLeft", "[3, 3,"),
+    ):
+        page.page.keyboard.press(f"Arrow{key}")
+        assert place in page.text("#forward .result"), key
+    for _ in range(9):  # further than the edge
+        page.page.keyboard.press("ArrowLeft")
+    assert "[3, 0," in page.text("#forward .result")
+    assert page.page.evaluate("document.activeElement.id") == "output-map"
+
+
+def path_on_page(page: Explained) -> list[str]:
+    return page.page.locator("#path button").all_inner_texts()
+
+
+def test_the_path_is_the_one_that_python_finds(opened):
+    explanation, page = opened
+    for name in ("classifier", "conv2"):
+        (described,) = [op for op in explanation.document["operations"] if op["name"] == name]
+        page.open(name)
+        steps = list(path_of(explanation.recording, name, tuple(described["selection"]["initial"])))
+        vector = {op.name for op in explanation.recording.operations if len(op.output.shape) == 2}
+        names = [
+            f"{s.operation}[{s.unit[2]}]" if s.operation in vector else f"{s.operation}[{', '.join(map(str, s.unit))}]"
+            for s in steps
+        ]
+        assert path_on_page(page) == names and names[-1].startswith("images[")
+
+
+@pytest.mark.slow
+def test_every_kind_of_operation(chromium, tmp_path):
+    """Two units of each kind of operation, with odd paddings, groups and dilation."""
+    network = Network("every kind", every_kind, size=8, classes=7, seed=1)
+    explanation, file = written(network, image_for(network), tmp_path)
+    assert {op.kind for op in explanation.recording.operations} == set(RULES)
+    page = Explained(chromium, file)
+    chosen = [op for op in explanation.document["operations"] if op["selection"] and op["counts"]]
+    click_units(page, explanation, 2 * len(chosen))
 
 
 @pytest.mark.slow
@@ -168,3 +225,41 @@ def test_fifty_positions(chromium, tmp_path, model, size):
     network = rawcnn.create(model, classes=10, size=size, seed=0)
     explanation, file = written(network, image_for(network), tmp_path)
     click_units(Explained(chromium, file), explanation, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_touch_and_width(chromium, tmp_path, width, scheme):
+    """Taps work, nothing is wider than the screen, and letters differ from their background."""
+    network = rawcnn.create("googlenet", classes=10, size=64, seed=0)
+    explanation, file = written(network, image_for(network), tmp_path, name="x" * 300)
+    settings = {"viewport": {"width": width, "height": 844}, "has_touch": True, "color_scheme": scheme}
+    page = Explained(chromium, file, **settings)
+    for described in explanation.document["operations"]:
+        if described["selection"]:
+            page.page.locator(f'[data-operation="{described["name"]}"]').first.tap()
+            assert page.text("#name") == described["name"]
+            assert page.page.evaluate("document.documentElement.scrollWidth") <= width, described["name"]
+    page.page.locator('[data-operation="conv1"]').first.tap()
+    page.page.locator("#output-map").tap(position={"x": 3, "y": 3})
+    assert "conv1[0, 0," in page.text("#forward .result")
+    assert page.faults == []
+
+
+@pytest.mark.slow
+def test_hostile_names(chromium, tmp_path):
+    """Names of files and classes are text: no tag, script or template in them has an effect."""
+    hostile = [
+        "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a&b", "{{ 7*7 }}", "\u2028", "'\"`",
+        "]]>", "<!--<script>", "\ud83d", "\x00\x1b[31m",
+    ]  # fmt: skip
+    network = small.network()
+    network.labels = tuple(hostile)
+    for number, name in enumerate(hostile):
+        _, file = written(network, image_for(network), tmp_path / str(number), name=name, label=number)
+        page = Explained(chromium, file)
+        page.open("loss")
+        page.open("classifier")
+        assert page.page.locator("#unit-channel option").count() == network.classes
+        assert page.faults == [] and page.page.locator("img[src=x], marquee").count() == 0

@@ -1,0 +1,279 @@
+"""The document of an explanation: source lines, statistics, selections, embedded arrays, faces and paths."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rawcnn
+from rawcnn.explain import explain
+from rawcnn.explain.embedding import Piece, distinct, embed, whole
+from rawcnn.explain.faces import FILES, faces
+from rawcnn.explain.paths import path_of
+from rawcnn.explain.recording import record_image
+from rawcnn.explain.selection import GRID, default_layers, select
+from rawcnn.nn.backpropagation import RULES
+from rawcnn.training.recipes import find_recipe
+from tests import references
+from tests.rawcnn import small
+
+SIZE = 32
+
+
+def image_of(size: int) -> np.ndarray:
+    return references.random((size, size, 3), 1, low=0.0).numpy()
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    network = rawcnn.create("cifar_resnet20", size=SIZE, seed=0)
+    return network, explain(network, image_of(SIZE), label=3)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return small.network()
+
+
+def operation(explanation, name: str) -> dict:
+    (found,) = [op for op in explanation.document["operations"] if op["name"] == name]
+    return found
+
+
+def source_line(explanation, place: dict) -> str:
+    return explanation.document["sources"][place["source"]]["lines"][place["line"] - 1]
+
+
+@pytest.mark.slow
+def test_each_operation_has_the_line_that_applied_it(resnet):
+    _, explanation = resnet
+    words = {
+        "conv": "conv(",
+        "batch_norm": "norm(",
+        "relu": "relu(",
+        "dense": "dense(",
+        "residual_sum": "residual_sum(",
+    }
+    for op in explanation.document["operations"][1:-1]:
+        innermost, outermost = op["places"][0], op["places"][-1]
+        assert innermost["source"] == 0 and explanation.document["sources"][0]["file"] == "rawcnn/models/resnet.py"
+        if op["kind"] in words:
+            assert words[op["kind"]] in source_line(explanation, innermost), op["name"]
+        assert outermost["function"] == "cifar_resnet"
+
+
+@pytest.mark.slow
+def test_iterations_of_loops_are_told_apart(resnet):
+    _, explanation = resnet
+    loops = [place["loops"] for place in operation(explanation, "conv3_2/conv1")["places"]]
+    assert loops == [[], ["stage = 1", "width = 32", "index = 1"]]
+    assert all(not place["loops"] for place in operation(explanation, "conv1")["places"])
+
+
+@pytest.mark.slow
+def test_statistics_are_those_of_the_output(resnet):
+    network, explanation = resnet
+    activations = network.forward(image_of(SIZE)[None]).activations
+    back = rawcnn.explain.backpropagate(network, image_of(SIZE)[None], tf.constant([3]), recipe=find_recipe("onecycle"))
+    for op in explanation.document["operations"][1:-1]:
+        x, g = activations[op["name"]].numpy(), back.activations[op["name"]].numpy()
+        said = op["statistics"]
+        assert said["minimum"] == x.min() and said["maximum"] == x.max()
+        assert said["mean"] == pytest.approx(x.mean(dtype=np.float64))
+        assert said["zeros"] == np.mean(x == 0)
+        assert said["gradient_norm"] == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-5)
+        assert said["seconds"] > 0
+        assert op["counts"]["output_shape"] == list(x.shape)
+
+
+def decoded(explanation, name: str) -> np.ndarray:
+    """Return a tensor of the page, NaN where no piece holds a value."""
+    floats = np.frombuffer(base64.b64decode(explanation.arrays), "<f4")
+    described = explanation.document["tensors"][name]
+    tensor = np.full(described["shape"], np.nan, np.float32)
+    for piece in described["pieces"]:
+        axes = [axis["list"] if "list" in axis else range(axis["start"], axis["stop"]) for axis in piece["axes"]]
+        count = int(np.prod([len(axis) for axis in axes]))
+        values = floats[piece["offset"] : piece["offset"] + count]
+        tensor[np.ix_(*(np.asarray(axis) for axis in axes))] = values.reshape([len(axis) for axis in axes])
+    return tensor
+
+
+@pytest.mark.slow
+def test_embedded_arrays_are_the_networks_own(resnet):
+    _, explanation = resnet
+    tensors = explanation.recording.tensors
+    for name in explanation.document["tensors"]:
+        if name != "loss":
+            page = decoded(explanation, name)
+            present = ~np.isnan(page)
+            assert present.any() and np.array_equal(page[present], tensors[name][present]), name
+    assert not np.isnan(decoded(explanation, "images")).any() and not np.isnan(decoded(explanation, "∂pixels")).any()
+
+
+@pytest.mark.slow
+def test_what_a_selected_unit_needs_is_embedded(resnet):
+    """Every input of the outputs in the grid, every filter of the chosen channels, and every gradient in the grid."""
+    _, explanation = resnet
+    op = operation(explanation, "conv1")
+    rows, columns = (slice(*op["selection"][axis]) for axis in ("rows", "columns"))
+    channels, inputs = op["selection"]["channels"], op["selection"]["inputs"][0]
+    assert not np.isnan(decoded(explanation, "conv1/filters")[..., channels]).any()
+    assert not np.isnan(decoded(explanation, "conv1/filters")[:, :, inputs]).any()
+    assert not np.isnan(decoded(explanation, "∂conv1/filters")[:, :, inputs][..., channels]).any()
+    assert not np.isnan(decoded(explanation, "∂conv1")[rows, columns]).any()
+    assert not np.isnan(decoded(explanation, "conv1")[..., channels]).any()
+
+
+@pytest.mark.slow
+def test_default_layers_have_each_kind_once(resnet):
+    _, explanation = resnet
+    layers = default_layers(explanation.recording.operations)
+    kinds = [operation(explanation, layer)["kind"] for layer in layers]
+    assert layers[0] == "conv1" and layers[-1] == "classifier"
+    assert set(kinds) == {op.kind for op in explanation.recording.operations}
+    assert max(kinds.count(kind) for kind in set(kinds) - {"conv"}) == 1 and kinds.count("conv") == 2
+
+
+@pytest.mark.slow
+def test_a_small_budget_takes_the_poorest_level(resnet):
+    """Grids shrink to 16×16 at least, then channels to one; what does not even fit then is refused."""
+    _, explanation = resnet
+    recording = explanation.recording
+    everything = select(recording, ["conv1", "conv2_1/conv1"], None)
+    assert everything["conv1"].channels == tuple(range(16)) and everything["conv1"].rows == range(SIZE)
+    few = select(recording, ["conv1", "conv2_1/conv1"], 40_000)
+    for selection in few.values():
+        assert len(selection.rows) >= GRID and len(selection.columns) >= GRID and selection.channels
+        row, column, channel = selection.initial
+        assert row in selection.rows and column in selection.columns and channel in selection.channels
+    assert sum(len(selection.channels) for selection in few.values()) < 32
+    with pytest.raises(ValueError, match=r"the layers need .* MB in the page, .* fewer or smaller layers"):
+        select(recording, ["conv1", "conv2_1/conv1"], 5_000)
+
+
+@pytest.mark.slow
+def test_a_dense_layer_has_its_ten_largest_outputs_and_the_label():
+    network = rawcnn.create("resnet18", classes=40, size=32, seed=0)
+    explanation = explain(network, image_of(32), label=7, layers=["classifier"])
+    logits = explanation.recording.tensors["classifier"]
+    assert {*np.argsort(-logits)[:10].tolist(), 7} <= {*operation(explanation, "classifier")["selection"]["channels"]}
+
+
+@pytest.mark.slow
+def test_the_path_follows_the_largest_product(resnet):
+    _, explanation = resnet
+    recording = explanation.recording
+    steps = list(path_of(recording, "classifier", (0, 0, 5)))
+    weights = recording.tensors["classifier/weights"][:, 5].astype(np.float64)
+    assert steps[1].operation == "pool" and steps[1].unit[2] == np.argmax(recording.tensors["pool"] * weights)
+    pooled = recording.tensors[steps[2].operation][..., steps[2].unit[2]]
+    assert pooled[steps[2].unit[:2]] == pooled.max()
+    assert steps[-1].operation == "images"
+    names = [op.name for op in recording.operations]
+    order = [names.index(step.operation) for step in steps[:-1]]
+    assert order == sorted(order, reverse=True)
+
+
+@pytest.mark.slow
+def test_parts_of_a_gradient_add_up(resnet):
+    """An activation that two operations read gets the sum of their parts."""
+    network, _ = resnet
+    readers = ["conv2_2/conv1", "conv2_2"]
+    tensors = explain(network, image_of(SIZE), layers=readers).recording.tensors
+    parts = [tensors[f"∂conv2_1/relu←{reader}"] for reader in readers]
+    references.close(sum(parts), tensors["∂conv2_1/relu"], kind="gradient")
+
+
+def test_every_kind_of_operation_has_a_file_of_five_sections():
+    assert set(FILES) == {*RULES, "cross_entropy"}
+    for file in set(FILES.values()) - {"geometry"}:
+        titles = [section["title"] for section in faces(file)["sections"]]
+        assert titles[:2] == ["Equation", "NumPy reference"] and titles[3:] == ["Gradient by hand", "Cost"], file
+        assert titles[2].startswith("Tensor form")
+    assert [section["title"] for section in faces("geometry")["sections"]] == ["crop_or_pad", "crop_or_pad_gradient"]
+
+
+@pytest.mark.slow
+def test_the_form_is_the_function_that_ran(resnet):
+    _, explanation = resnet
+    form = operation(explanation, "conv1")["form"]
+    assert form["file"].startswith("kernels/") and f"def {form['name']}(" in form["source"]
+    assert any("dispatch/convolution.py: conv2d" in call for call in form["calls"])
+    assert operation(explanation, "loss")["form"]["name"] == "cross_entropy"
+
+
+@pytest.mark.slow
+def test_the_step_has_the_norm_that_clips():
+    network, recipe = small.network(), replace(find_recipe("onecycle"), clip=0.5)
+    explanation = explain(network, image_of(8), label=1, recipe=recipe)
+    back = rawcnn.explain.backpropagate(network, image_of(8)[None], tf.constant([1]), recipe=recipe)
+    norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in back.parameters.values()))
+    step = explanation.document["recipe"]
+    assert step["norm"] == pytest.approx(norm, rel=1e-5) and step["clip"] == 0.5
+    assert step["slots"] == {"velocity": 0.0} and step["weight_decay"] == recipe.weight_decay
+
+
+def test_pieces_that_others_hold_are_left_out():
+    tensor = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    crop = Piece("x", (range(1, 2), (0, 2), range(4)))
+    assert distinct([crop, whole("x", (2, 3, 4)), crop]) == [whole("x", (2, 3, 4))]
+    assert distinct([Piece("x", (range(0), (0,), (1,)))]) == []
+    described, text = embed([crop], {"x": tensor})
+    assert described == {
+        "x": {
+            "shape": [2, 3, 4],
+            "pieces": [{"axes": [{"start": 1, "stop": 2}, {"list": [0, 2]}, {"start": 0, "stop": 4}], "offset": 0}],
+        }
+    }
+    assert np.array_equal(np.frombuffer(base64.b64decode(text), "<f4"), tensor[1, [0, 2]].ravel())
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"layers": ["conv9"]}, "there is no layer 'conv9'"),
+        ({"label": 10}, "the label is 10"),
+        ({"label": -1}, "the label is -1"),
+        ({"layers": ["conv1"], "position": (8, 0)}, r"position is \(8, 0\); the map of conv1 is 8×8"),
+        ({"layers": ["classifier"], "position": (0, 0)}, "classifier has no map"),
+        ({"layers": ["conv1"], "channels": [8]}, r"channels are \[8\]; conv1 has channels 0 to 7"),
+        ({"position": (0, 0)}, "name one layer"),
+        ({"layers": ["conv1", "conv2"], "channels": [0]}, "name one layer"),
+    ],
+)
+def test_wrong_arguments(tiny, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        explain(tiny, image_of(8), **wrong)
+
+
+@pytest.mark.slow
+def test_a_network_that_is_not_finite():
+    network = small.network()
+    network.variables["conv1/filters"].assign(tf.fill(network.variables["conv1/filters"].shape, np.nan))
+    with pytest.raises(ValueError, match="logits that are not finite"):
+        explain(network, image_of(8))
+
+
+def test_a_chosen_unit_is_selected_first(tiny):
+    explanation = explain(tiny, image_of(8), layers=["conv1"], position=(2, 5), channels=[6, 1])
+    selection = operation(explanation, "conv1")["selection"]
+    assert selection["initial"] == [2, 5, 6] and {1, 6} <= {*selection["channels"]}
+
+
+@pytest.mark.slow
+def test_recording_restores_the_profiler_of_the_process():
+    import sys
+
+    calls = []
+    sys.setprofile(lambda *event: calls.append(event))
+    mine = sys.getprofile()
+    try:
+        record_image(small.network(), image_of(8), 0, find_recipe("digits"))
+        assert sys.getprofile() is mine
+    finally:
+        sys.setprofile(None)
