@@ -84,7 +84,8 @@ from rawcnn.training.recipes import Recipe, find_recipe, learning_rate
 from rawcnn.training.run import DEFAULT_RECIPE
 
 PAGE = 15_000_000  # bytes of the page, unless everything is embedded
-OTHERS = 2_500_000  # of these, for what is not arrays: sources, statistics, pictures, scripts
+OTHERS = 1_000_000  # of these, for what is not arrays: sources, kernels, scripts, class names,
+EACH = 4_000  # and for the statistics and the strip of each operation
 LEAD = (
     "Choose a line, an operation and a pixel. This page computes its value and its gradient from the network's arrays."
 )
@@ -170,7 +171,8 @@ def explain(
     chosen = list(dict.fromkeys(layers)) or default_layers(recording.operations)
     recording = replace(recording, tensors={**recording.tensors, **gradient_parts(recording, chosen)})
     first = distinct(_always(recording))
-    room = int((PAGE - OTHERS) / BASE64 / BYTES) - sum(piece.size for piece in first)
+    room = PAGE - OTHERS - EACH * len(recording.operations)  # characters
+    room = int(room / BASE64 / BYTES) - sum(piece.size for piece in first)  # values
     selections = select(recording, chosen, None if everything else room, wish)
     pieces = distinct([*first, *(piece for one in selections.values() for piece in one.pieces)])
     if (size := sum(piece.size for piece in pieces) * BYTES * BASE64) > LARGEST:
@@ -230,7 +232,8 @@ def _with_loss(recording: Recording) -> dict[str, np.ndarray]:
 def _about(recording: Recording, name: str) -> dict[str, Any]:
     """Return what the document says about the network, the image, the loss and the recipe."""
     network, label = recording.network, recording.label
-    known = network.labels or tuple(f"class {number}" for number in range(network.classes))
+    known = [_valid(label) for label in network.labels or map("class {}".format, range(network.classes))]
+    name = _valid(name)
     return {
         "title": f"{network.name}: {name}",
         "lead": LEAD,
@@ -242,10 +245,15 @@ def _about(recording: Recording, name: str) -> dict[str, Any]:
             "size": list(network.image_size),
             "head": network.head,
         },
-        "image": {"name": name, "label": label, "predicted": recording.predicted, "names": list(known)},
+        "image": {"name": name, "label": label, "predicted": recording.predicted, "names": known},
         "loss": {"value": recording.loss, "smoothing": recording.recipe.label_smoothing},
         "recipe": _step(recording),
     }
+
+
+def _valid(name: str) -> str:
+    """Return a name as UTF-8 can write it; a file name may hold bytes that are none."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _step(recording: Recording) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from rawcnn.explain.explanation import PAGE, Explanation
+from rawcnn.explain.explanation import Explanation
 from rawcnn.explain.units import as_map
 from rawcnn.report.data_uri import data_uri
 from rawcnn.report.folder import report_folder
@@ -163,8 +163,3 @@ def strip(activation: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
         gray = np.concatenate(list(np.moveaxis(maps, -1, 0)), axis=1)  # [h, MAPS·(w + 1)]
     spread = np.ptp(gray) or 1.0
     return np.repeat(((gray - gray.min()) / spread)[..., None], 3, axis=-1)
-
-
-def too_large(html: str) -> bool:
-    """Return whether a page is larger than pages are by default."""
-    return len(html.encode()) > PAGE

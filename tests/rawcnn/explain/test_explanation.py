@@ -259,6 +259,7 @@ def test_a_network_that_is_not_finite():
         explain(network, image_of(8))
 
 
+@pytest.mark.slow
 def test_a_chosen_unit_is_selected_first(tiny):
     explanation = explain(tiny, image_of(8), layers=["conv1"], position=(2, 5), channels=[6, 1])
     selection = operation(explanation, "conv1")["selection"]
