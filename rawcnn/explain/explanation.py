@@ -75,7 +75,7 @@ from rawcnn.explain.selection import Selection, Wish, default_layers, image_piec
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
-from rawcnn.files.progress import Progress
+from rawcnn.files.progress import StageProgress
 from rawcnn.nn.arguments import indices, map_position, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import decays
@@ -137,7 +137,7 @@ def explain(
     channels: Sequence[int] = (),
     everything: bool = False,
     recipe: Recipe | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Explanation:
     """Explain what a network computes for an image, forward and backward.
 
@@ -162,7 +162,10 @@ def explain(
         ValueError: A layer, the label, the position or a channel is unknown, the image does not fit, the layers are too
             large for a page, or the network gives values that are not finite.
     """
-    report = progress or (lambda *_: None)
+    report = progress or (lambda done, total, what: None)
+    image = np.asarray(image)
+    if image.shape != (*network.image_size, 3):
+        raise ValueError(f"the image has shape {image.shape}; {network.name} takes {(*network.image_size, 3)}")
     wish = check(network, label, layers, position, channels)
     recipe = recipe or default_recipe(network.name)
     report(0, 3, "running the network")

@@ -24,7 +24,7 @@ import tensorflow as tf
 import kernels
 from rawcnn.explain.source import Call, calls_of_model, source_of
 from rawcnn.nn.backpropagation import RULES, Applied, Recorded, backward_pass, loss_and_gradient
-from rawcnn.nn.network import Network
+from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
 from rawcnn.training.recipes import Recipe
 
@@ -93,7 +93,7 @@ def record_image(network: Network, image: np.ndarray, label: int | None, recipe:
     Raises:
         ValueError: The logits are not finite.
     """
-    images = tf.constant(image[None], tf.float32)  # [1,H,W,3]
+    images = check_images(image[None])  # [1,H,W,3]
     operations: list[Applied] = []
     places: dict[str, list[Call]] = {}
     functions: dict[str, list[Ran]] = {}
@@ -219,8 +219,10 @@ def _is_form(frame: FrameType) -> bool:
 def enclosing_function(file: str, line: int) -> Ran:
     """Return the function of a module that contains a line; functions within functions count as the outer one."""
     functions = [node for node in ast.parse(source_of(file)).body if isinstance(node, ast.FunctionDef)]
-    (outer,) = [node for node in functions if _first_line(node) <= line <= (node.end_lineno or line)] or [None]
-    return Ran(file, outer.lineno, outer.name) if outer else Ran(file, line, "")
+    for node in functions:
+        if _first_line(node) <= line <= (node.end_lineno or line):
+            return Ran(file, node.lineno, node.name)
+    return Ran(file, line, "")  # a method, or a function that the module imports under another name
 
 
 def _first_line(node: ast.FunctionDef) -> int:

@@ -158,20 +158,20 @@ def selection_at(recording: Recording, op: Applied, level: Level, wish: Wish) ->
 def _channels(op: Applied, output: np.ndarray, level: Level, recording: Recording) -> tuple[int, ...]:
     """Return the output channels with the largest values; for the classifier, the label's, too."""
     total = output.shape[2]
-    ranked = np.argsort(-output.max((0, 1)), kind="stable")
+    ranked = np.argsort(-output.max((0, 1)), kind="stable").tolist()
     if op.kind == "concatenate":  # the best of each branch first
         ranked = _interleaved(ranked, [map_shape(x.shape)[2] for x in op.inputs])
     vector = output.shape[:2] == (1, 1)
     count = total if level.channels is None else max(level.channels, CLASSES) if vector else level.channels
-    chosen = {int(c) for c in ranked[:count]}
+    chosen = set(ranked[:count])
     if op.name == recording.network.head:
         chosen.add(recording.label)
     return tuple(sorted(chosen))
 
 
-def _interleaved(ranked: np.ndarray, widths: Sequence[int]) -> list[int]:
+def _interleaved(ranked: Sequence[int], widths: Sequence[int]) -> list[int]:
     """Return channels in the order: the best of each branch, the second of each branch, …"""
-    ends = np.cumsum(widths)
+    ends = np.cumsum(widths).tolist()
     branches = [[c for c in ranked if end - width <= c < end] for end, width in zip(ends, widths, strict=True)]
     return [branch[k] for k in range(max(widths)) for branch in branches if k < len(branch)]
 

@@ -41,7 +41,8 @@ class Call:
 
 def calls_of_model() -> list[Call]:
     """Return the lines of the model's files on the call stack, the one that called the layer first."""
-    calls, frame = [], sys._getframe(1)
+    calls: list[Call] = []
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and not _is_network(frame):
         file = frame.f_code.co_filename
         if not _belongs_to_library(file):

@@ -40,7 +40,7 @@ def slide_of(op: Applied) -> Slide:
     else:
         size = pair(settings.get("size", 1))
     stride, dilation = pair(settings.get("stride", 1)), pair(settings.get("dilation", 1))
-    padding = settings.get("padding", "VALID") if op.kind in WINDOWS else "VALID"
+    padding: Any = settings.get("padding", "VALID")
     pads = window_padding(padding, op.inputs[0].shape[1:3], size, stride, dilation) if op.kind in WINDOWS else None
     return Slide(size, stride, pads or ((0, 0), (0, 0)), dilation)
 
@@ -52,7 +52,8 @@ def as_map(x: np.ndarray) -> np.ndarray:
 
 def map_shape(shape) -> tuple[int, int, int]:
     """Return the shape [H,W,C] of an activation of shape [B,H,W,C] or [B,C]."""
-    return tuple(shape[1:]) if len(shape) == 4 else (1, 1, shape[1])  # type: ignore[return-value]
+    height, width, channels = shape[1:] if len(shape) == 4 else (1, 1, shape[1])
+    return height, width, channels
 
 
 def channels_read(op: Applied, source: int, channels: list[int]) -> list[int]:

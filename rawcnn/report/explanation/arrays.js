@@ -68,8 +68,9 @@ function tensor(name) {
   return tensors.get(name);
 }
 
-// The shape [H,W,C] of an activation; a vector is a map of one pixel.
-function mapShape(name) {
+// The shape [H,W,C] of an activation, or of the gradient to it; a vector is a map of one pixel.
+function mapShape(tensorName) {
+  const name = tensorName.replace(/^∂/, "").split("←")[0];
   if (operations.has(name)) return operations.get(name).shape;
   return operations.get("images").shape; // "pixels"
 }

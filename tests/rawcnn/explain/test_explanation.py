@@ -251,6 +251,12 @@ def test_wrong_arguments(tiny, wrong, message):
         explain(tiny, image_of(8), **wrong)
 
 
+@pytest.mark.parametrize("image", [image_of(9), image_of(8)[None], image_of(8)[..., 0], np.zeros((8, 8, 3), np.uint8)])
+def test_wrong_images(tiny, image):
+    with pytest.raises(ValueError, match=r"the image has shape|expected float RGB"):
+        explain(tiny, image)
+
+
 @pytest.mark.slow
 def test_a_network_that_is_not_finite():
     network = small.network()
