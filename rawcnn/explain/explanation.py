@@ -33,7 +33,8 @@ The document
 
     `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop],
     `columns`, `channels` (of the output), `inputs` (for each input the channels whose complete maps are embedded),
-    `initial` [row, column, channel], and `left_out` (a text, empty if everything is embedded).
+    `initial` [row, column, channel], `paths` (the units whose paths to the image are embedded), and `left_out` (a text,
+    empty if everything is embedded).
 `tensors`
     Name → {`shape`, `pieces`} as in `rawcnn.explain.embedding`. An activation has its operation's name, [H,W,C] or [C];
     a parameter has its path, such as "conv1/filters"; "∂" before a name is the gradient of the loss to that value,
@@ -336,6 +337,7 @@ def _selection(recording: Recording, name: str, chosen: Selection | None) -> dic
         "channels": list(chosen.channels),
         "inputs": [list(channels) for channels in chosen.inputs],
         "initial": list(chosen.initial),
+        "paths": [list(unit) for unit in chosen.paths],
         "left_out": f"The page holds {' and '.join(parts)}; --all embeds the rest." if parts else "",
     }
 
@@ -380,6 +382,7 @@ def _extra(name: str, kind: str, inputs: list[str], shape, initial) -> dict[str,
             "channels": list(range(channels)),
             "inputs": [list(range(channels))],
             "initial": list(initial),
+            "paths": [],
             "left_out": "",
         },
     }

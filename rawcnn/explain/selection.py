@@ -7,7 +7,7 @@ All operations begin there, and each is raised in turn while the page stays with
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from rawcnn.nn.backpropagation import Applied
 from rawcnn.nn.trace import find_operation
 
 GRID = 16  # positions per side of a large convolution's grid, at least
+PATHS = 12  # units of an operation with a path to the image, at most: the largest value of each channel
+SHARE = 0.85  # of the page's values; the rest is for more paths than those of the first units
 CLASSES = 10  # outputs of a dense layer: those with the largest values
 MIXING = ("conv", "dense")  # kinds whose outputs read many channels
 
@@ -47,6 +49,7 @@ class Selection:
         inputs: For each input, the channels whose complete maps are embedded, ascending.
         initial: The unit that is selected first: (row, column, channel).
         pieces: What must be embedded for it.
+        paths: The units whose paths to the image are embedded.
     """
 
     rows: range
@@ -55,6 +58,7 @@ class Selection:
     inputs: tuple[tuple[int, ...], ...]
     initial: tuple[int, int, int]
     pieces: tuple[Piece, ...]
+    paths: tuple[tuple[int, int, int], ...]
 
 
 def default_layers(operations: Sequence[Applied]) -> list[str]:
@@ -107,7 +111,7 @@ def select(
     levels = dict.fromkeys(layers, best)
     selections = {layer: selection_at(recording, operations[layer], LEVELS[best], wish) for layer in layers}
     if values is None:
-        return selections
+        return _with_paths(recording, selections, None)
     if (needed := _size(selections)) > values:
         raise ValueError(_too_large(selections, needed, values))
     rising = list(layers)
@@ -117,17 +121,44 @@ def select(
                 rising.remove(layer)
                 continue
             richer = selection_at(recording, operations[layer], LEVELS[levels[layer] - 1], wish)
-            if _size(selections | {layer: richer}) > values:
+            if _size(selections | {layer: richer}) > SHARE * values:
                 rising.remove(layer)
             else:
                 levels[layer] -= 1
                 selections[layer] = richer
-    return selections
+    return _with_paths(recording, selections, values)
 
 
 def _size(selections: Mapping[str, Selection]) -> int:
     """Return the number of values of all pieces."""
     return sum(piece.size for piece in distinct(piece for one in selections.values() for piece in one.pieces))
+
+
+def _with_paths(recording: Recording, selections: Mapping[str, Selection], values: int | None) -> dict[str, Selection]:
+    """Add the paths of the largest value of each channel, best channels first, while the page can hold them."""
+    found = dict(selections)
+    kept = distinct(piece for one in selections.values() for piece in one.pieces)
+    for layer, selection in selections.items():
+        for unit in _peaks(recording, layer, selection)[:PATHS]:
+            added = distinct([*kept, *path_pieces(recording, layer, unit)])
+            total = sum(piece.size for piece in added)
+            if unit in found[layer].paths or (values is not None and total > values):
+                continue
+            kept = added
+            pieces = (*found[layer].pieces, *path_pieces(recording, layer, unit))
+            found[layer] = replace(found[layer], pieces=pieces, paths=(*found[layer].paths, unit))
+    return found
+
+
+def _peaks(recording: Recording, layer: str, selection: Selection) -> list[tuple[int, int, int]]:
+    """Return the largest unit of each channel, within the positions that can be selected; the largest first."""
+    (top, bottom), (left, right) = ((axis.start, axis.stop) for axis in (selection.rows, selection.columns))
+    maps = as_map(recording.tensors[layer])[top:bottom, left:right]
+    units = []
+    for channel in sorted(selection.channels, key=lambda c: -maps[..., c].max()):
+        row, column = np.unravel_index(np.argmax(maps[..., channel]), maps.shape[:2])
+        units.append((top + int(row), left + int(column), channel))
+    return units
 
 
 def _too_large(selections: Mapping[str, Selection], needed: int, values: int) -> str:
@@ -150,9 +181,9 @@ def selection_at(recording: Recording, op: Applied, level: Level, wish: Wish) ->
     rows, columns = _around(int(row), output.shape[0], grid), _around(int(column), output.shape[1], grid)
     inputs = tuple(_input_channels(op, source, recording, channels, level) for source in range(len(op.inputs)))
     initial = (int(row), int(column), first)
-    selection = Selection(rows, columns, channels, inputs, initial, ())
+    selection = Selection(rows, columns, channels, inputs, initial, (), (initial,))
     pieces = (*_pieces(op, recording, selection), *path_pieces(recording, op.name, initial))
-    return Selection(rows, columns, channels, inputs, initial, pieces)
+    return replace(selection, pieces=pieces)
 
 
 def _channels(op: Applied, output: np.ndarray, level: Level, recording: Recording) -> tuple[int, ...]:

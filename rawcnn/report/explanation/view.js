@@ -313,7 +313,21 @@ function drawPath() {
     step.term ? step.term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · ") : "",
   ]);
   const parts = rows.length ? [table(["unit", "value", "its largest term"], rows)] : [];
-  return ended ? [...parts, paragraph("soft missing", ended)] : parts;
+  if (ended) parts.push(paragraph("soft missing", ended));
+  return [...parts, drawPaths()].filter((part) => part !== null);
+}
+
+// Links to the units whose complete paths are in the page.
+function drawPaths() {
+  const { operation, unit } = state;
+  const isSelected = ([row, column, channel]) => row === unit.row && column === unit.column && channel === unit.channel;
+  const others = (operation.selection?.paths ?? []).filter((one) => !isSelected(one));
+  if (!others.length) return null;
+  const links = others.flatMap(([row, column, channel], k) => {
+    const at = { row, column, channel };
+    return [k ? ", " : "", unitLink(unitName(operation.name, at), { operation: operation.name, unit: at })];
+  });
+  return paragraph("soft", "Paths of other units, all in this page: ", ...links, ".");
 }
 
 // The kernel's source ------------------------------------------------------------------------------------------------

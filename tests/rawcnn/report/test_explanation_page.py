@@ -208,6 +208,17 @@ def test_the_path_is_the_one_that_python_finds(opened):
         assert path_on_page(page) == names and names[-1].startswith("images[")
 
 
+INCOMPLETE = """() => page.operations.filter(operation => operation.selection).flatMap(operation =>
+  operation.selection.paths.filter(([row, column, channel]) =>
+    pathToImage(operation, {row, column, channel}).ended).map(unit => [operation.name, unit]))"""
+
+
+def test_the_paths_that_the_page_lists_are_complete(opened):
+    explanation, page = opened
+    assert sum(len(op["selection"]["paths"]) for op in explanation.document["operations"] if op["selection"]) > 20
+    assert page.page.evaluate(INCOMPLETE) == []
+
+
 @pytest.mark.slow
 def test_every_kind_of_operation(chromium, tmp_path):
     """Two units of each kind of operation, with odd paddings, groups and dilation."""
@@ -224,7 +235,9 @@ def test_every_kind_of_operation(chromium, tmp_path):
 def test_fifty_positions(chromium, tmp_path, model, size):
     network = rawcnn.create(model, classes=10, size=size, seed=0)
     explanation, file = written(network, image_for(network), tmp_path)
-    click_units(Explained(chromium, file), explanation, 50)
+    page = Explained(chromium, file)
+    click_units(page, explanation, 50)
+    assert page.page.evaluate(INCOMPLETE) == []
 
 
 @pytest.mark.slow
