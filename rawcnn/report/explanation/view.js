@@ -111,7 +111,7 @@ function drawSelection() {
   } catch (error) {
     if (!(error instanceof NotEmbedded)) throw error;
   }
-  for (const box of windows) maps.append(inputMap(box));
+  for (const box of windows) maps.append(inputMap(box, operation.settings.pads));
   return [controls, maps];
 }
 
@@ -173,18 +173,25 @@ function moveTo(row, column) {
   if (focused) byId("output-map").focus();
 }
 
-function inputMap(box) {
-  const canvas = mapCanvas(box.operation, box.channel);
+// The input with the window, and with the padding around it.
+function inputMap(box, pads) {
+  const canvas = mapCanvas(box.operation, box.channel, pads);
   outline(canvas, box, "unit");
-  return element("figure", {}, canvas, element("figcaption", {}, `input ${box.operation}, channel ${box.channel}, with the window`));
+  return element("figure", {}, canvas, element("figcaption", {}, `input ${box.operation}, channel ${box.channel}, with the window${pads?.flat().some((n) => n) ? " and the padding" : ""}`));
 }
 
-// A canvas with a channel of an activation; images in color. Values that are not in the page stay empty.
-function mapCanvas(name, channel) {
+// A canvas with a channel of an activation; images in color. Values that are not in the page stay empty. Padding,
+// [[top, bottom], [left, right]] in pixels, is a margin in another color.
+function mapCanvas(name, channel, [[top, bottom], [left, right]] = [[0, 0], [0, 0]]) {
   const [height, width] = mapShape(name);
   const factor = Math.max(1, Math.floor(SIDE / Math.max(height, width)));
-  const canvas = element("canvas", { width: width * factor, height: height * factor });
+  const canvas = element("canvas", { width: (left + width + right) * factor, height: (top + height + bottom) * factor });
   const pen = canvas.getContext("2d");
+  if (top + bottom + left + right) {
+    pen.fillStyle = colors.line;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.clearRect(left * factor, top * factor, width * factor, height * factor);
+  }
   const isImage = name === "images" || name === "pixels";
   const paint = isImage ? pixelColors() : channelColors(name, channel, height, width);
   for (let row = 0; row < height; row++) {
@@ -192,10 +199,10 @@ function mapCanvas(name, channel) {
       const color = paint(row, column);
       if (!color) continue;
       pen.fillStyle = color;
-      pen.fillRect(column * factor, row * factor, factor, factor);
+      pen.fillRect((left + column) * factor, (top + row) * factor, factor, factor);
     }
   }
-  canvas.factor = factor;
+  Object.assign(canvas, { factor, left, top }); // for `outline`
   return canvas;
 }
 
@@ -228,13 +235,13 @@ function valueColor(x, scale) {
 const colors = {};
 function readColors() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["accent", "second", "paper", "ink", "soft"]) colors[name] = style.getPropertyValue(`--${name}`).trim();
+  for (const name of ["accent", "second", "paper", "ink", "soft", "line"]) colors[name] = style.getPropertyValue(`--${name}`).trim();
 }
 
 function outline(canvas, { rows, columns }, kind) {
   const pen = canvas.getContext("2d");
   const { factor } = canvas;
-  const [left, top] = [columns[0] * factor, rows[0] * factor];
+  const [left, top] = [(canvas.left + columns[0]) * factor, (canvas.top + rows[0]) * factor];
   const [width, height] = [(columns[1] - columns[0]) * factor, (rows[1] - rows[0]) * factor];
   pen.setLineDash(kind === "unit" ? [] : [4, 3]);
   for (const [color, line] of kind === "unit" ? [[colors.paper, 5], [colors.ink, 2]] : [[colors.soft, 1]]) {
@@ -272,8 +279,10 @@ function drawExplanation(explanation, own, name) {
 function drawSingle(terms) {
   if (!terms.length) return null;
   const [term] = terms;
-  return paragraph("term", "reads ", term.from ? unitLink(term.name, term.from) : term.name, " = ", value(term.factors[0].value));
+  return paragraph("term", "reads ", term.from ? unitLink(term.name, term.from) : term.name, `: ${namedFactors(term)}`);
 }
+
+const namedFactors = (term) => term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · ");
 
 function drawTerms(terms) {
   const ordered = [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
@@ -281,7 +290,7 @@ function drawTerms(terms) {
   const rest = ordered.slice(TERMS);
   const rows = named.map((term) => [
     term.from ? unitLink(term.name, term.from) : term.name,
-    term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · "),
+    namedFactors(term),
     value(term.value),
   ]);
   if (rest.length) rows.push([`the other ${rest.length}`, "summed", value(sum(rest.map((term) => term.value)))]);
@@ -310,7 +319,7 @@ function drawPath() {
   const rows = steps.map((step) => [
     unitLink(unitName(step.operation, step.unit), step),
     value(step.value, 5),
-    step.term ? step.term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · ") : "",
+    step.term ? namedFactors(step.term) : "",
   ]);
   const parts = rows.length ? [table(["unit", "value", "its largest term"], rows)] : [];
   if (ended) parts.push(paragraph("soft missing", ended));
