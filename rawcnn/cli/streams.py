@@ -25,7 +25,7 @@ class ReaderClosed(OutputFailed):
 
 
 class _Stream:
-    """A stream that raises OutputFailed instead of OSError."""
+    """A stream that raises OutputFailed instead of OSError, and writes characters that it cannot encode as \\x…."""
 
     def __init__(self, stream: TextIO, name: str):
         self._stream, self._name = stream, name
@@ -35,7 +35,10 @@ class _Stream:
 
     def write(self, text: str) -> int:
         with self._errors():
-            return self._stream.write(text)
+            try:
+                return self._stream.write(text)
+            except UnicodeEncodeError as error:  # a file's name may hold bytes that are no text
+                return self._stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
     def flush(self) -> None:
         with self._errors():

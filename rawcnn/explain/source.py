@@ -2,7 +2,7 @@
 
 A model is a function that calls layers. While it is traced, the call stack between the network and a layer holds the
 lines of the model's own files: the line that called the layer, the line that called that function, and so on. The
-values of the loop variables in these functions tell the iterations of a line apart.
+values of the loop variables in these functions distinguish the iterations of a line.
 """
 
 from __future__ import annotations

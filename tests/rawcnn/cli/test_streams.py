@@ -137,3 +137,12 @@ def test_errors_of_the_streams_have_their_own_type(monkeypatch, number, kind, me
     monkeypatch.setattr(sys, "stderr", Refusing(number))
     with checked_streams():
         fail("this message is lost")
+
+
+def test_names_that_a_stream_cannot_encode(monkeypatch):
+    """A file's name may hold bytes that are no text; they are printed as escapes."""
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding="utf-8", write_through=True))
+    with checked_streams():
+        print("wrote \udcff.png")
+    assert file.getvalue() == b"wrote \\udcff.png\n"
