@@ -6,6 +6,8 @@ read, and with the network's own activations.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,7 @@ from rawcnn.nn.network import Network
 from rawcnn.report.explanation_page import write_explanation
 from tests import references
 from tests.rawcnn import small
+from tests.rawcnn.conformance import TABLE, Case
 from tests.rawcnn.report.browser import Explained, browser
 
 RELATIVE = 1e-5  # of a result, compared with NumPy in float64
@@ -271,3 +274,34 @@ def test_hostile_names(chromium, tmp_path):
         page.open("classifier")
         assert page.page.locator("#unit-channel option").count() == network.classes
         assert page.faults == [] and page.page.locator("img[src=x], marquee").count() == 0
+
+
+# Every family of models, and the kinds of operations that only some forms have: levels, wider shortcuts by zeros
+CASES = [case for case in TABLE if case.representative]
+CODES = Case("cifar_resnet20", 0, 0, 0, 0, small=8, options={"discretize": "thermometer", "zeros": "end"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*CASES, CODES], ids=lambda case: case.id)
+def test_pages_of_all_families(chromium, tmp_path, case):
+    """Each operation has its line; ten units and all listed paths are computed; the page has at most 15 MB."""
+    network = case.create()
+    explanation, file = written(network, image_for(network), tmp_path)
+    assert file.stat().st_size <= 15e6
+    assert all(op["places"] for op in explanation.document["operations"][1:-1])
+    json.dumps(explanation.document, allow_nan=False)
+    page = Explained(chromium, file)
+    click_units(page, explanation, 10)
+    assert page.page.evaluate(INCOMPLETE) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["vgg16", "nasnet_mobile"])
+def test_pages_at_full_size(tmp_path, model):
+    network = rawcnn.create(model, seed=0)
+    explanation, file = written(network, image_for(network), tmp_path)
+    assert file.stat().st_size <= 15e6
+    for op in explanation.document["operations"]:
+        if op["selection"] and op["counts"]:
+            for axis, length in zip(("rows", "columns"), op["shape"][:2], strict=True):
+                assert op["selection"][axis][1] - op["selection"][axis][0] >= min(16, length), op["name"]
