@@ -330,7 +330,8 @@ def _selection(recording: Recording, name: str, chosen: Selection | None) -> dic
             f"{chosen.columns[-1]} of {width}"
         )
     if len(chosen.channels) != channels:
-        parts.append(f"{len(chosen.channels)} of {channels} channels, those with the largest values")
+        kind = "outputs" if (height, width) == (1, 1) else "channels"
+        parts.append(f"{len(chosen.channels)} of {channels} {kind}, those with the largest values")
     return {
         "rows": [chosen.rows.start, chosen.rows.stop],
         "columns": [chosen.columns.start, chosen.columns.stop],

@@ -61,6 +61,7 @@ def explanation_page(explanation: Explanation) -> str:
         picture=data_uri(recording.tensors["pixels"]),
         facts=_facts(document),
         sources=[_source(number, document, cards) for number in range(len(document["sources"]))],
+        embedded=[one["name"] for one in document["operations"] if one["selection"]],
         before=cards["images"],
         after=cards["loss"],
         document=document,

@@ -265,7 +265,7 @@ function drawExplanation(explanation, own, name) {
     paragraph("equation", explanation.equation),
     drawMatrices(explanation),
     explanation.terms.length > 1 ? drawTerms(explanation.terms) : drawSingle(explanation.terms),
-    table(["", "with the numbers", "value"], explanation.steps.map((step) => [step.formula, step.numbers, value(step.value)])),
+    drawSteps(explanation.steps),
     paragraph("result", name, value(explanation.result)),
   ];
   try {
@@ -274,6 +274,11 @@ function drawExplanation(explanation, own, name) {
     if (!(error instanceof NotEmbedded)) throw error;
   }
   return parts.filter((part) => part !== null);
+}
+
+function drawSteps(steps) {
+  const rows = steps.map((step) => [step.formula, step.numbers, value(step.value)]);
+  return element("div", { class: "steps" }, table(["", "with the numbers", "value"], rows));
 }
 
 function drawSingle(terms) {
