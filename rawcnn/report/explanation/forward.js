@@ -432,11 +432,14 @@ function residualSum(operation, unit) {
 function scaleChannels(operation, unit) {
   const [source, gates] = operation.inputs;
   const gate = unitValue(gates, { row: 0, column: 0, channel: unit.channel });
-  const term = product(source, unit, `gate ${gates}[${unit.channel}]`, gate);
+  const term = product(source, unit, "s", gate);
   return {
     equation: "y[p, q, c] = x[p, q, c] · s[c]",
     terms: [term],
-    steps: [{ formula: "x·s", numbers: `${shown(term.factors[0].value)} · ${shown(gate)}`, value: term.value }],
+    steps: [
+      { formula: "s (gate)", numbers: `${gates}[${unit.channel}]`, value: gate },
+      { formula: "x·s", numbers: `${shown(term.factors[0].value)} · ${shown(gate)}`, value: term.value },
+    ],
     result: term.value,
     windows: [],
     matrices: [],
