@@ -31,7 +31,7 @@ LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 SMOOTHING = 0.9  # share of the previous average in the moving average of the loss
 WARM_UP = 10  # steps; the smoothed loss after them is the first that counts, because single losses vary
 LEAST_FALL = 0.05  # of that loss; with less, no rate lowers the loss
-RISE = 0.5  # of the fall; if the smoothed loss rises by so much from its lowest value, it diverges
+RISE = 0.2  # of the fall; if the smoothed loss rises by so much from its lowest value, it diverges
 BELOW_LOWEST = 3.0  # the suggestion is so many times smaller than the rate of the lowest loss
 
 

@@ -29,7 +29,7 @@ def test_smoothing_against_a_sum():
 
 def test_divergence():
     fallen = [4.0] * WARM_UP + [1.0]
-    assert not diverges([*fallen, 2.4]) and diverges([*fallen, 2.6])  # half of the fall of 3 is 1.5
+    assert not diverges([*fallen, 1.5]) and diverges([*fallen, 1.7])  # a fifth of the fall of 3 is 0.6
     assert not diverges([4.0] * WARM_UP + [7.9]) and diverges([4.0] * WARM_UP + [8.1])  # no fall: doubled
     assert diverges([math.nan]) and diverges([4.0, math.inf]) and not diverges([1.0, 100.0])  # before the warm-up
 

@@ -140,7 +140,7 @@ def test_keras_applications(name, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "precision", "float64")
 
     def keras_logits(images):
-        return wide(tf.cast(preprocess(images), tf.float64), training=False)
+        return wide(preprocess(tf.cast(images, tf.float64)), training=False)
 
     gradient, expected = (gradient_of_loss(function, images[:1]) for function in (network, keras_logits))
     assert references.error(gradient, expected) <= 1e-3
