@@ -38,8 +38,9 @@ The document
 `tensors`
     Name → {`shape`, `pieces`} as in `rawcnn.explain.embedding`. An activation has its operation's name, [H,W,C] or [C];
     a parameter has its path, such as "conv1/filters"; "∂" before a name is the gradient of the loss to that value,
-    without weight decay. If several operations read an activation, "∂x←conv2" is the part of its gradient that comes
-    through conv2; otherwise that is "∂x" itself. "images" are the preprocessed pixels, "pixels" are RGB in [0,1].
+    without weight decay. If several operations read an input x of a selected operation, "∂x←conv2" is the part of its
+    gradient that comes through conv2, for each of them; otherwise that is "∂x" itself. "images" are the preprocessed
+    pixels, "pixels" are RGB in [0,1].
 `kernels`
     File → its five faces.
 

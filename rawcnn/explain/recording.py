@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,17 +117,28 @@ def part_name(source: str, operation: str) -> str:
     return f"{GRADIENT}{source}←{operation}"
 
 
+def readers(operations: Sequence[Applied], source: str) -> list[Applied]:
+    """Return the operations that read an activation, in order."""
+    return [op for op in operations if source in op.sources]
+
+
 def gradient_parts(recording: Recording, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return, for inputs of some layers that several operations read, the part of the gradient through this layer."""
-    readers = Counter(source for op in recording.operations for source in op.sources)
-    parts = {}
+    """Return the parts of the gradients to those inputs of some layers that several operations read.
+
+    Returns:
+        "∂x←operation" for each operation that reads such an input x; their sum is ∂x.
+    """
+    sources = {source for op in recording.operations if op.name in layers for source in op.sources}
+    branching = {source for source in sources if len(readers(recording.operations, source)) > 1}
+    parts: dict[str, np.ndarray] = {}
     for op in recording.operations:
-        if op.name in layers and any(readers[source] > 1 for source in op.sources):
-            gradient = tf.constant(recording.tensors[GRADIENT + op.name][None])
-            to_inputs, _ = RULES[op.kind](op, gradient)
-            for source, part in zip(op.sources, to_inputs, strict=True):
-                if readers[source] > 1:
-                    parts[part_name(source, op.name)] = part[0].numpy()
+        if branching.isdisjoint(op.sources):
+            continue
+        to_inputs, _ = RULES[op.kind](op, tf.constant(recording.tensors[GRADIENT + op.name][None]))
+        for source, part in zip(op.sources, to_inputs, strict=True):
+            if source in branching:
+                name = part_name(source, op.name)
+                parts[name] = parts.get(name, 0) + part[0].numpy()  # an operation may read one activation twice
     return parts
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, whole
 from rawcnn.explain.paths import path_pieces
-from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, part_name
+from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, part_name, readers
 from rawcnn.explain.units import as_map, channels_read, map_shape, slide_of
 from rawcnn.nn.backpropagation import Applied
 from rawcnn.nn.trace import find_operation
@@ -226,7 +226,16 @@ def _input_channels(op, source: int, recording: Recording, channels: Sequence[in
     if x.shape[:2] == (1, 1):
         count = max(count, CLASSES)
     ranked = np.argsort(-np.abs(x).max((0, 1)), kind="stable")
+    if op.kind == "conv":
+        ranked = _of_groups(ranked, op, channels)
     return tuple(sorted(int(c) for c in ranked[:count]))
+
+
+def _of_groups(ranked: np.ndarray, op: Applied, channels: Sequence[int]) -> np.ndarray:
+    """Return the input channels of the groups that some output channels of a convolution read."""
+    _, _, depth, outputs = op.parameters["filters"].shape
+    groups = {channel * op.settings["groups"] // outputs for channel in channels}
+    return np.array([c for c in ranked if c // depth in groups])
 
 
 def _pieces(op: Applied, recording: Recording, chosen: Selection) -> Iterator[Piece]:
@@ -237,8 +246,9 @@ def _pieces(op: Applied, recording: Recording, chosen: Selection) -> Iterator[Pi
         for source, channels in zip(op.sources, chosen.inputs, strict=True):
             yield _maps(prefix + source, recording, channels)
     for source, channels in zip(op.sources, chosen.inputs, strict=True):
-        if (part := part_name(source, op.name)) in recording.tensors:
-            yield _maps(part, recording, channels)
+        for reader in readers(recording.operations, source):
+            if (part := part_name(source, reader.name)) in recording.tensors:
+                yield _maps(part, recording, channels)
     if op.kind in MIXING:
         yield from _mixing_pieces(op, recording, chosen, shape)
     else:

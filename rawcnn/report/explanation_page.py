@@ -1,8 +1,10 @@
 """Write the explanation of a network on one image as a folder with an offline page.
 
 `rawcnn.explain.explanation` describes the document that the page computes from. The scripts in `explanation/` do the
-arithmetic: arrays.js reads tensors, forward.js and backward.js compute one value of each kind of operation, view.js and
-backward_view.js draw. The page's security policy allows no other script.
+arithmetic: arrays.js reads tensors, forward.js computes one output of each kind of operation, backward.js one gradient
+(by input_gradients.js and parameter_gradients.js), recipe_step.js one step of training. view.js draws, and
+backward_view.js draws the backward arithmetic, with backward_maps.js and backward_controls.js. The page's security
+policy allows no other script.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from rawcnn.report.folder import report_folder
 from rawcnn.report.html import read, render
 from rawcnn.report.page import si
 
-SCRIPTS = ("arrays.js", "forward.js", "backward.js", "backward_view.js", "view.js")
+SCRIPTS = (
+    "arrays.js", "forward.js", "backward.js", "input_gradients.js", "parameter_gradients.js", "recipe_step.js",
+    "backward_maps.js", "backward_controls.js", "backward_view.js", "view.js",
+)  # fmt: skip
 MAPS = 8  # of an operation's strip
 THUMBNAIL = 24  # pixels: the longer side of a map of the strip, at most
 MANY = 300  # operations; the strips of a network with more have half the size
@@ -55,7 +60,7 @@ def explanation_page(explanation: Explanation) -> str:
     cards = {one["name"]: _card(one, strips.get(one["name"], "")) for one in document["operations"]}
     return render(
         "explanation/page.html",
-        styles=("explanation/page.css",),
+        styles=("explanation/page.css", "explanation/backward.css"),
         title=document["title"],
         lead=document["lead"],
         picture=data_uri(recording.tensors["pixels"]),

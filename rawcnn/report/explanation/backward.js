@@ -1,9 +1,150 @@
-// Backward arithmetic: backward[kind](operation, selection) computes one gradient from the arrays of the page.
+// Backward arithmetic: from the gradient of the loss to an operation's output, ∂L/∂y, to one gradient before it.
 //
-// A selection is one of
-//   {what: "input", source, row, column, channel}    a unit of the operation's input number `source`
-//   {what: "parameter", leaf, index}                 an element of a parameter, such as index [i, j, c, o] of "filters"
-// The result is an explanation, as forward.js describes it, of ∂L/∂(that value). It may also have `map`: the terms of a
-// sum over positions, as {title, values: [[number]]}.
+// A target is what the gradient is computed for:
+//   {what: "input", source, unit}              a unit of the operation's input number `source`
+//   {what: "parameter", leaf, index}           an element of a parameter, such as index [i, j, c, o] of "filters"
+// gradientOf(operation, target) returns an explanation, as forward.js describes it, whose result is ∂L/∂(that value).
+// It may also have
+//   readers    the outputs that read the unit: {channel, boxes: [{rows: [start, stop], columns: [start, stop]}]}
+//   map        the terms of a sum over positions: {title, values: [[number]]}; null where a window reads padding
+//   note       a remark
+//
+// The names are those of the kernels' fourth sections: x is an input, y the output, g = ∂L/∂y. inputGradient (in
+// input_gradients.js) and parameterGradient (in parameter_gradients.js) hold one function for each kind of operation.
 
-const backward = {};
+function gradientOf(operation, target) {
+  return target.what === "input"
+    ? inputGradient[operation.kind](operation, target.unit, target.source)
+    : parameterGradient[operation.kind](operation, target.index, target.leaf);
+}
+
+// The same gradient as the network's own backward pass computed it.
+function ownGradient(operation, target) {
+  if (target.what === "parameter") return tensor(`∂${operation.name}/${target.leaf}`).at(...target.index);
+  return unitValue(ownName(operation, target.source), target.unit);
+}
+
+// The tensor that holds the gradient to an input: the part through this operation, or the whole gradient.
+function ownName(operation, source) {
+  const name = inputName(operation, source);
+  const part = partName(name, operation.name);
+  return tensors.has(part) ? part : `∂${name}`;
+}
+
+// The name of an input. A page without a preprocessing step holds equal pixels and images once.
+function inputName(operation, source) {
+  const name = operation.inputs[source];
+  return tensors.has(`∂${name}`) || name !== "pixels" ? name : "images";
+}
+
+// A number within a product or a sum: a negative one in brackets.
+const inner = (x) => (x < 0 ? `(${shown(x)})` : shown(x));
+
+const outputGradient = (operation, unit) => unitValue(`∂${operation.name}`, unit);
+
+// A term that takes ∂L/∂y of one output, times some factors: g·w, g/n, …
+function gradientTerm(operation, unit, ...factors) {
+  const g = outputGradient(operation, unit);
+  return {
+    name: `∂${unitName(operation.name, unit)}`,
+    factors: [{ name: "g", value: g }, ...factors],
+    value: factors.reduce((product, factor) => product * factor.value, g),
+    from: { operation: operation.name, unit },
+  };
+}
+
+// Several readers ---------------------------------------------------------------------------------------------------
+
+const partName = (source, reader) => `∂${source}←${reader}`;
+
+// The operations that read an activation.
+const operationsReading = (source) => page.operations.filter((operation) => operation.inputs.includes(source));
+
+// The part of the gradient to a unit that comes through each operation that reads it: [{operation, value}]. The value
+// is undefined if the page does not hold it.
+function gradientParts(source, unit) {
+  return operationsReading(source).map((operation) => {
+    const part = tensors.get(partName(source, operation.name));
+    const indices = part && (part.shape.length === 1 ? [unit.channel] : [unit.row, unit.column, unit.channel]);
+    return { operation, value: part && part.find(indices) };
+  });
+}
+
+// Windows, seen from the input --------------------------------------------------------------------------------------
+
+// Along one axis, the outputs whose windows read the input's index, in order: [{tap, output}], where
+// output · stride + tap · dilation − padding = index.
+function readersAlong(operation, axis, index) {
+  const { size, stride, pads, dilation } = operation.settings;
+  const found = [];
+  for (let tap = size[axis] - 1; tap >= 0; tap--) {
+    const start = index + pads[axis][0] - tap * dilation[axis];
+    const output = start / stride[axis];
+    if (Number.isInteger(output) && output >= 0 && output < operation.shape[axis]) found.push({ tap, output });
+  }
+  return found;
+}
+
+// The outputs whose windows read a pixel, row by row: tap (i, j) of output (row, column) is the pixel.
+function readersOf(operation, pixel) {
+  const columns = readersAlong(operation, 1, pixel.column);
+  return readersAlong(operation, 0, pixel.row).flatMap((row) =>
+    columns.map((column) => ({ i: row.tap, j: column.tap, row: row.output, column: column.output })));
+}
+
+// Boxes around these outputs, for the map of ∂L/∂y: one, or one for each output where dilation leaves gaps.
+function readersBoxes(operation, readers, channel) {
+  if (!readers.length) return null;
+  const box = (first, last) => ({ rows: [first.row, last.row + 1], columns: [first.column, last.column + 1] });
+  const isDilated = operation.settings.dilation.some((step) => step > 1);
+  const boxes = isDilated ? readers.map((one) => box(one, one)) : [box(readers[0], readers[readers.length - 1])];
+  return { boxes, channel };
+}
+
+// Values at the outputs that read a pixel, as rows of a matrix.
+function readersMatrix(title, readers, valueAt) {
+  const rows = new Map();
+  for (const reader of readers) rows.set(reader.row, [...(rows.get(reader.row) ?? []), valueAt(reader)]);
+  return { title, values: [...rows.values()] };
+}
+
+// What can be selected ----------------------------------------------------------------------------------------------
+
+// The inputs and the parameters that have a gradient: [{what, source} or {what, leaf}], without a place.
+function gradientTargets(operation) {
+  const inputs = operation.inputs.map((_, source) => ({ what: "input", source }));
+  return [...inputs, ...trainedLeaves(operation).map((leaf) => ({ what: "parameter", leaf }))];
+}
+
+// The parameters of an operation that have a gradient, by the last part of their paths.
+function trainedLeaves(operation) {
+  const leaves = ["filters", "weights", "bias", "scale", "offset"];
+  return leaves.filter((leaf) => tensors.has(`∂${operation.name}/${leaf}`));
+}
+
+// The rows (axis 0) or columns (axis 1) of an input at which the page holds ∂L/∂y of all outputs that read them. A
+// convolution needs all output channels, which are embedded in a grid; other kinds have complete maps.
+function completeIndices(operation, source, axis) {
+  const all = indicesBelow(mapShape(inputName(operation, source))[axis]);
+  if (operation.kind !== "conv") return all;
+  const { selection } = operation;
+  const [start, stop] = axis === 0 ? selection.rows : selection.columns;
+  const isHeld = ({ output }) => output >= start && output < stop;
+  return all.filter((index) => readersAlong(operation, axis, index).every(isHeld));
+}
+
+// The channels of an input whose gradient can be computed.
+function completeChannels(operation, source) {
+  const { channels, inputs } = operation.selection;
+  if (operation.kind === "cross_entropy") return tensor(operation.inputs[0]).shape.flatMap(indicesBelow);
+  // a response normalization reads neighbors, and a gate's gradient sums over its channel's map
+  return operation.kind === "lrn" || operation.kind === "scale_channels" ? channels : inputs[source];
+}
+
+const indicesBelow = (length) => Array.from({ length }, (_, index) => index);
+
+// The input channels, within the group, of an output channel's filter whose maps are in the page.
+function filterDepths(operation, channel) {
+  const { first, depth } = groupChannels(operation, channel);
+  return operation.selection.inputs[0].filter((c) => c >= first && c < first + depth).map((c) => c - first);
+}

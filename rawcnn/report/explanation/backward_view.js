@@ -1,5 +1,240 @@
-// Drawing and clicks of the backward arithmetic: the input pixel or the parameter that is selected, and its gradient.
+// Drawing of the backward arithmetic: the maps, the gradient of the target, its parts, and a step of the recipe.
+
+const WEIGHTS = 24; // rows and columns of the map of a dense layer's weights, at most
 
 function drawBackward() {
-  return [];
+  const { operation } = state;
+  if (!operation.selection) return [];
+  if (chosen.operation !== operation || !chosen.target) {
+    const [first] = gradientTargets(operation);
+    Object.assign(chosen, { operation, position: null, target: initialTarget(operation, first) });
+  }
+  const { target } = chosen;
+  const explanation = gradientOf(operation, target);
+  const isInput = target.what === "input";
+  return [
+    drawTargets(operation),
+    ...(isInput ? drawInputTarget(operation, target, explanation) : drawParameterTarget(operation, target)),
+    ...drawGradient(operation, target, explanation),
+    ...(isInput ? drawParts(operation, target, explanation) : drawStep(operation, target, explanation.result)),
+    ...drawOrigins(operation, explanation),
+  ];
+}
+
+// The target --------------------------------------------------------------------------------------------------------
+
+// The input and its gradient, where a pixel can be chosen, and the outputs that read it.
+function drawInputTarget(operation, target, explanation) {
+  const { source, unit } = target;
+  const name = inputName(operation, source);
+  const shape = mapShape(name);
+  const choose = (next) => chooseTarget({ ...target, unit: next });
+  const controls = element("div", { class: "controls" }, ...unitControls(operation, source, unit, choose));
+  if (shape[0] === 1 && shape[1] === 1) return [controls, ...drawReaders(operation, explanation)];
+  const places = {
+    shape,
+    rows: completeIndices(operation, source, 0),
+    columns: completeIndices(operation, source, 1),
+    at: unit,
+    choose: (row, column) => choose({ ...unit, row, column }),
+  };
+  const input = choosable(channelMap(name, name, unit.channel),
+    { ...places, id: "backward-input", label: `Input ${name}` });
+  const gradient = choosable(channelMap(ownName(operation, source), name, unit.channel),
+    { ...places, id: "backward-gradient", label: `Gradient to ${name}` });
+  return [
+    controls,
+    drawMissing(places),
+    element("div", { class: "maps" },
+      figure(input, `input ${unitName(name, unit)}`),
+      figure(gradient, `∂L/∂x, channel ${unit.channel}`),
+      ...drawReaders(operation, explanation)),
+  ].filter((part) => part !== null);
+}
+
+const figure = (content, caption) => element("figure", {}, content, element("figcaption", {}, caption));
+
+// At the edges of a grid the page lacks outputs that read a pixel.
+function drawMissing({ shape, rows, columns }) {
+  if (rows.length === shape[0] && columns.length === shape[1]) return null;
+  const [top, bottom] = span(rows);
+  const [left, right] = span(columns);
+  return paragraph("soft", `Rows ${top} to ${bottom - 1} and columns ${left} to ${right - 1} can be chosen: the page `
+    + "holds the gradients of all outputs that read them. --all embeds the rest.");
+}
+
+// The map of ∂L/∂y, with the outputs that read the unit.
+function drawReaders(operation, { readers }) {
+  if (!readers) return [];
+  const canvas = channelMap(`∂${operation.name}`, operation.name, readers.channel);
+  for (const box of readers.boxes) outline(canvas, box, "unit");
+  canvas.id = "backward-readers";
+  const title = `g = ∂L/∂y of ${operation.name}, channel ${readers.channel}: the outputs that read the pixel`;
+  return [figure(canvas, title)];
+}
+
+// The controls of a parameter; for filters and weights also a map of its elements.
+function drawParameterTarget(operation, target) {
+  const controls = element("div", { class: "controls" }, ...parameterControls(operation, target));
+  if (target.leaf === "filters") return [controls, drawTaps(operation, target)];
+  if (target.leaf === "weights") return [controls, drawWeights(operation, target)];
+  return [controls];
+}
+
+// The taps of a filter, where one can be chosen.
+function drawTaps(operation, target) {
+  const [i, j, depth, channel] = target.index;
+  const path = `${operation.name}/filters`;
+  const { size } = operation.settings;
+  const grid = (id, name, title) => tapGrid({
+    id,
+    title,
+    values: indicesBelow(size[0]).map((a) => indicesBelow(size[1]).map((b) => tensor(name).at(a, b, depth, channel))),
+    at: [i, j],
+    choose: (a, b) => chooseTarget({ ...target, index: [a, b, depth, channel] }),
+  });
+  return element("div", { class: "matrices" },
+    grid("backward-taps", path, "the filter w: choose a tap"),
+    grid("backward-tap-gradients", `∂${path}`, "∂L/∂w, the network’s own"));
+}
+
+// Weights of a dense layer around the chosen one, where another can be chosen: a row per output, a column per input
+// channel.
+function drawWeights(operation, target) {
+  const [source] = operation.inputs;
+  const [n, channel] = target.index;
+  const unit = unitOfFlat(source, n);
+  const outputs = around(operation.selection.channels, channel, WEIGHTS);
+  const inputs = around(completeChannels(operation, 0), unit.channel, WEIGHTS);
+  const weights = tensor(`${operation.name}/weights`);
+  const indexAt = (row, column) => [flatIndex(source, { ...unit, channel: inputs[column] }), outputs[row]];
+  const canvas = heatmap(outputs.length, inputs.length, (row, column) => weights.at(...indexAt(row, column)));
+  const places = choosable(canvas, {
+    id: "backward-weights",
+    label: "Weights",
+    shape: [outputs.length, inputs.length],
+    rows: indicesBelow(outputs.length),
+    columns: indicesBelow(inputs.length),
+    at: { row: outputs.indexOf(channel), column: inputs.indexOf(unit.channel) },
+    choose: (row, column) => chooseTarget({ ...target, index: indexAt(row, column) }),
+  });
+  const title = `weights W: ${outputs.length} outputs (rows) × ${inputs.length} input channels (columns); choose one`;
+  return element("div", { class: "maps" }, figure(places, title));
+}
+
+// Some of a list's indices around one of them.
+function around(indices, index, count) {
+  const first = Math.max(Math.min(indices.indexOf(index) - count / 2, indices.length - count), 0);
+  return indices.slice(first, first + count);
+}
+
+// The gradient ------------------------------------------------------------------------------------------------------
+
+function drawGradient(operation, target, explanation) {
+  const { equation, terms, steps, result, map, note } = explanation;
+  const parts = [
+    paragraph("equation", equation),
+    drawMatrices(explanation),
+    map && drawProducts(operation, explanation),
+    terms.length > 1 ? drawTerms(terms) : drawSingle(terms),
+    terms.length > TERMS + 1 ? drawEveryTerm(terms) : null,
+    drawSteps(steps),
+    paragraph("result", `${targetName(operation, target)} = `, value(result)),
+    paragraph("agrees", "the network’s own gradient: ", value(ownGradient(operation, target))),
+    note ? paragraph("soft", note) : null,
+  ];
+  return parts.filter((part) => part);
+}
+
+function targetName(operation, target) {
+  if (target.what === "parameter") return `∂L/∂${operation.name}/${target.leaf}[${target.index.join(", ")}]`;
+  const name = inputName(operation, target.source);
+  const readers = operationsReading(operation.inputs[target.source]);
+  return `∂L/∂${unitName(name, target.unit)}${readers.length > 1 ? ` through ${operation.name}` : ""}`;
+}
+
+// The terms of a sum over positions as a map; a chosen position shows its numbers.
+function drawProducts(operation, { terms, map }) {
+  const [height, width] = operation.shape;
+  const strongest = strongestTerm(terms);
+  const at = chosen.position ?? (strongest ? strongest.from.unit : vectorUnit(0));
+  const canvas = choosable(heatmap(height, width, (row, column) => map.values[row][column]), {
+    id: "backward-products",
+    label: map.title,
+    shape: [height, width],
+    rows: indicesBelow(height),
+    columns: indicesBelow(width),
+    at,
+    choose: (row, column) => chooseTarget(chosen.target, { row, column }),
+  });
+  const term = terms.find(({ from: { unit } }) => unit.row === at.row && unit.column === at.column);
+  const place = `at [${at.row}, ${at.column}]: `;
+  const numbers = term
+    ? paragraph("position", place, `${namedFactors(term)} = `, value(term.value))
+    : paragraph("position", place, "the tap reads padding, which adds ", value(0));
+  return element("div", { class: "products" }, element("div", { class: "maps" }, figure(canvas, map.title)), numbers);
+}
+
+// All terms in the order of the sum, drawn when they are asked for.
+function drawEveryTerm(terms) {
+  const fill = (event) => {
+    if (!event.target.open || event.target.childElementCount > 1) return;
+    const rows = terms.map((term) => [term.name, namedFactors(term), value(term.value)]);
+    event.target.append(table(["", "", "value"], rows));
+  };
+  return element("details", { class: "every", ontoggle: fill }, element("summary", {}, `All ${terms.length} terms`));
+}
+
+// Other operations --------------------------------------------------------------------------------------------------
+
+// If several operations read the unit, the gradient to it is the sum of the parts through each of them.
+function drawParts(operation, { source, unit }, explanation) {
+  const name = operation.inputs[source];
+  const parts = gradientParts(name, unit);
+  if (parts.length < 2) return [];
+  const here = (part) => (part.operation === operation ? explanation.result : part.value);
+  const rows = parts.map((part) => [
+    gradientLink(part.operation, name, unit),
+    part.operation === operation ? "computed above" : "as the network computed it",
+    here(part) === undefined ? "not in this page" : value(here(part)),
+  ]);
+  const known = parts.every((part) => here(part) !== undefined);
+  return [
+    element("h4", {},
+      `${parts.length} operations read ${unitName(name, unit)}; its gradient is the sum of their parts`),
+    table(["through", "", "part"], rows),
+    known ? paragraph("result sum-of-parts", `∂L/∂${unitName(name, unit)} = `, value(sum(parts.map(here)))) : null,
+    paragraph("agrees sum-agrees", "the network’s own gradient: ", value(unitValue(`∂${name}`, unit))),
+  ].filter((part) => part !== null);
+}
+
+// Where g comes from: the operations that read the output.
+function drawOrigins(operation, { terms }) {
+  const readers = operationsReading(operation.name);
+  if (!readers.length) return [];
+  const strongest = strongestTerm(terms);
+  const unit = strongest ? strongest.from.unit : state.unit;
+  const links = readers.flatMap((reader, k) => [k ? ", " : "", gradientLink(reader, operation.name, unit)]);
+  return [paragraph("soft origins", "g comes from ", ...links, ".")];
+}
+
+// A button that opens the gradient of one operation to a unit of its input.
+function gradientLink(operation, source, unit) {
+  const target = { what: "input", source: operation.inputs.indexOf(source), unit };
+  const onclick = () => openGradient(operation.name, target);
+  return element("button", { type: "button", class: "link", onclick }, operation.name);
+}
+
+// The step ----------------------------------------------------------------------------------------------------------
+
+function drawStep(operation, { leaf, index }, gradient) {
+  const { recipe } = page;
+  const steps = recipeStep(`${operation.name}/${leaf}`, index, gradient);
+  const rule = recipe.optimizer.replace(/_/g, " ");
+  return [
+    element("h4", {}, `One step of the recipe ${recipe.name}: ${rule}, η = ${shown(recipe.rate)}`),
+    element("div", { class: "step" }, drawSteps(steps)),
+    paragraph("soft", "The gradient is that of this image at inference. A training step has the mean gradient of a "
+      + "batch, with the batch’s own statistics and with dropout."),
+  ];
 }

@@ -287,7 +287,7 @@ function drawSingle(terms) {
   return paragraph("term", "reads ", term.from ? unitLink(term.name, term.from) : term.name, `: ${namedFactors(term)}`);
 }
 
-const namedFactors = (term) => term.factors.map((factor) => `${factor.name} ${shown(factor.value)}`).join(" · ");
+const namedFactors = (term) => term.factors.map((factor) => `${factor.name}\u00a0${shown(factor.value)}`).join(" · ");
 
 function drawTerms(terms) {
   const ordered = [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
