@@ -20,9 +20,9 @@ import rawcnn.visualize
 
 MODULES = [kernels, rawcnn, rawcnn.attacks, rawcnn.visualize, rawcnn.data]
 HEADINGS = ("Args", "Returns", "Yields", "Raises", "Attributes")
-# These faces of a kernel may refer to another public kernel, "Args as `conv2d`" or "Args and Returns as `conv2d`", or
-# name all parameters in the first sentence: "`gradient` [B,C], `input_size` (H, W) → ∂L/∂x [B,H,W,C]".
-FACES = ("_reference", "_gradient", "_cost")
+# These sections of a kernel may refer to another public kernel, "Args as `conv2d`" or "Args and Returns as `conv2d`",
+# or name all parameters in the first sentence: "`gradient` [B,C], `input_size` (H, W) → ∂L/∂x [B,H,W,C]".
+SECTIONS = ("_reference", "_gradient", "_cost")
 REFERENCE = re.compile(r"\bArgs( and Returns)? as `(\w+)`")
 
 
@@ -93,7 +93,7 @@ def documented(docstring: str, name: str) -> tuple[set[str], set[str]]:
     """The parameters that a docstring names and the sections that it has, here or by reference."""
     parts = sections(docstring)
     known, heads = names(parts.get("Args", "")), {*parts}
-    if name.endswith(FACES):
+    if name.endswith(SECTIONS):
         summary = parts[""].split("\n\n")[0].replace("\n", " ")
         if "→" in summary:
             known |= set(re.findall(r"`(\w+)`", summary.split("→")[0]))

@@ -27,8 +27,8 @@ The document
 
     `name`, `kind`, `inputs` (names), `shape` [H,W,C] (a vector is a map of one pixel), `counts` and `statistics` (see
     `rawcnn.explain.statistics`; None for the first and last), `places` [{`source`, `line`, `function`, `loops`}] with
-    the innermost call first, `file` (a key of `kernels`, or None), `form` (what ran, see `rawcnn.explain.faces`),
-    `settings`. For windows these are `size`, `stride`, `dilation` [vertical, horizontal] and `pads`
+    the innermost call first, `file` (a key of `kernels`, or None), `form` (what ran, see
+    `rawcnn.explain.kernel_source`), `settings`. For windows these are `size`, `stride`, `dilation` [vertical, horizontal] and `pads`
     [[top, bottom], [left, right]]; for others `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, ….
 
     `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop],
@@ -42,7 +42,7 @@ The document
     gradient that comes through conv2, for each of them; otherwise that is "∂x" itself. "images" are the preprocessed
     pixels, "pixels" are RGB in [0,1].
 `kernels`
-    File → its five faces.
+    File → its five sections.
 
 What is embedded for an operation that is selected: the complete maps of `selection.channels` of its output, of
 `selection.inputs` of its inputs, and of the gradients to all of these; its parameters and their gradients. For a
@@ -61,7 +61,7 @@ from typing import Any
 import numpy as np
 
 import kernels
-from rawcnn.explain import faces
+from rawcnn.explain import kernel_source
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, embed, whole
 from rawcnn.explain.recording import (
     GRADIENT,
@@ -305,8 +305,8 @@ def _operations(recording: Recording, selections: dict[str, Selection]) -> dict[
                 "counts": counts(described[op.name]),
                 "statistics": statistics(recording, op.name),
                 "places": places,
-                "file": faces.FILES[op.kind],
-                "form": faces.form(recording.functions[op.name]),
+                "file": kernel_source.FILES[op.kind],
+                "form": kernel_source.form(recording.functions[op.name]),
                 "settings": plain_settings(op),
                 "selection": _selection(recording, op.name, selections.get(op.name)),
             }
@@ -316,7 +316,7 @@ def _operations(recording: Recording, selections: dict[str, Selection]) -> dict[
     return {
         "sources": [{"file": short_name(file), "lines": source_of(file).splitlines()} for file in files],
         "operations": operations,
-        "kernels": {file: faces.faces(file) for file in used},
+        "kernels": {file: kernel_source.sections(file) for file in used},
     }
 
 
@@ -356,12 +356,16 @@ def _cross_entropy(recording: Recording) -> dict[str, Any]:
     """Return the last operation: from logits to the loss."""
     settings = {"label": recording.label, "smoothing": recording.recipe.label_smoothing}
     extra = _extra(LOSS, "cross_entropy", [recording.network.head], (1, 1, 1), (0, 0, 0))
-    return extra | {"settings": settings, "file": faces.FILES["cross_entropy"], "form": _form_of_loss(recording)}
+    return extra | {
+        "settings": settings,
+        "file": kernel_source.FILES["cross_entropy"],
+        "form": _form_of_loss(recording),
+    }
 
 
 def _form_of_loss(recording: Recording) -> dict[str, Any] | None:
     function = inspect.unwrap(kernels.cross_entropy)  # without the check of its arguments
-    return faces.form([enclosing_function(function.__code__.co_filename, function.__code__.co_firstlineno)])
+    return kernel_source.form([enclosing_function(function.__code__.co_filename, function.__code__.co_firstlineno)])
 
 
 def _extra(name: str, kind: str, inputs: list[str], shape, initial) -> dict[str, Any]:

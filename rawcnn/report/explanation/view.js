@@ -151,9 +151,8 @@ function outputMap(operation, unit) {
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", `Output map; row ${unit.row}, column ${unit.column} is selected. Arrow keys move.`);
   canvas.addEventListener("click", (event) => {
-    const box = canvas.getBoundingClientRect();
-    const row = Math.floor(((event.clientY - box.top) / box.height) * height);
-    const column = Math.floor(((event.clientX - box.left) / box.width) * width);
+    const row = Math.floor((event.offsetY / canvas.clientHeight) * height); // without the border
+    const column = Math.floor((event.offsetX / canvas.clientWidth) * width);
     moveTo(clamp(row, height), clamp(column, width));
   });
   canvas.addEventListener("keydown", (event) => {
@@ -348,9 +347,9 @@ function drawPaths() {
 
 function drawKernel() {
   const { operation } = state;
-  const faces = page.kernels[operation.file];
-  if (!faces) return [paragraph("soft", "This step has no kernel of its own.")];
-  return [...drawForm(operation.form), paragraph("", `The five sections of ${faces.file}:`), ...faces.sections.map((section, k) =>
+  const kernel = page.kernels[operation.file];
+  if (!kernel) return [paragraph("soft", "This step has no kernel of its own.")];
+  return [...drawForm(operation.form), paragraph("", `The five sections of ${kernel.file}:`), ...kernel.sections.map((section, k) =>
     element("details", k === 0 ? { open: "" } : {},
       element("summary", {}, `${section.title} (line ${section.line})`), element("pre", {}, element("code", {}, section.source))))];
 }

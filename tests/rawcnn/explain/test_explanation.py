@@ -1,4 +1,4 @@
-"""The document of an explanation: source lines, statistics, selections, embedded arrays, faces and paths."""
+"""The document of an explanation: source lines, statistics, selections, embedded arrays, sections and paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 import rawcnn
 from rawcnn.explain import explain
 from rawcnn.explain.embedding import Piece, distinct, embed, whole
-from rawcnn.explain.faces import FILES, faces
+from rawcnn.explain.kernel_source import FILES, sections
 from rawcnn.explain.paths import path_of
 from rawcnn.explain.selection import GRID, default_layers, select
 from rawcnn.nn.backpropagation import RULES
@@ -192,10 +192,10 @@ def test_parts_of_a_gradient_add_up(resnet):
 def test_every_kind_of_operation_has_a_file_of_five_sections():
     assert set(FILES) == {*RULES, "cross_entropy"}
     for file in set(FILES.values()) - {"geometry"}:
-        titles = [section["title"] for section in faces(file)["sections"]]
+        titles = [section["title"] for section in sections(file)["sections"]]
         assert titles[:2] == ["Equation", "NumPy reference"] and titles[3:] == ["Gradient by hand", "Cost"], file
         assert titles[2].startswith("Tensor form")
-    assert [section["title"] for section in faces("geometry")["sections"]] == ["crop_or_pad", "crop_or_pad_gradient"]
+    assert [section["title"] for section in sections("geometry")["sections"]] == ["crop_or_pad", "crop_or_pad_gradient"]
 
 
 @pytest.mark.slow

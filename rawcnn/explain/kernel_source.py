@@ -1,4 +1,4 @@
-"""The five faces of an operation's kernel, and the source of the functions that ran."""
+"""The five sections of an operation's kernel, and the source of the functions that ran."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEADING = re.compile(r"^# (\d)\. (.+?) -+$", re.MULTILINE)
 PADDING = ("crop_or_pad", "crop_or_pad_gradient")  # of kernels/geometry.py, which has no sections
 
 
-def faces(file: str) -> dict[str, Any]:
+def sections(file: str) -> dict[str, Any]:
     """Return the five sections of a kernel's file.
 
     Args:
@@ -50,11 +50,11 @@ def faces(file: str) -> dict[str, Any]:
     path = str(importlib.import_module(f"kernels.{file}").__file__)
     source = source_of(path)
     if file == FILES["pad"]:
-        sections = [_function(path, name) for name in PADDING]
+        parts = [_function(path, name) for name in PADDING]
     else:
         headings = list(HEADING.finditer(source))
         ends = [*(heading.start() for heading in headings[1:]), len(source)]
-        sections = [
+        parts = [
             {
                 "title": heading[2],
                 "line": source.count("\n", 0, heading.start()) + 1,
@@ -62,7 +62,7 @@ def faces(file: str) -> dict[str, Any]:
             }
             for heading, end in zip(headings, ends, strict=True)
         ]
-    return {"file": short_name(path), "sections": sections}
+    return {"file": short_name(path), "sections": parts}
 
 
 def _function(path: str, name: str) -> dict[str, Any]:
