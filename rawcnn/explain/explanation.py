@@ -28,8 +28,9 @@ The document
     `name`, `kind`, `inputs` (names), `shape` [H,W,C] (a vector is a map of one pixel), `counts` and `statistics` (see
     `rawcnn.explain.statistics`; None for the first and last), `places` [{`source`, `line`, `function`, `loops`}] with
     the innermost call first, `file` (a key of `kernels`, or None), `form` (what ran, see
-    `rawcnn.explain.kernel_source`), `settings`. For windows these are `size`, `stride`, `dilation` [vertical, horizontal] and `pads`
-    [[top, bottom], [left, right]]; for others `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, ….
+    `rawcnn.explain.kernel_source`), `settings`. For windows these are `size`, `stride`, `dilation` [vertical,
+    horizontal] and `pads` [[top, bottom], [left, right]]; for others `groups`, `epsilon`, `radius`, `scale`, `margins`,
+    `count_padding`, ….
 
     `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop],
     `columns`, `channels` (of the output), `inputs` (for each input the channels whose complete maps are embedded),
