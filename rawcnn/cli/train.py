@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli import supervise
+from rawcnn.cli import before_training, supervise
 from rawcnn.cli.console import Screen, on_sigterm
 from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
 from rawcnn.cli.parsing import ImageSize, check_finite, check_share, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
 
-RATES, LOSSES = "rates.png", ("losses", "smoothed")  # file and quantities of --find-rate
 RESTARTS = 10  # of a worker, unless --restarts says otherwise
 WAIT = 10.0  # minutes for the other workers, unless --wait says otherwise
 ADVERSARIAL_STEPS = 7  # of PGD, unless --adversarial-steps says otherwise
@@ -100,7 +97,7 @@ class TrainRequest(Request):
 
     @property
     def checked_file(self) -> Path | None:
-        return self.folder / RATES if self.find_rate else None
+        return self.folder / before_training.RATES if self.find_rate else None
 
     def check(self) -> None:
         check_finite(rate=self.rate, save_every=self.save_every, memory=self.memory, validation=self.validation)
@@ -253,10 +250,10 @@ def run_training(request: TrainRequest) -> None:
                 screen, request.data, plan.data_size, request.skip_unreadable, memory, validation=request.validation
             )
             if request.profile_input:
-                run.result = _profile_input(request, plan, data, screen)
+                run.result = before_training.profile_input(request, plan, data, screen)
                 return
             if request.find_rate:
-                run.result = _find_rate(request, plan, data, screen)
+                run.result = before_training.range_test(request, plan, data, screen)
                 return
             training = plan.training(
                 data, request.folder, seed=request.seed, precision=request.precision, compile=request.compile,
@@ -306,64 +303,6 @@ def _stop_early(screen: Screen) -> None:
     """End the command at SIGTERM; SystemExit, because a handler of errors could swallow an ordinary exception."""
     screen.print("stopped on request before the training started")
     raise SystemExit(0)
-
-
-def _profile_input(request: TrainRequest, plan, data, screen: Screen) -> dict[str, float]:
-    """Compare the throughput of the input pipeline with that of the training step."""
-    from rawcnn.training.suitable import check_splits
-    from rawcnn.training.throughput import measure_throughput
-
-    check_splits(data)
-    where = "in memory" if data.splits["train"].images is not None else "streamed"
-    screen.print_settings(
-        {
-            "model": plan.model,
-            "data": data.name,
-            "images": where,
-            "batch": plan.recipe.batch,
-            "precision": request.precision,
-        }
-    )
-    network = plan.network(data, request.seed, request.precision)
-    with screen.progress_bar("measuring") as report:
-        measured = measure_throughput(
-            network, plan.recipe, data, compile=request.compile, adversary=plan.adversary, progress=report
-        )
-    screen.print(measured.sentence())
-    return {
-        "input_images_per_second": measured.input,
-        "step_images_per_second": measured.step,
-        "ratio": measured.ratio,
-    }
-
-
-def _find_rate(request: TrainRequest, plan, data, screen: Screen) -> dict[str, Any]:
-    """Run a learning-rate range test, draw it and print the suggestion."""
-    from rawcnn.files.atomic import write_atomic
-    from rawcnn.plots.microscope import losses_against_rates
-    from rawcnn.plots.themed import LIGHT, save
-    from rawcnn.training.rate_range import find_rate
-    from rawcnn.training.suitable import check_splits
-
-    check_splits(data)
-    settings = {"model": plan.model, "data": data.name, "recipe": plan.recipe.name, "batch": plan.recipe.batch}
-    settings |= {"optimizer": plan.recipe.optimizer, "seed": request.seed, "size": plan.size or data.size}
-    screen.print_settings({**settings, "precision": request.precision, "output": request.folder})
-    network = plan.network(data, request.seed, request.precision)
-    with screen.progress_bar("raising the learning rate") as report:
-        found = find_rate(
-            network, plan.recipe, data, seed=request.seed, compile=request.compile, adversary=plan.adversary,
-            progress=report,
-        )  # fmt: skip
-    plot, figures = request.folder / RATES, (request.folder / RATES).with_suffix(".json")
-    save(losses_against_rates(found.rates, found.losses, found.smoothed, found.suggestion), plot, LIGHT, (6, 3.6))
-    losses = {name: [loss if isfinite(loss) else None for loss in getattr(found, name)] for name in LOSSES}
-    result = {"suggestion": found.suggestion, "reason": found.reason, "rates": found.rates, **losses}
-    write_atomic(figures, json.dumps(result, indent=1, allow_nan=False).encode())
-    suggestion = f"suggested: --rate {found.suggestion:.2g}" if found.suggestion else "no suggestion"
-    screen.print(f"{suggestion}, because {found.reason}")
-    screen.print(f"wrote {plot} and {figures}")
-    return result
 
 
 def _print_resolved(request: TrainRequest, training, screen: Screen) -> None:
