@@ -341,6 +341,7 @@ def test_cost():
     assert kernels.batch_normalization_cost(shape, training=True) == Cost(flops=504, backward_flops=648)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("algorithm", ["auto", "fused", "explicit"])
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit", "nested", "context", "gpu"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])

@@ -53,6 +53,7 @@ def test_two_workers():
     assert result.exchange.sums == 60
 
 
+@pytest.mark.slow
 def test_a_failing_worker_is_reported(monkeypatch):
     monkeypatch.setattr(scale, "find_model", lambda name: rawcnn.models.find_model("cifar_resnet20"))
     with pytest.raises(RuntimeError, match=r"a worker ended: ValueError: there is no model 'lenet'"):

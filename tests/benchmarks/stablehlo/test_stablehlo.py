@@ -85,6 +85,7 @@ def test_all_kinds_run_without_tensorflow(exported, tmp_path):
         assert record["device"]["gpus"] == []
 
 
+@pytest.mark.slow
 def test_other_answers_are_not_timed(inference, tmp_path):
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     (source,) = inference.iterdir()

@@ -186,6 +186,7 @@ def test_every_recipe_is_in_the_help(rawcnn_command):
     assert [name for name in RECIPES if name not in words] == []
 
 
+@pytest.mark.slow
 def test_interrupted_training_says_how_to_resume(tmp_path):
     """Press Ctrl-C in a separate process as soon as the first epoch is reported."""
     script = (

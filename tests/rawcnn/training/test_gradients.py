@@ -86,6 +86,7 @@ def test_a_step_has_the_values_of_the_tape():
         references.close(value, tape_metrics[name], "gradient")
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_its_own_gradients(tmp_path, digits):
     data, recipe = small.part(digits, 128, 64), replace(RECIPE, gradients="hand", epochs=2)
     complete = Training(small.network(), recipe)
