@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rawcnn.cli.options import Classes, Head, Json, Model, Options, Seed, Size, Weights
+from rawcnn.cli.options import Classes, Head, Json, Model, Options, Recipe, Seed, Size, Weights
 from rawcnn.cli.parsing import parse_position, show_size
 from rawcnn.cli.request import NetworkRequest, Run, begin, load_images
 
@@ -24,6 +24,7 @@ class ExplainRequest(NetworkRequest):
     folder: Path
     layers: Sequence[str]
     label: str | None
+    recipe: str | None
     everything: bool
     position: str | None
     channels: Sequence[int]
@@ -31,6 +32,10 @@ class ExplainRequest(NetworkRequest):
     def check(self) -> None:
         super().check()
         parse_position(self.position)
+        if self.recipe:
+            from rawcnn.training.recipes import find_recipe
+
+            find_recipe(self.recipe)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
@@ -40,6 +45,7 @@ class ExplainRequest(NetworkRequest):
             "size": show_size(network.input_size if network else self.size),
             "layers": ",".join(self.layers) or "one of each kind",
             "label": "the predicted class" if self.label is None else self.label,
+            "recipe": self.recipe or "that of rawcnn train",
             "output": self.folder,
             "seed": self.seed,
         }
@@ -88,6 +94,7 @@ def explain(
     label: Annotated[
         str | None, typer.Option(help="Class of the loss, by number or name; default: the predicted one.")
     ] = None,
+    recipe: Recipe = None,
     position: Annotated[
         str | None,
         typer.Option(help="Position in the layer's output as ROW,COLUMN that is selected first; needs one --layer."),
@@ -112,9 +119,9 @@ def explain(
     its value and its gradient from the network's own arrays.
     """
     request = ExplainRequest(
-        model=model, image=image, weights=weights, head=head, layers=layers or (), label=label, position=position,
-        channels=channels or (), everything=everything, folder=output, classes=classes, size=size, option=option,
-        as_json=as_json, seed=seed,
+        model=model, image=image, weights=weights, head=head, layers=layers or (), label=label, recipe=recipe,
+        position=position, channels=channels or (), everything=everything, folder=output, classes=classes, size=size,
+        option=option, as_json=as_json, seed=seed,
     )  # fmt: skip
     write_page(request)
 
@@ -124,6 +131,7 @@ def write_page(request: ExplainRequest) -> None:
     from rawcnn.explain import explain
     from rawcnn.report.explanation_page import write_explanation
     from rawcnn.report.folder import report_folder
+    from rawcnn.training.recipes import find_recipe
 
     with begin(request) as run, report_folder(request.folder) as folder:
         name, pixels = _image(request, run)
@@ -131,12 +139,15 @@ def write_page(request: ExplainRequest) -> None:
             explanation = explain(
                 run.network, pixels, name=name, label=request.label_of(run.network), layers=request.layers,
                 position=parse_position(request.position), channels=request.channels,
-                everything=request.everything, progress=report,
+                everything=request.everything, recipe=find_recipe(request.recipe) if request.recipe else None,
+                progress=report,
             )  # fmt: skip
         page = write_explanation(explanation, folder)
         size = page.stat().st_size
         for layer, text in explanation.left_out.items():
             run.screen.note(f"{layer}: {text}")
+        if explanation.warning:
+            run.screen.note(explanation.warning)
         run.screen.print(f"wrote {request.folder / page.name} ({size / 1e6:.1f} MB): open it in a browser")
         run.result = {"page": str(request.folder / page.name), "bytes": size, **explanation.summary()}
 

@@ -65,9 +65,9 @@ Precision = Annotated[str, typer.Option(help="float32, bfloat16 or float64.")]
 Recipe = Annotated[
     str | None,
     typer.Option(
-        help="Training recipe; default: the recipe of the model's paper. One of alexnet2012, vgg2014, googlenet2014, "
-        "bn_inception2015, inception_v3_2015, resnet2015, resnet2015_cifar, resnet2015_cifar110, resnext2016, "
-        "senet2017, nasnet2017, onecycle, digits."
+        help="Training recipe; default: the recipe of the model's paper, for CIFAR networks onecycle. One of "
+        "alexnet2012, vgg2014, googlenet2014, bn_inception2015, inception_v3_2015, resnet2015, resnet2015_cifar, "
+        "resnet2015_cifar110, resnext2016, senet2017, nasnet2017, onecycle, digits."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0, max=2**31 - 1)]

@@ -93,6 +93,7 @@ LEAD = (
     "Choose a line, an operation and a pixel. This page computes its value and its gradient from the network's arrays."
 )
 LARGEST = 400_000_000  # characters of a text in a browser, at most
+VANISHED = 1e-4  # gradients to logits, softmax − target, below this are of a network that is certain
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,17 @@ class Explanation:
         """Layer → what of it the page does not hold; without layers that are complete."""
         chosen = ((op["name"], op["selection"]) for op in self.document["operations"] if op["selection"])
         return {name: selection["left_out"] for name, selection in chosen if selection["left_out"]}
+
+    @property
+    def warning(self) -> str | None:
+        """Why the gradients say little, as a sentence; None if they do not vanish."""
+        recording = self.recording
+        if np.abs(recording.tensors[GRADIENT + recording.network.head]).max() >= VANISHED:
+            return None
+        return (
+            "softmax gives the class of the loss nearly all of the probability, so the loss and its gradients are "
+            "nearly zero; choose another class with --label, or trained weights with --weights"
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the classes, the loss, and the counts and statistics of each operation as plain values."""
@@ -155,7 +167,7 @@ def explain(
             that of the largest value. This and `channels` need one layer.
         channels: Channels of the layer that are embedded in any case; the first is selected first.
         everything: Embed all values of these layers, whatever their size.
-        recipe: The training recipe of the step; by default that of the model's paper.
+        recipe: The training recipe of the loss and of the step; by default the one that `rawcnn train` takes.
         progress: Called as progress(done, total, what is done).
 
     Returns:
@@ -212,7 +224,7 @@ def check(
     if position is None and not len(channels):
         return Wish()
     if len(shapes) != 1:
-        raise ValueError(f"a position or channel belongs to one layer, and {len(shapes)} are given; name one layer")
+        raise ValueError(f"a position or a channel is of one layer, but there are {len(shapes)} layers; name one layer")
     (layer,), (shape,) = layers, shapes
     if position is not None:
         position = map_position(position, shape, layer)
@@ -220,7 +232,7 @@ def check(
 
 
 def default_recipe(model: str) -> Recipe:
-    """Return the recipe of a model's paper; for an unknown model that of the digits."""
+    """Return the recipe that `rawcnn train` takes by default; for an unknown model that of the digits."""
     names = [recipe for start, recipe in DEFAULT_RECIPE.items() if model.startswith(start)]
     return find_recipe(names[0] if names else "digits")
 

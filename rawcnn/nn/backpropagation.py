@@ -351,7 +351,10 @@ RULES: dict[str, Callable[[Applied, tf.Tensor], Gradients]] = {
 
 def _check_batch(images: tf.Tensor, labels: tf.Tensor, classes: int) -> tf.Tensor:
     """Return labels as int [B]. Raises ValueError unless each image has one, and there is an image."""
-    labels, count = tf.convert_to_tensor(labels), tf.convert_to_tensor(images).shape[0]
+    count = tf.convert_to_tensor(images).shape[0]
+    if labels is None:
+        raise ValueError(f"labels are None; expected a class number for each image, [{count}]")
+    labels = tf.convert_to_tensor(labels)
     if labels.shape.rank != 1 or not labels.dtype.is_integer or not labels.shape.is_compatible_with((count,)):
         raise ValueError(
             f"labels are {labels.dtype.name} {labels.shape}; expected a class number for each image, [{count}]"

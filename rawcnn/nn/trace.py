@@ -218,7 +218,7 @@ class Trace:
         """Return a random seed [2] for this step and this operation alone."""
         if self.seed is None:
             raise ValueError(
-                f"{name} draws random numbers in training; pass forward(…, train=True, seed=step), another each step"
+                f"{name} draws random numbers in training; pass train=True with a seed, seed=step, another each step"
             )
         return tf.stack([self.seed[0], tf.bitwise.bitwise_xor(self.seed[1], zlib.crc32(name.encode()) & 0x7FFFFFFF)])
 

@@ -65,6 +65,7 @@ def explanation_page(explanation: Explanation) -> str:
         lead=document["lead"],
         picture=data_uri(recording.tensors["pixels"]),
         facts=_facts(document),
+        warning=explanation.warning,
         sources=[_source(number, document, cards) for number in range(len(document["sources"]))],
         embedded=[one["name"] for one in document["operations"] if one["selection"]],
         before=cards["images"],
@@ -78,13 +79,13 @@ def explanation_page(explanation: Explanation) -> str:
 
 def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (meaning, value) of what stands next to the image."""
-    image, recipe = document["image"], document["recipe"]
+    image, recipe, smoothing = document["image"], document["recipe"]["name"], document["loss"]["smoothing"]
     return [
         ("predicted class", image["names"][image["predicted"]]),
         ("class of the loss", image["names"][image["label"]]),
         ("loss", f"{document['loss']['value']:.5g}"),
         ("parameters", f"{document['network']['parameters']:,}"),
-        ("training step", recipe["name"]),
+        ("recipe", f"{recipe}, label smoothing {smoothing:g}" if smoothing else recipe),
     ]
 
 

@@ -50,6 +50,19 @@ def test_a_page_of_an_image(command, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_certain_network_has_no_gradients_to_show(command, tmp_path):
+    network = small.network(seed=3)
+    network.variables["classifier/bias"].assign([50.0] + [0.0] * 9)
+    rawcnn.save_weights(network, tmp_path / "w.safetensors")
+    image = picture(tmp_path / "one.png")
+    words = ("explain", "small", image, "--weights", "w.safetensors", "--recipe", "alexnet2012")
+    code, _, err = command(*words)
+    assert code == 0 and "nearly all of the probability" in err and "--label" in err
+    assert "nearly all of the probability" in (tmp_path / "explanation" / "index.html").read_text(encoding="utf-8")
+    code, _, err = command(*words, "--label", 1)
+    assert code == 0 and "probability" not in err
+
+
 def test_without_an_image_a_photograph_is_explained(command, tmp_path):
     code, _, err = command("explain", "cifar_resnet20", "--size", "32x24")
     assert code == 0 and "china.jpg" in err
@@ -78,6 +91,7 @@ BAD = [
     (("--layer", "conv1", "--position", "x"), "--position is 'x'"),
     (("--position", "1,1"), "name one layer"),
     (("--layer", "conv1", "--channel", "8"), "conv1 has channels 0 to 7"),
+    (("--recipe", "fast"), "fast"),
     (("--output", "file.txt"), "file.txt is a file"),
 ]
 

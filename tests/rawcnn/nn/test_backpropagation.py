@@ -382,6 +382,7 @@ def test_bad_input():
     network = toys.toy()
     images, labels = batch(network, 3)
     for wrong, message in (
+        (None, r"labels are None; expected a class number for each image, \[3\]"),
         (labels[:2], r"labels are int32 \(2,\); expected a class number for each image, \[3\]"),
         (tf.cast(labels, tf.float32), r"labels are float32 \(3,\); expected"),
         ([0, 5, -1], "labels are 5, -1; expected class numbers from 0 to 4"),

@@ -87,7 +87,7 @@ def test_inference_uses_the_averages():
 
 
 def test_dropout_needs_a_seed(net):
-    with pytest.raises(ValueError, match=r"drop draws random numbers in training; pass forward\(.*seed=step"):
+    with pytest.raises(ValueError, match=r"drop draws random numbers in training; pass train=True .*seed=step"):
         net.forward(IMAGES, train=True)
     plain = Network("plain", lambda net, x: dense(net, "fc", x, 2), size=8, classes=2)
     assert plain.forward(IMAGES, train=True).logits.shape == (4, 2)
