@@ -90,17 +90,40 @@ def _facts(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _source(number: int, document: dict[str, Any], cards: dict[str, dict]) -> dict[str, Any]:
-    """Return a file with the operations that each of its lines applies."""
+    """Return a file with what each of its lines applies: cards where a layer is called, links where its caller is."""
     source = document["sources"][number]
-    applied: dict[int, list[dict]] = {}
+    applied: dict[int, list[dict]] = {}  # line → groups of cards
+    called: dict[int, dict[str, list[str]]] = {}  # line → iteration → names
     for operation in document["operations"]:
-        if operation["places"] and operation["places"][0]["source"] == number:
-            applied.setdefault(operation["places"][0]["line"], []).append(cards[operation["name"]])
-    lines = [
-        {"number": line, "text": text, "operations": applied.get(line, [])}
+        lines: set[int] = set()  # where the operation stands; a comprehension has its line twice on the call stack
+        for depth, place in enumerate(operation["places"]):
+            line = place["line"]
+            if place["source"] != number or line in lines:
+                continue
+            lines.add(line)
+            if depth == 0:
+                _add_card(applied.setdefault(line, []), cards[operation["name"]], operation["places"][1:2], document)
+            else:
+                iterations = called.setdefault(line, {})
+                iterations.setdefault(", ".join(place["loops"]), []).append(operation["name"])
+    lines_of_file = [
+        {"number": line, "text": text, "groups": applied.get(line, []), "called": called.get(line, {})}
         for line, text in enumerate(source["lines"], start=1)
     ]
-    return {"number": number, "file": source["file"], "lines": lines}
+    for one in lines_of_file:
+        cards_here = [card["name"] for group in one["groups"] for card in group["cards"]]
+        links = [name for names in one["called"].values() for name in names]
+        one["count"], one["first"] = len(cards_here), next(iter(cards_here + links), None)
+    return {"number": number, "file": source["file"], "lines": lines_of_file}
+
+
+def _add_card(groups: list[dict[str, Any]], card: dict, caller: list[dict[str, Any]], document: dict[str, Any]) -> None:
+    """Add a card to the groups of a line: operations in a row that the same line called stand together."""
+    line = (caller[0]["source"], caller[0]["line"]) if caller else None
+    if not groups or groups[-1]["caller"] != line:
+        text = document["sources"][line[0]]["lines"][line[1] - 1].strip() if line else ""
+        groups.append({"caller": line, "text": text, "cards": []})
+    groups[-1]["cards"].append(card)
 
 
 def _card(operation: dict[str, Any], strip: str) -> dict[str, Any]:

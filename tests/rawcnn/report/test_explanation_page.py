@@ -206,6 +206,20 @@ def test_the_path_is_the_one_that_python_finds(opened):
         assert path_on_page(page) == names and names[-1].startswith("images[")
 
 
+def test_every_line_leads_to_what_it_applies(opened):
+    """The innermost call has the cards, and each line that called it has a link to the operation."""
+    explanation, page = opened
+    for operation in explanation.document["operations"][1:-1]:
+        for depth, place in enumerate(operation["places"]):
+            box = f"#line-{place['source']}-{place['line']} {'.called' if depth else '.applied'}"
+            assert page.page.locator(f'{box} [data-operation="{operation["name"]}"]').count() == 1
+    calling = explanation.document["operations"][1]["places"][1]
+    page.press(f"#line-{calling['source']}-{calling['line']} > code")
+    assert page.text("#name") == "conv1"
+    page.press(f'#line-{calling["source"]}-{calling["line"]} [data-operation="conv2"]')
+    assert page.text("#name") == "conv2"
+
+
 INCOMPLETE = """() => page.operations.filter(operation => operation.selection).flatMap(operation =>
   operation.selection.paths.filter(([row, column, channel]) =>
     pathToImage(operation, {row, column, channel}).ended).map(unit => [operation.name, unit]))"""
