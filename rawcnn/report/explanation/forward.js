@@ -8,6 +8,7 @@
 //   result     the output
 //   windows    the boxes that the unit reads: [{operation, rows: [start, stop], columns: [start, stop], channel}]
 //   matrices   what a window shows tap by tap: [{title, values: [[number | null]]}]; null is padding
+//   note       a remark
 //   next       the unit that a path continues with; by default the one of the largest term
 
 const shown = (value) => number(value, 5);
@@ -106,10 +107,26 @@ function groupChannels(operation, channel) {
   return { first: group * depth, depth };
 }
 
+// A filter numbers its input channels from 0 in each group: what that means for an output channel.
+function groupNote(operation, channel) {
+  const { groups } = operation.settings;
+  if (groups === 1) return "";
+  const { first, depth } = groupChannels(operation, channel);
+  return `Output channel ${channel} is in group ${first / depth} of the groups 0 to ${groups - 1}. It reads input channels `
+    + `${first} to ${first + depth - 1}, which its filter numbers from 0: c of w is input channel c + ${first}.`;
+}
+
+// An input channel of an output channel's filter, with its number in the filter where that is another one.
+function inputChannelText(operation, channel, c) {
+  const { first } = groupChannels(operation, channel);
+  return operation.settings.groups === 1 ? `channel ${c}` : `input channel ${first + c} (c = ${c})`;
+}
+
 function conv(operation, unit) {
   const [source] = operation.inputs;
   const filters = tensor(`${operation.name}/filters`);
   const { first, depth } = groupChannels(operation, unit.channel);
+  const { groups } = operation.settings;
   const places = taps(operation, unit);
   const weight = (tap, c) => filters.at(tap.i, tap.j, c, unit.channel);
   const terms = [];
@@ -129,14 +146,16 @@ function conv(operation, unit) {
   const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel });
   const at = (tap) => weight(tap, channel - first);
   return {
-    equation: "y[p, q, o] = Σ x[p·s + i·d − top, q·s + j·d − left, c] · w[i, j, c, o] + bias[o], over i, j, c",
+    equation: `y[p, q, o] = Σ x[p·s + i·d − top, q·s + j·d − left, ${groups > 1 ? "c + g·C/G" : "c"}] · w[i, j, c, o] `
+      + `+ bias[o], over i, j, c${groups > 1 ? "; g = ⌊o·G/Cout⌋ is the group of o" : ""}`,
+    note: groupNote(operation, unit.channel),
     terms,
     steps,
     result: total + (bias ?? 0),
     windows: [windowOf(operation, places, channel)],
     matrices: [
       matrix(`x, channel ${channel}`, operation, places, read),
-      matrix(`w, channel ${channel}`, operation, places.map((tap) => ({ ...tap, inside: true })), at),
+      matrix(`w, ${inputChannelText(operation, unit.channel, channel - first)}`, operation, places.map((tap) => ({ ...tap, inside: true })), at),
       matrix("x·w", operation, places, (tap) => read(tap) * at(tap)),
       ...(depth > 1 ? [matrix(`Σ x·w over ${depth} channels`, operation, places, (tap) =>
         sum(terms.filter((term) => term.tap === tap).map((term) => term.value)))] : []),

@@ -18,13 +18,16 @@ function convToInput(operation, unit) {
   const channel = strongest ? strongest.from.unit.channel : first;
   const g = ({ row, column }) => outputGradient(operation, { row, column, channel });
   const ofReader = (reader) => sum(terms.filter((term) => term.reader === reader).map((term) => term.value));
+  const isGrouped = operation.settings.groups > 1;
   return {
-    ...summed("∂L/∂x[m, n, c] = Σ g[p, q, o] · w[i, j, c, o] over the outputs with p·s + i·d − top = m and "
-      + "q·s + j·d − left = n", terms, "Σ g·w", `${readers.length} positions × ${count} channels`),
+    ...summed(`∂L/∂x[m, n, c] = Σ g[p, q, o] · w[i, j, ${isGrouped ? "c mod C/G" : "c"}, o] over the outputs with `
+      + `p·s + i·d − top = m and q·s + j·d − left = n${isGrouped ? ", and o in the group of c" : ""}`, terms, "Σ g·w", `${readers.length} positions × ${count} channels`),
     readers: readersBoxes(operation, readers, channel),
+    note: isGrouped ? `Input channel ${unit.channel} is c = ${depth} of the filters of its group, which has output `
+      + `channels ${first} to ${first + count - 1}.` : "",
     matrices: readers.length ? [
-      readersMatrix(`g, channel ${channel}`, readers, g),
-      readersMatrix(`w, channel ${channel}`, readers, (reader) => weight(reader, channel)),
+      readersMatrix(`g, output channel ${channel}`, readers, g),
+      readersMatrix(`w, output channel ${channel}`, readers, (reader) => weight(reader, channel)),
       readersMatrix("g·w", readers, (reader) => g(reader) * weight(reader, channel)),
       ...(count > 1 ? [readersMatrix(`Σ g·w over ${count} channels`, readers, ofReader)] : []),
     ] : [],

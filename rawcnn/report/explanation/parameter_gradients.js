@@ -22,15 +22,17 @@ function convToParameter(operation, index, leaf) {
   if (leaf === "bias") return toBias(operation, index);
   const [i, j, depth, channel] = index;
   const { first } = groupChannels(operation, channel);
-  const { size } = operation.settings;
+  const { size, groups } = operation.settings;
   const readAt = (output) => { // what tap (i, j) reads for an output; null is padding
     const { row, column, inside } = taps(operation, output)[i * size[1] + j];
     return inside ? unitValue(operation.inputs[0], { row, column, channel: first + depth }) : null;
   };
   const { terms, values } = positionProducts(operation, channel, "x", readAt);
   return {
-    ...summed("∂L/∂w[i, j, c, o] = Σ x[p·s + i·d − top, q·s + j·d − left, c] · g[p, q, o] over all positions p, q",
+    ...summed(`∂L/∂w[i, j, c, o] = Σ x[p·s + i·d − top, q·s + j·d − left, ${groups > 1 ? `c + ${first}` : "c"}] · `
+      + "g[p, q, o] over all positions p, q",
       terms, "Σ x·g", `${terms.length} positions`),
+    note: groupNote(operation, channel),
     map: {
       title: `x·g at each position of the output: tap (${i}, ${j}), channel ${first + depth} → ${channel}`,
       values,

@@ -262,6 +262,7 @@ function drawForward() {
 function drawExplanation(explanation, own, name) {
   const parts = [
     paragraph("equation", explanation.equation),
+    explanation.note ? paragraph("soft", explanation.note) : null,
     drawMatrices(explanation),
     explanation.terms.length > 1 ? drawTerms(explanation.terms) : drawSingle(explanation.terms),
     drawSteps(explanation.steps),

@@ -55,6 +55,24 @@ def test_some_operations(chromium, small):
         clicks.click_all(name, 1)
 
 
+def test_channels_of_groups(chromium, small):
+    """A filter of a grouped convolution numbers its input channels within the group; the page says which they are."""
+    _, _, _, file = small
+    page = Explained(chromium, file)
+    page.open("conv1")  # 6 channels in 2 groups → 8 channels
+    page.choose_channel(7)
+    assert "c + g·C/G" in page.text("#forward .equation")
+    assert "c of w is input channel c + 3" in page.text("#forward")
+    assert page.page.evaluate("inputChannelText(operations.get('conv1'), 7, 1)") == "input channel 4 (c = 1)"
+    page.press("#target-parameter-filters")
+    page.page.select_option("#backward-output", "7")
+    assert "c + 3" in page.text("#backward .equation") and "is input channel c + 3" in page.text("#backward")
+    page.press("#target-input-0")
+    page.page.select_option("#backward-channel", "5")
+    assert "Input channel 5 is c = 2 of the filters of its group" in page.text("#backward")
+    assert page.faults == []
+
+
 @pytest.mark.slow
 def test_every_kind_of_operation(chromium, small):
     network, image, explanation, file = small
