@@ -1,8 +1,9 @@
 """The path of the largest contribution: from a unit of a deep layer back to a pixel of the image.
 
 A convolution adds products, a pool takes or averages values, a sum adds branches. From a unit, the path goes to the
-input with the largest term, from there to that unit's largest term, and so on. The page computes the same path from the
-values that it embeds; this module finds which values these are.
+input with the largest term, from there to that unit's largest term, and so on. The largest term is the one with the
+largest absolute value, of equal ones the first; a maximum goes to its winner. The page computes the same path (by
+`largestTerm` in forward.js) from the values that it embeds; this module finds which values these are.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _conv(op: Applied, recording: Recording, unit: Unit) -> Reads:
     ]
     if not products.size:  # a window of padding alone
         return Reads(tuple(pieces), None)
-    a, b, c = np.unravel_index(np.argmax(products), products.shape)
+    a, b, c = np.unravel_index(np.argmax(np.abs(products)), products.shape)
     return Reads(tuple(pieces), (source, (int(rows[a]), int(columns[b]), channels[c])))
 
 
@@ -105,12 +106,12 @@ def _dense(op: Applied, recording: Recording, unit: Unit) -> Reads:
         Piece(f"{op.name}/weights", (range(len(weights)), (unit[2],))),
         *_parameters(op, recording, "bias"),
     )
-    row, column, channel = np.unravel_index(np.argmax(products), x.shape)
+    row, column, channel = np.unravel_index(np.argmax(np.abs(products)), x.shape)
     return Reads(pieces, (source, (int(row), int(column), int(channel))))
 
 
 def _pool(op: Applied, recording: Recording, unit: Unit) -> Reads:
-    """The largest value of the window is also the largest term of its mean."""
+    """A maximum has its winner; of a mean, the value with the largest absolute value is the largest term."""
     row, column, channel = unit
     (source,) = op.sources
     x, slide = as_map(recording.tensors[source]), slide_of(op)
@@ -119,7 +120,8 @@ def _pool(op: Applied, recording: Recording, unit: Unit) -> Reads:
     else:
         rows, columns = slide.span(0, row, row, x.shape[0]), slide.span(1, column, column, x.shape[1])
     window = x[rows.start : rows.stop, columns.start : columns.stop, channel]
-    a, b = np.unravel_index(np.argmax(window), window.shape)
+    terms = window if op.kind == "max_pool" else np.abs(window)
+    a, b = np.unravel_index(np.argmax(terms), window.shape)
     best = (source, (rows[a], columns[b], channel))
     return Reads((Piece(source, (rows, columns, (channel,))),), best)
 
@@ -154,7 +156,7 @@ def _elementwise(op: Applied, recording: Recording, unit: Unit) -> Reads:
         factor * float(as_map(recording.tensors[name])[at])
         for factor, (name, at) in zip(factors, sources, strict=False)
     ]
-    return Reads(tuple(pieces), sources[int(np.argmax(terms))] if terms else None)
+    return Reads(tuple(pieces), sources[int(np.argmax(np.abs(terms)))] if terms else None)
 
 
 def _branch(op: Applied, unit: Unit) -> tuple[str, Unit]:

@@ -37,9 +37,6 @@ function inputName(operation, source) {
   return tensors.has(`∂${name}`) || name !== "pixels" ? name : "images";
 }
 
-// A number within a product or a sum: a negative one in brackets.
-const inner = (x) => (x < 0 ? `(${shown(x)})` : shown(x));
-
 const outputGradient = (operation, unit) => unitValue(`∂${operation.name}`, unit);
 
 // A term that takes ∂L/∂y of one output, times some factors: g·w, g/n, …

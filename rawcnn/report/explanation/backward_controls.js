@@ -40,8 +40,9 @@ function initialTarget(operation, { what, source, leaf }) {
 function unitRead(operation, source) {
   if (operation.kind === "cross_entropy") return vectorUnit(page.image.label);
   try {
-    const { terms } = forward[operation.kind](operation, state.unit);
-    const term = strongestTerm(terms.filter((term) => term.from && term.from.operation === operation.inputs[source]));
+    const { terms, leading } = forward[operation.kind](operation, state.unit);
+    const reads = (term) => term.from && term.from.operation === operation.inputs[source];
+    const term = leading && reads(leading) ? leading : largestTerm(terms.filter(reads));
     if (term) return term.from.unit;
   } catch (error) {
     if (!(error instanceof NotEmbedded)) throw error;

@@ -156,8 +156,8 @@ function targetName(operation, target) {
 // The terms of a sum over positions as a map; a chosen position shows its numbers.
 function drawProducts(operation, { terms, map }) {
   const [height, width] = operation.shape;
-  const strongest = strongestTerm(terms);
-  const at = chosen.position ?? (strongest ? strongest.from.unit : vectorUnit(0));
+  const largest = largestTerm(terms);
+  const at = chosen.position ?? (largest ? largest.from.unit : vectorUnit(0));
   const canvas = choosable(heatmap(height, width, (row, column) => map.values[row][column]), {
     id: "backward-products",
     label: map.title,
@@ -212,8 +212,8 @@ function drawParts(operation, { source, unit }, explanation) {
 function drawOrigins(operation, { terms }) {
   const readers = operationsReading(operation.name);
   if (!readers.length) return [];
-  const strongest = strongestTerm(terms);
-  const unit = strongest ? strongest.from.unit : state.unit;
+  const largest = largestTerm(terms);
+  const unit = largest ? largest.from.unit : state.unit;
   const links = readers.flatMap((reader, k) => [k ? ", " : "", gradientLink(reader, operation.name, unit)]);
   return [paragraph("soft origins", "g comes from ", ...links, ".")];
 }

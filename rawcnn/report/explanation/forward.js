@@ -9,9 +9,12 @@
 //   windows    the boxes that the unit reads: [{operation, rows: [start, stop], columns: [start, stop], channel}]
 //   matrices   what a window shows tap by tap: [{title, values: [[number | null]]}]; null is padding
 //   note       a remark
-//   next       the unit that a path continues with; by default the one of the largest term
+//   leading    the term that a path follows; by default the largest one, see largestTerm
 
 const shown = (value) => number(value, 5);
+
+// A number within a product or a sum: a negative one in brackets.
+const inner = (x) => (x < 0 ? `(${shown(x)})` : shown(x));
 
 // A number with some significant digits, and a true minus sign.
 function number(value, digits = 7) {
@@ -24,15 +27,25 @@ function number(value, digits = 7) {
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-// The beginning of a sum with its numbers: "2·0.5 + 3·0.1 + … (9 products)".
+// The largest terms of a sum with their numbers: "2·0.5 + (−3)·0.1 + … (9 products, the largest first)".
 function written(terms, what) {
-  const first = terms.slice(0, 3).map((term) => term.factors.map((factor) => shown(factor.value)).join("·"));
-  return `${first.join(" + ")}${terms.length > 3 ? " + …" : ""} (${terms.length} ${what})`;
+  const first = inOrder(terms).slice(0, 3).map((term) => term.factors.map((factor) => inner(factor.value)).join("·"));
+  const isPart = terms.length > first.length;
+  return `${first.join(" + ")}${isPart ? " + …" : ""} (${terms.length} ${what}${isPart ? ", the largest first" : ""})`;
 }
 
-function largest(terms) {
-  return terms.reduce((best, term) => (best === null || term.value > best.value ? term : best), null);
+// The terms by absolute value, the largest first.
+const inOrder = (terms) => [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+
+// The largest term is the one with the largest absolute value, of equal ones the first; null if there is none. Tables,
+// windows and paths all mean this, and so does rawcnn/explain/paths.py.
+function largestTerm(terms) {
+  const isLarger = (term, best) => best === null || Math.abs(term.value) > Math.abs(best.value);
+  return terms.reduce((best, term) => (isLarger(term, best) ? term : best), null);
 }
+
+// The term that a path follows from a unit. A maximum follows its winner, whatever the other values are.
+const leadingTerm = (explanation) => explanation.leading ?? largestTerm(explanation.terms);
 
 // A parameter of an operation; the fallback if the layer has none.
 function parameter(operation, leaf, index, fallback) {
@@ -140,8 +153,8 @@ function conv(operation, unit) {
   const bias = parameter(operation, "bias", [unit.channel], null);
   const total = sum(terms.map((term) => term.value));
   const steps = [{ formula: "Σ x·w", numbers: written(terms, "products"), value: total }];
-  if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${shown(bias)}`, value: total + bias });
-  const best = largest(terms);
+  if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${inner(bias)}`, value: total + bias });
+  const best = largestTerm(terms);
   const channel = best ? best.from.unit.channel : first;
   const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel });
   const at = (tap) => weight(tap, channel - first);
@@ -176,7 +189,7 @@ function dense(operation, unit) {
   const bias = parameter(operation, "bias", [unit.channel], null);
   const total = sum(terms.map((term) => term.value));
   const steps = [{ formula: "Σ x·w", numbers: written(terms, "products"), value: total }];
-  if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${shown(bias)}`, value: total + bias });
+  if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${inner(bias)}`, value: total + bias });
   return { equation: "y[o] = Σ x[i] · W[i, o] + b[o], over i", terms, steps, result: total + (bias ?? 0), windows: [], matrices: [] };
 }
 
@@ -186,12 +199,13 @@ function maxPool(operation, unit) {
   const terms = places
     .filter((tap) => tap.inside)
     .map((tap) => take(source, { row: tap.row, column: tap.column, channel: unit.channel }));
-  const winner = largest(terms); // of equal values the first
+  const winner = terms.reduce((best, term) => (term.value > best.value ? term : best)); // of equal values the first
   winner.name += " (the winner)";
   const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel: unit.channel });
   return {
     equation: "y = the largest x of the window; padding is never the maximum",
     terms,
+    leading: winner,
     steps: [{ formula: "maximum", numbers: `of ${terms.length} values inside the map`, value: winner.value }],
     result: winner.value,
     windows: [windowOf(operation, places, unit.channel)],
@@ -274,8 +288,8 @@ function batchNorm(operation, unit) {
       { formula: "γ (scale)", numbers: "", value: scale },
       { formula: "β (offset)", numbers: "", value: offset },
       { formula: "√(σ² + ε)", numbers: `√(${shown(variance)} + ${shown(epsilon)})`, value: deviation },
-      { formula: "x̂ = (x − μ)/√(σ² + ε)", numbers: `(${shown(term.value)} − ${shown(mean)}) / ${shown(deviation)}`, value: normalized },
-      { formula: "y = γ·x̂ + β", numbers: `${shown(scale)} · ${shown(normalized)} + ${shown(offset)}`, value: result },
+      { formula: "x̂ = (x − μ)/√(σ² + ε)", numbers: `(${shown(term.value)} − ${inner(mean)}) / ${shown(deviation)}`, value: normalized },
+      { formula: "y = γ·x̂ + β", numbers: `${shown(scale)} · ${inner(normalized)} + ${inner(offset)}`, value: result },
     ],
     result,
     windows: [],
@@ -318,7 +332,7 @@ function responseNormalization(operation, unit) {
     result,
     windows: [],
     matrices: [],
-    next: { operation: operation.inputs[0], unit },
+    leading: product(operation.inputs[0], unit, "s^(−β)", s ** -beta),
   };
 }
 
@@ -400,10 +414,10 @@ function preprocessing(operation, unit) {
   const x = term.value;
   const [formula, numbers, result] = {
     none: ["x", shown(x), x],
-    centered: ["2·x − 1", `2 · ${shown(x)} − 1`, 2 * x - 1],
+    centered: ["2·x − 1", `2 · ${inner(x)} − 1`, 2 * x - 1],
     torch: ["(x − mean)/deviation", `(${shown(x)} − ${IMAGENET_MEAN[channel]}) / ${IMAGENET_DEVIATION[channel]}`,
       (x - IMAGENET_MEAN[channel]) / IMAGENET_DEVIATION[channel]],
-    caffe: ["255·x − mean", `255 · ${shown(x)} − ${CAFFE_MEAN[unit.channel]}`, 255 * x - CAFFE_MEAN[unit.channel]],
+    caffe: ["255·x − mean", `255 · ${inner(x)} − ${CAFFE_MEAN[unit.channel]}`, 255 * x - CAFFE_MEAN[unit.channel]],
   }[rule];
   return {
     equation: `y = ${formula} for pixels x in [0,1]${rule === "caffe" ? "; red and blue change places" : ""}`,
@@ -441,7 +455,7 @@ function residualSum(operation, unit) {
   return {
     equation: `y = ${formula}`,
     terms,
-    steps: [{ formula, numbers: `${shown(terms[0].value)} + ${shown(terms[1].value)}`, value: result }],
+    steps: [{ formula, numbers: `${shown(terms[0].value)} + ${inner(terms[1].value)}`, value: result }],
     result,
     windows: [],
     matrices: [],
@@ -457,7 +471,7 @@ function scaleChannels(operation, unit) {
     terms: [term],
     steps: [
       { formula: "s (gate)", numbers: `${gates}[${unit.channel}]`, value: gate },
-      { formula: "x·s", numbers: `${shown(term.factors[0].value)} · ${shown(gate)}`, value: term.value },
+      { formula: "x·s", numbers: `${shown(term.factors[0].value)} · ${inner(gate)}`, value: term.value },
     ],
     result: term.value,
     windows: [],
@@ -504,14 +518,14 @@ function crossEntropy(operation) {
       { formula: "z[label]", numbers: className(label), value: logit },
       { formula: "max z", numbers: "", value: highest },
       { formula: "Σ exp(z − max z)", numbers: `${classes.length} classes`, value: total },
-      { formula: "softmax(z)[label]", numbers: `exp(${shown(logit)} − ${shown(highest)}) / ${shown(total)}`, value: probability },
-      { formula: "log softmax(z)[label]", numbers: `${shown(logit)} − ${shown(highest)} − log ${shown(total)}`, value: log },
-      { formula: "L", numbers: smoothing ? `label smoothing ε = ${shown(smoothing)}` : `−${shown(log)}`.replace("−−", ""), value: result },
+      { formula: "softmax(z)[label]", numbers: `exp(${shown(logit)} − ${inner(highest)}) / ${shown(total)}`, value: probability },
+      { formula: "log softmax(z)[label]", numbers: `${shown(logit)} − ${inner(highest)} − log ${shown(total)}`, value: log },
+      { formula: "L", numbers: smoothing ? `label smoothing ε = ${shown(smoothing)}` : `−${inner(log)}`, value: result },
     ],
     result,
     windows: [],
     matrices: [],
-    next: { operation: source, unit: { row: 0, column: 0, channel: label } },
+    leading: terms.find((term) => term.from.unit.channel === label),
   };
 }
 
@@ -539,7 +553,7 @@ const forward = {
   cross_entropy: crossEntropy,
 };
 
-// The path of the largest contribution: from a unit to the input with the largest term, and so on, to the image.
+// The path of the largest contribution: from a unit to the input of its leading term, and so on, to the image.
 // Returns [{operation, unit, value, term}] and why it ended, if not at the image.
 function pathToImage(operation, unit) {
   const steps = [];
@@ -553,9 +567,9 @@ function pathToImage(operation, unit) {
       if (!(error instanceof NotEmbedded)) throw error;
       return { steps, ended: `The arrays of ${unitName(at.operation, at.unit)} are not in this page.` };
     }
-    const term = explanation.next ? null : largest(explanation.terms);
+    const term = leadingTerm(explanation);
     steps.push({ ...at, value: explanation.result, term });
-    at = explanation.next ?? (term && term.from);
+    at = term && term.from;
   }
   return { steps, ended: "" };
 }

@@ -14,8 +14,8 @@ function convToInput(operation, unit) {
       terms.push({ ...gradientTerm(operation, output, { name: "w", value: weight(reader, o) }), reader });
     }
   }
-  const strongest = strongestTerm(terms);
-  const channel = strongest ? strongest.from.unit.channel : first;
+  const largest = largestTerm(terms);
+  const channel = largest ? largest.from.unit.channel : first;
   const g = ({ row, column }) => outputGradient(operation, { row, column, channel });
   const ofReader = (reader) => sum(terms.filter((term) => term.reader === reader).map((term) => term.value));
   const isGrouped = operation.settings.groups > 1;
@@ -280,12 +280,6 @@ function summed(equation, terms, formula, numbers) {
 function oneTerm(equation, term, formula, numbers, ...before) {
   const steps = [...before, { formula, numbers, value: term.value }];
   return { equation, terms: [term], steps, result: term.value, matrices: [] };
-}
-
-// The term with the largest absolute value; null if there is none.
-function strongestTerm(terms) {
-  const isStronger = (term, best) => best === null || Math.abs(term.value) > Math.abs(best.value);
-  return terms.reduce((best, term) => (isStronger(term, best) ? term : best), null);
 }
 
 const inputGradient = {

@@ -290,7 +290,7 @@ function drawSingle(terms) {
 const namedFactors = (term) => term.factors.map((factor) => `${factor.name}\u00a0${shown(factor.value)}`).join(" · ");
 
 function drawTerms(terms) {
-  const ordered = [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+  const ordered = inOrder(terms);
   const named = ordered.slice(0, TERMS);
   const rest = ordered.slice(TERMS);
   const rows = named.map((term) => [
@@ -299,7 +299,7 @@ function drawTerms(terms) {
     value(term.value),
   ]);
   if (rest.length) rows.push([`the other ${rest.length}`, "summed", value(sum(rest.map((term) => term.value)))]);
-  return table(["the largest terms", "", "value"], rows);
+  return table(["largest terms by |value|", "", "value"], rows);
 }
 
 function drawMatrices({ matrices }) {

@@ -188,6 +188,28 @@ def test_the_keyboard_moves_the_unit(opened):
     assert page.page.evaluate("document.activeElement.id") == "output-map"
 
 
+def test_the_largest_term_has_one_meaning(opened):
+    """A negative term can be the largest one: in the table, for the window's channel, on the path and backward."""
+    explanation, page = opened
+    page.open("classifier")
+    weights, x = (explanation.recording.tensors[name] for name in ("classifier/weights", "drop"))
+    for channel in range(weights.shape[1]):
+        page.choose_channel(channel)
+        largest = f"drop[{np.argmax(np.abs(x.astype(np.float64) * weights[:, channel]))}]"
+        assert page.page.locator("#forward td button").first.inner_text() == largest
+        assert page.page.locator("#path td button").nth(1).inner_text() == largest
+        _, factors, _ = page.page.locator("#forward tbody tr").first.locator("td").all_inner_texts()
+        numbers = page.page.locator("#forward .steps td").nth(1).inner_text()
+        assert numbers.startswith("·".join(bracketed(factor.split("\u00a0")[1]) for factor in factors.split(" · ")))
+    assert page.page.evaluate("largestTerm([{value: 1}, {value: -2}, {value: 2}]).value") == -2
+    page.open("loss")
+    assert "log p" in page.page.locator("#path tbody tr").first.inner_text()
+
+
+def bracketed(number: str) -> str:
+    return f"({number})" if number.startswith("−") else number
+
+
 def path_on_page(page: Explained) -> list[str]:
     return page.page.locator("#path td button").all_inner_texts()
 
