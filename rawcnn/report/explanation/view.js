@@ -57,14 +57,32 @@ function draw(changes) {
   byId("name").textContent = operation.name;
   byId("facts").textContent = factsOf(operation);
   byId("place").replaceChildren(...placeOf(operation));
-  byId("left-out").textContent = operation.selection
-    ? operation.selection.left_out
-    : `The arrays of this operation are not in this page; run the command again with --layer ${operation.name}.`;
+  byId("left-out").textContent = operation.selection ? operation.selection.left_out : missingOf(operation);
+  byId("computed").hidden = !operation.selection && !isComputable();
+  byId("gradients").hidden = !operation.selection;
   byId("selection").replaceChildren(...drawSelection());
   byId("forward").replaceChildren(...attempt(drawForward));
   byId("path").replaceChildren(...attempt(drawPath));
   byId("backward").replaceChildren(...attempt(drawBackward));
   if (changes) byId("kernel").replaceChildren(...drawKernel());
+}
+
+// Of an operation that is not embedded, the page may hold what a path to the image reads.
+function missingOf(operation) {
+  const held = isComputable() ? "Of this operation, the page holds only what a path to the image reads"
+    : "The arrays of this operation are not in this page";
+  return `${held}; run the command again with --layer ${operation.name}.`;
+}
+
+// Whether the page holds what the selected unit is computed from.
+function isComputable() {
+  try {
+    forward[state.operation.kind](state.operation, state.unit);
+    return true;
+  } catch (error) {
+    if (!(error instanceof NotEmbedded)) throw error;
+    return false;
+  }
 }
 
 // What a function draws; a sentence if it needs arrays that the page does not hold.

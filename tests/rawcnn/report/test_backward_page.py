@@ -55,6 +55,19 @@ def test_some_operations(chromium, small):
         clicks.click_all(name, 1)
 
 
+CLIPPED = """() => [...document.querySelectorAll("#operation .scroll")].filter(box => box.scrollWidth > box.clientWidth)
+  .map(box => box.innerText)"""
+
+
+def test_tables_fit_a_narrow_screen(chromium, small):
+    """Long factors wrap, and the values, with their exponents, stand next to the names."""
+    _, _, _, file = small
+    page = Explained(chromium, file, viewport={"width": 390, "height": 800})
+    for name in ("norm", "conv1", "bn", "classifier", "loss"):
+        page.open(name)
+        assert page.page.evaluate(CLIPPED) == [], name
+
+
 def test_channels_of_groups(chromium, small):
     """A filter of a grouped convolution numbers its input channels within the group; the page says which they are."""
     _, _, _, file = small

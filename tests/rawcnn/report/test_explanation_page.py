@@ -206,6 +206,24 @@ def test_the_largest_term_has_one_meaning(opened):
     assert "log p" in page.page.locator("#path tbody tr").first.inner_text()
 
 
+def test_an_operation_without_arrays_has_one_sentence(chromium, tmp_path):
+    """Unless the selected unit is on a path that the page holds: then it is computed, without a gradient."""
+    network = small.network()
+    _, file = written(network, image_for(network), tmp_path, layers=["conv2"])
+    page = Explained(chromium, file)
+    path = page.page.locator("#path td button").all_inner_texts()
+    assert path[2].startswith("conv1/bn/relu[")
+    page.page.locator("#path td button").nth(2).click()
+    assert page.text("#left-out").startswith("Of this operation, the page holds only what a path to the image reads")
+    assert page.page.locator("#forward .result").is_visible() and not page.page.locator("#gradients").is_visible()
+    page.open("classifier")
+    assert page.text("#left-out").endswith("not in this page; run the command again with --layer classifier.")
+    hidden = [page.page.locator(name) for name in ("#computed", "#gradients")]
+    assert not any(part.is_visible() for part in hidden) and page.text("#selection") == ""
+    page.open("conv2")
+    assert all(part.is_visible() for part in hidden) and page.faults == []
+
+
 def bracketed(number: str) -> str:
     return f"({number})" if number.startswith("−") else number
 
