@@ -337,15 +337,16 @@ def _selection(recording: Recording, name: str, chosen: Selection | None) -> dic
     if chosen is None:
         return None
     height, width, channels = as_map(recording.tensors[name]).shape
-    parts = []
-    if (len(chosen.rows), len(chosen.columns)) != (height, width):
-        parts.append(
-            f"rows {chosen.rows[0]} to {chosen.rows[-1]} of {height} and columns {chosen.columns[0]} to "
-            f"{chosen.columns[-1]} of {width}"
-        )
+    sentences = []
     if len(chosen.channels) != channels:
         kind = "outputs" if (height, width) == (1, 1) else "channels"
-        parts.append(f"{len(chosen.channels)} of {channels} {kind}, those with the largest values")
+        sentences.append(f"The page holds {len(chosen.channels)} of {channels} {kind}, those with the largest values.")
+    if (len(chosen.rows), len(chosen.columns)) != (height, width):
+        sentences.append(
+            f"Inside rows {chosen.rows[0]} to {chosen.rows[-1]} of {height} and columns {chosen.columns[0]} to "
+            f"{chosen.columns[-1]} of {width} (dashed in the map) the page has all that the sums over channels read, "
+            "forward and backward; outside, some of these sums cannot be computed."
+        )
     return {
         "rows": [chosen.rows.start, chosen.rows.stop],
         "columns": [chosen.columns.start, chosen.columns.stop],
@@ -353,7 +354,7 @@ def _selection(recording: Recording, name: str, chosen: Selection | None) -> dic
         "inputs": [list(channels) for channels in chosen.inputs],
         "initial": list(chosen.initial),
         "paths": [list(unit) for unit in chosen.paths],
-        "left_out": f"The page holds {' and '.join(parts)}; --all embeds the rest." if parts else "",
+        "left_out": " ".join([*sentences, "--all embeds the rest."]) if sentences else "",
     }
 
 

@@ -13,9 +13,10 @@ import tensorflow as tf
 import rawcnn
 from rawcnn.explain import explain
 from rawcnn.explain.embedding import Piece, distinct, embed, whole
+from rawcnn.explain.explanation import _selection
 from rawcnn.explain.kernel_source import FILES, sections
 from rawcnn.explain.paths import path_of
-from rawcnn.explain.selection import GRID, default_layers, select
+from rawcnn.explain.selection import GRID, Level, Wish, default_layers, select, selection_at
 from rawcnn.nn.backpropagation import RULES
 from rawcnn.training.recipes import find_recipe
 from tests import references
@@ -280,3 +281,17 @@ def test_a_profiler_of_the_process_is_left_alone(tiny):
     profiler.disable()
     assert operation(explanation, "conv1")["form"] is None
     assert operation(explain(tiny, image_of(8)), "conv1")["form"]["name"]
+
+
+def test_what_is_left_out_is_said(tiny):
+    """A sentence for the channels and one for the positions, with what they limit."""
+    recording = explain(tiny, image_of(8), layers=["conv2"]).recording
+    (conv2,) = [op for op in recording.operations if op.name == "conv2"]
+    poor = selection_at(recording, conv2, Level(2, 3), Wish((1, 1)))
+    assert _selection(recording, "conv2", poor)["left_out"] == (
+        "The page holds 3 of 16 channels, those with the largest values. Inside rows 0 to 1 of 4 and columns 0 to 1 of "
+        "4 (dashed in the map) the page has all that the sums over channels read, forward and backward; outside, some "
+        "of these sums cannot be computed. --all embeds the rest."
+    )
+    rich = selection_at(recording, conv2, Level(None, None), Wish())
+    assert _selection(recording, "conv2", rich)["left_out"] == ""
