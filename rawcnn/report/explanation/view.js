@@ -258,13 +258,15 @@ function readColors() {
 function outline(canvas, { rows, columns }, kind) {
   const pen = canvas.getContext("2d");
   const { factor } = canvas;
-  const [left, top] = [(canvas.left + columns[0]) * factor, (canvas.top + rows[0]) * factor];
-  const [width, height] = [(columns[1] - columns[0]) * factor, (rows[1] - rows[0]) * factor];
+  const half = 1; // of the dark line: at the map's edge the outline moves inward, so that all of it is seen
+  const within = (place, length) => Math.min(Math.max(place, half), length - half);
+  const [left, right] = [-0.5, 0.5].map((out, k) => within((canvas.left + columns[k]) * factor + out, canvas.width));
+  const [top, bottom] = [-0.5, 0.5].map((out, k) => within((canvas.top + rows[k]) * factor + out, canvas.height));
   pen.setLineDash(kind === "unit" ? [] : [4, 3]);
   for (const [color, line] of kind === "unit" ? [[colors.paper, 5], [colors.ink, 2]] : [[colors.soft, 1]]) {
     pen.strokeStyle = color; // a light line around the dark one is visible on any picture
     pen.lineWidth = line;
-    pen.strokeRect(left - 0.5, top - 0.5, width + 1, height + 1);
+    pen.strokeRect(left, top, right - left, bottom - top);
   }
 }
 

@@ -174,6 +174,25 @@ def test_a_small_network(opened):
     assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
 
 
+# The four sides of an outline around one corner pixel of a map: whether the dark line is seen on each of them
+CORNER = """([row, column]) => {
+  const canvas = Object.assign(element("canvas", {width: 40, height: 40}), {factor: 10, left: 0, top: 0});
+  outline(canvas, {rows: [row, row + 1], columns: [column, column + 1]}, "unit");
+  const seen = (x, y) => canvas.getContext("2d").getImageData(x, y, 1, 1).data;
+  const [x, y] = [10 * column + 5, 10 * row + 5];
+  const near = (from, to, at) => Array.from({length: to - from}, (_, k) => at(from + k)).some(
+    ([red, , , alpha]) => alpha > 200 && red < 90);
+  return [near(Math.max(x - 8, 0), x, k => seen(k, y)), near(x, Math.min(x + 8, 40), k => seen(k, y)),
+          near(Math.max(y - 8, 0), y, k => seen(x, k)), near(y, Math.min(y + 8, 40), k => seen(x, k))];
+}"""
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (3, 3), (0, 3), (1, 1)])
+def test_the_outline_is_seen_at_the_edges_of_a_map(opened, corner):
+    _, page = opened
+    assert page.page.evaluate(CORNER, corner) == [True] * 4
+
+
 def test_the_keyboard_moves_the_unit(opened):
     explanation, page = opened
     page.open("conv1")
