@@ -111,7 +111,7 @@ def _source(number: int, document: dict[str, Any], cards: dict[str, dict]) -> di
         for line, text in enumerate(source["lines"], start=1)
     ]
     for one in lines_of_file:
-        one["indent"] = len(one["text"]) - len(one["text"].lstrip())  # a line that wraps goes on below its beginning
+        one["indent"] = len(one["text"]) - len(one["text"].lstrip())  # where a line that wraps continues
         cards_here = [card["name"] for group in one["groups"] for card in group["cards"]]
         links = [name for names in one["called"].values() for name in names]
         one["count"], one["first"] = len(cards_here), next(iter(cards_here + links), None)
