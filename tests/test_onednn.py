@@ -87,7 +87,7 @@ def test_kernels_alone_set_it_before_they_import_tensorflow():
     assert told.stdout.strip() == "True" or not onednn.has_avx2()
 
 
-@pytest.mark.sample("^0")
+@pytest.mark.slow
 @pytest.mark.parametrize("variable, used", [("0", False), ("1", True)])
 def test_profile_reports_it(variable, used):
     words = "-m", "rawcnn", "profile", "cifar_resnet20", "--size", "8", "--measure", "--json"

@@ -144,8 +144,8 @@ def optimized_image() -> Callable[[], object]:
 
 
 def gradients_by_hand() -> Callable[[], object]:
-    network = rawcnn.create("alexnet", size=67, classes=3)
-    images, labels = tf.random.stateless_uniform((2, 67, 67, 3), (0, 1)), tf.constant([0, 2])
+    network = rawcnn.create("alexnet", size=87, classes=3)  # another size, too
+    images, labels = tf.random.stateless_uniform((2, 87, 87, 3), (0, 1)), tf.constant([0, 2])
     backpropagate = rawcnn.explain.backpropagate
     return lambda: backpropagate(network, images, labels, train=True, seed=3, recipe=ALEXNET)
 

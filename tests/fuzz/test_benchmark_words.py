@@ -35,6 +35,7 @@ def words(seed: int) -> list[str]:
     return [*([] if kind == "networks" and generator.random() < 0.5 else [kind]), *found]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("seed", range(80))
 def test_wrong_words(command, tmp_path, monkeypatch, seed):  # noqa: F811
     def enough(*_, **__):

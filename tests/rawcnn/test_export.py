@@ -73,6 +73,7 @@ def by_jax(folder: Path, images: tf.Tensor) -> np.ndarray:
     return np.asarray(logits)
 
 
+@pytest.mark.sample("cifar")
 @pytest.mark.parametrize("name", ["cifar_resnet20", "alexnet"])
 def test_saved_model_runs_without_rawcnn(name, tmp_path):
     network = network_of(next(case for case in TABLE if case.name == name))

@@ -27,6 +27,7 @@ from tests.benchmarks.toys import dropping, dropping_paths, small, toy
 QUICK = ("keras function", "rawcnn graph", "keras default")
 
 
+@pytest.mark.sample("inference")
 @pytest.mark.parametrize("job", ["inference", "training"])
 def test_all_contestants(job):
     network, reported = toy(small), []

@@ -141,6 +141,7 @@ WRONG = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
 def test_wrong_input_is_one_line_and_code_2(rawcnn_command, tmp_path, words, message):
     few = () if words[0] == "evolve" else ("--count", 4)

@@ -210,7 +210,7 @@ def test_an_evaluation_by_views_resumes(network, data, tmp_path, count):
     assert found.loss == pytest.approx(expected.loss) and found.correct5 == expected.correct5
 
 
-@pytest.mark.sample("None-(fgsm|spatial)", "70-(pgd|deepfool)")
+@pytest.mark.sample("None-fgsm", "70-(pgd|deepfool)")
 @pytest.mark.parametrize("name, stopped", [("fgsm", 4), ("pgd", 5), ("deepfool", 2), ("spatial", 7)])
 @pytest.mark.parametrize("count", [None, 70])
 def test_a_study_resumes(network, data, tmp_path, name, stopped, count, monkeypatch):

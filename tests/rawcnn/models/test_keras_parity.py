@@ -84,6 +84,7 @@ def resnet50():
     return model, net, values
 
 
+@pytest.mark.sample("resnet50")
 @pytest.mark.parametrize("build", [vgg16, resnet50])
 def test_logits_and_gradients_are_those_of_keras(build, monkeypatch):
     model, net, values = build()

@@ -228,6 +228,7 @@ def test_parts_have_as_many_batches(data, batch, count):
     assert {len(part) for part in parts} == {3} and {len(y) for part in parts for _, y in part} == {batch // count}
 
 
+@pytest.mark.slow
 def test_workers_agree_whatever_the_number_of_their_devices():
     """A number divided by seven is rounded; the sum over seven devices must still be exact."""
     done = subprocess.run([sys.executable, "-c", SEVEN], capture_output=True, text=True)
