@@ -37,7 +37,9 @@ class Explained:
     def __init__(self, chromium: Any, file: Path, **context: Any):
         self.faults: list[str] = []
         self.requests: list[str] = []
-        self.page = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | context)).new_page()
+        # A smooth scroll that goes on would move what is clicked next
+        defaults = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        self.page = chromium.new_context(**(defaults | context)).new_page()
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda message: self.faults.append(message.text))
         self.page.on("dialog", lambda dialog: self.faults.append(dialog.message))
