@@ -79,12 +79,13 @@ from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
 from rawcnn.files.progress import StageProgress
-from rawcnn.nn.arguments import indices, map_position, whole_number
+from rawcnn.nn.arguments import indices, listed, map_position, whole_number
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import decays
 from rawcnn.optim.optimizers import RULES, global_norm
 from rawcnn.training.recipes import Recipe, find_recipe, learning_rate
 from rawcnn.training.run import DEFAULT_RECIPE
+from rawcnn.visualize.input_images import one_image
 
 PAGE = 15_000_000  # bytes of the page, unless everything is embedded
 OTHERS = 1_000_000  # of these, for what is not arrays: sources, kernels, scripts, class names,
@@ -174,11 +175,13 @@ def explain(
         The explanation.
 
     Raises:
-        ValueError: A layer, the label, the position or a channel is unknown, the image does not fit, the layers are too
-            large for a page, or the network gives values that are not finite.
+        ValueError: A layer, the label, the position or a channel is unknown, the image does not fit or has other values
+            than [0,1], the layers are too large for a page, the network computes in bfloat16, or its logits are not
+            finite.
     """
     report = progress or (lambda done, total, what: None)
-    image = np.asarray(image)
+    image = one_image(image)[0].numpy()
+    layers = listed(layers)
     if image.shape != (*network.image_size, 3):
         raise ValueError(f"the image has shape {image.shape}; {network.name} takes {(*network.image_size, 3)}")
     wish = check(network, label, layers, position, channels)
@@ -215,20 +218,23 @@ def check(
     """Check before the network runs that it has this label, these layers and these units; return the units.
 
     Raises:
-        ValueError: It does not, or a position or channels are given without a single layer.
+        ValueError: It does not, it computes in bfloat16, or a position or channels are given without a single layer.
     """
     if label is not None:
         whole_number("the label", label, 0, network.classes - 1)
+    if network.precision == "bfloat16":  # a page that computes in float64 would find other values
+        raise ValueError("the network's precision is bfloat16, which rounds every value; expected a network in float32")
     shapes = [network.operation(layer).output_shape for layer in layers]
+    channels = listed(channels)
     network.check_labels()
-    if position is None and not len(channels):
+    if position is None and not channels:
         return Wish()
     if len(shapes) != 1:
         raise ValueError(f"a position or a channel is of one layer, but there are {len(shapes)} layers; name one layer")
     (layer,), (shape,) = layers, shapes
     if position is not None:
         position = map_position(position, shape, layer)
-    return Wish(position, tuple(indices("channels", channels, shape[-1], layer)) if len(channels) else ())
+    return Wish(position, tuple(indices("channels", channels, shape[-1], layer)) if channels else ())
 
 
 def default_recipe(model: str) -> Recipe:

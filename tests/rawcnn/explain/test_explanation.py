@@ -245,6 +245,8 @@ def test_pieces_that_others_hold_are_left_out():
         ({"layers": ["conv1"], "channels": [8]}, r"channels are \[8\]; conv1 has channels 0 to 7"),
         ({"position": (0, 0)}, "name one layer"),
         ({"layers": ["conv1", "conv2"], "channels": [0]}, "name one layer"),
+        ({"layers": "conv9"}, "there is no layer 'conv9'"),
+        ({"layers": "conv1", "channels": 8}, r"channels are \[8\]; conv1 has channels 0 to 7"),
     ],
 )
 def test_wrong_arguments(tiny, wrong, message):
@@ -256,6 +258,30 @@ def test_wrong_arguments(tiny, wrong, message):
 def test_wrong_images(tiny, image):
     with pytest.raises(ValueError, match=r"the image has shape|expected float RGB"):
         explain(tiny, image)
+
+
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (image_of(8) * np.nan, "pixels of the image have values that are not finite"),
+        (image_of(8) * 255, "divide bytes by 255"),
+        ("cat.png", "the image"),
+        (None, "the image"),
+    ],
+)
+def test_wrong_pixels(tiny, image, message):
+    with pytest.raises(ValueError, match=message):
+        explain(tiny, image)
+
+
+def test_one_layer_and_one_channel_need_no_list(tiny):
+    found = explain(tiny, image_of(8), layers="conv1", channels=3)
+    assert operation(found, "conv1")["selection"]["initial"][2] == 3
+
+
+def test_a_network_whose_values_are_rounded_is_refused():
+    with pytest.raises(ValueError, match=r"bfloat16.*expected a network in float32"):
+        explain(rawcnn.create("cifar_resnet20", size=8, precision="bfloat16"), image_of(8))
 
 
 @pytest.mark.slow
