@@ -229,6 +229,7 @@ class SymbolicTrace(Trace):
     def __init__(self, images: tf.Tensor, **options: Any):
         super().__init__({}, images, seed=tf.constant([0, 0]), **options)
         self.parameters: dict[str, Parameter] = {}
+        self._parameters_of: dict[str, list[Parameter]] = {}  # by operation
         self.operations: list[Operation] = []
         self._receptive_fields = {"images": ReceptiveField()}
 
@@ -236,7 +237,9 @@ class SymbolicTrace(Trace):
         """Record a parameter and return a placeholder for it."""
         if path in self.parameters:
             raise ValueError(f"two variables are named {path!r}; every path in a model must differ")
-        self.parameters[path] = Parameter(path, tuple(shape), initial, trained, dtype or self.dtype)
+        parameter = Parameter(path, tuple(shape), initial, trained, dtype or self.dtype)
+        self.parameters[path] = parameter
+        self._parameters_of.setdefault(parameter.operation, []).append(parameter)
         return tf.raw_ops.Placeholder(dtype=dtype or self.dtype, shape=shape)
 
     def apply(
@@ -281,7 +284,7 @@ class SymbolicTrace(Trace):
                 inputs=sources,
                 input_shapes=tuple(tuple(x.shape) for x in inputs),
                 output_shape=output_shape,
-                parameters=tuple(p for p in self.parameters.values() if p.operation == name),
+                parameters=tuple(self._parameters_of.get(name, ())),
                 settings=settings,
                 cost=cost(output_shape),
                 receptive_field=self._receptive_fields[name],

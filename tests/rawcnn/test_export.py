@@ -103,6 +103,7 @@ def test_jax_gives_the_same_logits(case, tmp_path):
     references.close(by_jax(tmp_path / "exported", images), network(images), "network")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", [case for case in TABLE if case.name in ("alexnet", "cifar_resnet20")])
 def test_arguments_are_in_the_order_of_the_manifest(case, tmp_path):
     """Arguments are neither reordered nor pruned nor folded into the module."""

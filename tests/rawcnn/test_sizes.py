@@ -144,7 +144,7 @@ def transposed(network: rawcnn.Network) -> rawcnn.Network:
     return other
 
 
-@pytest.mark.sample("^alexnet", "^vgg_a", "^cifar", "^googlenet")
+@pytest.mark.sample("^alexnet", "^vgg_a", "^cifar")
 @pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=case.id) for case in TABLE if case.representative and not case.name.startswith(ASYMMETRIC)],
@@ -158,7 +158,7 @@ def test_logits_are_those_of_the_transposed_network(case):
     references.close(transposed(network)(tf.transpose(images, (0, 2, 1, 3))), logits, "gated network")
 
 
-@pytest.mark.sample("^cifar", "^alexnet")
+@pytest.mark.sample("^cifar")
 @pytest.mark.parametrize("name, size", [("cifar_resnet20", (12, 8)), ("alexnet", (99, 67)), ("googlenet", (64, 96))])
 def test_the_keras_twin(name, size):
     network = scramble(rawcnn.create(name, classes=10, size=size))
@@ -250,12 +250,12 @@ VERBS = {
     "--split test --icon-size 12x8 --output OUT.html",
     "paper": "paper resnet --train --data digits --size 12x8 --epochs 1 --output OUT",
 }
-SLOW = ("evaluate by crops", "train", "attack", "building blocks", "page", "atlas", "paper", "saliency", "top inputs")
+QUICK = ("evaluate", "predict", "profile", "optimize", "optimize with weights")
 
 
 @pytest.mark.parametrize(
     "words",
-    [pytest.param(words, id=name, marks=[pytest.mark.deeper] * (name in SLOW)) for name, words in VERBS.items()],
+    [pytest.param(words, id=name, marks=[pytest.mark.deeper] * (name not in QUICK)) for name, words in VERBS.items()],
 )
 def test_verbs(rawcnn_command, weights, photo, words, tmp_path):
     replaced = {"WEIGHTS": str(weights), "PHOTO": str(photo), "OUT": str(tmp_path / "out")}
@@ -295,6 +295,7 @@ def test_network_made_by_hand():
     assert network.image_size == (8, 16) and network(tf.zeros((1, 8, 16, 3))).shape == (1, 3)
 
 
+@pytest.mark.deeper
 def test_attacks_on_the_command_line(rawcnn_command, tmp_path):
     """--size makes the network and the data of that size; ε is printed with six digits and recorded with all."""
     words = "attack", "fgsm", "cifar_resnet20", "--data", "digits", "--size", "12x8", "--count", 4

@@ -11,6 +11,7 @@ def test_every_model_has_a_fingerprint():
     assert {path.stem for path in FOLDER.glob("*.txt")} == set(CASES)
 
 
+@pytest.mark.sample("^alexnet$", "^googlenet$", "^cifar_resnet20$", "^resnext50$")
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[] if case.representative else [pytest.mark.deeper]) for name, case in CASES.items()],

@@ -42,6 +42,7 @@ def output_shapes(size: int, **options) -> dict[str, tuple[int, ...]]:
     return {operation.name: operation.output_shape[1:3] for operation in operations}
 
 
+@pytest.mark.sample("100", "225")
 @pytest.mark.parametrize("size", [65, 97, 100, 224, 225, 299])
 def test_maps_of_googlenet(size):
     """torchvision's form rounds up; the paper's has ⌈n/2⌉ outputs everywhere, as TensorFlow's "SAME"."""

@@ -13,6 +13,7 @@ from rawcnn.papers.resnext import TEMPLATES, template
 from rawcnn.papers.senet import added_weights
 
 
+@pytest.mark.sample("alexnet", "vgg", "googlenet", "^resnet$")
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_difference_is_explained_and_nothing_else(name):
     for line in compare(name).lines:

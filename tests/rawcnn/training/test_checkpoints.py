@@ -222,6 +222,7 @@ def test_all_of_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, dat
     assert done[place - 1] == beside and done[place + 1 :] == [tmp_path / "checkpoints"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_on_the_command_line(rawcnn_command, small_run):
     (newest,) = (small_run / "checkpoints").glob("ckpt-[1-9]*")
     flipped(newest / "note.json")

@@ -55,7 +55,7 @@ def losses_of(run: Training, data) -> list[float]:
 ADVERSARY = Adversary(epsilon=0.1, step=0.05, steps=2)
 
 
-@pytest.mark.sample("nesterov", "rmsprop")
+@pytest.mark.sample("nesterov")
 @pytest.mark.parametrize(
     "recipe, settings", [(RECIPE, {}), (RMSPROP, {}), (RECIPE, {"adversary": ADVERSARY})],
     ids=["nesterov", "rmsprop-ema-clip", "adversarial"],

@@ -65,7 +65,8 @@ print(json.dumps({"losses": found, "accuracy": result.accuracy, "count": result.
 """
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_workers_take_the_steps_of_one_device(tmp_path, digits, count):
     """Batch norm, dropout and augmentation act on one global batch; each worker evaluates a part of the test images."""
     workers = [start(c, ("-c", LOSSES), tmp_path / str(k)) for k, c in enumerate(configurations(count))]

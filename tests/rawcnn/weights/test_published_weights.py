@@ -108,7 +108,7 @@ def gradient_of_loss(function, images: tf.Tensor) -> tf.Tensor:
     return tape.gradient(loss, images)
 
 
-@pytest.mark.sample("resnet50")  # the others take as long each, or longer
+@pytest.mark.slow  # test_keras_parity.py compares with a ResNet-50 of Keras layers by default
 @pytest.mark.parametrize("name", TWINS)
 def test_keras_applications(name, tmp_path, monkeypatch):
     """The logits agree to 1e-4 of the largest, the top five are equal, and the gradient of the image agrees to 1e-3.
@@ -226,7 +226,7 @@ PYTORCH_LEAVES = {"filters": "weight", "weights": "weight", "bias": "bias", "sca
 PYTORCH_LEAVES |= {"mean": "running_mean", "variance": "running_var"}
 
 
-@pytest.mark.sample("^resnet18$", "^googlenet$", "^inception_v3$")
+@pytest.mark.sample("^resnet18$", "^googlenet$")
 @pytest.mark.parametrize("name", MODULES)
 def test_pytorch_names(name, tmp_path):
     """Every variable has the values of the tensor that the list names, in rawcnn's layout."""
@@ -299,6 +299,7 @@ def test_pytorch_layouts(tmp_path):
     assert network.variables["conv3_1/se/fc1/weights"][11, 3] == state["layer2.0.se_module.fc1.weight"][3, 11, 0, 0]
 
 
+@pytest.mark.sample("100")
 @pytest.mark.parametrize("size", [100, 160])
 def test_pools_to_one_size(size, tmp_path):
     """torchvision's AlexNet pools its last map to 6×6 pixels; here a map of 2×2 or 4×4 pixels, in NumPy."""
@@ -318,6 +319,7 @@ def test_pools_to_one_size(size, tmp_path):
     references.close(activations["fc6"][0], expected, dtype="float32")
 
 
+@pytest.mark.sample("resnet50")
 @pytest.mark.parametrize(
     "name, other",
     [
