@@ -60,9 +60,9 @@ def test_options_size_and_precision():
 
 
 def test_profile_makes_no_variable_and_is_quick():
-    before = time.perf_counter()
+    before = time.process_time()
     rawcnn.profile("vgg19")  # 574 MB of variables, if they were made
-    assert time.perf_counter() - before < 3
+    assert time.process_time() - before < 3
 
 
 def test_csv_has_a_line_a_layer():
