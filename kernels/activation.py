@@ -25,11 +25,14 @@ from kernels.cost import Cost, elementwise_cost
 
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
-#   relu(x) = max(x, 0)            backward for g = ∂L/∂relu(x):
-#                                    relu            g · [x > 0]
-#                                    deconvnet_relu  max(g, 0)
-#                                    guided_relu     max(g, 0) · [x > 0]
-#                                    redirected_relu g · [x > 0] + max(g, 0) · [x ≤ 0]
+#   relu(x) = max(x, 0)
+#
+# backward for g = ∂L/∂relu(x):
+#
+#   relu            g · [x > 0]
+#   deconvnet_relu  max(g, 0)
+#   guided_relu     max(g, 0) · [x > 0]
+#   redirected_relu g · [x > 0] + max(g, 0) · [x ≤ 0]
 
 
 # 2. NumPy reference -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from kernels.precision import wide
 # 1. Equation ------------------------------------------------------------------------------------------------
 #
 #   maximum  y[b,p,q,c] = max    x[b, p·sh + i − top, q·sw + j − left, c]    0 ≤ i < kh, 0 ≤ j < kw
-#   average  y[b,p,q,c] = 1/n Σ  of the same pixels
+#   average  y[b,p,q,c] = 1/n Σ  x[b, p·sh + i − top, q·sw + j − left, c]    0 ≤ i < kh, 0 ≤ j < kw
 #   global   y[b,c]     = 1/HW Σ x[b,p,q,c]
 #
 # Only pixels inside the image count: padding is never the maximum, and n is their number, or kh·kw with

@@ -27,21 +27,24 @@ The document
 
     `name`, `kind`, `inputs` (names), `shape` [H,W,C] (a vector is a map of one pixel), `counts` and `statistics` (see
     `rawcnn.explain.statistics`; None for the first and last), `places` [{`source`, `line`, `function`, `loops`}] with
-    the innermost call first, `file` (a key of `kernels`, or None), `form` (what ran, see
-    `rawcnn.explain.kernel_source`), `settings`. For windows these are `size`, `stride`, `dilation` [vertical,
-    horizontal] and `pads` [[top, bottom], [left, right]]; for others `groups`, `epsilon`, `radius`, `scale`, `margins`,
-    `count_padding`, ….
+    the innermost call first, `equation` {`file`, `line`, `text`} as it stands in the source, `file` (a key of
+    `kernels`, or None), `form` (what ran, see `rawcnn.explain.kernel_source`), `settings`. For windows these are
+    `size`, `stride`, `dilation` [vertical, horizontal] and `pads` [[top, bottom], [left, right]]; for others
+    `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, ….
 
     `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop],
     `columns`, `channels` (of the output), `inputs` (for each input the channels whose complete maps are embedded),
     `initial` [row, column, channel], `paths` (the units whose paths to the image are embedded), and `left_out` (a text,
     empty if everything is embedded).
+`kinds`
+    Kind of operation → its name in words.
 `tensors`
     Name → {`shape`, `pieces`} as in `rawcnn.explain.embedding`. An activation has its operation's name, [H,W,C] or [C];
     a parameter has its path, such as "conv1/filters"; "∂" before a name is the gradient of the loss to that value,
-    without weight decay. If several operations read an input x of a selected operation, "∂x←conv2" is the part of its
-    gradient that comes through conv2, for each of them; otherwise that is "∂x" itself. "images" are the preprocessed
-    pixels, "pixels" are RGB in [0,1].
+    without weight decay. If an input x of a selected operation is read more than once, "∂x←conv2" is the part of its
+    gradient that comes through conv2, for each operation that reads it, and "∂x←sum[0]", "∂x←sum[1]" are the parts
+    through the inputs 0 and 1 of an operation that reads it twice; otherwise the part is "∂x" itself. "images" are the
+    preprocessed pixels, "pixels" are RGB in [0,1].
 `kernels`
     File → its five sections.
 
@@ -64,6 +67,7 @@ import numpy as np
 import kernels
 from rawcnn.explain import kernel_source
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, embed, whole
+from rawcnn.explain.kinds import NAMES
 from rawcnn.explain.recording import (
     GRADIENT,
     IMAGES,
@@ -324,6 +328,7 @@ def _operations(recording: Recording, selections: dict[str, Selection]) -> dict[
                 "counts": counts(described[op.name]),
                 "statistics": statistics(recording, op.name),
                 "places": places,
+                "equation": kernel_source.equation(op.kind, op.settings),
                 "file": kernel_source.FILES[op.kind],
                 "form": kernel_source.form(recording.functions[op.name]),
                 "settings": plain_settings(op),
@@ -335,6 +340,7 @@ def _operations(recording: Recording, selections: dict[str, Selection]) -> dict[
     return {
         "sources": [{"file": short_name(file), "lines": source_of(file).splitlines()} for file in files],
         "operations": operations,
+        "kinds": NAMES,
         "kernels": {file: kernel_source.sections(file) for file in used},
     }
 
@@ -367,17 +373,15 @@ def _selection(recording: Recording, name: str, chosen: Selection | None) -> dic
 def _preprocessing(recording: Recording) -> dict[str, Any]:
     """Return the first operation: from pixels to what the network reads."""
     height, width, _ = shape = recording.tensors[IMAGES].shape
-    return _extra(IMAGES, "preprocessing", [PIXELS], shape, (height // 2, width // 2, 0)) | {
-        "settings": {"rule": recording.network.preprocessing}
-    }
+    settings = {"rule": recording.network.preprocessing}
+    return _extra(IMAGES, "preprocessing", [PIXELS], shape, (height // 2, width // 2, 0), settings)
 
 
 def _cross_entropy(recording: Recording) -> dict[str, Any]:
     """Return the last operation: from logits to the loss."""
     settings = {"label": recording.label, "smoothing": recording.recipe.label_smoothing}
-    extra = _extra(LOSS, "cross_entropy", [recording.network.head], (1, 1, 1), (0, 0, 0))
+    extra = _extra(LOSS, "cross_entropy", [recording.network.head], (1, 1, 1), (0, 0, 0), settings)
     return extra | {
-        "settings": settings,
         "file": kernel_source.FILES["cross_entropy"],
         "form": _form_of_loss(recording),
     }
@@ -388,7 +392,7 @@ def _form_of_loss(recording: Recording) -> dict[str, Any] | None:
     return kernel_source.form([enclosing_function(function.__code__.co_filename, function.__code__.co_firstlineno)])
 
 
-def _extra(name: str, kind: str, inputs: list[str], shape, initial) -> dict[str, Any]:
+def _extra(name: str, kind: str, inputs: list[str], shape, initial, settings: dict[str, Any]) -> dict[str, Any]:
     """Return an operation that no line of the model applies; all of its values are embedded."""
     height, width, channels = shape
     return {
@@ -399,9 +403,10 @@ def _extra(name: str, kind: str, inputs: list[str], shape, initial) -> dict[str,
         "counts": None,
         "statistics": None,
         "places": [],
+        "equation": kernel_source.equation(kind, settings),
         "file": None,
         "form": None,
-        "settings": {},
+        "settings": settings,
         "selection": {
             "rows": [0, height],
             "columns": [0, width],

@@ -112,34 +112,35 @@ def record_image(network: Network, image: np.ndarray, label: int | None, recipe:
     )
 
 
-def part_name(source: str, operation: str) -> str:
-    """Return the name of the part of the gradient to `source` that comes through one operation that reads it."""
-    return f"{GRADIENT}{source}←{operation}"
-
-
-def readers(operations: Sequence[Applied], source: str) -> list[Applied]:
-    """Return the operations that read an activation, in order."""
-    return [op for op in operations if source in op.sources]
+def parts_of(operations: Sequence[Applied], source: str) -> dict[str, tuple[str, int]]:
+    """Return where an activation is read, in order: name of this part of its gradient → (operation, input number)."""
+    parts = {}
+    for op in operations:
+        for number, name in enumerate(op.sources):
+            if name == source:
+                which = f"[{number}]" if op.sources.count(source) > 1 else ""
+                parts[f"{GRADIENT}{source}←{op.name}{which}"] = (op.name, number)
+    return parts
 
 
 def gradient_parts(recording: Recording, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the parts of the gradients to those inputs of some layers that several operations read.
+    """Return the parts of the gradients to those inputs of some layers that are read more than once.
 
     Returns:
-        "∂x←operation" for each operation that reads such an input x; their sum is ∂x.
+        The parts by the names of `parts_of`; those of one activation x add up to ∂x.
     """
     sources = {source for op in recording.operations if op.name in layers for source in op.sources}
-    branching = {source for source in sources if len(readers(recording.operations, source)) > 1}
-    parts: dict[str, np.ndarray] = {}
+    several = [parts for source in sources if len(parts := parts_of(recording.operations, source)) > 1]
+    names = {place: part for parts in several for part, place in parts.items()}
+    found: dict[str, np.ndarray] = {}
     for op in recording.operations:
-        if branching.isdisjoint(op.sources):
+        if all((op.name, number) not in names for number in range(len(op.sources))):
             continue
         to_inputs, _ = RULES[op.kind](op, tf.constant(recording.tensors[GRADIENT + op.name][None]))
-        for source, part in zip(op.sources, to_inputs, strict=True):
-            if source in branching:
-                name = part_name(source, op.name)
-                parts[name] = parts.get(name, 0) + part[0].numpy()  # an operation may read one activation twice
-    return parts
+        for number, gradient in enumerate(to_inputs):
+            if part := names.get((op.name, number)):
+                found[part] = gradient[0].numpy()
+    return found
 
 
 def _values(network, images, operations, to_parameters, to_activations) -> dict[str, np.ndarray]:

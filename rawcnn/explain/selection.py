@@ -14,7 +14,7 @@ import numpy as np
 
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, whole
 from rawcnn.explain.paths import path_pieces
-from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, part_name, readers
+from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, parts_of
 from rawcnn.explain.units import as_map, channels_read, map_shape, slide_of
 from rawcnn.nn.backpropagation import Applied
 from rawcnn.nn.trace import find_operation
@@ -246,8 +246,8 @@ def _pieces(op: Applied, recording: Recording, chosen: Selection) -> Iterator[Pi
         for source, channels in zip(op.sources, chosen.inputs, strict=True):
             yield _maps(prefix + source, recording, channels)
     for source, channels in zip(op.sources, chosen.inputs, strict=True):
-        for reader in readers(recording.operations, source):
-            if (part := part_name(source, reader.name)) in recording.tensors:
+        for part in parts_of(recording.operations, source):
+            if part in recording.tensors:
                 yield _maps(part, recording, channels)
     if op.kind in MIXING:
         yield from _mixing_pieces(op, recording, chosen, shape)

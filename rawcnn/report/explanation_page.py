@@ -2,8 +2,9 @@
 
 `rawcnn.explain.explanation` describes the document that the page computes from. The scripts in `explanation/` do the
 arithmetic: arrays.js reads tensors, forward.js computes one output of each kind of operation, backward.js one gradient
-(by input_gradients.js and parameter_gradients.js), recipe_step.js one step of training. view.js draws, and
-backward_view.js draws the backward arithmetic, with backward_maps.js and backward_controls.js. The page's security
+(by input_gradients.js and parameter_gradients.js), recipe_step.js one step of training; cancellation.js finds sums that
+lose digits. view.js draws, and backward_view.js draws the backward arithmetic, with backward_maps.js and
+backward_controls.js. address.js keeps the place in the page's address, keyboard.js moves the focus. The page's security
 policy allows no other script.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from markupsafe import Markup
 
 from rawcnn.explain.explanation import Explanation
+from rawcnn.explain.kinds import NAMES
 from rawcnn.explain.units import as_map
 from rawcnn.report.data_uri import data_uri
 from rawcnn.report.folder import report_folder
@@ -25,8 +27,9 @@ from rawcnn.report.html import read, render
 from rawcnn.report.page import si
 
 SCRIPTS = (
-    "arrays.js", "forward.js", "backward.js", "input_gradients.js", "parameter_gradients.js", "recipe_step.js",
-    "backward_maps.js", "backward_controls.js", "backward_view.js", "view.js",
+    "arrays.js", "forward.js", "cancellation.js", "backward.js", "input_gradients.js", "parameter_gradients.js",
+    "recipe_step.js", "backward_maps.js", "backward_controls.js", "backward_view.js", "keyboard.js", "address.js",
+    "view.js",
 )  # fmt: skip
 MAPS = 8  # of an operation's strip
 THUMBNAIL = 24  # pixels: the longer side of a map of the strip, at most
@@ -132,7 +135,7 @@ def _card(operation: dict[str, Any], strip: str) -> dict[str, Any]:
     loops = [loop for place in reversed(operation["places"]) for loop in place["loops"]]
     return {
         "name": operation["name"],
-        "kind": operation["kind"].replace("_", " "),
+        "kind": NAMES[operation["kind"]],
         "iteration": ", ".join(dict.fromkeys(loops)),
         "lines": _lines(operation),
         "embedded": operation["selection"] is not None,

@@ -4,7 +4,7 @@
 //   {what: "input", source, unit}              a unit of the operation's input number `source`
 //   {what: "parameter", leaf, index}           an element of a parameter, such as index [i, j, c, o] of "filters"
 // gradientOf(operation, target) returns an explanation, as forward.js describes it, whose result is ∂L/∂(that value).
-// It may also have
+// Its `equation` is derived here for one element, from the code of the kernel's section "Gradient by hand". It may also have
 //   readers    the outputs that read the unit: {channel, boxes: [{rows: [start, stop], columns: [start, stop]}]}
 //   map        the terms of a sum over positions: {title, values: [[number]]}; null where a window reads padding
 //   note       a remark
@@ -26,9 +26,8 @@ function ownGradient(operation, target) {
 
 // The tensor that holds the gradient to an input: the part through this operation, or the whole gradient.
 function ownName(operation, source) {
-  const name = inputName(operation, source);
-  const part = partName(name, operation.name);
-  return tensors.has(part) ? part : `∂${name}`;
+  const part = partName({ operation, source });
+  return tensors.has(part) ? part : `∂${inputName(operation, source)}`;
 }
 
 // The name of an input. A page without a preprocessing step holds equal pixels and images once.
@@ -52,18 +51,28 @@ function gradientTerm(operation, unit, ...factors) {
 
 // Several readers ---------------------------------------------------------------------------------------------------
 
-const partName = (source, reader) => `∂${source}←${reader}`;
+// Where an activation is read, in order: [{operation, source}], `source` being the number of the operation's input. An
+// operation may read an activation twice.
+const readsOf = (name) => page.operations.flatMap((operation) =>
+  operation.inputs.flatMap((input, source) => (input === name ? [{ operation, source }] : [])));
 
-// The operations that read an activation.
-const operationsReading = (source) => page.operations.filter((operation) => operation.inputs.includes(source));
+const isReadTwice = ({ operation: { inputs }, source }) => inputs.filter((name) => name === inputs[source]).length > 1;
 
-// The part of the gradient to a unit that comes through each operation that reads it: [{operation, value}]. The value
-// is undefined if the page does not hold it.
-function gradientParts(source, unit) {
-  return operationsReading(source).map((operation) => {
-    const part = tensors.get(partName(source, operation.name));
+// An operation that reads an activation; with the number of the input if it reads it twice.
+const readName = (read) => read.operation.name + (isReadTwice(read) ? ` (input ${read.source})` : "");
+
+// The part of an activation's gradient that comes through one of its reads.
+function partName(read) {
+  const { operation, source } = read;
+  return `∂${operation.inputs[source]}←${operation.name}${isReadTwice(read) ? `[${source}]` : ""}`;
+}
+
+// The parts of the gradient to a unit: [{operation, source, value}]. The value is undefined if the page does not hold it.
+function gradientParts(name, unit) {
+  return readsOf(name).map((read) => {
+    const part = tensors.get(partName(read));
     const indices = part && (part.shape.length === 1 ? [unit.channel] : [unit.row, unit.column, unit.channel]);
-    return { operation, value: part && part.find(indices) };
+    return { ...read, value: part && part.find(indices) };
   });
 }
 

@@ -3,19 +3,23 @@
 const chosen = { operation: null, target: null, position: null }; // position: the chosen term of a sum over positions
 
 // Show another gradient of the selected operation, and keep the focus where it is.
-function chooseTarget(target, position = null) {
+function chooseTarget(target, position = null, byKey = false) {
   Object.assign(chosen, { target, position });
+  state.part = "backward";
   const focused = document.activeElement && document.activeElement.id;
   byId("backward").replaceChildren(...attempt(drawBackward));
   if (focused && byId(focused)) byId(focused).focus();
+  remember(byKey);
 }
 
 // Open an operation with a target of its own.
 function openGradient(name, target) {
   const operation = operations.get(name);
   Object.assign(chosen, { operation, target: operation.selection && withinPage(operation, target), position: null });
-  open(name);
-  byId("backward").previousElementSibling.scrollIntoView();
+  state.part = operation.selection ? "backward" : "forward";
+  setPlace(operation);
+  scrollToPart();
+  remember();
 }
 
 // Where a target begins ---------------------------------------------------------------------------------------------
@@ -92,13 +96,14 @@ function drawTargets(operation) {
   const isChosen = (one) => one.what === target.what && one.source === target.source && one.leaf === target.leaf;
   const buttons = gradientTargets(operation).map((one) => {
     const name = one.what === "input" ? inputName(operation, one.source) : one.leaf;
+    const isTwice = one.what === "input" && isReadTwice({ operation, source: one.source });
     const id = `target-${one.what}-${one.source ?? one.leaf}`;
     return element("button", {
       type: "button", class: "target", id, "aria-pressed": String(isChosen(one)),
       onclick: () => chooseTarget(initialTarget(operation, one)),
-    }, one.what === "input" ? "to input " : "to ", element("b", {}, name));
+    }, one.what === "input" ? `to input ${isTwice ? `${one.source}, ` : ""}` : "to ", element("b", {}, name));
   });
-  return element("div", { class: "targets", role: "group", "aria-label": "Gradient" }, ...buttons);
+  return rove(element("div", { class: "targets", role: "toolbar", "aria-label": "Gradient" }, ...buttons));
 }
 
 // Row, column and channel of an input's unit.

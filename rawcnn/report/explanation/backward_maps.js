@@ -68,7 +68,7 @@ function choosable(canvas, { id, label, shape: [height, width], rows, columns, a
       nearest(columns, Math.floor((event.offsetX / canvas.clientWidth) * width)),
     );
   });
-  onArrows(canvas, (down, right) => choose(stepIn(rows, at.row, down), stepIn(columns, at.column, right)));
+  onArrows(canvas, (down, right) => choose(stepIn(rows, at.row, down), stepIn(columns, at.column, right), true));
   const isPart = rows.length < height || columns.length < width;
   if (isPart) outline(canvas, { rows: span(rows), columns: span(columns) }, "grid");
   outline(canvas, { rows: [at.row, at.row + 1], columns: [at.column, at.column + 1] }, "unit");
@@ -97,7 +97,6 @@ function stepIn(indices, index, step) {
 
 // The taps of a filter as a grid of buttons, with their values.
 function tapGrid({ id, title, values, at, choose }) {
-  const numbered = values[0].length <= NUMBERED;
   const scale = values.flat().reduce((most, x) => Math.max(most, Math.abs(x)), 0);
   const buttons = values.flatMap((line, i) => line.map((x, j) => {
     const chosen = i === at[0] && j === at[1];
@@ -105,12 +104,12 @@ function tapGrid({ id, title, values, at, choose }) {
       type: "button", class: "tap", tabindex: chosen ? 0 : -1, "aria-pressed": String(chosen), title: number(x),
       "aria-label": `tap ${i}, ${j}: ${number(x, 3)}`, id: chosen ? id : null, "data-tap": `${i},${j}`,
       style: `background: ${valueColor(x, 2 * scale)}`, onclick: () => choose(i, j),
-    }, numbered ? number(x, 3) : "");
+    }, number(x, 3));
   }));
   const grid = element("div", {
-    class: numbered ? "matrix numbers taps" : "matrix taps", role: "group", "aria-label": `${title}; arrow keys move`,
+    class: "matrix taps", role: "group", "aria-label": `${title}; arrow keys move`,
     style: `grid-template-columns: repeat(${values[0].length}, auto)`,
   }, ...buttons);
-  onArrows(grid, (down, right) => choose(clamp(at[0] + down, values.length), clamp(at[1] + right, values[0].length)));
-  return element("figure", {}, grid, element("figcaption", {}, title));
+  onArrows(grid, (down, right) => choose(clamp(at[0] + down, values.length), clamp(at[1] + right, values[0].length), true));
+  return element("figure", {}, element("div", { class: "scroll" }, grid), element("figcaption", {}, title));
 }

@@ -28,7 +28,7 @@ function drawInputTarget(operation, target, explanation) {
   const { source, unit } = target;
   const name = inputName(operation, source);
   const shape = mapShape(name);
-  const choose = (next) => chooseTarget({ ...target, unit: next });
+  const choose = (next, byKey) => chooseTarget({ ...target, unit: next }, null, byKey);
   const controls = element("div", { class: "controls" }, ...unitControls(operation, source, unit, choose));
   if (shape[0] === 1 && shape[1] === 1) return [controls, ...drawReaders(operation, explanation)];
   const places = {
@@ -36,7 +36,7 @@ function drawInputTarget(operation, target, explanation) {
     rows: completeIndices(operation, source, 0),
     columns: completeIndices(operation, source, 1),
     at: unit,
-    choose: (row, column) => choose({ ...unit, row, column }),
+    choose: (row, column, byKey) => choose({ ...unit, row, column }, byKey),
   };
   const input = choosable(channelMap(name, name, unit.channel),
     { ...places, id: "backward-input", label: `Input ${name}` });
@@ -91,7 +91,7 @@ function drawTaps(operation, target) {
     title,
     values: indicesBelow(size[0]).map((a) => indicesBelow(size[1]).map((b) => tensor(name).at(a, b, depth, channel))),
     at: [i, j],
-    choose: (a, b) => chooseTarget({ ...target, index: [a, b, depth, channel] }),
+    choose: (a, b, byKey) => chooseTarget({ ...target, index: [a, b, depth, channel] }, null, byKey),
   });
   return element("div", { class: "matrices" },
     grid("backward-taps", path, "the filter w: choose a tap"),
@@ -116,7 +116,7 @@ function drawWeights(operation, target) {
     rows: indicesBelow(outputs.length),
     columns: indicesBelow(inputs.length),
     at: { row: outputs.indexOf(channel), column: inputs.indexOf(unit.channel) },
-    choose: (row, column) => chooseTarget({ ...target, index: indexAt(row, column) }),
+    choose: (row, column, byKey) => chooseTarget({ ...target, index: indexAt(row, column) }, null, byKey),
   });
   const title = `weights W: ${outputs.length} outputs (rows) × ${inputs.length} input channels (columns); choose one`;
   return element("div", { class: "maps" }, figure(places, title));
@@ -131,26 +131,43 @@ function around(indices, index, count) {
 // The gradient ------------------------------------------------------------------------------------------------------
 
 function drawGradient(operation, target, explanation) {
-  const { equation, terms, steps, result, map, note } = explanation;
+  const { equation, steps, result, map, note } = explanation;
   const parts = [
     paragraph("equation", equation),
     drawMatrices(explanation),
     map && drawProducts(operation, explanation),
-    terms.length > 1 ? drawTerms(terms) : drawSingle(terms),
-    terms.length > TERMS + 1 ? drawEveryTerm(terms) : null,
+    ...drawTerms(explanation),
     drawSteps(steps),
     paragraph("result", `${targetName(operation, target)} = `, value(result)),
     paragraph("agrees", "the network’s own gradient: ", value(ownGradient(operation, target))),
+    drawCancellation(explanation),
+    drawByHand(operation),
     note ? paragraph("soft", note) : null,
   ];
   return parts.filter((part) => part);
 }
 
+// A link to the kernel's own gradient: its code, from which the equation above follows for one element.
+function drawByHand({ file }) {
+  const kernel = page.kernels[file];
+  if (!kernel) return null;
+  const k = kernel.sections.findIndex(({ title }) => title === "Gradient by hand" || title.endsWith("_gradient"));
+  const { title, line } = kernel.sections[k];
+  const openSection = () => {
+    const section = byId(`kernel-section-${k}`);
+    section.open = true;
+    section.firstElementChild.focus();
+    section.scrollIntoView();
+  };
+  const link = element("button", { type: "button", class: "link", onclick: openSection }, title);
+  return paragraph("soft by-hand", "The kernel’s code: ", link, ` (${kernel.file}, line ${line}).`);
+}
+
 function targetName(operation, target) {
   if (target.what === "parameter") return `∂L/∂${operation.name}/${target.leaf}[${target.index.join(", ")}]`;
   const name = inputName(operation, target.source);
-  const readers = operationsReading(operation.inputs[target.source]);
-  return `∂L/∂${unitName(name, target.unit)}${readers.length > 1 ? ` through ${operation.name}` : ""}`;
+  const isPart = readsOf(operation.inputs[target.source]).length > 1;
+  return `∂L/∂${unitName(name, target.unit)}${isPart ? ` through ${readName({ operation, source: target.source })}` : ""}`;
 }
 
 // The terms of a sum over positions as a map; a chosen position shows its numbers.
@@ -165,7 +182,7 @@ function drawProducts(operation, { terms, map }) {
     rows: indicesBelow(height),
     columns: indicesBelow(width),
     at,
-    choose: (row, column) => chooseTarget(chosen.target, { row, column }),
+    choose: (row, column, byKey) => chooseTarget(chosen.target, { row, column }, byKey),
   });
   const term = terms.find(({ from: { unit } }) => unit.row === at.row && unit.column === at.column);
   const place = `at [${at.row}, ${at.column}]: `;
@@ -175,33 +192,26 @@ function drawProducts(operation, { terms, map }) {
   return element("div", { class: "products" }, element("div", { class: "maps" }, figure(canvas, map.title)), numbers);
 }
 
-// All terms in the order of the sum, drawn when they are asked for.
-function drawEveryTerm(terms) {
-  const fill = (event) => {
-    if (!event.target.open || event.target.childElementCount > 1) return;
-    const rows = terms.map((term) => [term.name, namedFactors(term), value(term.value)]);
-    event.target.append(table(["", "", "value"], rows));
-  };
-  return element("details", { class: "every", ontoggle: fill }, element("summary", {}, `All ${terms.length} terms`));
-}
-
 // Other operations --------------------------------------------------------------------------------------------------
 
-// If several operations read the unit, the gradient to it is the sum of the parts through each of them.
+// If a unit is read more than once, the gradient to it is the sum of the parts through each operation that reads it.
 function drawParts(operation, { source, unit }, explanation) {
   const name = operation.inputs[source];
   const parts = gradientParts(name, unit);
   if (parts.length < 2) return [];
-  const here = (part) => (part.operation === operation ? explanation.result : part.value);
+  const isHere = (part) => part.operation === operation && part.source === source;
+  const here = (part) => (isHere(part) ? explanation.result : part.value);
   const rows = parts.map((part) => [
-    gradientLink(part.operation, name, unit),
-    part.operation === operation ? "computed above" : "as the network computed it",
+    gradientLink(part, unit),
+    isHere(part) ? "computed above" : "as the network computed it",
     here(part) === undefined ? "not in this page" : value(here(part)),
   ]);
   const known = parts.every((part) => here(part) !== undefined);
+  const count = new Set(parts.map((part) => part.operation)).size;
+  const readers = count > 1 ? `${count} operations read ${unitName(name, unit)}`
+    : `${operation.name} reads ${unitName(name, unit)} ${parts.length} times`;
   return [
-    element("h4", {},
-      `${parts.length} operations read ${unitName(name, unit)}; its gradient is the sum of their parts`),
+    element("h4", {}, `${readers}; its gradient is the sum of ${parts.length} parts`),
     table(["through", "", "part"], rows),
     known ? paragraph("result sum-of-parts", `∂L/∂${unitName(name, unit)} = `, value(sum(parts.map(here)))) : null,
     paragraph("agrees sum-agrees", "the network’s own gradient: ", value(unitValue(`∂${name}`, unit))),
@@ -210,19 +220,18 @@ function drawParts(operation, { source, unit }, explanation) {
 
 // Where g comes from: the operations that read the output.
 function drawOrigins(operation, { terms }) {
-  const readers = operationsReading(operation.name);
-  if (!readers.length) return [];
+  const reads = readsOf(operation.name);
+  if (!reads.length) return [];
   const largest = largestTerm(terms);
   const unit = largest ? largest.from.unit : state.unit;
-  const links = readers.flatMap((reader, k) => [k ? ", " : "", gradientLink(reader, operation.name, unit)]);
+  const links = reads.flatMap((read, k) => [k ? ", " : "", gradientLink(read, unit)]);
   return [paragraph("soft origins", "g comes from ", ...links, ".")];
 }
 
-// A button that opens the gradient of one operation to a unit of its input.
-function gradientLink(operation, source, unit) {
-  const target = { what: "input", source: operation.inputs.indexOf(source), unit };
-  const onclick = () => openGradient(operation.name, target);
-  return element("button", { type: "button", class: "link", onclick }, operation.name);
+// A button that opens the gradient to a unit of an operation's input.
+function gradientLink(read, unit) {
+  const onclick = () => openGradient(read.operation.name, { what: "input", source: read.source, unit });
+  return element("button", { type: "button", class: "link", onclick }, readName(read));
 }
 
 // The step ----------------------------------------------------------------------------------------------------------
@@ -230,9 +239,8 @@ function gradientLink(operation, source, unit) {
 function drawStep(operation, { leaf, index }, gradient) {
   const { recipe } = page;
   const steps = recipeStep(`${operation.name}/${leaf}`, index, gradient);
-  const rule = recipe.optimizer.replace(/_/g, " ");
   return [
-    element("h4", {}, `One step of the recipe ${recipe.name}: ${rule}, η = ${shown(recipe.rate)}`),
+    element("h4", {}, `One step of the recipe ${recipe.name}: ${RULE_NAMES[recipe.optimizer]}, η = ${shown(recipe.rate)}`),
     element("div", { class: "step" }, drawSteps(steps)),
     paragraph("soft", "The gradient is that of this image at inference. A training step has the mean gradient of a "
       + "batch, with the batch’s own statistics and with dropout."),

@@ -1,15 +1,19 @@
 // Forward arithmetic: forward[kind](operation, unit) computes one output from the arrays of the page.
 //
 // A unit is {row, column, channel}. The result is an explanation:
-//   equation   the equation of the kernel, in words of its first section
+//   symbols    what the letters of the kernel's equation are for this unit: [[letter, text]]
 //   terms      what is added, or compared: [{name, factors: [{name, value}], value, from: {operation, unit} | null}]
 //   terms are named from the operations that they read; `from` is null for padding and constants
+//   isMaximum  whether the terms are compared, not added
+//   summands   the numbers whose sum is the result, if it is a sum: the page says when they cancel
 //   steps      the arithmetic after the terms: [{formula, numbers, value}]
 //   result     the output
 //   windows    the boxes that the unit reads: [{operation, rows: [start, stop], columns: [start, stop], channel}]
-//   matrices   what a window shows tap by tap: [{title, values: [[number | null]]}]; null is padding
+//   matrices   what a window shows tap by tap: [{title, values: [[number | null]], winner: [i, j]}]; null is padding,
+//              and only a maximum has a winner
 //   note       a remark
 //   leading    the term that a path follows; by default the largest one, see largestTerm
+// The equation itself is `operation.equation`, which Python reads from the kernel's file.
 
 const shown = (value) => number(value, 5);
 
@@ -36,6 +40,11 @@ function written(terms, what) {
 
 // The terms by absolute value, the largest first.
 const inOrder = (terms) => [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
+
+// Values that are compared, the largest first; of equal ones the order of the window remains.
+const fromLargest = (terms) => [...terms].sort((a, b) => b.value - a.value);
+
+const valuesOf = (terms) => terms.map((term) => term.value);
 
 // The largest term is the one with the largest absolute value, of equal ones the first; null if there is none. Tables,
 // windows and paths all mean this, and so does rawcnn/explain/paths.py.
@@ -139,7 +148,6 @@ function conv(operation, unit) {
   const [source] = operation.inputs;
   const filters = tensor(`${operation.name}/filters`);
   const { first, depth } = groupChannels(operation, unit.channel);
-  const { groups } = operation.settings;
   const places = taps(operation, unit);
   const weight = (tap, c) => filters.at(tap.i, tap.j, c, unit.channel);
   const terms = [];
@@ -159,10 +167,10 @@ function conv(operation, unit) {
   const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel });
   const at = (tap) => weight(tap, channel - first);
   return {
-    equation: `y[p, q, o] = Σ x[p·s + i·d − top, q·s + j·d − left, ${groups > 1 ? "c + g·C/G" : "c"}] · w[i, j, c, o] `
-      + `+ bias[o], over i, j, c${groups > 1 ? "; g = ⌊o·G/Cout⌋ is the group of o" : ""}`,
-    note: groupNote(operation, unit.channel),
+    symbols: convSymbols(operation, unit),
+    note: joined(groupNote(operation, unit.channel), bias === null ? "" : "The layer adds its bias to the kernel’s sum."),
     terms,
+    summands: [...valuesOf(terms), bias ?? 0],
     steps,
     result: total + (bias ?? 0),
     windows: [windowOf(operation, places, channel)],
@@ -175,6 +183,23 @@ function conv(operation, unit) {
     ],
   };
 }
+
+function convSymbols(operation, unit) {
+  const { groups, dilation } = operation.settings;
+  const channels = mapShape(operation.inputs[0])[2];
+  return [
+    ["p", unit.row], ["q", unit.column], ["o", unit.channel],
+    ["s", sides(operation.settings.stride)], ["d", sides(dilation)], ...marginSymbols(operation),
+    ["C", channels], ["G", groups], ["g", Math.floor((unit.channel * groups) / operation.shape[2])],
+  ];
+}
+
+// A vertical and a horizontal number; one of them where both are equal.
+const sides = ([vertical, horizontal]) => (vertical === horizontal ? String(vertical) : `${vertical} and ${horizontal}`);
+
+const marginSymbols = ({ settings: { pads } }) => [["top", pads[0][0]], ["left", pads[1][0]]];
+
+const joined = (...sentences) => sentences.filter((sentence) => sentence).join(" ");
 
 function dense(operation, unit) {
   const [source] = operation.inputs;
@@ -190,7 +215,16 @@ function dense(operation, unit) {
   const total = sum(terms.map((term) => term.value));
   const steps = [{ formula: "Σ x·w", numbers: written(terms, "products"), value: total }];
   if (bias !== null) steps.push({ formula: "Σ x·w + bias", numbers: `${shown(total)} + ${inner(bias)}`, value: total + bias });
-  return { equation: "y[o] = Σ x[i] · W[i, o] + b[o], over i", terms, steps, result: total + (bias ?? 0), windows: [], matrices: [] };
+  return {
+    symbols: [["I", terms.length], ["O", operation.shape[2]]],
+    note: `This is output ${unit.channel}: the sum of x times column ${unit.channel} of W.`,
+    terms,
+    summands: [...valuesOf(terms), bias ?? 0],
+    steps,
+    result: total + (bias ?? 0),
+    windows: [],
+    matrices: [],
+  };
 }
 
 function maxPool(operation, unit) {
@@ -199,18 +233,26 @@ function maxPool(operation, unit) {
   const terms = places
     .filter((tap) => tap.inside)
     .map((tap) => take(source, { row: tap.row, column: tap.column, channel: unit.channel }));
-  const winner = terms.reduce((best, term) => (term.value > best.value ? term : best)); // of equal values the first
+  const [winner] = fromLargest(terms);
   winner.name += " (the winner)";
+  const { row, column } = winner.from.unit;
+  const { i, j } = places.find((tap) => tap.row === row && tap.column === column);
   const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel: unit.channel });
   return {
-    equation: "y = the largest x of the window; padding is never the maximum",
+    symbols: poolSymbols(operation, unit),
     terms,
+    isMaximum: true,
     leading: winner,
     steps: [{ formula: "maximum", numbers: `of ${terms.length} values inside the map`, value: winner.value }],
     result: winner.value,
     windows: [windowOf(operation, places, unit.channel)],
-    matrices: [matrix(`x, channel ${unit.channel}`, operation, places, read)],
+    matrices: [{ ...matrix(`x, channel ${unit.channel}; the winner is outlined`, operation, places, read), winner: [i, j] }],
   };
+}
+
+function poolSymbols(operation, { row, column, channel }) {
+  const { size: [kh, kw], stride: [sh, sw] } = operation.settings;
+  return [["p", row], ["q", column], ["c", channel], ["kh", kh], ["kw", kw], ["sh", sh], ["sw", sw], ...marginSymbols(operation)];
 }
 
 function averagePool(operation, unit) {
@@ -224,8 +266,10 @@ function averagePool(operation, unit) {
   const read = (tap) => unitValue(source, { row: tap.row, column: tap.column, channel: unit.channel });
   const counted = operation.settings.count_padding ? "all pixels of the window, padding included" : "the pixels inside the map";
   return {
-    equation: `y = 1/n · Σ x over the window; n counts ${counted}`,
+    symbols: [...poolSymbols(operation, unit), ["n", count]],
+    note: `n counts ${counted}.`,
     terms,
+    summands: valuesOf(terms),
     steps: [
       { formula: "Σ x", numbers: `${inside.length} of ${places.length} pixels are inside the map`, value: total },
       { formula: "Σ x / n", numbers: `${shown(total)} / ${count}`, value: total / count },
@@ -248,8 +292,9 @@ function globalAveragePool(operation, unit) {
   }
   const total = sum(terms.map((term) => term.factors[0].value));
   return {
-    equation: "y[c] = 1/(H·W) · Σ x[p, q, c] over all positions",
+    symbols: [["c", unit.channel], ["HW", count]],
     terms,
+    summands: valuesOf(terms),
     steps: [
       { formula: "Σ x", numbers: `${count} values`, value: total },
       { formula: "Σ x / (H·W)", numbers: `${shown(total)} / ${count}`, value: total / count },
@@ -280,8 +325,10 @@ function batchNorm(operation, unit) {
   const normalized = (term.value - mean) / deviation;
   const result = scale * normalized + offset;
   return {
-    equation: "y = γ · (x − μ)/√(σ² + ε) + β, with the moving averages μ and σ² of training",
+    symbols: [["x", term.value], ["μ", mean], ["σ²", variance], ["γ", scale], ["β", offset], ["ε", epsilon]],
+    note: "μ and σ² are the moving averages of training.",
     terms: [term],
+    summands: [(scale * term.value) / deviation, (-scale * mean) / deviation, offset],
     steps: [
       { formula: "μ (mean)", numbers: "", value: mean },
       { formula: "σ² (variance)", numbers: "", value: variance },
@@ -321,10 +368,10 @@ function responseNormalization(operation, unit) {
   const { terms, total, s } = responseSum(operation, unit);
   const result = x / s ** beta;
   return {
-    equation: "y[c] = x[c] / (k + α·Σ x[j]²)^β over the channels j from c − r to c + r",
+    symbols: [["i", unit.channel], ["k", bias], ["α", alpha], ["β", beta], ["r", operation.settings.radius]],
     terms,
     steps: [
-      { formula: "x[c]", numbers: "", value: x },
+      { formula: "x_i", numbers: "", value: x },
       { formula: "Σ x²", numbers: `${terms.length} channels`, value: total },
       { formula: "s = k + α·Σ x²", numbers: `${shown(bias)} + ${shown(alpha)} · ${shown(total)}`, value: s },
       { formula: "y = x / s^β", numbers: `${shown(x)} / ${shown(s)}^${shown(beta)}`, value: result },
@@ -338,47 +385,52 @@ function responseNormalization(operation, unit) {
 
 // One unit in, one unit out ------------------------------------------------------------------------------------------
 
-function elementwise(equation, formula, compute, explain) {
+function elementwise(formula, compute, explain) {
   return (operation, unit) => {
     const term = take(operation.inputs[0], unit);
     const result = compute(term.value);
     const steps = [{ formula, numbers: explain(term.value), value: result }];
-    return { equation, terms: [term], steps, result, windows: [], matrices: [] };
+    return { symbols: [["x", term.value]], terms: [term], steps, result, windows: [], matrices: [] };
   };
 }
 
-const relu = elementwise("y = max(x, 0)", "max(x, 0)", (x) => Math.max(x, 0), (x) => `max(${shown(x)}, 0)`);
+const relu = elementwise("max(x, 0)", (x) => Math.max(x, 0), (x) => `max(${shown(x)}, 0)`);
 const sigmoid = elementwise(
-  "y = 1 / (1 + exp(−x))", "1/(1 + exp(−x))", (x) => 1 / (1 + Math.exp(-x)), (x) => `1 / (1 + ${shown(Math.exp(-x))})`);
-const identity = elementwise(
-  "y = x at inference; training zeroes x with the rate's probability and divides it by 1 − rate otherwise",
-  "x", (x) => x, (x) => shown(x));
+  "1/(1 + exp(−x))", (x) => 1 / (1 + Math.exp(-x)), (x) => `1 / (1 + ${shown(Math.exp(-x))})`);
 
-function nothing(equation) {
+// Dropout and drop-path: the mask is for training.
+function dropped(operation, unit) {
+  const term = take(operation.inputs[0], unit);
   return {
-    equation, terms: [], steps: [{ formula: "0", numbers: "no input", value: 0 }], result: 0, windows: [], matrices: [],
+    ...passOn(term),
+    symbols: [["x", term.value], ["rate", operation.settings.rate], ["mask", 1]],
+    note: "At inference the mask is 1, so y = x.",
   };
 }
+
+const nothing = () => ({
+  terms: [], steps: [{ formula: "0", numbers: "no input", value: 0 }], result: 0, windows: [], matrices: [],
+});
 
 function pad(operation, unit) {
-  const [[top], [left]] = operation.settings.margins;
-  const equation = "y = x, moved by the margins; a margin is 0, and a negative one removes pixels";
+  const [[top, bottom], [left, right]] = operation.settings.margins;
+  const symbols = [["top", top], ["bottom", bottom], ["left", left], ["right", right]];
   const input = { row: unit.row - top, column: unit.column - left, channel: unit.channel };
-  if (!isInside(operation.inputs[0], input)) return nothing(equation);
-  return passOn(equation, take(operation.inputs[0], input));
+  if (!isInside(operation.inputs[0], input)) return { ...nothing(), symbols };
+  return { ...passOn(take(operation.inputs[0], input)), symbols };
 }
 
 function zeroPaddedShortcut(operation, unit) {
   const { stride, front } = operation.settings;
-  const equation = "y[p, q, c + front] = x[p·s, q·s, c], and 0 in the other channels";
   const input = { row: unit.row * stride[0], column: unit.column * stride[1], channel: unit.channel - front };
-  if (!isInside(operation.inputs[0], input)) return nothing(equation);
-  return passOn(equation, take(operation.inputs[0], input));
+  const symbols = [["i", unit.row], ["j", unit.column], ["sh", stride[0]], ["sw", stride[1]], ["front", front]];
+  if (!isInside(operation.inputs[0], input)) return { ...nothing(), symbols };
+  return { ...passOn(take(operation.inputs[0], input)), symbols: [...symbols, ["c", input.channel]] };
 }
 
-function passOn(equation, term) {
+function passOn(term) {
   const steps = [{ formula: "x", numbers: term.name, value: term.value }];
-  return { equation, terms: [term], steps, result: term.value, windows: [], matrices: [] };
+  return { symbols: [], terms: [term], steps, result: term.value, windows: [], matrices: [] };
 }
 
 function discretize(operation, unit) {
@@ -389,11 +441,11 @@ function discretize(operation, unit) {
   const level = Math.min(Math.max(Math.floor(Math.fround(levels * term.value)), 0), levels - 1);
   const result = Number(code === "onehot" ? k === level : k <= level);
   return {
-    equation: code === "onehot" ? "y[k] = 1 if k is the level of x, else 0" : "y[k] = 1 if k is at most the level of x, else 0",
+    symbols: [["x", term.value], ["L", levels], ["k", k], ["l", level]],
     terms: [term],
     steps: [
-      { formula: "level = ⌊L·x⌋", numbers: `⌊${levels} · ${shown(term.value)}⌋`, value: level },
-      { formula: code === "onehot" ? "[k = level]" : "[k ≤ level]", numbers: `k = ${k}`, value: result },
+      { formula: "l", numbers: `⌊${levels} · ${shown(term.value)}⌋`, value: level },
+      { formula: code === "onehot" ? "[k = l]" : "[k ≤ l]", numbers: `[${k} ${code === "onehot" ? "=" : "≤"} ${level}]`, value: result },
     ],
     result,
     windows: [],
@@ -420,7 +472,8 @@ function preprocessing(operation, unit) {
     caffe: ["255·x − mean", `255 · ${inner(x)} − ${CAFFE_MEAN[unit.channel]}`, 255 * x - CAFFE_MEAN[unit.channel]],
   }[rule];
   return {
-    equation: `y = ${formula} for pixels x in [0,1]${rule === "caffe" ? "; red and blue change places" : ""}`,
+    symbols: [["images", x]],
+    note: `x is a pixel of the image in [0,1]${rule === "caffe" ? "; red and blue change places" : ""}.`,
     terms: [term], steps: [{ formula, numbers, value: result }], result, windows: [], matrices: [],
   };
 }
@@ -441,7 +494,10 @@ function branchOf(operation, unit) {
 function concatenate(operation, unit) {
   const branch = branchOf(operation, unit);
   const widths = operation.inputs.map((source) => `${source} (${mapShape(source)[2]} channels)`);
-  return passOn(`y = the channels of ${widths.join(", ")}, one after another`, take(branch.source, branch.unit));
+  return {
+    ...passOn(take(branch.source, branch.unit)),
+    note: `The branches are ${widths.join(", ")}. Channel ${unit.channel} is channel ${branch.unit.channel} of ${branch.source}.`,
+  };
 }
 
 function residualSum(operation, unit) {
@@ -449,13 +505,19 @@ function residualSum(operation, unit) {
   const scale = operation.settings.scale;
   const terms = scale === undefined
     ? [take(first, unit), take(second, unit)]
-    : [take(first, unit), product(second, unit, "scale", scale)];
+    : [take(first, unit), product(second, unit, "a", scale)];
   const result = terms[0].value + terms[1].value;
-  const formula = scale === undefined ? "x + shortcut" : "x + scale·residual";
+  const isScaled = scale !== undefined;
+  const [x, other] = terms.map((term) => term.factors[0].value);
   return {
-    equation: `y = ${formula}`,
+    symbols: isScaled ? [["x", x], ["a", scale], ["r", other]] : [["x", x], ["s", other]],
     terms,
-    steps: [{ formula, numbers: `${shown(terms[0].value)} + ${inner(terms[1].value)}`, value: result }],
+    summands: valuesOf(terms),
+    steps: [{
+      formula: isScaled ? "x + a·r" : "x + s",
+      numbers: `${shown(x)} + ${isScaled ? `${inner(scale)} · ` : ""}${inner(other)}`,
+      value: result,
+    }],
     result,
     windows: [],
     matrices: [],
@@ -467,10 +529,10 @@ function scaleChannels(operation, unit) {
   const gate = unitValue(gates, { row: 0, column: 0, channel: unit.channel });
   const term = product(source, unit, "s", gate);
   return {
-    equation: "y[p, q, c] = x[p, q, c] · s[c]",
+    symbols: [["i", unit.row], ["j", unit.column], ["c", unit.channel]],
     terms: [term],
     steps: [
-      { formula: "s (gate)", numbers: `${gates}[${unit.channel}]`, value: gate },
+      { formula: "s[c] (gate)", numbers: `${gates}[${unit.channel}]`, value: gate },
       { formula: "x·s", numbers: `${shown(term.factors[0].value)} · ${inner(gate)}`, value: term.value },
     ],
     result: term.value,
@@ -512,7 +574,7 @@ function crossEntropy(operation) {
   })).filter((term) => term.value !== 0 || term.from.unit.channel === label);
   const result = sum(terms.map((term) => term.value));
   return {
-    equation: "L = −Σ q[k]·log softmax(z)[k]; q is 1 − ε + ε/K for the label and ε/K for the other classes",
+    symbols: [["label", label], ["K", classes.length], ["ε", smoothing]],
     terms,
     steps: [
       { formula: "z[label]", numbers: className(label), value: logit },
@@ -542,8 +604,8 @@ const forward = {
   lrn: responseNormalization,
   relu,
   sigmoid,
-  dropout: identity,
-  drop_path: identity,
+  dropout: dropped,
+  drop_path: dropped,
   pad,
   zero_padded_shortcut: zeroPaddedShortcut,
   discretize,

@@ -210,14 +210,15 @@ function residualSumToInput(operation, unit, source) {
 // none.
 function passedBack(equation, operation, output) {
   if (output === null || !isInside(operation.name, output)) {
-    return { ...nothing(equation), steps: [{ formula: "0", numbers: "no output reads this pixel", value: 0 }] };
+    return { ...nothing(), equation, steps: [{ formula: "0", numbers: "no output reads this pixel", value: 0 }] };
   }
   const term = gradientTerm(operation, output);
   return oneTerm(equation, term, "g", term.name);
 }
 
 const discretizeToInput = () => ({
-  ...nothing("∂L/∂x = 0"),
+  ...nothing(),
+  equation: "∂L/∂x = 0",
   steps: [{ formula: "0", numbers: "a level changes nowhere but where a pixel crosses it", value: 0 }],
 });
 
@@ -253,6 +254,7 @@ function crossEntropyToInput(operation, unit) {
       { formula: "q[k]", numbers: unit.channel === label ? "the label" : "not the label", value: target },
       { formula: "softmax − target", numbers: `${shown(probability)} − ${shown(target)}`, value: result },
     ],
+    summands: [probability, -target],
     result,
     matrices: [],
   };
@@ -272,8 +274,9 @@ function preprocessingToInput(operation, unit) {
 
 // The result is a sum of terms.
 function summed(equation, terms, formula, numbers) {
-  const result = sum(terms.map((term) => term.value));
-  return { equation, terms, steps: [{ formula, numbers, value: result }], result, matrices: [] };
+  const summands = valuesOf(terms);
+  const result = sum(summands);
+  return { equation, terms, summands, steps: [{ formula, numbers, value: result }], result, matrices: [] };
 }
 
 // The result is one term; some steps may come before it.

@@ -51,6 +51,13 @@ function addAfter(steps, formula, numbers, after) {
   steps.push({ formula: `w after = ${formula}`, numbers, value: after });
 }
 
+const RULE_NAMES = {
+  momentum: "gradient descent with momentum",
+  nesterov: "gradient descent with Nesterov momentum",
+  momentum_outside: "gradient descent with momentum, the learning rate outside of the velocity",
+  rmsprop: "RMSProp with momentum",
+};
+
 const updateRules = {
   momentum(steps, w, g, { momentum: m, rate, slots }) {
     const v = m * slots.velocity - rate * g;

@@ -1,11 +1,14 @@
-// Drawing and clicks. The state is the operation and the unit that are selected; every change draws all of it again.
+// Drawing and clicks. The state is the operation and the unit that are selected, and the part of the panel that was used
+// last; every change of operation or unit draws all of it again.
 
 const TERMS = 12; // the largest terms that are named; the rest is summed
 const SIDE = 300; // pixels: a map is enlarged to about this, by a whole factor
-const NUMBERED = 5; // matrices up to this width show their numbers
+const NARROW = 5; // columns of a matrix that every screen has room for
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
-const state = { operation: null, unit: null };
+const PARTS = ["forward", "backward", "kernel"];
+
+const state = { operation: null, unit: null, part: "forward" };
 const byId = (id) => document.getElementById(id);
 
 // Elements -----------------------------------------------------------------------------------------------------------
@@ -40,8 +43,14 @@ function unitLink(text, { operation, unit }) {
 
 // Selection ----------------------------------------------------------------------------------------------------------
 
-function select(name, unit) {
-  const operation = operations.get(name);
+// Select a unit of an operation, by default the one that is selected first, and put it into the address.
+function select(name, unit = null, byKey = false) {
+  state.part = "forward";
+  setPlace(operations.get(name), unit);
+  remember(byKey);
+}
+
+function setPlace(operation, unit = null) {
   const [row, column, channel] = operation.selection ? operation.selection.initial : [0, 0, 0];
   const changes = state.operation !== operation;
   state.operation = operation;
@@ -55,16 +64,21 @@ function draw(changes) {
     card.setAttribute("aria-pressed", String(card.dataset.operation === operation.name));
   }
   byId("name").textContent = operation.name;
+  byId("fault").textContent = "";
   byId("facts").textContent = factsOf(operation);
   byId("place").replaceChildren(...placeOf(operation));
   byId("left-out").textContent = operation.selection ? operation.selection.left_out : missingOf(operation);
   byId("computed").hidden = !operation.selection && !isComputable();
   byId("gradients").hidden = !operation.selection;
+  for (const button of document.querySelectorAll("[data-part]")) {
+    button.hidden = byId(`part-${button.dataset.part}`).parentElement.hidden;
+  }
   byId("selection").replaceChildren(...drawSelection());
   byId("forward").replaceChildren(...attempt(drawForward));
   byId("path").replaceChildren(...attempt(drawPath));
   byId("backward").replaceChildren(...attempt(drawBackward));
   if (changes) byId("kernel").replaceChildren(...drawKernel());
+  document.querySelectorAll("[data-rove]").forEach((group) => placeStop(group));
 }
 
 // Of an operation that is not embedded, the page may hold what a path to the image reads.
@@ -98,7 +112,7 @@ function attempt(drawPart) {
 function factsOf(operation) {
   const shape = operation.shape.join("×");
   const read = operation.inputs.join(", ");
-  return `${operation.kind}, output ${shape}, reads ${read}`;
+  return `${page.kinds[operation.kind]}, output ${shape}, reads ${read}`;
 }
 
 // The lines of the source that applied an operation, the innermost call first, as links.
@@ -136,8 +150,9 @@ function drawSelection() {
 function indexInput(axis, length) {
   const change = (event) => {
     const index = Math.min(Math.max(Math.trunc(event.target.value) || 0, 0), length - 1);
+    const isFocused = document.activeElement === event.target;
     select(state.operation.name, { ...state.unit, [axis]: index });
-    byId(`unit-${axis}`).focus();
+    if (isFocused) byId(`unit-${axis}`).focus();
   };
   return element("label", {}, `${axis} `, element("input", {
     id: `unit-${axis}`, type: "number", min: 0, max: length - 1, value: state.unit[axis], onchange: change,
@@ -177,22 +192,23 @@ function outputMap(operation, unit) {
     if (!(event.key in ARROWS)) return;
     event.preventDefault();
     const [down, right] = ARROWS[event.key];
-    moveTo(clamp(unit.row + down, height), clamp(unit.column + right, width));
+    moveTo(clamp(unit.row + down, height), clamp(unit.column + right, width), true);
   });
   return element("figure", {}, canvas, element("figcaption", {}, `output ${unitName(operation.name, unit)}`));
 }
 
 const clamp = (index, length) => Math.min(Math.max(index, 0), length - 1);
 
-function moveTo(row, column) {
+function moveTo(row, column, byKey = false) {
   const focused = document.activeElement === byId("output-map");
-  select(state.operation.name, { ...state.unit, row, column });
+  select(state.operation.name, { ...state.unit, row, column }, byKey);
   if (focused) byId("output-map").focus();
 }
 
 // The input with the window, and with the padding around it.
 function inputMap(box, pads) {
   const canvas = mapCanvas(box.operation, box.channel, pads);
+  canvas.className = "shown";
   outline(canvas, box, "unit");
   return element("figure", {}, canvas, element("figcaption", {}, `input ${box.operation}, channel ${box.channel}, with the window${pads?.flat().some((n) => n) ? " and the padding" : ""}`));
 }
@@ -281,10 +297,11 @@ function drawForward() {
 // An explanation, with the network's own value if the page holds it.
 function drawExplanation(explanation, own, name) {
   const parts = [
-    paragraph("equation", explanation.equation),
+    ...drawEquation(state.operation.equation),
+    drawSymbols(explanation.symbols),
     explanation.note ? paragraph("soft", explanation.note) : null,
     drawMatrices(explanation),
-    explanation.terms.length > 1 ? drawTerms(explanation.terms) : drawSingle(explanation.terms),
+    ...drawTerms(explanation),
     drawSteps(explanation.steps),
     paragraph("result", name, value(explanation.result)),
   ];
@@ -293,7 +310,25 @@ function drawExplanation(explanation, own, name) {
   } catch (error) {
     if (!(error instanceof NotEmbedded)) throw error;
   }
-  return parts.filter((part) => part !== null);
+  return [...parts, drawCancellation(explanation)].filter((part) => part !== null);
+}
+
+// The equation as it stands in the source, and where that is.
+const drawEquation = ({ file, line, text }) => [
+  paragraph("equation", text),
+  paragraph("soft origin", `${file}, line ${line}`),
+];
+
+// What the letters of the equation are for the selected unit.
+function drawSymbols(symbols) {
+  if (!symbols?.length) return null;
+  const written = symbols.map(([letter, x]) => `${letter}\u00a0=\u00a0${typeof x === "number" ? shown(x) : x}`);
+  return paragraph("symbols", `Here ${written.join(", ")}.`);
+}
+
+function drawCancellation({ summands, result }) {
+  const remark = cancellation(summands, result);
+  return remark && paragraph("soft cancellation", remark);
 }
 
 function drawSteps(steps) {
@@ -309,7 +344,14 @@ function drawSingle(terms) {
 
 const namedFactors = (term) => term.factors.map((factor) => `${factor.name}\u00a0${shown(factor.value)}`).join(" · ");
 
-function drawTerms(terms) {
+// The terms: the largest ones in a table, and all of them on demand.
+function drawTerms({ terms, isMaximum }) {
+  if (terms.length < 2) return [drawSingle(terms)];
+  const largest = isMaximum ? drawCompared(terms) : drawLargest(terms);
+  return terms.length > TERMS ? [largest, drawEveryTerm(terms)] : [largest];
+}
+
+function drawLargest(terms) {
   const ordered = inOrder(terms);
   const named = ordered.slice(0, TERMS);
   const rest = ordered.slice(TERMS);
@@ -322,21 +364,44 @@ function drawTerms(terms) {
   return table(["largest terms by |value|", "", "value"], rows);
 }
 
+// Values that a maximum compares: the winner first.
+function drawCompared(terms) {
+  const ordered = fromLargest(terms);
+  const rest = ordered.slice(TERMS);
+  const rows = ordered.slice(0, TERMS).map((term) => [unitLink(term.name, term.from), value(term.value)]);
+  if (rest.length) rows.push([`the other ${rest.length}, at most`, value(rest[0].value)]);
+  return table(["values of the window, the largest first", "value"], rows);
+}
+
+// All terms in the order of the sum, drawn when they are asked for.
+function drawEveryTerm(terms) {
+  const fill = (event) => {
+    if (!event.target.open || event.target.childElementCount > 1) return;
+    const rows = terms.map((term) => [term.name, namedFactors(term), value(term.value)]);
+    event.target.append(table(["", "", "value"], rows));
+  };
+  return element("details", { class: "every", ontoggle: fill }, element("summary", {}, `All ${terms.length} terms`));
+}
+
 function drawMatrices({ matrices }) {
   if (!matrices.length) return null;
   return element("div", { class: "matrices" }, ...matrices.map(drawMatrix));
 }
 
-function drawMatrix({ title, values }) {
+// A matrix with its numbers. One that is wider than a narrow screen scrolls sideways in a box of its own.
+function drawMatrix({ title, values, winner }) {
   const present = values.flat().filter((x) => x !== null);
   const scale = Math.max(...present.map(Math.abs), 0);
-  const numbered = values[0].length <= NUMBERED;
-  const cells = values.flat().map((x) => x === null
-    ? element("span", { class: "padding", title: "padding" }, numbered ? "0" : "")
-    : element("span", { title: number(x), style: `background: ${valueColor(x, 2 * scale)}` }, numbered ? number(x, 3) : ""));
+  const isWinner = (i, j) => winner !== undefined && winner[0] === i && winner[1] === j;
+  const cells = values.flatMap((row, i) => row.map((x, j) => x === null
+    ? element("span", { class: "padding", title: "padding" }, "0")
+    : element("span", { class: isWinner(i, j) ? "winner" : null, title: number(x),
+      style: `background: ${valueColor(x, 2 * scale)}` }, number(x, 3))));
   const grid = element("div",
-    { class: numbered ? "matrix numbers" : "matrix", style: `grid-template-columns: repeat(${values[0].length}, auto)` }, ...cells);
-  return element("figure", {}, grid, element("figcaption", {}, title));
+    { class: "matrix", style: `grid-template-columns: repeat(${values[0].length}, auto)` }, ...cells);
+  const isWide = values[0].length > NARROW;
+  const box = { class: "scroll", ...(isWide ? { tabindex: 0, role: "group", "aria-label": title } : {}) };
+  return element("figure", {}, element("div", box, grid), element("figcaption", {}, title));
 }
 
 function drawPath() {
@@ -371,7 +436,7 @@ function drawKernel() {
   const kernel = page.kernels[operation.file];
   if (!kernel) return [paragraph("soft", "This step has no kernel of its own.")];
   return [...drawForm(operation.form), paragraph("", `The five sections of ${kernel.file}:`), ...kernel.sections.map((section, k) =>
-    element("details", k === 0 ? { open: "" } : {},
+    element("details", { id: `kernel-section-${k}`, open: k === 0 ? "" : null },
       element("summary", {}, `${section.title} (line ${section.line})`), element("pre", {}, element("code", {}, section.source))))];
 }
 
@@ -387,25 +452,45 @@ function drawForm(form) {
 
 // Start --------------------------------------------------------------------------------------------------------------
 
-// On a narrow screen the operation is below the source.
 function open(name) {
   select(name);
+  scrollToPart();
+}
+
+// Scroll to the part of the panel that is used. On a narrow screen the panel is below the source.
+function scrollToPart() {
   const panel = byId("operation");
-  if (panel.getBoundingClientRect().top > window.innerHeight / 2) panel.scrollIntoView();
+  if (state.part !== "forward") byId(`part-${state.part}`).scrollIntoView();
+  else if (panel.getBoundingClientRect().top > window.innerHeight / 2) panel.scrollIntoView();
   else panel.scrollTop = 0;
+}
+
+// Go to a part of the panel, with the keyboard's focus.
+function openPart(part) {
+  state.part = part;
+  byId(`part-${part}`).focus({ preventScroll: true });
+  byId(`part-${part}`).scrollIntoView();
+  remember();
 }
 
 document.addEventListener("click", (event) => {
   const card = event.target.closest("[data-operation]");
   const line = event.target.closest(".applies > code");
+  const part = event.target.closest("[data-part]");
   if (card) open(card.dataset.operation);
   else if (line) open(line.parentElement.dataset.first);
+  else if (part) openPart(part.dataset.part);
 });
+byId("skip").addEventListener("click", skipToMap);
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   readColors();
   draw(false);
 });
 
+const initialOperation = () => page.operations.find((operation) => operation.selection && operation.counts);
+
 readColors();
-select(page.operations.find((operation) => operation.selection && operation.counts).name);
+document.querySelectorAll("[data-rove]").forEach(rove);
+setPlace(initialOperation());
+if (location.hash) openAddress();

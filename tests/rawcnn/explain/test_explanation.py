@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import base64
 import cProfile
+import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import kernels
 import rawcnn
+from kernels.geometry import crop_or_pad
 from rawcnn.explain import explain
 from rawcnn.explain.embedding import Piece, distinct, embed, whole
 from rawcnn.explain.explanation import _selection
-from rawcnn.explain.kernel_source import FILES, sections
+from rawcnn.explain.kernel_source import FILES, equation, sections
 from rawcnn.explain.paths import path_of
 from rawcnn.explain.selection import GRID, Level, Wish, default_layers, select, selection_at
 from rawcnn.nn.backpropagation import RULES
+from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.training.recipes import find_recipe
 from tests import references
 from tests.rawcnn import small
@@ -197,6 +202,50 @@ def test_every_kind_of_operation_has_a_file_of_five_sections():
         assert titles[:2] == ["Equation", "NumPy reference"] and titles[3:] == ["Gradient by hand", "Cost"], file
         assert titles[2].startswith("Tensor form")
     assert [section["title"] for section in sections("geometry")["sections"]] == ["crop_or_pad", "crop_or_pad_gradient"]
+
+
+EQUATIONS = [  # kind of operation, its settings, a part of its equation
+    ("conv", {}, "x[b, p·s + i·d − top, q·s + j·d − left, c + g·C/G] · w[i, j, c, o]"),
+    ("dense", {}, "y = x·W + b"),
+    ("batch_norm", {}, "(x − μ)·γ/√(σ² + ε) + β"),
+    ("lrn", {}, "x_i / (k + α·Σ_j x_j²)^β"),
+    ("relu", {}, "max(x, 0)"),
+    ("max_pool", {}, "y[b,p,q,c] = max "),
+    ("average_pool", {}, "y[b,p,q,c] = 1/n Σ "),
+    ("global_average_pool", {}, "1/HW Σ x[b,p,q,c]"),
+    ("dropout", {}, "y = mask · x"),
+    ("drop_path", {}, "y = mask · x"),
+    ("discretize", {"code": "onehot"}, "[k = l]"),
+    ("discretize", {"code": "thermometer"}, "[k ≤ l]"),
+    ("concatenate", {}, "the channels of all branches"),
+    ("residual_sum", {}, "y = x + s"),
+    ("residual_sum", {"scale": 0.3}, "y = x + a·r"),
+    ("sigmoid", {}, "1 / (1 + exp(−x))"),
+    ("scale_channels", {}, "x[b,i,j,c] · s[b,c]"),
+    ("zero_padded_shortcut", {}, "x[b,i·sh,j·sw,c], and 0 in the other channels"),
+    ("cross_entropy", {}, "−Σₖ qₖ · log_softmax(z)ₖ"),
+]
+
+
+@pytest.mark.parametrize("kind, settings, part", EQUATIONS)
+def test_the_equation_is_that_of_the_kernels_first_section(kind, settings, part):
+    found = equation(kind, settings)
+    first = sections(FILES[kind])["sections"][0]
+    lines = first["source"].splitlines()
+    assert all(f"#   {line}" in lines for line in found["text"].splitlines()) and part in found["text"]
+    source = (Path(kernels.__file__).parent.parent / found["file"]).read_text(encoding="utf-8").splitlines()
+    assert source[found["line"] - 1] == f"#   {found['text'].splitlines()[0]}"
+
+
+def test_equations_of_what_has_no_first_section():
+    """Padding has its docstring, preprocessing the expression that its function returns."""
+    assert {kind for kind, _, _ in EQUATIONS} == FILES.keys() - {"pad"}
+    pad = equation("pad", {})["text"]
+    assert str(crop_or_pad.__doc__).splitlines()[0] == pad
+    for rule, function in PREPROCESSING.items():
+        found = equation("preprocessing", {"rule": rule})
+        assert inspect.getsource(function).endswith(f"return {found['text']}\n")
+        assert found["file"] == "rawcnn/nn/preprocessing.py"
 
 
 @pytest.mark.slow

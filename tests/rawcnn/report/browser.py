@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
 class Explained:
     """An explanation that is open in a browser. Errors of its scripts, and requests that it sends, are collected."""
 
-    def __init__(self, chromium: Any, file: Path, **context: Any):
+    def __init__(self, chromium: Any, file: Path, address: str = "", **context: Any):
         self.faults: list[str] = []
         self.requests: list[str] = []
         # A smooth scroll that goes on would move what is clicked next
@@ -44,8 +44,8 @@ class Explained:
         self.page.on("console", lambda message: self.faults.append(message.text))
         self.page.on("dialog", lambda dialog: self.faults.append(dialog.message))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.resolve().as_uri())
-        self.page.wait_for_selector("#forward .result")
+        self.page.goto(Path(file).resolve().as_uri() + (address and f"#{address}"))
+        self.page.wait_for_selector("#forward .result", state="attached")
 
     def press(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """Click a place of an element with the mouse, as shares of its width and height."""
@@ -70,6 +70,13 @@ class Explained:
             self.choose_channel(unit[2])
         if shape[:2] != (1, 1):
             self.click(*unit[:2], shape[:2])
+
+    def choose_gradient(self, unit: tuple[int, int, int]) -> None:
+        """Choose the unit of an input whose gradient is shown."""
+        self.page.select_option("#backward-channel", str(unit[2]))
+        for axis, index in zip(("row", "column"), unit[:2], strict=True):
+            self.page.fill(f"#backward-{axis}", str(index))
+            self.page.press(f"#backward-{axis}", "Enter")
 
     def value(self, selector: str) -> float:
         """Return a number of the page with all its digits."""
