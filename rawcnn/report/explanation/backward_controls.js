@@ -7,7 +7,7 @@ function chooseTarget(target, position = null, byKey = false) {
   Object.assign(chosen, { target, position });
   state.part = "backward";
   const focused = document.activeElement && document.activeElement.id;
-  byId("backward").replaceChildren(...attempt(drawBackward));
+  redraw(byId("backward"), drawBackward);
   if (focused && byId(focused)) byId(focused).focus();
   remember(byKey);
 }

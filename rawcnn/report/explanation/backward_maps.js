@@ -98,12 +98,16 @@ function stepIn(indices, index, step) {
 // The taps of a filter as a grid of buttons, with their values.
 function tapGrid({ id, title, values, at, choose }) {
   const scale = values.flat().reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  const chooseAndFocus = (i, j) => {
+    choose(i, j);
+    byId(id).focus({ preventScroll: true });
+  };
   const buttons = values.flatMap((line, i) => line.map((x, j) => {
     const chosen = i === at[0] && j === at[1];
     return element("button", {
       type: "button", class: "tap", tabindex: chosen ? 0 : -1, "aria-pressed": String(chosen), title: number(x),
       "aria-label": `tap ${i}, ${j}: ${number(x, 3)}`, id: chosen ? id : null, "data-tap": `${i},${j}`,
-      style: `background: ${valueColor(x, 2 * scale)}`, onclick: () => choose(i, j),
+      style: `background: ${valueColor(x, 2 * scale)}`, onclick: () => chooseAndFocus(i, j),
     }, number(x, 3));
   }));
   const grid = element("div", {

@@ -74,9 +74,10 @@ function draw(changes) {
     button.hidden = byId(`part-${button.dataset.part}`).parentElement.hidden;
   }
   byId("selection").replaceChildren(...drawSelection());
-  byId("forward").replaceChildren(...attempt(drawForward));
-  byId("path").replaceChildren(...attempt(drawPath));
-  byId("backward").replaceChildren(...attempt(drawBackward));
+  if (changes) [byId("forward"), byId("backward")].forEach((part) => part.replaceChildren());
+  redraw(byId("forward"), drawForward);
+  redraw(byId("path"), drawPath);
+  redraw(byId("backward"), drawBackward);
   if (changes) byId("kernel").replaceChildren(...drawKernel());
   document.querySelectorAll("[data-rove]").forEach((group) => placeStop(group));
 }
@@ -97,6 +98,13 @@ function isComputable() {
     if (!(error instanceof NotEmbedded)) throw error;
     return false;
   }
+}
+
+// Draw a part again. Boxes that were scrolled sideways stay so: another unit has a matrix of the same size.
+function redraw(part, drawPart) {
+  const offsets = [...part.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+  part.replaceChildren(...attempt(drawPart));
+  part.querySelectorAll(".scroll").forEach((box, k) => { box.scrollLeft = offsets[k] ?? 0; });
 }
 
 // What a function draws; a sentence if it needs arrays that the page does not hold.

@@ -227,6 +227,19 @@ def test_large_windows_show_their_numbers(chromium, drawn, width):
     assert [float(cell.replace("−", "-")) for cell in cells[:121]] == pytest.approx(read.ravel(), rel=6e-3)
 
 
+@pytest.mark.deeper
+def test_a_tap_of_a_wide_filter_stays_in_view(chromium, drawn):
+    """On a narrow screen, the box of the filter stays scrolled when a tap at its end is chosen."""
+    page = Explained(chromium, drawn[3], viewport={"width": 390, "height": 800}, has_touch=True)
+    page.open("wide")
+    page.press("#target-parameter-filters")
+    page.press('[data-tap="2,9"]')
+    box = page.page.locator("#backward-taps").bounding_box()
+    assert "filters[2, 9, " in page.text("#backward .result") and 0 <= box["x"] < box["x"] + box["width"] <= 390
+    page.page.keyboard.press("ArrowRight")
+    assert "filters[2, 10, " in page.text("#backward .result")
+
+
 def test_the_winner_of_negative_values_is_first(page, drawn):
     (op,) = (op for op in drawn[2].recording.operations if op.name == "pool")
     page.open("pool")
@@ -266,7 +279,7 @@ def test_terms_that_cancel(page, drawn):
     x = explanation.recording.tensors["pool"].ravel().astype(np.float64)
     weights, bias = (network.variables[f"classifier/{leaf}"].numpy() for leaf in ("weights", "bias"))
     terms = np.append(x * weights[:, 0], bias[0])
-    lost = int(np.log10(np.abs(terms).sum() / abs(np.sum(terms))))
+    lost = int(np.ceil(np.log10(np.abs(terms).sum() / abs(np.sum(terms)))))
     page.open("classifier")
     page.choose_channel(0)
     assert 2 <= lost < 7 and f"loses about {lost} of its 7 digits" in page.text("#forward .cancellation")
