@@ -122,6 +122,19 @@ def test_arrow_keys_are_one_step_for_back(page):
     assert page.text("#forward .result") == before
 
 
+# A click and an arrow key before the browser reports the address that the click wrote
+QUICK = """() => {
+  select("wide", {row: 5, column: 5, channel: 0});
+  byId("output-map").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowDown"}));
+  return new Promise(done => setTimeout(done, 50));
+}"""
+
+
+def test_a_quick_arrow_key_is_not_taken_back(page):
+    page.page.evaluate(QUICK)
+    assert "wide[6, 5, 0]" in page.text("#forward .result")
+
+
 @pytest.mark.deeper
 def test_a_link_to_a_line_keeps_the_place(page):
     page.open("pool")
