@@ -3,8 +3,12 @@
 Rates that are too small change nothing, suitable ones lower the loss, and too large ones make it diverge. The test
 trains a copy of the variables and stops when the loss diverges.
 
-Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 2015), section 3.3; there the rate
-rises linearly over some epochs. Exponential steps within an epoch and a smoothed loss are those of the library fastai.
+Sources: Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 2015), section 3.3. There the rate
+rises linearly over several epochs, and a person reads two rates off the plotted accuracy: where it begins to rise, and
+where it slows down, becomes ragged or falls. The library fastai (`lr_find`) raises the rate exponentially from batch to
+batch, 100 times from 10⁻⁷ to 10, and smooths the loss. It stops where the smoothed loss is above four times its lowest
+value, leaves out the first tenth of the steps, and can suggest a tenth of the rate of the lowest loss. The steps, the
+smoothing and the omission are its; when to stop and what to suggest are ours (`diverges`, `suggest`).
 """
 
 from __future__ import annotations
@@ -28,10 +32,13 @@ from rawcnn.training.step import Adversary, State, make_step
 from rawcnn.training.suitable import check_sizes
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
+LEAST_STEPS = 20  # with fewer, hardly any are left after the warm-up
 SMOOTHING = 0.9  # share of the previous average in the moving average of the loss
+SMOOTHED = math.sqrt((1 - SMOOTHING) / (1 + SMOOTHING))  # standard deviation of the average of independent losses
 WARM_UP = 10  # steps; the smoothed loss after them is the first that counts, because single losses vary
 LEAST_FALL = 0.05  # of that loss; with less, no rate lowers the loss
 RISE = 0.2  # of the fall; if the smoothed loss rises by so much from its lowest value, it diverges
+CHANCE = 8.0  # standard deviations of the smoothed loss; of 100 values, some differ by almost so much by chance
 BELOW_LOWEST = 3.0  # the suggestion is so many times smaller than the rate of the lowest loss
 
 
@@ -78,7 +85,7 @@ def find_rate(
         adversary: Replaces the images of each step by attacked ones.
         lowest: The rate of the first step.
         highest: The rate of the last step.
-        steps: The number of steps, if the loss does not diverge before.
+        steps: The number of steps, 20 or more, if the loss does not diverge before.
         progress: Called as progress(done, total, message).
 
     Returns:
@@ -87,9 +94,10 @@ def find_rate(
     Raises:
         ValueError: The network cannot be trained on the data, or the rates are no range.
     """
-    if not 0 < lowest < highest < math.inf or steps < 2:
+    if not 0 < lowest < highest < math.inf or steps < LEAST_STEPS:
         raise ValueError(
-            f"the rates {lowest} to {highest} in {steps} steps are no range; expected 0 < lowest < highest, and 2 steps"
+            f"the rates {lowest} to {highest} in {steps} steps are no range; expected 0 < lowest < highest, and "
+            f"{LEAST_STEPS} steps or more"
         )
     batches = TrainingBatches(data, recipe.batch, seed)
     check_classes(network, data)
@@ -103,10 +111,9 @@ def find_rate(
         losses.append(float(step(images, labels, number, tf.constant(rate, tf.float32))["loss"]))
         if progress:
             progress(len(losses), steps, f"rate {rate:.2g}  loss {losses[-1]:.4f}")
-        if diverges(smooth(losses)):
+        if diverges(losses):
             break
-    smoothed = smooth(losses)
-    return RateRange(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), *suggest(rates, smoothed))
+    return RateRange(tuple(rates[: len(losses)]), tuple(losses), tuple(smooth(losses)), *suggest(rates, losses))
 
 
 def _endless(batches: TrainingBatches) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
@@ -127,19 +134,49 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return smoothed
 
 
-def diverges(smoothed: Sequence[float]) -> bool:
-    """Say whether a smoothed loss is not finite, or has risen by `RISE` of its fall; without a fall, has doubled."""
-    if not math.isfinite(smoothed[-1]):
-        return True
-    counted = smoothed[WARM_UP - 1 :]
+def chance(losses: Sequence[float]) -> float:
+    """Return how much the smoothed loss may change by chance, because each step has another batch.
+
+    If losses have the standard deviation σ, their moving average has σ·√((1 − β)/(1 + β)), and the median of
+    |Lₜ − Lₜ₋₁| is 0.954 σ. A median ignores the few large differences of a loss that diverges.
+    """
+    differences = np.abs(np.diff([loss for loss in losses if math.isfinite(loss)]))
+    if not len(differences):
+        return 0.0
+    return CHANCE * SMOOTHED * float(np.median(differences)) / 0.954
+
+
+def falls(losses: Sequence[float]) -> bool:
+    """Say whether the smoothed loss falls, after the warm-up, by more than `LEAST_FALL` and more than by chance.
+
+    A fall from above the first loss, which rates that were too large caused, does not count.
+    """
+    counted = [loss for loss in smooth(losses)[WARM_UP - 1 :] if math.isfinite(loss)]
     if not counted:
         return False
-    fall = counted[0] - min(counted)
-    limit = RISE * fall if fall > LEAST_FALL * counted[0] else counted[0]
-    return smoothed[-1] > min(counted) + limit
+    start = min(counted[0], losses[0] + chance(losses) / SMOOTHED)
+    return start - min(counted) > max(LEAST_FALL * start, chance(losses))
 
 
-def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float | None, str]:
+def diverges(losses: Sequence[float]) -> bool:
+    """Say whether the loss diverges at the last step.
+
+    It does if it is not finite, or if its moving average has risen from its lowest value by `RISE` of its fall and more
+    than by chance. If it has not fallen, it diverges if it doubles.
+    """
+    smoothed = smooth(losses)
+    if not math.isfinite(smoothed[-1]):
+        return True
+    if len(losses) < WARM_UP:
+        return False
+    counted = smoothed[WARM_UP - 1 :]
+    if falls(losses):
+        return smoothed[-1] - min(counted) > max(RISE * (counted[0] - min(counted)), chance(losses))
+    # From the first step on, because the lowest rate may be too large; that one is a single loss
+    return smoothed[-1] > 2 * min(smoothed) + chance(losses) / SMOOTHED
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> tuple[float | None, str]:
     """Choose a learning rate.
 
     Where the smoothed loss is lowest it is about to rise, so that rate is too large. The library fastai takes a tenth
@@ -147,20 +184,22 @@ def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float | 
 
     Args:
         rates: The rates of the steps, rising.
-        smoothed: The smoothed losses; the test ends after the last.
+        losses: The losses of the steps; the test ends after the last.
 
     Returns:
         (rate, reason); the rate is None if no rate lowers the loss.
     """
-    ends = f"diverges at {rates[len(smoothed) - 1]:.2g}"
-    if not diverges(smoothed):
-        ends = f"does not diverge up to {rates[len(smoothed) - 1]:.2g}"
+    smoothed, last = smooth(losses), rates[len(losses) - 1]
+    ends = f"diverges at {last:.2g}" if diverges(losses) else f"does not diverge up to {last:.2g}"
+    if not falls(losses):
+        return None, f"no rate lowers the smoothed loss by more than {LEAST_FALL:.0%} and chance, and it {ends}"
     counted = [loss if math.isfinite(loss) else math.inf for loss in smoothed[WARM_UP - 1 :]]
-    if not counted or not counted[0] - min(counted) > LEAST_FALL * counted[0]:
-        return None, f"no rate lowers the smoothed loss by {LEAST_FALL:.0%} or more, and it {ends}"
     best = counted.index(min(counted)) + WARM_UP - 1
+    why = "because there the loss is about to rise"
+    if best == len(rates) - 1:
+        why = "the largest that was tried, so a larger one may suit"
     reason = (
         f"the smoothed loss falls from {counted[0]:.3g} to its lowest, {smoothed[best]:.3g}, at {rates[best]:.2g}, and "
-        f"{ends}; the suggestion is a third of the rate of the lowest loss, because there the loss is about to rise"
+        f"{ends}; the suggestion is a third of the rate of the lowest loss, {why}"
     )
     return rates[best] / BELOW_LOWEST, reason
