@@ -32,10 +32,11 @@ from rawcnn.optim.optimizers import clip_by_global_norm
 from rawcnn.training.observations import FILE, Layers, Observations, read_observations
 from rawcnn.training.plain_vs_residual import counterpart
 from rawcnn.training.recipes import Recipe, learning_rate
-from rawcnn.training.step import State, Tensors, TrainStep
+from rawcnn.training.step import Adversary, State, Tensors, TrainStep
 from rawcnn.training.trainer import Training
 
 OBSERVED = ("conv", "dense", "relu")  # kinds of operations whose outputs are measured
+SAMPLE = 128  # images that are measured, at most: one device holds their activations
 
 
 def layers_of(network: Network) -> Layers:
@@ -58,6 +59,8 @@ def observe(
     labels: tf.Tensor,
     seed: tf.Tensor,
     rate: tf.Tensor,
+    *,
+    adversary: Adversary | None = None,
 ) -> Tensors:
     """Measure a network on a batch.
 
@@ -69,6 +72,7 @@ def observe(
         labels: [B], int.
         seed: [2], int: what augmentation and dropout draw from.
         rate: The learning rate of the step whose update is measured, a float32 scalar.
+        adversary: Replaces the images by those that a step of adversarial training takes.
 
     Returns:
         "loss", a scalar, with auxiliary heads and without weight decay; vectors in the order of `layers_of`:
@@ -78,6 +82,8 @@ def observe(
     """
     before, layers = state.tensors(), layers_of(network)
     images = augment(images, seed, recipe.augmentation)
+    if adversary:
+        images = adversary(lambda x: network.trace(before.variables, x).logits, images, labels, seed)
     operations, _ = record(network, before.variables, images, train=True, seed=seed)
     loss, to_logits = loss_and_gradient(network, operations, labels, recipe)
     parameters, activations = backward_pass(operations, to_logits)
@@ -134,8 +140,9 @@ def norm(values: tf.Tensor) -> tf.Tensor:
 class Microscope:
     """The measurements of a run. They are kept in its folder, one row per epoch, and survive a kill.
 
-    With several devices, the process that writes the run's files measures as many images as one device takes of a
-    batch: all devices hold the same variables, so the others would measure the same.
+    The batch is the first of the run, or its first `SAMPLE` images. It depends neither on the number of devices nor on
+    the point from which a run resumes, so all rows can be compared. With several devices, the process that writes the
+    run's files measures on one of them: all devices hold the same variables, so the others would measure the same.
 
     Attributes:
         path: The file, `microscope.npz` in the run's folder.
@@ -179,14 +186,14 @@ class Microscope:
         self.observations.write(self.path)
 
     def _compiled(self, network: Network, state: State, choice: Choice) -> Callable[..., Tensors]:
-        recipe = self.training.recipe
-        return compiled(lambda *batch: observe(network, recipe, state, *batch), choice)
+        recipe, adversary = self.training.recipe, self.training.adversary
+        return compiled(lambda *batch: observe(network, recipe, state, *batch, adversary=adversary), choice)
 
     def _sample(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """(images [B,H,W,3], labels [B], seed [2]): the first training batch of the run's first epoch."""
+        """(images [B,H,W,3], labels [B], seed [2]): the first images of the run's first epoch, as a batch."""
         training = self.training
         if self._batch is None:
-            count = training.recipe.batch // training.devices.count
+            count = min(training.recipe.batch, SAMPLE)
             self._batch = next(iter(self._data.batches("train", count, seed=training.seed, epoch=0)))
         return *self._batch, tf.constant([training.seed, 0])
 

@@ -15,10 +15,11 @@ import pytest
 import tensorflow as tf
 
 import rawcnn
+from rawcnn.attacks import Adversary
 from rawcnn.data.augmentation import augment
 from rawcnn.training.depth_gradients import first_over_last, gradient_norms
 from rawcnn.training.distributed import make_cluster
-from rawcnn.training.microscope import Microscope, dead, layers_of, observe
+from rawcnn.training.microscope import SAMPLE, Microscope, dead, layers_of, observe
 from rawcnn.training.observations import FILE, read_observations
 from rawcnn.training.plain_vs_residual import counterpart
 from rawcnn.training.run import run
@@ -230,19 +231,115 @@ def test_a_damaged_or_foreign_file_is_refused_before_training(tmp_path, data):
 
 
 @pytest.mark.deeper
-def test_two_devices_measure_what_one_takes_of_a_batch(tmp_path, data):
+def test_two_devices_measure_what_one_measures(tmp_path, data):
+    """Before training up to rounding of the form that runs; after an epoch up to the order of the devices' sums."""
     cluster = make_cluster("mirrored")
     with cluster.scope():
         network = small.network(seed=5)
     two = Training(network, dataclasses.replace(RECIPE, epochs=1), folder=tmp_path / "two", cluster=cluster)
     (tmp_path / "two").mkdir()
-    values = measured(two, data)
-    half = dataclasses.replace(RECIPE, epochs=1, batch=32)
-    alone = Microscope(Training(small.network(seed=5), half, folder=tmp_path / "one"), data)
-    alone.look()
-    for name in ("dead_units", "activation_norm", "gradient_norm", "update_ratio", "filters"):
-        references.close(values[name][0], alone.observations.table(name)[0], "network", "float32")
-    assert values["epochs"].tolist() == [0, 1]
+    found, expected = measured(two, data), measured(begin(tmp_path / "one", 1), data)
+    assert found["epochs"].tolist() == expected["epochs"].tolist() == [0, 1]
+    for name in ("loss", "dead_units", "dead_channels", "activation_norm", "gradient_norm", "update_ratio", "filters"):
+        for row in (0, 1):
+            references.close(found[name][row], expected[name][row], "network", "float32")
+
+
+def recorded(training, data) -> Microscope:
+    """Look once, before any training."""
+    training.folder.mkdir(exist_ok=True)
+    microscope = Microscope(training, data)
+    microscope.look()
+    return microscope
+
+
+def test_at_most_some_images_are_measured(tmp_path, digits):
+    """The first of the batch, whatever the size of the batch is."""
+    large = Training(small.network(), dataclasses.replace(RECIPE, batch=256), folder=tmp_path / "large")
+    usual = Training(small.network(), dataclasses.replace(RECIPE, batch=SAMPLE), folder=tmp_path / "usual")
+    (images, labels, seed), (others, _, _) = (Microscope(run, digits)._sample() for run in (large, usual))
+    assert images.shape[0] == labels.shape[0] == SAMPLE == 128 and seed.numpy().tolist() == [0, 0]
+    np.testing.assert_array_equal(images, others)
+
+
+@pytest.mark.deeper
+def test_a_row_has_the_rate_of_the_last_step(tmp_path, data):
+    """Of a schedule that changes in each step; the ratio is proportional to the rate, without a velocity."""
+    training = begin(tmp_path, 4)
+    microscope = recorded(training, data)
+    training.fit(data, on_epoch=lambda summary: microscope.look())
+    rates = [row.rate for row in microscope.observations.rows]
+    assert rates[0] == pytest.approx(0.01)  # OneCycle begins with a tenth
+    assert rates[1:] == pytest.approx([row["rate"] for row in training.history]) and len(set(rates)) == 5
+
+
+@pytest.mark.deeper
+def test_the_images_of_adversarial_training_are_attacked(tmp_path, data):
+    """What is measured is a step of the run, whose images are attacked."""
+    attack = Adversary(epsilon=0.3, step=0.3, steps=1)
+    training = Training(small.network(), RECIPE, folder=tmp_path / "attacked", adversary=attack)
+    seen, plain = (recorded(t, data) for t in (training, begin(tmp_path / "plain", 1)))
+    assert seen.observations.table("loss")[0] > plain.observations.table("loss")[0] + 0.01
+
+
+@pytest.mark.deeper
+@pytest.mark.parametrize(
+    "precision, compile, tolerance",
+    [
+        ("float32", "graph", "network"), ("float32", "xla", "network"), ("float64", "graph", "network"),
+        ("bfloat16", "mixed", None),
+    ],
+)  # fmt: skip
+def test_all_modes_measure_the_same(tmp_path, data, precision, compile, tolerance):
+    """As an eager measurement in float32; bfloat16 has two digits, and shares of zeros are counts."""
+
+    def run(name: str, precision: str, compile: str) -> Microscope:
+        network = small.network(seed=5, precision=precision)
+        return recorded(Training(network, RECIPE, folder=tmp_path / name, compile=compile), data)
+
+    found, expected = run("found", precision, compile).observations, run("expected", "float32", "eager").observations
+    for name, value in found.rows[0].values.items():
+        right = expected.table(name)[0]
+        if tolerance:
+            references.close(np.float32(value), right, tolerance, "float32")
+        elif name == "dead_units" or name == "dead_channels":
+            np.testing.assert_allclose(value, right, atol=0.02)
+        else:
+            np.testing.assert_allclose(value, right, rtol=0.1, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"compile": "xla"}, {"precision": "bfloat16"}, {"gradients": "hand"}], ids=str)
+def test_killed_runs_of_all_modes_continue_their_files(tmp_path, data, settings):
+    """A run that stops within its second epoch has the rows and the variables of one that does not."""
+    recipe = dataclasses.replace(RECIPE, epochs=2, gradients=settings.get("gradients", "tape"))
+
+    def start(name: str) -> Training:
+        network = small.network(seed=5, precision=settings.get("precision", "float32"))
+        compile = settings.get("compile", "auto")
+        training = Training(network, recipe, folder=tmp_path / name, compile=compile, save_every=0)
+        training.folder.mkdir(exist_ok=True)
+        training.restore()
+        return training
+
+    through, stopped = start("through"), start("stopped")
+    expected = measured(through, data)
+    take_step = stopped.take_step
+
+    def step(batches, index, *arguments):
+        if stopped.epoch == 1 and index == 1:
+            raise Killed
+        return take_step(batches, index, *arguments)
+
+    stopped.take_step = step
+    with pytest.raises(Killed):
+        measured(stopped, data)
+    resumed = start("stopped")
+    assert (resumed.epoch, resumed.at.steps) == (1, 1)
+    found = measured(resumed, data)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, name)
+    assert_identical(state(resumed), state(through))
 
 
 @pytest.mark.deeper

@@ -21,6 +21,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from rawcnn.cli import supervise
+from rawcnn.training.observations import FILE, read_observations
 from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 from tests.rawcnn.runs import RMSPROP
@@ -163,6 +164,22 @@ def test_workers_that_are_asked_to_stop_go_on_later(tmp_path, undisturbed):
     for code, told in told_by(tmp_path, begin(tmp_path, 2)):
         assert code == 0 and "resuming after" in told, told
     assert_same(load_file(tmp_path / "run" / "weights.safetensors"), undisturbed)
+
+
+@pytest.mark.slow
+def test_two_workers_under_the_microscope_have_the_numbers_of_one(tmp_path):
+    """Through two epochs: the same rows, and one page, which the first worker writes."""
+    words = ("--epochs", 2, "--microscope", "--no-tensorboard")
+    for code, told in told_by(tmp_path, begin(tmp_path, 2, *words)):
+        assert code == 0, told
+    alone = ["-c", COMMAND, "train", "small", "--batch", 48, "--output", tmp_path / "alone", "--json", *words]
+    ((code, told),) = told_by(tmp_path, [start("", alone, tmp_path / "0")])
+    assert code == 0, told
+    two, one = (read_observations(tmp_path / name / FILE) for name in ("run", "alone"))
+    assert two.layers == one.layers and two.epochs == one.epochs == (0, 1, 2)
+    for name in ("loss", "dead_units", "activation_norm", "gradient_norm", "weight_norm", "update_ratio"):
+        np.testing.assert_allclose(two.table(name), one.table(name), rtol=1e-3, atol=1e-4, err_msg=name)
+    assert (tmp_path / "run" / "microscope" / "index.html").is_file()
 
 
 SLOW_EVALUATION = """
