@@ -2,7 +2,8 @@
 
 An epoch is what the run's loop does: all steps on images in memory. The evaluation and the checkpoint, which both have,
 are left out. With the microscope it ends with one measurement and the writing of its file. The extra time is also
-reported in steps. Tracing and the network for comparison are measured once per run, so they are left out, too.
+reported in steps. Tracing and the network for comparison are measured once per run, so they are left out, too. Before
+the rounds, both kinds of epochs begin with the same variables and must end with the same ones.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,8 +68,7 @@ def measure_microscope(model: str, *, rounds: int = 5) -> MicroscopeResult:
         training.progress.at.epoch = 1  # the first measurement of a run also measures a network for comparison
         batches, microscope = training.batches(data), Microscope(training, data)
         runs = {"without": epoch(training, batches), "observed": epoch(training, batches, microscope)}
-        for run in runs.values():
-            run()  # traces
+        check_outputs(training, runs, microscope)  # traces, too
         seconds = interleaved(runs, rounds)
     return MicroscopeResult(model, data.size[0], recipe.batch, batches.steps, seconds["without"], seconds["observed"])
 
@@ -87,6 +87,26 @@ def epoch(training: Training, batches, microscope: Microscope | None = None) -> 
             microscope.look()
 
     return run
+
+
+def check_outputs(training: Training, runs: Mapping[str, Callable[[], None]], microscope: Microscope) -> None:
+    """Run each kind of epoch from the present state, and compare the states after them.
+
+    Raises:
+        ValueError: The variables differ, or the microscope has no row of finite values.
+    """
+    variables = [variable for group in training.state.groups for variable in group.values()]
+    before, after = [np.array(variable) for variable in variables], []
+    for run in runs.values():
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        run()
+        after.append([np.array(variable) for variable in variables])
+    if not all(np.array_equal(*pair) for pair in zip(*after, strict=True)):
+        raise ValueError("an epoch under the microscope ends with other variables; the times cannot be compared")
+    rows = microscope.observations.rows
+    if len(rows) != 1 or not all(np.isfinite(rows[0].values[name]).all() for name in ("activation_norm", "dead_units")):
+        raise ValueError("the microscope has no row of finite values; its time is not that of a measurement")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
