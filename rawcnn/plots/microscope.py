@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -19,10 +19,12 @@ EPOCHS = 5  # at most so many lines through the layers
 
 
 def chosen_epochs(epochs: Sequence[int], most: int) -> list[int]:
-    """Return the places of at most `most` epochs: the first, the last, and others that are about twice as late each.
+    """Return the places of all epochs, or of `most`: the first, the last, and others that are about twice as late each.
 
     Zeiler & Fergus 2014, figure 4, shows the epochs 1, 2, 5, 10, 20, 30, 40, 64.
     """
+    if len(epochs) <= most:
+        return list(range(len(epochs)))
     places = np.unique(np.rint(np.geomspace(1, len(epochs), most)).astype(int)) - 1
     return [int(place) for place in places]
 
@@ -59,9 +61,7 @@ def lines_through_layers(epochs: Sequence[int], values: np.ndarray, label: str, 
     def draw(figure: Figure, look: Look) -> None:
         axes = figure.subplots()
         places = chosen_epochs(epochs, EPOCHS)
-        ramp = LinearSegmentedColormap.from_list("time", [look.line, look.series[0]])
-        for place in places:
-            color = ramp((place + 1) / len(epochs)) if place < len(epochs) - 1 else look.series[1]
+        for place, color in zip(places, time_colors(look, len(places)), strict=True):
             _line(axes, values[place], color=color, label=str(epochs[place]))
         if usual:
             axes.axhline(usual, color=look.soft, linewidth=0.9, linestyle="--")
@@ -69,6 +69,15 @@ def lines_through_layers(epochs: Sequence[int], values: np.ndarray, label: str, 
         figure.legend(title="epoch", alignment="left", loc="outside upper left", ncols=EPOCHS, columnspacing=1.2)
 
     return draw
+
+
+def time_colors(look: Look, count: int) -> list[str]:
+    """Return the colors of lines over time, as hexadecimal codes: from a gray to the first series' color; the last line
+    has the second's. All differ enough from the background.
+    """
+    gray = to_hex(LinearSegmentedColormap.from_list("grays", [look.line, look.soft])(0.7))
+    ramp = LinearSegmentedColormap.from_list("time", [gray, look.series[0]])
+    return [*(to_hex(ramp(share)) for share in np.linspace(0, 1, count - 1)), look.series[1]]
 
 
 def gradients_through_depth(panels: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Draw:
