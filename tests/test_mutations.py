@@ -11,7 +11,7 @@ from tests.mutations.faults import FAULTS, KNOWN
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {path.parent.name for path in (ROOT / "rawcnn").glob("*/__init__.py")}
 # Packages that only show what others compute, and those whose faults are in the modules that they put together
-WITHOUT = {"cli", "report", "plots", "explain"}
+WITHOUT = {"cli", "plots"}
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])

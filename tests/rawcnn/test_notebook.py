@@ -22,6 +22,7 @@ from rawcnn.nn.backpropagation import backpropagate
 from rawcnn.nn.network import Network
 from rawcnn.papers import compare
 from rawcnn.papers.comparison import Comparison, Line
+from rawcnn.plots import figures
 from rawcnn.visualize.dataset_examples import InputsByChannel, TopInput
 from tests.rawcnn import small
 
@@ -139,6 +140,7 @@ def test_network_shows_its_operations(shell, net):
     rows = Cells(data["text/html"]).rows
     assert [row[0] for row in rows[1:]] == [x.name for x in net.operations]
     assert rows[1] == ["conv1", "conv", "images", "8×8×8", "216", f"{8 * 8 * 8 * 27:,}", "3"]
+    assert rows[2][:5] == ["conv1/bn", "batch_norm", "conv1", "8×8×8", "16"]  # the averages are not trained
     assert data["text/plain"] == repr(net)
 
 
@@ -191,6 +193,17 @@ def test_attacks_show_images_that_were_fooled(shell, net, images):
     picture(data)
     assert data["text/plain"].startswith("AttackResult(4 images: accuracy 100.0% → ")
     assert "0.3)" in data["text/plain"]
+
+
+def test_attacks_show_first_what_they_fooled(shell, images, monkeypatch):
+    """An image that was wrong from the start is no success of the attack."""
+    labels, before, after = (np.array(x, np.int32) for x in ([0, 1, 2, 3], [0, 5, 2, 3], [0, 5, 7, 8]))
+    ones, seen = np.ones(4, np.float32), []
+    result = attacks.AttackResult(images, images, labels, None, before, after, ones, ones, labels, labels)
+    examples = figures.examples
+    monkeypatch.setattr(figures, "examples", lambda shown, *more: seen.append(shown) or examples(shown, *more))
+    picture(shown(shell, result))
+    assert seen[0].labels.tolist() == [2, 3, 0]
 
 
 def test_attacks_that_find_nothing_and_networks_without_an_answer(shell, images):

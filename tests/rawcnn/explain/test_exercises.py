@@ -117,7 +117,7 @@ def test_first_wrong_value_is_shown_with_its_window():
 )
 def test_answers_that_are_no_arrays(function, message):
     assert message in check(BY_NAME["conv2d"], function)[-1].message
-    assert check(BY_NAME["conv2d"], BY_NAME["conv2d"].solution)[0].right  # the inputs are as they were
+    assert all(np.std(inputs["x"]) > 0 for inputs in BY_NAME["conv2d"].cases.values()), "the inputs were filled"
 
 
 @pytest.mark.parametrize("number", range(1, 13))

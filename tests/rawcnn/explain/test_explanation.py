@@ -6,6 +6,7 @@ import base64
 import cProfile
 import inspect
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,12 @@ from rawcnn.explain.embedding import Piece, distinct, embed, whole
 from rawcnn.explain.explanation import _selection
 from rawcnn.explain.kernel_source import FILES, equation, sections
 from rawcnn.explain.paths import path_of
-from rawcnn.explain.selection import GRID, Level, Wish, default_layers, select, selection_at
-from rawcnn.nn.backpropagation import RULES
+from rawcnn.explain.selection import GRID, LEVELS, Level, Wish, _around, default_layers, select, selection_at
+from rawcnn.explain.statistics import statistics
+from rawcnn.explain.units import Slide, channels_read
+from rawcnn.nn.backpropagation import RULES, Applied
+from rawcnn.nn.layers import conv, dense, global_average_pool, max_pool, residual_sum, scaled_residual_sum
+from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING
 from rawcnn.training.recipes import find_recipe
 from tests import references
@@ -162,12 +167,15 @@ def test_a_small_budget_takes_the_poorest_level(resnet):
         select(recording, ["conv1", "conv2_1/conv1"], 5_000)
 
 
-@pytest.mark.slow
+@pytest.mark.deeper
 def test_a_dense_layer_has_its_ten_largest_outputs_and_the_label():
-    network = rawcnn.create("resnet18", classes=40, size=32, seed=0)
-    explanation = explain(network, image_of(32), label=7, layers=["classifier"])
-    logits = explanation.recording.tensors["classifier"]
-    assert {*np.argsort(-logits)[:10].tolist(), 7} <= {*operation(explanation, "classifier")["selection"]["channels"]}
+    """At the poorest level; the label is the class with the smallest logit."""
+    network = small.network(classes=40)
+    label = int(np.argmin(network(image_of(8)[None])))
+    recording = explain(network, image_of(8), label=label, layers=["classifier"]).recording
+    classifier = next(op for op in recording.operations if op.name == "classifier")
+    channels = selection_at(recording, classifier, LEVELS[-1], Wish()).channels
+    assert set(channels) == {*np.argsort(-recording.tensors["classifier"])[:10].tolist(), label} and len(channels) == 11
 
 
 @pytest.mark.slow
@@ -257,7 +265,7 @@ def test_the_form_is_the_function_that_ran(resnet):
     assert operation(explanation, "loss")["form"]["name"] == "cross_entropy"
 
 
-@pytest.mark.slow
+@pytest.mark.deeper
 def test_the_step_has_the_norm_that_clips():
     network, recipe = small.network(), replace(find_recipe("onecycle"), clip=0.5)
     explanation = explain(network, image_of(8), label=1, recipe=recipe)
@@ -266,6 +274,120 @@ def test_the_step_has_the_norm_that_clips():
     step = explanation.document["recipe"]
     assert step["norm"] == pytest.approx(norm, rel=1e-5) and step["clip"] == 0.5
     assert step["slots"] == {"velocity": 0.0} and step["weight_decay"] == recipe.weight_decay
+    assert step["rate"] == pytest.approx(recipe.rate / 10)  # OneCycle begins with a tenth
+    assert explanation.recording.label == 1 != explanation.recording.predicted
+
+
+def branching(net, images):
+    """A pool of values of both signs, a scaled residual, and a sum that reads one activation twice."""
+    x = conv(net, "first", images, 8, 3)
+    y = scaled_residual_sum(net, "scaled", max_pool(net, "pool", x, 3, 1), conv(net, "second", x, 8, 3), 0.3)
+    z = residual_sum(net, "sum", residual_sum(net, "twice", y, y), conv(net, "third", y, 8, 1))
+    return dense(net, "classifier", global_average_pool(net, "gap", z), 5)
+
+
+@pytest.fixture(scope="module")
+def branches():
+    """The complete recording of the network above."""
+    network = Network("branching", branching, size=8, classes=5, seed=2)
+    return explain(network, image_of(8), layers=["pool", "scaled", "twice", "third"]).recording
+
+
+def test_a_path_goes_to_the_leading_term(branches):
+    """A sum's is the largest magnitude, a maximum's is its winner, and a residual counts with its scale."""
+    x, pooled, second = (branches.tensors[name] for name in ("first", "pool", "second"))
+    around, filters = np.pad(x, ((1, 1), (1, 1), (0, 0))), branches.tensors["second/filters"]
+    told_apart = [0, 0, 0]
+    for row, column, channel in np.ndindex(8, 8, 8):
+        _, step = list(path_of(branches, "pool", (row, column, channel)))[:2]
+        window = x[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2, channel]
+        assert x[step.unit] == window.max() == pooled[row, column, channel] and step.unit[2] == channel
+        told_apart[0] += np.abs(window).max() > window.max()
+        _, step = list(path_of(branches, "scaled", (row, column, channel)))[:2]
+        terms = {"pool": abs(pooled[row, column, channel]), "second": 0.3 * abs(second[row, column, channel])}
+        assert step.operation == max(terms, key=terms.__getitem__) and step.unit == (row, column, channel)
+        told_apart[1] += terms["second"] < terms["pool"] < terms["second"] / 0.3
+        _, step = list(path_of(branches, "second", (row, column, channel)))[:2]
+        products = around[row : row + 3, column : column + 3] * filters[..., channel]
+        i, j, depth = np.unravel_index(np.argmax(np.abs(products)), products.shape)
+        assert step.unit == (row + i - 1, column + j - 1, depth)
+        told_apart[2] += products[i, j, depth] < 0
+    assert min(told_apart) > 20
+
+
+def test_an_activation_that_is_read_twice(branches):
+    """By one operation: its part of the gradient is the sum of both."""
+    tensors = branches.tensors
+    np.testing.assert_array_equal(tensors["∂scaled←twice"], 2 * tensors["∂twice"])
+    references.close(tensors["∂scaled←twice"] + tensors["∂scaled←third"], tensors["∂scaled"], kind="gradient")
+
+
+def test_statistics_of_a_small_network(branches):
+    """Of values of both signs, and of exact zeros."""
+    x = branches.tensors["first"].astype(np.float64)
+    zeros = replace(branches, tensors={**branches.tensors, "first": np.where(x > 0.1, 0, branches.tensors["first"])})
+    for recording in (branches, zeros):
+        x, g = (recording.tensors[name].astype(np.float64) for name in ("first", "∂first"))
+        found = statistics(recording, "first")
+        assert found["zeros"] == np.mean(x == 0) != np.mean(x <= 0)
+        assert (found["minimum"], found["maximum"]) == (x.min(), x.max()) and found["mean"] == pytest.approx(x.mean())
+        assert found["gradient_norm"] == pytest.approx(np.linalg.norm(g))
+    assert statistics(zeros, "first")["zeros"] > 0.1
+
+
+SLIDES = [
+    Slide((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    Slide((11, 2), (4, 3), ((0, 2), (5, 1)), (1, 1)),
+    Slide((3, 3), (2, 1), ((2, 2), (0, 4)), (2, 3)),
+]
+
+
+@pytest.mark.parametrize("slide", SLIDES)
+def test_a_span_is_what_the_windows_read(slide):
+    """Of some outputs: from the first tap of the first window to the last tap of the last, as far as the map goes."""
+    length, outputs = 17, 4
+    for axis in (0, 1):
+        taps = [
+            [
+                at * slide.stride[axis] - slide.pads[axis][0] + tap * slide.dilation[axis]
+                for tap in range(slide.size[axis])
+            ]
+            for at in range(outputs)
+        ]
+        for first, last in combinations_with_replacement(range(outputs), 2):
+            hull = set(range(min(taps[first]), max(taps[last]) + 1)) & set(range(length))
+            assert set(slide.span(axis, first, last, length)) == hull
+
+
+def applied(kind: str, depths: list[int], **settings) -> Applied:
+    """An operation that reads maps with so many channels."""
+    inputs = tuple(tf.zeros((1, 2, 2, depth)) for depth in depths)
+    return Applied("y", kind, ("x",) * len(depths), inputs, {}, inputs[0], (), settings)
+
+
+@pytest.mark.parametrize(
+    "op, source, channels, expected",
+    [
+        (applied("relu", [6]), 0, [2, 5], [2, 5]),
+        # y[5] reads x[3 … 7]; the gradient to x[5] reads y[3 … 7], whose sums read x[1 … 9]
+        (applied("lrn", [12], radius=2), 0, [5], [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (applied("lrn", [12], radius=1), 0, [0, 11], [0, 1, 2, 9, 10, 11]),
+        (applied("concatenate", [3, 4, 2]), 1, [2, 3, 6, 7], [0, 3]),
+        (applied("zero_padded_shortcut", [3], channels=8, zeros="both"), 0, [1, 2, 4, 5], [0, 2]),
+        (applied("zero_padded_shortcut", [3], channels=8, zeros="end"), 0, [0, 2, 3], [0, 2]),
+        (applied("discretize", [3], levels=4), 0, [3, 4, 11], [0, 1, 2]),
+    ],
+)
+def test_channels_that_each_kind_reads(op, source, channels, expected):
+    assert channels_read(op, source, channels) == expected
+
+
+def test_a_grid_stays_on_the_map():
+    """It has its size and contains its center, also at an edge."""
+    for center in range(20):
+        grid = _around(center, 20, 16)
+        assert len(grid) == 16 and center in grid and grid[0] >= 0 and grid[-1] < 20
+    assert _around(9, 20, 4) == range(7, 11) and _around(3, 20, None) == _around(3, 20, 30) == range(20)
 
 
 def test_pieces_that_others_hold_are_left_out():

@@ -116,6 +116,8 @@ def test_training_updates_in_float64(optimizer):
     for here, there in zip(*(state.groups for state in states), strict=True):
         for path, value in here.items():
             references.close(value, there[path], "gradient")
+            rounded = np.asarray(value).astype(np.float32)
+            assert np.any(value != rounded), f"{path} has the digits of float32"
 
 
 def test_an_attack_takes_a_float64_network(net):

@@ -13,11 +13,14 @@ import tensorflow as tf
 
 import rawcnn
 from rawcnn.data.augmentation import Augmentation
+from rawcnn.explain import explain
 from rawcnn.explain.explanation import default_recipe
 from rawcnn.explain.recording import record_image
 from rawcnn.explain.selection import LEVELS, Wish, selection_at
-from rawcnn.nn.layers import conv, dense
+from rawcnn.explain.units import as_map
+from rawcnn.nn.layers import conv, dense, lrn, max_pool, relu
 from rawcnn.nn.network import Network
+from rawcnn.report.explanation_page import write_explanation
 from rawcnn.training import step
 from rawcnn.training.recipes import find_recipe, learning_rate
 from tests import references
@@ -28,6 +31,7 @@ from tests.rawcnn.report.gradients import (
     Gradients,
     close_to,
     embedded,
+    gradients,
     small_network,
     written,
     written_completely,
@@ -84,6 +88,86 @@ def test_channels_of_groups(chromium, small):
     page.page.select_option("#backward-channel", "5")
     assert "Input channel 5 is c = 2 of the filters of its group" in page.text("#backward")
     assert page.faults == []
+
+
+# The results of all units of an operation's output, and the gradients to all units of an input: [[[number]]]
+EACH_UNIT = """([height, width, channels], resultAt) => indicesBelow(height).map(row =>
+  indicesBelow(width).map(column => indicesBelow(channels).map(channel => resultAt({row, column, channel}))))"""
+FORWARD = f"""name => {{
+  const operation = operations.get(name);
+  return ({EACH_UNIT})(operation.shape, unit => forward[operation.kind](operation, unit).result);
+}}"""
+BACKWARD = f"""([name, source]) => {{
+  const operation = operations.get(name);
+  const shape = mapShape(inputName(operation, source));
+  return ({EACH_UNIT})(shape, unit => gradientOf(operation, {{what: "input", source, unit}}).result);
+}}"""
+WINNERS = f"""name => {{
+  const operation = operations.get(name);
+  const winner = unit => forward.max_pool(operation, unit).leading.from.unit;
+  return ({EACH_UNIT})(operation.shape, unit => [winner(unit).row, winner(unit).column]);
+}}"""
+
+
+def assert_gradients(page: Explained, recording, name: str) -> None:
+    """Compare the gradients to all units of an operation's inputs with those in float64."""
+    (op,) = (op for op in recording.operations if op.name == name)
+    to_inputs, _ = gradients(op, recording)
+    for source, exact in enumerate(to_inputs):
+        found = np.array(page.page.evaluate(BACKWARD, [name, source]))
+        np.testing.assert_allclose(found, exact, rtol=RELATIVE, atol=1e-9 * np.abs(exact).max(), err_msg=name)
+
+
+@pytest.mark.deeper
+def test_all_units_of_small_operations(chromium, small):
+    """Their values and their gradients, also where a window reaches into the padding."""
+    _, _, explanation, file = small
+    page = Explained(chromium, file)
+    for name in ("pad", "pool", "mean", "mean_counting", "concat", "bn", "sum", "scaled", "wider", "gap"):
+        found = np.array(page.page.evaluate(FORWARD, name))
+        own = as_map(explanation.recording.tensors[name])
+        np.testing.assert_allclose(found, own, rtol=RELATIVE, atol=1e-6 * np.abs(own).max(), err_msg=name)
+        assert_gradients(page, explanation.recording, name)
+
+
+def tied(net, images):
+    """ReLUs of exact zeros, a max-pool of zeros, and a response normalization with large sums."""
+    x = relu(net, conv(net, "conv1", images, 6, 3, bias=False))
+    x = max_pool(net, "pool", relu(net, lrn(net, "norm", x, radius=1, bias=1.0, alpha=2.0)), 3, 2)
+    return dense(net, "classifier", x, 5)
+
+
+@pytest.fixture(scope="module")
+def ties(chromium, tmp_path_factory):
+    """The network above, for images that are black on the left; its recording and its open page."""
+    network = Network("tied", tied, size=8, classes=5, seed=3)
+    image = references.random((8, 8, 3), 5, low=0.0).numpy()
+    image[:, :4] = 0
+    explanation = explain(network, image, layers=[op.name for op in network.operations])
+    file = write_explanation(explanation, tmp_path_factory.mktemp("tied"))
+    return explanation.recording, Explained(chromium, file)
+
+
+def test_ties_and_zeros(ties):
+    """At 0 a ReLU's gradient is 0; of equal values of a window the first is the winner, and gets the gradient."""
+    recording, page = ties
+    x, pool = recording.tensors["norm/relu"], recording.tensors["pool"]
+    assert np.mean(recording.tensors["norm"] == 0) > 0.3
+    winners, zeros = np.array(page.page.evaluate(WINNERS, "pool")), 0
+    for row, column, channel in np.ndindex(*pool.shape):
+        window = x[2 * row : 2 * row + 3, 2 * column : 2 * column + 3, channel]
+        first = np.unravel_index(np.argmax(window), window.shape)
+        assert winners[row, column, channel].tolist() == [2 * row + first[0], 2 * column + first[1]]
+        zeros += window.max() == 0
+    assert zeros > 5
+    assert_gradients(page, recording, "norm/relu")
+    assert_gradients(page, recording, "pool")
+
+
+def test_a_response_normalization_with_large_sums(ties):
+    """The part of the gradient that comes through the neighbors is as large as the direct one."""
+    recording, page = ties
+    assert_gradients(page, recording, "norm")
 
 
 @pytest.mark.slow
@@ -238,6 +322,7 @@ def test_the_poorest_page_has_filters(groups):
 RECIPES = {
     "momentum": find_recipe("alexnet2012"),
     "nesterov": replace(find_recipe("resnext2016"), clip=0.01),
+    "short": replace(find_recipe("resnext2016"), clip=1e6),  # gradients shorter than the limit stay as they are
     "rmsprop": replace(find_recipe("inception_v3_2015"), clip=0.01),
     "momentum_outside": replace(find_recipe("resnet2015"), optimizer="momentum_outside"),
 }

@@ -62,6 +62,15 @@ def test_noise_ends_no_test_and_moves_no_suggestion_far(noise):
         assert rate is not None and RATES[75] / 10 < rate < 1.5 * RATES[75], (seed, rate)
 
 
+def test_noise_at_the_bottom_of_a_valley_ends_no_test():
+    """A small fall to a wide bottom, on which the average varies by more than a fifth of the fall."""
+    places, values = [0, 10, 30, 85, 99], [2.3, 2.3, 1.5, 1.5, 9]
+    for seed in range(15):
+        losses = losses_on(lambda step: float(np.interp(step, places, values)), 0.3, seed)
+        rate, _ = suggest(RATES, losses)
+        assert len(losses) > 85 and rate is not None and RATES[30] < rate < RATES[85], (seed, len(losses))
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5, 1.0])
 def test_a_flat_loss_has_no_suggestion(noise):
     suggestions = []
