@@ -837,8 +837,8 @@ EXPLANATIONS = [
     Fault(
         "recording: an activation that is read twice has one part of its gradient",
         "rawcnn/explain/recording.py",
-        "parts[name] = parts.get(name, 0) + part[0].numpy()",
-        "parts[name] = part[0].numpy()",
+        'which = f"[{number}]" if op.sources.count(source) > 1 else ""',
+        'which = ""',
         (f"{DOCUMENT}::test_an_activation_that_is_read_twice",),
     ),
     Fault(
@@ -900,8 +900,8 @@ EXPLANATIONS = [
     Fault(
         "forward.js: of equal values the last is the winner",
         "rawcnn/report/explanation/forward.js",
-        "(term.value > best.value ? term : best)); // of equal values the first",
-        "(term.value >= best.value ? term : best)); // of equal values the first",
+        "const fromLargest = (terms) => [...terms].sort(",
+        "const fromLargest = (terms) => [...terms].reverse().sort(",
         (f"{CLICKS}::test_ties_and_zeros",),
     ),
     Fault(
