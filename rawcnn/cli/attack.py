@@ -47,6 +47,8 @@ class AttackRequest(DataRequest):
     compile: str
     force: bool
 
+    needs_classifier = True
+
     @property
     def checked_file(self) -> Path:
         return self.folder / "attack.json"
@@ -100,6 +102,8 @@ class EvolveRequest(NetworkRequest):
     attack_settings: dict[str, Any]
     folder: Path
     compile: str
+
+    needs_classifier = True
 
     @property
     def checked_file(self) -> Path:

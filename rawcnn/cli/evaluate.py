@@ -45,9 +45,11 @@ class EvaluateRequest(DataRequest):
     compile: str
     force: bool
 
-    def load_networks(self) -> list:
-        files: Sequence[Path | None] = self.ensemble or [None]
-        return [self.load_network(file) for file in files]
+    needs_classifier = True
+
+    @property
+    def weight_files(self) -> Sequence[Path | None]:
+        return self.ensemble or [None]
 
     def resolved_scales(self, network) -> str:
         """The shorter sides of the protocol, separated by commas; empty if it has none."""
@@ -170,6 +172,8 @@ class PredictRequest(NetworkRequest):
     images: Sequence[Path]
     labels: Path | None
     top: int
+
+    needs_classifier = True
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {

@@ -29,6 +29,8 @@ class ExplainRequest(NetworkRequest):
     position: str | None
     channels: Sequence[int]
 
+    needs_classifier = True  # the page goes back from the loss
+
     def check(self) -> None:
         super().check()
         parse_position(self.position)

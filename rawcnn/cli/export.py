@@ -21,6 +21,8 @@ class ExportRequest(NetworkRequest):
     batch: int | None
     labels: Path | None
 
+    needs_classifier = True
+
     def check(self) -> None:
         from rawcnn.export import check
 

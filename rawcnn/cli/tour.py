@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.cli.options import Head, Json, Seed, SkipUnreadable, Weights
-from rawcnn.cli.request import Request, Run, begin, load_data, load_network
+from rawcnn.cli.request import Request, Run, begin, load_data, load_network, note_origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,8 @@ def _load_user_network(request: TourRequest, run: Run):
     if not request.weights or not request.data:
         return None
     network = load_network(request.model, request.weights, seed=request.seed, head=request.head)
+    note_origin(run.screen, [request.weights])
+    network.check_classifier()
     images = load_data(run.screen, request.data, network.image_size, request.skip_unreadable)
     if len(images.labels) != network.classes:
         raise ValueError(

@@ -13,7 +13,7 @@ import typer
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import WEIGHTS, Classes, Head, Json, Labels, Model, Options, Size
 from rawcnn.cli.parsing import ImageSize
-from rawcnn.cli.request import Request, begin, load_network
+from rawcnn.cli.request import Request, begin, load_network, note_origin
 
 app = typer.Typer(help="Import, download and show weights files.", no_args_is_help=True, rich_markup_mode=None)
 File = Annotated[Path, typer.Argument(help=f"Weights file {WEIGHTS}.")]
@@ -91,6 +91,7 @@ def convert_weights(request: ConvertRequest) -> None:
     with begin(request) as run:
         file = request.file or fetch(request.model)
         network = _load(request, file, run.screen)
+        note_origin(run.screen, [file])
         network.labels = _labels(request) or network.labels
         network.check_labels()
         if request.output:
@@ -146,11 +147,14 @@ def show_file(file: Path, request: Request) -> None:
     """Print the table of tensors."""
     from rawcnn.weights import describe
     from rawcnn.weights.detect import detect_format
+    from rawcnn.weights.packaged import find_weights
     from rawcnn.weights.readers import open_tensors
 
     with begin(request) as run:
-        metadata = describe(file)
-        with open_tensors(file) as tensors:
+        note_origin(run.screen, [file])
+        path = find_weights(file)
+        metadata = describe(path)
+        with open_tensors(path) as tensors:
             rows = [(name, "×".join(map(str, t.shape)), t.dtype, prod(t.shape)) for name, t in tensors.items()]
             listed = {name: {"shape": t.shape, "dtype": t.dtype} for name, t in tensors.items()}
             names = detect_format(tensors) or "unknown"

@@ -38,6 +38,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def check_classes(network: Network, data: DataSet) -> None:
     """Check that the network has as many classes as the data set. Raises ValueError."""
+    network.check_classifier()
     count = len(data.labels)
     if count == network.classes:
         return

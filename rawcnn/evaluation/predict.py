@@ -36,9 +36,10 @@ def predict(
         For each file {"file", "guesses": [{"class", "label", "probability"}, …]}, the most probable class first.
 
     Raises:
-        ValueError: The network has more or fewer class names than classes, a probability is not finite, or a file
-            cannot be read.
+        ValueError: The network has no classifier, or more or fewer class names than classes; a probability is not
+            finite, or a file cannot be read.
     """
+    network.check_classifier()
     labels = network.labels or tuple(str(n) for n in range(network.classes))
     network.check_labels()
     results = []

@@ -222,8 +222,10 @@ def check(
     """Check before the network runs that it has this label, these layers and these units; return the units.
 
     Raises:
-        ValueError: It does not, it computes in bfloat16, or a position or channels are given without a single layer.
+        ValueError: It does not, it has no classifier, it computes in bfloat16, or a position or channels are given
+            without a single layer.
     """
+    network.check_classifier()
     if label is not None:
         whole_number("the label", label, 0, network.classes - 1)
     if network.precision == "bfloat16":  # a page that computes in float64 would find other values

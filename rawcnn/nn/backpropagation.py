@@ -92,8 +92,10 @@ def backpropagate(
         Backward(loss, parameters, activations).
 
     Raises:
-        ValueError: The images or labels do not fit, or an operation has no gradient by hand.
+        ValueError: The images or labels do not fit, the network has no classifier, or an operation has no gradient by
+            hand.
     """
+    network.check_classifier()
     labels = _check_batch(images, labels, network.classes)
     operations, _ = record(network, network.variables, images, train=train, seed=seed)
     loss, to_logits = loss_and_gradient(network, operations, labels, recipe)

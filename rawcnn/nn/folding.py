@@ -125,8 +125,9 @@ def program(network: Network, compile: str = "auto", precision: str | None = Non
         A function images [B,H,W,3], float RGB in [0,1] → logits [B,classes], float32, or float64 in that precision.
 
     Raises:
-        ValueError: The mode or the precision is unknown.
+        ValueError: The mode or the precision is unknown, or the network has no classifier.
     """
+    network.check_classifier()
     precision = check_precision(precision or network.precision)
     choice = choose(compile, network.devices, precision)
     if choice.mode not in ("graph", "mixed"):

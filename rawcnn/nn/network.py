@@ -27,6 +27,7 @@ from rawcnn.nn.trace import (
     TraceComplete,
     check_precision,
     find_operation,
+    layers_up_to,
     symbolic_trace,
 )
 
@@ -42,6 +43,8 @@ class Network:
         auxiliary: Names of the operations whose activations are logits of auxiliary heads, in training.
         image_size: The (height, width) of the images in pixels.
         input_size: The same as one number for square images: their side.
+        last: The operation that the network ends with, if it was created to end before its classifier; otherwise None.
+            Such a network has activations, but no logits and no classes.
         labels: The names of the classes, or None.
         settings: The arguments of `rawcnn.create`, which weight files record.
     """
@@ -57,6 +60,7 @@ class Network:
         preprocessing: str = "none",
         precision: str = "float32",
         devices: Sequence[str] = (),
+        last: str | None = None,
         settings: Mapping[str, object] | None = None,
     ):
         """Create the variables of a model.
@@ -65,11 +69,13 @@ class Network:
             name: The network's name.
             model: The model function `model(net, images)`.
             size: The side of its images in pixels, or (height, width).
-            classes: The number of classes.
+            classes: The number of classes; not read with `last`.
             seed: The seed that the variables are drawn from.
             preprocessing: The first step: "none", "centered", "torch" or "caffe".
             precision: "float32", "bfloat16" arithmetic over float32 variables, or "float64" for both.
             devices: The devices that layers are split over.
+            last: The operation that the network ends with. What comes after it gets no variables. By default the model
+                runs to its classifier.
             settings: What files of weights record about the network.
 
         Raises:
@@ -81,14 +87,16 @@ class Network:
         check_devices(devices)
         self.name, self.model, self.image_size = name, model, image_size(size)
         self.input_size: Size = short_size(self.image_size)
-        self.classes = whole_number("classes", classes)
+        self.last = last
+        self.classes = whole_number("classes", classes) if last is None else 0
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
         self.settings = dict(settings or {})
         self.labels: tuple[str, ...] | None = None
-        training = symbolic_trace(model, (1, *self.image_size, 3), train=True, devices=devices)
+        image_shape, layers = (1, *self.image_size, 3), layers_up_to(last)
+        training = symbolic_trace(model, image_shape, train=True, devices=devices, layers=layers)
         self.parameters = training.parameters
         self.training_operations = tuple(training.operations)
-        self.operations = tuple(symbolic_trace(model, (1, *self.image_size, 3)).operations)
+        self.operations = tuple(symbolic_trace(model, image_shape, layers=layers).operations)
         check_memory(name, self.input_size, self.parameters.values(), self.operations, self.wide.size)
         self.variables = {path: p.create(seed, self.wide) for path, p in self.parameters.items()}
         self.auxiliary = tuple(training.name_of(logits) for logits in training.auxiliary)
@@ -110,8 +118,21 @@ class Network:
 
     @property
     def head(self) -> str:
-        """The name of the operation whose activations are the logits."""
+        """The name of the operation whose activations are the logits. Raises ValueError if there is none."""
+        self.check_classifier()
         return self.operations[-1].name
+
+    def check_classifier(self) -> None:
+        """Check that the network has a classifier.
+
+        Raises:
+            ValueError: It ends with an earlier operation.
+        """
+        if self.last is not None:
+            raise ValueError(
+                f"this {self.name} ends with {self.last}, so it has no classifier and no logits; name a layer if that "
+                'is possible, load weights with a classifier, or add a random one with head="skip" (--head skip)'
+            )
 
     def operation(self, name: str) -> Operation:
         """Find an operation by its name.
@@ -173,8 +194,10 @@ class Network:
             Logits in float32 or wider, activations and batch-norm statistics.
 
         Raises:
-            ValueError: The images are not [B,H,W,3], or the layers do not fit them.
+            ValueError: The images are not [B,H,W,3], the layers do not fit them, or the network has no classifier:
+                then `activations` computes the output of layers.
         """
+        self.check_classifier()
 
         def run(images: tf.Tensor) -> Forward:
             net = self._begin(trace_type, variables, images, train=train, seed=seed, relu=relu)
@@ -252,7 +275,8 @@ class Network:
 
     def __repr__(self) -> str:
         size, count = size_text(self.image_size), self.parameter_count
-        return f"Network({self.name}, {self.classes} classes, {size}, {count:,} parameters)"
+        end = f"{self.classes} classes" if self.last is None else f"ends with {self.last}"
+        return f"Network({self.name}, {end}, {size}, {count:,} parameters)"
 
 
 def check_images(images, dtype: tf.DType = tf.float32) -> tf.Tensor:

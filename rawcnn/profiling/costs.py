@@ -16,7 +16,7 @@ from math import prod
 
 from rawcnn.models import find_model
 from rawcnn.nn.arguments import Size, image_size, plain_values, short_size, whole_number
-from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, symbolic_trace
+from rawcnn.nn.trace import PRECISIONS, Operation, check_precision, layers_up_to, symbolic_trace
 
 COLUMNS = (
     "name",
@@ -87,6 +87,7 @@ def profile(
     classes: int | None = None,
     precision: str = "float32",
     train: bool = False,
+    last: str | None = None,
     **options,
 ) -> Profile:
     """Count the costs of a model's operations.
@@ -98,22 +99,22 @@ def profile(
         classes: Number of classes. By default the model's own.
         precision: "float32", "bfloat16" or "float64".
         train: Trace as in training, with auxiliary heads and the batch's statistics.
+        last: The operation that the network ends with, as for `rawcnn.create`.
         **options: The model's options, as for `rawcnn.create`.
 
     Returns:
         The costs of each operation, and their totals.
 
     Raises:
-        ValueError: An argument is out of range, or the images are too small.
+        ValueError: An argument is out of range, the model has no operation `last`, or the images are too small.
     """
     entry = find_model(model)
     batch = whole_number("batch", batch)
     classes = whole_number("classes", entry.classes if classes is None else classes)
     sides = image_size(entry.size if size is None else size)
     dtype = PRECISIONS[check_precision(precision)]
-    operations = symbolic_trace(
-        entry.configured(classes, **plain_values(options)), (batch, *sides, 3), train=train, dtype=dtype
-    ).operations
+    configured, layers = entry.configured(classes, **plain_values(options)), layers_up_to(last)
+    operations = symbolic_trace(configured, (batch, *sides, 3), train=train, dtype=dtype, layers=layers).operations
     rows = [_row(operation, dtype.size) for operation in operations]
     return Profile(model, batch, short_size(sides), precision, rows, _totals(operations, rows), tuple(operations))
 

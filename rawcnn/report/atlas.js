@@ -79,7 +79,7 @@ function draw() {
     const box = [x - icon / 2, y - icon / 2, icon, icon];
     const { pitch, side: pixels } = shown;
     pen.drawImage(sheets[levels.indexOf(shown)], cell.at[0] * pitch, cell.at[1] * pitch, pixels, pixels, ...box);
-    if (rings) frame(box, color(cell.rank), Math.max(2, icon / 14));
+    if (rings && cell.rank !== null) frame(box, color(cell.rank), Math.max(2, icon / 14));
     if (cell === current) frame(box, getComputedStyle(canvas).color, 2.5);
   }
   pen.globalAlpha = 1;
@@ -98,7 +98,7 @@ function frame([left, top, width, height], style, thickness) {
 }
 
 function describe(cellSide) {
-  const lines = current ? [classes[current.rank], ...current.lines] : [];
+  const lines = current ? [classes[current.rank], ...current.lines].filter((line) => line !== undefined) : [];
   if (lines.join("\n") !== description.dataset.shown) {
     description.replaceChildren(
       ...lines.map((line, number) => {

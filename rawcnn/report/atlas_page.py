@@ -43,7 +43,7 @@ def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "
     Raises:
         ValueError: A class that is shown has no label.
     """
-    last = max(int(level.classes.max()) for level in atlas.levels)
+    last = max(int(level.classes.max(initial=-1)) for level in atlas.levels)
     if labels is not None and len(labels) <= last:
         raise ValueError(f"there are {len(labels)} labels, and class {last} is shown; expected one for each class")
     ranked = ranked_classes(atlas.levels)
@@ -74,12 +74,12 @@ def atlas_page(atlas: Atlas, labels: Sequence[str] | None = None, title: str = "
 def ranked_classes(levels: Sequence[Level]) -> list[tuple[int, int]]:
     """Return (class, images in its cells) of every class that names a cell, most images first.
 
-    The images are counted in the finest grid in which the class has a cell.
+    The images are counted in the finest grid in which the class has a cell. Levels without classes have none.
     """
     images: dict[int, int] = {}
     for level in levels:
-        sums = np.bincount(level.classes, level.counts)
-        images |= {int(number): int(sums[number]) for number in np.unique(level.classes)}
+        for number in np.unique(level.classes):
+            images[int(number)] = int(level.counts[level.classes == number].sum())
     return sorted(images.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -134,16 +134,20 @@ def _level(level: Level, at: np.ndarray, ranks: dict[int, int]) -> dict[str, obj
             "y": int(level.cells[i, 1]),
             "at": at[i].tolist(),
             "size": round(float(size), 3),
-            "rank": ranks[int(level.classes[i])],
-            "lines": [
-                f"{level.counts[i]:,} images",
-                f"raise its logit by {level.attributions[i]:.2f} (linear estimate)".replace("-", "−"),
-                f"{100 * level.shares[i]:.0f} % of them raise this class most",
-            ],
+            "rank": ranks[int(level.classes[i])] if ranks else None,
+            "lines": [f"{level.counts[i]:,} images", *(_about_class(level, i) if ranks else ())],
         }
         for i, size in enumerate(sizes_of(level.counts))
     ]
     return {"grid": level.grid, "side": side_of(level.icons), "pitch": pitch_of(level.icons), "cells": cells}
+
+
+def _about_class(level: Level, i: int) -> tuple[str, str]:
+    """Return the lines about the class of a cell."""
+    return (
+        f"raise its logit by {level.attributions[i]:.2f} (linear estimate)".replace("-", "−"),
+        f"{100 * level.shares[i]:.0f} % of them raise this class most",
+    )
 
 
 def _lead(atlas: Atlas) -> str:

@@ -9,7 +9,7 @@ Carter, Armstrong, Schubert, Johnson, Olah: "Activation Atlas", Distill 2019.
     label    the class whose logit the cell's activations raise most, by a·∂logit/∂a
 
 Without the whitening W, all icons would show what all activations have in common. The label is a linear estimate, that
-of `rawcnn.visualize.attribution` at one position.
+of `rawcnn.visualize.attribution` at one position. Cells of a network without a classifier have no label.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Level:
         cells: int32 [M,2], (column, row), from the top left.
         counts: int64 [M], images per cell.
         vectors: float32 [M,C], mean activation, not whitened.
-        classes: int32 [M], the class with the largest sum of effects in the cell.
+        classes: int32 [M], the class with the largest sum of effects in the cell; [0] for a network without a
+            classifier, and so are the next two.
         attributions: float32 [M], mean effect on this class over the cell's images, in logits.
         shares: float32 [M], share of the images with their largest effect on this class.
         icons: float32 [M,H,W,3] in [0,1].

@@ -82,8 +82,10 @@ def cell_classes(sample: AtlasSample, cell_of: np.ndarray) -> tuple[np.ndarray, 
 
     Returns:
         The class [M] whose effects sum to the most in the cell; the mean of this sum over the cell's images [M]; and
-        the share of its images [M] that have their largest effect on this class.
+        the share of its images [M] that have their largest effect on this class. Three empty arrays if K is 0.
     """
+    if sample.classes.shape[1] == 0:
+        return np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32)
     inside = cell_of >= 0
     cell, classes, effects = cell_of[inside], sample.classes[inside], sample.effects[inside]  # [N'], [N',K], [N',K]
     names, column = np.unique(classes, return_inverse=True)  # all classes that occur

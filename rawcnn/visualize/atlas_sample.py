@@ -32,7 +32,7 @@ class AtlasSample:
     activations: np.ndarray = field(repr=False)  # float32 [N,C]
     indices: np.ndarray = field(repr=False)  # int32 [N], of the image in its split
     positions: np.ndarray = field(repr=False)  # int32 [N,2] (row, column); (0, 0) in a layer without a map
-    classes: np.ndarray = field(repr=False)  # int32 [N,K], the largest logit first
+    classes: np.ndarray = field(repr=False)  # int32 [N,K], the largest logit first; K is 0 without a classifier
     effects: np.ndarray = field(repr=False)  # float32 [N,K], a·∂logit_k/∂a at the position
 
     def __len__(self) -> int:
@@ -106,8 +106,13 @@ def activations_and_effects(
         positions: int32 [B,2], (row, column) in the map.
 
     Returns:
-        The activations a [B,C], the K most likely classes [B,K] and the effects a·∂logit_k/∂a [B,K].
+        The activations a [B,C], the K most likely classes [B,K] and the effects a·∂logit_k/∂a [B,K]. K is 0 for a
+        network without a classifier.
     """
+    if network.last is not None:
+        vectors = tf.gather_nd(as_map(network.activations(images, [layer])[layer]), positions, batch_dims=1)  # [B,C]
+        none = tf.zeros((tf.shape(images)[0], 0))  # [B,0]
+        return vectors, tf.cast(none, tf.int32), none
     count = min(EXPLAINED, network.classes)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(images)  # so that the tape records the activations

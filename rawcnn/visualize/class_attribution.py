@@ -81,6 +81,7 @@ def attribution(
     """
     images = one_image(image)
     network.operation(layer)  # raises a ValueError that names similar layers
+    network.check_classifier()
     requested = [-1] * min(PREDICTED, network.classes) if classes is None else different_classes(classes, network)
     count = len(requested)
 

@@ -110,11 +110,9 @@ def activation_grid(
     Raises:
         ValueError: For an unknown layer or channel, a layer without maps, and anything but one finite image in [0,1].
     """
-    network.operation(layer)  # raises a ValueError that names similar layers
-    maps = network.forward(one_image(image)).activations
-    values = tf.cast(maps[layer], tf.float32).numpy()[0]  # [h,w,C]
+    values = tf.cast(network.activations(one_image(image), [layer])[layer], tf.float32).numpy()[0]  # [h,w,C]
     if values.ndim != 3:
-        spatial = [name for name, value in maps.items() if value.shape.rank == 4]
+        spatial = [o.name for o in network.operations if len(o.output_shape) == 4]
         raise ValueError(f"{layer} gives {values.shape}, no maps; expected a layer such as {', '.join(spatial[-3:])}")
     chosen = check_channels(channels, layer, values.shape[-1])
     return grid([normalize(values[..., channel]) for channel in chosen], columns, gap, background=0.5)

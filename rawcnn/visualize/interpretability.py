@@ -307,6 +307,7 @@ def check_blocks(
         ValueError: for an unknown layer or class, and for a number out of range.
     """
     operation = operation_at_size(network, layer, size or network.image_size)
+    network.check_classifier()
     _check_top(top, layer, operation.output_shape[-1])
     _check_limit(limit)
     check_groups(groups, operation.output_shape, layer)

@@ -35,6 +35,7 @@ def check_channels(channels: int | Sequence[int] | None, layer: str, count: int)
 
 def check_classes(classes: int | Sequence[int], network: Network) -> list[int]:
     """Return one class or several as a list. Raises ValueError if there is none, or if the network lacks one."""
+    network.check_classifier()
     return indices("classes", classes, network.classes, network.name)
 
 

@@ -21,6 +21,7 @@ from rawcnn.nn.network import Network
 from rawcnn.weights.arrays import DESCRIPTION
 from rawcnn.weights.detect import creation_settings, detect_scheme, family_of
 from rawcnn.weights.fit import Fit
+from rawcnn.weights.packaged import find_weights
 from rawcnn.weights.readers import open_tensors, read_metadata
 from rawcnn.weights.source import Source
 from rawcnn.weights.stored import StoredTensors
@@ -58,10 +59,11 @@ def load_weights(network: Network, path: str | Path, *, head: str = "load") -> t
 
     Args:
         network: The network. After an error its variables are unchanged.
-        path: A file of rawcnn, Keras, PyTorch or TensorFlow. Its ending does not matter.
+        path: A file of rawcnn, Keras, PyTorch or TensorFlow. Its ending does not matter. Or "hed", as for `create`.
         head: "load" loads all variables; "skip" loads all but the classifier, which keeps its values. Then the file
             may have another number of classes, or no classifier. Fully connected layers before the classifier and
-            auxiliary heads are loaded if the file has them in the same shapes, and skipped otherwise.
+            auxiliary heads are loaded if the file has them in the same shapes, and skipped otherwise. A network that
+            ends before its classifier does not read what the file has after it, in either case.
 
     Returns:
         The paths of the skipped variables; () with head="load".
@@ -72,7 +74,7 @@ def load_weights(network: Network, path: str | Path, *, head: str = "load") -> t
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}; expected {' or '.join(map(repr, HEADS))}")
-    path = Path(path)
+    path = find_weights(path, network.name)
     with open_tensors(path) as stored:
         tensors = _about(network, path, lambda: unwrapped(network, stored))
         scheme = _about(network, path, lambda: detect_scheme(network, tensors)).fitted(tensors)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from rawcnn.nn.network import Network
+from rawcnn.weights import hed_names as hed
 from rawcnn.weights import keras_names as keras
 from rawcnn.weights import torch_names as torch
 from rawcnn.weights.source import Source, plain
@@ -16,14 +17,14 @@ from rawcnn.weights.stored import StoredTensors
 OWN_LEAVES = ("/filters", "/weights", "/scale", "/offset", "/mean", "/variance")
 PYTORCH_LEAF = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
 SLIM_LEAF = re.compile(r"/(biases|BatchNorm/\w+)$")
-OTHERS = {"Keras": keras, "PyTorch": torch}
+OTHERS = {"Keras": keras, "PyTorch": torch, "HED": hed}
 
 
 @dataclass(frozen=True)
 class Scheme:
     """A naming scheme: where a file holds each variable of a network."""
 
-    format: str  # "rawcnn", "Keras", "PyTorch"
+    format: str  # "rawcnn", "Keras", "PyTorch", "HED"
     sources: dict[str, Source]  # by the variable's path
     unused: tuple[str, ...] = ()  # endings of tensor names that rawcnn does not need
 
@@ -39,8 +40,10 @@ class Scheme:
 
 
 def detect_format(names: Iterable[str]) -> str:
-    """Return "rawcnn", "Keras" or "PyTorch", or "" if the names of the tensors follow no known scheme."""
+    """Return "rawcnn", "Keras", "PyTorch" or "HED", or "" if the names of the tensors follow no known scheme."""
     names = tuple(names)
+    if hed.holds(names):
+        return "HED"
     if any(name.endswith(OWN_LEAVES) for name in names):
         return "rawcnn"
     if any(PYTORCH_LEAF.search(name) for name in names):
@@ -80,7 +83,7 @@ def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
         raise ValueError(
             f"its names are {found}'s, such as {names[0]}, but {found} has no weights for this {network.name}{hint}"
         )
-    return Scheme(found, sources, torch.UNUSED if found == "PyTorch" else ())
+    return Scheme(found, sources, OTHERS[found].UNUSED)
 
 
 def creation_settings(format: str, model: str, family: str, names: Iterable[str]) -> dict[str, object]:

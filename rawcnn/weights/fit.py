@@ -35,6 +35,8 @@ class Fit:
 
     def skipped(self) -> tuple[str, ...]:
         """Return the variables that head="skip" does not load: classifiers, and what leads to them and does not fit."""
+        if self.network.last is not None:
+            return ()
         classifiers, hidden, auxiliary = self._heads()
         paths = set(classifiers)
         for group in (hidden, auxiliary):
@@ -44,7 +46,7 @@ class Fit:
 
     def advice(self) -> str:
         """Return how to load the file without its head, if only the head does not fit; otherwise ""."""
-        skipped = self.skipped()
+        skipped = self.skipped()  # none in a network without a head
         if self.problems(skipped) or not any(self._problem(path) for path in skipped):
             return ""
         source = self.scheme.sources.get(f"{self.network.head}/bias")
@@ -80,7 +82,12 @@ class Fit:
         return ""
 
     def _left(self, skipped: Collection[str]) -> list[str]:
-        """Describe the tensors that no variable uses. Counters and, without the head, another head are no problem."""
+        """Describe the tensors that no variable uses. Counters and, without the head, another head are no problem.
+
+        A network that ends before its classifier needs nothing of what comes after it.
+        """
+        if self.network.last is not None:
+            return []
         used = {name for source in self.scheme.sources.values() for name in source.names}
         left = [name for name in self.tensors if name not in used and not name.endswith(self.scheme.unused)]
         left = [name for name in left if self.tensors[name].shape and self.tensors[name].dtype in FLOATS]

@@ -22,6 +22,7 @@ from rawcnn.weights.source import Rules, Source, constant, plain, renamed, trans
 
 LEAVES = {"filters": "kernel", "weights": "kernel", "bias": "bias", "scale": "gamma", "offset": "beta"}
 LEAVES |= {"mean": "moving_mean", "variance": "moving_variance"}
+UNUSED: tuple[str, ...] = ()  # endings of tensor names that rawcnn does not need
 EPSILON, RESNET_EPSILON = 1e-5, 1.001e-5  # ε of the batch norms in rawcnn's and in Keras's ResNets
 
 VGG: Rules = (

@@ -104,7 +104,8 @@ class Target:
             return objective, [f"{share:.0%}" for share in objective.rows[0]]
         if self.channels:
             classes = network.labels or [f"class {c}" for c in range(network.classes)]
-            names = [classes[c] if layer == network.head else f"channel {c}" for c in self.channels]
+            are_classes = network.last is None and layer == network.head
+            names = [classes[c] if are_classes else f"channel {c}" for c in self.channels]
             place = parse_position(self.position)
             if place:
                 return objectives.neuron(network, layer, self.channels, place), names

@@ -173,6 +173,7 @@ class BuildingBlocksRequest(NetworkRequest):
     compile: str
 
     endings = (".html",)
+    needs_classifier = True
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {

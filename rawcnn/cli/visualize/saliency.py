@@ -39,6 +39,7 @@ class SaliencyRequest(NetworkRequest):
     compile: str
 
     endings = PICTURES
+    needs_classifier = True
 
     def check_network(self, network: Any) -> None:
         from rawcnn.visualize.layer_maps import check_classes

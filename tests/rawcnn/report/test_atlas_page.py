@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -140,3 +141,17 @@ def test_classes_are_ranked_by_their_images(drawn):
 def test_a_class_without_a_name_is_refused(drawn):
     with pytest.raises(ValueError, match="there are 3 labels, and class 4 is shown"):
         atlas_page(drawn, ["a", "b", "c"])
+
+
+def test_without_classes(drawn):
+    """The atlas of a network without a classifier has icons and counts, and nothing about classes."""
+    none = {"classes": np.empty(0, np.int32), "attributions": np.empty(0), "shares": np.empty(0)}
+    plain = replace(drawn, levels=tuple(replace(one, **none) for one in drawn.levels))
+    html = atlas_page(plain, title="t")
+    assert "data-rings" not in html.split("<script")[0] and "logit" not in html.split("<script")[0]
+    assert page.ranked_classes(plain.levels) == []
+    data = json.loads(re.search(r'<script type="application/json" id="atlas">(.*?)</script>', html, re.DOTALL)[1])
+    assert data["classes"] == []
+    for level, shown in zip(plain.levels, data["levels"], strict=True):
+        assert [cell["lines"] for cell in shown["cells"]] == [[f"{count:,} images"] for count in level.counts]
+        assert all(cell["rank"] is None for cell in shown["cells"])
