@@ -273,6 +273,20 @@ def load_data(
     return data
 
 
+def layer_or_logits(layer: str | None, network: Any) -> str:
+    """Return the layer that --layer names; without the option, the layer of the logits.
+
+    Raises:
+        ValueError: There is no option, and the network has no logits.
+    """
+    if layer is None and network.last is not None:
+        raise ValueError(
+            f"this {network.name} ends with {network.last}, so it has no logits; name a layer with --layer, such as "
+            f"{network.last}"
+        )
+    return layer or network.head
+
+
 def match_data(run: Run, force: bool) -> None:
     """Put the classes of the data into the order of the networks' class names, and print that if it changes.
 

@@ -130,8 +130,8 @@ class Network:
         """
         if self.last is not None:
             raise ValueError(
-                f"this {self.name} ends with {self.last}, so it has no classifier and no logits; name a layer if that "
-                'is possible, load weights with a classifier, or add a random one with head="skip" (--head skip)'
+                f"this {self.name} ends with {self.last}, so it has no classifier and no logits; load weights with a "
+                'classifier, or add a random one with head="skip" (--head skip)'
             )
 
     def operation(self, name: str) -> Operation:

@@ -146,9 +146,6 @@ def picture(tmp_path_factory):
         ("export", "MODEL"),
         ("explain", "MODEL", "FILE"),
         ("visualize", "saliency", "MODEL", "FILE"),
-        ("visualize", "optimize", "MODEL"),
-        ("visualize", "optimize", "MODEL", "--channel", "1"),
-        ("visualize", "top-inputs", "MODEL"),
         ("visualize", "building-blocks", "MODEL", "FILE", "--layer", LAST),
     ],
     ids=" ".join,
@@ -160,6 +157,15 @@ def test_verbs_that_need_logits(words, picture, tmp_path, monkeypatch, rawcnn_co
     assert code == 2 and out == ""
     assert err.count("\n") == 1 and f"ends with {LAST}, so it has no classifier" in err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [("optimize",), ("optimize", "--channel", "1"), ("top-inputs",)], ids=" ".join)
+def test_verbs_whose_default_layer_is_that_of_the_logits(words, rawcnn_command):
+    model = ("cifar_resnet20", "--option", f"last={LAST}", "--option", "size=8")
+    code, out, err = rawcnn_command("visualize", words[0], *model, *words[1:])
+    assert code == 2 and out == ""
+    assert err.endswith(f"{LAST}, so it has no logits; name a layer with --layer, such as {LAST}\n")
+    assert err.count("\n") == 1
 
 
 def test_training_is_refused(tmp_path, rawcnn_command):

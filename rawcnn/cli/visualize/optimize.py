@@ -23,7 +23,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import PICTURES, ImageSize, check_finite, parse_position, parse_settings
-from rawcnn.cli.request import NetworkRequest, Run, begin
+from rawcnn.cli.request import NetworkRequest, Run, begin, layer_or_logits
 
 COLUMNS = 8  # images per row of a sheet
 INTERPOLATED = 5  # images of --between, unless --count says otherwise
@@ -67,7 +67,7 @@ class Target:
         """Return the layer; what a rectifier never outputs is minimized before the rectifier."""
         from rawcnn.visualize.unit_summary import rectified
 
-        layer = self.layer or network.head
+        layer = layer_or_logits(self.layer, network)
         return rectified(network, layer) if self.negative else layer
 
     def check_network(self, network, size: ImageSize | None) -> None:
@@ -320,7 +320,7 @@ def _optimize(request: OptimizeRequest, run: Run):
 
 def _print_replaced_layer(target: Target, run: Run) -> None:
     """Print that --negative optimizes the layer before a rectifier."""
-    layer, resolved = target.layer or run.network.head, target.resolved_layer(run.network)
+    layer, resolved = layer_or_logits(target.layer, run.network), target.resolved_layer(run.network)
     if resolved != layer:
         run.screen.print(f"{layer} is never negative; minimizing {resolved}, the input of its rectifier, instead")
 

@@ -26,7 +26,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import parse_position
-from rawcnn.cli.request import DataRequest, begin
+from rawcnn.cli.request import DataRequest, begin, layer_or_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class TopInputsRequest(DataRequest):
     endings = (".png",)
 
     def resolved_layer(self, network) -> str:
-        return self.layer or network.head
+        return layer_or_logits(self.layer, network)
 
     def check(self) -> None:
         super().check()
