@@ -69,6 +69,7 @@ from kernels.dispatch.normalization import (
 from kernels.dispatch.pooling import (
     average_pool,
     average_pool_input_gradient,
+    global_average_pool,
     max_pool,
     max_pool_input_gradient,
     max_pool_switches,
@@ -107,7 +108,6 @@ from kernels.normalization import (
 )
 from kernels.pooling import (
     average_pool_reference,
-    global_average_pool,
     global_average_pool_cost,
     global_average_pool_input_gradient,
     global_average_pool_reference,

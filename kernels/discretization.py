@@ -71,8 +71,10 @@ def encode_levels(x: tf.Tensor, levels: int, code: str) -> tf.Tensor:
         [B,H,W,C·levels] in the type of x; the code of NaN is NaN.
 
     Raises:
-        ValueError: For fewer than two levels, or an unknown code.
+        ValueError: If x is not [B,H,W,C], for fewer than two levels, or an unknown code.
     """
+    if x.shape.rank != 4:
+        raise ValueError(f"x has shape {x.shape}; expected images [batch, height, width, channels]")
     if levels < 2:
         raise ValueError(f"levels is {levels!r}; expected 2 or more")
     onehot = tf.one_hot(level_of(x, levels), levels, dtype=x.dtype)  # [B,H,W,C,levels]

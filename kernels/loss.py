@@ -6,7 +6,6 @@ Source of label smoothing: Szegedy et al. 2016 ("Rethinking the Inception Archit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -123,11 +122,16 @@ def smoothed_targets(
     return tf.where(known[:, None], targets, float("nan"))  # [B,K]
 
 
+def _logits_and_targets(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logits in float32 or wider and their targets, both [B,K]. ValueError for other shapes."""
+    z, batch = wide(logits), labels.shape[0] if labels.shape.rank == 1 else None
+    if z.shape[-1] == 0 or not z.shape.is_compatible_with((batch, None)):
+        raise ValueError(f"logits {z.shape} do not fit labels {labels.shape}; expected [B,K] and [B]")
+    return z, smoothed_targets(labels, z.shape[-1], smoothing, z.dtype)
+
+
 def cross_entropy(
-    logits: tf.Tensor,
-    labels: tf.Tensor,
-    label_smoothing: float = 0.0,
-    algorithm: Literal["auto", "nn", "explicit"] = "auto",
+    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0, algorithm: str = "auto"
 ) -> tf.Tensor:
     """Compute the cross-entropy of each example in nats.
 
@@ -143,10 +147,7 @@ def cross_entropy(
     Raises:
         ValueError: For logits or labels of other shapes, smoothing outside [0, 1], or an unknown algorithm.
     """
-    z = wide(logits)
-    if z.shape[-1] == 0 or not z.shape.is_compatible_with((labels.shape[0] if labels.shape.rank == 1 else None, None)):
-        raise ValueError(f"logits {z.shape} do not fit labels {labels.shape}; expected [B,K] and [B]")
-    targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
+    z, targets = _logits_and_targets(logits, labels, label_smoothing)
     if algorithm in ("auto", "nn"):
         return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=z)
     if algorithm == "explicit":
@@ -190,10 +191,7 @@ def log_softmax_gradient(log_probabilities: tf.Tensor, gradient: tf.Tensor) -> t
 
 def cross_entropy_gradient(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """Each example's loss to its logits: softmax(z) − q. Args as `cross_entropy` → [B,K] in the type of the logits."""
-    z = wide(logits)
-    if z.shape[-1] == 0 or not z.shape.is_compatible_with((labels.shape[0] if labels.shape.rank == 1 else None, None)):
-        raise ValueError(f"logits {z.shape} do not fit labels {labels.shape}; expected [B,K] and [B]")
-    targets = smoothed_targets(labels, z.shape[-1], label_smoothing, z.dtype)
+    z, targets = _logits_and_targets(logits, labels, label_smoothing)
     return tf.cast(softmax(z) - targets, logits.dtype)
 
 

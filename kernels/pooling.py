@@ -128,14 +128,7 @@ def pixels_inside(image: Sequence, window: Sides, stride: Sides, pads: Pads) -> 
 
 
 def global_average_pool(x: tf.Tensor) -> tf.Tensor:
-    """Average each channel; the sum is accumulated in float32 or wider.
-
-    Args:
-        x: [B,H,W,C].
-
-    Returns:
-        [B,C] in the type of x.
-    """
+    """The mean of each channel: [B,H,W,C] → [B,C] in the type of x. The sum is accumulated in float32 or wider."""
     return tf.cast(tf.reduce_mean(wide(x), axis=(1, 2)), x.dtype)
 
 

@@ -54,8 +54,10 @@ def zero_padded_shortcut(x: tf.Tensor, channels: int, stride: Pair, zeros: Zeros
         [B,⌈H/sh⌉,⌈W/sw⌉,channels].
 
     Raises:
-        ValueError: If x has more than `channels`, or "both" would have to halve an odd number.
+        ValueError: If x is not [B,H,W,C] or has more than `channels`, or "both" would have to halve an odd number.
     """
+    if x.shape.rank != 4:
+        raise ValueError(f"x has shape {x.shape}; expected images [batch, height, width, channels]")
     padding = _extra_channels(x.shape[-1], channels, zeros)
     # An average over one pixel is x[:, ::sh, ::sw], and on TensorFlow's CPU it takes half the time, with its gradient.
     pixels = tf.nn.avg_pool2d(x, 1, pair(stride, "stride"), "VALID")

@@ -196,6 +196,22 @@ def average_pool_input_gradient(
     return phases_average_pool_input_gradient(gradient, input_size, window, stride, pads, count_padding)
 
 
+def global_average_pool(x: tf.Tensor) -> tf.Tensor:
+    """Average each channel; the sum is accumulated in float32 or wider.
+
+    Args:
+        x: [B,H,W,C].
+
+    Returns:
+        [B,C] in the type of x.
+
+    Raises:
+        ValueError: If x is not [B,H,W,C].
+    """
+    _check_images(x)
+    return textbook.global_average_pool(x)
+
+
 def _form(job: str, algorithm: str, x: tf.Tensor, window: Sides, stride: Sides) -> str:
     """The form to compute; for "auto" the one that was measured for this shape. ValueError for an unknown form."""
     form = form_of(algorithm, x.dtype, POOLS)
@@ -206,9 +222,14 @@ def _form(job: str, algorithm: str, x: tf.Tensor, window: Sides, stride: Sides) 
 
 def _image_size(x: tf.Tensor) -> list:
     """[H, W]. ValueError if x is not [B,H,W,C]."""
+    _check_images(x)
+    return textbook.image_size(x)
+
+
+def _check_images(x: tf.Tensor) -> None:
+    """ValueError if x is not [B,H,W,C]."""
     if x.shape.rank != 4:
         raise ValueError(f"x has shape {x.shape}; expected images [batch, height, width, channels]")
-    return textbook.image_size(x)
 
 
 def _pool_padding(image: Sequence, window: Sides, stride: Sides, padding: Padding) -> Pads:

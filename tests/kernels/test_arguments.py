@@ -265,6 +265,21 @@ def test_functions_keep_their_names_and_signatures():
         kernels.relu(X, X)
 
 
+MAPS = (  # kernels that read whole maps, so that x must be [B,H,W,C]
+    "average_pool", "conv2d", "encode_levels", "global_average_pool", "local_response_normalization", "max_pool",
+    "max_pool_switches", "scale_channels", "zero_padded_shortcut",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_what_is_no_map_is_refused(name):
+    for x in (array(4), array(2, 4), array(2, 8, 4), array(1, 2, 6, 8, 4)):
+        with pytest.raises(ValueError) as raised:
+            call(name, x=x)
+        message = str(raised.value)
+        assert str(x.shape) in message and "expected" in message and "\n" not in message
+
+
 # Other values and shapes ---------------------------------------------------------------------------------------------
 
 IMAGES, THREE, LOGITS = array(2, 6, 7, 4), array(3, 3, 4, 4), array(2, 4)
