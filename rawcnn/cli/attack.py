@@ -13,6 +13,7 @@ import typer
 
 from rawcnn.cli.console import Screen
 from rawcnn.cli.options import (
+    AMOUNT,
     DATA,
     Batch,
     Classes,
@@ -27,7 +28,7 @@ from rawcnn.cli.options import (
     SkipUnreadable,
     Weights,
 )
-from rawcnn.cli.parsing import parse_settings
+from rawcnn.cli.parsing import parse_amount, parse_settings
 from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin, match_data
 
 NAMES = "fgsm, bim, mi_fgsm, pgd, smallest, deepfool, logit_pga, spatial, patch, substitute or evolve"
@@ -161,8 +162,10 @@ def attack(
     epsilon: Annotated[
         list[float] | None,
         typer.Option(
-            help="Largest change of a pixel in [0, 1]; for spatial a share of the largest rotation and translation, "
-            "for patch a share of the image's area. Repeatable."
+            help="Largest change of a pixel in [0, 1], such as 8/255; for spatial a share of the largest rotation and "
+            "translation, for patch a share of the image's area. Repeatable.",
+            parser=parse_amount,
+            metavar=AMOUNT,
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps of an iterative attack.", min=1)] = None,
@@ -172,7 +175,8 @@ def attack(
         typer.Option(
             "--set",
             "-s",
-            help="Setting of the attack as NAME=VALUE, such as norm=l2. An unknown name prints the list. Repeatable.",
+            help="Setting of the attack as NAME=VALUE, such as step=2/255. An unknown name prints the list. "
+            "Repeatable.",
         ),
     ] = None,
     count: Annotated[

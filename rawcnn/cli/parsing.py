@@ -6,7 +6,7 @@ import ast
 import os
 import re
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ def check_writable(path: Path | None, *endings: str) -> list[Path]:
     created = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ValueError(f"{path.parent} is a file, and {path.name} needs a folder; name another path") from error
     except OSError as error:
         raise ValueError(f"the folder of {path} cannot be created: {error.strerror}; name another path") from error
     if path.exists() and not path.is_dir():
@@ -56,7 +58,7 @@ def parse_settings(options: Sequence[str] | None, option: str = "--option", exam
         example: A correct value, for the error message.
 
     Returns:
-        The settings by name. A value that is no Python literal stays text.
+        The settings by name. A fraction such as 8/255 becomes a float; a value that is no Python literal stays text.
 
     Raises:
         ValueError: A value has no name or no equals sign.
@@ -66,11 +68,17 @@ def parse_settings(options: Sequence[str] | None, option: str = "--option", exam
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"{option} is {text!r}; expected NAME=VALUE, such as {example}")
-        try:
-            settings[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[name] = value
+        settings[name] = _setting(value)
     return settings
+
+
+def _setting(text: str) -> Any:
+    """Return the value of a Python literal or a fraction; other text as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        number = _number(text) if "/" in text else None
+        return text if number is None else number
 
 
 def parse_model_settings(options: Sequence[str] | None, *others: str) -> dict[str, Any]:
@@ -88,6 +96,31 @@ def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{option} is {text!r}; expected whole numbers with commas between them") from None
+
+
+def parse_amount(text: Any) -> Any:
+    """Convert the number or fraction of an option that is an ε or a step in pixel values, such as 0.03 or 8/255.
+
+    Raises:
+        typer.BadParameter: The text is neither, or is negative or not finite; Typer names the option and the command.
+    """
+    if not isinstance(text, str):  # a default value
+        return text
+    amount = _number(text)
+    if amount is None or not 0 <= amount < inf:
+        raise typer.BadParameter(
+            f"{text!r} is not an amount; expected 0 or more as a number or fraction, such as 8/255"
+        )
+    return amount
+
+
+def _number(text: str) -> float | None:
+    """Return the value of a number or of a fraction of two numbers; None for other text."""
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def parse_size(text: Any) -> Any:

@@ -12,8 +12,20 @@ import typer
 
 from rawcnn.cli import before_training, supervise
 from rawcnn.cli.console import Screen, on_sigterm
-from rawcnn.cli.options import Compile, Data, Json, Model, Options, Precision, Recipe, Seed, Size, SkipUnreadable
-from rawcnn.cli.parsing import ImageSize, check_finite, check_share, parse_model_settings
+from rawcnn.cli.options import (
+    AMOUNT,
+    Compile,
+    Data,
+    Json,
+    Model,
+    Options,
+    Precision,
+    Recipe,
+    Seed,
+    Size,
+    SkipUnreadable,
+)
+from rawcnn.cli.parsing import ImageSize, check_finite, check_share, parse_amount, parse_model_settings
 from rawcnn.cli.request import Request, begin, epoch_line, load_data
 
 RESTARTS = 10  # of a worker, unless --restarts says otherwise
@@ -48,8 +60,7 @@ class AdversarialTraining:
     step: float | None
 
     def check(self) -> None:
-        """Raise ValueError for numbers that are not finite, and for options without an epsilon."""
-        check_finite(adversarial=self.epsilon, adversarial_step=self.step)
+        """Raise ValueError for options without an epsilon."""
         if self.epsilon is None and (self.steps is not None or self.step is not None):
             raise ValueError(
                 "--adversarial-steps and --adversarial-step belong to --adversarial EPSILON; give that, too"
@@ -143,13 +154,19 @@ def train(
         float | None,
         typer.Option(
             metavar="EPSILON",
-            help="Train on images that PGD perturbs by at most this much; pixels lie in [0, 1], so 8/255 is 0.0314.",
+            parser=parse_amount,
+            help="Train on images whose pixels in [0, 1] PGD changes by at most this much, such as 8/255.",
         ),
     ] = None,
     adversarial_steps: Annotated[
         int | None, typer.Option(help=f"Number of PGD steps; default: {ADVERSARIAL_STEPS}.", min=1)
     ] = None,
-    adversarial_step: Annotated[float | None, typer.Option(help="Size of a PGD step; default: epsilon / 4.")] = None,
+    adversarial_step: Annotated[
+        float | None,
+        typer.Option(
+            help="Size of a PGD step, such as 2/255; default: epsilon / 4.", parser=parse_amount, metavar=AMOUNT
+        ),
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(help="Distribute the run: mirrored over this machine's GPUs, or multiworker as TF_CONFIG says."),

@@ -291,6 +291,8 @@ def test_a_run_that_is_done_writes_again_what_it_says_that_it_wrote(rawcnn_comma
         ),
         (("--rate", "nan"), "--rate is nan; expected a finite number"),
         (("--memory", "inf"), "Invalid value for '--memory'"),
+        *((("--adversarial", text), f"'{text}' is not an amount; expected 0 or more") for text in ("8/0", "nan", "-1")),
+        *((("--adversarial-step", text), f"'{text}' is not an amount") for text in ("a/b", "inf", "-inf/2", "", "/")),
         (
             ("--strategy", "mirrored", "--replicas", 5000),
             "cannot be divided into 5000 equal parts",

@@ -128,11 +128,15 @@ WRONG = {
         "early_stop is 'maybe'; expected true or false",
     ),
     "words for numbers": (("pgd", *DIGITS, "--set", "step=abc"), "step is 'abc'; expected a number"),
+    "a step that is none": (("pgd", *DIGITS, "--set", "step=8/0"), "step is '8/0'; expected a number"),
     "a word for an angle": (("spatial", *DIGITS, "--set", "rotation=abc"), "rotation is 'abc'; expected a number"),
     "one number for two": (("patch", *DIGITS, "--target", 3, "--set", "scale=0.5"), "scale is 0.5; expected two"),
     "half a reservoir": (("substitute", *DIGITS, "--set", "reservoir=5"), "reservoir is 5; expected a round and"),
-    "a distance below zero": (("deepfool", *DIGITS, "--epsilon", -3), "epsilon is -3; expected"),
-    "a distance that is none": (("smallest", *DIGITS, "--epsilon", "nan"), "epsilon is nan; expected"),
+    "a distance below zero": (("deepfool", *DIGITS, "--epsilon", -3), "'-3' is not an amount; expected 0 or more"),
+    "a distance that is none": (
+        ("smallest", *DIGITS, "--epsilon", "nan"),
+        "Invalid value for '--epsilon': 'nan' is not an amount",
+    ),
     "evolve": (("evolve", "cifar_resnet20", "--set", "foo=1"), "evolve has no setting foo"),
     "evolve from images": (("evolve", *DIGITS, "--target", 3), "leave out --data, --target"),
     "evolve in another way": (("evolve", "cifar_resnet20", "--set", "encoding=foo"), "one of direct, cppn, gradient"),
@@ -159,11 +163,15 @@ BEFORE = {  # refused before any image is attacked and before anything is made
     "a substitute of other classes": (("substitute", *DIGITS, "--classes", 7), "digits has 10 classes"),
     "a patch for a class that does not exist": (("patch", *DIGITS, "--target", 10), "got the class 10 in target; "),
     "a target that does not exist": (("pgd", *DIGITS, "--target", 10), "expected 0 to 9: the network has 10"),
+    "a fraction that is none": (("fgsm", *DIGITS, "--epsilon", "8/0"), "'8/0' is not an amount; expected 0 or more"),
     "the second epsilon": (("pgd", *DIGITS, "--epsilon", 0, "--epsilon", 1.5), "epsilon is 1.5; expected 0 to 1"),
-    "the second length": (("pgd", *DIGITS, "--set", "norm=l2", "--epsilon", 1, "--epsilon", -1), "epsilon is -1"),
+    "the second length": (
+        ("pgd", *DIGITS, "--set", "norm=l2", "--epsilon", 1, "--epsilon", -1),
+        "'-1' is not an amount",
+    ),
     "a share above 1": (("spatial", *DIGITS, "--epsilon", 1.5), "epsilon is 1.5; expected 0 to 1, the share"),
     "a patch larger than a disc": (("patch", *DIGITS, "--target", 3, "--epsilon", 0.9), "expected 0 to 0.785"),
-    "an infinite epsilon": (("fgsm", *DIGITS, "--epsilon", "inf"), "epsilon is inf"),
+    "an infinite epsilon": (("fgsm", *DIGITS, "--epsilon", "inf"), "'inf' is not an amount"),
     "an attack on the substitute": (("substitute", *DIGITS, "--set", "attack=cw"), "expected one of fgsm, bim"),
     "steps on the substitute": (("substitute", *DIGITS, "--set", "attack=pgd", "--set", "steps=two"), "steps is 'two'"),
 }
@@ -198,6 +206,17 @@ def test_weights_that_answer_nan_are_never_fooled(rawcnn_command, tmp_path, name
         assert np.isfinite(files["images"]).all()
 
 
+def test_epsilons_and_steps_may_be_fractions(rawcnn_command, tmp_path, monkeypatch):
+    def study(name, network, data, epsilons, *, settings, **others):
+        raise ValueError(f"epsilons {epsilons}, settings {settings}")
+
+    monkeypatch.setattr("rawcnn.attacks.study", study)
+    words = ("attack", "pgd", *DIGITS, "--epsilon", "8/255", "--epsilon", "0.1", "--set", "step=2/255")
+    code, _, err = rawcnn_command(*words, "--output", tmp_path / "out")
+    expected = f"epsilons {[8 / 255, 0.1]}, settings {{'step': {2 / 255}}}"
+    assert code == 2 and err.splitlines()[-1] == f"rawcnn: {expected}"
+
+
 @pytest.mark.slow
 def test_adversarial_training(rawcnn_command, tmp_path):
     words = (
@@ -208,7 +227,7 @@ def test_adversarial_training(rawcnn_command, tmp_path):
         "--output",
         tmp_path,
         "--adversarial",
-        0.1,
+        "25.5/255",
         "--adversarial-steps",
         2,
     )
