@@ -54,7 +54,7 @@ def whole(tensor: str, shape: Sequence[int]) -> Piece:
 def distinct(pieces: Iterable[Piece]) -> list[Piece]:
     """Return the pieces without empty ones and without those that another piece covers, the largest first."""
     kept: dict[str, list[Piece]] = {}
-    for piece in sorted(set(pieces), key=lambda piece: (-piece.size, piece.tensor)):
+    for piece in sorted(dict.fromkeys(pieces), key=lambda piece: (-piece.size, piece.tensor)):
         others = kept.setdefault(piece.tensor, [])
         if piece.size and not any(other.covers(piece) for other in others):
             others.append(piece)

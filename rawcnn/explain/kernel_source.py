@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rawcnn.explain.recording import Ran
+from rawcnn.explain.recording import KernelCall
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.nn.preprocessing import PREPROCESSING
 
@@ -58,7 +58,7 @@ EQUATIONS = {
     "cross_entropy": ("log_softmax(z)ᵢ = ", "q  = ", "L  = "),
 }
 HEADING = re.compile(r"^# (\d)\. (.+?) -+$", re.MULTILINE)
-PADDING = ("crop_or_pad", "crop_or_pad_gradient")  # of kernels/geometry.py, which has no sections
+PADDING_FUNCTIONS = ("crop_or_pad", "crop_or_pad_gradient")  # of kernels/geometry.py, which has no sections
 
 
 def sections(file: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def sections(file: str) -> dict[str, Any]:
     path = str(importlib.import_module(f"kernels.{file}").__file__)
     source = source_of(path)
     if file == FILES["pad"]:
-        parts = [_function(path, name) for name in PADDING]
+        parts = [_function(path, name) for name in PADDING_FUNCTIONS]
     else:
         headings = list(HEADING.finditer(source))
         ends = [*(heading.start() for heading in headings[1:]), len(source)]
@@ -105,7 +105,7 @@ def equation(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     path = str(importlib.import_module(f"kernels.{FILES[kind]}").__file__)
     lines = source_of(path).splitlines()
     if kind == "pad":
-        number = next(n for n, line in enumerate(lines) if line.startswith(f"def {PADDING[0]}(")) + 1
+        number = next(n for n, line in enumerate(lines) if line.startswith(f"def {PADDING_FUNCTIONS[0]}(")) + 1
         return {"file": short_name(path), "line": number + 1, "text": lines[number].strip().strip('"')}
     begin, end = (next(n for n, line in enumerate(lines) if line.startswith(f"# {section}. ")) for section in (1, 2))
     numbers = [n for n in range(begin, end) if lines[n].startswith("#   ")]
@@ -133,21 +133,21 @@ def _function(path: str, name: str) -> dict[str, Any]:
     return {"title": name, "line": node.lineno, "source": _lines(path, node.lineno)}
 
 
-def form(ran: Sequence[Ran]) -> dict[str, Any] | None:
+def form(calls: Sequence[KernelCall]) -> dict[str, Any] | None:
     """Return the function that computed an operation's output, with its source; None if no kernel ran.
 
     The functions of `kernels/dispatch` check and choose. The last one that is called outside of it does the work. If
     none is, a graph that was compiled before did it, and the last function of `kernels/dispatch` names it.
     """
-    if not ran:
+    if not calls:
         return None
-    last = ([one for one in ran if Path(one.file).parent.name != "dispatch"] or list(ran))[-1]
+    last = ([one for one in calls if Path(one.file).parent.name != "dispatch"] or list(calls))[-1]
     return {
         "file": short_name(last.file),
         "line": last.line,
         "name": last.name,
         "source": _lines(last.file, last.line),
-        "calls": [f"{short_name(one.file)}: {one.name}" for one in ran],
+        "calls": [f"{short_name(one.file)}: {one.name}" for one in calls],
     }
 
 

@@ -8,20 +8,21 @@ largest absolute value, of equal ones the first; a maximum goes to its winner. T
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from kernels.geometry import pair
 from rawcnn.explain.embedding import Piece, whole
 from rawcnn.explain.recording import IMAGES, Recording
-from rawcnn.explain.units import as_map, channels_in_front, slide_of
+from rawcnn.explain.units import as_map, channels_in_front, pixels_read, taps_inside, window_of
 from rawcnn.nn.backpropagation import Applied
 
 Unit = tuple[int, int, int]
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """A unit on the path, and what its value is computed from."""
 
     operation: str
@@ -29,7 +30,19 @@ class Step(NamedTuple):
     pieces: tuple[Piece, ...]
 
 
-def path_of(recording: Recording, name: str, unit: Unit) -> Iterator[Step]:
+class UnitInputs(NamedTuple):
+    """What the value of a unit is computed from.
+
+    Attributes:
+        pieces: The values.
+        largest: The (operation, unit) with the largest contribution; None if the unit depends on nothing.
+    """
+
+    pieces: tuple[Piece, ...]
+    largest: tuple[str, Unit] | None
+
+
+def path_of(recording: Recording, name: str, unit: Unit) -> Iterator[PathStep]:
     """Yield the units from `unit` of the operation `name` back to the image, which comes last.
 
     The path ends earlier at a value that depends on nothing, such as padding.
@@ -37,12 +50,12 @@ def path_of(recording: Recording, name: str, unit: Unit) -> Iterator[Step]:
     operations = {op.name: op for op in recording.operations}
     while name != IMAGES:
         op = operations[name]
-        reads = _reads(op, recording, unit)
-        yield Step(name, unit, (_one(recording, name, unit), *reads.pieces))
-        if reads.best is None:
+        inputs = INPUTS[op.kind](op, recording, unit)
+        yield PathStep(name, unit, (_one_value(recording, name, unit), *inputs.pieces))
+        if inputs.largest is None:
             return
-        name, unit = reads.best
-    yield Step(IMAGES, unit, (_one(recording, IMAGES, unit),))
+        name, unit = inputs.largest
+    yield PathStep(IMAGES, unit, (_one_value(recording, IMAGES, unit),))
 
 
 def path_pieces(recording: Recording, name: str, unit: Unit) -> list[Piece]:
@@ -50,136 +63,178 @@ def path_pieces(recording: Recording, name: str, unit: Unit) -> list[Piece]:
     return [piece for step in path_of(recording, name, unit) for piece in step.pieces]
 
 
-class Reads(NamedTuple):
-    """What a unit reads: the pieces, and the (operation, unit) with the largest contribution."""
-
-    pieces: tuple[Piece, ...]
-    best: tuple[str, Unit] | None
+# Sums of products ------------------------------------------------------------------------------------------------
 
 
-def _reads(op: Applied, recording: Recording, unit: Unit) -> Reads:
-    """Return what a unit of any kind of operation reads."""
-    if op.kind == "conv":
-        return _conv(op, recording, unit)
-    if op.kind == "dense":
-        return _dense(op, recording, unit)
-    if op.kind in ("max_pool", "average_pool", "global_average_pool"):
-        return _pool(op, recording, unit)
-    return _elementwise(op, recording, unit)
-
-
-def _conv(op: Applied, recording: Recording, unit: Unit) -> Reads:
-    row, column, channel = unit
+def _conv(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    channel = unit[2]
     (source,), filters = op.sources, recording.tensors[f"{op.name}/filters"]
-    x, slide, depth = as_map(recording.tensors[source]), slide_of(op), filters.shape[2]
+    x, depth = as_map(recording.tensors[source]), filters.shape[2]
     group = channel * op.settings["groups"] // filters.shape[3]
     channels = range(group * depth, (group + 1) * depth)
-    taps = [  # (i, row) and (j, column) of the taps inside the map
-        [(i, place) for i in range(slide.size[axis])
-         if 0 <= (place := at * slide.stride[axis] + i * slide.dilation[axis] - slide.pads[axis][0]) < x.shape[axis]]
-        for axis, at in enumerate((row, column))
-    ]  # fmt: skip
-    (i, rows), (j, columns) = (zip(*axis, strict=True) if axis else ((), ()) for axis in taps)
+    (i, rows), (j, columns) = taps_inside(op, unit)
     window = x[np.ix_(rows, columns, channels)].astype(np.float64)  # [kh,kw,C/G] inside the map
     products = window * filters[np.ix_(i, j, range(depth), [channel])][..., 0]
-    pieces = [
+    pieces = (
         Piece(source, (_span(rows), _span(columns), channels)),
         Piece(f"{op.name}/filters", (*map(range, filters.shape[:3]), (channel,))),
-        *_parameters(op, recording, "bias"),
-    ]
+        *_parameters(op, "bias"),
+    )
     if not products.size:  # a window of padding alone
-        return Reads(tuple(pieces), None)
+        return UnitInputs(pieces, None)
     a, b, c = np.unravel_index(np.argmax(np.abs(products)), products.shape)
-    return Reads(tuple(pieces), (source, (int(rows[a]), int(columns[b]), channels[c])))
+    return UnitInputs(pieces, (source, (rows[a], columns[b], channels[c])))
 
 
-def _span(indices) -> range:
+def _span(indices: list[int]) -> range:
+    """Return the range from the first to the last index."""
     return range(indices[0], indices[-1] + 1) if indices else range(0)
 
 
-def _dense(op: Applied, recording: Recording, unit: Unit) -> Reads:
+def _dense(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
     (source,), weights = op.sources, recording.tensors[f"{op.name}/weights"]
     x = as_map(recording.tensors[source])
     products = x.astype(np.float64).ravel() * weights[:, unit[2]]
     pieces = (
         whole(source, recording.tensors[source].shape),
         Piece(f"{op.name}/weights", (range(len(weights)), (unit[2],))),
-        *_parameters(op, recording, "bias"),
+        *_parameters(op, "bias"),
     )
     row, column, channel = np.unravel_index(np.argmax(np.abs(products)), x.shape)
-    return Reads(pieces, (source, (int(row), int(column), int(channel))))
+    return UnitInputs(pieces, (source, (int(row), int(column), int(channel))))
 
 
-def _pool(op: Applied, recording: Recording, unit: Unit) -> Reads:
-    """A maximum has its winner; of a mean, the value with the largest absolute value is the largest term."""
+# Pools: of a mean, the value with the largest absolute value is the largest term -------------------------------------
+
+
+def _max_pool(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
     row, column, channel = unit
+    rows, columns = pixels_read(op, range(row, row + 1), range(column, column + 1))
+    return _of_window(op, recording, rows, columns, channel, lambda values: values)
+
+
+def _average_pool(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    row, column, channel = unit
+    rows, columns = pixels_read(op, range(row, row + 1), range(column, column + 1))
+    return _of_window(op, recording, rows, columns, channel, np.abs)
+
+
+def _global_average_pool(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    height, width, _ = as_map(recording.tensors[op.sources[0]]).shape
+    return _of_window(op, recording, range(height), range(width), unit[2], np.abs)
+
+
+def _of_window(
+    op: Applied, recording: Recording, rows: range, columns: range, channel: int, terms: Callable
+) -> UnitInputs:
+    """Return the values of a window, and the one whose term is the largest."""
     (source,) = op.sources
-    x, slide = as_map(recording.tensors[source]), slide_of(op)
-    if op.kind == "global_average_pool":
-        rows, columns = range(x.shape[0]), range(x.shape[1])
-    else:
-        rows, columns = slide.span(0, row, row, x.shape[0]), slide.span(1, column, column, x.shape[1])
-    window = x[rows.start : rows.stop, columns.start : columns.stop, channel]
-    terms = window if op.kind == "max_pool" else np.abs(window)
-    a, b = np.unravel_index(np.argmax(terms), window.shape)
-    best = (source, (rows[a], columns[b], channel))
-    return Reads((Piece(source, (rows, columns, (channel,))),), best)
+    x = as_map(recording.tensors[source])
+    window = terms(x[rows.start : rows.stop, columns.start : columns.stop, channel])
+    a, b = np.unravel_index(np.argmax(window), window.shape)
+    return UnitInputs((Piece(source, (rows, columns, (channel,))),), (source, (rows[a], columns[b], channel)))
 
 
-def _elementwise(op: Applied, recording: Recording, unit: Unit) -> Reads:
-    """All other kinds read one unit of one or of each input; the path follows the largest."""
+# One value of one input ----------------------------------------------------------------------------------------------
+
+
+def _same_unit(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    """Return the inputs of an elementwise operation, with its parameters."""
+    inputs = _unit_of(op.sources[0], recording, unit)
+    return inputs._replace(pieces=(*inputs.pieces, *_parameters(op, *op.parameters)))
+
+
+def _local_response_normalization(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    (row, column, channel), reach = unit, op.settings["radius"]
+    channels = as_map(recording.tensors[op.name]).shape[2]
+    near = range(max(channel - reach, 0), min(channel + reach + 1, channels))
+    neighbors = Piece(op.sources[0], (range(row, row + 1), range(column, column + 1), near))
+    return UnitInputs((neighbors,), (op.sources[0], unit))
+
+
+def _scale_channels(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    maps, scales = op.sources
+    pieces = (_one_value(recording, maps, unit), _one_value(recording, scales, (0, 0, unit[2])))
+    return UnitInputs(pieces, (maps, unit))
+
+
+def _zero_padded_shortcut(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    (row, column, channel), (sh, sw) = unit, pair(window_of(op).stride)
+    return _unit_of(op.sources[0], recording, (row * sh, column * sw, channel - channels_in_front(op)))
+
+
+def _pad(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    (row, column, channel), ((top, _), (left, _)) = unit, op.settings["margins"]
+    return _unit_of(op.sources[0], recording, (row - top, column - left, channel))
+
+
+def _discretize(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
     row, column, channel = unit
-    sources = [(op.sources[0], unit)]
-    if op.kind == "zero_padded_shortcut":
-        (sh, sw), inside = slide_of(op).stride, channel - channels_in_front(op)
-        sources = [(op.sources[0], (row * sh, column * sw, inside))]
-    elif op.kind == "pad":
-        (top, _), (left, _) = op.settings["margins"]
-        sources = [(op.sources[0], (row - top, column - left, channel))]
-    elif op.kind == "discretize":
-        sources = [(op.sources[0], (row, column, channel // op.settings["levels"]))]
-    elif op.kind == "concatenate":
-        sources = [_branch(op, unit)]
-    elif op.kind == "residual_sum":
-        sources = [(source, unit) for source in op.sources]
-    sources = [(name, at) for name, at in sources if _inside(recording, name, at)]
-    pieces = [_one(recording, name, at) for name, at in sources]
-    if op.kind == "scale_channels":
-        pieces.append(_one(recording, op.sources[1], (0, 0, channel)))
-    if op.kind == "lrn":
-        reach, channels = op.settings["radius"], as_map(recording.tensors[op.name]).shape[2]
-        near = range(max(channel - reach, 0), min(channel + reach + 1, channels))
-        pieces.append(Piece(op.sources[0], (range(row, row + 1), range(column, column + 1), near)))
-    pieces += _parameters(op, recording, *op.parameters)
-    factors = [1.0, float(op.settings.get("scale", 1.0))] if op.kind == "residual_sum" else [1.0]
-    terms = [
-        factor * float(as_map(recording.tensors[name])[at])
-        for factor, (name, at) in zip(factors, sources, strict=False)
-    ]
-    return Reads(tuple(pieces), sources[int(np.argmax(np.abs(terms)))] if terms else None)
+    return _unit_of(op.sources[0], recording, (row, column, channel // op.settings["levels"]))
 
 
-def _branch(op: Applied, unit: Unit) -> tuple[str, Unit]:
-    """Return the branch that a channel of a concatenation comes from."""
+def _concatenate(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
     row, column, channel = unit
     for source, x in zip(op.sources, op.inputs, strict=True):
         if channel < x.shape[-1]:
-            return source, (row, column, channel)
+            return _unit_of(source, recording, (row, column, channel))
         channel -= x.shape[-1]
     raise ValueError(f"{op.name} has no channel {unit[2]}")
 
 
-def _inside(recording: Recording, name: str, unit: Unit) -> bool:
-    shape = as_map(recording.tensors[name]).shape
-    return all(0 <= index < length for index, length in zip(unit, shape, strict=True))
+def _unit_of(source: str, recording: Recording, unit: Unit) -> UnitInputs:
+    """Return one unit of an input; none if it lies outside the map, where zeros are."""
+    shape = as_map(recording.tensors[source]).shape
+    if not all(0 <= index < length for index, length in zip(unit, shape, strict=True)):
+        return UnitInputs((), None)
+    return UnitInputs((_one_value(recording, source, unit),), (source, unit))
 
 
-def _one(recording: Recording, name: str, unit: Unit) -> Piece:
+# One value of each input ---------------------------------------------------------------------------------------------
+
+
+def _residual_sum(op: Applied, recording: Recording, unit: Unit) -> UnitInputs:
+    factors = (1.0, float(op.settings.get("scale", 1.0)))
+    terms = [
+        abs(factor * float(as_map(recording.tensors[source])[unit]))
+        for factor, source in zip(factors, op.sources, strict=True)
+    ]
+    pieces = tuple(_one_value(recording, source, unit) for source in op.sources)
+    return UnitInputs(pieces, (op.sources[int(np.argmax(terms))], unit))
+
+
+# Parts ---------------------------------------------------------------------------------------------------------------
+
+
+def _one_value(recording: Recording, name: str, unit: Unit) -> Piece:
     """Return the piece of a single value."""
     if recording.tensors[name].ndim == 1:
         return Piece(name, (range(unit[2], unit[2] + 1),))
     return Piece(name, tuple(range(index, index + 1) for index in unit))
 
 
-def _parameters(op: Applied, recording: Recording, *leaves: str) -> list[Piece]:
+def _parameters(op: Applied, *leaves: str) -> list[Piece]:
+    """Return those of an operation's parameters that it has, complete."""
     return [whole(f"{op.name}/{leaf}", op.parameters[leaf].shape) for leaf in leaves if leaf in op.parameters]
+
+
+# kind of operation → the function that finds what a unit is computed from
+INPUTS: dict[str, Callable[[Applied, Recording, Unit], UnitInputs]] = {
+    "conv": _conv,
+    "dense": _dense,
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    "global_average_pool": _global_average_pool,
+    "batch_norm": _same_unit,
+    "relu": _same_unit,
+    "sigmoid": _same_unit,
+    "dropout": _same_unit,
+    "drop_path": _same_unit,
+    "lrn": _local_response_normalization,
+    "scale_channels": _scale_channels,
+    "zero_padded_shortcut": _zero_padded_shortcut,
+    "pad": _pad,
+    "discretize": _discretize,
+    "concatenate": _concatenate,
+    "residual_sum": _residual_sum,
+}

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
-from rawcnn.explain.source import Call, calls_of_model, source_of
+from rawcnn.explain.source import ModelCall, calls_of_model, source_of
 from rawcnn.nn.backpropagation import RULES, Applied, Recorded, backward_pass, loss_and_gradient
 from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
@@ -29,7 +29,7 @@ from rawcnn.training.recipes import Recipe
 
 KERNELS = Path(kernels.__file__).parent
 # Files of `kernels` that compute nothing themselves: they check, measure, choose and differentiate
-HELPERS = (
+WITHOUT_ARITHMETIC = (
     "geometry", "precision", "compiler", "cost", "arguments", "selection", "replica", "finite", "empty",
     "differentiable",
 )  # fmt: skip
@@ -39,8 +39,8 @@ PIXELS = "pixels"  # its input before that, RGB in [0,1]
 GRADIENT = "∂"  # the prefix of a gradient's name: ∂conv1 is ∂L/∂(output of conv1)
 
 
-class Ran(NamedTuple):
-    """A function of `kernels` that an operation called."""
+class KernelCall(NamedTuple):
+    """A function of `kernels` that an operation called, and where it is defined."""
 
     file: str
     line: int
@@ -68,8 +68,8 @@ class Recording:
     network: Network
     operations: tuple[Applied, ...]
     tensors: Mapping[str, np.ndarray]
-    places: Mapping[str, list[Call]]
-    functions: Mapping[str, list[Ran]]
+    places: Mapping[str, list[ModelCall]]
+    functions: Mapping[str, list[KernelCall]]
     seconds: Mapping[str, float]
     label: int
     predicted: int
@@ -94,16 +94,16 @@ def record_image(network: Network, image: np.ndarray, label: int | None, recipe:
     """
     images = check_images(image[None])  # [1,H,W,3]
     operations: list[Applied] = []
-    places: dict[str, list[Call]] = {}
-    functions: dict[str, list[Ran]] = {}
+    places: dict[str, list[ModelCall]] = {}
+    functions: dict[str, list[KernelCall]] = {}
     seconds: dict[str, float] = {}
-    located = partial(Located, operations=operations, places=places, functions=functions)
+    located = partial(LocatedTrace, operations=operations, places=places, functions=functions)
     forward = network.trace(network.variables, images, trace_type=located)
     if not np.isfinite(forward.logits).all():
         raise ValueError(f"{network.name} gives logits that are not finite; its weights are damaged: load others")
     predicted = int(np.argmax(forward.logits[0]))
     label = predicted if label is None else label
-    network.trace(network.variables, images, trace_type=partial(Timed, seconds=seconds))
+    network.trace(network.variables, images, trace_type=partial(TimedTrace, seconds=seconds))
     loss, to_logits = loss_and_gradient(network, operations, tf.constant([label]), recipe)
     to_parameters, to_activations = backward_pass(operations, to_logits)
     tensors = _values(network, images, operations, to_parameters, to_activations)
@@ -165,7 +165,7 @@ def _values(network, images, operations, to_parameters, to_activations) -> dict[
     return values
 
 
-class Located(Recorded):
+class LocatedTrace(Recorded):
     """A trace that also records the source line of each operation, and the functions of `kernels` that it calls."""
 
     def __init__(self, *variables_and_images, places, functions, **options):
@@ -175,13 +175,13 @@ class Located(Recorded):
     def apply(self, name, kind, kernel, inputs, parameters=(), **metadata):
         """Apply the kernel and record its place and its functions."""
         self._places[name] = calls_of_model()
-        with calls_of_kernels() as ran:
+        with calls_of_kernels() as called:
             result = super().apply(name, kind, kernel, inputs, parameters, **metadata)
-        self._functions[name] = [one for one in dict.fromkeys(ran) if one.name and not one.name.startswith("_")]
+        self._functions[name] = [one for one in dict.fromkeys(called) if one.name and not one.name.startswith("_")]
         return result
 
 
-class Timed(Recorded):
+class TimedTrace(Recorded):
     """A trace that measures how long each kernel takes."""
 
     def __init__(self, *variables_and_images, seconds, **options):
@@ -209,18 +209,18 @@ def calls_of_kernels():
 
     It stays empty if the process is being profiled, because Python calls only one profiler.
     """
-    ran: list[Ran] = []
+    called: list[KernelCall] = []
 
-    def note(frame: FrameType, event: str, _) -> None:
+    def note_call(frame: FrameType, event: str, _) -> None:
         if event == "call" and _is_form(frame):
-            ran.append(enclosing_function(frame.f_code.co_filename, frame.f_code.co_firstlineno))
+            called.append(enclosing_function(frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
     if sys.getprofile() is not None:
-        yield ran
+        yield called
         return
-    sys.setprofile(note)
+    sys.setprofile(note_call)
     try:
-        yield ran
+        yield called
     finally:
         sys.setprofile(None)
 
@@ -228,17 +228,21 @@ def calls_of_kernels():
 def _is_form(frame: FrameType) -> bool:
     """Return whether a frame is a function of `kernels` that computes a result."""
     file = frame.f_code.co_filename
-    return file.startswith(str(KERNELS)) and Path(file).stem not in HELPERS and frame.f_code.co_name != "<module>"
+    return (
+        file.startswith(str(KERNELS))
+        and Path(file).stem not in WITHOUT_ARITHMETIC
+        and frame.f_code.co_name != "<module>"
+    )
 
 
 @cache
-def enclosing_function(file: str, line: int) -> Ran:
+def enclosing_function(file: str, line: int) -> KernelCall:
     """Return the function of a module that contains a line; functions within functions count as the outer one."""
     functions = [node for node in ast.parse(source_of(file)).body if isinstance(node, ast.FunctionDef)]
     for node in functions:
         if _first_line(node) <= line <= (node.end_lineno or line):
-            return Ran(file, node.lineno, node.name)
-    return Ran(file, line, "")  # a method, or a function that the module imports under another name
+            return KernelCall(file, node.lineno, node.name)
+    return KernelCall(file, line, "")  # a method, or a function that the module imports under another name
 
 
 def _first_line(node: ast.FunctionDef) -> int:

@@ -15,27 +15,27 @@ import numpy as np
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, whole
 from rawcnn.explain.paths import path_pieces
 from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, parts_of
-from rawcnn.explain.units import as_map, channels_read, map_shape, slide_of
+from rawcnn.explain.units import as_map, channels_read, map_shape, pixels_read
 from rawcnn.nn.backpropagation import Applied
 from rawcnn.nn.trace import find_operation
 
 GRID = 16  # positions per side of a large convolution's grid, at least
-PATHS = 12  # units of an operation with a path to the image, at most: the largest value of each channel
-SHARE = 0.85  # of the page's values; the rest is for more paths than those of the first units
-CLASSES = 10  # outputs of a dense layer: those with the largest values
+MOST_PATHS = 12  # units of an operation with a path to the image, at most: the largest value of each channel
+SHARE_WITHOUT_PATHS = 0.85  # of the page's values; the rest is for paths of other units than the first
+VECTOR_UNITS = 10  # units of a vector, at least: those with the largest values
 MIXING = ("conv", "dense")  # kinds whose outputs read many channels
 
 
-class Level(NamedTuple):
+class Detail(NamedTuple):
     """How much of an operation is embedded; None is everything."""
 
     grid: int | None
     channels: int | None
 
 
-LEVELS = (  # from the richest to the poorest
-    Level(None, None), Level(None, 32), Level(None, 16), Level(None, 8), Level(32, 8), Level(24, 8), Level(GRID, 8),
-    Level(GRID, 4), Level(GRID, 2), Level(GRID, 1),
+DETAILS = (  # from the richest to the poorest
+    Detail(None, None), Detail(None, 32), Detail(None, 16), Detail(None, 8), Detail(32, 8), Detail(24, 8),
+    Detail(GRID, 8), Detail(GRID, 4), Detail(GRID, 2), Detail(GRID, 1),
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def default_layers(operations: Sequence[Applied]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequiredUnits:
     """Units that must be selectable.
 
     Attributes:
@@ -88,7 +88,7 @@ def select(
     recording: Recording,
     layers: Sequence[str],
     values: int | None,
-    wish: Wish = Wish(),
+    required: RequiredUnits = RequiredUnits(),
 ) -> dict[str, Selection]:
     """Choose the units of each layer.
 
@@ -96,7 +96,7 @@ def select(
         recording: The network on an image.
         layers: The names of operations.
         values: How many float32 values the page can hold; None: everything is embedded.
-        wish: Units of the layers that must be selectable.
+        required: Units of the layers that must be selectable.
 
     Returns:
         Layer → its selection.
@@ -107,9 +107,9 @@ def select(
     operations = {op.name: op for op in recording.operations}
     for layer in layers:
         find_operation(recording.network.operations, layer)
-    best = 0 if values is None else len(LEVELS) - 1
+    best = 0 if values is None else len(DETAILS) - 1
     levels = dict.fromkeys(layers, best)
-    selections = {layer: selection_at(recording, operations[layer], LEVELS[best], wish) for layer in layers}
+    selections = {layer: selection_at(recording, operations[layer], DETAILS[best], required) for layer in layers}
     if values is None:
         return _with_paths(recording, selections, None)
     if (needed := _size(selections)) > values:
@@ -120,8 +120,8 @@ def select(
             if levels[layer] == 0:
                 rising.remove(layer)
                 continue
-            richer = selection_at(recording, operations[layer], LEVELS[levels[layer] - 1], wish)
-            if _size(selections | {layer: richer}) > SHARE * values:
+            richer = selection_at(recording, operations[layer], DETAILS[levels[layer] - 1], required)
+            if _size(selections | {layer: richer}) > SHARE_WITHOUT_PATHS * values:
                 rising.remove(layer)
             else:
                 levels[layer] -= 1
@@ -139,7 +139,7 @@ def _with_paths(recording: Recording, selections: Mapping[str, Selection], value
     found = dict(selections)
     kept = distinct(piece for one in selections.values() for piece in one.pieces)
     for layer, selection in selections.items():
-        for unit in _peaks(recording, layer, selection)[:PATHS]:
+        for unit in _peaks(recording, layer, selection)[:MOST_PATHS]:
             added = distinct([*kept, *path_pieces(recording, layer, unit)])
             total = sum(piece.size for piece in added)
             if unit in found[layer].paths or (values is not None and total > values):
@@ -170,30 +170,30 @@ def _too_large(selections: Mapping[str, Selection], needed: int, values: int) ->
     )
 
 
-def selection_at(recording: Recording, op: Applied, level: Level, wish: Wish) -> Selection:
+def selection_at(recording: Recording, op: Applied, detail: Detail, required: RequiredUnits) -> Selection:
     """Return the units of an operation at a level of detail."""
     output = as_map(recording.tensors[op.name])
-    channels = tuple(sorted({*_channels(op, output, level, recording), *wish.channels}))
+    channels = tuple(sorted({*_channels(op, output, detail, recording), *required.channels}))
     strongest = max(channels, key=lambda c: (output[..., c].max(), -c))
-    first = wish.channels[0] if wish.channels else strongest
-    row, column = wish.position or np.unravel_index(np.argmax(output[..., first]), output.shape[:2])
-    grid = None if op.kind not in MIXING else level.grid  # other kinds need only the maps of their channels
+    first = required.channels[0] if required.channels else strongest
+    row, column = required.position or np.unravel_index(np.argmax(output[..., first]), output.shape[:2])
+    grid = None if op.kind not in MIXING else detail.grid  # other kinds need only the maps of their channels
     rows, columns = _around(int(row), output.shape[0], grid), _around(int(column), output.shape[1], grid)
-    inputs = tuple(_input_channels(op, source, recording, channels, level) for source in range(len(op.inputs)))
+    inputs = tuple(_input_channels(op, source, recording, channels, detail) for source in range(len(op.inputs)))
     initial = (int(row), int(column), first)
     selection = Selection(rows, columns, channels, inputs, initial, (), (initial,))
     pieces = (*_pieces(op, recording, selection), *path_pieces(recording, op.name, initial))
     return replace(selection, pieces=pieces)
 
 
-def _channels(op: Applied, output: np.ndarray, level: Level, recording: Recording) -> tuple[int, ...]:
+def _channels(op: Applied, output: np.ndarray, detail: Detail, recording: Recording) -> tuple[int, ...]:
     """Return the output channels with the largest values; for the classifier, the label's, too."""
     total = output.shape[2]
     ranked = np.argsort(-output.max((0, 1)), kind="stable").tolist()
     if op.kind == "concatenate":  # the best of each branch first
         ranked = _interleaved(ranked, [map_shape(x.shape)[2] for x in op.inputs])
     vector = output.shape[:2] == (1, 1)
-    count = total if level.channels is None else max(level.channels, CLASSES) if vector else level.channels
+    count = total if detail.channels is None else max(detail.channels, VECTOR_UNITS) if vector else detail.channels
     chosen = set(ranked[:count])
     if op.name == recording.network.head:
         chosen.add(recording.label)
@@ -215,16 +215,16 @@ def _around(center: int, length: int, grid: int | None) -> range:
     return range(start, start + grid)
 
 
-def _input_channels(op, source: int, recording: Recording, channels: Sequence[int], level: Level) -> tuple[int, ...]:
+def _input_channels(op, source: int, recording: Recording, channels: Sequence[int], detail: Detail) -> tuple[int, ...]:
     """Return the channels of an input whose complete maps are embedded."""
     x = as_map(recording.tensors[op.sources[source]])
     if op.kind == "scale_channels" and source == 1:
         return tuple(range(x.shape[2]))
     if op.kind not in MIXING:
         return tuple(channels_read(op, source, list(channels)))
-    count = x.shape[2] if level.channels is None else max(level.channels // 2, 1)
+    count = x.shape[2] if detail.channels is None else max(detail.channels // 2, 1)
     if x.shape[:2] == (1, 1):
-        count = max(count, CLASSES)
+        count = max(count, VECTOR_UNITS)
     ranked = np.argsort(-np.abs(x).max((0, 1)), kind="stable")
     if op.kind == "conv":
         ranked = _of_groups(ranked, op, channels)
@@ -265,9 +265,7 @@ def _mixing_pieces(op: Applied, recording: Recording, chosen: Selection, shape) 
     (source,), (inputs,), channels = op.sources, chosen.inputs, chosen.channels
     x = as_map(recording.tensors[source])
     if op.kind == "conv":
-        slide = slide_of(op)
-        rows = slide.span(0, chosen.rows[0], chosen.rows[-1], x.shape[0])
-        columns = slide.span(1, chosen.columns[0], chosen.columns[-1], x.shape[1])
+        rows, columns = pixels_read(op, chosen.rows, chosen.columns)
     else:
         rows, columns = range(x.shape[0]), range(x.shape[1])
     yield _box(source, recording, rows, columns, range(x.shape[2]))

@@ -19,11 +19,11 @@ import rawcnn.nn
 
 LIBRARY = Path(rawcnn.nn.__file__).parent  # layers and traces: what lies between a model and its operations
 LOOPS = (ast.For, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
-LONGEST = 24  # characters of a loop variable's value
+LONGEST_VALUE = 24  # characters of a loop variable's value
 
 
 @dataclass(frozen=True)
-class Call:
+class ModelCall:
     """A line of a model's file that was being executed.
 
     Attributes:
@@ -39,15 +39,15 @@ class Call:
     loops: tuple[str, ...]
 
 
-def calls_of_model() -> list[Call]:
+def calls_of_model() -> list[ModelCall]:
     """Return the lines of the model's files on the call stack, the one that called the layer first."""
-    calls: list[Call] = []
+    calls: list[ModelCall] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not _is_network(frame):
         file = frame.f_code.co_filename
         if not _belongs_to_library(file):
             loops = tuple(_loop_variables(file, frame.f_lineno, frame.f_locals))
-            calls.append(Call(file, frame.f_lineno, frame.f_code.co_name, loops))
+            calls.append(ModelCall(file, frame.f_lineno, frame.f_code.co_name, loops))
         frame = frame.f_back
     return calls
 
@@ -87,7 +87,7 @@ def _loops(file: str) -> list[tuple[int, int, tuple[str, ...]]]:
 def _short(value: object) -> str:
     """Return a value on one line of few characters."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 @cache

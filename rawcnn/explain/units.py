@@ -5,44 +5,55 @@ A unit is one value of an activation: (row, column, channel). A vector [C] count
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from kernels.geometry import Pads, Sides, pair, window_padding
+from kernels.geometry import kernel_size, pair, window_padding
 from rawcnn.nn.backpropagation import Applied
+from rawcnn.nn.receptive_field import Axis, ReceptiveField, Window
 
 WINDOWS = ("conv", "max_pool", "average_pool", "zero_padded_shortcut")  # kinds that slide a window over a map
 
 
-class Slide(NamedTuple):
-    """How a window slides over a map."""
-
-    size: Sides
-    stride: Sides
-    pads: Pads
-    dilation: Sides
-
-    def span(self, axis: int, first: int, last: int, length: int) -> range:
-        """Return which of `length` rows (axis 0) or columns (axis 1) the outputs `first` … `last` read."""
-        reach = (self.size[axis] - 1) * self.dilation[axis]
-        start = first * self.stride[axis] - self.pads[axis][0]
-        stop = last * self.stride[axis] - self.pads[axis][0] + reach + 1
-        return range(min(max(start, 0), length), min(max(stop, 0), length))
+def window_of(op: Applied) -> Window:
+    """Return the window that an operation slides over its input; one pixel for those that slide none."""
+    if op.kind not in WINDOWS:
+        return Window(1)
+    settings: Mapping[str, Any] = op.settings
+    size = kernel_size(op.parameters["filters"]) if op.kind == "conv" else settings.get("size", 1)
+    return Window(size, settings.get("stride", 1), settings.get("padding", "VALID"), settings.get("dilation", 1))
 
 
-def slide_of(op: Applied) -> Slide:
-    """Return how the window of an operation slides; that of an elementwise operation is one pixel."""
-    settings = op.settings
-    if op.kind == "conv":
-        size = (int(op.parameters["filters"].shape[0]), int(op.parameters["filters"].shape[1]))
-    else:
-        size = pair(settings.get("size", 1))
-    stride, dilation = pair(settings.get("stride", 1)), pair(settings.get("dilation", 1))
-    padding: Any = settings.get("padding", "VALID")
-    pads = window_padding(padding, op.inputs[0].shape[1:3], size, stride, dilation) if op.kind in WINDOWS else None
-    return Slide(size, stride, pads or ((0, 0), (0, 0)), dilation)
+def field_of(op: Applied) -> ReceptiveField:
+    """Return the receptive field of an operation in its own first input."""
+    return window_of(op).over(ReceptiveField(), op.inputs[0].shape[1:3])
+
+
+def pixels_read(op: Applied, rows: range, columns: range) -> tuple[range, range]:
+    """Return the rows and the columns of its input that an operation reads for some rows and columns of its output."""
+    field, (height, width) = field_of(op), op.inputs[0].shape[1:3]
+    return _pixels(field.rows, rows, height), _pixels(field.columns, columns, width)
+
+
+def _pixels(axis: Axis, positions: range, length: int) -> range:
+    """Return what the first to the last position see along one axis."""
+    return range(axis.pixels(positions[0], length)[0], axis.pixels(positions[-1], length)[1])
+
+
+def taps_inside(op: Applied, position: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Return, for rows and for columns, the numbers of the window's taps inside the map and the pixels they read."""
+    window, field = window_of(op), field_of(op)
+    taps = []
+    for axis, count, gap, place, length in zip(
+        (field.rows, field.columns), pair(window.size), pair(window.dilation), position, op.inputs[0].shape[1:3],
+        strict=False,
+    ):  # fmt: skip
+        first = axis.start + place * axis.stride
+        inside = [tap for tap in range(count) if 0 <= first + tap * gap < length]
+        taps.append((inside, [first + tap * gap for tap in inside]))
+    return taps
 
 
 def as_map(x: np.ndarray) -> np.ndarray:
@@ -88,8 +99,10 @@ def plain_settings(op: Applied) -> dict[str, Any]:
         name: _plain(value) for name, value in op.settings.items() if name not in ("seed", "padding", "initial")
     }
     if op.kind in WINDOWS:
-        slide = slide_of(op)
-        settings |= {name: _plain(value) for name, value in slide._asdict().items()}
+        window = window_of(op)
+        size, stride, dilation = pair(window.size), pair(window.stride), pair(window.dilation)
+        pads = window_padding(window.padding, op.inputs[0].shape[1:3], size, stride, dilation)
+        settings |= _plain({"size": size, "stride": stride, "pads": pads, "dilation": dilation})
     if op.kind == "zero_padded_shortcut":
         settings["front"] = channels_in_front(op)
     return settings

@@ -1,6 +1,6 @@
 """Write the explanation of a network on one image as a folder with an offline page.
 
-`rawcnn.explain.explanation` describes the document that the page computes from. The scripts in `explanation/` do the
+`rawcnn.explain.document` describes the document that the page computes from. The scripts in `explanation/` do the
 arithmetic: arrays.js reads tensors, forward.js computes one output of each kind of operation, backward.js one gradient
 (by input_gradients.js and parameter_gradients.js), recipe_step.js one step of training; cancellation.js finds sums that
 lose digits. view.js draws, and backward_view.js draws the backward arithmetic, with backward_maps.js and

@@ -781,9 +781,9 @@ EXPLANATIONS = [
     Fault(
         "selection: the windows of the last row are not complete",
         "rawcnn/explain/units.py",
-        "stop = last * self.stride[axis] - self.pads[axis][0] + reach + 1",
-        "stop = last * self.stride[axis] - self.pads[axis][0] + reach",
-        (f"{DOCUMENT}::test_a_span_is_what_the_windows_read",),
+        "return range(axis.pixels(positions[0], length)[0], axis.pixels(positions[-1], length)[1])",
+        "return range(axis.pixels(positions[0], length)[0], axis.pixels(positions[-1], length)[1] - 1)",
+        (f"{DOCUMENT}::test_what_the_windows_of_some_outputs_read",),
     ),
     Fault(
         "selection: a response normalization has its neighbors, but not theirs",

@@ -91,6 +91,8 @@ BAD = [
     (("--layer", "conv1", "--position", "x"), "--position is 'x'"),
     (("--position", "1,1"), "name one layer"),
     (("--layer", "conv1", "--channel", "8"), "conv1 has channels 0 to 7"),
+    (("--layer", "conv1", "--channel", "-1"), "Invalid value for '--channel'"),
+    (("--channel", "1"), "name one layer"),
     (("--recipe", "fast"), "fast"),
     (("--output", "file.txt"), "file.txt is a file"),
 ]
@@ -102,9 +104,16 @@ def test_bad_options(command, tmp_path, words, message):
     (tmp_path / "file.txt").write_text("mine")
     before = sorted(tmp_path.iterdir())
     code, _, err = command("explain", "small", picture(tmp_path / "file.txt.png"), *words)
-    assert code == 2 and message in err.splitlines()[-1] and "Traceback" not in err
+    assert code == 2 and message in err and len(err.splitlines()) == 1, "the error comes before any other output"
     assert sorted(tmp_path.iterdir()) == [*before, tmp_path / "file.txt.png"]
     assert (tmp_path / "file.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [("--label", "10"), ("--channel", "1"), ("--recipe", "fast")])
+def test_what_needs_no_network_is_refused_before_it_is_built(command, tmp_path, monkeypatch, words):
+    monkeypatch.setattr("rawcnn.cli.request.load_network", None)
+    code, _, err = command("explain", "small", picture(tmp_path / "one.png"), *words)
+    assert code == 2 and len(err.splitlines()) == 1
 
 
 @pytest.mark.sample(3)
@@ -112,7 +121,7 @@ def test_bad_options(command, tmp_path, words, message):
 def test_images_that_cannot_be_read(command, tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)
     code, _, err = command("explain", "small", "bad.png")
-    assert code == 2 and err.splitlines()[-1].startswith("rawcnn: bad.png cannot be read as an image")
+    assert code == 2 and err.startswith("rawcnn: bad.png cannot be read as an image") and len(err.splitlines()) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["bad.png"]
 
 
@@ -120,7 +129,7 @@ def test_layers_that_are_too_large(command, tmp_path, monkeypatch):
     """The earlier page stays as it is."""
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "index.html").write_text("earlier")
-    monkeypatch.setattr("rawcnn.explain.explanation.PAGE", 1_040_000)
+    monkeypatch.setattr("rawcnn.explain.explanation.PAGE_CHARACTERS", 1_040_000)
     code, _, err = command("explain", "small", picture(tmp_path / "one.png"), "--output", "page")
     assert code == 2 and "choose fewer or smaller layers" in err.splitlines()[-1]
     assert [file.read_text() for file in (tmp_path / "page").iterdir()] == ["earlier"]

@@ -16,7 +16,7 @@ from rawcnn.data.augmentation import Augmentation
 from rawcnn.explain import explain
 from rawcnn.explain.explanation import default_recipe
 from rawcnn.explain.recording import record_image
-from rawcnn.explain.selection import LEVELS, Wish, selection_at
+from rawcnn.explain.selection import DETAILS, RequiredUnits, selection_at
 from rawcnn.explain.units import as_map
 from rawcnn.nn.layers import conv, dense, lrn, max_pool, relu
 from rawcnn.nn.network import Network
@@ -312,7 +312,7 @@ def test_the_poorest_page_has_filters(groups):
     network = scramble(Network("grouped", model, size=8, classes=5))
     recording = record_image(network, references.random((8, 8, 3), 5, low=0.0).numpy(), None, default_recipe("grouped"))
     (op,) = (op for op in recording.operations if op.name == "grouped")
-    selection = selection_at(recording, op, LEVELS[-1], Wish())
+    selection = selection_at(recording, op, DETAILS[-1], RequiredUnits())
     (channel,), (inputs,) = selection.channels, selection.inputs
     assert any(c // (8 // groups) == channel // (16 // groups) for c in inputs)
 
