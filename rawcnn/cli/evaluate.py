@@ -31,7 +31,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import parse_integers
-from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin, match_data
+from rawcnn.cli.request import DataRequest, NetworkRequest, Run, begin, match_data, named_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +175,9 @@ class PredictRequest(NetworkRequest):
 
     needs_classifier = True
 
+    def load_network(self, weights: Path | None):
+        return named_classes(super().load_network(weights), self.labels)
+
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
             "model": self.model,
@@ -209,13 +212,10 @@ def predict(
 
 def predict_images(request: PredictRequest) -> None:
     """Print a table of classes per image; raise ValueError at the end if an image could not be read."""
-    from rawcnn.evaluation.class_names import read_labels
     from rawcnn.evaluation.predict import predict
 
     unreadable: list[str] = []
     with begin(request) as run:
-        if request.labels:
-            run.network.labels = read_labels(request.labels)
         with run.screen.progress_bar("predicting") as report:
             results = predict(run.network, request.images, top=request.top, unreadable=unreadable, progress=report)
         for result in results:

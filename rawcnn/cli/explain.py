@@ -10,17 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.cli.options import Classes, Head, Json, Model, Options, Recipe, Seed, Size, Weights
-from rawcnn.cli.parsing import parse_position, show_size
-from rawcnn.cli.request import NetworkRequest, Run, begin, load_images
+from rawcnn.cli.parsing import parse_model_settings, parse_position, show_size
+from rawcnn.cli.request import ImagesRequest, Run, begin
 
 PHOTOGRAPH = "china.jpg"  # of scikit-learn: a pagoda
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainRequest(NetworkRequest):
-    """The options of `rawcnn explain`."""
+class ExplainRequest(ImagesRequest):
+    """The options of `rawcnn explain`. Without an image it explains the photograph."""
 
-    image: Path | None
     folder: Path
     layers: Sequence[str]
     label: str | None
@@ -31,18 +30,27 @@ class ExplainRequest(NetworkRequest):
 
     needs_classifier = True  # the page goes back from the loss
 
-    def check(self) -> None:
-        super().check()
-        parse_position(self.position)
-        if self.recipe:
-            from rawcnn.training.recipes import find_recipe
+    @property
+    def checked_file(self) -> Path:
+        return self.folder / "index.html"
 
+    def check(self) -> None:
+        from rawcnn.explain.explanation import check_one_layer
+        from rawcnn.models import find_model
+        from rawcnn.training.recipes import find_recipe
+
+        super().check()
+        check_one_layer(self.layers, parse_position(self.position), self.channels)
+        if self.recipe:
             find_recipe(self.recipe)
+        if self.weights is None:  # otherwise the file has the number of classes and their names
+            classes = parse_model_settings(self.option).get("classes", find_model(self.model).classes)
+            self.class_number((), self.classes or classes)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
             "model": self.model,
-            "image": self.image or f"scikit-learn's {PHOTOGRAPH}",
+            "image": self.images[0] if self.images else f"scikit-learn's {PHOTOGRAPH}",
             "weights": self.weights or "random",
             "size": show_size(network.input_size if network else self.size),
             "layers": ",".join(self.layers) or "one of each kind",
@@ -55,26 +63,30 @@ class ExplainRequest(NetworkRequest):
     def check_network(self, network: Any) -> None:
         from rawcnn.explain.explanation import check
 
-        check(network, self.label_of(network), self.layers, parse_position(self.position), self.channels)
+        label = self.class_number(network.labels or (), network.classes)
+        check(network, label, self.layers, parse_position(self.position), self.channels)
 
-    def label_of(self, network: Any) -> int | None:
+    def class_number(self, names: Sequence[str], classes: int) -> int | None:
         """Return the number of the class that --label names by its number or name; None without the option.
 
+        Args:
+            names: The names of the classes; empty if they are unknown.
+            classes: The number of classes.
+
         Raises:
-            ValueError: The network has no such class.
+            ValueError: There is no such class.
         """
-        names = list(network.labels or ())
         if self.label is None:
             return None
         if self.label in names:
-            return names.index(self.label)
+            return list(names).index(self.label)
         try:
             number = int(self.label)
         except ValueError:
             number = -1
-        if not 0 <= number < network.classes:
-            known = "a class number" if not names else "the name of a class or its number"
-            raise ValueError(f"--label is {self.label!r}; expected {known} from 0 to {network.classes - 1}")
+        if not 0 <= number < classes:
+            known = "the name of a class or its number" if names else "a class number"
+            raise ValueError(f"--label is {self.label!r}; expected {known} from 0 to {classes - 1}")
         return number
 
 
@@ -103,7 +115,7 @@ def explain(
     ] = None,
     channels: Annotated[
         list[int] | None,
-        typer.Option("--channel", help="Channel of the layer that the page holds in any case. Repeatable."),
+        typer.Option("--channel", help="Channel of the layer that the page holds in any case. Repeatable.", min=0),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Hold all values of these operations, whatever the size of the page.")
@@ -121,9 +133,9 @@ def explain(
     its value and its gradient from the network's own arrays.
     """
     request = ExplainRequest(
-        model=model, image=image, weights=weights, head=head, layers=layers or (), label=label, recipe=recipe,
-        position=position, channels=channels or (), everything=everything, folder=output, classes=classes, size=size,
-        option=option, as_json=as_json, seed=seed,
+        model=model, images=[image] if image else (), weights=weights, head=head, layers=layers or (), label=label,
+        recipe=recipe, position=position, channels=channels or (), everything=everything, folder=output,
+        classes=classes, size=size, option=option, as_json=as_json, seed=seed,
     )  # fmt: skip
     write_page(request)
 
@@ -132,26 +144,26 @@ def write_page(request: ExplainRequest) -> None:
     """Write the page into its folder."""
     from rawcnn.explain import explain
     from rawcnn.report.explanation_page import write_explanation
-    from rawcnn.report.folder import report_folder
     from rawcnn.training.recipes import find_recipe
 
-    with begin(request) as run, report_folder(request.folder) as folder:
+    with begin(request) as run:
         name, pixels = _image(request, run)
+        network = run.network
         with run.screen.progress_bar("explaining") as report:
             explanation = explain(
-                run.network, pixels, name=name, label=request.label_of(run.network), layers=request.layers,
-                position=parse_position(request.position), channels=request.channels,
+                network, pixels, name=name, label=request.class_number(network.labels or (), network.classes),
+                layers=request.layers, position=parse_position(request.position), channels=request.channels,
                 everything=request.everything, recipe=find_recipe(request.recipe) if request.recipe else None,
                 progress=report,
             )  # fmt: skip
-        page = write_explanation(explanation, folder)
+        page = write_explanation(explanation, request.folder)
         size = page.stat().st_size
         for layer, text in explanation.left_out.items():
             run.screen.note(f"{layer}: {text}")
         if explanation.warning:
             run.screen.note(explanation.warning)
-        run.screen.print(f"wrote {request.folder / page.name} ({size / 1e6:.1f} MB): open it in a browser")
-        run.result = {"page": str(request.folder / page.name), "bytes": size, **explanation.summary()}
+        run.screen.print(f"wrote {page} ({size / 1e6:.1f} MB): open it in a browser")
+        run.result = {"page": str(page), "bytes": size, **explanation.summary()}
 
 
 def _image(request: ExplainRequest, run: Run):
@@ -161,8 +173,7 @@ def _image(request: ExplainRequest, run: Run):
 
     from rawcnn.data.decode import Item, read
 
-    size = run.network.image_size
-    if request.image is not None:
-        return request.image.name, load_images([request.image], size)[0]
-    photograph = read(Item("test", PHOTOGRAPH, 0, load_sample_image(PHOTOGRAPH)), size)
+    if request.images:
+        return request.images[0].name, run.images[0]
+    photograph = read(Item("test", PHOTOGRAPH, 0, load_sample_image(PHOTOGRAPH)), run.network.image_size)
     return PHOTOGRAPH, photograph.astype(np.float32) / np.float32(255)

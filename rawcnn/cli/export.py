@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rawcnn.cli.options import Classes, Head, Json, Labels, Model, Options, Precision, Seed, Size, Weights
-from rawcnn.cli.request import NetworkRequest, begin
+from rawcnn.cli.request import NetworkRequest, begin, named_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,9 @@ class ExportRequest(NetworkRequest):
     labels: Path | None
 
     needs_classifier = True
+
+    def load_network(self, weights: Path | None):
+        return named_classes(super().load_network(weights), self.labels)
 
     def check(self) -> None:
         from rawcnn.export import check
@@ -75,13 +78,10 @@ def export(
 
 def export_network(request: ExportRequest) -> None:
     """Write the folder and list its files."""
-    from rawcnn.evaluation.class_names import read_labels
     from rawcnn.export import export
 
     folder = request.folder
     with begin(request) as run:
-        if request.labels:
-            run.network.labels = read_labels(request.labels)
         with run.screen.err.status(f"exporting {request.model}"):
             export(run.network, folder, request.format, batch=request.batch)
         files = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.rglob("*")) if f.is_file()}

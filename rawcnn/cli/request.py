@@ -96,7 +96,18 @@ class NetworkRequest(Request):
         )  # fmt: skip
 
     def check_network(self, network: Any) -> None:
-        """Raise ValueError for options that do not fit the network, before the data set is read."""
+        """Raise ValueError for options that do not fit the network, before anything is printed or read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesRequest(NetworkRequest):
+    """The options of a verb that runs a network on image files.
+
+    Attributes:
+        images: The files.
+    """
+
+    images: Sequence[Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +139,7 @@ class Run:
         screen: Where it prints.
         settings: Its resolved settings.
         networks: The networks of a NetworkRequest.
+        images: The images of an ImagesRequest, float32 [B,H,W,3] in [0,1].
         data: The data set of a DataRequest.
         result: What `--json` prints at the end; None prints nothing.
     """
@@ -135,6 +147,7 @@ class Run:
     screen: Screen
     settings: Mapping[str, Any] = field(default_factory=dict)
     networks: Sequence[Any] = ()
+    images: Any = None
     data: Any = None
     result: object = None
 
@@ -148,15 +161,16 @@ class Run:
 def begin(request: Request) -> Iterator[Run]:
     """Do what all verbs begin and end with.
 
-    At the beginning: check the options and the output file, build the networks, print the settings, load the data. At
-    the end, unless the block raised an error: print `run.result` as JSON, with `--json` only. After an error, folders
-    that were created for the output are removed, if they are empty.
+    At the beginning: check the options and the output file, build the networks, check the options that depend on them,
+    read the image files, print the settings, load the data. At the end, unless the block raised an error: print
+    `run.result` as JSON, with `--json` only. After an error, folders that were created for the output are removed, if
+    they are empty.
 
     Args:
         request: The options of the verb.
 
     Yields:
-        The screen, the settings, the networks and the data.
+        The screen, the settings, the networks, the images and the data.
 
     Raises:
         ValueError: An option does not fit.
@@ -178,20 +192,21 @@ def begin(request: Request) -> Iterator[Run]:
 
 
 def _prepare(run: Run, request: Request) -> None:
-    """Build the networks, print the settings, load the data."""
+    """Build and check the networks, read the images, print the settings, load the data."""
     if isinstance(request, NetworkRequest):
         run.networks = request.load_networks()
-        note_origin(run.screen, request.weight_files)
         for network in run.networks if request.needs_classifier else ():
             network.check_classifier()
+        request.check_network(run.network)
+    if isinstance(request, ImagesRequest) and request.images:
+        run.images = load_images(request.images, run.network.image_size)
+    if isinstance(request, NetworkRequest):
+        note_origin(run.screen, request.weight_files)
         if request.head == "skip":
             run.screen.note("the classifier keeps its random values (--head skip)")
-    first = run.networks[0] if run.networks else None
-    run.settings = request.settings(first)
+    run.settings = request.settings(run.networks[0] if run.networks else None)
     run.screen.print_settings(run.settings)
     run.screen.print_settings(request.unrecorded_settings())
-    if isinstance(request, NetworkRequest):
-        request.check_network(first)
     if isinstance(request, DataRequest):
         run.data = load_data(
             run.screen, request.data, run.network.image_size, request.skip_unreadable, whole=request.split == "all",
@@ -239,6 +254,16 @@ def note_origin(screen: Screen, weight_files: Sequence[Path | None]) -> None:
     for origin in dict.fromkeys(map(origin_of, weight_files)):
         if origin:
             screen.note(origin)
+
+
+def named_classes(network: Any, file: Path | None):
+    """Return the network with the class names of a file, if there is one. ValueError unless it names each class."""
+    from rawcnn.evaluation.class_names import read_labels
+
+    if file is not None:
+        network.labels = read_labels(file)
+    network.check_labels()
+    return network
 
 
 def load_data(

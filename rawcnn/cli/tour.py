@@ -25,6 +25,10 @@ class TourRequest(Request):
     skip_unreadable: bool
     head: str = "load"
 
+    @property
+    def checked_file(self) -> Path:
+        return self.folder / "index.html"
+
     def check(self) -> None:
         if (self.weights is None) != (self.data is None):
             raise ValueError("--weights and --data go together: give the network and the images it was trained for")

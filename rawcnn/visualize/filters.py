@@ -39,6 +39,21 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
     Source:
         Krizhevsky et al. 2012, figure 3.
     """
+    layer = image_convolution(network, layer)
+    filters = over_rgb(network.preprocessing, network.variables[f"{layer}/filters"].numpy())
+    return grid([normalize(one) for one in filters], columns, gap)
+
+
+def image_convolution(network: Network, layer: str | None = None) -> str:
+    """Return the name of a convolution that reads the image, by default of the first.
+
+    Args:
+        network: The network.
+        layer: Its name, or None.
+
+    Raises:
+        ValueError: The layer does not read the image.
+    """
     layer = layer or first_layers(network)[0]
     operation = network.operation(layer)
     if operation.kind != "conv" or operation.inputs != ("images",):
@@ -47,8 +62,7 @@ def filter_grid(network: Network, layer: str | None = None, *, columns: int | No
             f"{operation.inputs[0]}; filters over RGB, which can be drawn, are those of "
             f"{', '.join(first_layers(network))}"
         )
-    filters = over_rgb(network.preprocessing, network.variables[f"{layer}/filters"].numpy())
-    return grid([normalize(one) for one in filters], columns, gap)
+    return layer
 
 
 def over_rgb(preprocessing: str, filters: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import PICTURES, parse_position
-from rawcnn.cli.request import NetworkRequest, Run, begin, load_images
+from rawcnn.cli.request import ImagesRequest, Run, begin
 
 FRAMED = 320  # pixels to which an image with a frame is enlarged
 STRONGEST = 3  # channels of each image, unless --channel names some
@@ -33,10 +33,9 @@ LABEL = 24  # characters of a file name in the picture
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeconvRequest(NetworkRequest):
+class DeconvRequest(ImagesRequest):
     """The options of `rawcnn visualize deconv`."""
 
-    images: Sequence[Path]
     layer: str
     channels: Sequence[int] | None
     position: str | None
@@ -117,10 +116,9 @@ def draw_deconvolutions(request: DeconvRequest) -> None:
     from rawcnn.visualize.record import write_record
 
     with begin(request) as run:
-        pixels = load_images(request.images, run.network.image_size)  # [B,H,W,3]
         rows: dict[str, list] = {}
-        titles, units, arrays = [], [], {"images": pixels}
-        for number, (file, image) in enumerate(zip(request.images, pixels, strict=True)):
+        titles, units, arrays = [], [], {"images": run.images}
+        for number, (file, image) in enumerate(zip(request.images, run.images, strict=True)):
             for channel in request.channels or _strongest_channels(run, request.layer, image):
                 found = _deconvolutions(request, run, image, channel)
                 # numbered, because two files may share a name

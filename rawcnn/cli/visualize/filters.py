@@ -31,9 +31,9 @@ class FiltersRequest(NetworkRequest):
     endings = (".png",)
 
     def resolved_layer(self, network) -> str:
-        from rawcnn.visualize import first_layers
+        from rawcnn.visualize.filters import image_convolution
 
-        return self.layer or first_layers(network)[0]
+        return image_convolution(network, self.layer)
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {

@@ -29,7 +29,7 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import ImageSize, parse_integers
-from rawcnn.cli.request import DataRequest, NetworkRequest, begin, load_images
+from rawcnn.cli.request import DataRequest, ImagesRequest, begin
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,9 @@ def _unit_arrays(rows: Sequence[Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildingBlocksRequest(NetworkRequest):
+class BuildingBlocksRequest(ImagesRequest):
     """The options of `rawcnn visualize building-blocks`."""
 
-    image: Path
     layer: str
     targets: Sequence[int] | None
     groups: int | None
@@ -178,7 +177,7 @@ class BuildingBlocksRequest(NetworkRequest):
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {
             "model": self.model,
-            "image": self.image,
+            "image": self.images[0],
             "layer": self.layer,
             "weights": self.weights or "random",
             "size": network.input_size if network else self.size,
@@ -230,7 +229,7 @@ def building_blocks(
     The page shows what each position of a layer detects, its effect on the classes, and groups of neurons.
     """
     request = BuildingBlocksRequest(
-        model=model, image=image, layer=layer, weights=weights, targets=classes, groups=groups, top=top,
+        model=model, images=[image], layer=layer, weights=weights, targets=classes, groups=groups, top=top,
         icons=Icons(icon_size, steps, batch), limit=limit, output=output, size=size, option=option, compile=compile,
         as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
@@ -247,15 +246,14 @@ def write_building_blocks(request: BuildingBlocksRequest) -> None:
 
     with begin(request) as run:
         icons, sheet = request.icons, request.output.with_suffix(".png")
-        (pixels,) = load_images([request.image], run.network.image_size)
         with run.screen.progress_bar("optimizing icons") as report:
             blocks = building_blocks(
-                run.network, pixels, request.layer, top=request.top, classes=request.targets or None,
+                run.network, run.images[0], request.layer, top=request.top, classes=request.targets or None,
                 groups=request.groups,
                 icon_size=icons.size, steps=icons.steps, batch=icons.batch, limit=request.limit, seed=request.seed,
                 compile=request.compile, progress=report,
             )  # fmt: skip
-        title = f"{request.model}, {request.layer}: {request.image.name}"
+        title = f"{request.model}, {request.layer}: {request.images[0].name}"
         write_atomic(request.output, blocks_page(blocks, run.network.labels, title).encode())
         save_png(sheet, blocks_sheet(blocks))
         run.screen.print(f"wrote {request.output} and {sheet}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,16 +21,15 @@ from rawcnn.cli.options import (
     Weights,
 )
 from rawcnn.cli.parsing import PICTURES
-from rawcnn.cli.request import NetworkRequest, begin, load_images
+from rawcnn.cli.request import ImagesRequest, begin
 
 LABEL = 24  # characters of a file name in the picture
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaliencyRequest(NetworkRequest):
+class SaliencyRequest(ImagesRequest):
     """The options of `rawcnn visualize saliency`."""
 
-    images: Sequence[Path]
     target: int | None
     samples: int
     steps: int
@@ -95,8 +93,7 @@ def draw_saliency(request: SaliencyRequest) -> None:
     from rawcnn.visualize.record import write_record
 
     with begin(request) as run:
-        network, target, mode = run.network, request.target, request.compile
-        pixels = load_images(request.images, network.image_size)
+        network, pixels, target, mode = run.network, run.images, request.target, request.compile
         plain = input_gradient(network, pixels, target, compile=mode)
         smooth = smooth_gradient(network, pixels, target, samples=request.samples, seed=request.seed, compile=mode)
         integrated = integrated_gradients(network, pixels, target, steps=request.steps, compile=mode)

@@ -67,10 +67,14 @@ class TopInputsRequest(DataRequest):
         return {"compile": self.compile}
 
     def check_network(self, network) -> None:
+        from rawcnn.nn.arguments import map_position
         from rawcnn.visualize.layer_maps import check_channels
 
         layer = self.resolved_layer(network)
-        check_channels(self.channels or None, layer, network.operation(layer).output_shape[-1])
+        shape = network.operation(layer).output_shape
+        check_channels(self.channels or None, layer, shape[-1])
+        if place := parse_position(self.position):
+            map_position(place, shape, layer)
 
 
 def top_inputs(

@@ -186,8 +186,9 @@ WRONG = {
 def test_wrong_input_is_one_line_and_code_2(rawcnn_command, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = rawcnn_command("visualize", *words)
-    last = err.strip().splitlines()[-1]
+    *before, last = err.strip().splitlines()
     assert code == 2 and last.startswith("rawcnn: ") and message in last, err
+    assert not before or "--split" in words or "--images" in words, "only the data shows that these do not fit"
     assert not [*tmp_path.iterdir()]
 
 
@@ -235,7 +236,7 @@ OUTSIDE = {
 def test_indices_outside_a_network_are_refused_before_the_work(
     rawcnn_command, digits_weights, photo, words, message, tmp_path, monkeypatch
 ):
-    """Channels, units, classes, positions and layers, negative ones too, in every verb: one line, and no file."""
+    """Channels, units, classes, positions and layers, negative ones too, in every verb: one line alone, and no file."""
     from rawcnn.visualize import optimization, saliency
 
     def no_work(*arguments, **settings):
@@ -246,7 +247,7 @@ def test_indices_outside_a_network_are_refused_before_the_work(
     monkeypatch.chdir(tmp_path)
     verb, *others = [photo if word == "PHOTO" else word for word in words.split()]
     code, _, err = rawcnn_command("visualize", verb, "cifar_resnet20", *others, "--weights", digits_weights)
-    last = err.strip().splitlines()[-1]
+    (last,) = err.strip().splitlines()
     assert code == 2 and last.startswith("rawcnn: ") and message in last, err
     assert not [*tmp_path.iterdir()]
 
