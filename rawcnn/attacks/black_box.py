@@ -26,6 +26,7 @@ from rawcnn.attacks.gradient import fgsm
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.runtime import run_compiled
+from rawcnn.data.augmentation import Augmentation
 from rawcnn.files.progress import Progress
 from rawcnn.nn.arguments import listed
 from rawcnn.nn.execution import choose
@@ -35,9 +36,9 @@ from rawcnn.training.recipes import ONECYCLE, Recipe
 from rawcnn.training.step import State, make_step
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
-RECIPE = replace(
+RECIPE = replace(  # without random distortions: the oracle has labeled the images as they are, mirrored ones it has not
     ONECYCLE, name="substitute", source="ours", batch=64, epochs=10, rate=0.02, optimizer="nesterov",
-    weight_decay=5e-4, label_smoothing=0.0,
+    weight_decay=5e-4, label_smoothing=0.0, augmentation=Augmentation(),
 )  # fmt: skip
 
 
@@ -178,7 +179,8 @@ def make_substitute(
         turn: The number of rounds τ after which λ changes its sign.
         reservoir: (σ, κ): from round σ on, only κ new images are kept per round.
         model: The model function of the substitute.
-        recipe: How it is trained in each round.
+        recipe: How it is trained in each round. The default one has no random flips, shifts or crops: the oracle has
+            not labeled such images, and a mirrored digit is none.
         seed: Fixes the first weights and all random choices.
         compile: One of `rawcnn.nn.execution.MODES`.
         progress: Called with (training steps done, training steps in all).

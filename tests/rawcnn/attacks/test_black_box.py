@@ -39,6 +39,14 @@ def test_queries_double_and_are_counted(stolen):
     assert [r["images"] for r in made.rounds] == [100, 200, 400, 800, 1600]
 
 
+def test_the_substitute_agrees_with_the_oracle(stolen, trained):
+    """On images that neither has learned from. The oracle's most frequent answer is given to 20 % of them at most."""
+    _, made, images, _ = stolen
+    answers = np.argmax(trained[0](tf.constant(images)), axis=1)
+    agreement = np.mean(np.argmax(made.network(tf.constant(images)), axis=1) == answers)
+    assert agreement > 0.7 > 3 * np.bincount(answers).max() / len(answers)
+
+
 def test_what_fools_the_substitute_fools_the_oracle(stolen, trained):
     oracle, made, images, digits = stolen
     labels = digits.arrays("test")[1][114:]
