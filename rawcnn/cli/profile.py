@@ -34,17 +34,17 @@ def models(as_json: Json = False) -> None:
 
 
 def list_models(request: Request) -> None:
-    """Profile every model and print one row for each."""
+    """Print one row for each model."""
     from rawcnn.models import MODELS
-    from rawcnn.profiling.costs import profile
+    from rawcnn.profiling.model_totals import model_totals
 
     with begin(request) as run:
-        found: list[dict[str, Any]] = []
         with run.screen.progress_bar("profiling") as report:
-            for done, (name, model) in enumerate(MODELS.items(), start=1):
-                metadata = {"name": name, "size": model.size, "paper": model.paper, "options": model.options}
-                found.append({**metadata, **profile(name).totals})
-                report(done, len(MODELS), name)
+            totals = model_totals(report)
+        found: list[dict[str, Any]] = [
+            {"name": name, "size": model.size, "paper": model.paper, "options": model.options, **totals[name]}
+            for name, model in MODELS.items()
+        ]
         columns = ("model", "image", "parameters", "MACs", "receptive field", "paper")
         rows = [
             (

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -229,8 +230,8 @@ class SymbolicTrace(Trace):
     def __init__(self, images: tf.Tensor, **options: Any):
         super().__init__({}, images, seed=tf.constant([0, 0]), **options)
         self.parameters: dict[str, Parameter] = {}
-        self._parameters_of: dict[str, list[Parameter]] = {}  # by operation
         self.operations: list[Operation] = []
+        self._parameters_of: defaultdict[str, list[Parameter]] = defaultdict(list)  # by the operation's name
         self._receptive_fields = {"images": ReceptiveField()}
 
     def variable(self, path, shape, initial, *, trained=True, dtype=None):
@@ -239,7 +240,7 @@ class SymbolicTrace(Trace):
             raise ValueError(f"two variables are named {path!r}; every path in a model must differ")
         parameter = Parameter(path, tuple(shape), initial, trained, dtype or self.dtype)
         self.parameters[path] = parameter
-        self._parameters_of.setdefault(parameter.operation, []).append(parameter)
+        self._parameters_of[parameter.operation].append(parameter)
         return tf.raw_ops.Placeholder(dtype=dtype or self.dtype, shape=shape)
 
     def apply(
@@ -284,7 +285,7 @@ class SymbolicTrace(Trace):
                 inputs=sources,
                 input_shapes=tuple(tuple(x.shape) for x in inputs),
                 output_shape=output_shape,
-                parameters=tuple(self._parameters_of.get(name, ())),
+                parameters=tuple(self._parameters_of[name]),
                 settings=settings,
                 cost=cost(output_shape),
                 receptive_field=self._receptive_fields[name],
@@ -316,29 +317,13 @@ def symbolic_trace(
 
     Returns:
         The trace, with `.parameters` and `.operations`.
-
-    Raises:
-        ValueError: The images do not fit, or the model has no operation of a name in `layers`.
     """
     with tf.Graph().as_default(), suppress(TraceComplete):
         images = tf.raw_ops.Placeholder(dtype=dtype, shape=image_shape)
         trace = SymbolicTrace(images, train=train, dtype=dtype, devices=devices)
         trace.requested = frozenset(layers)
         model(trace, images)
-    for layer in layers:
-        find_operation(trace.operations, layer)
     return trace
-
-
-def layers_up_to(last: str | None) -> tuple[str, ...]:
-    """Return the `layers` of a symbolic trace that ends with the operation `last`; none for a complete trace.
-
-    Raises:
-        ValueError: It is no name.
-    """
-    if not isinstance(last, str | None):
-        raise ValueError(f"last is {last!r}; expected the name of an operation, such as pool5, or None")
-    return () if last is None else (last,)
 
 
 def decays(path: str) -> bool:
