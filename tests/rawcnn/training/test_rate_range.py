@@ -7,11 +7,15 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
+import rawcnn
 from rawcnn.training.rate_range import WARM_UP, chance, diverges, find_rate, smooth, suggest
+from rawcnn.training.recipes import find_recipe
+from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE
 
@@ -171,6 +175,24 @@ def test_rates_rise_exponentially_until_the_loss_diverges(found):
 @pytest.mark.deeper
 def test_the_suggested_rate_is_useful(found):
     assert 1e-3 < found.suggestion < 10 and "diverges at" in found.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [32, 256])
+@pytest.mark.parametrize(
+    "create", [small.network, partial(rawcnn.create, "cifar_resnet20", classes=10, size=8)], ids=["small", "resnet20"]
+)
+def test_training_at_the_suggested_rate(digits, create, batch):
+    """Three epochs at it end with a lower loss than three epochs at a tenth of it."""
+    recipe = dataclasses.replace(find_recipe("digits"), batch=batch, epochs=3)
+    rate = find_rate(create(seed=1), recipe, digits).suggestion
+    assert rate is not None
+    losses = []
+    for factor in (1.0, 0.1):
+        training = Training(create(seed=1), dataclasses.replace(recipe, rate=factor * rate))
+        training.fit(digits)
+        losses.append(training.history[-1]["train_loss"])
+    assert losses[0] < losses[1]
 
 
 @pytest.mark.sample(3)
