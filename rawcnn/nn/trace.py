@@ -230,8 +230,8 @@ class SymbolicTrace(Trace):
     def __init__(self, images: tf.Tensor, **options: Any):
         super().__init__({}, images, seed=tf.constant([0, 0]), **options)
         self.parameters: dict[str, Parameter] = {}
-        self.operations: list[Operation] = []
         self._parameters_of: defaultdict[str, list[Parameter]] = defaultdict(list)  # by the operation's name
+        self.operations: list[Operation] = []
         self._receptive_fields = {"images": ReceptiveField()}
 
     def variable(self, path, shape, initial, *, trained=True, dtype=None):
@@ -317,13 +317,29 @@ def symbolic_trace(
 
     Returns:
         The trace, with `.parameters` and `.operations`.
+
+    Raises:
+        ValueError: The images do not fit, or the model has no operation of a name in `layers`.
     """
     with tf.Graph().as_default(), suppress(TraceComplete):
         images = tf.raw_ops.Placeholder(dtype=dtype, shape=image_shape)
         trace = SymbolicTrace(images, train=train, dtype=dtype, devices=devices)
         trace.requested = frozenset(layers)
         model(trace, images)
+    for layer in layers:
+        find_operation(trace.operations, layer)
     return trace
+
+
+def layers_up_to(last: str | None) -> tuple[str, ...]:
+    """Return the `layers` of a symbolic trace that ends with the operation `last`; none for a complete trace.
+
+    Raises:
+        ValueError: It is no name.
+    """
+    if not isinstance(last, str | None):
+        raise ValueError(f"last is {last!r}; expected the name of an operation, such as pool5, or None")
+    return () if last is None else (last,)
 
 
 def decays(path: str) -> bool:
