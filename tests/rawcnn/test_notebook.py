@@ -294,9 +294,9 @@ def test_top_inputs(shell, net, images):
 
 
 def test_top_inputs_of_many_channels_are_cut(shell, monkeypatch):
-    monkeypatch.setattr(notebook, "SHOWN", 2)
+    monkeypatch.setattr(notebook.inputs_by_channel, "SHOWN", 2)
     many = InputsByChannel({k: [top_input(k, i) for i in range(9)] for k in range(5)})
-    few = InputsByChannel({k: many[k] for k in range(notebook.SHOWN)})
+    few = InputsByChannel({k: many[k] for k in range(2)})
     assert np.array_equal(picture(shown(shell, many)), picture(shown(shell, few)))
     assert shown(shell, InputsByChannel())["text/plain"] == "InputsByChannel(0 channels, up to 0 inputs of each)"
 
