@@ -259,6 +259,7 @@ def test_hostile_names_in_results(command, hostile, tmp_path, verb, as_json):
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("verb", PAGES)
 def test_hostile_names_on_pages(command, hostile, tmp_path, verb):
     """Names are shown as text: tags, scripts and templates in them have no effect."""

@@ -823,15 +823,15 @@ EXPLANATIONS = [
     Fault(
         "paths: a maximum goes to the largest magnitude",
         "rawcnn/explain/paths.py",
-        'terms = window if op.kind == "max_pool" else np.abs(window)',
-        "terms = np.abs(window)",
+        "rows, columns, channel, lambda values: values)",
+        "rows, columns, channel, np.abs)",
         (f"{DOCUMENT}::test_a_path_goes_to_the_leading_term",),
     ),
     Fault(
         "paths: the residual's scale is ignored",
         "rawcnn/explain/paths.py",
-        'factors = [1.0, float(op.settings.get("scale", 1.0))] if op.kind == "residual_sum" else [1.0]',
-        "factors = [1.0, 1.0]",
+        'factors = (1.0, float(op.settings.get("scale", 1.0)))',
+        "factors = (1.0, 1.0)",
         (f"{DOCUMENT}::test_a_path_goes_to_the_leading_term",),
     ),
     Fault(
@@ -857,14 +857,14 @@ EXPLANATIONS = [
     ),
     Fault(
         "explanation: all variables count in the norm that clips",
-        "rawcnn/explain/explanation.py",
+        "rawcnn/explain/document.py",
         "decayed = recipe.weight_decay if decays(path) or recipe.decay_all else 0.0",
         "decayed = recipe.weight_decay",
         (f"{DOCUMENT}::test_the_step_has_the_norm_that_clips",),
     ),
     Fault(
         "explanation: the first step has the largest rate",
-        "rawcnn/explain/explanation.py",
+        "rawcnn/explain/document.py",
         '"rate": learning_rate(recipe, 0),',
         '"rate": recipe.rate,',
         (f"{DOCUMENT}::test_the_step_has_the_norm_that_clips",),
@@ -997,14 +997,14 @@ EXPLANATIONS = [
     ),
     Fault(
         "notebook: averages of batch norms count as parameters",
-        "rawcnn/notebook.py",
+        "rawcnn/notebook/network.py",
         "sum(p.count for p in x.parameters if p.trained),",
         "sum(p.count for p in x.parameters),",
         ("tests/rawcnn/test_notebook.py::test_network_shows_its_operations",),
     ),
     Fault(
         "notebook: images that the attack did not fool come first",
-        "rawcnn/notebook.py",
+        "rawcnn/notebook/attack_result.py",
         "np.argsort(~(result.success & ~result.already_wrong), kind",
         "np.argsort(result.success & ~result.already_wrong, kind",
         ("tests/rawcnn/test_notebook.py::test_attacks_show_first_what_they_fooled",),

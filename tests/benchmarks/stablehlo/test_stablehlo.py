@@ -138,6 +138,7 @@ def test_images_that_were_not_attacked_are_not_timed(exported, tmp_path):
     assert done.returncode == 2 and "the length of its outputs is" in done.stderr
 
 
+@pytest.mark.deeper
 def test_a_peer_that_differs_is_left_out(inference, monkeypatch):
     pytest.importorskip("jax", "0.7", reason="programs are run by JAX, 0.7 or later: pip install jax")
     from benchmarks.stablehlo import run

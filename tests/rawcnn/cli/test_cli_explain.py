@@ -43,7 +43,7 @@ def test_a_page_of_an_image(command, tmp_path):
     assert result["bytes"] == len(html.encode())
     read = Reader(html)
     assert "one.png" in read.text and "kind 4" in read.text
-    assert {button["data-operation"] for button in read.all("button")} >= {op.name for op in network.operations}
+    assert {button.get("data-operation") for button in read.all("button")} >= {op.name for op in network.operations}
     document = json.loads(html.split('id="document">')[1].split("</script>")[0])
     (conv1,) = [op for op in document["operations"] if op["name"] == "conv1"]
     assert conv1["selection"]["initial"] == [1, 2, 3]

@@ -26,6 +26,7 @@ def test_a_fresh_start_is_a_run_of_its_own(rawcnn_command, small_run, tmp_path):
     assert [epoch["epoch"] for epoch in json.loads((small_run / "history.json").read_text())] == [1]
 
 
+@pytest.mark.slow
 def test_a_trace_of_no_step_is_reported(rawcnn_command, small_run):
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--epochs", 1, "--output", small_run, "--trace")
     assert code == 0 and "no trace was written: it begins after the first steps of a run" in " ".join(err.split())

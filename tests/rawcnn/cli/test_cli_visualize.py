@@ -232,6 +232,7 @@ OUTSIDE = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("words, message", OUTSIDE.values(), ids=OUTSIDE)
 def test_indices_outside_a_network_are_refused_before_the_work(
     rawcnn_command, digits_weights, photo, words, message, tmp_path, monkeypatch

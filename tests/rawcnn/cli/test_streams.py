@@ -27,14 +27,7 @@ VERBS = {
 }
 
 
-SHORT = {"rows", "unflushed"}  # written at once, and at the end of the program
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(words, id=name, marks=() if name in SHORT else pytest.mark.deeper) for name, words in VERBS.items()
-    ]
-)
+@pytest.fixture(params=[pytest.param(words, id=name) for name, words in VERBS.items()])
 def words(request, digits_weights):
     return [str(digits_weights) if word == "WEIGHTS" else word for word in request.param]
 
@@ -50,6 +43,7 @@ def into_a_closed_pipe(*words, stderr: bool = False) -> tuple[int, str]:
     return done.returncode, (done.stderr or b"").decode()
 
 
+@pytest.mark.sample("rows")  # written at once
 def test_a_closed_pipe_ends_any_verb_without_a_message(words):
     code, message = into_a_closed_pipe(*words)
     assert code == CLOSED_PIPE and "rawcnn:" not in message and "Error" not in message, message
@@ -61,7 +55,7 @@ def test_both_streams_closed():
     assert into_a_closed_pipe("fly", stderr=True)[0] == 2  # the message is lost, but not the exit code
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample("unflushed")  # written at the end of the program
 def test_a_full_disk_behind_stdout_is_a_line(words):
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True)
@@ -70,6 +64,7 @@ def test_a_full_disk_behind_stdout_is_a_line(words):
     assert done.stderr.splitlines()[-1] == line
 
 
+@pytest.mark.deeper
 def test_a_full_disk_behind_stderr_keeps_the_code():
     with open("/dev/full", "w") as full:
         assert subprocess.run([*COMMAND, "fly"], stderr=full).returncode == 2

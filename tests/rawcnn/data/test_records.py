@@ -273,12 +273,9 @@ def test_a_packing_that_was_killed_before_its_plan_was_there_goes_on(folder):
     assert not list(root.glob(".*"))
 
 
-@pytest.mark.parametrize("kind, split", [
-    ("records", "train"),
-    pytest.param("folder", "test", marks=pytest.mark.deeper),
-    pytest.param("folder", "train", marks=pytest.mark.deeper),
-    pytest.param("records", "test", marks=pytest.mark.deeper),
-])  # fmt: skip
+@pytest.mark.deeper
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("kind", ["records", "folder"])
 def test_an_image_that_breaks_under_a_run(folder, rawcnn_command, tmp_path, monkeypatch, kind, split):
     """One line is printed; the same command resumes when the image is readable again."""
     from rawcnn.data import dataset
