@@ -214,10 +214,12 @@ def direction(
 def weighted_units(
     network: Network, layer: str, weights: Mapping[int, float], *, cosine_power: float = 4.0
 ) -> Objective:
-    """A weighted sum of channels: {5: 2, 16: 1} activates channel 5 twice as strongly as channel 16, everywhere.
+    """A weighted sum of channels: {5: 2, 16: 1} aims at twice as much of channel 5 as of channel 16, everywhere.
 
-    It is a direction in the space of these channels alone; the other channels are free. The cosine keeps the
-    proportion.
+    It is a direction in the space of these channels alone; the other channels are free. The cosine holds the
+    proportion approximately. Channels whose features exclude or contain each other cannot have every proportion. Of
+    twelve random pairs of a trained ResNet-20 that should have the proportion 2, the images had 1.5 to 3.1; those of
+    the plain sum had 0.7 to 4.2. Larger powers of the cosine come no closer. Read the proportion off the activations.
 
     Args:
         network: The network.

@@ -234,7 +234,10 @@ def optimize(
     ] = None,
     unit: Annotated[
         list[str] | None,
-        typer.Option(help="CHANNEL:WEIGHT; several form a direction, such as --unit 5:2 --unit 16:1."),
+        typer.Option(
+            help="CHANNEL:WEIGHT; several form a direction, such as --unit 5:2 --unit 16:1. The image has their "
+            "proportion approximately, because channels depend on each other."
+        ),
     ] = None,
     between: Annotated[
         str | None,

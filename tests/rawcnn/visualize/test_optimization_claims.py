@@ -65,3 +65,25 @@ def test_cifar(data_folder, cifar10_folder):
         network.activations(image[None], ["conv4_1/relu"])["conv4_1/relu"].numpy().mean((0, 1, 2))[[5, 16]]
     )
     assert fifth / sixteenth == pytest.approx(2, abs=0.4)  # a plain weighted sum ends near 1
+
+
+@pytest.mark.slow
+def test_weighted_units_hold_the_proportion_approximately(data_folder):
+    """What the docstring of `weighted_units` says. The proportions of a plain weighted sum are further from 2."""
+    network = rawcnn.create("cifar_resnet20")
+    rawcnn.load_weights(network, data_folder / "cifar-resnet20-torch.safetensors")
+    generator = np.random.default_rng(0)
+    pairs = [generator.choice(64, 2, replace=False).tolist() for _ in range(12)]
+
+    def proportions(power: float) -> np.ndarray:
+        found = []
+        for first, second in pairs:
+            objective = objectives.weighted_units(network, "conv4_1/relu", {first: 2, second: 1}, cosine_power=power)
+            images = optimize(network, objective, steps=128, regularization=STILL).images
+            means = network.activations(images, ["conv4_1/relu"])["conv4_1/relu"].numpy().mean((0, 1, 2))
+            found.append(means[first] / max(means[second], 1e-9))
+        return np.array(found)
+
+    held, plain = proportions(4.0), proportions(0.0)
+    assert held.min() > 1.3 and held.max() < 3.6 and np.median(held) == pytest.approx(2, abs=0.25)
+    assert np.median(np.abs(np.log(held / 2))) < 0.5 * np.median(np.abs(np.log(plain / 2)))
