@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str]) -> int:
     """Run a command and return its exit code; OutputFailed passes through."""
     try:
-        if words and not {"-h", "--help"} & set(words):
+        if words and words[0] != "models" and not {"-h", "--help"} & set(words):  # these need no TensorFlow
             _import_tensorflow()
         with interrupts.remembered():
             code = app(words, standalone_mode=False)

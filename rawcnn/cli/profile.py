@@ -35,16 +35,11 @@ def models(as_json: Json = False) -> None:
 
 def list_models(request: Request) -> None:
     """Print one row for each model."""
-    from rawcnn.models import MODELS
-    from rawcnn.profiling.model_totals import model_totals
+    from rawcnn.profiling.model_totals import listed_models
 
     with begin(request) as run:
         with run.screen.progress_bar("profiling") as report:
-            totals = model_totals(report)
-        found: list[dict[str, Any]] = [
-            {"name": name, "size": model.size, "paper": model.paper, "options": model.options, **totals[name]}
-            for name, model in MODELS.items()
-        ]
+            found = listed_models(report)
         columns = ("model", "image", "parameters", "MACs", "receptive field", "paper")
         rows = [
             (
