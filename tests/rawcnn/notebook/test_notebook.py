@@ -26,7 +26,7 @@ from rawcnn.plots import figures
 from rawcnn.visualize.dataset_examples import InputsByChannel, TopInput
 from tests.rawcnn import small
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "<script>alert('x')</script>&\"$x$"
 
 
