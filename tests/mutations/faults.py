@@ -1000,14 +1000,14 @@ EXPLANATIONS = [
         "rawcnn/notebook/network.py",
         "sum(p.count for p in x.parameters if p.trained),",
         "sum(p.count for p in x.parameters),",
-        ("tests/rawcnn/test_notebook.py::test_network_shows_its_operations",),
+        ("tests/rawcnn/notebook/test_notebook.py::test_network_shows_its_operations",),
     ),
     Fault(
         "notebook: images that the attack did not fool come first",
         "rawcnn/notebook/attack_result.py",
         "np.argsort(~(result.success & ~result.already_wrong), kind",
         "np.argsort(result.success & ~result.already_wrong, kind",
-        ("tests/rawcnn/test_notebook.py::test_attacks_show_first_what_they_fooled",),
+        ("tests/rawcnn/notebook/test_notebook.py::test_attacks_show_first_what_they_fooled",),
     ),
 ]
 
