@@ -245,6 +245,7 @@ def test_moves_of_images_that_are_not_square():
     np.testing.assert_allclose(turn @ [4, 2, 1], np.broadcast_to([4, 2], (3, 2)), atol=1e-5)
 
 
+@pytest.mark.sample("1$")
 @pytest.mark.parametrize("regularization", [NOTHING, replace(ROBUST, blur=0.5), replace(NOTHING, total_variation=0.1)])
 def test_images_that_are_not_square(network, regularization):
     """A unit is maximized at any height and width; the other side's images are its own."""

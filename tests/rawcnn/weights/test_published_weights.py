@@ -226,7 +226,7 @@ PYTORCH_LEAVES = {"filters": "weight", "weights": "weight", "bias": "bias", "sca
 PYTORCH_LEAVES |= {"mean": "running_mean", "variance": "running_var"}
 
 
-@pytest.mark.sample("^resnet18$", "^googlenet$")
+@pytest.mark.sample("^resnet18$")
 @pytest.mark.parametrize("name", MODULES)
 def test_pytorch_names(name, tmp_path):
     """Every variable has the values of the tensor that the list names, in rawcnn's layout."""
