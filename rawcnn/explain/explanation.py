@@ -19,11 +19,11 @@ from rawcnn.training.recipes import Recipe, find_recipe
 from rawcnn.training.run import DEFAULT_RECIPE
 from rawcnn.visualize.input_images import one_image
 
-PAGE_CHARACTERS = 15_000_000  # of the page, unless everything is embedded; of these
-TEXT_CHARACTERS = 1_000_000  # for what is not arrays: sources, kernels, scripts, class names;
-OPERATION_CHARACTERS = 4_000  # and for the statistics and the strip of each operation
-LONGEST_TEXT = 400_000_000  # characters of a text in a browser, at most
-VANISHING_GRADIENT = 1e-4  # gradients to logits, softmax − target, below this are of a network that is certain
+PAGE_CHARACTERS = 15_000_000  # the longest page, unless everything is embedded
+TEXT_CHARACTERS = 1_000_000  # the part of it for sources, kernels, scripts and class names
+OPERATION_CHARACTERS = 4_000  # the part of it for the statistics and the strip of one operation
+LONGEST_TEXT = 400_000_000  # a browser's longest text, in characters
+VANISHING_GRADIENT = 1e-4  # if all gradients to logits, softmax − target, are smaller, the network is certain
 
 
 @dataclass(frozen=True)

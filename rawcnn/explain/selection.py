@@ -62,7 +62,7 @@ class Selection:
 
 
 def default_layers(operations: Sequence[Applied]) -> list[str]:
-    """Return the first convolution, one operation of each other kind, and the classifier, in order."""
+    """Return the first operation of each kind, the last convolution and the classifier, in order."""
     first: dict[str, str] = {}
     for op in operations:
         first.setdefault(op.kind, op.name)

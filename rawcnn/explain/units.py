@@ -70,7 +70,7 @@ def map_shape(shape) -> tuple[int, int, int]:
 def channels_read(op: Applied, source: int, channels: list[int]) -> list[int]:
     """Return the channels of an input that some output channels of an operation read.
 
-    Convolutions and dense layers read all channels of their group; this function is for all other kinds.
+    A convolution reads all channels of its group and a dense layer all channels; this function is for all other kinds.
     """
     count = map_shape(op.inputs[source].shape)[2]
     if op.kind == "lrn":  # the sums of its neighbors, too, because the gradient needs them

@@ -100,7 +100,7 @@ def backpropagate(
     operations, _ = record(network, network.variables, images, train=train, seed=seed)
     loss, to_logits = loss_and_gradient(network, operations, labels, recipe)
     parameters, activations = backward_pass(operations, to_logits)
-    none = tf.zeros(tf.shape(images), network.wide)  # of a network that encodes its pixels by levels
+    none = tf.zeros(tf.shape(images), network.wide)  # a network that discretizes its pixels has no gradient to them
     to_images = tf.cast(activations.get("images", none), network.wide)
     activations["images"] = PREPROCESSING_GRADIENT[network.preprocessing](to_images)
     gradients = of_all_variables(network.trained_variables, parameters)
@@ -143,7 +143,7 @@ class Recorded(Trace):
         return value
 
     def apply(self, name, kind, kernel, inputs, parameters=(), *, window=None, cost=None, **settings):
-        """Apply the kernel and record the operation."""
+        """Apply the kernel and record the operation. Only a symbolic trace reads `window` and `cost`."""
         result = super().apply(name, kind, kernel, inputs, parameters)
         output, *moments = result if isinstance(result, tuple) else (result,)
         sources, named = tuple(map(self.name_of, inputs)), {self._leaves[id(value)]: value for value in parameters}
@@ -198,12 +198,13 @@ def backward_pass(operations: Sequence[Applied], to_outputs: Mapping[str, tf.Ten
         to_outputs: The gradient to the output of some operations, such as the logits, by name.
 
     Returns:
-        The gradients to parameters by path and to activations by name. What no given output depends on has none.
+        The gradients to parameters by path and to activations by name. One that no given output depends on has none.
 
     Raises:
         ValueError: A kind of operation has no rule.
     """
-    parameters, activations = Tensors(), dict(to_outputs)
+    parameters: Tensors = {}
+    activations = dict(to_outputs)
     for op in reversed(operations):
         if op.name not in activations:  # the loss does not depend on it
             continue

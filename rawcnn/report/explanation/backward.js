@@ -4,12 +4,13 @@
 //   {what: "input", source, unit}              a unit of the operation's input number `source`
 //   {what: "parameter", leaf, index}           an element of a parameter, such as index [i, j, c, o] of "filters"
 // gradientOf(operation, target) returns an explanation, as forward.js describes it, whose result is ∂L/∂(that value).
-// Its `equation` is derived here for one element, from the code of the kernel's section "Gradient by hand". It may also have
+// Its `equation` is written here for one element; the page links to the kernel's section "Gradient by hand", the code of the
+// same gradient for whole tensors. It may also have
 //   readers    the outputs that read the unit: {channel, boxes: [{rows: [start, stop], columns: [start, stop]}]}
 //   map        the terms of a sum over positions: {title, values: [[number]]}; null where a window reads padding
 //   note       a remark
 //
-// The names are those of the kernels' fourth sections: x is an input, y the output, g = ∂L/∂y. inputGradient (in
+// x is an input, y the output, g = ∂L/∂y. inputGradient (in
 // input_gradients.js) and parameterGradient (in parameter_gradients.js) hold one function for each kind of operation.
 
 function gradientOf(operation, target) {
