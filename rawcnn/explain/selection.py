@@ -277,10 +277,11 @@ def _mixing_pieces(op: Applied, recording: Recording, chosen: Selection, shape) 
     path, weights = f"{op.name}/{kernel}", recording.tensors[f"{op.name}/{kernel}"]
     *taps, _, _ = (range(length) for length in weights.shape)
     if op.kind == "conv":
-        depth = weights.shape[2]  # C/G: an input channel's number within its group
-        local = tuple(sorted({c % depth for c in inputs}))
+        in_group = weights.shape[2]  # C/G input channels; filters number them from 0 in each group
+        local = tuple(sorted({c % in_group for c in inputs}))
     else:  # a map is flattened: its unit (row, column, channel) is input number (row·W + column)·C + channel
-        local = tuple(sorted((r * x.shape[1] + q) * x.shape[2] + c for r in rows for q in columns for c in inputs))
+        _, width, depth = x.shape
+        local = tuple(sorted((row * width + column) * depth + c for row in rows for column in columns for c in inputs))
     yield Piece(path, (*taps, range(weights.shape[-2]), channels))
     yield Piece(path, (*taps, local, range(weights.shape[-1])))
     yield Piece(GRADIENT + path, (*taps, local, channels))

@@ -872,15 +872,15 @@ EXPLANATIONS = [
     Fault(
         "forward.js: windows are padded at the wrong side",
         "rawcnn/report/explanation/forward.js",
-        "const r = row * stride[0] + i * dilation[0] - pads[0][0];",
-        "const r = row * stride[0] + i * dilation[0] - pads[0][1];",
+        "const inputRow = row * stride[0] + i * dilation[0] - pads[0][0];",
+        "const inputRow = row * stride[0] + i * dilation[0] - pads[0][1];",
         (f"{CLICKS}::test_some_operations",),
     ),
     Fault(
         "forward.js: every group reads the first channels",
         "rawcnn/report/explanation/forward.js",
-        "return { first: group * depth, depth };",
-        "return { first: 0, depth };",
+        "return { first: group * count, count };",
+        "return { first: 0, count };",
         (f"{CLICKS}::test_channels_of_groups",),
     ),
     Fault(
@@ -956,8 +956,8 @@ EXPLANATIONS = [
     Fault(
         "parameter_gradients.js: a filter reads the channels of the first group",
         "rawcnn/report/explanation/parameter_gradients.js",
-        "channel: first + depth }) : null;",
-        "channel: depth }) : null;",
+        "channel: first + c }) : null;",
+        "channel: c }) : null;",
         (f"{CLICKS}::test_every_kind_of_operation",),
     ),
     Fault(

@@ -152,6 +152,6 @@ const indicesBelow = (length) => Array.from({ length }, (_, index) => index);
 
 // The input channels, within the group, of an output channel's filter whose maps are in the page.
 function filterDepths(operation, channel) {
-  const { first, depth } = groupChannels(operation, channel);
-  return operation.selection.inputs[0].filter((c) => c >= first && c < first + depth).map((c) => c - first);
+  const { first, count } = groupChannels(operation, channel);
+  return operation.selection.inputs[0].filter((c) => c >= first && c < first + count).map((c) => c - first);
 }

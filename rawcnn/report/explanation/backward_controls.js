@@ -150,16 +150,16 @@ function outputControl(operation, channels, at, change) {
     isHead ? className : String);
 }
 
-function filterControls(operation, [i, j, depth, channel], to) {
+function filterControls(operation, [i, j, c, channel], to) {
   const { first } = groupChannels(operation, channel);
   const changeOutput = (next) => {
-    const depths = filterDepths(operation, next); // those of another group, perhaps
-    to(i, j, depths.includes(depth) ? depth : depths[0], next);
+    const numbers = filterDepths(operation, next); // those of another group, perhaps
+    to(i, j, numbers.includes(c) ? c : numbers[0], next);
   };
   return [
     outputControl(operation, outputsWithFilters(operation), channel, changeOutput),
-    listControl("input channel", "backward-depth", filterDepths(operation, channel), depth,
-      (next) => to(i, j, next, channel), (c) => String(first + c)),
+    listControl("input channel", "backward-depth", filterDepths(operation, channel), c,
+      (next) => to(i, j, next, channel), (number) => String(first + number)),
   ];
 }
 

@@ -83,15 +83,15 @@ function drawParameterTarget(operation, target) {
 
 // The taps of a filter, where one can be chosen.
 function drawTaps(operation, target) {
-  const [i, j, depth, channel] = target.index;
+  const [i, j, c, channel] = target.index;
   const path = `${operation.name}/filters`;
   const { size } = operation.settings;
   const grid = (id, name, title) => tapGrid({
     id,
     title,
-    values: indicesBelow(size[0]).map((a) => indicesBelow(size[1]).map((b) => tensor(name).at(a, b, depth, channel))),
+    values: indicesBelow(size[0]).map((a) => indicesBelow(size[1]).map((b) => tensor(name).at(a, b, c, channel))),
     at: [i, j],
-    choose: (a, b, byKey) => chooseTarget({ ...target, index: [a, b, depth, channel] }, null, byKey),
+    choose: (a, b, byKey) => chooseTarget({ ...target, index: [a, b, c, channel] }, null, byKey),
   });
   return element("div", { class: "matrices" },
     grid("backward-taps", path, "the filter w: choose a tap"),

@@ -93,9 +93,10 @@ function taps(operation, { row, column }) {
   const found = [];
   for (let i = 0; i < size[0]; i++) {
     for (let j = 0; j < size[1]; j++) {
-      const r = row * stride[0] + i * dilation[0] - pads[0][0];
-      const q = column * stride[1] + j * dilation[1] - pads[1][0];
-      found.push({ i, j, row: r, column: q, inside: r >= 0 && r < height && q >= 0 && q < width });
+      const inputRow = row * stride[0] + i * dilation[0] - pads[0][0];
+      const inputColumn = column * stride[1] + j * dilation[1] - pads[1][0];
+      const inside = inputRow >= 0 && inputRow < height && inputColumn >= 0 && inputColumn < width;
+      found.push({ i, j, row: inputRow, column: inputColumn, inside });
     }
   }
   return found;
@@ -122,20 +123,20 @@ function matrix(title, operation, places, valueAt) {
   return { title, values };
 }
 
-// The input channels that an output channel of a convolution reads: those of its group.
+// The input channels that an output channel of a convolution reads, those of its group: the first and how many.
 function groupChannels(operation, channel) {
-  const depth = mapShape(operation.inputs[0])[2] / operation.settings.groups;
+  const count = mapShape(operation.inputs[0])[2] / operation.settings.groups;
   const group = Math.floor((channel * operation.settings.groups) / operation.shape[2]);
-  return { first: group * depth, depth };
+  return { first: group * count, count };
 }
 
 // A filter numbers its input channels from 0 in each group: what that means for an output channel.
 function groupNote(operation, channel) {
   const { groups } = operation.settings;
   if (groups === 1) return "";
-  const { first, depth } = groupChannels(operation, channel);
-  return `Output channel ${channel} is in group ${first / depth} of the groups 0 to ${groups - 1}. It reads input channels `
-    + `${first} to ${first + depth - 1}, which its filter numbers from 0: c of w is input channel c + ${first}.`;
+  const { first, count } = groupChannels(operation, channel);
+  return `Output channel ${channel} is in group ${first / count} of the groups 0 to ${groups - 1}. It reads input channels `
+    + `${first} to ${first + count - 1}, which its filter numbers from 0: c of w is input channel c + ${first}.`;
 }
 
 // An input channel of an output channel's filter, with its number in the filter where that is another one.
@@ -147,15 +148,15 @@ function inputChannelText(operation, channel, c) {
 function conv(operation, unit) {
   const [source] = operation.inputs;
   const filters = tensor(`${operation.name}/filters`);
-  const { first, depth } = groupChannels(operation, unit.channel);
+  const { first, count } = groupChannels(operation, unit.channel);
   const places = taps(operation, unit);
   const weight = (tap, c) => filters.at(tap.i, tap.j, c, unit.channel);
   const terms = [];
   for (const tap of places) {
     if (!tap.inside) continue; // padding adds 0
-    for (let c = 0; c < depth; c++) {
+    for (let c = 0; c < count; c++) {
       const input = { row: tap.row, column: tap.column, channel: first + c };
-      terms.push({ ...product(source, input, "w", weight(tap, c)), tap, depth: c });
+      terms.push({ ...product(source, input, "w", weight(tap, c)), tap, c });
     }
   }
   const bias = parameter(operation, "bias", [unit.channel], null);
@@ -178,7 +179,7 @@ function conv(operation, unit) {
       matrix(`x, channel ${channel}`, operation, places, read),
       matrix(`w, ${inputChannelText(operation, unit.channel, channel - first)}`, operation, places.map((tap) => ({ ...tap, inside: true })), at),
       matrix("x·w", operation, places, (tap) => read(tap) * at(tap)),
-      ...(depth > 1 ? [matrix(`Σ x·w over ${depth} channels`, operation, places, (tap) =>
+      ...(count > 1 ? [matrix(`Σ x·w over ${count} channels`, operation, places, (tap) =>
         sum(terms.filter((term) => term.tap === tap).map((term) => term.value)))] : []),
     ],
   };

@@ -4,9 +4,9 @@
 
 function convToInput(operation, unit) {
   const filters = tensor(`${operation.name}/filters`);
-  const { first, count, depth } = readingChannels(operation, unit.channel);
+  const { first, count, c } = readingChannels(operation, unit.channel);
   const readers = readersOf(operation, unit);
-  const weight = ({ i, j }, o) => filters.at(i, j, depth, o);
+  const weight = ({ i, j }, o) => filters.at(i, j, c, o);
   const terms = [];
   for (const reader of readers) {
     for (let o = first; o < first + count; o++) {
@@ -23,7 +23,7 @@ function convToInput(operation, unit) {
     ...summed(`∂L/∂x[m, n, c] = Σ g[p, q, o] · w[i, j, ${isGrouped ? "c mod C/G" : "c"}, o] over the outputs with `
       + `p·s + i·d − top = m and q·s + j·d − left = n${isGrouped ? ", and o in the group of c" : ""}`, terms, "Σ g·w", `${readers.length} positions × ${count} channels`),
     readers: readersBoxes(operation, readers, channel),
-    note: isGrouped ? `Input channel ${unit.channel} is c = ${depth} of the filters of its group, which has output `
+    note: isGrouped ? `Input channel ${unit.channel} is c = ${c} of the filters of its group, which has output `
       + `channels ${first} to ${first + count - 1}.` : "",
     matrices: readers.length ? [
       readersMatrix(`g, output channel ${channel}`, readers, g),
@@ -34,12 +34,13 @@ function convToInput(operation, unit) {
   };
 }
 
-// The output channels that read an input channel of a convolution, those of its group, and its number in the group.
+// The output channels that read an input channel of a convolution, those of its group: the first and how many; and c, the
+// number of the input channel in its group.
 function readingChannels(operation, channel) {
   const { groups } = operation.settings;
   const size = mapShape(operation.inputs[0])[2] / groups;
   const count = operation.shape[2] / groups;
-  return { first: Math.floor(channel / size) * count, count, depth: channel % size };
+  return { first: Math.floor(channel / size) * count, count, c: channel % size };
 }
 
 function denseToInput(operation, unit) {

@@ -20,12 +20,12 @@ function positionProducts(operation, channel, name, factorAt) {
 
 function convToParameter(operation, index, leaf) {
   if (leaf === "bias") return toBias(operation, index);
-  const [i, j, depth, channel] = index;
+  const [i, j, c, channel] = index;
   const { first } = groupChannels(operation, channel);
   const { size, groups } = operation.settings;
   const readAt = (output) => { // what tap (i, j) reads for an output; null is padding
     const { row, column, inside } = taps(operation, output)[i * size[1] + j];
-    return inside ? unitValue(operation.inputs[0], { row, column, channel: first + depth }) : null;
+    return inside ? unitValue(operation.inputs[0], { row, column, channel: first + c }) : null;
   };
   const { terms, values } = positionProducts(operation, channel, "x", readAt);
   return {
@@ -34,7 +34,7 @@ function convToParameter(operation, index, leaf) {
       terms, "Σ x·g", `${terms.length} positions`),
     note: groupNote(operation, channel),
     map: {
-      title: `x·g at each position of the output: tap (${i}, ${j}), channel ${first + depth} → ${channel}`,
+      title: `x·g at each position of the output: tap (${i}, ${j}), channel ${first + c} → ${channel}`,
       values,
     },
   };
