@@ -96,12 +96,12 @@ def check_outputs(training: Training, runs: Mapping[str, Callable[[], None]], mi
         ValueError: The variables differ, or the microscope has no row of finite values.
     """
     variables = [variable for group in training.state.groups for variable in group.values()]
-    before, after = [np.array(variable) for variable in variables], []
+    before, after = [variable.numpy() for variable in variables], []
     for run in runs.values():
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         run()
-        after.append([np.array(variable) for variable in variables])
+        after.append([variable.numpy() for variable in variables])
     if not all(np.array_equal(*pair) for pair in zip(*after, strict=True)):
         raise ValueError("an epoch under the microscope ends with other variables; the times cannot be compared")
     rows = microscope.observations.rows
