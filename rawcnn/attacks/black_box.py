@@ -36,7 +36,7 @@ from rawcnn.training.recipes import ONECYCLE, Recipe
 from rawcnn.training.step import State, make_step
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
-RECIPE = replace(  # without random distortions: the oracle has labeled the images as they are, mirrored ones it has not
+RECIPE = replace(  # without augmentation, because the oracle labels the images as they are
     ONECYCLE, name="substitute", source="ours", batch=64, epochs=10, rate=0.02, optimizer="nesterov",
     weight_decay=5e-4, label_smoothing=0.0, augmentation=Augmentation(),
 )  # fmt: skip
@@ -179,8 +179,8 @@ def make_substitute(
         turn: The number of rounds τ after which λ changes its sign.
         reservoir: (σ, κ): from round σ on, only κ new images are kept per round.
         model: The model function of the substitute.
-        recipe: How it is trained in each round. The default one has no random flips, shifts or crops: the oracle has
-            not labeled such images, and a mirrored digit is none.
+        recipe: How it is trained in each round. The default has no augmentation, because the oracle labels the images
+            as they are; a mirrored digit, for example, may have another label.
         seed: Fixes the first weights and all random choices.
         compile: One of `rawcnn.nn.execution.MODES`.
         progress: Called with (training steps done, training steps in all).
