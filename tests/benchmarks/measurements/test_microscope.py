@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.measurements.microscope import check_outputs, epoch
@@ -11,6 +14,8 @@ from rawcnn.training.microscope import Microscope
 from rawcnn.training.trainer import Training
 from tests.rawcnn import small
 from tests.rawcnn.runs import RECIPE
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -22,6 +27,18 @@ def measured(tmp_path, digits):
     batches, microscope = training.batches(data), Microscope(training, data)
     runs = {"without": epoch(training, batches), "observed": epoch(training, batches, microscope)}
     return training, runs, microscope
+
+
+def test_the_guide_says_what_was_measured():
+    record = json.loads((ROOT / "benchmarks/results/microscope.jsonl").read_text())
+    without, observed = (np.array(record["figures"][name]) for name in ("without", "observed"))
+    quartiles = 100 * np.quantile(observed / without - 1, (0.25, 0.5, 0.75))
+    guide = (ROOT / "docs/guide.md").read_text()
+    assert (
+        "an epoch of {steps} steps takes".format(**record["settings"]) in guide and f"{len(without)}\n  rounds" in guide
+    )
+    low, middle, high = (f"{value:.1f}" for value in quartiles)
+    assert f"takes {middle} % longer" in guide and f"quartiles are {low} % and {high} %" in guide
 
 
 @pytest.mark.deeper
