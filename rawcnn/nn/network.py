@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,7 @@ from rawcnn.nn.any_images import activations_of_any_images, of_any_images
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole_number
 from rawcnn.nn.limits import check_memory
 from rawcnn.nn.preprocessing import PREPROCESSING
+from rawcnn.nn.structure import Structure, complete_structure, trace_structure
 from rawcnn.nn.trace import (
     PRECISIONS,
     Forward,
@@ -27,8 +29,6 @@ from rawcnn.nn.trace import (
     TraceComplete,
     check_precision,
     find_operation,
-    layers_up_to,
-    symbolic_trace,
 )
 
 
@@ -41,6 +41,7 @@ class Network:
         operations: The operations of inference, in order.
         training_operations: The same in training, with auxiliary heads.
         auxiliary: Names of the operations whose activations are logits of auxiliary heads, in training.
+        structure: These four together.
         image_size: The (height, width) of the images in pixels.
         input_size: The same as one number for square images: their side.
         last: The operation that the network ends with, if it was created to end before its classifier; otherwise None.
@@ -92,14 +93,21 @@ class Network:
         self.preprocessing, self.precision, self.devices = preprocessing, precision, tuple(devices)
         self.settings = dict(settings or {})
         self.labels: tuple[str, ...] | None = None
-        image_shape, layers = (1, *self.image_size, 3), layers_up_to(last)
-        training = symbolic_trace(model, image_shape, train=True, devices=devices, layers=layers)
-        self.parameters = training.parameters
-        self.training_operations = tuple(training.operations)
-        self.operations = tuple(symbolic_trace(model, image_shape, layers=layers).operations)
+        self.structure = trace_structure(model, self.image_size, devices=devices, last=last)
+        self.parameters, self.operations = self.structure.parameters, self.structure.operations
+        self.training_operations, self.auxiliary = self.structure.training_operations, self.structure.auxiliary
         check_memory(name, self.input_size, self.parameters.values(), self.operations, self.wide.size)
         self.variables = {path: p.create(seed, self.wide) for path, p in self.parameters.items()}
-        self.auxiliary = tuple(training.name_of(logits) for logits in training.auxiliary)
+
+    @cached_property
+    def complete(self) -> Structure:
+        """The structure of the complete model: also of what comes after `last`, for which there are no variables.
+
+        It is the network's own structure if no image size fits the rest of the model.
+        """
+        if self.last is None:
+            return self.structure
+        return complete_structure(self.model, self.image_size) or self.structure
 
     @property
     def wide(self) -> tf.DType:

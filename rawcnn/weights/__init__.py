@@ -63,7 +63,8 @@ def load_weights(network: Network, path: str | Path, *, head: str = "load") -> t
         head: "load" loads all variables; "skip" loads all but the classifier, which keeps its values. Then the file
             may have another number of classes, or no classifier. Fully connected layers before the classifier and
             auxiliary heads are loaded if the file has them in the same shapes, and skipped otherwise. A network that
-            ends before its classifier does not read what the file has after it, in either case.
+            ends before its classifier does not read what the file has after it, in either case; but it refuses the
+            file of another model, whose layers after it differ.
 
     Returns:
         The paths of the skipped variables; () with head="load".

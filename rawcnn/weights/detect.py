@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rawcnn.nn.network import Network
@@ -26,6 +26,7 @@ class Scheme:
 
     format: str  # "rawcnn", "Keras", "PyTorch", "HED"
     sources: dict[str, Source]  # by the variable's path
+    after: dict[str, Source] = field(default_factory=dict)  # of the complete model's variables after the network's end
     unused: tuple[str, ...] = ()  # endings of tensor names that rawcnn does not need
 
     def fitted(self, tensors: StoredTensors) -> Scheme:
@@ -37,6 +38,13 @@ class Scheme:
             return other if other and shapes == other.shapes != source.shapes else source
 
         return replace(self, sources={path: chosen(source) for path, source in self.sources.items()})
+
+    @classmethod
+    def of(cls, network: Network, format: str, sources: Mapping[str, Source], unused: tuple[str, ...] = ()) -> Scheme:
+        """Return the scheme with the sources of a network's own variables and of those after its end."""
+        own = {path: source for path, source in sources.items() if path in network.parameters}
+        after = {path: source for path, source in sources.items() if path not in network.parameters}
+        return cls(format, own, after, unused)
 
 
 def detect_format(names: Iterable[str]) -> str:
@@ -70,7 +78,9 @@ def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
         )
     found = detect_format(names)
     if found == "rawcnn":
-        return Scheme(found, {path: plain(path, p.shape) for path, p in network.parameters.items()})
+        return Scheme.of(
+            network, found, {path: plain(path, p.shape) for path, p in network.complete.parameters.items()}
+        )
     if found == "":
         some = ", ".join(names[:3]) or "none at all"
         raise ValueError(f"its names follow no known scheme ({some}); expected rawcnn's, Keras's or PyTorch's")
@@ -83,7 +93,7 @@ def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
         raise ValueError(
             f"its names are {found}'s, such as {names[0]}, but {found} has no weights for this {network.name}{hint}"
         )
-    return Scheme(found, sources, OTHERS[found].UNUSED)
+    return Scheme.of(network, found, sources, OTHERS[found].UNUSED)
 
 
 def creation_settings(format: str, model: str, family: str, names: Iterable[str]) -> dict[str, object]:

@@ -31,7 +31,7 @@ class Fit:
     def problems(self, skipped: Collection[str]) -> list[str]:
         """Return a sentence for each tensor that is missing, left over, or of another shape or type."""
         found = [self._problem(path) for path in self.network.parameters if path not in skipped]
-        return [problem for problem in found if problem] + self._left(skipped)
+        return [problem for problem in found if problem] + self._after() + self._left(skipped)
 
     def skipped(self) -> tuple[str, ...]:
         """Return the variables that head="skip" does not load: classifiers, and what leads to them and does not fit."""
@@ -67,7 +67,8 @@ class Fit:
 
     def _problem(self, path: str) -> str:
         """Describe what makes the tensors of a variable unusable, or return ""."""
-        shape, source = self.network.parameters[path].shape, self.scheme.sources.get(path)
+        shape = self.network.complete.parameters[path].shape
+        source = self.scheme.sources.get(path) or self.scheme.after.get(path)
         if source is None:
             return f"the file has no tensor for {path} {shape}"
         for name, expected in zip(source.names, source.shapes, strict=True):
@@ -81,17 +82,28 @@ class Fit:
                 return f"{name} holds {dtype}, expected {kinds}"
         return ""
 
-    def _left(self, skipped: Collection[str]) -> list[str]:
-        """Describe the tensors that no variable uses. Counters and, without the head, another head are no problem.
+    def _after(self) -> list[str]:
+        """Describe filters after the network's end that the file of another model lacks or has in other shapes.
 
-        A network that ends before its classifier needs nothing of what comes after it.
+        The network does not read them. But if its first layers equal another model's, only the rest shows whose file
+        it is. The file may end early, too: filters after the last one that it has are not missing.
         """
-        if self.network.last is not None:
-            return []
-        used = {name for source in self.scheme.sources.values() for name in source.names}
+        operations, after = self.network.complete.operations, self.scheme.after
+        filters = [p.path for o in operations for p in o.parameters if p.path in after and p.path.endswith("/filters")]
+        present = [n for n, path in enumerate(filters) if all(name in self.tensors for name in after[path].names)]
+        problems = [self._problem(path) for path in filters[: max(present, default=-1) + 1]]
+        return [problem for problem in problems if problem]
+
+    def _left(self, skipped: Collection[str]) -> list[str]:
+        """Describe the tensors that no variable of the complete model uses.
+
+        Counters are no problem. Neither is another head, if the network's own is skipped or the network ends before it.
+        """
+        sources = (*self.scheme.sources.values(), *self.scheme.after.values())
+        used = {name for source in sources for name in source.names}
         left = [name for name in self.tensors if name not in used and not name.endswith(self.scheme.unused)]
         left = [name for name in left if self.tensors[name].shape and self.tensors[name].dtype in FLOATS]
-        if skipped:
+        if skipped or self.network.last is not None:
             left = [name for name in left if not AUXILIARY.match(name)]
             if all(len(self.tensors[name].shape) <= HEAD_SIZES for name in left):
                 return []

@@ -33,7 +33,7 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
     if network.name != "vgg16":
         return None
     found = {}
-    for path, parameter in network.parameters.items():
+    for path, parameter in network.complete.parameters.items():
         if layer := renamed(parameter.operation, CONVOLUTIONS):
             found[path] = plain(f"{layer}/{LEAVES[path.rsplit('/', 1)[1]]}", parameter.shape)
     return found

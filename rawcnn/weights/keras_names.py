@@ -81,26 +81,27 @@ def _nasnet(repeats: int) -> Rules:
 def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
     """Return the source of each variable in a Keras file, or None if Keras has no such network.
 
-    Keras's networks have no auxiliary heads, so the variables of these have no source.
+    A network that ends early has the sources of the complete model. Keras's networks have no auxiliary heads, so the
+    variables of these have no source.
 
     Args:
         network: The network.
         family: The name of the model's file in `rawcnn.models`: vgg, resnet, …
         names: The names of the file's tensors.
     """
-    names = set(names)
+    names, operations = set(names), network.complete.operations
     if family == "nasnet":
-        rules = _nasnet(repeats=sum(bool(re.fullmatch(r"normal_\d+", o.name)) for o in network.operations) // 3)
+        rules = _nasnet(repeats=sum(bool(re.fullmatch(r"normal_\d+", o.name)) for o in operations) // 3)
     elif network.name in ("inception_v3", "inception_resnet_v2"):
         rules = INCEPTION
     elif family in ("vgg", "resnet"):
         rules = {"vgg": VGG, "resnet": RESNET}[family]
     else:
         return None
-    called = {o.name: layer for o in network.operations if o.parameters and (layer := renamed(o.name, rules))}
+    called = {o.name: layer for o in operations if o.parameters and (layer := renamed(o.name, rules))}
     if rules is INCEPTION:
         called |= _numbered(network, called, names)
-    found = {path: p for path, p in network.parameters.items() if p.operation in called}
+    found = {path: p for path, p in network.complete.parameters.items() if p.operation in called}
     return {path: _source(p, called[p.operation], names, family) for path, p in found.items()}
 
 
@@ -110,7 +111,7 @@ def _numbered(network: Network, named: Iterable[str], names: set[str]) -> dict[s
     for kind, prefix in (("conv", "conv2d"), ("batch_norm", "batch_normalization")):
         layers = {name.split("/")[0] for name in names if re.fullmatch(rf"{prefix}(_\d+)?/\w+", name)}
         there = sorted(layers, key=lambda layer: int(layer.removeprefix(prefix).lstrip("_") or 0))
-        here = [o.name for o in network.operations if o.kind == kind and o.name not in named]
+        here = [o.name for o in network.complete.operations if o.kind == kind and o.name not in named]
         there += [f"{prefix}[{n}]" for n in range(len(there), len(here))]  # no file has these: reported as missing
         called |= dict(zip(here, there, strict=False))
     return called

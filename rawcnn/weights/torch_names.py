@@ -53,6 +53,8 @@ NEWER_SENET: Rules = (  # timm's names since 2020
 def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, Source] | None:
     """Return the source of each variable in a PyTorch state dict, or None if PyTorch has no such network.
 
+    A network that ends early has the sources of the complete model.
+
     Args:
         network: The network.
         family: The name of the model's file in `rawcnn.models`: alexnet, vgg, …
@@ -67,16 +69,15 @@ def sources(network: Network, family: str, names: Iterable[str]) -> dict[str, So
         rules = (NEWER_SENET if newer else SENET) if family == "senet" else RESNET
     else:
         return None
-    called = {p.operation: renamed(p.operation, rules) for p in network.parameters.values()}
+    parameters = network.complete.parameters
+    called = {p.operation: renamed(p.operation, rules) for p in parameters.values()}
     if rules in (RESNET, NEWER_SENET) and _in_sequence(names):
         called = {operation: _sequence_name(module) for operation, module in called.items()}
     if "linear.weight" in names:
         called["classifier"] = "linear"  # its name in the CIFAR ResNets
-    maps = {o.name: o.input_shapes[0][1:] for o in network.training_operations if o.kind == "dense"}
+    maps = {o.name: o.input_shapes[0][1:] for o in network.complete.training_operations if o.kind == "dense"}
     side = POOLED.get(family, 0)
-    return {
-        path: _source(p, called[p.operation], maps.get(p.operation, ()), side) for path, p in network.parameters.items()
-    }
+    return {path: _source(p, called[p.operation], maps.get(p.operation, ()), side) for path, p in parameters.items()}
 
 
 def _source(parameter: Parameter, module: str | None, read: Sequence[int], side: int) -> Source:
@@ -143,7 +144,7 @@ def _sequence_name(module: str | None) -> str | None:
 def _sequential(network: Network) -> Rules:
     """Return the rules for AlexNet and VGG, whose layers PyTorch numbers in two lists, `features` and `classifier`."""
     kinds = ("conv", "relu", "max_pool", "dropout", "dense")
-    layers = [o for o in network.operations if o.kind in kinds]
+    layers = [o for o in network.complete.operations if o.kind in kinds]
     after = next(place for place, o in enumerate(layers) if o.kind in ("dropout", "dense"))
     places = {o.name: f"features.{n}" for n, o in enumerate(layers[:after])}
     places |= {o.name: f"classifier.{n}" for n, o in enumerate(layers[after:])}

@@ -24,6 +24,7 @@ from rawcnn.visualize import (
 from rawcnn.visualize.class_attribution import attribution
 from rawcnn.visualize.filters import activation_grid
 from rawcnn.weights import describe
+from rawcnn.weights.detect import detect_scheme
 from tests import references
 from tests.rawcnn import small
 
@@ -188,6 +189,61 @@ def test_weights_are_saved_and_loaded(complete, network, images, tmp_path):
         np.testing.assert_array_equal(variable, complete.variables[path])
     with pytest.raises(ValueError, match="classes is 10, but a cifar_resnet20 that ends with"):
         rawcnn.create("cifar_resnet20", classes=10, weights=tmp_path / "part.npz")
+
+
+@pytest.mark.parametrize("file, model, problem", [
+    ("cifar_resnet32", "cifar_resnet20", r"unexpected conv2_4/conv1/filters \(3, 3"),
+    ("cifar_resnet20", "cifar_resnet32", "missing conv2_4/conv1/filters for"),
+])  # fmt: skip
+def test_weights_of_another_model_with_the_same_first_layers(file, model, problem, tmp_path):
+    """What follows the network's end shows that the file is another model's. Nothing is loaded."""
+    rawcnn.save_weights(rawcnn.create(file, size=8, seed=1), tmp_path / "other.npz")
+    network = rawcnn.create(model, size=8, last="conv2_1", seed=2)
+    before = network.digest()
+    for head in ("load", "skip"):
+        with pytest.raises(ValueError, match=f"does not fit {model}, nothing was loaded: .*{problem}") as error:
+            rawcnn.load_weights(network, tmp_path / "other.npz", head=head)
+        assert "\n" not in str(error.value)
+    assert network.digest() == before
+
+
+def test_weights_with_another_head_and_of_a_longer_part(complete, tmp_path):
+    """A file may have another classifier, or end early itself, but after the network."""
+    variables = {**complete.variables, "classifier/weights": tf.zeros((64, 7)), "classifier/bias": tf.zeros(7)}
+    rawcnn.save_weights(complete, tmp_path / "head.npz", variables)
+    rawcnn.save_weights(complete, tmp_path / "other_head.npz", {**complete.variables, "fc/weights": tf.zeros((64, 7))})
+    longer = rawcnn.create("cifar_resnet20", size=8, seed=3, last="conv3_2")
+    rawcnn.save_weights(longer, tmp_path / "longer.npz")
+    for file in ("head.npz", "other_head.npz", "longer.npz"):
+        network = rawcnn.create("cifar_resnet20", size=8, last=LAST, seed=9)
+        rawcnn.load_weights(network, tmp_path / file)
+        for path, variable in network.variables.items():
+            np.testing.assert_array_equal(variable, complete.variables[path])
+
+
+@pytest.mark.parametrize("model, size, last, names", [
+    ("vgg_a", 32, "pool2", ("features.0.weight", "features.0.bias")),
+    pytest.param("nasnet_mobile", 64, "normal_2", ("stem_conv1/kernel",), marks=pytest.mark.deeper),
+    pytest.param("inception_v3", 96, "mixed_5b", ("conv2d/kernel",), marks=pytest.mark.deeper),
+    pytest.param("senet154", 64, "conv2_1", ("layer0.conv1.weight",), marks=pytest.mark.deeper),
+])  # fmt: skip
+def test_names_in_the_files_of_other_libraries(model, size, last, names):
+    """A network that ends early has the names of the complete model, also if they count what comes after its end."""
+    network = rawcnn.create(model, size=size, last=last)
+    found = detect_scheme(network, names)
+    expected = detect_scheme(rawcnn.create(model, size=size), names).sources
+    assert found.sources.keys() == network.parameters.keys() <= expected.keys()
+    assert {path: s.names for path, s in (found.sources | found.after).items()} == {
+        path: s.names for path, s in expected.items()
+    }
+
+
+def test_complete_model_at_a_size_that_its_classifier_does_not_fit():
+    """conv1 reads images of 32 pixels; the last pool needs more."""
+    network = rawcnn.create("alexnet_one_tower", size=32, last="conv1")
+    with pytest.raises(ValueError):
+        rawcnn.create("alexnet_one_tower", size=32)
+    assert "fc6/weights" in network.complete.parameters and "fc6/weights" not in network.parameters
 
 
 def test_other_ends():
