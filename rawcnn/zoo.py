@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -14,7 +14,15 @@ from rawcnn.weights.detect import creation_settings, detect_format, family_of
 from rawcnn.weights.packaged import find_weights
 from rawcnn.weights.readers import open_tensors
 
-RESERVED = {"name", "seed", "precision", "devices", "weights", "head"}  # arguments of `create` that are not settings
+RESERVED = {
+    "name",
+    "seed",
+    "precision",
+    "devices",
+    "weights",
+    "head",
+    "check",
+}  # arguments of `create` that are not settings
 
 
 def create(
@@ -29,6 +37,7 @@ def create(
     last: str | None = None,
     weights: str | Path | None = None,
     head: str = "load",
+    check: Callable[[Network], object] | None = None,
     **options,
 ) -> Network:
     """Create the network `name` with new variables, or with the weights of a file.
@@ -50,6 +59,8 @@ def create(
             fine-tuned for edges at a rate of 1e-6, without a classifier.
         head: "load", or "skip" for all weights but the classifier's, as in `load_weights`. If the weights have no
             classifier, the network still gets one, with random values.
+        check: Called with the network when its operations are known, before it has variables; it raises ValueError to
+            refuse the network. So a program can refuse an unknown layer before the network takes time and memory.
         **options: Keywords of the model's function.
 
     Returns:
@@ -63,7 +74,7 @@ def create(
     if weights is not None:
         settings = {"classes": classes, "size": size, "preprocessing": preprocessing, "last": last, **options}
         path = find_weights(weights, name)
-        return _with_weights(name, path, head, settings, seed=seed, precision=precision, devices=devices)
+        return _with_weights(name, path, head, settings, seed=seed, precision=precision, devices=devices, check=check)
     model, options = find_model(name), plain_values(options)
     if last is not None and classes is not None:
         raise ValueError(
@@ -92,6 +103,7 @@ def create(
         devices=devices,
         last=last,
         settings=settings,
+        check=check,
     )
 
 

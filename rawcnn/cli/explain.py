@@ -60,11 +60,16 @@ class ExplainRequest(ImagesRequest):
             "seed": self.seed,
         }
 
+    def load_network(self, weights: Path | None):
+        network = super().load_network(weights)
+        self.class_number(network.labels or (), network.classes)  # the file names the classes
+        network.check_labels()
+        return network
+
     def check_network(self, network: Any) -> None:
         from rawcnn.explain.explanation import check
 
-        label = self.class_number(network.labels or (), network.classes)
-        check(network, label, self.layers, parse_position(self.position), self.channels)
+        check(network, None, self.layers, parse_position(self.position), self.channels)
 
     def class_number(self, names: Sequence[str], classes: int) -> int | None:
         """Return the number of the class that --label names by its number or name; None without the option.

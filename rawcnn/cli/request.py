@@ -6,7 +6,7 @@ A verb collects its options into a Request and calls one function. That function
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,11 +92,16 @@ class NetworkRequest(Request):
         """Build the network with the weights of one file."""
         return load_network(
             self.model, weights, classes=self.classes, size=self.size, seed=self.seed, precision=self.precision,
-            option=self.option, head=self.head,
+            option=self.option, head=self.head, check=self._check,
         )  # fmt: skip
 
+    def _check(self, network: Any) -> None:
+        if self.needs_classifier:
+            network.check_classifier()
+        self.check_network(network)
+
     def check_network(self, network: Any) -> None:
-        """Raise ValueError for options that do not fit the network, before anything is printed or read."""
+        """Raise ValueError for options that do not fit the network's operations. It has no variables yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +166,10 @@ class Run:
 def begin(request: Request) -> Iterator[Run]:
     """Do what all verbs begin and end with.
 
-    At the beginning: check the options and the output file, build the networks, check the options that depend on them,
-    read the image files, print the settings, load the data. At the end, unless the block raised an error: print
-    `run.result` as JSON, with `--json` only. After an error, folders that were created for the output are removed, if
-    they are empty.
+    At the beginning: check the options and the output file, build the networks, which refuse options that do not fit
+    before they have variables, read the image files, print the settings, load the data. At the end, unless the block
+    raised an error: print `run.result` as JSON, with `--json` only. After an error, folders that were created for the
+    output are removed, if they are empty.
 
     Args:
         request: The options of the verb.
@@ -192,12 +197,9 @@ def begin(request: Request) -> Iterator[Run]:
 
 
 def _prepare(run: Run, request: Request) -> None:
-    """Build and check the networks, read the images, print the settings, load the data."""
+    """Build the networks, read the images, print the settings, load the data."""
     if isinstance(request, NetworkRequest):
         run.networks = request.load_networks()
-        for network in run.networks if request.needs_classifier else ():
-            network.check_classifier()
-        request.check_network(run.network)
     if isinstance(request, ImagesRequest) and request.images:
         run.images = load_images(request.images, run.network.image_size)
     if isinstance(request, NetworkRequest):
@@ -218,6 +220,7 @@ def _prepare(run: Run, request: Request) -> None:
 def load_network(
     model: str, weights: Path | None, *, classes: int | None = None, size: ImageSize | None = None, seed: int = 0,
     precision: str = "float32", option: Sequence[str] | None = None, head: str = "load",
+    check: Callable[[Any], object] | None = None,
 ):  # fmt: skip
     """Build a network with the weights of a file.
 
@@ -233,6 +236,7 @@ def load_network(
         precision: "float32", "bfloat16" or "float64".
         option: More settings as NAME=VALUE; they override those of the file.
         head: "load", or "skip" for all weights but the classifier's.
+        check: Raises ValueError if the network's operations do not fit, before it has variables.
 
     Returns:
         The Network.
@@ -244,7 +248,7 @@ def load_network(
 
     settings = parse_model_settings(option)
     settings |= {name: value for name, value in (("classes", classes), ("size", size)) if value is not None}
-    return rawcnn.create(model, seed=seed, precision=precision, weights=weights, head=head, **settings)
+    return rawcnn.create(model, seed=seed, precision=precision, weights=weights, head=head, check=check, **settings)
 
 
 def note_origin(screen: Screen, weight_files: Sequence[Path | None]) -> None:

@@ -63,6 +63,7 @@ class Network:
         devices: Sequence[str] = (),
         last: str | None = None,
         settings: Mapping[str, object] | None = None,
+        check: Callable[[Network], object] | None = None,
     ):
         """Create the variables of a model.
 
@@ -78,6 +79,8 @@ class Network:
             last: The operation that the network ends with. What comes after it gets no variables. By default the model
                 runs to its classifier.
             settings: What files of weights record about the network.
+            check: Called with the network when its operations are known, before it has variables. It raises ValueError
+                if they are not what the caller needs, such as a layer of some name.
 
         Raises:
             ValueError: An argument is unknown, or this machine has too little memory for the network.
@@ -96,6 +99,8 @@ class Network:
         self.structure = trace_structure(model, self.image_size, devices=devices, last=last)
         self.parameters, self.operations = self.structure.parameters, self.structure.operations
         self.training_operations, self.auxiliary = self.structure.training_operations, self.structure.auxiliary
+        if check is not None:
+            check(self)
         check_memory(name, self.input_size, self.parameters.values(), self.operations, self.wide.size)
         self.variables = {path: p.create(seed, self.wide) for path, p in self.parameters.items()}
 

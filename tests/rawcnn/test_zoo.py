@@ -59,3 +59,9 @@ def test_weights_of_another_network(tmp_path):
         save_weights(network, tmp_path / "w.npz")
         with pytest.raises(ValueError, match=f"metadata about its network that rawcnn never writes: {key}$"):
             rawcnn.create("cifar_resnet20", weights=tmp_path / "w.npz")
+
+
+def test_a_network_is_refused_before_it_has_variables(monkeypatch):
+    monkeypatch.setattr("rawcnn.nn.trace.Parameter.create", None)
+    with pytest.raises(ValueError, match="there is no layer 'conv9'"):
+        rawcnn.create("cifar_resnet20", check=lambda network: network.operation("conv9"))

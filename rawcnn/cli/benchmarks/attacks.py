@@ -73,13 +73,13 @@ class AttacksRequest(BenchmarkRequest):
     def load_networks(self) -> list:
         from benchmarks.races.attacks import MODEL
 
-        networks = [
-            load_network(name, self.weights, size=self.size, classes=self.classes, seed=self.seed, head=self.head)
+        return [
+            load_network(
+                name, self.weights, size=self.size, classes=self.classes, seed=self.seed, head=self.head,
+                check=lambda network: network.check_classifier(),
+            )
             for name in self.networks() or [MODEL]
-        ]
-        for network in networks:
-            network.check_classifier()
-        return networks
+        ]  # fmt: skip
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         from benchmarks.races.attacks import MODEL

@@ -277,3 +277,34 @@ def test_without_a_verb_the_help_is_printed(rawcnn_command):
 def test_words_that_cannot_be_taken_name_the_verb(rawcnn_command):
     code, _, err = rawcnn_command("visualize", "optimize", "cifar_resnet20", "--channel", "x")
     assert code == 2 and "(see rawcnn visualize optimize --help)" in err.strip().splitlines()[-1]
+
+
+LAYERS = [
+    ("visualize", "optimize", "MODEL", "--layer", "conv9"),
+    ("visualize", "optimize", "MODEL", "--layer", "conv1", "--channel", "99"),
+    ("visualize", "optimize", "MODEL", "--layer", "conv1", "--unit", "99:1"),
+    ("visualize", "optimize", "MODEL", "--layer", "conv1", "--channel", "1", "--position", "99,0"),
+    ("visualize", "top-inputs", "MODEL", "--layer", "conv9"),
+    ("visualize", "top-inputs", "MODEL", "--layer", "conv1", "--channel", "99"),
+    ("visualize", "deconv", "MODEL", "FILE", "--layer", "conv9"),
+    ("visualize", "deconv", "MODEL", "FILE", "--layer", "conv1", "--position", "99,0"),
+    ("visualize", "building-blocks", "MODEL", "FILE", "--layer", "conv9"),
+    ("visualize", "atlas", "MODEL", "--layer", "conv9"),
+    ("visualize", "page", "MODEL", "--layer", "conv9"),
+    ("visualize", "page", "MODEL", "--layer", "conv1", "--channel", "99"),
+    ("visualize", "saliency", "MODEL", "FILE", "--class", "99"),
+    ("explain", "MODEL", "FILE", "--layer", "conv9"),
+    ("explain", "MODEL", "FILE", "--layer", "conv1", "--channel", "99"),
+    ("explain", "MODEL", "FILE", "--layer", "conv1", "--position", "99,0"),
+    ("attack", "fgsm", "MODEL", "--data", "digits", "--target", "99"),
+]
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("words", LAYERS, ids=" ".join)
+def test_what_the_operations_lack_is_refused_before_there_are_variables(words, photo, rawcnn_command, monkeypatch):
+    monkeypatch.setattr("rawcnn.nn.trace.Parameter.create", None)
+    words = [{"MODEL": "cifar_resnet20", "FILE": photo}.get(word, word) for word in words]
+    code, out, err = rawcnn_command(*words)
+    assert code == 2 and out == "" and err.count("\n") == 1
+    assert "conv9" in err or "99" in err
