@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from rawcnn.attacks.checks import LONGEST, PIXEL_RANGE, check_choice, check_flag
 from rawcnn.attacks.epsilon_sweep import check_epsilons
 from rawcnn.attacks.gradient import bim, fgsm, mi_fgsm, pgd
 from rawcnn.attacks.logit_ascent import logit_pga
-from rawcnn.attacks.minimal_epsilon import smallest
+from rawcnn.attacks.minimal_epsilon import at_epsilon, smallest
 from rawcnn.attacks.nearest_boundary import deepfool
 from rawcnn.attacks.result import AttackResult
 from rawcnn.attacks.spatial_search import spatial
@@ -59,6 +60,7 @@ class Entry:
     described: Mapping[str, str] = field(default_factory=dict)  # defaults that depend on ε
     make: Callable[..., Any] | None = None  # makes what the attack uses; its keywords are settings too
     prepare: Callable[..., Preparation] | None = None  # (inputs, progress) → what `make` made of the data
+    rehearse: Callable[[Mapping[str, Any]], None] | None = None  # checks the values of its settings before any work
 
     def settings(self) -> dict[str, object]:
         """All settings and their defaults."""
@@ -109,6 +111,60 @@ def substitute_by_name(
     return transfer(oracle, images, labels, compile=compile, **settings)
 
 
+# Values of settings, before any work ------------------------------------------------------------------------
+
+
+class Asked(Exception):
+    """A network was asked about images, so the function that asks it has accepted all its settings."""
+
+
+class Rehearsal:
+    """A stand-in for a network that only says that it was asked."""
+
+    input_size = 8
+
+    def __call__(self, images):
+        raise Asked
+
+    @property
+    def operations(self):
+        raise Asked
+
+
+def rehearse(function: Callable, *inputs, **settings) -> None:
+    """Call an attack up to its first question to the network: it checks its settings before that.
+
+    Args:
+        function: Its first argument is the network.
+        inputs: Its other arguments.
+        settings: The settings to check.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+    with suppress(Asked):
+        function(Rehearsal(), *inputs, compile="eager", **settings)
+
+
+def _images(count: int) -> np.ndarray:
+    return np.zeros((count, 8, 8, 3), np.float32)
+
+
+def rehearse_patch(settings: Mapping[str, Any]) -> None:
+    """Check the settings of `make_patch`; those of `patch` are among them."""
+    rehearse(make_patch, _images(1), target=0, **settings)
+
+
+def rehearse_substitute(settings: Mapping[str, Any]) -> None:
+    """Check the settings of `make_substitute` and of the attack on what it makes."""
+    check_choice("attack", settings.get("attack", "fgsm"), TRANSFERRED)
+    if settings.get("steps") is not None:
+        check_integer("steps", settings["steps"], 1)
+    check_flag("early_stop", settings.get("early_stop", True))
+    making = {key: value for key, value in settings.items() if takes(make_substitute, key)}
+    rehearse(make_substitute, _images(SUBSTITUTE_SEEDS), classes=2, **making)
+
+
 # Preparations -----------------------------------------------------------------------------------------------
 
 
@@ -129,10 +185,6 @@ def prepare_patch(inputs: PreparationInputs, progress: Progress | None) -> Prepa
 
 def prepare_substitute(inputs: PreparationInputs, progress: Progress | None) -> Preparation:
     """Train a substitute on some test images; the others remain to be attacked."""
-    check_choice("attack", inputs.settings.get("attack", "fgsm"), TRANSFERRED)  # before the substitute is trained
-    if inputs.settings.get("steps") is not None:
-        check_integer("steps", inputs.settings["steps"], 1)
-    check_flag("early_stop", inputs.settings.get("early_stop", True))
     data, count = inputs.data, inputs.data.count("test")
     if count <= SUBSTITUTE_SEEDS:
         raise ValueError(
@@ -164,11 +216,11 @@ CATALOGUE: dict[str, Entry] = {
     "patch": Entry(
         patch, (0.0, 0.02, 0.05, 0.1, 0.2), "share of the image that the patch covers", largest=LARGEST_DISC,
         needs_target=True,
-        make=make_patch, prepare=prepare_patch,
+        make=make_patch, prepare=prepare_patch, rehearse=rehearse_patch,
     ),
     "substitute": Entry(
         substitute_by_name, (0.0, 0.1, 0.2, 0.3), PIXEL, takes_target=False, make=make_substitute,
-        prepare=prepare_substitute,
+        prepare=prepare_substitute, rehearse=rehearse_substitute,
     ),
 }  # fmt: skip
 
@@ -202,7 +254,8 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
         The settings.
 
     Raises:
-        ValueError: The attack has no such setting, in which case the message lists all, or takes no target.
+        ValueError: The attack has no such setting, in which case the message lists all, or takes no target; or a value
+            is out of range.
     """
     entry = find_attack(name)
     known = entry.settings()
@@ -214,7 +267,12 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
     if target is not None and not entry.takes_target:
         raise ValueError(f"{name} has no target; leave it out")
     settings = plain_values(settings)
-    return {key: _truth(key, value) if isinstance(known[key], bool) else value for key, value in settings.items()}
+    settings = {key: _truth(key, value) if isinstance(known[key], bool) else value for key, value in settings.items()}
+    if entry.rehearse:
+        entry.rehearse(settings)
+    else:
+        rehearse(entry.attack, _images(1), [0], **at_epsilon(settings, entry.epsilons[-1]))
+    return settings
 
 
 def _truth(name: str, value) -> bool:

@@ -282,6 +282,8 @@ def pgd(
         )
     if not random_start and restarts != 1:
         raise ValueError(f"{restarts} restarts from one point are one run {restarts} times; set random_start=True")
+    if step is not None:
+        check_distances("step", step, None, norm)
     choices = PGDChoices(norm, bool(random_start), check_flag("early_stop", early_stop), precision)
     problem = make_problem(network, images, labels, target, compile)
     radius = check_distances("epsilon", epsilon, problem.count, norm)

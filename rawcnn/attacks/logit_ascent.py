@@ -111,12 +111,13 @@ def logit_pga(
     Raises:
         ValueError: An argument is out of range, or the network reads pixels.
     """
-    settings: Mapping[str, Any] = discretization(network).settings
     numbers = check_integer("steps", steps, 1), check_integer("seed", seed, 0), check_integer("first", first, 0)
+    xi = check_number("xi", xi)
     flags = check_flag("random_start", random_start), check_flag("early_stop", early_stop)
+    settings: Mapping[str, Any] = discretization(network).settings
     choices = LogitChoices(settings["levels"], settings["code"], *flags)
     problem = make_problem(network, images, labels, target, compile)
-    amounts = LogitAmounts(check_distance("epsilon", epsilon, problem.count), check_number("xi", xi), *numbers)
+    amounts = LogitAmounts(check_distance("epsilon", epsilon, problem.count), xi, *numbers)
     attacked, taken, queries = problem.run(_logit_pga, amounts, choices=choices, gather=problem.gather)
     return problem.result(attacked, taken.numpy(), queries.numpy())
 

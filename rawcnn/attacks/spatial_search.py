@@ -79,6 +79,7 @@ class Search:
         check_choice("precision", self.precision, PRECISIONS)
         for name in ("angles", "shifts", "trials", "steps"):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), 1))  # a frozen dataclass
+        object.__setattr__(self, "step", check_number("step", self.step, 1.0))
         if self.angles * self.shifts**2 > LARGEST_GRID:
             raise ValueError(
                 f"a grid of {self.angles} angles and {self.shifts}×{self.shifts} translations has "
@@ -242,7 +243,7 @@ def _random(images: tf.Tensor, reach: tf.Tensor, draw: Draw, trial: tf.Tensor) -
 
 def first_order_search(problem: Problem, reach: tf.Tensor, search: Search) -> SearchResult:
     """The worst transformation that projected gradient ascent meets within `reach` [B,3]."""
-    lengths = Lengths(search.steps, check_number("step", search.step, 1.0))
+    lengths = Lengths(search.steps, search.step)
     attacked, chosen = problem.run(_first_order, reach, lengths, search.draw)
     return SearchResult(attacked, chosen, search.steps, search.steps + 1)
 

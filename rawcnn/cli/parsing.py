@@ -76,7 +76,7 @@ def _setting(text: str) -> Any:
     """Return the value of a Python literal or a fraction; other text as it is."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # such as {[]: 1}, or too deep
         number = _number(text) if "/" in text else None
         return text if number is None else number
 
@@ -84,7 +84,7 @@ def _setting(text: str) -> Any:
 def parse_model_settings(options: Sequence[str] | None, *others: str) -> dict[str, Any]:
     """Convert the values of --option; raise ValueError for `others` and other names that no model has as a setting."""
     settings = parse_settings(options)
-    for name in ("model", "name", "seed", "precision", "batch", "weights", "head", *others):
+    for name in ("model", "name", "seed", "precision", "batch", "weights", "head", "check", *others):
         if name in settings:
             raise ValueError(f"--option names {name}, which is not a setting of a model; use the command's own options")
     return settings

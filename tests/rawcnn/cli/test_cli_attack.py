@@ -240,3 +240,36 @@ def test_adversarial_training(rawcnn_command, tmp_path):
     assert code == 2 and "epsilon is 8" in err.splitlines()[-1]
     code, _, err = rawcnn_command("train", "cifar_resnet20", "--adversarial-steps", 3, "--output", tmp_path / "other")
     assert code == 2 and "give that, too" in err.splitlines()[-1]
+
+
+VALUES = [  # a value of each type that each setting refuses
+    *[(name, f"step={value}") for name in ("bim", "pgd") for value in ("abc", "nan", "", "-1", "[1, 2]x")],
+    *[(name, "steps=0.5") for name in ("bim", "mi_fgsm", "pgd", "deepfool", "logit_pga", "spatial", "patch")],
+    ("pgd", "norm=l3"), ("pgd", "momentum=inf"), ("pgd", "restarts=0"), ("pgd", "precision=float8"),
+    ("pgd", "random_start=maybe"), ("pgd", "early_stop=2"), ("pgd", "step={[]: 1}"), ("mi_fgsm", "momentum=-1"),
+    ("smallest", "largest=2"), ("smallest", "tolerance=0"), ("smallest", "attack=bim"), ("smallest", "restarts=no"),
+    ("deepfool", "overshoot=nan"), ("deepfool", "candidates=1"), ("logit_pga", "xi=abc"), ("logit_pga", "xi=nan"),
+    ("spatial", "step=abc"), ("spatial", "step=2"), ("spatial", "method=all"), ("spatial", "rotation=181"),
+    ("spatial", "translation=far"), ("spatial", "angles=0"), ("spatial", "shifts=1e9"), ("spatial", "trials="),
+    ("patch", "rate=abc"), ("patch", "scale=1"), ("patch", "batch=0"), ("patch", "rotation=nan"), ("patch", "size=x"),
+    ("substitute", "attack=spatial"), ("substitute", "limit=5"), ("substitute", "rounds=0"), ("substitute", "turn=0"),
+    ("substitute", "augmentation=2"), ("substitute", "reservoir=3"), ("substitute", "steps=0"),
+    ("evolve", "generations=0"), ("evolve", "population=abc"), ("evolve", "size=-1"), ("evolve", "colours=cmyk"),
+    ("evolve", "grey=maybe"), ("evolve", "every=0"),
+]  # fmt: skip
+
+
+@pytest.mark.sample(11)
+@pytest.mark.parametrize("name, setting", VALUES)
+def test_values_of_settings_are_refused_before_anything_is_printed(
+    rawcnn_command, monkeypatch, tmp_path, name, setting
+):
+    """Not even the network is built."""
+    monkeypatch.setattr("rawcnn.cli.request.load_network", None)
+    words = ("--data", "digits") if name != "evolve" else ()
+    words += ("--target", 3) if name == "patch" else ()
+    words += ("--output", tmp_path / "out", "--set", setting)
+    code, out, err = rawcnn_command("attack", name, "cifar_resnet20", *words)
+    assert code == 2 and out == "" and err.count("\n") == 1, err
+    assert setting.partition("=")[0] in err.replace("seeds for 5 queries", "limit")
+    assert not any(tmp_path.iterdir())
