@@ -22,7 +22,6 @@ import rawcnn
 from benchmarks.harness.results import append, command_line
 from benchmarks.harness.timing import interleaved
 from rawcnn.training.microscope import Microscope
-from rawcnn.training.observations import Observations
 from rawcnn.training.recipes import find_recipe
 from rawcnn.training.trainer import Training
 
@@ -83,7 +82,7 @@ def epoch(training: Training, batches, microscope: Microscope | None = None) -> 
         if metrics:
             float(metrics["loss"])  # waits for the last step
         if microscope:
-            microscope.observations = Observations(microscope.observations.layers, ())  # look again
+            microscope.observations = replace(microscope.observations, rows=())  # look again
             microscope.look()
 
     return run

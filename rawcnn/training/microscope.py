@@ -157,15 +157,23 @@ class Microscope:
             data: The data set, as `Training.prepare` returns it.
 
         Raises:
-            ValueError: The file in the folder is damaged or holds values of another network.
+            ValueError: The file in the folder is damaged, or its rows could not be compared with those of this run.
         """
         assert training.folder
         self.training, self.path = training, training.folder / FILE
         layers = layers_of(training.network)
         begun = training.epoch > 0 or training.at.steps > 0
-        found = read_observations(self.path) if begun and self.path.exists() else Observations(layers, ())
+        self._count = min(training.recipe.batch, SAMPLE)
+        new = Observations(layers, (), measured={"images": self._count, "adversarial": int(bool(training.adversary))})
+        found = read_observations(self.path) if begun and self.path.exists() else new
         if found.layers != layers:
             raise ValueError(f"{self.path} holds values of another network; delete it, and the run begins a new one")
+        if found.measured != new.measured:
+            origin = "other images" if found.measured else "an earlier version, which measured other images"
+            raise ValueError(
+                f"{self.path} holds values of {origin}, so new rows could not be compared with it; delete it, and the "
+                "run measures from its present epoch on"
+            )
         self.observations = found.until(training.epoch)  # later rows are of epochs that the run repeats
         self._batch: tuple[tf.Tensor, tf.Tensor] | None = None
         self._data, self._measure = data, self._compiled(training.network, training.state, training.choice)
@@ -193,8 +201,7 @@ class Microscope:
         """(images [B,H,W,3], labels [B], seed [2]): the first images of the run's first epoch, as a batch."""
         training = self.training
         if self._batch is None:
-            count = min(training.recipe.batch, SAMPLE)
-            self._batch = next(iter(self._data.batches("train", count, seed=training.seed, epoch=0)))
+            self._batch = next(iter(self._data.batches("train", self._count, seed=training.seed, epoch=0)))
         return *self._batch, tf.constant([training.seed, 0])
 
     def _rate(self) -> tf.Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 from rawcnn.files.atomic import write_atomic
 
 FILE = "microscope.npz"
-VERSION = 1  # of the file's layout
+VERSION = 2  # of the file's layout; files of version 1 do not say what was measured
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,14 @@ class Observations:
         rows: One for each epoch that was measured.
         counterpart: For a plain or a residual network: path → gradient norm of the filters and weights of the network
             of the other kind, with new variables; empty otherwise.
+        measured: On what all rows were measured: the number of "images", and whether they are "adversarial". Empty in
+            the files of earlier versions.
     """
 
     layers: Layers
     rows: tuple[Row, ...]
     counterpart: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def epochs(self) -> tuple[int, ...]:
@@ -87,7 +90,8 @@ class Observations:
 
     def write(self, path: Path) -> None:
         """Write all rows, atomically. Raises OSError."""
-        names = json.dumps({"version": VERSION, "layers": asdict(self.layers), "counterpart": dict(self.counterpart)})
+        about = {"layers": asdict(self.layers), "counterpart": dict(self.counterpart), "measured": dict(self.measured)}
+        names = json.dumps({"version": VERSION, **about})
         arrays = {name: self.table(name) for name in self.rows[0].values}
         arrays |= {"names": np.array(names), "epochs": np.array(self.epochs)}
         arrays["rates"] = np.array([row.rate for row in self.rows])
@@ -114,7 +118,7 @@ def read_observations(path: Path) -> Observations:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         names, epochs, rates = json.loads(str(arrays.pop("names"))), arrays.pop("epochs"), arrays.pop("rates")
-        if names["version"] != VERSION or any(len(table) != len(epochs) for table in arrays.values()):
+        if names["version"] not in (1, VERSION) or any(len(table) != len(epochs) for table in arrays.values()):
             raise ValueError("another layout")
         found = names["layers"]
         outputs, relus, weights = (tuple(map(str, found[name])) for name in ("outputs", "relus", "weights"))
@@ -123,7 +127,8 @@ def read_observations(path: Path) -> Observations:
             Row(int(epoch), float(rate), {name: table[place] for name, table in arrays.items()})
             for place, (epoch, rate) in enumerate(zip(epochs, rates, strict=True))
         )
-        return Observations(layers, rows, {path: float(value) for path, value in names["counterpart"].items()})
+        counterpart = {path: float(value) for path, value in names["counterpart"].items()}
+        return Observations(layers, rows, counterpart, dict(names.get("measured", {})))
     except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is damaged ({type(error).__name__}); delete it, and the run measures from its present epoch on"

@@ -230,6 +230,32 @@ def test_a_damaged_or_foreign_file_is_refused_before_training(tmp_path, data):
     assert sorted((tmp_path / "checkpoints").iterdir()) == checkpoints
 
 
+def test_a_file_of_other_images_is_refused(tmp_path, data):
+    """Earlier versions measured a device's part of a batch of any size, and clean images in adversarial training."""
+    values = {"loss": np.float32(1.5)}
+    begun = Training(small.network(), RECIPE, folder=tmp_path)
+    current = Microscope(begun, data).observations
+    current.adding(0, 0.1, values).write(tmp_path / FILE)
+    begun.progress.at.epoch = 1
+    assert Microscope(begun, data).observations.epochs == (0,)
+    for measured in ({}, {**current.measured, "images": 1}, {**current.measured, "adversarial": 1}):
+        dataclasses.replace(current, measured=measured).adding(0, 0.1, values).write(tmp_path / FILE)
+        with pytest.raises(ValueError, match=r"other images, so new rows .*; delete it, and the run measures from its"):
+            Microscope(begun, data)
+
+
+def test_a_file_of_version_1_can_be_read(tmp_path, data):
+    """The page of an earlier run stays possible, but no run continues it."""
+    begun = Training(small.network(), RECIPE, folder=tmp_path)
+    current = Microscope(begun, data).observations
+    names = json.dumps({"version": 1, "layers": dataclasses.asdict(current.layers), "counterpart": {}})
+    np.savez(tmp_path / FILE, names=names, epochs=[0, 1], rates=[0.1, 0.1], loss=[2.0, 1.0])
+    assert read_observations(tmp_path / FILE).table("loss").tolist() == [2.0, 1.0]
+    begun.progress.at.epoch = 1
+    with pytest.raises(ValueError, match="holds values of an earlier version, which measured other images"):
+        Microscope(begun, data)
+
+
 @pytest.mark.deeper
 def test_two_devices_measure_what_one_measures(tmp_path, data):
     """Before training up to rounding of the form that runs; after an epoch up to the order of the devices' sums."""
