@@ -172,8 +172,7 @@ print(f"linearizations per image: {near.iterations.mean():.1f} on average")
 
 # %%
 SEEDS = 8 if SMALL else 100
-recipe = replace(RECIPES["digits"], epochs=1 if SMALL else 10, rate=0.02)
-made = attacks.make_substitute(network, images[:SEEDS], classes=10, rounds=1 if SMALL else 3, recipe=recipe)
+made = attacks.make_substitute(network, images[:SEEDS], classes=10, rounds=1 if SMALL else 3)
 others = images[SEEDS:], labels[SEEDS:]
 transferred = attacks.substitute(network, *others, substitute=made, epsilon=0.3)
 agreement = np.mean(np.argmax(made.network(others[0]), axis=1) == np.argmax(network(others[0]), axis=1))
