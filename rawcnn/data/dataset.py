@@ -20,6 +20,19 @@ MARKS = 16  # images of a split that its fingerprint reads
 Batches = Iterator[tuple[tf.Tensor, tf.Tensor]]
 
 
+def array_text(values: object) -> str:
+    """Return the type and shape of an array or a tensor for a message, such as "float32 (4, 10)"."""
+    if not hasattr(values, "dtype") or not hasattr(values, "shape"):
+        return f"a {type(values).__name__}"
+    return f"{tf.as_dtype(values.dtype).name} {tuple(values.shape)}"
+
+
+def _are_images(values: object) -> bool:
+    """Return whether they are uint8 [N,H,W,3]."""
+    shape = tuple(getattr(values, "shape", ()))
+    return len(shape) == 4 and shape[-1] == 3 and tf.as_dtype(values.dtype) == tf.uint8  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class Split:
     """A part of a data set.
@@ -28,11 +41,30 @@ class Split:
         labels: int32 [N].
         images: uint8 [N,H,W,3]; None if they are not kept in memory.
         items: What the images are decoded from; empty if there are only arrays.
+
+    Raises:
+        ValueError: The labels or images have another type or shape, or there are more of one than of the other.
     """
 
     labels: np.ndarray
     images: tf.Tensor | None = None
     items: Sequence[Item] = ()
+
+    def __post_init__(self) -> None:
+        numbers = isinstance(self.labels, np.ndarray) and self.labels.ndim == 1
+        if not numbers or not np.issubdtype(self.labels.dtype, np.integer):
+            found = array_text(self.labels)
+            raise ValueError(f"the labels of a split are {found}; expected class numbers, an int32 array [N]")
+        if self.images is not None and not _are_images(self.images):
+            found = array_text(self.images)
+            raise ValueError(
+                f"the images of a split are {found}; expected uint8 [N,H,W,3]: multiply those in [0,1] by 255 and round"
+            )
+        for what, values in (("images", self.images), ("items", self.items or None)):
+            if values is not None and len(values) != len(self.labels):
+                raise ValueError(
+                    f"a split has {len(values)} {what} and {len(self.labels)} labels; expected one label for each image"
+                )
 
 
 @dataclass(frozen=True)
@@ -47,6 +79,9 @@ class DataSet:
         white: The uint8 level that becomes 1.0.
         skipped: The names of the unreadable files that were left out.
         notes: Sentences about what was used as which split, and about files that were left out.
+
+    Raises:
+        ValueError: A split has labels that are no classes, or images of another size.
     """
 
     name: str
@@ -56,6 +91,22 @@ class DataSet:
     white: int = 255
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            wrong = split.labels[(split.labels < 0) | (split.labels >= len(self.labels))]
+            if len(wrong):
+                count = len(self.labels)
+                raise ValueError(
+                    f"the {name} images of {self.name} have the label {wrong[0]}; expected 0 to {count - 1}, because "
+                    f"there are {count} classes"
+                )
+            if split.images is not None and tuple(split.images.shape[1:3]) != tuple(self.size):
+                height, width = split.images.shape[1:3]
+                raise ValueError(
+                    f"the {name} images of {self.name} have {height}×{width} pixels; expected {self.size[0]}×"
+                    f"{self.size[1]}, the size of the data set"
+                )
 
     def count(self, split: str) -> int:
         """Count the images of a split.

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
 
 import kernels
-from kernels.geometry import crop_or_pad_gradient
-from rawcnn.nn.network import Network
+from kernels.geometry import crop_or_pad_gradient, shown
+from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
 from rawcnn.nn.trace import Forward, Trace, decays
 
@@ -44,6 +44,7 @@ class Backward(NamedTuple):
     activations: Tensors
 
 
+@runtime_checkable
 class LossTerms(Protocol):
     """What a recipe adds to the mean cross-entropy; `rawcnn.training.recipes.Recipe` has these attributes."""
 
@@ -96,6 +97,8 @@ def backpropagate(
             hand.
     """
     network.check_classifier()
+    if not isinstance(recipe, LossTerms | None):
+        raise ValueError(f"recipe is {shown(recipe)}; expected a training recipe, such as find_recipe('onecycle')")
     labels = _check_batch(images, labels, network.classes)
     operations, _ = record(network, network.variables, images, train=train, seed=seed)
     loss, to_logits = loss_and_gradient(network, operations, labels, recipe)
@@ -354,14 +357,17 @@ RULES: dict[str, Callable[[Applied, tf.Tensor], Gradients]] = {
 
 def _check_batch(images: tf.Tensor, labels: tf.Tensor, classes: int) -> tf.Tensor:
     """Return labels as int [B]. Raises ValueError unless each image has one, and there is an image."""
-    count = tf.convert_to_tensor(images).shape[0]
+    count = check_images(images).shape[0]
+    expected = f"expected a class number for each image, [{count}]"
     if labels is None:
-        raise ValueError(f"labels are None; expected a class number for each image, [{count}]")
-    labels = tf.convert_to_tensor(labels)
+        raise ValueError(f"labels are None; {expected}")
+    try:
+        labels = tf.convert_to_tensor(labels)
+    except (TypeError, ValueError) as error:  # such as rows of different lengths
+        raise ValueError(f"labels are no array of numbers ({type(labels).__name__}); {expected}") from error
     if labels.shape.rank != 1 or not labels.dtype.is_integer or not labels.shape.is_compatible_with((count,)):
-        raise ValueError(
-            f"labels are {labels.dtype.name} {labels.shape}; expected a class number for each image, [{count}]"
-        )
+        one_hot = ": of one-hot rows, the largest's place: tf.argmax(labels, 1)" if labels.shape.rank == 2 else ""
+        raise ValueError(f"labels are {labels.dtype.name} {labels.shape}; {expected}{one_hot}")
     if count == 0:
         raise ValueError("there are no images, so the loss has no mean; give one or more")
     wrong = [int(n) for n in labels.numpy() if not 0 <= n < classes] if tf.executing_eagerly() else []

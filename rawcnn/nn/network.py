@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import kernels
+from kernels.geometry import shown
 from kernels.precision import wide
 from rawcnn.nn.any_images import activations_of_any_images, of_any_images
 from rawcnn.nn.arguments import Size, image_size, short_size, size_text, whole_number
@@ -262,8 +263,7 @@ class Network:
 
     def _begin(self, trace_type: Callable[..., Trace], variables, images, *, seed=None, **options) -> Trace:
         """Return a new trace over the preprocessed images, in the network's precision."""
-        if seed is not None and len(tf.convert_to_tensor(seed).shape) == 0:
-            seed = tf.stack([tf.cast(seed, tf.int32), 0])
+        seed = None if seed is None else check_seed(seed)
         inputs, dtype = PREPROCESSING[self.preprocessing](images), PRECISIONS[self.precision]
         return trace_type(variables, inputs, seed=seed, dtype=dtype, devices=self.devices, **options)
 
@@ -304,6 +304,18 @@ def check_images(images, dtype: tf.DType = tf.float32) -> tf.Tensor:
     if not images.dtype.is_floating:
         raise ValueError(f"images are {images.dtype.name}; expected float RGB in [0,1]: divide bytes by 255")
     return tf.cast(images, dtype)
+
+
+def check_seed(seed) -> tf.Tensor:
+    """Return the seed of a pass as an int tensor [2]: [seed, 0] for a whole number. Raises ValueError for the rest."""
+    try:
+        found = tf.convert_to_tensor(seed)
+        fits = found.dtype.is_integer and any(found.shape.is_compatible_with(shape) for shape in ((), (2,)))
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise ValueError(f"the seed is {shown(seed)}; expected a whole number, or an int tensor [2]")
+    return tf.stack([tf.cast(found, tf.int32), 0]) if found.shape.rank == 0 else found
 
 
 def check_devices(devices: Sequence[str]) -> None:

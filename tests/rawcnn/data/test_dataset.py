@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from rawcnn import data
+from rawcnn.data import DataSet, Split
 from tests.rawcnn.folders import epoch_labels, make_folder, save
 
 
@@ -193,3 +194,32 @@ def test_real_cifar_images(data_folder, tmp_path):
     file = tf.io.read_file(str(tmp_path / "cifar10" / "test" / "airplane" / "0000.jpg"))
     expected = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE").numpy() / 255
     np.testing.assert_allclose(images[0], expected, atol=1e-6)
+
+
+LABELS, PIXELS = np.arange(4, dtype=np.int32), np.zeros((4, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "labels, images, message",
+    [
+        (LABELS[:3], PIXELS, "a split has 4 images and 3 labels; expected one label for each image"),
+        (LABELS.astype(np.float32), PIXELS, r"the labels of a split are float32 \(4,\); expected class numbers"),
+        (np.eye(4, dtype=np.int32), PIXELS, r"the labels of a split are int32 \(4, 4\); expected class numbers"),
+        ([0, 1, 2, 3], PIXELS, "the labels of a split are a list; expected class numbers"),
+        (LABELS, PIXELS[0], r"the images of a split are uint8 \(8, 8, 3\); expected uint8 \[N,H,W,3\]"),
+        (LABELS, PIXELS[..., :1], r"the images of a split are uint8 \(4, 8, 8, 1\)"),
+        (LABELS, PIXELS.astype(np.float32), r"the images of a split are float32 \(4, 8, 8, 3\); .*multiply those in"),
+        (LABELS, "photos", "the images of a split are a str"),
+    ],
+)
+def test_labels_and_images_that_do_not_fit_each_other(labels, images, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Split(labels, images)
+
+
+def test_labels_that_are_no_classes_and_images_of_another_size():
+    for wrong in (LABELS + 1, LABELS - 1):
+        with pytest.raises(ValueError, match=r"the test images of few have the label (4|-1); expected 0 to 3"):
+            DataSet("few", tuple("abcd"), (8, 8), {"test": Split(wrong, PIXELS)})
+    with pytest.raises(ValueError, match="the test images of few have 8×8 pixels; expected 8×9"):
+        DataSet("few", tuple("abcd"), (8, 9), {"test": Split(LABELS, PIXELS)})

@@ -386,9 +386,25 @@ def test_bad_input():
         (labels[:2], r"labels are int32 \(2,\); expected a class number for each image, \[3\]"),
         (tf.cast(labels, tf.float32), r"labels are float32 \(3,\); expected"),
         ([0, 5, -1], "labels are 5, -1; expected class numbers from 0 to 4"),
+        (tf.one_hot(labels, 5), r"labels are float32 \(3, 5\); expected .* tf.argmax\(labels, 1\)"),
+        (tf.one_hot(labels, 9, dtype=tf.int32), r"labels are int32 \(3, 9\); expected"),
+        ([[0], [1, 2], []], r"labels are no array of numbers \(list\); expected"),
+        (0, r"labels are int32 \(\); expected"),
+        ("abc", r"labels are string \(\); expected"),
+        ([], r"labels are float32 \(0,\); expected"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"^{message}") as error:
             backpropagate(network, images, wrong)
+        assert "\n" not in str(error.value)
+    for wrong in (images[0], images[None], tf.zeros(()), tf.cast(images, tf.uint8), "abc", [[1.0], []], None):
+        with pytest.raises(ValueError, match=r"^images (have shape|are uint8|are no array)") as error:
+            backpropagate(network, wrong, labels)
+        assert "\n" not in str(error.value)
+    for wrong in ("abc", 1.5, [1, 2, 3], [[1, 2]], [1.0, 2.0], {}):
+        with pytest.raises(ValueError, match=r"the seed is .*; expected a whole number, or an int tensor"):
+            backpropagate(network, images, labels, train=True, seed=wrong)
+    with pytest.raises(ValueError, match="recipe is 'onecycle'; expected a training recipe"):
+        backpropagate(network, images, labels, recipe="onecycle")
     with pytest.raises(ValueError, match="there are no images"):
         backpropagate(network, images[:0], labels[:0])
     with pytest.raises(ValueError, match="images have shape"):
