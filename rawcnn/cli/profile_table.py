@@ -40,9 +40,11 @@ def layer_rows(profile: Profile, measurement: Measurement | None = None) -> list
 
 
 def _static_cells(layer: dict) -> list[object]:
+    from rawcnn.explain.kinds import NAMES
+
     return [
         layer["name"],
-        layer["kind"],
+        NAMES.get(layer["kind"], layer["kind"]),
         "×".join(map(str, layer["output_shape"])),
         layer["parameters"],
         short_number(layer["macs"]),

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 def html(network: Network) -> str:
     """Return a row for each operation of inference."""
+    from rawcnn.explain.kinds import NAMES
+
     header = ("operation", "kind", "reads", "output", "parameters", "MACs", "receptive field")
     rows = (
         (
             x.name,
-            x.kind,
+            NAMES.get(x.kind, x.kind),
             ", ".join(x.inputs),
             shape_text(x.output_shape),
             sum(p.count for p in x.parameters if p.trained),

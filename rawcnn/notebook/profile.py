@@ -22,11 +22,13 @@ def text(profile: Profile) -> str:
 
 def html(profile: Profile) -> str:
     """Return a row for each operation, and the totals below."""
+    from rawcnn.explain.kinds import NAMES
+
     header = ("operation", "kind", "output", "parameters", "MACs", "FLOPs forward", "FLOPs backward", "receptive field")
     rows = (
         (
             row["name"],
-            row["kind"],
+            NAMES.get(row["kind"], row["kind"]),
             shape_text(row["output_shape"]),
             row["parameters"],
             row["macs"],

@@ -66,6 +66,8 @@ def _panels(
 
 def roofline(profile: Profile, measurement: Measurement) -> Figure:
     """Draw each layer's FLOP/s against its intensity, and the machine's two limits. Areas are shares of the time."""
+    from rawcnn.explain.kinds import NAMES
+
     machine = measurement.machine
     intensities = {row["name"]: row["intensity"] for row in profile.rows}
     working = [t for t in measurement.timings if t.flops_per_second > 0]
@@ -100,7 +102,7 @@ def roofline(profile: Profile, measurement: Measurement) -> Figure:
                 [12 + 1500 * t.share for t in alike],
                 color=color,
                 alpha=0.6,
-                label=f"{kind} {sum(t.share for t in alike):.0%}",
+                label=f"{NAMES.get(kind, kind)} {sum(t.share for t in alike):.0%}",
                 linewidths=0,
             )
         axes.set(xscale="log", yscale="log", xlabel="intensity, FLOP/byte", ylabel="GFLOP/s")

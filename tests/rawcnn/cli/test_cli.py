@@ -47,8 +47,10 @@ def test_help_does_not_load_tensorflow():
 def test_profile_as_table_json_and_csv(rawcnn_command, tmp_path):
     code, out, _ = rawcnn_command("profile", "alexnet", "--csv", tmp_path / "rows.csv")
     assert code == 0
-    assert "conv1" in out and "60,965,224 parameters" in out and "724,406,816 MACs" in out
+    assert re.search(r"^conv1 +convolution +1×55×55×96 ", out, re.MULTILINE) and "fully connected layer" in out
+    assert "60,965,224 parameters" in out and "724,406,816 MACs" in out
     assert (tmp_path / "rows.csv").read_text().startswith("name,kind,output_shape")
+    assert "\nconv1,conv," in (tmp_path / "rows.csv").read_text()  # other programs read the kinds of the code
     code, out, err = rawcnn_command("profile", "resnet50", "--json", "-o", "version=v1.5")
     assert code == 0 and json.loads(out)["totals"]["macs"] == 4_089_184_256
     assert "version=v1.5" in err  # the resolved settings

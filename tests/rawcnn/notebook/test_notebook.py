@@ -139,8 +139,8 @@ def test_network_shows_its_operations(shell, net):
     data = shown(shell, net)
     rows = Cells(data["text/html"]).rows
     assert [row[0] for row in rows[1:]] == [x.name for x in net.operations]
-    assert rows[1] == ["conv1", "conv", "images", "8×8×8", "216", f"{8 * 8 * 8 * 27:,}", "3"]
-    assert rows[2][:5] == ["conv1/bn", "batch_norm", "conv1", "8×8×8", "16"]  # the averages are not trained
+    assert rows[1] == ["conv1", "convolution", "images", "8×8×8", "216", f"{8 * 8 * 8 * 27:,}", "3"]
+    assert rows[2][:5] == ["conv1/bn", "batch normalization", "conv1", "8×8×8", "16"]  # the averages are not trained
     assert data["text/plain"] == repr(net)
 
 
