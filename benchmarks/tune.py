@@ -30,11 +30,11 @@ import rawcnn
 from benchmarks.harness.results import command_line, metadata
 from benchmarks.harness.timing import Run, StepProgress, interleaved, timed
 from benchmarks.races.kernels import TOLERANCE, difference, distinct_tensor, random_tensor, wait_for
-from kernels.compiler import compiled_by
 from kernels.dispatch.normalization import BATCH_NORMS
 from kernels.dispatch.pooling import POOLS
 from kernels.dispatch.response import RESPONSE_NORMS
 from kernels.dispatch.selection import SHIPPED, forget, section, shape_name
+from kernels.forms.compiler import compiled_by
 from kernels.forms.convolutions import FORMS, GROUPED_JOBS, JOBS
 from kernels.geometry import Convolution, pair
 from rawcnn.files.atomic import write_atomic

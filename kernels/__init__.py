@@ -1,13 +1,13 @@
 """What a tensor operation is: functions of tensors without variables.
 
 The files of this folder are a textbook. Each operation has five sections in one order: the equation, a NumPy reference,
-the tensor form, the gradient by hand and the cost. (`compiler`, `cost`, `geometry` and `precision` are no operations.)
+the tensor form, the gradient by hand and the cost. (`cost`, `geometry` and `precision` are no operations.)
 `kernels.forms` holds faster forms of the same operations, `kernels.dispatch` checks arguments and chooses a form.
 Activations are [B,H,W,C], filters [kh,kw,C/groups,Cout].
 
 The same tensors give the same result up to rounding, whichever form runs. What chooses the form is outside of the
-arguments: the compiler (`kernels.compiler`), the devices that share a batch (`kernels.dispatch.replica`) and a table of
-measurements, which a user can replace (`kernels.dispatch.selection`).
+arguments: the compiler (`kernels.forms.compiler`), the devices that share a batch (`kernels.dispatch.replica`) and a
+table of measurements, which a user can replace (`kernels.dispatch.selection`).
 """
 
 import onednn

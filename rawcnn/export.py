@@ -23,7 +23,7 @@ from pathlib import Path
 import tensorflow as tf
 
 import kernels
-from kernels.compiler import compiled_by
+from kernels.forms.compiler import compiled_by
 from rawcnn import __version__
 from rawcnn.files.atomic import synchronize
 from rawcnn.nn.arguments import whole_number

@@ -26,7 +26,7 @@ from benchmarks.races.kernels import CASES, SMALL_CASES, forms
 from benchmarks.stablehlo import workloads
 from benchmarks.stablehlo.arrays import Argument, summary, values
 from benchmarks.stablehlo.workloads import Workload
-from kernels.compiler import compiled_by
+from kernels.forms.compiler import compiled_by
 from rawcnn.export import STABLEHLO, lower_function
 
 CHECKED = 2  # batch of the training step whose results are written; larger ones exceed a CPU's memory

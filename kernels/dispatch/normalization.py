@@ -7,10 +7,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from kernels import normalization as textbook
-from kernels.compiler import by_xla, compiler
 from kernels.dispatch.replica import Replica, current_replica
 from kernels.dispatch.selection import form_of, measured, pixels_of
 from kernels.forms.channel_sums import matmul_channel_sums
+from kernels.forms.compiler import by_xla, compiler
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.fused import fused_batch_normalization, fused_batch_normalization_training, fused_moments
 

@@ -8,8 +8,8 @@ from functools import partial
 import tensorflow as tf
 
 from kernels import response as textbook
-from kernels.compiler import compiler
 from kernels.dispatch.selection import form_of, measured, pixels_of
+from kernels.forms.compiler import compiler
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.islands import compiled_response, compiled_response_gradient, image_by_image
 from kernels.geometry import LARGEST

@@ -21,7 +21,7 @@ from pathlib import Path
 import tensorflow as tf
 
 import onednn
-from kernels.compiler import compiler
+from kernels.forms.compiler import compiler
 
 BATCH = 8  # the batch size with which all forms were measured
 # A measurement counts for at most this many times as many or as few pixels. Transforms do not pay off for few pixels.

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 import tensorflow as tf
 
-from kernels.compiler import by_xla
+from kernels.forms.compiler import by_xla
 
 _full: ContextVar[bool] = ContextVar("full", default=False)
 

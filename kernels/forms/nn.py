@@ -8,8 +8,8 @@ from functools import partial
 import tensorflow as tf
 
 import onednn
-from kernels.compiler import compiler
 from kernels.convolution import conv2d, conv2d_filter_gradient_by_taps
+from kernels.forms.compiler import compiler
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.empty import cut
 from kernels.geometry import Convolution, Sides, crop_image, kernel_size, pad_image

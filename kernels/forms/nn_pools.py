@@ -10,7 +10,7 @@ from math import inf
 
 import tensorflow as tf
 
-from kernels.compiler import compiler
+from kernels.forms.compiler import compiler
 from kernels.forms.differentiable import with_gradient
 from kernels.forms.empty import batch_size, never_empty
 from kernels.forms.finite import where_finite

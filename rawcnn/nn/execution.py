@@ -21,7 +21,7 @@ from functools import partial
 import tensorflow as tf
 
 import onednn
-from kernels.compiler import compiled_by
+from kernels.forms.compiler import compiled_by
 
 MODES = ("auto", "xla", "graph", "mixed", "eager")
 # The bfloat16 operations that XLA compiles in a mixed graph. Reductions are left out: XLA's are slower on a CPU.

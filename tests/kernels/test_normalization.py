@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kernels
-from kernels.compiler import compiled_by
 from kernels.cost import Cost
 from kernels.dispatch.replica import Replica, running_on
+from kernels.forms.compiler import compiled_by
 from tests import references
 
 DTYPES = ["float64", "float32", "bfloat16"]

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import kernels
-from kernels.compiler import compiled_by
 from kernels.dispatch import convolution as dispatch
+from kernels.forms.compiler import compiled_by
 from tests import references
 
 NAN, INF = float("nan"), float("inf")

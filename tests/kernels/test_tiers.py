@@ -20,10 +20,7 @@ SHARED = {
     "geometry": "padding, output sizes and views of windows, for convolution, pooling and their adjoints",
     "precision": "the type of sums",
 }
-WITHOUT_SECTIONS = SHARED | {
-    "__init__": "names the public kernels",
-    "compiler": "says for which compiler forms are chosen",
-}
+WITHOUT_SECTIONS = SHARED | {"__init__": "names the public kernels"}
 # Sections that hold no function, with the reason.
 WITHOUT_FUNCTION = {
     ("random", "4. Gradient by hand"): "random numbers have no gradient",
@@ -31,7 +28,7 @@ WITHOUT_FUNCTION = {
     ("transposed", "4. Gradient by hand"): "the gradients are convolutions",
 }
 TEXTBOOK = sorted(path.stem for path in ROOT.glob("*.py") if path.stem not in WITHOUT_SECTIONS)
-ALLOWED = {"": {*SHARED, "random"}, "forms": {*SHARED, *TEXTBOOK, "compiler", "forms"}}
+ALLOWED = {"": {*SHARED, "random"}, "forms": {*SHARED, *TEXTBOOK, "forms"}}
 ALLOWED["dispatch"] = {*ALLOWED["forms"], "dispatch"}
 
 

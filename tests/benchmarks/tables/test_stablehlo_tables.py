@@ -11,9 +11,9 @@ from benchmarks.races.kernels import KernelCase
 from benchmarks.stablehlo import forms
 from benchmarks.stablehlo.spent import by_kind
 from benchmarks.tables import documents as tables
-from kernels.compiler import compiled_by
 from kernels.dispatch import selection
 from kernels.dispatch.selection import SHIPPED
+from kernels.forms.compiler import compiled_by
 from kernels.forms.convolutions import FILTER_GRADIENT, GROUPED_JOBS, INPUT_GRADIENT, JOBS
 
 

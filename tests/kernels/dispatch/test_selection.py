@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 import kernels
-from kernels.compiler import compiled_by
 from kernels.dispatch import selection
 from kernels.dispatch.normalization import BATCH_NORMS
 from kernels.dispatch.pooling import POOLS
+from kernels.forms.compiler import compiled_by
 from kernels.forms.convolutions import FILTER_GRADIENT, GROUPED_JOBS, INPUT_GRADIENT, JOBS
 from tests import references
 
