@@ -124,6 +124,7 @@ BN_INCEPTION = Recipe(
     epochs=150,  # section 4.2.2: 6·10⁶ steps
     rate=0.045,  # section 4.2.2: 30 times Inception's .0015 (BN-x5: .0075)
     schedule=Exponential(0.96, every=8 / 6),  # section 4.2.1: decays 6 times faster than Inception
+    momentum=0.9,  # section 4.2: "momentum", without a value; .9 is Inception's (GoogLeNet's section 6)
     weight_decay=2e-4 / 5,  # section 4.2.1: a fifth of Inception's
     augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0)),  # Inception's
 )
@@ -135,7 +136,10 @@ INCEPTION_V3 = Recipe(
     epochs=100,  # section 8
     rate=0.045,  # section 8
     schedule=Exponential(0.94, every=2),  # section 8
-    optimizer="rmsprop",  # section 8: decay .9, ε 1; the momentum .9 is TF-slim's
+    optimizer="rmsprop",  # section 8: "our best models"
+    decay=0.9,  # section 8
+    epsilon=1.0,  # section 8; where it stands in the rule is TensorFlow's: inside of the root
+    momentum=0.9,  # the authors' code (inception_train.py); section 8 has .9 for earlier experiments without RMSProp
     weight_decay=4e-5,  # TF-slim
     label_smoothing=0.1,  # section 7
     clip=2.0,  # section 8
@@ -151,6 +155,7 @@ RESNET = Recipe(
     epochs=120,  # "up to 60·10⁴ iterations"
     rate=0.1,
     schedule=OnPlateau(0.1, most=3),  # ÷10 "when the error plateaus"
+    momentum=0.9,  # not Nesterov's: that is of fb.resnet.torch, a later implementation (see RESNEXT)
     weight_decay=1e-4,
     augmentation=Augmentation(flip=True, crop=224, jitter=(256, 480), lighting=0.1),
 )
@@ -177,8 +182,10 @@ RESNEXT = replace(
     source="Xie et al., Aggregated Residual Transformations for Deep Neural Networks, 2017",
     epochs=100,  # ours: room for the third drop
     schedule=Step(at=(0.3, 0.6, 0.9)),  # section 4: ÷10 three times, as fb.resnet.torch: every 30 epochs
-    optimizer="nesterov",  # fb.resnet.torch, train.lua, as the rest; there the rate is outside the velocity
-    decay_all=True,  # biases and batch norm, too
+    # Section 4 prints a momentum of .9, without its kind, and follows fb.resnet.torch. Its train.lua has Nesterov's,
+    # without dampening, and multiplies the velocity by the rate, not each gradient: the same while the rate is constant.
+    optimizer="nesterov",
+    decay_all=True,  # train.lua: biases and batch norm, too
     augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0), lighting=0.1, color_jitter=0.4),
 )
 
