@@ -183,7 +183,7 @@ RESNEXT = replace(
     epochs=100,  # ours: room for the third drop
     schedule=Step(at=(0.3, 0.6, 0.9)),  # section 4: ÷10 three times, as fb.resnet.torch: every 30 epochs
     # Section 4 prints a momentum of .9, without its kind, and follows fb.resnet.torch. Its train.lua has Nesterov's,
-    # without dampening, and multiplies the velocity by the rate, not each gradient: the same while the rate is constant.
+    # without dampening. It multiplies the velocity by the rate, not each gradient: the same while the rate is constant.
     optimizer="nesterov",
     decay_all=True,  # train.lua: biases and batch norm, too
     augmentation=Augmentation(flip=True, crop=224, area=(0.08, 1.0), lighting=0.1, color_jitter=0.4),
