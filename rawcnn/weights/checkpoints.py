@@ -1,4 +1,7 @@
-"""Read TensorFlow's checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, also in the folder of a SavedModel."""
+"""Read TensorFlow's checkpoints: PREFIX.index and PREFIX.data-00000-of-00001, also in the folder of a SavedModel.
+
+Until 2016, tf.train.Saver wrote one file PREFIX instead (SaverDef.V1), as TF-Slim's published checkpoints are.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,17 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
+from rawcnn.weights.recognition import kind_of
 from rawcnn.weights.stored import Refused, Stored
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# Variables of the training. Keras lists a network's own variables in its optimizer, too
-OTHERS = re.compile(r"(^|/)_?optimizer/(?!_trainable_variables)|\.OPTIMIZER_SLOT|(^|/)(save_counter|global_step)(/|$)")
+# Variables of the training. Keras lists a network's own variables in its optimizer, too. TensorFlow 1 puts the names of
+# slots and averages after those of their variables
+OTHERS = re.compile(
+    r"(^|/)_?optimizer/(?!_trainable_variables)|\.OPTIMIZER_SLOT|(^|/)(save_counter|global_step|beta[12]_power)(/|$)"
+    r"|/(Momentum|RMSProp|Adam|Adagrad|Adadelta|Ftrl)(_\d)?$|/ExponentialMovingAverage$"
+)
 
 
 def checkpoint_prefix(path: Path) -> Path | None:
@@ -35,6 +43,8 @@ def checkpoint_prefix(path: Path) -> Path | None:
     if prefix.with_name(f"{prefix.name}.index").is_file():
         if not any(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")):
             raise Refused(f"lacks its values: {prefix.name}.data-00000-of-00001 is missing; put it next to the .index")
+        return prefix
+    if prefix != path and prefix.is_file() and kind_of(prefix) == "checkpoint":  # SaverDef.V1
         return prefix
     if prefix.name != path.name and path.is_file():
         raise Refused(f"is a part of a TensorFlow checkpoint, whose {prefix.name}.index is missing; put it next to it")

@@ -330,3 +330,50 @@ def test_a_classifier_outside_of_the_backbone(network, tmp_path):
     load_weights(network, tmp_path / "w.safetensors")
     for name, value in expected.items():
         np.testing.assert_array_equal(network.variables[name], value)
+
+
+def write_saver(arrays, path, version) -> str:
+    """Write what tf.train.Saver wrote in TensorFlow 1, with the slots, averages and counters of a training."""
+    first = next(iter(arrays))
+    around = {
+        f"{first}/{slot}": arrays[first] for slot in ("Momentum", "RMSProp_1", "Adam", "ExponentialMovingAverage")
+    }
+    around |= {"global_step": np.array(7, np.int64), "beta1_power": np.array(0.9, np.float32)}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        made = [tf.compat.v1.get_variable(name, initializer=value) for name, value in (arrays | around).items()]
+        session.run(tf.compat.v1.global_variables_initializer())
+        return tf.compat.v1.train.Saver(made, write_version=version).save(session, str(path), global_step=7)
+
+
+@pytest.mark.parametrize("version", [tf.compat.v1.train.SaverDef.V1, tf.compat.v1.train.SaverDef.V2], ids=["v1", "v2"])
+def test_savers_of_tensorflow_1(network, tmp_path, version):
+    """The prefix, the folder, and the file of the graph next to it."""
+    expected = values_for(network)
+    prefix = Path(write_saver(expected, tmp_path / "model.ckpt", version))
+    assert prefix.name == "model.ckpt-7" and prefix.is_file() == (version == tf.compat.v1.train.SaverDef.V1)
+    for path in (prefix, tmp_path, prefix.with_name("model.ckpt-7.meta")):
+        network.variables["conv1/filters"].assign(np.zeros((3, 3, 3, 16), np.float32))
+        load_weights(network, path)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(network.variables[name], value)
+
+
+SLIM = {
+    "conv1/filters": "resnet_v1_20/conv1/weights", "conv1/bn/scale": "resnet_v1_20/conv1/BatchNorm/gamma",
+    "conv1/bn/offset": "resnet_v1_20/conv1/BatchNorm/beta", "conv1/bn/mean": "resnet_v1_20/conv1/BatchNorm/moving_mean",
+    "conv1/bn/variance": "resnet_v1_20/conv1/BatchNorm/moving_variance",
+    "classifier/weights": "resnet_v1_20/logits/weights", "classifier/bias": "resnet_v1_20/logits/biases",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [tf.compat.v1.train.SaverDef.V1, tf.compat.v1.train.SaverDef.V2], ids=["v1", "v2"])
+def test_names_of_slim_are_refused_in_one_line(network, tmp_path, rawcnn_command, version):
+    values = values_for(network)
+    prefix = write_saver({slim: values[path] for path, slim in SLIM.items()}, tmp_path / "model.ckpt", version)
+    message = r"nothing was loaded: its names are TF-Slim's, such as resnet_v1_20/\S+, which are not read"
+    with pytest.raises(ValueError, match=message):
+        load_weights(network, prefix)
+    with pytest.raises(ValueError, match=message):
+        rawcnn.create("cifar_resnet20", classes=3, size=8, weights=prefix)
+    code, _, err = rawcnn_command("predict", "cifar_resnet20", "a.png", "--weights", prefix)
+    assert code == 2 and err.count("\n") == 1 and "its names are TF-Slim's" in err
