@@ -14,15 +14,8 @@ from rawcnn.weights.detect import creation_settings, detect_format, family_of
 from rawcnn.weights.packaged import find_weights
 from rawcnn.weights.readers import open_tensors
 
-RESERVED = {
-    "name",
-    "seed",
-    "precision",
-    "devices",
-    "weights",
-    "head",
-    "check",
-}  # arguments of `create` that are not settings
+# Arguments of `create` that are not settings
+RESERVED = {"name", "seed", "precision", "devices", "weights", "head", "check"}
 
 
 def create(

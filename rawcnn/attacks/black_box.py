@@ -32,7 +32,7 @@ from rawcnn.nn.arguments import listed
 from rawcnn.nn.execution import choose
 from rawcnn.nn.layers import conv, dense, max_pool, relu
 from rawcnn.nn.network import Network, check_images
-from rawcnn.training.recipes import ONECYCLE, Recipe
+from rawcnn.training.recipes import ONECYCLE, Recipe, check_recipe
 from rawcnn.training.step import State, make_step
 
 Oracle = Callable[[np.ndarray], np.ndarray]  # images [N,H,W,3] in [0,1] → labels int [N]
@@ -191,6 +191,7 @@ def make_substitute(
     Raises:
         ValueError: An argument is out of range, or the oracle returns something other than labels.
     """
+    check_recipe(recipe)
     growth = SetGrowth(limit, rounds, augmentation, turn, reservoir)
     classes, seed = check_integer("classes", classes, 2), check_integer("seed", seed, 0)
     images = check_range(check_images(seeds)).numpy()

@@ -94,6 +94,7 @@ def smallest_by_name(
     """`smallest` of a batch of images and labels; `steps` and `restarts` are those of the attack "pgd"."""
     if attack not in ("fgsm", "pgd"):
         raise ValueError(f"attack is {attack!r}; expected fgsm or pgd")
+    steps, restarts = check_integer("steps", steps, 1), check_integer("restarts", restarts, 1)
     of_pgd: dict[str, Any] = {"steps": steps, "restarts": restarts, "seed": seed, "first": first}
     settings = {"largest": largest, "tolerance": tolerance, "compile": compile, **(of_pgd if attack == "pgd" else {})}
     return smallest(network, *batch, attack=CATALOGUE[attack].attack, **settings)[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kernels.geometry import is_integer
+from kernels.geometry import is_integer, shown
 from rawcnn.data.decode import Item, each, read, stored, unreadable
 from rawcnn.nn.arguments import listed, whole_number
 
@@ -347,6 +347,12 @@ class DataSet:
             remedy = "; load it with validation=0.1 (rawcnn evaluate: --validation 0.1) to cut one" if cut else ""
             raise ValueError(f"split is {split!r}; expected {present}: {self.name} has no other images{remedy}")
         return self.splits[split]
+
+
+def check_data_set(data: object) -> None:
+    """Raise ValueError for anything but a data set."""
+    if not isinstance(data, DataSet):
+        raise ValueError(f"the data is {shown(data)}; expected a DataSet, such as rawcnn.data.load('digits')")
 
 
 def _with_reasons(batches: tf.data.Dataset, broken: list[ValueError]) -> Batches:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rawcnn.data import DataSet
+from rawcnn.data.dataset import check_data_set
 from rawcnn.nn.network import Network
 
 
@@ -38,6 +39,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def check_classes(network: Network, data: DataSet) -> None:
     """Check that the network has as many classes as the data set. Raises ValueError."""
+    check_data_set(data)
     network.check_classifier()
     count = len(data.labels)
     if count == network.classes:

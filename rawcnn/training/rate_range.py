@@ -21,12 +21,13 @@ import numpy as np
 import tensorflow as tf
 
 from rawcnn.data import DataSet
+from rawcnn.data.dataset import check_data_set
 from rawcnn.evaluation.accuracy import check_classes
 from rawcnn.files.progress import StageProgress
 from rawcnn.nn.execution import choose
 from rawcnn.nn.network import Network
 from rawcnn.training.batches import TrainingBatches
-from rawcnn.training.recipes import Recipe
+from rawcnn.training.recipes import Recipe, check_recipe
 from rawcnn.training.recovery import Position
 from rawcnn.training.step import Adversary, State, make_step
 from rawcnn.training.suitable import check_sizes
@@ -99,6 +100,8 @@ def find_rate(
             f"the rates {lowest} to {highest} in {steps} steps are no range; expected 0 < lowest < highest, and "
             f"{LEAST_STEPS} steps or more"
         )
+    check_recipe(recipe)
+    check_data_set(data)
     batches = TrainingBatches(data, recipe.batch, seed)
     check_classes(network, data)
     check_sizes(network, recipe, data)

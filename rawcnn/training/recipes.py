@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from kernels.geometry import shown
 from rawcnn.data.augmentation import Augmentation
 from rawcnn.optim.optimizers import RULES
 from rawcnn.optim.schedules import Constant, Exponential, OneCycle, OnPlateau, Schedule, Step, WarmUp
@@ -249,6 +250,12 @@ RECIPES: dict[str, Recipe] = {
         DIGITS,
     )
 }
+
+
+def check_recipe(recipe: object) -> None:
+    """Raise ValueError for anything but a recipe."""
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe is {shown(recipe)}; expected a Recipe, such as find_recipe('onecycle')")
 
 
 def find_recipe(name: str) -> Recipe:

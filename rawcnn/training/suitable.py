@@ -6,13 +6,15 @@ import tensorflow as tf
 
 from rawcnn.data import DataSet
 from rawcnn.data.augmentation import augment
+from rawcnn.data.dataset import check_data_set
 from rawcnn.nn.network import Network
 from rawcnn.nn.trace import symbolic_trace
 from rawcnn.training.recipes import Recipe
 
 
 def check_splits(data: DataSet) -> None:
-    """Raise ValueError if the data has no training images or no test images."""
+    """Raise ValueError if the data has no training images or no test images, or is no data set."""
+    check_data_set(data)
     for split, name in (("train", "training"), ("test", "test")):
         if split not in data.splits or not data.count(split):
             raise ValueError(f"{data.name} has no {name} images; a training needs training images and test images")

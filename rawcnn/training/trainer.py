@@ -23,7 +23,7 @@ from rawcnn.training.batches import ImageUnreadable, TrainingBatches
 from rawcnn.training.distributed import Cluster, Devices, SingleDevice
 from rawcnn.training.metrics import EpochMetrics
 from rawcnn.training.nonfinite import check_evaluation, check_metrics, check_variables
-from rawcnn.training.recipes import Recipe, learning_rate
+from rawcnn.training.recipes import Recipe, check_recipe, learning_rate
 from rawcnn.training.recovery import Position, TrainingFailed
 from rawcnn.training.run_state import RunState
 from rawcnn.training.step import Adversary, Tensors
@@ -79,8 +79,10 @@ class Training(RunState):
             cluster: The devices that share the run; None for one device.
 
         Raises:
-            ValueError: `compile` is unknown or not possible here, or the folder cannot hold checkpoints.
+            ValueError: `recipe` is no recipe, `compile` is unknown or not possible here, or the folder cannot hold
+                checkpoints.
         """
+        check_recipe(recipe)
         self.cluster, self.save_every = cluster, save_every
         devices: Devices = cluster or SingleDevice()
         self.choice = devices.choose(compile, network)

@@ -78,9 +78,8 @@ def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
         )
     found = detect_format(names)
     if found == "rawcnn":
-        return Scheme.of(
-            network, found, {path: plain(path, p.shape) for path, p in network.complete.parameters.items()}
-        )
+        own = {path: plain(path, p.shape) for path, p in network.complete.parameters.items()}
+        return Scheme.of(network, found, own)
     if found == "":
         some = ", ".join(names[:3]) or "none at all"
         raise ValueError(f"its names follow no known scheme ({some}); expected rawcnn's, Keras's or PyTorch's")

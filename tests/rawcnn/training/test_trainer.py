@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rawcnn.attacks import make_substitute
 from rawcnn.data.augmentation import Augmentation, augment
+from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
 from rawcnn.plots import figures as plots
+from rawcnn.training.rate_range import find_rate
 from rawcnn.training.recipes import Recipe
 from rawcnn.training.step import State, TrainStep, decays
 from rawcnn.training.trainer import Training, TrainingFailed
@@ -362,3 +365,24 @@ def test_curves_that_cannot_be_written_say_what_to_do(tmp_path, monkeypatch, num
     figure = plots.training_curves([dict.fromkeys(names, 1.0)])
     with pytest.raises(ValueError, match=rf"curves.png.*; {remedy} and run the same command again, or name another"):
         plots.save(figure, tmp_path / "curves.png")
+
+
+def test_data_and_recipes_of_other_types_are_refused_in_one_line(digits):
+    network, recipe = small.network(), RECIPE
+    for data in ("digits", None, (np.zeros((2, 8, 8, 3)), [0, 1])):
+        for call in (
+            lambda data=data: Training(network, recipe).fit(data),
+            lambda data=data: evaluate(network, data),
+            lambda data=data: find_rate(network, recipe, data),
+        ):
+            with pytest.raises(ValueError, match=r"^the data is .*; expected a DataSet, such as") as error:
+                call()
+            assert "\n" not in str(error.value)
+    for wrong in ("onecycle", None, {"rate": 0.1}):
+        for call in (
+            lambda wrong=wrong: Training(network, wrong),
+            lambda wrong=wrong: find_rate(network, wrong, digits),
+            lambda wrong=wrong: make_substitute(network, np.zeros((2, 8, 8, 3)), classes=10, recipe=wrong),
+        ):
+            with pytest.raises(ValueError, match=r"^recipe is .*; expected a Recipe, such as find_recipe"):
+                call()
