@@ -81,6 +81,7 @@ def test_importing_it_sets_the_variable_without_tensorflow(module):
     assert told.stdout.split() == ["1" if onednn.has_avx2() else "None", "False"], told.stderr
 
 
+@pytest.mark.deeper
 def test_kernels_alone_set_it_before_they_import_tensorflow():
     told = run("-c", "import kernels, onednn; print(onednn.in_use())")
     assert told.returncode == 0, told.stderr

@@ -188,7 +188,7 @@ def broken(model: str, value: float, **settings) -> Network:
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITE, 1e30, 1e-30])
-@pytest.mark.sample(5)
+@pytest.mark.sample("False-nan")
 @pytest.mark.parametrize("early_stop", [False, True])
 def test_logit_pga(early_stop, value):
     network = broken("cifar_resnet20", value, discretize="onehot", levels=4)

@@ -209,7 +209,7 @@ NUMERIC = [
 ]
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("verb, option", NUMERIC, ids=[" ".join((*verb, option)) for verb, option in NUMERIC])
 def test_numbers_that_nobody_would_give(command, hostile, tmp_path, monkeypatch, verb, option):
     """Try hostile numbers for each numeric option of each verb; all other arguments are valid."""

@@ -141,7 +141,7 @@ def test_second_derivative(case, dtype):
     close_all(tf.function(second, autograph=False)(x, w, "nn"), expected)
 
 
-@pytest.mark.sample("^odd", "dilated", "bfloat16")
+@pytest.mark.sample("dilated")
 @pytest.mark.parametrize(
     ("case", "dtype"),
     [

@@ -67,7 +67,7 @@ def test_a_worked_example(form, dtype, mode):
     assert y.dtype == dtype
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(13)
 @in_every_mode
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def everywhere_selected(monkeypatch):
     return select
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(7)
 @in_every_mode
 @pytest.mark.parametrize(
     ("form", "groups", "stride"),

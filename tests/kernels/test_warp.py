@@ -137,6 +137,7 @@ def test_the_tape_differentiates_through_angles_and_shifts():
     references.central_difference(energy, gradients, angles, shifts)
 
 
+@pytest.mark.sample("float32")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_compiled_form_is_the_gathered_one(dtype):
     """Itself and both gradients; where a graph knows its batch it is what "auto" takes."""

@@ -61,6 +61,7 @@ def agree(network: rawcnn.Network, actual: tf.Tensor, expected: tf.Tensor, exact
     assert error(actual, exact) < max(TOLERANCE[network.precision], FARTHER * error(expected, exact))
 
 
+@pytest.mark.sample("float32-alexnet-graph", "bfloat16-alexnet-mixed")
 @pytest.mark.parametrize("mode", MODES)
 def test_inference(network, exact, mode):
     images = images_for(network)
@@ -69,7 +70,7 @@ def test_inference(network, exact, mode):
     agree(network, compiled(network.__call__, Choice(mode, ""))(images), *expected)
 
 
-@pytest.mark.sample("float32", "bfloat16-alexnet-mixed")
+@pytest.mark.sample("float32-alexnet-graph", "bfloat16-alexnet-mixed")
 @pytest.mark.parametrize("mode", MODES)
 def test_training_pass_and_gradients(network, exact, mode):
     """Compare the loss. Check that the gradients of parameters and images exist and are finite."""
@@ -87,7 +88,7 @@ def test_training_pass_and_gradients(network, exact, mode):
     agree(network, loss, gradients(images)[0], gradients(images, exact)[0])
 
 
-@pytest.mark.sample("float32", "bfloat16-alexnet-mixed")
+@pytest.mark.sample("float32-alexnet-graph", "bfloat16-alexnet-mixed")
 @pytest.mark.parametrize("mode", MODES)
 def test_gradient_to_images_at_inference(network, exact, mode):
     images = images_for(network)

@@ -21,6 +21,7 @@ def test_the_exponent_is_that_of_a_power():
     assert series("batch", (1, 2, 8), (3.0, 12.0, 192.0)).seconds_per_image == (0.75, 3.0, 48.0)
 
 
+@pytest.mark.sample("inference")
 @pytest.mark.parametrize("job, size", zip(growth.JOBS, (8, (12, 8)), strict=True))
 def test_a_call_of_each_job(job, size):
     assert growth.JOBS[job]("cifar_resnet20", 2, size, "bfloat16")().size

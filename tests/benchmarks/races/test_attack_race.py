@@ -63,7 +63,7 @@ def test_without_libraries(attack):
     assert (differences.get("keras function") is not None) == (attack == "pgd")
 
 
-@pytest.mark.sample("^pgd foolbox$", "^grid foolbox$")
+@pytest.mark.sample("^pgd foolbox$")
 @pytest.mark.parametrize(
     "name", [f"{kind} {name}" for kind in OPPONENTS for name in OPPONENTS[kind] if library_of(name)]
 )

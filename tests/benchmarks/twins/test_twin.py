@@ -32,7 +32,7 @@ def fresh_keras():
     keras.backend.clear_session()
 
 
-@pytest.mark.sample("^cifar.*float32$", "^vgg_a_lrn")
+@pytest.mark.sample("^cifar.*float32$")
 @pytest.mark.parametrize("model, options, size, count, dtype", FAMILIES)
 def test_family(model, options, size, count, dtype):
     network = scramble(rawcnn.create(model, classes=10, size=size, **options))

@@ -46,6 +46,7 @@ def test_a_whole_patch_at_its_own_size_is_itself():
     np.testing.assert_allclose(turned[inside], np.rot90(IMAGES[0], 1)[inside], atol=1e-5)
 
 
+@pytest.mark.deeper
 def test_it_always_lies_within_the_image():
     placement = Placement((0.1, 1.0), pi / 8)
     where = random_places(tf.range(500), placement, ZERO, ZERO, (500, 30, 40, 3)).numpy()

@@ -35,6 +35,7 @@ def test_it_is_pgd_from_a_random_start():
     assert np.any(one != other)
 
 
+@pytest.mark.sample("graph")
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 def test_the_step_trains_on_attacked_images(digits, mode):
     data = small.part(digits, 256, 64)

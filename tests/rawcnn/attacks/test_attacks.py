@@ -130,6 +130,7 @@ def test_a_batch_is_the_same_as_single_calls(trained, settings):
         assert alone.iterations[0] == together.iterations[i]
 
 
+@pytest.mark.sample("1$")
 @pytest.mark.parametrize("settings", [{}, {"norm": "l2", "epsilon": 0.5, "step": 0.1, "restarts": 2, "steps": 4}])
 def test_eager_graph_and_xla_agree(trained, settings):
     network, images, labels = trained
@@ -275,6 +276,7 @@ def test_batch_statistics_and_weights_are_untouched(trained, name):
 # Compiling -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample("graph")
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 def test_one_trace_for_all_values(mode):
     network = Linear()

@@ -63,6 +63,7 @@ def test_what_fools_the_substitute_fools_the_oracle(stolen, trained):
     assert np.mean(seen != labels) > np.mean(control != labels) + 0.05
 
 
+@pytest.mark.deeper
 def test_the_limit_holds_and_a_reservoir_slows_the_growth(trained, digits):
     images = digits.arrays("test")[0][64:74]
     oracle = Remote(trained[0])
@@ -73,6 +74,7 @@ def test_the_limit_holds_and_a_reservoir_slows_the_growth(trained, digits):
     assert [r["images"] for r in made.rounds] == [20, 40, 47, 54] and oracle.asked == [10, 10, 20, 7, 7]
 
 
+@pytest.mark.deeper
 def test_the_same_seed_the_same_substitute(trained, digits):
     images = digits.arrays("test")[0][64:74]
     one, two, other = (make_substitute(Remote(trained[0]), images, classes=10, rounds=1, seed=s) for s in (0, 0, 1))

@@ -102,6 +102,7 @@ def test_it_works_where_pixels_have_no_gradient(discretized):
     np.testing.assert_array_equal(still.images, images)
 
 
+@pytest.mark.sample("graph", "eager")
 @pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
 def test_early_stop_keeps_the_first_levels_that_fool(discretized, mode):
     """By default all images take all steps, as in the paper; a stopped image is that of its last step."""

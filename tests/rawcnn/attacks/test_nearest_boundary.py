@@ -76,7 +76,7 @@ def test_the_overshoot_enlarges_every_step_as_in_the_authors_code():
     assert np.max(np.abs(written(False) - written(True))) > 1e-3 and result.iterations[0] > 1
 
 
-@pytest.mark.sample("l2")
+@pytest.mark.deeper
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_eager_graph_and_xla_agree(trained, norm):
     network, images, labels = trained

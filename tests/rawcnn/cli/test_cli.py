@@ -363,6 +363,7 @@ def test_unreadable_image_is_named_and_can_be_skipped(rawcnn_command, tmp_path):
     assert code == 0 and "skipped 1 unreadable" in err, err
 
 
+@pytest.mark.deeper
 def test_loss_that_is_no_number_stops_with_a_line(rawcnn_command, tmp_path):
     words = ("train", "cifar_resnet20", "--rate", 1e30, "--epochs", 1, "--output", tmp_path / "run")
     code, _, err = rawcnn_command(*words)

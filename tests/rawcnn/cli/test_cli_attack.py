@@ -33,7 +33,7 @@ def levels_weights(tmp_path_factory):
     return path
 
 
-@pytest.mark.sample("^pgd$", "^patch$")
+@pytest.mark.sample("^pgd$")
 @pytest.mark.parametrize("name", [*EXTRA, "logit_pga"])
 def test_every_attack_writes_its_files(rawcnn_command, digits_weights, levels_weights, tmp_path, name):
     weights = levels_weights if name == "logit_pga" else digits_weights

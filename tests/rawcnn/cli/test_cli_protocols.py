@@ -73,6 +73,7 @@ def test_photographs_by_every_protocol(rawcnn_command, files, photos):
     assert alone["loss"] == pytest.approx(chosen["loss"], rel=1e-5)
 
 
+@pytest.mark.deeper
 def test_the_line_for_people(rawcnn_command, files, photos):
     words = ("--data", f"folder:{photos}", "--weights", files["a"], "--protocol", "10crop")
     code, out, err = rawcnn_command("evaluate", "cifar_resnet20", *words)

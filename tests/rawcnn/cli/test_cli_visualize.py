@@ -115,7 +115,7 @@ def test_saliency(run, photo):
     assert arrays_of(record)["smooth"].shape == (2, 8, 8, 3)
 
 
-@pytest.mark.sample("logits", "direction", "diverse")
+@pytest.mark.sample("direction", "diverse")
 @pytest.mark.parametrize(
     "words, objective, images",
     [
@@ -137,6 +137,7 @@ def test_optimize(run, words, objective, images):
     assert len(record["activation"]) == len(record["high_frequency_energy"]) == images
 
 
+@pytest.mark.deeper
 def test_compare(run, tmp_path):
     record = run("optimize", "--layer", LAST, "--channel", 3, "--channel", 4, "--compare", "--steps", 2)
     ratios = record["high_frequency_energy_against_none"]

@@ -70,7 +70,7 @@ def test_a_full_disk_behind_stderr_keeps_the_code():
         assert subprocess.run([*COMMAND, "fly"], stderr=full).returncode == 2
 
 
-@pytest.mark.sample(4)
+@pytest.mark.deeper
 @pytest.mark.parametrize("which", [">&-", ">&- 2>&-", "<&-", "2>&-"])
 def test_streams_that_were_closed_from_the_start(digits_weights, which):
     """Python has no stdout or stderr then, and the next files that it opens would get their descriptors."""

@@ -31,6 +31,7 @@ CASES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CASES)
 def test_eager_graph_and_xla_agree(name):
     references.same_everywhere(CASES[name], ramp(6, 10, 12), SEED)

@@ -56,6 +56,7 @@ def test_records_are_their_folder(folder, memory, size):
     assert all(np.array_equal(a, b) for a, b in originals)
 
 
+@pytest.mark.deeper
 def test_a_run_on_records_is_the_run_on_the_folder(folder, tmp_path):
     """A run on the folder and one on the records are the same, and each can resume the other."""
     packed(folder)
@@ -323,6 +324,7 @@ def test_packing_the_folder_one_is_in(folder, rawcnn_command, monkeypatch, name)
     assert json.loads(out)["output"] == str(folder.with_name("pets-records"))
 
 
+@pytest.mark.deeper
 def test_class_names_that_are_no_utf8(folder, rawcnn_command, tmp_path):
     for split in ("train", "test"):
         os.rename(folder / split / "b", os.fsencode(folder / split) + b"/\xff\xfe")
@@ -343,6 +345,7 @@ def test_on_the_command_line(folder, rawcnn_command, tmp_path):
     assert code == 2 and "is not a folder; expected one that holds a folder of images for each class" in err
 
 
+@pytest.mark.sample("0")
 @pytest.mark.parametrize("memory", [0, 1])
 def test_the_input_beside_the_step(folder, rawcnn_command, memory, monkeypatch):
     from rawcnn.training import throughput

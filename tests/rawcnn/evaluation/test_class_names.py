@@ -168,6 +168,7 @@ def test_on_the_command_line(tmp_path, rawcnn_command):
         assert code == 0, err
 
 
+@pytest.mark.deeper
 def test_an_attack_on_the_command_line(tmp_path, rawcnn_command):
     """An attack with labels in another order would count every image as fooled."""
     net = rawcnn.create("cifar_resnet20", classes=2)
@@ -189,6 +190,7 @@ def test_an_attack_on_the_command_line(tmp_path, rawcnn_command):
     assert code == 2 and "only the data has 'ten', only the network has 'nine'" in err
 
 
+@pytest.mark.deeper
 def test_split_all_and_the_default_of_a_test_folder(tmp_path, rawcnn_command):
     for split in ("train", "test"):
         for label in "ab":
@@ -209,6 +211,7 @@ def test_split_all_and_the_default_of_a_test_folder(tmp_path, rawcnn_command):
     assert code == 2 and 'split is \'validation\'; expected "train" or "test": folder:' in err
 
 
+@pytest.mark.deeper
 def test_the_validation_split_on_the_command_line(tmp_path, rawcnn_command):
     """A split by any of its usual names, and the share of the training images that a training held out."""
     for split, count in (("Train", 10), ("TEST", 3), ("valid", 2)):

@@ -241,7 +241,7 @@ def test_all_attacks_are_tried():
     assert {"fgsm", "pgd", "deepfool", "spatial", *OTHERS} == set(CATALOGUE)
 
 
-@pytest.mark.sample("smallest", "patch")  # bim and mi_fgsm are like pgd
+@pytest.mark.sample("smallest")  # patch takes longer; bim and mi_fgsm are like pgd
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_study_resumes_from_any_row(network, data, digits, tmp_path, name, monkeypatch):
     """What precedes an attack, such as making a patch, is repeated. The rows in the journal are not."""

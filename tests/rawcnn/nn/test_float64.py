@@ -97,6 +97,7 @@ def test_files_of_weights_keep_all_digits(net, tmp_path):
         np.testing.assert_array_equal(narrow.variables[path], tf.cast(value, tf.float32), path)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("optimizer", RULES)
 def test_training_updates_in_float64(optimizer):
     """TensorFlow's fused kernel of a rule and the rule as it is written take the same steps."""

@@ -87,6 +87,7 @@ def test_the_inside_of_a_bottleneck():
     }
 
 
+@pytest.mark.deeper
 def test_the_inside_of_a_searched_cell():
     nodes = graph(profiled("nasnet_mobile").operations, "normal_4")
     assert [node.title for node in nodes.values() if node.outside] == ["normal_2", "normal_3"]

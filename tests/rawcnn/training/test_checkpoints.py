@@ -67,6 +67,7 @@ def test_a_note_that_lacks_what_a_run_needs_is_passed_over(tmp_path, data):
         assert_identical(state(again), before)
 
 
+@pytest.mark.deeper
 def test_a_damaged_checkpoint_makes_room_for_sound_ones(tmp_path, data):
     """A damaged checkpoint is not named as the last good one, and does not count as one of the two newest."""
     training = trained(tmp_path, data, epochs=2)
@@ -235,7 +236,7 @@ def damage(folder, number, part="state.data-*", how=short):
     how(file)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample("note.json-unlink")
 @pytest.mark.parametrize(
     "part, how",
     [

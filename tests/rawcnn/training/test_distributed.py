@@ -98,6 +98,7 @@ def test_devices_hold_the_same_numbers(cluster, data):
         np.testing.assert_array_equal(first, second, path)
 
 
+@pytest.mark.deeper
 def test_a_run_goes_on_on_more_devices_and_on_fewer(cluster, data, tmp_path):
     """Checkpoints do not depend on the number of devices."""
     through = training(None)
@@ -119,6 +120,7 @@ def test_a_run_goes_on_on_more_devices_and_on_fewer(cluster, data, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.deeper
 def test_the_best_epoch_of_two_devices_resumes_on_one(cluster, data, tmp_path):
     """The copies of its variables are in the checkpoint."""
     held_out = cut_validation(data, 0.25)

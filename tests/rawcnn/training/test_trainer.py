@@ -292,6 +292,7 @@ def test_each_epoch_has_an_order_and_each_step_a_seed_of_its_own(data, monkeypat
     assert seeds == [[3, i] for i in range(8)]
 
 
+@pytest.mark.deeper
 def test_different_seeds_train_differently(data):
     ends = []
     for seed in (1, 2):

@@ -137,6 +137,7 @@ def test_a_resumed_run_knows_its_best_epoch(tmp_path, data, looks, ends):
         assert {**mine, "images_per_second": 0} == {**theirs, "images_per_second": 0}
 
 
+@pytest.mark.deeper
 def test_a_run_with_a_best_epoch_can_be_made_longer(tmp_path, data, looks):
     """It continues from its last epoch, not from the best."""
     looks[1][:] = [0.5, 0.25, 0.75]
@@ -189,6 +190,7 @@ def test_plateaus_follow_the_validation_error(data, looks):
     assert training.plateau.drops == 2  # of which the schedule takes one
 
 
+@pytest.mark.deeper
 def test_a_recipe_with_plateaus_holds_out_a_tenth(whole, looks, caplog):
     training, told = run(PLATEAU), []
     training.fit(whole, report=told.append)

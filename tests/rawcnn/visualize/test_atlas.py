@@ -36,6 +36,7 @@ def made(trained, few):
 # The sample ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "layer, side", [("conv1", 8), ("conv2/relu", 4), ("pool1", 4), ("pool2", 1), ("classifier", 1)]
 )
@@ -58,6 +59,7 @@ def test_a_narrow_map_has_no_edge():
     assert not draw_positions((1, 1), 5, seed=0).any()
 
 
+@pytest.mark.sample("eager")
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 def test_neither_batch_nor_compiler_changes_the_sample(few, mode):
     network = small.network()
@@ -69,6 +71,7 @@ def test_neither_batch_nor_compiler_changes_the_sample(few, mode):
     close(found.effects, expected.effects, "gradient")
 
 
+@pytest.mark.deeper
 def test_the_seed_draws_positions_and_images(few):
     network = small.network()
     first, again, other = (sample_activations(network, few, "conv1", images=40, seed=seed) for seed in (1, 1, 2))

@@ -110,6 +110,7 @@ def test_a_dead_unit_is_rescued():
     assert optimize(network, "conv1/relu", 2, size=8, steps=60, regularization=NOTHING).values[0] > 0
 
 
+@pytest.mark.deeper
 def test_any_size_of_image_below_the_classifier():
     network = rawcnn.create("alexnet", classes=3, size=67)
     assert optimize(network, "conv2/relu", 4, size=50, steps=2).images.shape == (1, 50, 50, 3)

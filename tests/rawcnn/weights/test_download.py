@@ -115,6 +115,7 @@ def test_wrong_arguments(rawcnn_command, words, message):
     assert code == 2 and message in " ".join(err.split())
 
 
+@pytest.mark.deeper
 def test_fetched_weights_include_class_names(rawcnn_command, monkeypatch, tmp_path):
     """A small file replaces the cached one. It is loaded, written with its class names, and used to predict."""
     import numpy as np

@@ -75,6 +75,7 @@ def test_only_the_head_may_differ(tmp_path):
         load_weights(network, tmp_path / "w.safetensors", head="drop")
 
 
+@pytest.mark.deeper
 def test_fully_connected_layers_before_the_classifier(tmp_path):
     """VGG's are loaded if they fit, and skipped if the file lacks them or was made for another image size."""
     large, network = (rawcnn.create("vgg_a", classes=3, size=size, seed=size) for size in (32, 64))

@@ -182,6 +182,7 @@ def test_the_message_names_the_kind(tmp_path, kind, rawcnn_command):
     assert code == 2 and out == "" and "Traceback" not in err
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("ending", [".pth", ".pkl", ".ckpt"])
 def test_every_protocol_of_pickle(tmp_path, protocol, ending):

@@ -280,6 +280,7 @@ def test_keras_names(name, tmp_path):
         np.testing.assert_array_equal(network.variables[variable], value, variable)
 
 
+@pytest.mark.deeper
 def test_pytorch_layouts(tmp_path):
     """Filters are OIHW, weights [out,in], maps flattened channels first, and SE layers are 1×1 convolutions."""
     state, path = state_dict("alexnet_one_tower"), tmp_path / "alexnet.safetensors"
@@ -299,7 +300,7 @@ def test_pytorch_layouts(tmp_path):
     assert network.variables["conv3_1/se/fc1/weights"][11, 3] == state["layer2.0.se_module.fc1.weight"][3, 11, 0, 0]
 
 
-@pytest.mark.sample("100")
+@pytest.mark.deeper
 @pytest.mark.parametrize("size", [100, 160])
 def test_pools_to_one_size(size, tmp_path):
     """torchvision's AlexNet pools its last map to 6×6 pixels; here a map of 2×2 or 4×4 pixels, in NumPy."""
@@ -319,7 +320,7 @@ def test_pools_to_one_size(size, tmp_path):
     references.close(activations["fc6"][0], expected, dtype="float32")
 
 
-@pytest.mark.sample("resnet50")
+@pytest.mark.deeper
 @pytest.mark.parametrize(
     "name, other",
     [
@@ -337,6 +338,7 @@ def test_a_network_with_other_settings_causes_a_warning(name, other, tmp_path):
     load_weights(rawcnn.create(name, **{**published, "preprocessing": "none"}), path)  # the caller normalizes
 
 
+@pytest.mark.sample("PyTorch")
 @pytest.mark.parametrize("format, divisor", [("Keras", "pixels"), ("PyTorch", "window")])
 def test_the_pools_of_inception_v3_at_the_border(format, divisor):
     """Compare all nine pools with NumPy. At the border Keras divides by the pixels in the window, torchvision by 9."""
@@ -357,6 +359,7 @@ def test_the_pools_of_inception_v3_at_the_border(format, divisor):
         references.close(activations[pool.name], total / count)
 
 
+@pytest.mark.deeper
 def test_the_settings_of_a_published_file(tmp_path):
     path = tmp_path / "published.safetensors"
     state = state_dict("googlenet")
@@ -374,6 +377,7 @@ def test_the_settings_of_a_published_file(tmp_path):
         load_weights(rawcnn.create("alexnet"), path)
 
 
+@pytest.mark.deeper
 def test_a_numbered_layer_that_is_missing(tmp_path):
     """A file of Keras's Inception V3 without its classifier is refused, although its layers are numbered."""
     keras.backend.clear_session()

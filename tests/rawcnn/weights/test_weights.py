@@ -75,6 +75,7 @@ def short_resnet50(monkeypatch):
     return state
 
 
+@pytest.mark.sample("safetensors")
 @pytest.mark.parametrize("ending", ["safetensors", "npz"])
 def test_a_written_file_keeps_the_settings_of_its_network(short_resnet50, tmp_path, rawcnn_command, ending):
     """A file imported from PyTorch's names is used without options and gives the same answers, with class names."""
