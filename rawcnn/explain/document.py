@@ -30,7 +30,8 @@ The document
     the innermost call first, `equation` {`file`, `line`, `text`} as it stands in the source, `file` (a key of
     `kernels`, or None), `form` (what ran, see `rawcnn.explain.kernel_source`), `settings`. For windows these are
     `size`, `stride`, `dilation` [vertical, horizontal] and `pads` [[top, bottom], [left, right]]; for others
-    `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, ….
+    `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, …; for preprocessing `rule` and the coefficients
+    of `rawcnn.nn.preprocessing.Coefficients`.
 
     `selection` is None for an operation whose arrays are not embedded. Otherwise it has `rows` [start, stop],
     `columns`, `channels` (of the output), `inputs` (for each input the channels whose complete maps are embedded),
@@ -73,6 +74,7 @@ from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
 from rawcnn.nn.backpropagation import Applied
+from rawcnn.nn.preprocessing import COEFFICIENTS
 from rawcnn.nn.trace import decays
 from rawcnn.optim.optimizers import RULES, global_norm
 from rawcnn.training.recipes import learning_rate
@@ -237,7 +239,9 @@ def what_is_left_out(recording: Recording, name: str, chosen: Selection) -> str:
 def _preprocessing(recording: Recording) -> dict[str, Any]:
     """Return the first operation: from pixels to what the network reads."""
     height, width, _ = shape = recording.tensors[IMAGES].shape
-    settings = {"rule": recording.network.preprocessing}
+    rule = recording.network.preprocessing
+    coefficients = {name: list(values) for name, values in COEFFICIENTS[rule]._asdict().items()}
+    settings = {"rule": rule, **coefficients}
     return _without_line(IMAGES, "preprocessing", [PIXELS], shape, (height // 2, width // 2, 0), settings)
 
 

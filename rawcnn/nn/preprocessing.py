@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from kernels.geometry import Pair, pair
@@ -39,6 +41,23 @@ PREPROCESSING_GRADIENT = {
     "centered": lambda g: 2 * g,
     "torch": lambda g: g / tf.constant(IMAGENET_DEVIATION, g.dtype),
     "caffe": lambda g: tf.reverse(255 * g, [-1]),
+}
+
+
+class Coefficients(NamedTuple):
+    """A rule in numbers: channel c of its output is (scale[c] · x[channels[c]] − mean[c]) / deviation[c]."""
+
+    channels: tuple[int, int, int] = (0, 1, 2)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+COEFFICIENTS = {
+    "none": Coefficients(),
+    "centered": Coefficients(scale=(2.0, 2.0, 2.0), mean=(1.0, 1.0, 1.0)),
+    "torch": Coefficients(mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION),
+    "caffe": Coefficients(channels=(2, 1, 0), scale=(255.0, 255.0, 255.0), mean=CAFFE_MEAN),
 }
 
 

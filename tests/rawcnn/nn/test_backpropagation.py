@@ -21,7 +21,7 @@ from rawcnn.explain import Backward, backpropagate
 from rawcnn.nn import backpropagation, layers
 from rawcnn.nn.backpropagation import RULES
 from rawcnn.nn.network import Network
-from rawcnn.nn.preprocessing import PREPROCESSING, PREPROCESSING_GRADIENT
+from rawcnn.nn.preprocessing import COEFFICIENTS, PREPROCESSING, PREPROCESSING_GRADIENT
 from tests import references
 from tests.benchmarks import toys
 from tests.rawcnn.conformance import TABLE, Case
@@ -275,6 +275,14 @@ def test_each_preprocessing_has_a_gradient_by_hand():
     for name, function in PREPROCESSING.items():
         gradient = PREPROCESSING_GRADIENT[name](upstream)
         references.central_difference(lambda x, f=function: tf.reduce_sum(upstream * f(x)), [gradient], images)
+
+
+def test_each_preprocessing_has_its_coefficients():
+    assert COEFFICIENTS.keys() == PREPROCESSING.keys()
+    images = references.random((2, 3, 4, 3), 0, "float64", low=0.0)
+    for name, (channels, scale, mean, deviation) in COEFFICIENTS.items():
+        expected = (np.array(scale) * images.numpy()[..., channels] - mean) / deviation
+        references.close(PREPROCESSING[name](images), expected)
 
 
 def test_decay_of_all_variables():
