@@ -3,7 +3,7 @@
 A convolution adds products, a pool takes or averages values, a sum adds branches. From a unit, the path goes to the
 input with the largest term, from there to that unit's largest term, and so on. The largest term is the one with the
 largest absolute value, of equal ones the first; a maximum goes to its winner. The page computes the same path (by
-`largestTerm` in forward.js) from the values that it embeds; this module finds which values these are.
+`largestTerm` in terms.js) from the values that it embeds; this module finds which values these are.
 """
 
 from __future__ import annotations

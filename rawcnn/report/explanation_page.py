@@ -1,11 +1,14 @@
 """Write the explanation of a network on one image as a folder with an offline page.
 
 `rawcnn.explain.document` describes the document that the page computes from. The scripts in `explanation/` do the
-arithmetic: arrays.js reads tensors, forward.js computes one output of each kind of operation, backward.js one gradient
-(by input_gradients.js and parameter_gradients.js), recipe_step.js one step of training; cancellation.js finds sums that
-lose digits. view.js draws, and backward_view.js draws the backward arithmetic, with backward_maps.js and
-backward_controls.js. address.js keeps the place in the page's address, keyboard.js moves the focus. The page's security
-policy allows no other script.
+arithmetic, and others say how it is shown. SCRIPTS lists them in the order in which they are loaded; each begins with
+what it uses of the page and of the other scripts. The arithmetic: arrays.js reads tensors, terms.js has the terms of
+sums, windows.js the geometry; forward.js computes one output of each kind of operation, input_gradients.js and
+parameter_gradients.js one gradient of each kind, which backward.js chooses; recipe_step.js takes one step of training.
+The text: numbers.js, forward_presentation.js, backward_presentation.js, recipe_presentation.js, and cancellation.js,
+which finds sums that lose digits. The drawing: elements.js, maps.js, explanation_view.js, choices.js,
+backward_controls.js, backward_view.js and view.js; keyboard.js moves the focus, and address.js keeps the place in the
+page's address. The page's security policy allows no other script.
 """
 
 from __future__ import annotations
@@ -26,10 +29,12 @@ from rawcnn.report.folder import report_folder
 from rawcnn.report.html import read, render
 from rawcnn.report.page import si
 
+# In the order in which the page loads them, which is a good order to read them in
 SCRIPTS = (
-    "arrays.js", "forward.js", "cancellation.js", "backward.js", "input_gradients.js", "parameter_gradients.js",
-    "recipe_step.js", "backward_maps.js", "backward_controls.js", "backward_view.js", "keyboard.js", "address.js",
-    "view.js",
+    "arrays.js", "terms.js", "windows.js", "forward.js", "input_gradients.js", "parameter_gradients.js", "backward.js",
+    "recipe_step.js", "numbers.js", "forward_presentation.js", "backward_presentation.js", "recipe_presentation.js",
+    "cancellation.js", "elements.js", "maps.js", "explanation_view.js", "choices.js", "backward_controls.js",
+    "backward_view.js", "keyboard.js", "address.js", "view.js",
 )  # fmt: skip
 MAPS = 8  # of an operation's strip
 THUMBNAIL = 24  # pixels: the longer side of a map of the strip, at most

@@ -2,6 +2,14 @@
 // and the part of the panel, such as
 //   #operation=conv1&unit=3,4,0&gradient=filters:1,1,0,0&term=2,2&part=backward
 // Back and Forward of the browser, and a copied address, open the same place.
+//
+// Loaded after keyboard.js. Uses
+//   page.html: #fault
+//   arrays.js: operations, tensor, ifHeld, mapShape
+//   backward.js: gradientOf, ownGradient, inputName, trainedLeaves
+//   elements.js: byId
+//   backward_controls.js: chosen, withinPage
+//   view.js (later): PARTS, state, setPlace, scrollToPart, initialOperation
 
 const PAUSE = 300; // milliseconds after the last arrow key: moving along a map is one step for Back
 
@@ -72,8 +80,8 @@ function show(operation, { unit = null, target = null, position = null, part = "
 // Whole numbers separated by commas, each from 0 to below a length; null if they are anything else.
 function indicesIn(shape, text) {
   const indices = (text ?? "").split(",").map((one) => (/^\d+$/.test(one) ? Number(one) : -1));
-  const isInside = indices.length === shape.length && indices.every((index, axis) => index >= 0 && index < shape[axis]);
-  return isInside ? indices : null;
+  const areInside = indices.length === shape.length && indices.every((index, axis) => index >= 0 && index < shape[axis]);
+  return areInside ? indices : null;
 }
 
 function unitIn(shape, text) {
@@ -86,7 +94,7 @@ function targetIn(operation, text) {
   const [, name, place] = /^(\w+):([\d,]+)$/.exec(text) ?? [];
   const source = /^input(\d+)$/.exec(name ?? "")?.[1];
   const target = source === undefined ? parameterIn(operation, name, place) : inputIn(operation, Number(source), place);
-  return target && attemptGradient(operation, target) ? target : null;
+  return target && hasGradient(operation, target) ? target : null;
 }
 
 function inputIn(operation, source, place) {
@@ -102,16 +110,8 @@ function parameterIn(operation, leaf, place) {
   return index && { what: "parameter", leaf, index };
 }
 
-function attemptGradient(operation, target) {
-  try {
-    gradientOf(operation, target);
-    ownGradient(operation, target);
-    return true;
-  } catch (error) {
-    if (!(error instanceof NotEmbedded)) throw error;
-    return false;
-  }
-}
+const hasGradient = (operation, target) =>
+  ifHeld(() => gradientOf(operation, target)) !== null && ifHeld(() => ownGradient(operation, target)) !== null;
 
 addEventListener("hashchange", () => {
   if (location.hash !== known) openAddress();

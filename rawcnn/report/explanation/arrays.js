@@ -2,6 +2,9 @@
 //
 // A piece is a box of a tensor; `axes` holds, for each axis, {start, stop} or {list}. A value that no piece holds is not
 // in the page, and reading it throws NotEmbedded. JavaScript computes with the values in float64.
+//
+// Loaded first. Uses
+//   page.html: #document, #arrays
 
 class NotEmbedded extends Error {}
 
@@ -55,17 +58,35 @@ class Tensor {
   }
 }
 
+function readTensors(descriptions) {
+  const floats = decodeFloats(document.getElementById("arrays").textContent.trim());
+  return new Map(Object.entries(descriptions).map(([name, one]) => [name, new Tensor(name, one, floats)]));
+}
+
 const page = JSON.parse(document.getElementById("document").textContent);
-const floats = decodeFloats(document.getElementById("arrays").textContent.trim());
-const tensors = new Map(
-  Object.entries(page.tensors).map(([name, description]) => [name, new Tensor(name, description, floats)]),
-);
+const tensors = readTensors(page.tensors);
 const operations = new Map(page.operations.map((operation) => [operation.name, operation]));
 
 // A tensor by name: an activation, a parameter ("conv1/filters"), or the gradient to one of them ("∂conv1").
 function tensor(name) {
   if (!tensors.has(name)) throw new NotEmbedded(`${name} is not in this page`);
   return tensors.get(name);
+}
+
+// What a function computes; null if it needs values that the page does not hold.
+function ifHeld(compute) {
+  try {
+    return compute();
+  } catch (error) {
+    if (!(error instanceof NotEmbedded)) throw error;
+    return null;
+  }
+}
+
+// An element of a parameter of an operation; the fallback if the layer has no such parameter.
+function parameter(operation, leaf, index, fallback) {
+  const name = `${operation.name}/${leaf}`;
+  return tensors.has(name) ? tensor(name).at(...index) : fallback;
 }
 
 // The shape [H,W,C] of an activation, or of the gradient to it; a vector is a map of one pixel.
@@ -85,3 +106,5 @@ function isInside(name, { row, column, channel }) {
   const [height, width, channels] = mapShape(name);
   return row >= 0 && row < height && column >= 0 && column < width && channel >= 0 && channel < channels;
 }
+
+const indicesBelow = (length) => Array.from({ length }, (_, index) => index);

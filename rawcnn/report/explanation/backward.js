@@ -1,17 +1,16 @@
-// Backward arithmetic: from the gradient of the loss to an operation's output, ∂L/∂y, to one gradient before it.
+// Backward arithmetic: from the gradient of the loss to an operation's output, g = ∂L/∂y, to one gradient before it.
 //
 // A target is what the gradient is computed for:
 //   {what: "input", source, unit}              a unit of the operation's input number `source`
 //   {what: "parameter", leaf, index}           an element of a parameter, such as index [i, j, c, o] of "filters"
-// gradientOf(operation, target) returns an explanation, as forward.js describes it, whose result is ∂L/∂(that value).
-// Its `equation` is written here for one element; the page links to the kernel's section "Gradient by hand", the code of the
-// same gradient for whole tensors. It may also have
-//   readers    the outputs that read the unit: {channel, boxes: [{rows: [start, stop], columns: [start, stop]}]}
-//   map        the terms of a sum over positions: {title, values: [[number]]}; null where a window reads padding
-//   note       a remark
+// gradientOf(operation, target) returns {terms, result}, the result being ∂L/∂(that value). Sections: which gradient the
+// network itself has, the parts of a gradient to what several operations read, and which targets the page can compute.
 //
-// x is an input, y the output, g = ∂L/∂y. inputGradient (in
-// input_gradients.js) and parameterGradient (in parameter_gradients.js) hold one function for each kind of operation.
+// Loaded after parameter_gradients.js. Uses
+//   arrays.js: page, tensors, tensor, mapShape, unitValue, indicesBelow
+//   windows.js: readersAlong, groupChannels
+//   input_gradients.js: inputGradient
+//   parameter_gradients.js: parameterGradient
 
 function gradientOf(operation, target) {
   return target.what === "input"
@@ -35,19 +34,6 @@ function ownName(operation, source) {
 function inputName(operation, source) {
   const name = operation.inputs[source];
   return tensors.has(`∂${name}`) || name !== "pixels" ? name : "images";
-}
-
-const outputGradient = (operation, unit) => unitValue(`∂${operation.name}`, unit);
-
-// A term that takes ∂L/∂y of one output, times some factors: g·w, g/n, …
-function gradientTerm(operation, unit, ...factors) {
-  const g = outputGradient(operation, unit);
-  return {
-    name: `∂${unitName(operation.name, unit)}`,
-    factors: [{ name: "g", value: g }, ...factors],
-    value: factors.reduce((product, factor) => product * factor.value, g),
-    from: { operation: operation.name, unit },
-  };
 }
 
 // Several readers ---------------------------------------------------------------------------------------------------
@@ -75,44 +61,6 @@ function gradientParts(name, unit) {
     const indices = part && (part.shape.length === 1 ? [unit.channel] : [unit.row, unit.column, unit.channel]);
     return { ...read, value: part && part.find(indices) };
   });
-}
-
-// Windows, seen from the input --------------------------------------------------------------------------------------
-
-// Along one axis, the outputs whose windows read the input's index, in order: [{tap, output}], where
-// output · stride + tap · dilation − padding = index.
-function readersAlong(operation, axis, index) {
-  const { size, stride, pads, dilation } = operation.settings;
-  const found = [];
-  for (let tap = size[axis] - 1; tap >= 0; tap--) {
-    const start = index + pads[axis][0] - tap * dilation[axis];
-    const output = start / stride[axis];
-    if (Number.isInteger(output) && output >= 0 && output < operation.shape[axis]) found.push({ tap, output });
-  }
-  return found;
-}
-
-// The outputs whose windows read a pixel, row by row: tap (i, j) of output (row, column) is the pixel.
-function readersOf(operation, pixel) {
-  const columns = readersAlong(operation, 1, pixel.column);
-  return readersAlong(operation, 0, pixel.row).flatMap((row) =>
-    columns.map((column) => ({ i: row.tap, j: column.tap, row: row.output, column: column.output })));
-}
-
-// Boxes around these outputs, for the map of ∂L/∂y: one, or one for each output where dilation leaves gaps.
-function readersBoxes(operation, readers, channel) {
-  if (!readers.length) return null;
-  const box = (first, last) => ({ rows: [first.row, last.row + 1], columns: [first.column, last.column + 1] });
-  const isDilated = operation.settings.dilation.some((step) => step > 1);
-  const boxes = isDilated ? readers.map((one) => box(one, one)) : [box(readers[0], readers[readers.length - 1])];
-  return { boxes, channel };
-}
-
-// Values at the outputs that read a pixel, as rows of a matrix.
-function readersMatrix(title, readers, valueAt) {
-  const rows = new Map();
-  for (const reader of readers) rows.set(reader.row, [...(rows.get(reader.row) ?? []), valueAt(reader)]);
-  return { title, values: [...rows.values()] };
 }
 
 // What can be selected ----------------------------------------------------------------------------------------------
@@ -147,8 +95,6 @@ function completeChannels(operation, source) {
   // a response normalization reads neighbors, and a gate's gradient sums over its channel's map
   return operation.kind === "lrn" || operation.kind === "scale_channels" ? channels : inputs[source];
 }
-
-const indicesBelow = (length) => Array.from({ length }, (_, index) => index);
 
 // The input channels, within the group, of an output channel's filter whose maps are in the page.
 function filterDepths(operation, channel) {

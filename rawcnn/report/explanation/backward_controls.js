@@ -1,4 +1,20 @@
 // Which gradient is shown: the target, the controls that change it, and where it begins.
+//
+// Loaded after choices.js. Uses
+//   page.html: #backward
+//   arrays.js: page, operations, ifHeld, mapShape
+//   terms.js: vectorUnit, largestTerm
+//   windows.js: groupChannels, flatIndex, unitOfFlat
+//   forward.js: forward
+//   backward.js: ownGradient, inputName, isReadTwice, gradientTargets, completeIndices, completeChannels,
+//     filterDepths
+//   numbers.js: className
+//   elements.js: element, byId
+//   choices.js: nearest
+//   backward_view.js (later): drawBackward
+//   keyboard.js (later): rove
+//   address.js (later): remember
+//   view.js (later): state, setPlace, redraw, scrollToPart
 
 const chosen = { operation: null, target: null, position: null }; // position: the chosen term of a sum over positions
 
@@ -43,15 +59,10 @@ function initialTarget(operation, { what, source, leaf }) {
 // The unit of an input that contributes most to the selected output.
 function unitRead(operation, source) {
   if (operation.kind === "cross_entropy") return vectorUnit(page.image.label);
-  try {
-    const { terms, leading } = forward[operation.kind](operation, state.unit);
-    const reads = (term) => term.from && term.from.operation === operation.inputs[source];
-    const term = leading && reads(leading) ? leading : largestTerm(terms.filter(reads));
-    if (term) return term.from.unit;
-  } catch (error) {
-    if (!(error instanceof NotEmbedded)) throw error;
-  }
-  return state.unit;
+  const { terms, leading } = ifHeld(() => forward[operation.kind](operation, state.unit)) ?? { terms: [] };
+  const reads = (term) => term.from && term.from.operation === operation.inputs[source];
+  const term = leading && reads(leading) ? leading : largestTerm(terms.filter(reads));
+  return term ? term.from.unit : state.unit;
 }
 
 // The target within the page; if its gradient is 0, the unit of the same channel with the largest one.
@@ -159,7 +170,7 @@ function filterControls(operation, [i, j, c, channel], to) {
   return [
     outputControl(operation, outputsWithFilters(operation), channel, changeOutput),
     listControl("input channel", "backward-depth", filterDepths(operation, channel), c,
-      (next) => to(i, j, next, channel), (number) => String(first + number)),
+      (next) => to(i, j, next, channel), (depth) => String(first + depth)),
   ];
 }
 

@@ -1,4 +1,22 @@
 // Drawing of the backward arithmetic: the maps, the gradient of the target, its parts, and a step of the recipe.
+//
+// Loaded after backward_controls.js. Uses
+//   arrays.js: page, tensor, mapShape, unitValue, indicesBelow
+//   terms.js: vectorUnit, unitName, sum, largestTerm
+//   windows.js: flatIndex, unitOfFlat
+//   backward.js: ownGradient, ownName, inputName, readsOf, readName, gradientParts, gradientTargets,
+//     completeIndices, completeChannels
+//   recipe_step.js: recipeStep
+//   numbers.js: shown
+//   backward_presentation.js: explainGradient
+//   recipe_presentation.js: RULE_NAMES, stepsOfRecipe
+//   elements.js: element, byId, paragraph, valueElement, table, commaSeparated, figure
+//   maps.js: heatmap, channelMap, outline
+//   explanation_view.js: drawCancellation, drawSteps, namedFactors, drawTerms, drawMatrices
+//   choices.js: choosable, span, tapGrid
+//   backward_controls.js: chosen, chooseTarget, openGradient, initialTarget, drawTargets, unitControls,
+//     parameterControls
+//   view.js (later): state
 
 const WEIGHTS = 24; // rows and columns of the map of a dense layer's weights, at most
 
@@ -10,7 +28,7 @@ function drawBackward() {
     Object.assign(chosen, { operation, position: null, target: initialTarget(operation, first) });
   }
   const { target } = chosen;
-  const explanation = gradientOf(operation, target);
+  const explanation = explainGradient(operation, target);
   const isInput = target.what === "input";
   return [
     drawTargets(operation),
@@ -38,9 +56,9 @@ function drawInputTarget(operation, target, explanation) {
     at: unit,
     choose: (row, column, byKey) => choose({ ...unit, row, column }, byKey),
   };
-  const input = choosable(channelMap(name, name, unit.channel),
+  const input = choosable(channelMap(name, unit.channel),
     { ...places, id: "backward-input", label: `Input ${name}` });
-  const gradient = choosable(channelMap(ownName(operation, source), name, unit.channel),
+  const gradient = choosable(channelMap(ownName(operation, source), unit.channel),
     { ...places, id: "backward-gradient", label: `Gradient to ${name}` });
   return [
     controls,
@@ -51,8 +69,6 @@ function drawInputTarget(operation, target, explanation) {
       ...drawReaders(operation, explanation)),
   ].filter((part) => part !== null);
 }
-
-const figure = (content, caption) => element("figure", {}, content, element("figcaption", {}, caption));
 
 // At the edges of a grid the page lacks outputs that read a pixel.
 function drawMissing({ shape, rows, columns }) {
@@ -66,7 +82,7 @@ function drawMissing({ shape, rows, columns }) {
 // The map of ∂L/∂y, with the outputs that read the unit.
 function drawReaders(operation, { readers }) {
   if (!readers) return [];
-  const canvas = channelMap(`∂${operation.name}`, operation.name, readers.channel);
+  const canvas = channelMap(`∂${operation.name}`, readers.channel);
   for (const box of readers.boxes) outline(canvas, box, "unit");
   canvas.id = "backward-readers";
   const title = `g = ∂L/∂y of ${operation.name}, channel ${readers.channel}: the outputs that read the pixel`;
@@ -104,8 +120,8 @@ function drawWeights(operation, target) {
   const [source] = operation.inputs;
   const [n, channel] = target.index;
   const unit = unitOfFlat(source, n);
-  const outputs = around(operation.selection.channels, channel, WEIGHTS);
-  const inputs = around(completeChannels(operation, 0), unit.channel, WEIGHTS);
+  const outputs = indicesAround(operation.selection.channels, channel, WEIGHTS);
+  const inputs = indicesAround(completeChannels(operation, 0), unit.channel, WEIGHTS);
   const weights = tensor(`${operation.name}/weights`);
   const indexAt = (row, column) => [flatIndex(source, { ...unit, channel: inputs[column] }), outputs[row]];
   const canvas = heatmap(outputs.length, inputs.length, (row, column) => weights.at(...indexAt(row, column)));
@@ -123,7 +139,7 @@ function drawWeights(operation, target) {
 }
 
 // Some of a list's indices around one of them.
-function around(indices, index, count) {
+function indicesAround(indices, index, count) {
   const first = Math.max(Math.min(indices.indexOf(index) - count / 2, indices.length - count), 0);
   return indices.slice(first, first + count);
 }
@@ -138,8 +154,8 @@ function drawGradient(operation, target, explanation) {
     map && drawProducts(operation, explanation),
     ...drawTerms(explanation),
     drawSteps(steps),
-    paragraph("result", `${targetName(operation, target)} = `, value(result)),
-    paragraph("agrees", "the network’s own gradient: ", value(ownGradient(operation, target))),
+    paragraph("result", `${targetName(operation, target)} = `, valueElement(result)),
+    paragraph("agrees", "the network’s own gradient: ", valueElement(ownGradient(operation, target))),
     drawCancellation(explanation),
     drawByHand(operation),
     note ? paragraph("soft", note) : null,
@@ -187,8 +203,8 @@ function drawProducts(operation, { terms, map }) {
   const term = terms.find(({ from: { unit } }) => unit.row === at.row && unit.column === at.column);
   const place = `at [${at.row}, ${at.column}]: `;
   const numbers = term
-    ? paragraph("position", place, `${namedFactors(term)} = `, value(term.value))
-    : paragraph("position", place, "the tap reads padding, which adds ", value(0));
+    ? paragraph("position", place, `${namedFactors(term)} = `, valueElement(term.value))
+    : paragraph("position", place, "the tap reads padding, which adds ", valueElement(0));
   return element("div", { class: "products" }, element("div", { class: "maps" }, figure(canvas, map.title)), numbers);
 }
 
@@ -204,17 +220,17 @@ function drawParts(operation, { source, unit }, explanation) {
   const rows = parts.map((part) => [
     gradientLink(part, unit),
     isHere(part) ? "computed above" : "as the network computed it",
-    here(part) === undefined ? "not in this page" : value(here(part)),
+    here(part) === undefined ? "not in this page" : valueElement(here(part)),
   ]);
-  const known = parts.every((part) => here(part) !== undefined);
+  const isComplete = parts.every((part) => here(part) !== undefined);
   const count = new Set(parts.map((part) => part.operation)).size;
   const readers = count > 1 ? `${count} operations read ${unitName(name, unit)}`
     : `${operation.name} reads ${unitName(name, unit)} ${parts.length} times`;
   return [
     element("h4", {}, `${readers}; its gradient is the sum of ${parts.length} parts`),
     table(["through", "", "part"], rows),
-    known ? paragraph("result sum-of-parts", `∂L/∂${unitName(name, unit)} = `, value(sum(parts.map(here)))) : null,
-    paragraph("agrees sum-agrees", "the network’s own gradient: ", value(unitValue(`∂${name}`, unit))),
+    isComplete ? paragraph("result sum-of-parts", `∂L/∂${unitName(name, unit)} = `, valueElement(sum(parts.map(here)))) : null,
+    paragraph("agrees sum-agrees", "the network’s own gradient: ", valueElement(unitValue(`∂${name}`, unit))),
   ].filter((part) => part !== null);
 }
 
@@ -224,8 +240,8 @@ function drawOrigins(operation, { terms }) {
   if (!reads.length) return [];
   const largest = largestTerm(terms);
   const unit = largest ? largest.from.unit : state.unit;
-  const links = reads.flatMap((read, k) => [k ? ", " : "", gradientLink(read, unit)]);
-  return [paragraph("soft origins", "g comes from ", ...links, ".")];
+  const links = commaSeparated(reads.map((read) => gradientLink(read, unit)));
+  return [paragraph("soft origins", "g comes from the operations that read the output: ", ...links)];
 }
 
 // A button that opens the gradient to a unit of an operation's input.
@@ -238,7 +254,7 @@ function gradientLink(read, unit) {
 
 function drawStep(operation, { leaf, index }, gradient) {
   const { recipe } = page;
-  const steps = recipeStep(`${operation.name}/${leaf}`, index, gradient);
+  const steps = stepsOfRecipe(recipeStep(`${operation.name}/${leaf}`, index, gradient));
   return [
     element("h4", {}, `One step of the recipe ${recipe.name}: ${RULE_NAMES[recipe.optimizer]}, η = ${shown(recipe.rate)}`),
     element("div", { class: "step" }, drawSteps(steps)),

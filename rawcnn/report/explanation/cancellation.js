@@ -1,4 +1,8 @@
 // Sums whose terms cancel: how many digits a sum in float32 loses.
+//
+// Loaded after recipe_presentation.js. Uses
+//   terms.js: sum
+//   numbers.js: number, shown
 
 const FLOAT32_DIGITS = 7;
 const NOTABLE = 100; // how many times larger than the result its terms are; ten times, a lost digit, is common

@@ -1,5 +1,10 @@
 // Groups of controls with one Tab stop (a roving tabindex): arrow keys, Home and End move within the group. So the map is
 // a few Tab presses from the top of the page, however many operations the source has.
+//
+// Loaded after backward_view.js. Uses
+//   page.html: #name
+//   elements.js: byId
+//   choices.js: clamp
 
 const MOVES = {
   ArrowRight: (at) => at + 1,
@@ -16,8 +21,8 @@ const controlsOf = (group) => [...group.querySelectorAll("a[href], button")].fil
 function placeStop(group) {
   const controls = controlsOf(group);
   const isPressed = (one) => one.getAttribute("aria-pressed") === "true";
-  const chosen = controls.find((one) => one === document.activeElement) ?? controls.find(isPressed) ?? controls[0];
-  for (const one of controls) one.tabIndex = one === chosen ? 0 : -1;
+  const stop = controls.find((one) => one === document.activeElement) ?? controls.find(isPressed) ?? controls[0];
+  for (const one of controls) one.tabIndex = one === stop ? 0 : -1;
 }
 
 // Give a group one Tab stop. If its controls change, `placeStop` has to follow.

@@ -315,7 +315,7 @@ def test_every_kind_has_a_name_in_words(page):
 
 SYMBOLS = """() => page.operations.filter(operation => operation.selection).flatMap(operation => {
   const [row, column, channel] = operation.selection.initial;
-  const {symbols} = forward[operation.kind](operation, {row, column, channel});
+  const {symbols} = explainUnit(operation, {row, column, channel});
   return symbols.map(([letter]) => [operation.kind, letter, operation.equation.text]);
 })"""
 
