@@ -6,7 +6,7 @@
 //
 // Loaded after forward_presentation.js. Uses
 //   arrays.js: tensor, mapShape, unitValue, indicesBelow
-//   terms.js: outputGradient, sum, valuesOf, largestTerm
+//   terms.js: outputGradient, sum, valuesOf, termsAt, largestTerm
 //   windows.js: averagedTaps, readersOf, groupChannels, readingChannels, flatIndex
 //   forward.js: batchNormNumbers, softmaxOf
 //   input_gradients.js: isWinner, channelsBefore
@@ -42,7 +42,6 @@ const shownMove = (equation, { terms: [term] }) =>
 
 // Boxes around the outputs that read a pixel, for the map of g: one, or one for each where dilation leaves gaps.
 function readersBoxes(operation, readers, channel) {
-  if (!readers.length) return null;
   const box = (first, last) => ({ rows: [first.row, last.row + 1], columns: [first.column, last.column + 1] });
   const isDilated = operation.settings.dilation.some((gap) => gap > 1);
   const boxes = isDilated ? readers.map((one) => box(one, one)) : [box(readers[0], readers[readers.length - 1])];
@@ -71,10 +70,9 @@ function convReaders(operation, unit, terms) {
   const { first, count, c } = readingChannels(operation, unit.channel);
   const channel = largestTerm(terms)?.from.unit.channel ?? first;
   const filters = tensor(`${operation.name}/filters`);
-  const isOf = (reader) => ({ from: { unit: { row, column } } }) => row === reader.row && column === reader.column;
   const w = ({ i, j }) => filters.at(i, j, c, channel);
   const g = gradientsOf(operation, channel);
-  const overChannels = (reader) => sum(valuesOf(terms.filter(isOf(reader))));
+  const overChannels = (reader) => sum(valuesOf(termsAt(terms, reader)));
   return shownReaders(operation, readersOf(operation, unit), channel,
     [`g, output channel ${channel}`, g],
     [`w, output channel ${channel}`, w],

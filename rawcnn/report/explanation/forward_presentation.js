@@ -1,4 +1,4 @@
-// How the forward arithmetic is shown. explainUnit(operation, unit) adds to what forward[kind] computes an explanation:
+// How the forward arithmetic is shown. explainUnit(operation, unit) adds an explanation to what forward[kind] computes:
 //   symbols   what the letters of the kernel's equation are for this unit: [[letter, number or text]]
 //   steps     the arithmetic after the terms: [{formula, numbers, value}]
 //   summands  the numbers whose sum is the result, if it is a sum: the page says when they cancel
@@ -6,12 +6,12 @@
 //   matrices  a window tap by tap: [{title, values: [[number | null]], winner: [i, j]}]; null is padding, and only a
 //             maximum has a winner
 //   note      a remark
-//   isMaximum  whether the terms are compared, not added
+//   isMaximum whether the terms are compared, not added
 // The equation itself is `operation.equation`, which Python reads from the kernel's file.
 //
 // Loaded after numbers.js. Uses
 //   arrays.js: tensor, mapShape, unitValue, indicesBelow
-//   terms.js: sum, valuesOf, largestTerm
+//   terms.js: sum, valuesOf, termsAt, largestTerm
 //   windows.js: taps, groupChannels
 //   forward.js: batchNormNumbers, softmaxOf, forward
 //   numbers.js: shown, inner, step, written, sides, joined, className
@@ -71,17 +71,16 @@ function convMatrices(operation, unit, terms) {
   const filters = tensor(`${operation.name}/filters`);
   const x = readAt(operation, channel);
   const w = ({ i, j }) => filters.at(i, j, channel - first, unit.channel);
-  const isOf = (tap) => ({ from: { unit: { row, column } } }) => row === tap.row && column === tap.column;
   return [
     tapMatrix(`x, channel ${channel}`, operation, unit, x),
     tapMatrix(`w, ${inputChannelText(operation, unit.channel, channel - first)}`, operation, unit, w),
     tapMatrix("x·w", operation, unit, (tap) => (tap.inside ? x(tap) * w(tap) : null)),
     ...(count > 1 ? [tapMatrix(`Σ x·w over ${count} channels`, operation, unit, (tap) =>
-      (tap.inside ? sum(valuesOf(terms.filter(isOf(tap)))) : null))] : []),
+      (tap.inside ? sum(valuesOf(termsAt(terms, tap))) : null))] : []),
   ];
 }
 
-// A filter numbers its input channels from 0 in each group: what that means for an output channel.
+// A filter numbers its input channels from 0 in each group. This says which channels these are.
 function groupNote(operation, channel) {
   const { groups } = operation.settings;
   if (groups === 1) return "";

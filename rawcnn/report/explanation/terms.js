@@ -40,6 +40,10 @@ const valuesOf = (terms) => terms.map((term) => term.value);
 // A result that is the sum of its terms.
 const summed = (terms) => ({ terms, result: sum(valuesOf(terms)) });
 
+// The terms that read one position of a map.
+const termsAt = (terms, { row, column }) =>
+  terms.filter(({ from: { unit } }) => unit.row === row && unit.column === column);
+
 // Terms by absolute value, the largest first.
 const inOrder = (terms) => [...terms].sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
 
