@@ -189,7 +189,7 @@ const forwardPresentation = {
     const [input] = operation.inputs;
     const [height, width] = mapShape(input);
     return {
-      symbols: [["c", unit.channel], ["HW", computed.n]],
+      symbols: [["b", 0], ["c", unit.channel], ["HW", computed.n]],
       summands: valuesOf(computed.terms),
       steps: averageSteps(computed, `${computed.n} values`, "(H·W)"),
       windows: [{ operation: input, rows: [0, height], columns: [0, width], channel: unit.channel }],

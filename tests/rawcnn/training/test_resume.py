@@ -79,7 +79,7 @@ def test_a_run_killed_in_an_epoch_repeats_that_epoch(tmp_path, data, through):
     go_on(tmp_path, through, data, 2)
 
 
-@pytest.mark.sample("-7$")
+@pytest.mark.sample("rmsprop.*-7$")
 @pytest.mark.parametrize("last", [0, 5, 7, 14])
 def test_a_run_that_was_asked_to_stop_goes_on_in_the_epoch(tmp_path, data, through, last):
     """After the first step, in the middle, after an epoch's last step and near the end; no step is taken twice."""
@@ -105,7 +105,6 @@ def test_a_run_that_was_asked_to_stop_goes_on_in_the_epoch(tmp_path, data, throu
     ]
 
 
-@pytest.mark.deeper
 def test_a_stop_while_the_epoch_is_evaluated(tmp_path, data, through, monkeypatch):
     training = Training(small.network(seed=5), through.recipe, seed=9, folder=tmp_path)
     original = train.evaluate
@@ -127,7 +126,7 @@ def test_a_stop_while_the_epoch_is_evaluated(tmp_path, data, through, monkeypatc
 STAGES = ("mkdir", "write", "write_bytes", "rename", "rmtree")  # of a save, in their order
 
 
-@pytest.mark.sample("nesterov-after-write_bytes")
+@pytest.mark.sample("rmsprop.*after-write_bytes")
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_run_killed_in_a_save_has_a_whole_checkpoint(tmp_path, data, through, monkeypatch, stage, after):
