@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 ROW = re.compile(r"^\| \[([^\]]+)\]\(\.\./\1\) \|(.+)\|$", re.MULTILINE)
 CONTINUES = re.compile(r"this path continues with \[path (\d)\]")
-MOST_FILES = {1: 13, 2: 7, 3: 7, 4: 8, 5: 8, 6: 13}
+MOST_FILES = {1: 14, 2: 7, 3: 7, 4: 8, 5: 8, 6: 14}
 
 
 @cache

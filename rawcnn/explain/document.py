@@ -75,8 +75,8 @@ from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
 from rawcnn.nn.backpropagation import Applied
 from rawcnn.nn.preprocessing import COEFFICIENTS
-from rawcnn.nn.trace import decays
-from rawcnn.optim.optimizers import RULES, global_norm
+from rawcnn.nn.weight_decay import with_weight_decay
+from rawcnn.optim.optimizers import UPDATE_RULES, global_norm
 from rawcnn.training.recipes import learning_rate
 
 LEAD = (
@@ -148,11 +148,11 @@ def _valid(name: str) -> str:
 def _training_step(recording: Recording) -> dict[str, Any]:
     """Return the recipe of one training step."""
     recipe, network = recording.recipe, recording.network
-    gradients = []
-    for path, variable in network.trained_variables.items():
-        decayed = recipe.weight_decay if decays(path) or recipe.decay_all else 0.0
-        loss_gradient = recording.tensors.get(GRADIENT + path, np.zeros(variable.shape, np.float32))
-        gradients.append(loss_gradient + decayed * variable.numpy())
+    gradients = {
+        path: recording.tensors.get(GRADIENT + path, np.zeros(variable.shape, variable.dtype.as_numpy_dtype))
+        for path, variable in network.trained_variables.items()
+    }
+    gradients = with_weight_decay(gradients, network.trained_variables, recipe)
     return {
         "name": recipe.name,
         "source": recipe.source,
@@ -164,8 +164,8 @@ def _training_step(recording: Recording) -> dict[str, Any]:
         "decay_all": recipe.decay_all,
         "rate": learning_rate(recipe, 0),
         "clip": recipe.clip,
-        "norm": float(global_norm(gradients)),
-        "slots": dict(RULES[recipe.optimizer][2]),
+        "norm": float(global_norm(list(gradients.values()))),
+        "slots": dict(UPDATE_RULES[recipe.optimizer][2]),
     }
 
 
@@ -191,7 +191,7 @@ def _operation(recording: Recording, op: Applied, files: Sequence[str], selectio
     return {
         "name": op.name,
         "kind": op.kind,
-        "inputs": list(op.sources),
+        "inputs": list(op.input_names),
         "shape": list(map_shape(op.output.shape)),
         "counts": counts(recording.network.operation(op.name)),
         "statistics": statistics(recording, op.name),
@@ -213,7 +213,7 @@ def _selection(recording: Recording, name: str, chosen: Selection) -> dict[str, 
         "rows": [chosen.rows.start, chosen.rows.stop],
         "columns": [chosen.columns.start, chosen.columns.stop],
         "channels": list(chosen.channels),
-        "inputs": [list(channels) for channels in chosen.inputs],
+        "inputs": [list(channels) for channels in chosen.input_channels],
         "initial": list(chosen.initial),
         "paths": [list(unit) for unit in chosen.paths],
         "left_out": what_is_left_out(recording, name, chosen),

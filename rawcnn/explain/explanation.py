@@ -11,7 +11,7 @@ import numpy as np
 from rawcnn.explain.document import pieces_of_every_page, write_document
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct
 from rawcnn.explain.recording import GRADIENT, Recording, gradient_parts, record_image
-from rawcnn.explain.selection import RequiredUnits, default_layers, select
+from rawcnn.explain.selection import RequiredUnits, choose_selections, default_layers
 from rawcnn.files.progress import StageProgress
 from rawcnn.nn.arguments import indices, listed, map_position, whole_number
 from rawcnn.nn.network import Network
@@ -121,7 +121,7 @@ def explain(
     recording = replace(recording, tensors={**recording.tensors, **gradient_parts(recording, chosen)})
     in_any_case = distinct(pieces_of_every_page(recording))
     room = None if everything else _values_of_page(recording) - sum(piece.size for piece in in_any_case)
-    selections = select(recording, chosen, room, required)
+    selections = choose_selections(recording, chosen, room, required)
     pieces = distinct([*in_any_case, *(piece for one in selections.values() for piece in one.pieces)])
     _check_readable(pieces)
     report(2, 3, "writing the arrays")

@@ -22,9 +22,15 @@ import tensorflow as tf
 
 import kernels
 from rawcnn.explain.source import ModelCall, calls_of_model, source_of
-from rawcnn.nn.backpropagation import RULES, Applied, Recorded, backward_pass, loss_and_gradient
+from rawcnn.nn.backpropagation import (
+    GRADIENT_RULES,
+    Applied,
+    AppliedTrace,
+    backward_pass,
+    image_gradient,
+    loss_and_gradient,
+)
 from rawcnn.nn.network import Network, check_images
-from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
 from rawcnn.training.recipes import Recipe
 
 KERNELS = Path(kernels.__file__).parent
@@ -104,22 +110,27 @@ def record_image(network: Network, image: np.ndarray, label: int | None, recipe:
     predicted = int(np.argmax(forward.logits[0]))
     label = predicted if label is None else label
     network.trace(network.variables, images, trace_type=partial(TimedTrace, seconds=seconds))
-    loss, to_logits = loss_and_gradient(network, operations, tf.constant([label]), recipe)
-    to_parameters, to_activations = backward_pass(operations, to_logits)
-    tensors = _values(network, images, operations, to_parameters, to_activations)
+    loss, logit_gradients = loss_and_gradient(network, operations, tf.constant([label]), recipe)
+    parameters, activations = backward_pass(operations, logit_gradients)
+    activations[PIXELS] = image_gradient(network, images, activations)
+    tensors = _values(images, operations, parameters, activations)
     return Recording(
         network, tuple(operations), tensors, places, functions, seconds, label, predicted, float(loss), recipe
     )
 
 
-def parts_of(operations: Sequence[Applied], source: str) -> dict[str, tuple[str, int]]:
-    """Return where an activation is read, in order: name of this part of its gradient → (operation, input number)."""
+def parts_of(operations: Sequence[Applied], activation: str) -> dict[str, tuple[str, int]]:
+    """Return which operations read an activation, in order.
+
+    Returns:
+        The name of each part of the activation's gradient → (name of the operation that reads it, number of its input).
+    """
     parts = {}
     for op in operations:
-        for number, name in enumerate(op.sources):
-            if name == source:
-                which = f"[{number}]" if op.sources.count(source) > 1 else ""
-                parts[f"{GRADIENT}{source}←{op.name}{which}"] = (op.name, number)
+        for number, name in enumerate(op.input_names):
+            if name == activation:
+                which = f"[{number}]" if op.input_names.count(activation) > 1 else ""
+                parts[f"{GRADIENT}{activation}←{op.name}{which}"] = (op.name, number)
     return parts
 
 
@@ -129,43 +140,39 @@ def gradient_parts(recording: Recording, layers: Sequence[str]) -> dict[str, np.
     Returns:
         The parts by the names of `parts_of`; those of one activation x add up to ∂x.
     """
-    sources = {source for op in recording.operations if op.name in layers for source in op.sources}
-    several = [parts for source in sources if len(parts := parts_of(recording.operations, source)) > 1]
-    names = {place: part for parts in several for part, place in parts.items()}
+    activations = {name for op in recording.operations if op.name in layers for name in op.input_names}
+    several = [parts for name in activations if len(parts := parts_of(recording.operations, name)) > 1]
+    part_names = {read: part for parts in several for part, read in parts.items()}
     found: dict[str, np.ndarray] = {}
     for op in recording.operations:
-        if all((op.name, number) not in names for number in range(len(op.sources))):
+        if all((op.name, number) not in part_names for number in range(len(op.inputs))):
             continue
-        to_inputs, _ = RULES[op.kind](op, tf.constant(recording.tensors[GRADIENT + op.name][None]))
-        for number, gradient in enumerate(to_inputs):
-            if part := names.get((op.name, number)):
+        output_gradient = tf.constant(recording.tensors[GRADIENT + op.name][None])
+        input_gradients, _ = GRADIENT_RULES[op.kind](op, output_gradient)
+        for number, gradient in enumerate(input_gradients):
+            if part := part_names.get((op.name, number)):
                 found[part] = gradient[0].numpy()
     return found
 
 
-def _values(network, images, operations, to_parameters, to_activations) -> dict[str, np.ndarray]:
+def _values(images, operations, parameter_gradients, activation_gradients) -> dict[str, np.ndarray]:
     """Return all values and gradients by name, without the batch's axis."""
-    inputs = {source: x for op in operations for source, x in zip(op.sources, op.inputs, strict=True)}
-    activations = {IMAGES: inputs[IMAGES], PIXELS: images} | {op.name: op.output for op in operations}
-    to_images = to_activations.get(IMAGES, tf.zeros_like(images))
-    to_activations = {
-        **to_activations,
-        IMAGES: to_images,
-        PIXELS: PREPROCESSING_GRADIENT[network.preprocessing](to_images),
-    }
+    read = {name: x for op in operations for name, x in zip(op.input_names, op.inputs, strict=True)}
+    activations = {IMAGES: read[IMAGES], PIXELS: images} | {op.name: op.output for op in operations}
     values = {name: x[0].numpy() for name, x in activations.items()}
     for name, x in values.copy().items():  # an operation that the loss does not depend on has the gradient zero
-        values[GRADIENT + name] = to_activations[name][0].numpy() if name in to_activations else np.zeros_like(x)
+        gradient = activation_gradients.get(name)
+        values[GRADIENT + name] = np.zeros_like(x) if gradient is None else gradient[0].numpy()
     for op in operations:
-        for leaf, value in op.parameters.items():
-            path = f"{op.name}/{leaf}"
+        for parameter, value in op.parameters.items():
+            path = f"{op.name}/{parameter}"
             values[path] = value.numpy()
-            if path in to_parameters:
-                values[GRADIENT + path] = to_parameters[path].numpy()
+            if path in parameter_gradients:
+                values[GRADIENT + path] = parameter_gradients[path].numpy()
     return values
 
 
-class LocatedTrace(Recorded):
+class LocatedTrace(AppliedTrace):
     """A trace that also records the source line of each operation, and the functions of `kernels` that it calls."""
 
     def __init__(self, *variables_and_images, places, functions, **options):
@@ -181,7 +188,7 @@ class LocatedTrace(Recorded):
         return result
 
 
-class TimedTrace(Recorded):
+class TimedTrace(AppliedTrace):
     """A trace that measures how long each kernel takes."""
 
     def __init__(self, *variables_and_images, seconds, **options):

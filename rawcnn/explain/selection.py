@@ -46,7 +46,7 @@ class Selection:
     Attributes:
         rows, columns: The positions of its output.
         channels: The channels of its output, ascending.
-        inputs: For each input, the channels whose complete maps are embedded, ascending.
+        input_channels: For each input, the channels whose complete maps are embedded, ascending.
         initial: The unit that is selected first: (row, column, channel).
         pieces: What must be embedded for it.
         paths: The units whose paths to the image are embedded.
@@ -55,7 +55,7 @@ class Selection:
     rows: range
     columns: range
     channels: tuple[int, ...]
-    inputs: tuple[tuple[int, ...], ...]
+    input_channels: tuple[tuple[int, ...], ...]
     initial: tuple[int, int, int]
     pieces: tuple[Piece, ...]
     paths: tuple[tuple[int, int, int], ...]
@@ -84,7 +84,7 @@ class RequiredUnits:
     channels: tuple[int, ...] = ()
 
 
-def select(
+def choose_selections(
     recording: Recording,
     layers: Sequence[str],
     values: int | None,
@@ -179,9 +179,9 @@ def selection_at(recording: Recording, op: Applied, detail: Detail, required: Re
     row, column = required.position or np.unravel_index(np.argmax(output[..., first]), output.shape[:2])
     grid = None if op.kind not in MIXING else detail.grid  # other kinds need only the maps of their channels
     rows, columns = _around(int(row), output.shape[0], grid), _around(int(column), output.shape[1], grid)
-    inputs = tuple(_input_channels(op, source, recording, channels, detail) for source in range(len(op.inputs)))
+    input_channels = tuple(_input_channels(op, number, recording, channels, detail) for number in range(len(op.inputs)))
     initial = (int(row), int(column), first)
-    selection = Selection(rows, columns, channels, inputs, initial, (), (initial,))
+    selection = Selection(rows, columns, channels, input_channels, initial, (), (initial,))
     pieces = (*_pieces(op, recording, selection), *path_pieces(recording, op.name, initial))
     return replace(selection, pieces=pieces)
 
@@ -215,13 +215,13 @@ def _around(center: int, length: int, grid: int | None) -> range:
     return range(start, start + grid)
 
 
-def _input_channels(op, source: int, recording: Recording, channels: Sequence[int], detail: Detail) -> tuple[int, ...]:
+def _input_channels(op, number: int, recording: Recording, channels: Sequence[int], detail: Detail) -> tuple[int, ...]:
     """Return the channels of an input whose complete maps are embedded."""
-    x = as_map(recording.tensors[op.sources[source]])
-    if op.kind == "scale_channels" and source == 1:
+    x = as_map(recording.tensors[op.input_names[number]])
+    if op.kind == "scale_channels" and number == 1:
         return tuple(range(x.shape[2]))
     if op.kind not in MIXING:
-        return tuple(channels_read(op, source, list(channels)))
+        return tuple(channels_read(op, number, list(channels)))
     count = x.shape[2] if detail.channels is None else max(detail.channels // 2, 1)
     if x.shape[:2] == (1, 1):
         count = max(count, VECTOR_UNITS)
@@ -243,32 +243,32 @@ def _pieces(op: Applied, recording: Recording, chosen: Selection) -> Iterator[Pi
     shape = as_map(recording.tensors[op.name]).shape
     for prefix in ("", GRADIENT):
         yield _maps(prefix + op.name, recording, chosen.channels)
-        for source, channels in zip(op.sources, chosen.inputs, strict=True):
-            yield _maps(prefix + source, recording, channels)
-    for source, channels in zip(op.sources, chosen.inputs, strict=True):
-        for part in parts_of(recording.operations, source):
+        for name, channels in zip(op.input_names, chosen.input_channels, strict=True):
+            yield _maps(prefix + name, recording, channels)
+    for name, channels in zip(op.input_names, chosen.input_channels, strict=True):
+        for part in parts_of(recording.operations, name):
             if part in recording.tensors:
                 yield _maps(part, recording, channels)
     if op.kind in MIXING:
         yield from _mixing_pieces(op, recording, chosen, shape)
     else:
-        for leaf in op.parameters:
+        for parameter in op.parameters:
             for prefix in ("", GRADIENT):
-                if f"{prefix}{op.name}/{leaf}" in recording.tensors:
-                    yield whole(f"{prefix}{op.name}/{leaf}", recording.tensors[f"{op.name}/{leaf}"].shape)
+                if f"{prefix}{op.name}/{parameter}" in recording.tensors:
+                    yield whole(f"{prefix}{op.name}/{parameter}", recording.tensors[f"{op.name}/{parameter}"].shape)
         if op.kind == "lrn":
-            yield _maps(GRADIENT + op.name, recording, chosen.inputs[0])
+            yield _maps(GRADIENT + op.name, recording, chosen.input_channels[0])
 
 
 def _mixing_pieces(op: Applied, recording: Recording, chosen: Selection, shape) -> Iterator[Piece]:
     """Yield what a convolution or a dense layer reads: all input channels, and all output channels' gradients."""
-    (source,), (inputs,), channels = op.sources, chosen.inputs, chosen.channels
-    x = as_map(recording.tensors[source])
+    (name,), (input_channels,), channels = op.input_names, chosen.input_channels, chosen.channels
+    x = as_map(recording.tensors[name])
     if op.kind == "conv":
         rows, columns = pixels_read(op, chosen.rows, chosen.columns)
     else:
         rows, columns = range(x.shape[0]), range(x.shape[1])
-    yield _box(source, recording, rows, columns, range(x.shape[2]))
+    yield _box(name, recording, rows, columns, range(x.shape[2]))
     yield _box(GRADIENT + op.name, recording, chosen.rows, chosen.columns, range(shape[2]))
     if "bias" in op.parameters:
         yield whole(f"{op.name}/bias", (shape[2],))
@@ -278,10 +278,12 @@ def _mixing_pieces(op: Applied, recording: Recording, chosen: Selection, shape) 
     *taps, _, _ = (range(length) for length in weights.shape)
     if op.kind == "conv":
         in_group = weights.shape[2]  # C/G input channels; filters number them from 0 in each group
-        local = tuple(sorted({c % in_group for c in inputs}))
+        local = tuple(sorted({c % in_group for c in input_channels}))
     else:  # a map is flattened: its unit (row, column, channel) is input number (row·W + column)·C + channel
         _, width, depth = x.shape
-        local = tuple(sorted((row * width + column) * depth + c for row in rows for column in columns for c in inputs))
+        local = tuple(
+            sorted((row * width + column) * depth + c for row in rows for column in columns for c in input_channels)
+        )
     yield Piece(path, (*taps, range(weights.shape[-2]), channels))
     yield Piece(path, (*taps, local, range(weights.shape[-1])))
     yield Piece(GRADIENT + path, (*taps, local, channels))

@@ -17,7 +17,7 @@ from rawcnn.nn.receptive_field import Axis, ReceptiveField, Window
 WINDOWS = ("conv", "max_pool", "average_pool", "zero_padded_shortcut")  # kinds that slide a window over a map
 
 
-def window_of(op: Applied) -> Window:
+def sliding_window(op: Applied) -> Window:
     """Return the window that an operation slides over its input; one pixel for those that slide none."""
     if op.kind not in WINDOWS:
         return Window(1)
@@ -28,7 +28,7 @@ def window_of(op: Applied) -> Window:
 
 def field_of(op: Applied) -> ReceptiveField:
     """Return the receptive field of an operation in its own first input."""
-    return window_of(op).over(ReceptiveField(), op.inputs[0].shape[1:3])
+    return sliding_window(op).over(ReceptiveField(), op.inputs[0].shape[1:3])
 
 
 def pixels_read(op: Applied, rows: range, columns: range) -> tuple[range, range]:
@@ -43,14 +43,23 @@ def _pixels(axis: Axis, positions: range, length: int) -> range:
 
 
 def taps_inside(op: Applied, position: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Return, for rows and for columns, the numbers of the window's taps inside the map and the pixels they read."""
-    window, field = window_of(op), field_of(op)
+    """Return which taps of a unit's window lie inside the map, and what they read.
+
+    Args:
+        op: An operation that slides a window.
+        position: The (row, column) of the unit in the operation's output; further indices are not read.
+
+    Returns:
+        For rows and for columns: (numbers of the taps, ascending from 0; the rows or columns of the input that they
+        read). The page computes the same (`tapsInside` in rawcnn/report/explanation/windows.js).
+    """
+    window, field = sliding_window(op), field_of(op)
     taps = []
-    for axis, count, gap, place, length in zip(
+    for axis, count, gap, index, length in zip(
         (field.rows, field.columns), pair(window.size), pair(window.dilation), position, op.inputs[0].shape[1:3],
         strict=False,
     ):  # fmt: skip
-        first = axis.start + place * axis.stride
+        first = axis.start + index * axis.stride
         inside = [tap for tap in range(count) if 0 <= first + tap * gap < length]
         taps.append((inside, [first + tap * gap for tap in inside]))
     return taps
@@ -67,17 +76,17 @@ def map_shape(shape) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def channels_read(op: Applied, source: int, channels: list[int]) -> list[int]:
-    """Return the channels of an input that some output channels of an operation read.
+def channels_read(op: Applied, number: int, channels: list[int]) -> list[int]:
+    """Return the channels of an input (of this number) that some output channels of an operation read.
 
     A convolution reads all channels of its group and a dense layer all channels; this function is for all other kinds.
     """
-    count = map_shape(op.inputs[source].shape)[2]
+    count = map_shape(op.inputs[number].shape)[2]
     if op.kind == "lrn":  # the sums of its neighbors, too, because the gradient needs them
         reach = 2 * op.settings["radius"]
         return sorted({c for one in channels for c in range(one - reach, one + reach + 1) if 0 <= c < count})
     if op.kind == "concatenate":
-        first = sum(map_shape(x.shape)[2] for x in op.inputs[:source])
+        first = sum(map_shape(x.shape)[2] for x in op.inputs[:number])
         return [c - first for c in channels if first <= c < first + count]
     if op.kind == "zero_padded_shortcut":
         front = channels_in_front(op)
@@ -99,7 +108,7 @@ def plain_settings(op: Applied) -> dict[str, Any]:
         name: _plain(value) for name, value in op.settings.items() if name not in ("seed", "padding", "initial")
     }
     if op.kind in WINDOWS:
-        window = window_of(op)
+        window = sliding_window(op)
         size, stride, dilation = pair(window.size), pair(window.stride), pair(window.dilation)
         pads = window_padding(window.padding, op.inputs[0].shape[1:3], size, stride, dilation)
         settings |= _plain({"size": size, "stride": stride, "pads": pads, "dilation": dilation})

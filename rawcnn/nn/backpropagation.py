@@ -24,7 +24,8 @@ import kernels
 from kernels.geometry import crop_or_pad_gradient, shown
 from rawcnn.nn.network import Network, check_images
 from rawcnn.nn.preprocessing import PREPROCESSING_GRADIENT
-from rawcnn.nn.trace import Forward, Trace, decays
+from rawcnn.nn.trace import Forward, Trace
+from rawcnn.nn.weight_decay import WeightDecay, decayed, with_weight_decay
 
 Tensors = dict[str, tf.Tensor]
 
@@ -45,20 +46,12 @@ class Backward(NamedTuple):
 
 
 @runtime_checkable
-class LossTerms(Protocol):
+class LossTerms(WeightDecay, Protocol):
     """What a recipe adds to the mean cross-entropy; `rawcnn.training.recipes.Recipe` has these attributes."""
 
     @property
     def label_smoothing(self) -> float:
         """The share of each target that is spread over all classes."""
-
-    @property
-    def weight_decay(self) -> float:
-        """λ, which adds λ/2·Σw²."""
-
-    @property
-    def decay_all(self) -> bool:
-        """Whether all trained variables decay, not filters and weights alone."""
 
     @property
     def auxiliary_weight(self) -> float:
@@ -100,18 +93,14 @@ def backpropagate(
     if not isinstance(recipe, LossTerms | None):
         raise ValueError(f"recipe is {shown(recipe)}; expected a training recipe, such as find_recipe('onecycle')")
     labels = _check_batch(images, labels, network.classes)
-    operations, _ = record(network, network.variables, images, train=train, seed=seed)
-    loss, to_logits = loss_and_gradient(network, operations, labels, recipe)
-    parameters, activations = backward_pass(operations, to_logits)
-    none = tf.zeros(tf.shape(images), network.wide)  # a network that discretizes its pixels has no gradient to them
-    to_images = tf.cast(activations.get("images", none), network.wide)
-    activations["images"] = PREPROCESSING_GRADIENT[network.preprocessing](to_images)
+    operations, _ = applied_operations(network, network.variables, images, train=train, seed=seed)
+    loss, logit_gradients = loss_and_gradient(network, operations, labels, recipe)
+    parameters, activations = backward_pass(operations, logit_gradients)
+    activations["images"] = image_gradient(network, images, activations)
     gradients = of_all_variables(network.trained_variables, parameters)
     if recipe and recipe.weight_decay:
-        decayed = {path: v for path, v in network.trained_variables.items() if decays(path) or recipe.decay_all}
-        loss += recipe.weight_decay * kernels.weight_decay(decayed.values())
-        for path, gradient in zip(decayed, kernels.weight_decay_gradient(decayed.values()), strict=True):
-            gradients[path] += recipe.weight_decay * gradient
+        loss += recipe.weight_decay * kernels.weight_decay(decayed(network.trained_variables, recipe).values())
+        gradients = with_weight_decay(gradients, network.trained_variables, recipe)
     return Backward(loss, gradients, activations)
 
 
@@ -123,7 +112,7 @@ class Applied(NamedTuple):
 
     name: str
     kind: str
-    sources: tuple[str, ...]  # names of the operations that it read; "images" is the network's input
+    input_names: tuple[str, ...]  # of the operations that it read; "images" is the network's input
     inputs: tuple[tf.Tensor, ...]
     parameters: Tensors  # by the last part of their paths: "filters", "bias", …
     output: tf.Tensor
@@ -131,33 +120,36 @@ class Applied(NamedTuple):
     settings: Mapping[str, Any]  # stride, padding, rate, seed, …
 
 
-class Recorded(Trace):
+class AppliedTrace(Trace):
     """A trace that also writes each operation into a list."""
 
     def __init__(self, *variables_and_images, operations: list[Applied], **options):
         super().__init__(*variables_and_images, **options)
         self._operations = operations
-        self._leaves: dict[int, str] = {}  # id of a parameter's tensor → the last part of its path
+        self._parameter_names: dict[int, str] = {}  # id of a parameter's tensor → the last part of its path
 
     def variable(self, path, shape, initial, **options):
         """Return the value of a variable, and remember its name."""
         value = super().variable(path, shape, initial, **options)
-        self._leaves[id(value)] = path.rsplit("/", 1)[1]
+        self._parameter_names[id(value)] = path.rsplit("/", 1)[1]
         return value
 
     def apply(self, name, kind, kernel, inputs, parameters=(), *, window=None, cost=None, **settings):
         """Apply the kernel and record the operation. Only a symbolic trace reads `window` and `cost`."""
         result = super().apply(name, kind, kernel, inputs, parameters)
         output, *moments = result if isinstance(result, tuple) else (result,)
-        sources, named = tuple(map(self.name_of, inputs)), {self._leaves[id(value)]: value for value in parameters}
-        self._operations.append(Applied(name, kind, sources, tuple(inputs), named, output, tuple(moments), settings))
+        input_names = tuple(map(self.name_of, inputs))
+        named = {self._parameter_names[id(value)]: value for value in parameters}
+        self._operations.append(
+            Applied(name, kind, input_names, tuple(inputs), named, output, tuple(moments), settings)
+        )
         return result
 
 
-def record(network: Network, variables, images: tf.Tensor, **options) -> tuple[list[Applied], Forward]:
+def applied_operations(network: Network, variables, images: tf.Tensor, **options) -> tuple[list[Applied], Forward]:
     """Run a network and return its operations in order, and the result; arguments as of `Network.trace`."""
     operations: list[Applied] = []
-    forward = network.trace(variables, images, trace_type=partial(Recorded, operations=operations), **options)
+    forward = network.trace(variables, images, trace_type=partial(AppliedTrace, operations=operations), **options)
     return operations, forward
 
 
@@ -193,12 +185,12 @@ def _heads(network: Network, outputs: Tensors, recipe: LossTerms | None) -> Iter
 # The backward pass ----------------------------------------------------------------------------------------------------
 
 
-def backward_pass(operations: Sequence[Applied], to_outputs: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
+def backward_pass(operations: Sequence[Applied], output_gradients: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
     """Go through the operations in reverse order and apply the rule of each.
 
     Args:
         operations: The operations of a forward pass, in order.
-        to_outputs: The gradient to the output of some operations, such as the logits, by name.
+        output_gradients: The gradient to the output of some operations, such as the logits, by name.
 
     Returns:
         The gradients to parameters by path and to activations by name. One that no given output depends on has none.
@@ -207,19 +199,28 @@ def backward_pass(operations: Sequence[Applied], to_outputs: Mapping[str, tf.Ten
         ValueError: A kind of operation has no rule.
     """
     parameters: Tensors = {}
-    activations = dict(to_outputs)
+    activations = dict(output_gradients)
     for op in reversed(operations):
         if op.name not in activations:  # the loss does not depend on it
             continue
-        if op.kind not in RULES:
-            raise ValueError(f"{op.name} is a {op.kind}, which has no gradient by hand; {', '.join(RULES)} have one")
-        to_inputs, to_parameters = RULES[op.kind](op, activations[op.name])
-        for source, gradient in zip(op.sources, to_inputs, strict=True):
-            activations[source] = activations[source] + gradient if source in activations else gradient
-        for leaf, gradient in to_parameters.items():
-            if leaf in op.parameters:  # a layer may have no bias, scale or offset
-                parameters[f"{op.name}/{leaf}"] = gradient
+        if op.kind not in GRADIENT_RULES:
+            raise ValueError(
+                f"{op.name} is a {op.kind}, which has no gradient by hand; {', '.join(GRADIENT_RULES)} have one"
+            )
+        input_gradients, parameter_gradients = GRADIENT_RULES[op.kind](op, activations[op.name])
+        for name, gradient in zip(op.input_names, input_gradients, strict=True):
+            activations[name] = activations[name] + gradient if name in activations else gradient
+        for parameter, gradient in parameter_gradients.items():
+            if parameter in op.parameters:  # a layer may have no bias, scale or offset
+                parameters[f"{op.name}/{parameter}"] = gradient
     return parameters, activations
+
+
+def image_gradient(network: Network, images: tf.Tensor, activations: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Return the gradient to images, RGB in [0,1], from the activations' gradients: preprocessing, backward."""
+    none = tf.zeros(tf.shape(images), network.wide)  # a network that discretizes its pixels has no gradient to them
+    preprocessed_gradient = tf.cast(activations.get("images", none), network.wide)
+    return PREPROCESSING_GRADIENT[network.preprocessing](preprocessed_gradient)
 
 
 def of_all_variables(variables: Mapping[str, tf.Variable | tf.Tensor], gradients: Tensors) -> Tensors:
@@ -243,29 +244,31 @@ Gradients = tuple[Sequence[tf.Tensor], Tensors]
 def _conv(op: Applied, g: tf.Tensor) -> Gradients:
     (x,), filters = op.inputs, op.parameters["filters"]
     slide = [op.settings[name] for name in ("stride", "padding", "dilation", "groups")]
-    to_x = kernels.conv2d_input_gradient(g, filters, x.shape[1:3], *slide)
-    to_filters = kernels.conv2d_filter_gradient(x, g, filters.shape[:2], *slide)
-    return [to_x], {"filters": to_filters, "bias": kernels.conv2d_bias_gradient(g)}
+    x_gradient = kernels.conv2d_input_gradient(g, filters, x.shape[1:3], *slide)
+    filter_gradient = kernels.conv2d_filter_gradient(x, g, filters.shape[:2], *slide)
+    return [x_gradient], {"filters": filter_gradient, "bias": kernels.conv2d_bias_gradient(g)}
 
 
 def _dense(op: Applied, g: tf.Tensor) -> Gradients:
     (x,), weights = op.inputs, op.parameters["weights"]
     rows = tf.reshape(x, (-1, weights.shape[0]))  # [B,H,W,C] → [B,H·W·C]
-    to_rows, to_weights, to_bias = kernels.dense_gradient(rows, weights, g)
-    return [tf.reshape(to_rows, (-1, *x.shape[1:]))], {"weights": to_weights, "bias": to_bias}
+    row_gradient, weight_gradient, bias_gradient = kernels.dense_gradient(rows, weights, g)
+    return [tf.reshape(row_gradient, (-1, *x.shape[1:]))], {"weights": weight_gradient, "bias": bias_gradient}
 
 
 def _batch_norm(op: Applied, g: tf.Tensor) -> Gradients:
     (x,), scale, epsilon = op.inputs, op.parameters.get("scale"), op.settings["epsilon"]
     if op.moments:  # training: the moments depend on x
         mean, variance = op.moments[0], kernels.biased_variance(x, op.moments[1])
-        to_x, to_scale, to_offset = kernels.batch_normalization_gradient(x, g, scale, mean, variance, epsilon)
-    else:
-        mean, variance = op.parameters["mean"], op.parameters["variance"]
-        to_x, _, _, to_scale, to_offset = kernels.batch_normalization_inference_gradient(
+        x_gradient, scale_gradient, offset_gradient = kernels.batch_normalization_gradient(
             x, g, scale, mean, variance, epsilon
         )
-    return [to_x], {"scale": to_scale, "offset": to_offset}
+    else:
+        mean, variance = op.parameters["mean"], op.parameters["variance"]
+        x_gradient, _, _, scale_gradient, offset_gradient = kernels.batch_normalization_inference_gradient(
+            x, g, scale, mean, variance, epsilon
+        )
+    return [x_gradient], {"scale": scale_gradient, "offset": offset_gradient}
 
 
 def _lrn(op: Applied, g: tf.Tensor) -> Gradients:
@@ -334,7 +337,7 @@ def _zero_padded_shortcut(op: Applied, g: tf.Tensor) -> Gradients:
     ], {}
 
 
-RULES: dict[str, Callable[[Applied, tf.Tensor], Gradients]] = {
+GRADIENT_RULES: dict[str, Callable[[Applied, tf.Tensor], Gradients]] = {
     "conv": _conv,
     "dense": _dense,
     "batch_norm": _batch_norm,

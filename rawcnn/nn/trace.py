@@ -342,11 +342,6 @@ def layers_up_to(last: str | None) -> tuple[str, ...]:
     return () if last is None else (last,)
 
 
-def decays(path: str) -> bool:
-    """Say whether a variable is of filters or weights: weight decay does not apply to biases and batch norm."""
-    return path.endswith(("/filters", "/weights"))
-
-
 def check_precision(precision: str) -> str:
     """Return the precision. Raises ValueError for an unknown one."""
     if precision not in PRECISIONS:

@@ -172,7 +172,7 @@ def adam(
 
 
 # name → (rule, its fused form, its slots in the order in which both take them, with the value that each starts at)
-RULES: dict[str, tuple[Callable, Callable, dict[str, float]]] = {
+UPDATE_RULES: dict[str, tuple[Callable, Callable, dict[str, float]]] = {
     "momentum": (momentum, _fused_momentum, {"velocity": 0.0}),
     "momentum_outside": (momentum_outside, _fused_momentum_outside, {"velocity": 0.0}),
     "nesterov": (nesterov, _fused_nesterov, {"velocity": 0.0}),
@@ -185,7 +185,7 @@ class Optimizer:
     """An update rule with its constants.
 
     Attributes:
-        name: One of RULES.
+        name: One of UPDATE_RULES.
         slots: Slot → the value that all its elements start at. A slot has the shape and dtype of its variable.
         update: update(variable, gradient, slots, rate) → (variable, slots). The rule takes and returns tensors. The
             fused form takes `tf.Variable`s, changes them in place and returns them.
@@ -202,7 +202,7 @@ def make_optimizer(
     """Return the optimizer of this name.
 
     Args:
-        name: One of RULES.
+        name: One of UPDATE_RULES.
         momentum: The momentum m of the rule.
         decay: RMSProp's decay d of the mean square.
         epsilon: RMSProp's ε.
@@ -211,9 +211,9 @@ def make_optimizer(
     Raises:
         ValueError: The name is unknown.
     """
-    if name not in RULES:
-        raise ValueError(f"optimizer is {name!r}; expected one of {', '.join(RULES)}")
-    rule, fused_rule, slot_names = RULES[name]
+    if name not in UPDATE_RULES:
+        raise ValueError(f"optimizer is {name!r}; expected one of {', '.join(UPDATE_RULES)}")
+    rule, fused_rule, slot_names = UPDATE_RULES[name]
     constants = {"momentum": momentum} | ({"decay": decay, "epsilon": epsilon} if name == "rmsprop" else {})
 
     def update(variable, gradient, slots, rate):

@@ -24,10 +24,10 @@ import tensorflow as tf
 
 from rawcnn.data import DataSet
 from rawcnn.data.augmentation import augment
-from rawcnn.nn.backpropagation import Applied, backward_pass, loss_and_gradient, of_all_variables, record
+from rawcnn.nn.backpropagation import Applied, applied_operations, backward_pass, loss_and_gradient, of_all_variables
 from rawcnn.nn.execution import Choice, compiled
 from rawcnn.nn.network import Network
-from rawcnn.nn.trace import decays
+from rawcnn.nn.weight_decay import decays, with_weight_decay
 from rawcnn.optim.optimizers import clip_by_global_norm
 from rawcnn.training.observations import FILE, Layers, Observations, read_observations
 from rawcnn.training.plain_vs_residual import counterpart
@@ -84,9 +84,9 @@ def observe(
     images = augment(images, seed, recipe.augmentation)
     if adversary:
         images = adversary(lambda x: network.trace(before.variables, x).logits, images, labels, seed)
-    operations, _ = record(network, before.variables, images, train=True, seed=seed)
-    loss, to_logits = loss_and_gradient(network, operations, labels, recipe)
-    parameters, activations = backward_pass(operations, to_logits)
+    operations, _ = applied_operations(network, before.variables, images, train=True, seed=seed)
+    loss, logit_gradients = loss_and_gradient(network, operations, labels, recipe)
+    parameters, activations = backward_pass(operations, logit_gradients)
     trained = {path: before.variables[path] for path in network.trained_variables}
     gradients = of_all_variables(trained, parameters)
     applied = {op.name: op for op in operations}
@@ -118,7 +118,7 @@ def _updates(
 ) -> Tensors:
     """The change of each trained variable by a step with these gradients, as `TrainStep.update` computes it."""
     step = TrainStep(network, recipe)
-    decayed = step.with_weight_decay(gradients, {path: before.variables[path] for path in gradients})
+    decayed = with_weight_decay(gradients, {path: before.variables[path] for path in gradients}, recipe)
     clipped, _ = clip_by_global_norm(decayed, recipe.clip)
     after = step.apply(replace(before, averages={}), clipped, {}, rate, seed[1])
     return {path: after.variables[path] - before.variables[path] for path in clipped}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from kernels.geometry import shown
 from rawcnn.data.augmentation import Augmentation
-from rawcnn.optim.optimizers import RULES
+from rawcnn.optim.optimizers import UPDATE_RULES
 from rawcnn.optim.schedules import Constant, Exponential, OneCycle, OnPlateau, Schedule, Step, WarmUp
 
 GRADIENTS = ("tape", "hand")
@@ -36,7 +36,7 @@ class Recipe:
     epochs: int
     rate: float  # the largest learning rate; the schedule's factor multiplies it
     schedule: Schedule = Constant()  # noqa: RUF009 (frozen)
-    optimizer: str = "momentum"  # one of rawcnn.optim.optimizers.RULES
+    optimizer: str = "momentum"  # one of rawcnn.optim.optimizers.UPDATE_RULES
     momentum: float = 0.9
     decay: float = 0.9  # of RMSProp's mean square
     epsilon: float = 1.0  # RMSProp's
@@ -57,7 +57,7 @@ class Recipe:
             ("epochs", self.epochs == int(self.epochs) and self.epochs >= 1, "an integer, at least 1"),
             ("rate", 0 < self.rate < math.inf, "a positive number"),
             ("gradients", self.gradients in GRADIENTS, " or ".join(map(repr, GRADIENTS))),
-            ("optimizer", self.optimizer in RULES, f"one of {', '.join(RULES)}"),
+            ("optimizer", self.optimizer in UPDATE_RULES, f"one of {', '.join(UPDATE_RULES)}"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("decay", 0 <= self.decay < 1, "from 0 to below 1"),
             ("epsilon", 0 < self.epsilon < math.inf, "a positive number"),

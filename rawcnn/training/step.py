@@ -11,10 +11,11 @@ import tensorflow as tf
 import kernels
 from kernels.dispatch.replica import current_replica
 from rawcnn.data.augmentation import augment
-from rawcnn.nn.backpropagation import backward_pass, loss_and_gradient, of_all_variables, record
+from rawcnn.nn.backpropagation import applied_operations, backward_pass, loss_and_gradient, of_all_variables
 from rawcnn.nn.execution import Choice, compiled
 from rawcnn.nn.network import Network
-from rawcnn.nn.trace import Forward, decays
+from rawcnn.nn.trace import Forward
+from rawcnn.nn.weight_decay import with_weight_decay
 from rawcnn.optim.optimizers import Optimizer, clip_by_global_norm, make_optimizer, moving_average
 from rawcnn.training.recipes import Recipe
 
@@ -121,17 +122,11 @@ class TrainStep:
         forward, loss, gradients = differentiate(network, recipe, variables, images, labels, seed)
 
         # Devices that share a batch average their gradients
-        gradients = self.with_weight_decay(gradients, trained)
+        gradients = with_weight_decay(gradients, trained, recipe)
         metrics = {"loss": loss, "accuracy": _accuracy(forward.logits, labels)}
         gradients, statistics, metrics = map(_mean_over_devices, (gradients, forward.statistics, metrics))
         gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, recipe.clip)
         return self.apply(state, gradients, statistics, rate, seed[1]), metrics
-
-    def with_weight_decay(self, gradients: Tensors, trained: Values) -> Tensors:
-        """Add the gradient λ·w of the weight decay λ/2·Σw², by path."""
-        recipe = self.recipe
-        decayed = [path for path in trained if decays(path) or recipe.decay_all] if recipe.weight_decay else []
-        return gradients | {path: gradients[path] + recipe.weight_decay * trained[path] for path in decayed}
 
     def apply(self, state: State, gradients: Tensors, statistics: Tensors, rate: tf.Tensor, number: tf.Tensor) -> State:
         """Apply the update rule: the new variables, slots and averages.
@@ -194,9 +189,9 @@ def by_hand(
 
     Args and Returns as `by_tape`.
     """
-    operations, forward = record(network, variables, images, train=True, seed=seed)
-    _, to_logits = loss_and_gradient(network, operations, labels, recipe)
-    gradients, _ = backward_pass(operations, to_logits)
+    operations, forward = applied_operations(network, variables, images, train=True, seed=seed)
+    _, logit_gradients = loss_and_gradient(network, operations, labels, recipe)
+    gradients, _ = backward_pass(operations, logit_gradients)
     trained = {path: variables[path] for path in network.trained_variables}
     loss = _mean_loss(forward.logits, labels, recipe.label_smoothing)
     return forward, loss, of_all_variables(trained, gradients)

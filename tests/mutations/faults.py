@@ -286,7 +286,7 @@ NETWORKS = [
     Fault(
         "backpropagation: the last branch's gradient replaces the sum",
         "rawcnn/nn/backpropagation.py",
-        "activations[source] + gradient if source in activations else gradient",
+        "activations[name] + gradient if name in activations else gradient",
         "gradient",
         ("tests/rawcnn/nn/test_backpropagation.py", "-k", "differences"),
     ),
@@ -366,10 +366,10 @@ TRAINING = [
         ("tests/rawcnn/training/test_recipes.py", "-k", "rate_by_hand"),
     ),
     Fault(
-        "training step: weight decay of biases, too",
-        "rawcnn/training/step.py",
-        "[path for path in trained if decays(path) or recipe.decay_all]",
-        "[path for path in trained]",
+        "weight decay: biases decay, too",
+        "rawcnn/nn/weight_decay.py",
+        'path.endswith(("/filters", "/weights"))',
+        'path.endswith(("/filters", "/weights", "/bias"))',
         ("tests/rawcnn/training/test_trainer.py", "-k", "decay"),
     ),
     Fault(
@@ -730,8 +730,8 @@ GRADIENTS = [
     Fault(
         "backpropagation: the gradient to the images without the preprocessing",
         "rawcnn/nn/backpropagation.py",
-        "PREPROCESSING_GRADIENT[network.preprocessing](to_images)",
-        "to_images",
+        "PREPROCESSING_GRADIENT[network.preprocessing](preprocessed_gradient)",
+        "preprocessed_gradient",
         DIFFERENCES,
     ),
     Fault(
@@ -742,10 +742,10 @@ GRADIENTS = [
         (f"{BACKWARD}::test_heads_without_smoothed_labels",),
     ),
     Fault(
-        "backpropagation: all variables decay",
-        "rawcnn/nn/backpropagation.py",
-        "if decays(path) or recipe.decay_all}",
-        "}",
+        "weight decay: all variables decay",
+        "rawcnn/nn/weight_decay.py",
+        "recipe.weight_decay and (decays(path) or recipe.decay_all)",
+        "recipe.weight_decay",
         DIFFERENCES,
     ),
     Fault(
@@ -838,7 +838,7 @@ EXPLANATIONS = [
     Fault(
         "recording: an activation that is read twice has one part of its gradient",
         "rawcnn/explain/recording.py",
-        'which = f"[{number}]" if op.sources.count(source) > 1 else ""',
+        'which = f"[{number}]" if op.input_names.count(activation) > 1 else ""',
         'which = ""',
         (f"{DOCUMENT}::test_an_activation_that_is_read_twice",),
     ),
@@ -857,10 +857,10 @@ EXPLANATIONS = [
         (f"{DOCUMENT}::test_statistics_of_a_small_network",),
     ),
     Fault(
-        "explanation: all variables count in the norm that clips",
+        "explanation: the norm that clips is without weight decay",
         "rawcnn/explain/document.py",
-        "decayed = recipe.weight_decay if decays(path) or recipe.decay_all else 0.0",
-        "decayed = recipe.weight_decay",
+        "    gradients = with_weight_decay(gradients, network.trained_variables, recipe)\n",
+        "",
         (f"{DOCUMENT}::test_the_step_has_the_norm_that_clips",),
     ),
     Fault(
@@ -1062,8 +1062,8 @@ MICROSCOPE = [
     Fault(
         "microscope: the network is measured as in inference",
         "rawcnn/training/microscope.py",
-        "operations, _ = record(network, before.variables, images, train=True, seed=seed)",
-        "operations, _ = record(network, before.variables, images)",
+        "operations, _ = applied_operations(network, before.variables, images, train=True, seed=seed)",
+        "operations, _ = applied_operations(network, before.variables, images)",
         (f"{SEEN}::test_values_of_a_network_against_loops",),
     ),
     Fault(

@@ -48,8 +48,8 @@ def test_all_contestants_take_the_same_step(model):
 @pytest.mark.deeper
 def test_other_gradients_are_not_timed(monkeypatch):
     """A ReLU whose gradient by hand is twice as large."""
-    network, rule = toy(toys.small), backpropagation.RULES["relu"]
-    monkeypatch.setitem(backpropagation.RULES, "relu", lambda op, g: rule(op, 2 * g))
+    network, rule = toy(toys.small), backpropagation.GRADIENT_RULES["relu"]
+    monkeypatch.setitem(backpropagation.GRADIENT_RULES, "relu", lambda op, g: rule(op, 2 * g))
     with pytest.raises(Disagreement, match="hand graph gives other gradients"):
         gradients.race_gradients(network, batch=4, rounds=1, contestants=GRAPH)
 

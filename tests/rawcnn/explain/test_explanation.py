@@ -20,11 +20,20 @@ from rawcnn.explain import explain
 from rawcnn.explain.document import what_is_left_out
 from rawcnn.explain.embedding import Piece, distinct, embed, whole
 from rawcnn.explain.kernel_source import FILES, equation, sections
-from rawcnn.explain.paths import INPUTS, path_of
-from rawcnn.explain.selection import DETAILS, GRID, Detail, RequiredUnits, _around, default_layers, select, selection_at
+from rawcnn.explain.paths import TERMS, path_of
+from rawcnn.explain.selection import (
+    DETAILS,
+    GRID,
+    Detail,
+    RequiredUnits,
+    _around,
+    choose_selections,
+    default_layers,
+    selection_at,
+)
 from rawcnn.explain.statistics import statistics
 from rawcnn.explain.units import channels_read, pixels_read
-from rawcnn.nn.backpropagation import RULES, Applied
+from rawcnn.nn.backpropagation import GRADIENT_RULES, Applied
 from rawcnn.nn.layers import conv, dense, global_average_pool, max_pool, residual_sum, scaled_residual_sum
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import PREPROCESSING
@@ -66,7 +75,7 @@ def test_of_pieces_with_the_same_values_the_first_is_kept():
 
 
 def test_paths_know_every_kind_of_operation():
-    assert INPUTS.keys() == RULES.keys() == FILES.keys() - {"cross_entropy"}
+    assert TERMS.keys() == GRADIENT_RULES.keys() == FILES.keys() - {"cross_entropy"}
 
 
 @pytest.mark.slow
@@ -165,16 +174,16 @@ def test_a_small_budget_takes_the_poorest_level(resnet):
     """Grids shrink to 16×16 at least, then channels to one; what does not even fit then is refused."""
     _, explanation = resnet
     recording = explanation.recording
-    everything = select(recording, ["conv1", "conv2_1/conv1"], None)
+    everything = choose_selections(recording, ["conv1", "conv2_1/conv1"], None)
     assert everything["conv1"].channels == tuple(range(16)) and everything["conv1"].rows == range(SIZE)
-    few = select(recording, ["conv1", "conv2_1/conv1"], 40_000)
+    few = choose_selections(recording, ["conv1", "conv2_1/conv1"], 40_000)
     for selection in few.values():
         assert len(selection.rows) >= GRID and len(selection.columns) >= GRID and selection.channels
         row, column, channel = selection.initial
         assert row in selection.rows and column in selection.columns and channel in selection.channels
     assert sum(len(selection.channels) for selection in few.values()) < 32
     with pytest.raises(ValueError, match=r"the layers need .* MB in the page, .* fewer or smaller layers"):
-        select(recording, ["conv1", "conv2_1/conv1"], 5_000)
+        choose_selections(recording, ["conv1", "conv2_1/conv1"], 5_000)
 
 
 @pytest.mark.deeper
@@ -214,7 +223,7 @@ def test_parts_of_a_gradient_add_up(resnet):
 
 
 def test_every_kind_of_operation_has_a_file_of_five_sections():
-    assert set(FILES) == {*RULES, "cross_entropy"}
+    assert set(FILES) == {*GRADIENT_RULES, "cross_entropy"}
     for file in set(FILES.values()) - {"geometry"}:
         titles = [section["title"] for section in sections(file)["sections"]]
         assert titles[:2] == ["Equation", "NumPy reference"] and titles[3:] == ["Gradient by hand", "Cost"], file

@@ -19,7 +19,7 @@ import rawcnn
 from rawcnn.attacks.common import loss_gradient
 from rawcnn.explain import Backward, backpropagate
 from rawcnn.nn import backpropagation, layers
-from rawcnn.nn.backpropagation import RULES
+from rawcnn.nn.backpropagation import GRADIENT_RULES
 from rawcnn.nn.network import Network
 from rawcnn.nn.preprocessing import COEFFICIENTS, PREPROCESSING, PREPROCESSING_GRADIENT
 from tests import references
@@ -127,13 +127,13 @@ def test_float64_gradients_are_the_tapes(case, mode):
 
 def test_the_reference_finds_a_wrong_gradient(monkeypatch):
     """A rule that is wrong by a millionth of one entry."""
-    right = RULES["relu"]
+    right = GRADIENT_RULES["relu"]
 
     def wrong(op, g):
         (gradient,), nothing = right(op, g)
         return [gradient + 1e-6 * tf.reduce_max(gradient)], nothing
 
-    monkeypatch.setitem(RULES, "relu", wrong)
+    monkeypatch.setitem(GRADIENT_RULES, "relu", wrong)
     case = next(case for case in TABLE if case.id == "cifar_resnet20")
     with pytest.raises(AssertionError, match="differs by"):
         test_float64_gradients_are_the_tapes(case, "inference")
@@ -339,7 +339,7 @@ def test_a_network_on_several_devices():
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
 def test_every_model_has_rules(name):
-    assert {step.kind for step in replay.read(name).values()} <= RULES.keys()
+    assert {step.kind for step in replay.read(name).values()} <= GRADIENT_RULES.keys()
 
 
 def kinds_of_layers() -> set[str]:
@@ -354,11 +354,11 @@ def kinds_of_layers() -> set[str]:
 
 @pytest.mark.parametrize("kind", sorted(kinds_of_layers()))
 def test_every_kind_of_operation_has_a_rule(kind):
-    assert kind in RULES
+    assert kind in GRADIENT_RULES
 
 
 def test_every_rule_is_of_a_layer():
-    assert RULES.keys() == kinds_of_layers()
+    assert GRADIENT_RULES.keys() == kinds_of_layers()
 
 
 def test_an_operation_without_a_rule_is_named():

@@ -13,7 +13,7 @@ from rawcnn import attacks, export, visualize
 from rawcnn.nn.execution import Choice, compiled
 from rawcnn.nn.folding import folded
 from rawcnn.nn.preprocessing import PREPROCESSING
-from rawcnn.optim.optimizers import RULES
+from rawcnn.optim.optimizers import UPDATE_RULES
 from rawcnn.training.recipes import find_recipe
 from rawcnn.training.step import State, make_step
 from tests import references
@@ -98,7 +98,7 @@ def test_files_of_weights_keep_all_digits(net, tmp_path):
 
 
 @pytest.mark.sample(2)
-@pytest.mark.parametrize("optimizer", RULES)
+@pytest.mark.parametrize("optimizer", UPDATE_RULES)
 def test_training_updates_in_float64(optimizer):
     """TensorFlow's fused kernel of a rule and the rule as it is written take the same steps."""
     recipe = replace(find_recipe("digits"), optimizer=optimizer, weight_decay=1e-3, average=0.9, clip=1.0)

@@ -71,7 +71,7 @@ def test_rule_equals_loop_by_hand(name, constants, by_hand, dtype):
     references.close(run(name, start, **constants)[0], expected)
 
 
-@pytest.mark.parametrize("name", optimizers.RULES)
+@pytest.mark.parametrize("name", optimizers.UPDATE_RULES)
 def test_the_fused_form_is_the_rule(name):
     start, rule = references.random((3, 5), 0), optimizers.make_optimizer(name, momentum=0.8, fused=True)
     variable = tf.Variable(start)
@@ -161,7 +161,7 @@ def test_inside_and_outside_part_only_when_the_rate_changes():
     assert abs(difference(0.01) - 0.9 * 0.5 * (0.1 - 0.01)) < 1e-6  # the old velocity still has the old rate
 
 
-@pytest.mark.parametrize("name", optimizers.RULES)
+@pytest.mark.parametrize("name", optimizers.UPDATE_RULES)
 def test_update_is_the_same_everywhere(name):
     rule = optimizers.make_optimizer(name)
     w, g, rate = references.random((4, 3), 0), references.random((4, 3), 1), tf.constant(0.1)

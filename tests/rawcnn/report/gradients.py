@@ -15,7 +15,7 @@ import tensorflow as tf
 import rawcnn
 from rawcnn.explain import explain
 from rawcnn.explain.units import as_map
-from rawcnn.nn.backpropagation import RULES
+from rawcnn.nn.backpropagation import GRADIENT_RULES
 from rawcnn.nn.network import Network
 from rawcnn.report.explanation_page import write_explanation
 from tests import references
@@ -54,7 +54,7 @@ def gradients(op, recording) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         parameters={leaf: wide(value) for leaf, value in op.parameters.items()},
         output=wide(op.output),
     )
-    to_inputs, to_parameters = RULES[op.kind](exact, wide(recording.tensors[f"∂{op.name}"][None]))
+    to_inputs, to_parameters = GRADIENT_RULES[op.kind](exact, wide(recording.tensors[f"∂{op.name}"][None]))
     return [as_map(x[0].numpy()) for x in to_inputs], {leaf: x.numpy() for leaf, x in to_parameters.items()}
 
 
@@ -92,7 +92,7 @@ class Gradients:
 
     def input(self, op, source: int, exact: np.ndarray) -> None:
         """Click a pixel of an input; the unit that contributes most is as likely as all others together."""
-        name = op.sources[source]
+        name = op.input_names[source]
         unit = self.unit(op, source, exact)
         self.choose("#backward-channel", unit[2])
         if exact.shape[0] > 100:  # a pixel of the map is one of the screen

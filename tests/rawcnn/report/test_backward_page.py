@@ -313,7 +313,7 @@ def test_the_poorest_page_has_filters(groups):
     recording = record_image(network, references.random((8, 8, 3), 5, low=0.0).numpy(), None, default_recipe("grouped"))
     (op,) = (op for op in recording.operations if op.name == "grouped")
     selection = selection_at(recording, op, DETAILS[-1], RequiredUnits())
-    (channel,), (inputs,) = selection.channels, selection.inputs
+    (channel,), (inputs,) = selection.channels, selection.input_channels
     assert any(c // (8 // groups) == channel // (16 // groups) for c in inputs)
 
 

@@ -14,7 +14,7 @@ import pytest
 from kernels.geometry import pair
 from rawcnn.explain.kernel_source import equation
 from rawcnn.explain.kinds import NAMES
-from rawcnn.nn.backpropagation import RULES
+from rawcnn.nn.backpropagation import GRADIENT_RULES
 from rawcnn.nn.layers import conv, dense, max_pool, residual_sum
 from rawcnn.nn.network import Network
 from tests import references
@@ -306,7 +306,7 @@ def test_terms_that_cancel(page, drawn):
 
 
 def test_every_kind_has_a_name_in_words(page):
-    assert NAMES.keys() == {*RULES, "cross_entropy", "preprocessing"}
+    assert NAMES.keys() == {*GRADIENT_RULES, "cross_entropy", "preprocessing"}
     assert not any("_" in name for name in NAMES.values())
     page.open("wide")
     assert page.text("#facts").startswith("convolution, output 12×12×4")

@@ -16,7 +16,7 @@ from kernels.geometry import pair, window_padding
 from rawcnn.explain import explain
 from rawcnn.explain.paths import path_of
 from rawcnn.explain.units import as_map
-from rawcnn.nn.backpropagation import RULES
+from rawcnn.nn.backpropagation import GRADIENT_RULES
 from rawcnn.nn.layers import (
     average_pool,
     batch_norm,
@@ -295,7 +295,7 @@ def test_every_kind_of_operation(chromium, tmp_path):
     """Two units of each kind of operation, with odd paddings, groups and dilation."""
     network = Network("every kind", every_kind, size=8, classes=7, seed=1)
     explanation, file = written(network, image_for(network), tmp_path)
-    assert {op.kind for op in explanation.recording.operations} == set(RULES)
+    assert {op.kind for op in explanation.recording.operations} == set(GRADIENT_RULES)
     page = Explained(chromium, file)
     chosen = [op for op in explanation.document["operations"] if op["selection"] and op["counts"]]
     click_units(page, explanation, 2 * len(chosen))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from kernels.geometry import output_size
-from rawcnn.explain.paths import INPUTS
+from rawcnn.explain.paths import leading_term
 from rawcnn.explain.units import WINDOWS, plain_settings, taps_inside
 from rawcnn.nn.backpropagation import Applied
-from rawcnn.nn.trace import decays
+from rawcnn.nn.weight_decay import decays
 from rawcnn.report import explanation_page
 from rawcnn.report.explanation_page import SCRIPTS
 from tests.rawcnn.report.browser import browser
@@ -231,7 +231,7 @@ def assert_same(page, geometry: Geometry) -> None:
     pixels = list(np.ndindex(geometry.height, geometry.width))
     case = {
         "kind": op.kind,
-        "inputs": op.sources,
+        "inputs": op.input_names,
         "shapes": {name: x.shape for name, x in geometry.arrays.items()} | {"y": geometry.shape},
         "arrays": {name: {"shape": x.shape, "values": x.ravel().tolist()} for name, x in tensors.items()},
         "settings": plain_settings(op),
@@ -249,8 +249,8 @@ def assert_same(page, geometry: Geometry) -> None:
         assert found["readers"] == list(readers.values())
     recording = SimpleNamespace(tensors=tensors)
     for unit, leading in zip(units, found["leading"], strict=True):
-        largest = INPUTS[op.kind](op, recording, unit).largest
-        expected = largest and {"operation": largest[0], "unit": as_unit(largest[1])}
+        term = leading_term(op, recording, unit)
+        expected = term and {"operation": term[0], "unit": as_unit(term[1])}
         assert leading == expected, (op.settings, unit)
 
 

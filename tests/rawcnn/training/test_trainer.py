@@ -16,10 +16,11 @@ from rawcnn.data.augmentation import Augmentation, augment
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.nn.layers import dense
 from rawcnn.nn.network import Network
+from rawcnn.nn.weight_decay import decays
 from rawcnn.plots import figures as plots
 from rawcnn.training.rate_range import find_rate
 from rawcnn.training.recipes import Recipe
-from rawcnn.training.step import State, TrainStep, decays
+from rawcnn.training.step import State, TrainStep
 from rawcnn.training.trainer import Training, TrainingFailed
 from tests import references
 from tests.rawcnn import small
