@@ -1,32 +1,40 @@
 """docs/reading.md: each path runs under `sys.setprofile`. Python enters the files and functions of its table, and no
-other files than those that the page lists."""
+other files than those that the page lists. JavaScript files run in a browser: the page has them, and they declare the
+functions of their rows."""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock, patch
 
 import pytest
 import tensorflow as tf
 
 import rawcnn
 from rawcnn import attacks, visualize
+from rawcnn.cli import explain as explain_command
 from rawcnn.models import googlenet, resnet
 from rawcnn.nn.execution import choose
 from rawcnn.nn.trace import Trace, symbolic_trace
+from rawcnn.report.explanation_page import SCRIPTS
 from rawcnn.training.recipes import ALEXNET
 from rawcnn.training.step import State, make_step
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 ROW = re.compile(r"^\| \[([^\]]+)\]\(\.\./\1\) \|(.+)\|$", re.MULTILINE)
-CONTINUES = re.compile(r"this path continues with \[path (\d)\]")
-MOST_FILES = {1: 14, 2: 7, 3: 7, 4: 8, 5: 8, 6: 14}
+CONTINUES = re.compile(r"this path continues with \[path (\d)\](?:\([^)]+\), except for\s`([^`]+)`)?")
+DECLARED = re.compile(r"^(?:const|function) (\w+)", re.MULTILINE)  # in JavaScript
+MOST_FILES = {1: 14, 2: 7, 3: 7, 4: 8, 5: 8, 6: 14, 7: 14}
 
 
 @cache
@@ -51,6 +59,15 @@ def heading_of(number: int) -> str:
 def path(number: int) -> dict[str, list[str]]:
     """The table of path `number`: file → functions that run, functions to read besides, what happens."""
     return table(heading_of(number))
+
+
+def of_python(rows: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {file: cells for file, cells in rows.items() if file.endswith(".py")}
+
+
+def continued(number: int) -> list[tuple[int, str]]:
+    """The paths that path `number` continues with, and the file of each that does not run, if there is one."""
+    return [(int(further), but) for further, but in CONTINUES.findall(sections()[heading_of(number)])]
 
 
 def off_the_paths(number: int) -> dict[str, list[str]]:
@@ -82,7 +99,7 @@ def entered(run: Callable[[], object]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for file, line in places:
         inside = Path(file).relative_to(ROOT).as_posix() if file.startswith(str(ROOT)) else ""
-        if inside.startswith(("rawcnn/", "kernels/")):
+        if inside.startswith(("rawcnn/", "kernels/")) and inside.endswith(".py"):  # no template of a page
             found.setdefault(inside, set()).update(enclosing(ROOT / inside, line))
     return found
 
@@ -150,6 +167,27 @@ def gradients_by_hand() -> Callable[[], object]:
     return lambda: backpropagate(network, images, labels, train=True, seed=3, recipe=ALEXNET)
 
 
+def explained_image() -> Callable[[], object]:
+    """What `rawcnn explain` does once it has its network."""
+    network = rawcnn.create("alexnet", size=89, classes=3)
+    image = tf.random.stateless_uniform((89, 89, 3), (0, 1)).numpy()
+    request = explain_command.ExplainRequest(
+        model="alexnet", images=(Path("image.png"),), layers=("conv2", "pool2"), label="1", recipe=None, position=None,
+        channels=(), everything=False, folder=Path("page"), classes=3, size=89, weights=None, head="load", option=None,
+        as_json=False, seed=0,
+    )  # fmt: skip
+    run = SimpleNamespace(network=network, images=[image], screen=MagicMock())
+
+    def write() -> None:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            patch.object(explain_command, "begin", lambda _: nullcontext(run)),
+        ):
+            explain_command.write_page(replace(request, folder=Path(folder) / "page"))
+
+    return write
+
+
 RUNS = {
     1: training_step,
     2: inception_module,
@@ -157,14 +195,15 @@ RUNS = {
     4: projected_gradient_descent,
     5: optimized_image,
     6: gradients_by_hand,
+    7: explained_image,
 }
 
 
-@pytest.mark.parametrize("number", RUNS)
+@pytest.mark.parametrize("number", [*range(1, 7), pytest.param(7, marks=pytest.mark.deeper)])
 def test_a_path_is_what_runs(number):
     found, off = entered(RUNS[number]()), off_the_paths(number)
-    rest = {file: [""] for further in CONTINUES.findall(sections()[heading_of(number)]) for file in path(int(further))}
-    listed = rest | path(number) | off
+    rest = {file: [""] for further, but in continued(number) for file in path(further) if file != but}
+    listed = rest | of_python(path(number)) | off
     machinery = tuple(table("Machinery"))
     assert not {file for file in found.keys() - listed if not file.startswith(machinery)}, "add them to docs/reading.md"
     assert not listed.keys() - found.keys(), "in docs/reading.md, but not entered"
@@ -172,9 +211,13 @@ def test_a_path_is_what_runs(number):
         assert not named(runs) - found[file], f"functions of {file} that docs/reading.md names, but that do not run"
 
 
-def test_an_optimized_image_continues_with_a_residual_block():
-    assert CONTINUES.findall(sections()[heading_of(5)]) == ["3"]
-    assert not [number for number in (1, 2, 3, 4, 6) if CONTINUES.search(sections()[heading_of(number)])]
+def test_paths_that_continue_with_another():
+    """An optimized image with a residual block, an explanation with the gradients by hand."""
+    further = {number: continued(number) for number in RUNS}
+    assert {number: paths for number, paths in further.items() if paths} == {
+        5: [(3, "")],
+        7: [(6, "kernels/dropout.py")],
+    }
 
 
 @pytest.mark.parametrize("number", RUNS)
@@ -185,11 +228,23 @@ def test_a_path_is_short_and_free_of_machinery(number):
 
 @pytest.mark.parametrize("number", RUNS)
 def test_functions_on_a_path_exist(number):
-    for file, (runs, also, happens) in path(number).items():
+    for file, (runs, also, happens) in of_python(path(number)).items():
         assert named(runs) and happens, file
         assert named(runs) | named(also) <= defined(ROOT / file).keys(), file
         has_forms = file.startswith(("kernels/", "rawcnn/optim/"))
         assert not named(also) or has_forms, f"{file}: only kernels and update rules have forms that run instead"
+
+
+def test_functions_in_the_browser_exist():
+    """Only the last path has files of JavaScript, after those of Python, in the order in which the page loads them."""
+    scripts = {file: cells for file, cells in path(7).items() if file.endswith(".js")}
+    assert [*path(7)][-len(scripts) :] == [*scripts]
+    names = [Path(file).name for file in scripts]
+    assert names and names == [name for name in SCRIPTS if name in names]
+    for file, (runs, in_the_browser, happens) in scripts.items():
+        assert not runs and named(in_the_browser) and happens, file
+        assert named(in_the_browser) <= set(DECLARED.findall((ROOT / file).read_text(encoding="utf-8"))), file
+    assert not [file for number in RUNS if number != 7 for file in path(number) if file.endswith(".js")]
 
 
 @cache
@@ -207,6 +262,6 @@ def defined(file: Path) -> dict[str, tuple[int, int]]:
 
 def test_every_reason_is_given():
     machinery, off = table("Machinery"), table("Off the paths")
-    assert 10 < len(machinery) < 25 and all(len(reason) > 10 for (reason,) in machinery.values())
+    assert 10 < len(machinery) < 30 and all(len(reason) > 10 for (reason,) in machinery.values())
     assert all((ROOT / file).exists() for file in (*machinery, *off))
     assert all(int(number) in RUNS and len(happens) > 10 for _, number, happens in off.values())
