@@ -15,7 +15,7 @@ The document
 `loss`
     `value`, `smoothing`.
 `recipe`
-    One step of training: `name`, `source`, `optimizer` (a rule of `rawcnn.optim.optimizers`), `momentum`, `decay` and
+    One step of training: `name`, `optimizer` (a rule of `rawcnn.optim.optimizers`), `momentum`, `decay` and
     `epsilon` (of RMSProp), `weight_decay` λ, `decay_all`, `rate` η at the first step, `clip` (or None) and `norm`, the
     global norm of all gradients with weight decay, before clipping. All slots are at their start: `slots` is
     {"velocity": 0} or {"mean_square": 1, "velocity": 0}.
@@ -26,10 +26,10 @@ The document
     "loss" (kind "cross_entropy", which reads the logits). Each has:
 
     `name`, `kind`, `inputs` (names), `shape` [H,W,C] (a vector is a map of one pixel), `counts` and `statistics` (see
-    `rawcnn.explain.statistics`; None for the first and last), `places` [{`source`, `line`, `function`, `loops`}] with
-    the innermost call first, `equation` {`file`, `line`, `text`} as it stands in the source, `file` (a key of
-    `kernels`, or None), `form` (what ran, see `rawcnn.explain.kernel_source`), `settings`. For windows these are
-    `size`, `stride`, `dilation` [vertical, horizontal] and `pads` [[top, bottom], [left, right]]; for others
+    `rawcnn.explain.statistics`; None for the first and last), `places` [{`source` (a number of `sources`), `line`,
+    `function`, `loops`}] with the innermost call first, `equation` {`file`, `line`, `text`} as it stands in the source,
+    `file` (a key of `kernels`, or None), `form` (what ran, see `rawcnn.explain.kernel_source`), `settings`. For windows
+    these are `size`, `stride`, `dilation` [vertical, horizontal] and `pads` [[top, bottom], [left, right]]; for others
     `groups`, `epsilon`, `radius`, `scale`, `margins`, `count_padding`, …; for preprocessing `rule` and the coefficients
     of `rawcnn.nn.preprocessing.Coefficients`.
 
@@ -155,7 +155,6 @@ def _training_step(recording: Recording) -> dict[str, Any]:
     gradients = with_weight_decay(gradients, network.trained_variables, recipe)
     return {
         "name": recipe.name,
-        "source": recipe.source,
         "optimizer": recipe.optimizer,
         "momentum": recipe.momentum,
         "decay": recipe.decay,
