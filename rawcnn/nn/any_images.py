@@ -1,7 +1,8 @@
 """Images for which oneDNN's kernels need care: an empty batch, and images that are not finite.
 
-oneDNN's convolution returns its input for an empty batch, and with a fused ReLU it turns NaN into 0. A network looks
-once at its images, so that its layers need not.
+oneDNN's convolution returns its input for an empty batch. In graphs, with a ReLU that TensorFlow fuses with it, it
+turns NaN into 0. A network looks once at its images, so that its layers need not. A NaN that arises inside of the
+network, from a variable or an overflow, is not marked.
 """
 
 from __future__ import annotations

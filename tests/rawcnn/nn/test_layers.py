@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 import kernels
+import onednn
 import rawcnn
-from rawcnn.nn.layers import dense
+from rawcnn.nn.layers import conv, dense, relu
 from rawcnn.nn.network import Network
 from tests import references
 
@@ -56,6 +57,37 @@ def test_a_network_answers_nan(mode):
     logits = in_mode(net, mode, images.shape)(tf.constant(images))
     assert np.isnan(logits[0]).all()
     references.close(logits[1], clean[1], "network")
+
+
+@pytest.mark.parametrize("mode, precision", [("eager", "float32"), ("xla", "float32"), ("graph", "float64")])
+def test_a_nan_in_a_variable_reaches_the_logits(mode, precision):
+    """Where no ReLU is fused. In a float32 graph the fused ReLU may turn it into 0; docs/decisions.md says when."""
+    model = lambda net, images: dense(net, "classifier", relu(net, conv(net, "conv1", images, 4, 3)), 2)  # noqa: E731
+    net = Network("one", model, size=4, classes=2, precision=precision)
+    filters = net.variables["conv1/filters"]
+    filters.assign(np.where(np.arange(4) == 2, np.nan, filters.numpy()))
+    images = tf.constant(np.random.default_rng(0).random((2, 4, 4, 3)), precision)
+    assert np.isnan(in_mode(net, mode, images.shape)(images)).all()
+
+
+@pytest.mark.parametrize("kind", ["convolution", "matmul"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.deeper)])
+def test_where_a_fused_relu_turns_nan_into_0(mode, dtype, kind):
+    """What docs/decisions.md says about TensorFlow and oneDNN, on a CPU."""
+    x = tf.fill((1, 3, 3, 4) if kind == "convolution" else (2, 4), tf.constant(np.nan, dtype))
+    filters = tf.ones((1, 1, 4, 8) if kind == "convolution" else (4, 8), dtype)
+
+    def layer(x, filters, bias):
+        y = tf.nn.conv2d(x, filters, 1, "SAME") if kind == "convolution" else tf.matmul(x, filters)
+        return tf.nn.relu(tf.nn.bias_add(y, bias))
+
+    if mode != "eager":
+        layer = tf.function(layer, jit_compile=mode == "xla", autograph=False)
+    with tf.device("CPU"):
+        y = tf.cast(layer(x, filters, tf.zeros(8, dtype)), tf.float32)
+    lost = mode == "graph" and dtype != "float64" and onednn.in_use()
+    np.testing.assert_array_equal(y, np.full(y.shape, 0.0 if lost else np.nan))
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
