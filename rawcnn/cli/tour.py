@@ -19,6 +19,7 @@ class TourRequest(Request):
     folder: Path
     epochs: int
     race: bool
+    full: bool
     weights: Path | None
     model: str
     data: str | None
@@ -38,6 +39,7 @@ class TourRequest(Request):
             "output": self.folder,
             "epochs": self.epochs,
             "race": self.race,
+            "full": self.full,
             "weights": self.weights,
             "data": self.data,
             "seed": self.seed,
@@ -48,6 +50,9 @@ def tour(
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("tour"),
     epochs: Annotated[int | None, typer.Option(help="Number of training epochs on the digits.", min=1)] = None,
     race: Annotated[bool, typer.Option(help="Also race a network against Keras.")] = True,
+    full: Annotated[
+        bool, typer.Option(help="Optimize images for VGG-16 at 128 pixels with 512 steps instead of 64 and 64.")
+    ] = False,
     weights: Weights = None,
     head: Head = "load",
     model: Annotated[str, typer.Option(help="Model that --weights belongs to.")] = "cifar_resnet20",
@@ -60,13 +65,14 @@ def tour(
 ) -> None:
     """Write one page about the whole lecture.
 
-    The page shows architectures, feature visualization and adversarial examples. A small residual network is trained
-    on handwritten digits. With --weights and --data, the page also shows a network of your own.
+    The page shows a photograph inside a network, architectures, training, feature visualization and adversarial
+    examples. With the extra `vgg`, the network of the photographs is a real VGG-16. With --weights and --data, the page
+    also shows a network of your own.
     """
     from rawcnn.report.tour import EPOCHS
 
     request = TourRequest(
-        folder=output, epochs=epochs or EPOCHS, race=race, weights=weights, model=model, data=data,
+        folder=output, epochs=epochs or EPOCHS, race=race, full=full, weights=weights, model=model, data=data,
         skip_unreadable=skip_unreadable, as_json=as_json, seed=seed, head=head,
     )  # fmt: skip
     write_tour(request)
@@ -82,7 +88,7 @@ def write_tour(request: TourRequest) -> None:
         with bars() as report:
             run.result = run_tour(
                 request.folder, seed=request.seed, progress=report, epochs=request.epochs, race=request.race,
-                user=user,
+                user=user, full=request.full,
             )  # fmt: skip
         run.screen.print(f"wrote {request.folder / 'index.html'}: open it in a browser")
 

@@ -11,18 +11,13 @@ if TYPE_CHECKING:
 
 
 def text(comparison: Comparison) -> str:
-    """Say how many numbers agree."""
-    agreeing = sum(line.agrees for line in comparison.lines)
-    return f"Comparison({comparison.name}: {agreeing} of {len(comparison.lines)} printed numbers agree)"
+    """Say how the printed numbers compare with the counts."""
+    return f"Comparison({comparison.name}, {len(comparison.lines)} printed numbers: {comparison.summary})"
 
 
 def html(comparison: Comparison) -> str:
     """Return a row for each printed number."""
     notes = [f"Source: {comparison.source}.", *comparison.notes]
-    agreeing = sum(line.agrees for line in comparison.lines)
-    title = f"{comparison.title}: {agreeing} of {len(comparison.lines)} printed numbers agree with the counts"
-    rows = (
-        (x.row, x.quantity, x.printed, round(x.counted), "✓" if x.agrees else "differs", x.explanation)
-        for x in comparison.lines
-    )
+    title = f"{comparison.title}. {len(comparison.lines)} printed numbers: {comparison.summary}"
+    rows = ((x.row, x.quantity, x.printed, round(x.counted), x.verdict, x.explanation) for x in comparison.lines)
     return table(title, comparison.columns, rows, notes)

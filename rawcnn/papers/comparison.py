@@ -1,17 +1,20 @@
 """The comparison of a paper's printed numbers with rawcnn's counts, and helpers that the papers' files share.
 
-A line agrees if the count, rounded as in the paper, equals the printed number. Each other line gives the reason, or
-says that the difference is unexplained.
+A printed number is exact, or equals the count when that is rounded or cut off to as many decimals, or it differs. Each
+line that differs gives the reason, or says that the difference is unexplained.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from math import isclose
 
 from rawcnn.profiling.costs import Profile, profile
 
+EXACT, ROUNDED, CUT_OFF, DIFFERS = VERDICTS = ("exact", "equal when rounded", "equal when cut off", "differs")
 SMALL = 0.015  # relative difference that rounding the widths of a row can cause
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 
@@ -43,22 +46,29 @@ class Line:
         return float(self.digits.replace(",", ""))
 
     @property
-    def agrees(self) -> bool:
-        """Whether the count, rounded to as many decimals as the printed number has, equals it."""
-        decimals = len(self.digits.partition(".")[2])
-        return round(self.counted / self.unit, decimals) == self.number
+    def decimals(self) -> int:
+        """The number of digits after the decimal point."""
+        return len(self.digits.partition(".")[2])
 
     @property
-    def is_cut_off(self) -> bool:
-        """Whether the printed number is the count with its further decimals cut off."""
-        scale = 10 ** len(self.digits.partition(".")[2])
-        return int(self.counted / self.unit * scale) == round(self.number * scale)
+    def verdict(self) -> str:
+        """How the printed number compares with the count: one of VERDICTS."""
+        value = self.counted / self.unit
+        if isclose(value, self.number, rel_tol=1e-12):
+            return EXACT
+        if round(value, self.decimals) == self.number:
+            return ROUNDED
+        scale = 10**self.decimals
+        return CUT_OFF if int(value * scale) == round(self.number * scale) else DIFFERS
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the printed number is exact, or equals the count when that is rounded or cut off."""
+        return self.verdict != DIFFERS
 
     @property
     def kind_of_difference(self) -> str:
-        """Say whether the number was cut off instead of rounded, or how much it differs."""
-        if self.is_cut_off:
-            return "cut off, not rounded"
+        """Say how much the printed number differs."""
         text = f"the printed number is {abs(self.difference):.1%} {'higher' if self.difference > 0 else 'lower'}"
         return text if abs(self.difference) < SMALL else f"{text}, which nothing in the table explains"
 
@@ -78,15 +88,20 @@ class Comparison:
     lines: list[Line]
     notes: list[str]
 
-    columns = ("row", "quantity", "printed", "counted", "agrees", "explanation")
+    columns = ("row", "quantity", "printed", "counted", "comparison", "explanation")
 
     @property
     def rows(self) -> list[list[str]]:
         """The table as text: a list of cells for each line."""
-        return [
-            [x.row, x.quantity, x.printed, f"{x.counted:,.0f}", "yes" if x.agrees else "no", x.explanation]
-            for x in self.lines
-        ]
+        return [[x.row, x.quantity, x.printed, f"{x.counted:,.0f}", x.verdict, x.explanation] for x in self.lines]
+
+    @property
+    def summary(self) -> str:
+        """Count the lines of each verdict: "5 exact, 3 equal when rounded"."""
+        counts = Counter(line.verdict for line in self.lines)
+        return ", ".join(
+            f"{counts[verdict]} {_verb(verdict, counts[verdict])}" for verdict in VERDICTS if counts[verdict]
+        )
 
     def to_dict(self) -> dict[str, object]:
         lines = [
@@ -95,13 +110,18 @@ class Comparison:
                 "quantity": x.quantity,
                 "printed": x.printed,
                 "counted": x.counted,
-                "agrees": x.agrees,
+                "comparison": x.verdict,
                 "difference": x.difference,
                 "explanation": x.explanation,
             }
             for x in self.lines
         ]
         return {"paper": self.name, "title": self.title, "source": self.source, "lines": lines, "notes": self.notes}
+
+
+def _verb(verdict: str, count: int) -> str:
+    """Return a verdict as it stands after a number: several lines "differ"."""
+    return "differ" if verdict == DIFFERS and count != 1 else verdict
 
 
 def explained(line: Line, explanation: str = "") -> Line:

@@ -28,9 +28,8 @@ def comparison() -> Comparison:
         stored = model.totals["parameters"] + model.totals["non_trainable"]
         trained = Line(row, "parameters", parameters, model.totals["parameters"])
         with_averages = Line(row, "parameters", parameters, stored)
-        why = f"with batch normalization's averages, which are not trained, {stored:,}"
-        why = f"{why}: {with_averages.kind_of_difference}" if not with_averages.agrees else why
-        lines.append(explained(trained, why if with_averages.agrees or with_averages.is_cut_off else ""))
+        why = f"with batch normalization's averages, which are not trained, {stored:,}: {with_averages.verdict}"
+        lines.append(explained(trained, why if with_averages.agrees else ""))
         lines.append(explained(Line(row, "MACs", macs, model.totals["macs"]), reasons.get((row, "MACs"), "")))
     for name, model, filters in (("4 @ 1056", mobile, "1,056"), ("6 @ 4032", large, "4,032")):
         lines.append(Line(f"NASNet-A ({name})", "channels of the last map", filters, shape_of(model, "pool")[-1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawcnn.papers.comparison import Comparison, Line, explained, profiled, shape_of, sum_of
+from rawcnn.papers.comparison import Comparison, Line, profiled, shape_of, sum_of
 
 
 def comparison() -> Comparison:
@@ -15,10 +15,9 @@ def comparison() -> Comparison:
         explanation = {
             "resnet34": "counted with option B's projections; the table's 3.6 is the network without them (option A): "
             f"{plain34.totals['macs'] / 1e9:.2f}G",
-            "resnet50": f"{models['resnet50'].totals['macs'] / 1e9:.3f}G: cut to 3.8, not rounded; striding the 3×3 (v1.5) "
-            "would take 4.09",
+            "resnet50": f"{models['resnet50'].totals['macs'] / 1e9:.3f}G; striding the 3×3 (v1.5) would take 4.09",
         }.get(name, "")
-        lines.append(explained(Line(name, "MACs", printed, models[name].totals["macs"], explanation)))
+        lines.append(Line(name, "MACs", printed, models[name].totals["macs"], explanation))
     for stage, printed in (("conv1", "112"), ("conv2_1", "56"), ("conv3_1", "28"), ("conv4_1", "14"), ("conv5_1", "7")):
         side = shape_of(models["resnet50"], stage)[1]
         lines.append(Line(stage.replace("_1", "_x"), "side of the map", printed, side))

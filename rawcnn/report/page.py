@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from rawcnn.report.html import render
 
 NUMBER = re.compile(r"[≈<>±+−-]?[\d.,]+(e[+-]\d+)?( ?± ?[\d.,]+)?[  ]?(%|×|[KMG]|ms|s|px|images/s)?|[—–]?")
+FOLDED = 12  # rows: a longer table is folded
 Cell = str | int | float
 
 
@@ -44,6 +45,14 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A link to another page in the folder."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells under `columns`. `remarks` maps the number of a row to a remark that is shown below this row.
 
@@ -66,6 +75,11 @@ class Table:
     @property
     def cells(self) -> list[list[str]]:
         return [[shown(cell) for cell in row] for row in self.rows]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the table is folded until the reader opens it."""
+        return len(self.rows) > FOLDED
 
     @property
     def numeric(self) -> list[bool]:
@@ -162,7 +176,7 @@ class Cards:
     cards: tuple[Card, ...]
 
 
-Block = Text | Notes | Code | Table | Facts | Figure | Gallery | Sums | Strips | Cards
+Block = Text | Notes | Code | Link | Table | Facts | Figure | Gallery | Sums | Strips | Cards
 
 
 @dataclass(frozen=True)
@@ -182,13 +196,14 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Page:
-    """A complete report. `render` returns its HTML."""
+    """A complete report. `render` returns its HTML. `opening` is shown before the table of contents."""
 
     title: str
     lead: str
     chapters: tuple[Chapter, ...] = ()
     facts: Facts | None = None
     footer: str = ""
+    opening: tuple[Block, ...] = ()
 
     def render(self) -> str:
         """Return one HTML file with its style inside. It loads only the pictures in its folder."""
@@ -208,7 +223,7 @@ class Page:
         return list(dict.fromkeys(name for part in self._pictures() for name in part))
 
     def _pictures(self) -> Iterator[tuple[str, ...]]:
-        for block in (block for chapter in self.chapters for section in chapter.sections for block in section.blocks):
+        for block in self._blocks():
             if isinstance(block, Figure):
                 yield (block.file, block.dark) if block.dark else (block.file,)
             elif isinstance(block, Gallery):
@@ -217,6 +232,10 @@ class Page:
                 yield tuple(strip.tile.file for strip in block.strips)
             elif isinstance(block, Sums):
                 yield from ((s.image.file, s.noise.file, s.result.file) for s in block.sums)
+
+    def _blocks(self) -> Iterator[Block]:
+        yield from self.opening
+        yield from (block for chapter in self.chapters for section in chapter.sections for block in section.blocks)
 
     def _anchors(self) -> Iterator[tuple[Chapter | Section, str]]:
         """Yield each chapter and section with a unique anchor."""

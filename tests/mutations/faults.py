@@ -604,8 +604,8 @@ USES = [
     Fault(
         "papers: decimals of printed numbers are not compared",
         "rawcnn/papers/comparison.py",
-        "return round(self.counted / self.unit, decimals) == self.number",
-        "return round(self.counted / self.unit) == round(self.number)",
+        "if round(value, self.decimals) == self.number:",
+        "if round(value) == round(self.number):",
         ("tests/rawcnn/papers/test_papers.py",),
     ),
     Fault(

@@ -1,15 +1,18 @@
-"""The sections on architectures: the papers' tables, and where each network's arithmetic and parameters are."""
+"""The sections on architectures: the lecture's four, with an idea, a diagram and a number each, and their claims."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rawcnn.models import MODELS
 from rawcnn.papers import Comparison
+from rawcnn.papers.comparison import Line
 from rawcnn.plots import themed as plots
 from rawcnn.profiling.costs import Profile
 from rawcnn.report.album import Album
+from rawcnn.report.diagram import diagram
 from rawcnn.report.kernel_claims import Module, Stack
-from rawcnn.report.page import Block, Cell, Figure, Notes, Section, Table, Text, si
+from rawcnn.report.page import Card, Cards, Facts, Figure, Section, Table, Text, si
 from rawcnn.report.stages import block_of
 
 
@@ -41,25 +44,93 @@ def landscape(profiles: Sequence[tuple[str, Profile]], album: Album) -> Section:
     )
 
 
-def comparison(title: str, lead: str, table: Comparison, profile: Profile, album: Album, *more: Block) -> Section:
-    """Return the section that compares a paper's table with the counts, with notes and the bars of `profile`."""
+def alexnet(paper: Comparison, profile: Profile) -> Section:
+    """Return the section on AlexNet, with its parameters."""
     return Section(
-        title, (Text(lead), comparison_table(table), Notes(tuple(table.notes)), cost_bars(profile, album), *more)
+        "AlexNet",
+        (
+            Text(
+                "Eight layers on two GPUs. Each GPU holds half of the channels, and three of the five convolutions "
+                "read only the half on their own GPU. ReLU, dropout, overlapping pooling, local response normalization "
+                "and weight decay are all here."
+            ),
+            parameters(line_of(paper, "whole network", "parameters")),
+            Cards((card(profile),)),
+        ),
     )
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return the table of printed and counted numbers. Each explanation follows the last line that it explains."""
-    rows: list[tuple[Cell, ...]] = []
-    remarks: dict[int, str] = {}
-    for number, line in enumerate(comparison.lines):
-        rows.append((line.row, line.quantity, line.printed, "=" if line.agrees else "≠", f"{line.counted:,.0f}"))
-        following = comparison.lines[number + 1].explanation if number + 1 < len(comparison.lines) else ""
-        if line.explanation and line.explanation != following:
-            remarks[number] = line.explanation[0].upper() + line.explanation[1:] + "."
-    agreeing = sum(line.agrees for line in comparison.lines)
-    caption = f"{comparison.source}: {agreeing} of {len(rows)} printed numbers equal the rounded count."
-    return Table(("part", "quantity", "printed", "", "counted"), tuple(rows), caption, remarks)
+def vgg(paper: Comparison, profile: Profile) -> Section:
+    """Return the section on VGG, with the parameters of column D."""
+    return Section(
+        "VGG",
+        (
+            Text(
+                "Only 3×3 convolutions and 2×2 pools, in columns of 11 to 19 layers. The lecture's VGG16 is column D, "
+                "its VGG19 column E."
+            ),
+            parameters(line_of(paper, "D (VGG16)", "parameters")),
+            Cards((card(profile),)),
+        ),
+    )
+
+
+def googlenet(paper: Comparison, profile: Profile) -> Section:
+    """Return the section on GoogLeNet, with its parameters."""
+    return Section(
+        "GoogLeNet",
+        (
+            Text("Nine inception modules, 22 layers, and no dense layer except the classifier."),
+            parameters(line_of(paper, "whole network", "parameters")),
+            Cards((card(profile),)),
+        ),
+    )
+
+
+def resnet(deepest: Profile, vgg19: Profile) -> Section:
+    """Return the section on ResNet, with the layers of the deepest one and its arithmetic against VGG19's."""
+    less = deepest.totals["macs"] < vgg19.totals["macs"]
+    return Section(
+        "ResNet",
+        (
+            Text(
+                "Blocks add their input to their output, so a block that is not needed can learn the identity. This "
+                "made 152 layers trainable."
+            ),
+            Facts(
+                (
+                    (str(count_layers(deepest)), "layers with weights on the longest path, counted"),
+                    (f"{si(deepest.totals['macs'])}", "MACs for one image"),
+                    (f"{si(vgg19.totals['macs'])}", f"MACs of VGG19, {'more' if less else 'less'} with 19 layers"),
+                )
+            ),
+            Cards((card(deepest),)),
+        ),
+    )
+
+
+def parameters(line: Line) -> Facts:
+    """Return the parameters that are counted and printed, and how they compare."""
+    return Facts(
+        ((f"{line.counted:,.0f}", "parameters, counted"), (line.printed, f"printed in the paper: {line.verdict}"))
+    )
+
+
+def line_of(paper: Comparison, row: str, quantity: str) -> Line:
+    """Return the line of a paper's table with this row and quantity."""
+    return next(line for line in paper.lines if (line.row, line.quantity) == (row, quantity))
+
+
+def count_layers(profile: Profile) -> int:
+    """Count the convolutions and dense layers, without those in shortcuts."""
+    return sum(row["kind"] in ("conv", "dense") and "shortcut" not in row["name"] for row in profile.rows)
+
+
+def card(profile: Profile) -> Card:
+    """Return a network's diagram with its totals."""
+    totals = profile.totals
+    facts = (("image", f"{profile.size}×{profile.size}"), ("MACs", f"{totals['macs']:,}"))
+    return Card(profile.model, MODELS[profile.model].paper, facts, diagram(profile.model, profile.operations))
 
 
 def cost_bars(profile: Profile, album: Album) -> Figure:

@@ -31,16 +31,6 @@ def section(races: Sequence[Race], album: Album) -> Section:
     return Section("One network, two ways", tuple(blocks))
 
 
-def headline(races: Sequence[Race]) -> tuple[str, str] | None:
-    """Return the ratio of the training race, or else of the last race, and what it means."""
-    timed = [race for race in races if race["figures"]["ratio"]]
-    if not timed:
-        return None
-    race = next((race for race in timed if race["settings"]["job"] == "training"), timed[-1])
-    opponent = "Keras at its best" if race["figures"]["complete"] else "the fastest form of Keras that ran"
-    return f"{race['figures']['ratio']:.2f}×", f"as fast as {opponent} in {_job(race)}"
-
-
 def _job(race: Race) -> str:
     return {"training": "a training step", "inference": "inference"}.get(
         race["settings"]["job"], race["settings"]["job"]

@@ -1,4 +1,4 @@
-"""The sections on the zoo: a family tree of the networks with published ImageNet errors, and a card for each."""
+"""The sections on the zoo: a family tree of the networks with published ImageNet errors, and a diagram of each."""
 
 from __future__ import annotations
 
@@ -26,22 +26,18 @@ diagrams are generated from the operations that are recorded when the network's 
 """
 
 
-def sections(profiles: Profiles, album: Album) -> Iterator[Section]:
-    """Yield the tree, and a section of cards for each family. `profiles` has an entry for each row of ERRORS."""
-    yield tree(profiles, album)
+def diagrams(profiles: Profiles) -> Iterator[Section]:
+    """Yield the published errors, and a section of diagrams for each family. `profiles` has an entry for each error."""
+    yield published_errors()
     yield Section("How to read the diagrams", (Text(LEGEND),))
     for family, rows in groupby(ERRORS, key=lambda row: row.family):
         yield Section(f"{family}: diagrams", (Cards(tuple(card(row, profiles[row.model]) for row in rows)),))
 
 
 def tree(profiles: Profiles, album: Album) -> Section:
-    """Return the section with the plot of error against MACs, the published errors and their sources."""
+    """Return the section with the plot of error against MACs."""
     smallest, largest = (f(ERRORS, key=lambda row: profiles[row.model].totals["parameters"]) for f in (min, max))
     sizes = [f"{si(profiles[row.model].totals['parameters'])} of `{row.model}`" for row in (smallest, largest)]
-    rows = tuple(
-        (row.model, percent(row.top1), "—" if row.top5 is None else percent(row.top5), row.protocol, row.source)
-        for row in ERRORS
-    )
     return Section(
         "Error against arithmetic",
         (
@@ -49,25 +45,33 @@ def tree(profiles: Profiles, album: Album) -> Section:
                 "Each network develops earlier ones further: smaller kernels, modules of several kernels, sums around "
                 "blocks, groups, channels weighted by the whole image, cells found by search. Networks to the lower "
                 "left are better: they have less arithmetic and less error. MACs and parameters are counted. The "
-                "errors are those that the papers print, because no network on this page was trained on ImageNet."
+                "errors are those that the papers print; rawcnn trains no network on ImageNet."
             ),
             album.plot(
                 "family-tree",
                 family_tree([_member(row, profiles[row.model]) for row in ERRORS]),
                 (5.3, 6.2),
-                alt="Published top-1 error against MACs of the networks in the table below, with arrows from each "
+                alt="Published top-1 error against MACs of the networks in the appendix, with arrows from each "
                 "network to those derived from it: from AlexNet at the top left down to NASNet-A at the bottom right.",
                 caption=f"The area shows the number of parameters, from {sizes[0]} to {sizes[1]}. Discs show errors on "
                 "one central crop. Rings cannot be compared with discs: AlexNet, `plain34` and `resnet34` were tested "
                 "on ten crops, VGG on the whole image at one scale. Inception V4 and Inception-ResNet V2 were tested "
-                "without the validation images on ILSVRC's blacklist. Image sizes differ; the cards show them.",
-            ),
-            Table(
-                ("network", "top-1", "top-5", "tested on", "printed in"),
-                rows,
-                "Published errors of single networks on ImageNet's validation images, in percent.",
+                "without the validation images on ILSVRC's blacklist. Image sizes differ; the diagrams in the appendix "
+                "show them.",
             ),
         ),
+    )
+
+
+def published_errors() -> Section:
+    """Return the table of published errors and their sources."""
+    rows = tuple(
+        (row.model, percent(row.top1), "—" if row.top5 is None else percent(row.top5), row.protocol, row.source)
+        for row in ERRORS
+    )
+    caption = "Published errors of single networks on ImageNet's validation images, in percent."
+    return Section(
+        "Published errors", (Table(("network", "top-1", "top-5", "tested on", "printed in"), rows, caption),)
     )
 
 

@@ -1,12 +1,12 @@
-"""The papers' tables: every difference is explained, and no agreement is."""
+"""The papers' tables: how each printed number compares with the count, and why it differs."""
 
 from __future__ import annotations
 
 import pytest
 
 from rawcnn.models import MODELS
-from rawcnn.papers import PAPERS, Line, compare
-from rawcnn.papers.comparison import explained, profiled
+from rawcnn.papers import PAPERS, Comparison, Line, compare
+from rawcnn.papers.comparison import CUT_OFF, DIFFERS, EXACT, ROUNDED, explained, profiled
 from rawcnn.papers.googlenet import separable_stem
 from rawcnn.papers.imagenet_errors import ERRORS
 from rawcnn.papers.resnext import TEMPLATES, template
@@ -15,9 +15,10 @@ from rawcnn.papers.senet import added_weights
 
 @pytest.mark.sample("alexnet", "vgg", "googlenet")
 @pytest.mark.parametrize("name", PAPERS)
-def test_every_difference_is_explained_and_nothing_else(name):
+def test_every_difference_is_explained(name):
     for line in compare(name).lines:
-        assert bool(line.explanation) != line.agrees, line
+        assert line.explanation or line.agrees, line
+        assert not line.explanation or line.verdict not in (EXACT, ROUNDED), line
 
 
 @pytest.mark.sample("alexnet", "vgg", "googlenet")
@@ -32,7 +33,6 @@ def test_comparison_as_cells_and_as_json(name):
 @pytest.mark.parametrize(
     "row, words",
     [
-        ("inception_3a", "cut off, not rounded"),
         ("inception_4a", "0.7% lower"),
         ("inception_4c", "6.9% lower, which nothing in the table explains"),
         ("inception_5a", "5.3% higher, which nothing in the table explains"),
@@ -51,20 +51,41 @@ def test_the_guess_at_row_5a():
     assert f"{weights / 1024:,.0f}K and {49 * weights / 1e6:.1f}M" in line.explanation
 
 
-def test_line_rounds_as_its_paper():
-    assert Line("a", "parameters", "138M", 138_357_544).agrees
-    assert not Line("a", "parameters", "139M", 138_357_544).agrees
-    assert Line("a", "MACs", "1.8G", 1_814_073_344).agrees
-    assert Line("a", "weights", "112K", 114_688, units={"K": 1024}).agrees
-    assert not Line("a", "weights", "112K", 114_688).agrees
-    assert Line("a", "neurons", "253,440", 253_440).agrees
+@pytest.mark.parametrize(
+    "printed, counted, verdict",
+    [
+        ("253,440", 253_440, EXACT),
+        ("1.8G", 1_800_000_000, EXACT),
+        ("138M", 138_357_544, ROUNDED),
+        ("1.8G", 1_814_073_344, ROUNDED),
+        ("25.6M", 25_557_032, ROUNDED),
+        ("25.5M", 25_557_032, CUT_OFF),
+        ("44M", 44_549_160, CUT_OFF),
+        ("60M", 60_965_224, CUT_OFF),
+        ("139M", 138_357_544, DIFFERS),
+        ("253,440", 253_441, DIFFERS),
+        ("112K", 114_688, DIFFERS),
+    ],
+)
+def test_a_printed_number_against_a_count(printed, counted, verdict):
+    line = Line("a", "parameters", printed, counted)
+    assert line.verdict == verdict and line.agrees == (verdict != DIFFERS)
 
 
-def test_numbers_that_are_cut_off_instead_of_rounded():
-    assert Line("a", "parameters", "25.5M", 25_557_032).is_cut_off
-    assert Line("a", "parameters", "44M", 44_549_160).kind_of_difference == "cut off, not rounded"
-    assert not Line("a", "parameters", "25.6M", 25_557_032).is_cut_off
+def test_a_unit_is_that_of_the_paper():
+    assert Line("a", "weights", "112K", 114_688, units={"K": 1024}).verdict == EXACT
+
+
+def test_a_summary_counts_the_verdicts():
+    lines = [Line("a", "n", printed, 25_557_032) for printed in ("25.5M", "25.6M", "30M", "31M", "25,557,032")]
+    comparison = Comparison("a", "", "", lines, [])
+    assert comparison.summary == "1 exact, 1 equal when rounded, 1 equal when cut off, 2 differ"
+    assert Comparison("a", "", "", lines[2:3], []).summary == "1 differs"
+
+
+def test_a_line_that_agrees_needs_no_explanation():
     assert explained(Line("a", "parameters", "25.6M", 25_557_032), "why").explanation == ""
+    assert explained(Line("a", "parameters", "25.5M", 25_557_032), "why").explanation == ""
     assert explained(Line("a", "parameters", "30M", 25_557_032), "why").explanation == "why"
     assert "17.4% higher" in explained(Line("a", "parameters", "30M", 25_557_032)).explanation
 

@@ -13,7 +13,6 @@ from rawcnn.nn.trace import symbolic_trace
 from rawcnn.papers.comparison import profiled
 from rawcnn.papers.imagenet_errors import ERRORS
 from rawcnn.plots import themed as plots
-from rawcnn.report.album import Album
 from rawcnn.report.diagram import WIDTH, diagram
 from rawcnn.report.layering import place
 from rawcnn.report.page import Chapter, Page
@@ -155,7 +154,7 @@ def test_the_tree_has_every_network_and_every_arrow():
 
 
 def test_the_sections_of_the_zoo(tmp_path):
-    sections = tuple(zoo.sections({name: profiled(name) for name in NAMES}, Album(tmp_path)))
+    sections = tuple(zoo.diagrams({name: profiled(name) for name in NAMES}))
     html = Page("Zoo", "lead", (Chapter("The family", sections),)).render()
     check_offline(html, tmp_path)
     table = sections[0].blocks[-1]

@@ -8,8 +8,8 @@ import pytest
 import rawcnn
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.report.pooled import LAYER, has_switches, train_pooled
-from rawcnn.report.sections import inside, visualization
-from rawcnn.visualize import deconvolve, top_inputs
+from rawcnn.report.sections import deconvolution, top_inputs
+from rawcnn.visualize import deconvolve
 from tests import references
 
 
@@ -37,7 +37,7 @@ def test_it_has_learned_the_digits(pooled, digits):
 
 def test_the_deconvnets_pictures_depend_on_the_image(pooled, digits):
     """At one position, so that neither place nor strength tells the images apart."""
-    tops = visualization.TopInputs({LAYER: top_inputs(pooled, digits, LAYER, count=16)}).shown(LAYER)
+    tops = top_inputs.TopInputs({LAYER: top_inputs.top_inputs(pooled, digits, LAYER, count=16)}).shown(LAYER)
     for channel, inputs in tops.items():
         places = [top.position for top in inputs]
         position = max(set(places), key=places.count)
@@ -60,8 +60,8 @@ def test_the_section_says_what_a_network_shows(network, said, digits, tmp_path):
     from rawcnn.report.album import Album
 
     built = rawcnn.create(network, classes=10, size=32)
-    layer = visualization.layers_of(built)[0]
-    tops = {0: top_inputs(built, rawcnn.data.load("digits", size=32), layer, [0], 2, split="test")[0]}
-    section = inside._deconvolution(inside._deconvolved(built, layer, tops), Album(tmp_path))
-    text = str(section)
+    layer = top_inputs.layers_of(built)[0]
+    tops = {0: top_inputs.top_inputs(built, rawcnn.data.load("digits", size=32), layer, [0], 2, split="test")[0]}
+    found = deconvolution.deconvolve_tops(built, layer, tops, gray=True)
+    text = str(deconvolution.section(found, Album(tmp_path)))
     assert said in text and "Nie et al. 2018" in text and "Adebayo et al. 2018" in text

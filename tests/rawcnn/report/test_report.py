@@ -24,6 +24,7 @@ from rawcnn.report.page import (
     Facts,
     Figure,
     Gallery,
+    Link,
     Notes,
     Page,
     Section,
@@ -81,12 +82,14 @@ def check_offline(html: str, folder: Path) -> None:
     names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(names) == len(set(names))
     for link in page.all("a"):
-        assert link["href"] and link["href"].startswith("#") and link["href"][1:] in names
+        target = link["href"] or ""
+        assert target[1:] in names if target.startswith("#") else (folder / target).is_file(), target
 
 
 def full_page(folder: Path, text: str) -> Page:
     """Return a page with every kind of block, with `text` wherever a text is possible."""
     album = Album(folder)
+    (folder / "other.html").write_text("another page")
     pixels = np.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3)
     tiles = [album.tile(f"tile-{i}", pixels, alt=text, label=text, detail=text) for i in range(3)]
     draw = plots.confusion(np.array([[3, 1], [0, 2]]), [text, "b"])
@@ -94,6 +97,7 @@ def full_page(folder: Path, text: str) -> Page:
         Text(text + "\n\n" + text),
         Notes((text, text)),
         Code(text),
+        Link("other.html", text),
         Facts(((text, text),)),
         Table((text, "n"), ((text, 1), ("b", 2.5)), text, {0: text}),
         album.plot("plot", draw, (4, 4), alt=text, caption=text),
@@ -103,7 +107,11 @@ def full_page(folder: Path, text: str) -> Page:
         Cards((Card(text, text, ((text, text),), diagram(text, ())),)),
     )
     section = Section(text, blocks)
-    return Page(text, text, (Chapter(text, (section, Section(text, ())), text),), Facts(((text, text),)), text)
+    chapter, opening = (
+        Chapter(text, (section, Section(text, ())), text),
+        Gallery((album.tile("first", pixels, alt=text),)),
+    )
+    return Page(text, text, (chapter,), Facts(((text, text),)), text, (opening,))
 
 
 def test_hostile_text_is_text(tmp_path):
@@ -116,7 +124,8 @@ def test_hostile_text_is_text(tmp_path):
 
 def test_every_picture_is_named(tmp_path):
     page = full_page(tmp_path, "plain")
-    assert sorted(page.files) == sorted(file.name for file in tmp_path.iterdir())
+    assert sorted(page.files) == sorted(file.name for file in tmp_path.glob("*.png"))
+    assert page.files[0] == "first.png"
     html = page.render()
     assert all(f'"{name}"' in html for name in page.files)
 
@@ -128,6 +137,22 @@ def test_sections_have_different_anchors(tmp_path):
 
 def test_an_empty_page_renders():
     assert Reader(Page("Empty", "Nothing yet").render()).text.count("Empty") == 2
+
+
+def test_long_tables_are_folded():
+    def html(rows: int) -> str:
+        table = Table(("a",), tuple((f"row {k}",) for k in range(rows)), "What it lists.")
+        return Page("t", "l", (Chapter("c", (Section("s", (table,)),)),)).render()
+
+    short, long = html(12), html(13)
+    assert "<details" not in short and short.count("What it lists.") == 2  # its caption, and the name of its region
+    folded = long[long.index('<details class="folded">') : long.index("</details>")]
+    assert "row 12" in folded and re.search(r"<summary>What it lists\. <span>13 rows</span></summary>", folded)
+
+
+def test_the_opening_comes_before_the_contents(tmp_path):
+    html = full_page(tmp_path, "plain").render()
+    assert html.index("first.png") < html.index("<nav")
 
 
 def test_columns_of_numbers_are_found():

