@@ -51,7 +51,7 @@ class Album:
         return Tile(file, alt, label, detail)
 
     def picture(self, name: str, pixels: np.ndarray) -> str:
-        """Write an RGB picture [H,W,3] in [0,1] in its own size. Return the file's name, for a Figure."""
+        """Write an RGB or RGBA picture [H,W,C] in [0,1] in its own size. Return the file's name, for a Figure."""
         file = self._name(f"{name}.png")
         Image.fromarray(_bytes(pixels)).save(self.folder / file, optimize=True)
         return file

@@ -24,9 +24,9 @@ from rawcnn.report.chapters.real_network import RealNetwork, find_real_network
 from rawcnn.report.chapters.training import NETWORK, train
 from rawcnn.report.chapters.visualization import OfClassifier, OfDigits, OfPhotographs
 from rawcnn.report.folder import report_folder
-from rawcnn.report.page import Chapter, Facts, Page
+from rawcnn.report.page import Chapter, Facts, Page, Strips
 from rawcnn.report.progress import Clock, StepReport, silent
-from rawcnn.report.sections import provenance
+from rawcnn.report.sections import optimization, provenance
 from rawcnn.report.sections.architectures import line_of
 from rawcnn.report.sections.optimization import Effort
 from rawcnn.report.sections.race import Race
@@ -155,7 +155,7 @@ def take(album: Album, clock: Clock, settings: Settings) -> tuple[Page, dict[str
         tuple(chapters),
         headline(found),
         f"Made by rawcnn {__version__} with `{settings.command}`, seed {settings.seed}, on {circumstances['made']}.",
-        opening=(found.one_image.opening(album),),
+        opening=(opening(found, album),),
     )
     return page, {"made": circumstances, **found.to_dict(), "seconds": clock.seconds}
 
@@ -164,7 +164,7 @@ def compute(clock: Clock, settings: Settings) -> TourResults:
     """Compute all chapters, step by step."""
     seed, real = settings.seed, settings.real
     one_image = OneImage.compute(real, clock)
-    architectures = Architectures.compute(clock)
+    architectures = Architectures.compute(clock, seed)
     trained = train(clock, seed, settings.epochs)
     photographs, digits = visualize(trained, clock, settings)
     user = visualize_user(settings.user, clock, seed) if settings.user else None
@@ -201,6 +201,14 @@ def render(found: TourResults, album: Album, settings: Settings) -> list[Chapter
         chapters.append(visualization.render_user(found.user, settings.user.weights, Album(album.folder, "given-")))
     chapters.append(found.fooling.render(found.trained.data.labels, album))
     return chapters
+
+
+def opening(found: TourResults, album: Album) -> Strips:
+    """Return the first picture: a photograph, and what VGG-16 detects by depth, or else the maps of the photograph."""
+    one = found.one_image
+    if found.photographs is None:
+        return one.opening(album)
+    return optimization.overview(found.photographs.rows, one.maps.image, one.photograph.name, album)
 
 
 def headline(found: TourResults) -> Facts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rawcnn import data
 from rawcnn.papers import PAPERS, Comparison, compare, profiled
 from rawcnn.papers.imagenet_errors import ERRORS
 from rawcnn.profiling.costs import Profile
@@ -12,9 +13,12 @@ from rawcnn.report import kernel_claims
 from rawcnn.report.album import Album
 from rawcnn.report.page import Chapter, Section
 from rawcnn.report.progress import Clock
-from rawcnn.report.sections import architectures, papers, zoo
+from rawcnn.report.sections import architectures, depth, papers, zoo
+from rawcnn.training.depth_gradients import Norms, gradient_norms
+from rawcnn.training.plain_vs_residual import networks
 
 STACKS = ((7,), (3, 3, 3), (5,), (3, 3))  # sizes of the filters that are stacked
+DEPTHS = (20, 56)  # layers of the plain and the residual networks
 BATCH = 8  # maps that the timed inception modules read
 FAMILIES = {
     "AlexNet": ("alexnet",),
@@ -32,15 +36,16 @@ class Architectures:
     profiles: dict[str, Profile]
     stacks: Sequence[kernel_claims.Stack]
     modules: Sequence[kernel_claims.Module]
+    norms: dict[str, Norms]  # gradient norms of plain and residual networks
 
     @classmethod
-    def compute(cls, clock: Clock) -> Architectures:
-        """Count the networks, and time GoogLeNet's modules."""
+    def compute(cls, clock: Clock, seed: int) -> Architectures:
+        """Count the networks, time GoogLeNet's modules, and measure gradients through depth."""
         comparisons, profiles = count(clock)
         stacks = [kernel_claims.stack(sizes) for sizes in STACKS]
         with clock.step("Time naive and reduced inception modules") as report:
             modules = kernel_claims.race_inception(batch=BATCH, progress=report)
-        return cls(comparisons, profiles, stacks, modules)
+        return cls(comparisons, profiles, stacks, modules, measure_depth(clock, seed))
 
     def render(self, album: Album) -> Chapter:
         """Return the chapter: one section for each paper of the lecture, with what it claims."""
@@ -56,6 +61,7 @@ class Architectures:
                     self.profiles["googlenet_naive"], self.profiles["googlenet"], self.modules, BATCH, album
                 ),
                 architectures.resnet(self.profiles["resnet152"], self.profiles["vgg19"]),
+                depth.section(self.norms, album),
                 papers.others(),
                 zoo.tree(self.profiles, album),
             ),
@@ -74,7 +80,16 @@ class Architectures:
             "profiles": {name: {"totals": p.totals, "size": p.size} for name, p in self.profiles.items()},
             "kernels": [vars(s) for s in self.stacks],
             "inception": [m.to_dict() for m in self.modules],
+            "gradient_norms": self.norms,
         }
+
+
+def measure_depth(clock: Clock, seed: int) -> dict[str, Norms]:
+    """Return the gradient norms of plain and residual networks before training, on a batch of digits."""
+    with clock.step("Measure gradients through depth", len(networks(DEPTHS))) as report:
+        return gradient_norms(
+            data.load("digits"), depths=DEPTHS, seed=seed, progress=lambda done, total, _: report(done, total)
+        )
 
 
 def count(clock: Clock) -> tuple[dict[str, Comparison], dict[str, Profile]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rawcnn.data import DataSet
-from rawcnn.data.photographs import installed, patches
+from rawcnn.data.photographs import installed, patches, whole
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.chapters.real_network import RealNetwork
@@ -22,11 +22,13 @@ from rawcnn.visualize.atlas import Atlas
 TITLE = "Feature visualization"
 SIDE = 96  # pixels: patches of photographs
 TOP_LAYERS = ("conv2_2/relu", "conv3_3/relu", "conv4_3/relu")  # of VGG-16: the last ones before three pools
-PARTS = "conv3_3/relu"  # whose deconvolutions are shown: its channels see 40×40 pixels
+WHOLE, PHOTOGRAPHS = 160, 6  # photographs that are deconvolved: their side in pixels, and how many at most
+STRONGEST = "conv5_1/relu"  # whose most active unit in each photograph is deconvolved; it sees 132×132 pixels
+PARTS, PART_CHANNELS = "conv4_3/relu", 2  # channels whose top inputs are deconvolved
 OPTIMIZED = "conv4_3/relu"  # whose channels are optimized
 MIDDLE = "conv4_2/relu"  # whose atlas is shown
 DEPTHS = {
-    "Edges": "conv1_2/relu",
+    "Edges": "conv2_1/relu",
     "Textures": "conv3_1/relu",
     "Patterns": "conv4_1/relu",
     "Parts": "conv5_1/relu",
@@ -57,7 +59,7 @@ class OfPhotographs:
         with clock.step("Find the parts of photographs that excite it", len(TOP_LAYERS)) as report:
             tops = top_inputs.find_top_inputs(network, data, TOP_LAYERS, report)
         with clock.step("Deconvolve them"):
-            parts = deconvolution.deconvolve_tops(network, PARTS, tops.shown(PARTS), gray=False)
+            parts = deconvolve_photographs(network, tops)
         channels = list(tops.shown(OPTIMIZED))
         with clock.step("Optimize images, with each regularization") as report:
             compared = optimization.compare_regularizations(
@@ -94,6 +96,19 @@ class OfPhotographs:
             "direction": self.direction.to_dict(),
             "atlas_cells": atlas.count_cells(self.atlas),
         }
+
+
+def whole_photographs() -> np.ndarray:
+    """Return the first installed photographs, [N,WHOLE,WHOLE,3]."""
+    return np.stack([whole(photograph, (WHOLE, WHOLE)) for photograph in installed()[:PHOTOGRAPHS]])
+
+
+def deconvolve_photographs(network: Network, tops: top_inputs.TopInputs) -> deconvolution.Deconvolved:
+    """Deconvolve the most active unit of each photograph, and the top inputs of some channels."""
+    strongest = deconvolution.deconvolve_strongest(network, STRONGEST, whole_photographs())
+    channels = dict(list(tops.shown(PARTS).items())[-PART_CHANNELS:])
+    found = deconvolution.deconvolve_tops(network, PARTS, channels, gray=False)
+    return replace(found, groups=[strongest, *found.groups])
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,7 @@ class OfDigits:
             attributed = attribution.attribute(network, data.take("test", [0])[0], layer, seed=seed)
             report(1, 2)
             alike = [
-                deconvolution.of_two_images(photographs.network, PARTS, _two_patches(photographs.data)),
+                deconvolution.of_two_images(photographs.network, STRONGEST, whole_photographs()[:2]),
                 deconvolution.of_two_images(network, layer, data.take("test", [0, 1])),
             ]
         return cls(data, attributed, alike)
@@ -200,13 +215,6 @@ class OfDigits:
             "attributed": self.attributed.to_dict(),
             "deconvnets_of_two_images": [pair.to_dict() for pair in self.alike],
         }
-
-
-def _two_patches(data: DataSet) -> np.ndarray:
-    """Return the patch in the middle of the first two photographs, [2,H,W,3]."""
-    labels = data.splits["train"].labels
-    middles = [int(np.median(np.flatnonzero(labels == number))) for number in (0, 1)]
-    return data.take("train", middles)
 
 
 def render(photographs: OfPhotographs | None, of_digits: OfDigits | OfClassifier, album: Album) -> Chapter:

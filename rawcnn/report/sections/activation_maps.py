@@ -89,7 +89,7 @@ def section(maps: Maps, album: Album) -> Section:
             Strips(
                 tuple(strips),
                 f"The {SHOWN} channels with the largest values, of the last ReLU at each size. In each map the "
-                "smallest value is black, the largest white.",
+                "largest value is white. The brightness is the root of the value.",
             ),
         ),
     )
@@ -100,8 +100,8 @@ def _shapes(maps: Maps) -> list[tuple[int, ...]]:
 
 
 def _drawn(maps: Maps, layer: str, channel: int) -> np.ndarray:
-    """Draw a map: smallest value black, largest white, [SIDE,SIDE,3]."""
-    gray = normalize(maps.layers[layer][..., channel])
+    """Draw a rectified map: zero is black, the largest value white, [SIDE,SIDE,3]. The root shows small values, too."""
+    gray = normalize(np.sqrt(maps.layers[layer][..., channel]))
     if len(gray) >= SIDE:
         return fit(gray, SIDE)
     nearest = np.arange(SIDE) * len(gray) // SIDE

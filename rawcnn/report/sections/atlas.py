@@ -12,11 +12,12 @@ from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Figure, Section, Text
 from rawcnn.report.sections.optimization import Effort
-from rawcnn.visualize import activation_atlas, enlarge, fit, grid
-from rawcnn.visualize.atlas import Atlas
+from rawcnn.visualize import activation_atlas, enlarge, fit
+from rawcnn.visualize.atlas import Atlas, Level
 from rawcnn.visualize.regularization import ROBUST
 
 ICON = 32  # pixels on a side of a cell, at least
+GAP = 4  # pixels between cells
 SHEET = 640  # pixels: the atlas is enlarged to about this, by a whole factor
 
 
@@ -50,11 +51,7 @@ def section(atlas: Atlas | None, labels: Sequence[str], album: Album) -> Section
     if atlas is None:
         return Section(title, (lead, Text("Too few of these images excite the layer for an atlas.")))
     level = atlas.levels[-1]
-    side = max(ICON, *level.icons.shape[1:3])
-    white = np.ones((side, side, 3), np.float32)
-    icons = {(row, column): fit(icon, side) for (column, row), icon in zip(level.cells, level.icons, strict=True)}
-    sheet = grid([icons.get(place, white) for place in np.ndindex(level.grid, level.grid)], level.grid, gap=2)
-    file = album.picture("atlas", enlarge(sheet, max(1, round(SHEET / len(sheet)))))
+    file = album.picture("atlas", _sheet(level))
     caption = (
         f"{len(level.cells)} cells of `{atlas.layer}` over {level.counts.sum():,} images, "
         f"{level.counts.min()} to {level.counts.max()} in each."
@@ -63,3 +60,15 @@ def section(atlas: Atlas | None, labels: Sequence[str], album: Album) -> Section
         found = ", ".join(dict.fromkeys(labels[number] for number in level.classes))
         caption += f" The classes whose logits they raise most are {found}."
     return Section(title, (lead, Figure(file, "Icons of cells, similar ones near each other", caption)))
+
+
+def _sheet(level: Level) -> np.ndarray:
+    """Draw the icons in their cells, RGBA [H,W,4]. Empty cells and gaps are transparent."""
+    side = max(ICON, *level.icons.shape[1:3])
+    times = max(1, round(SHEET / (level.grid * side)))
+    cell = times * side + GAP
+    sheet = np.zeros((level.grid * cell - GAP, level.grid * cell - GAP, 4), np.float32)
+    for (column, row), icon in zip(level.cells, level.icons, strict=True):
+        place = sheet[row * cell :, column * cell :][: times * side, : times * side]
+        place[..., :3], place[..., 3] = enlarge(fit(icon, side), times), 1
+    return sheet

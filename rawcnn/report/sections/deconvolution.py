@@ -9,54 +9,68 @@ import numpy as np
 
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
-from rawcnn.report.page import Gallery, Section, Strip, Strips, Text
+from rawcnn.report.page import Section, Strip, Strips, Text
 from rawcnn.report.pooled import NAME as POOLED
 from rawcnn.report.pooled import has_switches
-from rawcnn.visualize import TopInput, deconvolve, diverging, fit
+from rawcnn.visualize import TopInput, deconvolve, diverging, enlarge
 from rawcnn.visualize.deconvolution import METHODS
 
-SHOWN = 96  # pixels: a receptive field is enlarged to about this
+SHOWN = 96  # pixels: small images are enlarged to about this
 TITLES = {"deconvnet": "deconvnet", "guided": "guided backpropagation", "gradient": "gradient"}
-GRAY = 0.5  # of the frame around a receptive field that the image's edge cuts
+BRIGHT = 0.997  # share of a picture's values that its color scale covers; a few large values would hide the others
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images, and the deconvolution of one unit in each by every method."""
+
+    title: str
+    images: np.ndarray  # [N,H,W,3]
+    pictures: Mapping[str, np.ndarray]  # method → signed [N,H,W,3]
 
 
 @dataclass(frozen=True)
 class Deconvolved:
-    """The deconvolutions of channels in their top inputs."""
+    """The deconvolutions of a network's units."""
 
     network: str
-    layer: str
-    tops: Mapping[int, list[TopInput]]
-    crops: Mapping[int, dict[str, list[np.ndarray]]]  # channel → method → receptive fields of its top inputs
+    groups: Sequence[Group]
     switches: bool  # whether the network has a max-pool
-    gray: bool  # whether all top inputs are gray
+    gray: bool  # whether all images are gray
 
     def to_dict(self) -> dict[str, object]:
-        return {"network": self.network, "layer": self.layer, "channels": list(self.tops)}
+        return {"network": self.network, "groups": [group.title for group in self.groups]}
 
 
 def deconvolve_tops(network: Network, layer: str, tops: Mapping[int, list[TopInput]], *, gray: bool) -> Deconvolved:
-    """Deconvolve channels of a layer in their top inputs, by each method."""
-    crops = {}
+    """Deconvolve channels of a layer in their top inputs."""
+    groups = []
     for channel, inputs in tops.items():
         images, positions = np.stack([top.image for top in inputs]), [top.position for top in inputs]
-        crops[channel] = {
-            method: deconvolve(network, images, layer, channel, positions, method=method).crops for method in METHODS
-        }
-    return Deconvolved(network.name, layer, tops, crops, has_switches(network), gray)
+        pictures = {m: deconvolve(network, images, layer, channel, positions, method=m).pictures for m in METHODS}
+        groups.append(Group(f"channel {channel} of {layer}", images, pictures))
+    return Deconvolved(network.name, groups, has_switches(network), gray)
+
+
+def deconvolve_strongest(network: Network, layer: str, images: np.ndarray) -> Group:
+    """Deconvolve the unit of a layer that is most active in each of the images [N,H,W,3]."""
+    maps = network.activations(images, [layer])[layer].numpy()  # [N,h,w,C]
+    channels = maps.max(axis=(1, 2)).argmax(axis=1).tolist()
+    pictures = {m: deconvolve(network, images, layer, channels, method=m).pictures for m in METHODS}
+    return Group(f"the most active units of {layer}, channels {', '.join(map(str, channels))}", images, pictures)
 
 
 def section(found: Deconvolved, album: Album) -> Section:
-    """Return the section with the top inputs of each channel, and their deconvolution by each method."""
-    side, strips = _side(found), []
-    for channel, inputs in found.tops.items():
-        rows = {"most activating inputs": [fit(top.crop, side, GRAY) for top in inputs]}
+    """Return the section with images, and one row below them for each method."""
+    strips = []
+    for number, group in enumerate(found.groups):
+        rows = {"images": [_large(image) for image in group.images]}
         for method, title in TITLES.items():
-            rows[title] = [fit(_signed(crop, found.gray), side, GRAY) for crop in found.crops[channel][method]]
-        for number, (title, pictures) in enumerate(rows.items()):
-            alt = f"Channel {channel} of {found.layer}: {title}"
-            tile = album.strip(f"deconvolution-{channel}-{number}", pictures, alt=alt)
-            strips.append(Strip("" if number else f"channel {channel}", title, tile))
+            rows[title] = [_large(_signed(picture, found.gray)) for picture in group.pictures[method]]
+        for name, pictures in rows.items():
+            alt = f"{group.title}: {name}"
+            tile = album.strip(f"deconvolution-{number}-{name.split()[0]}", pictures, alt=alt)
+            strips.append(Strip(group.title if name == "images" else "", "" if name == "images" else name, tile))
     zero = "red above zero, blue below" if found.gray else "gray is zero"
     return Section(
         "Deconvolution",
@@ -65,25 +79,18 @@ def section(found: Deconvolved, album: Album) -> Section:
                 "Deconvolution shows which part of the input excites a unit. Zeiler & Fergus (2014) run the network "
                 "backwards from one activation: they unpool to the positions of the maxima, rectify, and apply the "
                 "transposed filters. The gradient and guided backpropagation pass rectifiers in other ways, and unlike "
-                "the deconvnet they also pass response normalization and gates. "
-                f"{_of_image(found)}\n\n"
+                f"the deconvnet they also pass response normalization and gates. {_of_image(found)}\n\n"
                 "Deconvolution and guided backpropagation must be read with caution. Both partly recover the image "
                 "instead of explaining the decision (Nie et al. 2018), and guided backpropagation changes little if "
                 "the weights of later layers are replaced by random values (Adebayo et al. 2018)."
             ),
             Strips(
                 tuple(strips),
-                f"Receptive fields of channels of `{found.layer}` in their top inputs, and their deconvolutions: "
-                f"{zero}.",
+                f"Images that excite units, and the units' deconvolutions: {zero}. The color scale ends at the largest "
+                f"values but {1 - BRIGHT:.1%}.",
             ),
         ),
     )
-
-
-def _side(found: Deconvolved) -> int:
-    """Return the side of a picture: the largest receptive field, enlarged by a whole factor to about SHOWN pixels."""
-    largest = max(max(top.crop.shape[:2]) for inputs in found.tops.values() for top in inputs)
-    return largest * max(1, round(SHOWN / largest))
 
 
 def _of_image(found: Deconvolved) -> str:
@@ -91,7 +98,10 @@ def _of_image(found: Deconvolved) -> str:
     if found.network == POOLED:
         return f"The pictures are those of {found.network}, trained on the same images."
     if found.switches:
-        return f"`{found.network}` has max-pools, whose maxima tie the picture to the image."
+        return (
+            f"`{found.network}` has max-pools, whose maxima tie the picture to the image. They also leave a grid in "
+            "the deconvnet's pictures, because one pixel of each window receives everything."
+        )
     return (
         f"`{found.network}` has no max-pool. So the deconvnet's pictures of a channel at one position differ in "
         "strength only, whatever the image; the other two methods see where the image was positive."
@@ -100,7 +110,13 @@ def _of_image(found: Deconvolved) -> str:
 
 def _signed(picture: np.ndarray, gray: bool) -> np.ndarray:
     """Show signed values around gray, or, for gray images, the sum of the channels: red above zero, blue below."""
-    return diverging(picture.sum(axis=-1) if gray else picture)
+    values = picture.sum(axis=-1) if gray else picture
+    limit = float(np.quantile(np.abs(values), BRIGHT))
+    return diverging(values, 1 / limit if limit > 0 else None)
+
+
+def _large(picture: np.ndarray) -> np.ndarray:
+    return enlarge(picture, max(1, round(SHOWN / max(picture.shape[:2]))))
 
 
 # What a deconvnet cannot show ------------------------------------------------------------------------------------
@@ -137,21 +153,16 @@ def of_two_images(network: Network, layer: str, images: np.ndarray) -> Alike:
 
 def limits(pairs: Sequence[Alike], album: Album) -> Section:
     """Return the section on what the deconvnet knows about the image, with its pictures in two networks."""
-    galleries = []
+    blocks = []
     for number, pair in enumerate(pairs):
-        tiles = []
-        for place, (image, signed) in enumerate(zip(pair.images, pair.pictures, strict=True)):
-            name = f"limit-{number}-{place}"
-            tiles.append(album.tile(f"{name}-image", image, alt="An image", label="image"))
-            tiles.append(album.tile(name, diverging(signed), alt="Its deconvolution", label="deconvnet"))
+        pictures = []
+        for image, signed in zip(pair.images, pair.pictures, strict=True):
+            pictures += [_large(image), _large(_signed(signed, gray=False))]
+        tile = album.strip(f"limit-{number}", pictures, alt=f"Two images and their deconvolutions by {pair.network}")
         pools = "with" if pair.switches else "without"
-        galleries.append(
-            Gallery(
-                tuple(tiles),
-                f"`{pair.network}`, {pools} max-pools: one unit of `{pair.layer}` in two images. The cosine between "
-                f"the two pictures is {pair.correlation:.3f}.",
-            )
-        )
+        strip = Strip(f"{pair.network}, {pools} max-pools", f"one unit of {pair.layer} in two images", tile)
+        cosine = f"Each image, and what the deconvnet shows of it. The cosine of the two is {pair.correlation:.3f}."
+        blocks.append(Strips((strip,), cosine))
     return Section(
         "What a deconvnet cannot show",
         (
@@ -160,6 +171,6 @@ def limits(pairs: Sequence[Alike], album: Album) -> Section:
                 "that it knows about the image. A residual network for CIFAR-10 has no max-pool: its pictures of one "
                 "unit differ in strength only, and show the weights instead of the image."
             ),
-            *galleries,
+            *blocks,
         ),
     )

@@ -11,11 +11,12 @@ from rawcnn.files.progress import Progress
 from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Section, Strip, Strips, Text
-from rawcnn.visualize import Optimized, compare, enlarge, noise_ratios, objectives, optimize
+from rawcnn.visualize import Optimized, compare, enlarge, fit, noise_ratios, objectives, optimize
 from rawcnn.visualize.progress import equal_part
 from rawcnn.visualize.regularization import COMPARED, ROBUST, STILL
 
 SHOWN = 96  # pixels: pictures in a strip are enlarged to about this
+OVERVIEW = 128  # pixels: pictures at the top of the page are enlarged to about this
 WEIGHTS = (2.0, 1.0)  # weights of the direction's two channels
 
 
@@ -65,7 +66,7 @@ def regularization(compared: Compared, album: Album) -> Section:
     for number, (name, found) in enumerate(compared.found.items()):
         alt = f"Images optimized for channels {', '.join(map(str, compared.channels))}: {name}"
         tile = album.strip(f"optimized-{number}", [_large(image) for image in found.images], alt=alt)
-        reached = ", ".join(f"{value:.2g}" for value in found.values)
+        reached = ", ".join(f"{value:.3g}" for value in found.values)
         strips.append(Strip(name, f"high-frequency energy {ratios[name]:.2g} × that of none; reaches {reached}", tile))
     settings = next(iter(compared.found.values())).settings
     least = min(ratios, key=lambda name: ratios[name])
@@ -149,6 +150,19 @@ def by_depth(rows: Sequence[Row], album: Album) -> Section:
             ),
         ),
     )
+
+
+def overview(rows: Sequence[Row], image: np.ndarray, name: str, album: Album) -> Strips:
+    """Return a strip of a photograph [H,W,3] of a `name`, and the optimized image of each row with most contrast."""
+    pictures = [row.found.images[int(row.found.images.std(axis=(1, 2, 3)).argmax())] for row in rows]
+    side = pictures[0].shape[0] * max(1, round(OVERVIEW / pictures[0].shape[0]))
+    tile = album.strip(
+        "overview",
+        [fit(image, side), *(fit(picture, side) for picture in pictures)],
+        alt=f"A photograph of a {name}, and images optimized for channels from the first layers to the last",
+    )
+    layers = ", ".join(f"`{row.layer}`" for row in rows)
+    return Strips((Strip("", "", tile),), f"A photograph, and images that excite a channel of {layers}.")
 
 
 # A direction -----------------------------------------------------------------------------------------------------

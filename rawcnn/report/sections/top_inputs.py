@@ -15,7 +15,7 @@ from rawcnn.report.album import Album
 from rawcnn.report.page import Section, Strip, Strips, Text
 from rawcnn.visualize import TopInput, draw_box, enlarge, top_inputs
 
-COUNT = 8  # inputs for each channel
+COUNT = 6  # inputs for each channel
 CHANNELS = 4  # channels that are shown of each layer
 SIDE = 96  # pixels: images are enlarged to about this, before a box is drawn around the receptive field
 

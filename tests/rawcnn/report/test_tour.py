@@ -16,21 +16,28 @@ from rawcnn.papers import compare
 from rawcnn.papers.imagenet_errors import ERRORS
 from rawcnn.plots import themed as plots
 from rawcnn.profiling.costs import profile
-from rawcnn.report import tour
+from rawcnn.report import chapters, tour
 from rawcnn.report.album import Album
 from rawcnn.report.chapters import visualization
 from rawcnn.report.chapters.one_image import PAGE
 from rawcnn.report.chapters.real_network import RealNetwork, find_real_network
 from rawcnn.report.chapters.visualization import OfDigits, OfPhotographs
 from rawcnn.report.progress import Clock, silent
-from rawcnn.report.sections import adversarial, architectures, fooling, optimization, papers, race, top_inputs
+from rawcnn.report.sections import adversarial, architectures, depth, fooling, optimization, papers, race, top_inputs
 from rawcnn.report.sections.optimization import Effort
 from rawcnn.visualize import TopInput
 from tests.rawcnn import small
 from tests.rawcnn.report.test_report import Reader, check_offline
 
 BEFORE = ["One image through one network", "Activation maps by depth", "One convolution, number by number"]
-BEFORE += ["Architectures", "Training", "Feature visualization", "The first filters", "Most activating inputs"]
+BEFORE += [
+    "Architectures",
+    "Depth: plain and residual networks",
+    "Training",
+    "Feature visualization",
+    "The first filters",
+    "Most activating inputs",
+]
 BEFORE += ["Deconvolution", "Visualization by optimization"]
 WITH_VGG = [
     "Edges, textures, patterns, parts",
@@ -78,6 +85,7 @@ def short(monkeypatch):
     few = Effort(size=32, steps=4)
     compared = {name: optimization.COMPARED[name] for name in ("none", "blur")}
     monkeypatch.setattr(tour, "LIVE", few)
+    monkeypatch.setattr(chapters.architectures, "DEPTHS", (20,))
     monkeypatch.setattr(visualization, "OF_DIGITS", Effort(size=None, steps=12))
     monkeypatch.setattr(visualization, "SIDE", 48)
     monkeypatch.setattr(optimization, "COMPARED", compared)
@@ -167,6 +175,15 @@ def test_a_papers_table_has_every_line_and_every_reason(paper):
     assert [row[4] for row in table.rows] == [line.verdict for line in comparison.lines]
     remarks = " ".join(table.remarks.values()).lower()
     assert all(line.explanation.lower() in remarks for line in comparison.lines if not line.agrees)
+
+
+def test_the_section_on_depth_says_what_was_measured(tmp_path):
+    """Whichever network has the larger growth."""
+    layers = ("conv1/filters", "conv2/filters", "classifier/weights")
+    plain, resnet = dict(zip(layers, (2.0, 1.0, 5.0), strict=True)), dict(zip(layers, (9.0, 1.0, 5.0), strict=True))
+    section = depth.section({"cifar_plain20": plain, "cifar_resnet20": resnet}, Album(tmp_path))
+    assert "`cifar_resnet20` the norm is 9 times" in section.blocks[0].text
+    assert section.blocks[2].rows == (("cifar_plain20", "2"), ("cifar_resnet20", "9"))
 
 
 def test_blocks_hold_all_of_a_network():
