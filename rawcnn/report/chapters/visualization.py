@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +24,7 @@ SIDE = 96  # pixels: patches of photographs
 TOP_LAYERS = ("conv2_2/relu", "conv3_3/relu", "conv4_3/relu")  # of VGG-16: the last ones before three pools
 WHOLE, PHOTOGRAPHS = 160, 6  # photographs that are deconvolved: their side in pixels, and how many at most
 STRONGEST = "conv5_1/relu"  # whose most active unit in each photograph is deconvolved; it sees 132×132 pixels
-PARTS, PART_CHANNELS = "conv4_3/relu", 2  # channels whose top inputs are deconvolved
+PARTS = ("conv3_3/relu", "conv4_3/relu")  # whose units in the inside of the photographs are deconvolved
 OPTIMIZED = "conv4_3/relu"  # whose channels are optimized
 MIDDLE = "conv4_2/relu"  # whose atlas is shown
 DEPTHS = {
@@ -59,7 +59,7 @@ class OfPhotographs:
         with clock.step("Find the parts of photographs that excite it", len(TOP_LAYERS)) as report:
             tops = top_inputs.find_top_inputs(network, data, TOP_LAYERS, report)
         with clock.step("Deconvolve them"):
-            parts = deconvolve_photographs(network, tops)
+            parts = deconvolve_photographs(network)
         channels = list(tops.shown(OPTIMIZED))
         with clock.step("Optimize images, with each regularization") as report:
             compared = optimization.compare_regularizations(
@@ -103,12 +103,12 @@ def whole_photographs() -> np.ndarray:
     return np.stack([whole(photograph, (WHOLE, WHOLE)) for photograph in installed()[:PHOTOGRAPHS]])
 
 
-def deconvolve_photographs(network: Network, tops: top_inputs.TopInputs) -> deconvolution.Deconvolved:
-    """Deconvolve the most active unit of each photograph, and the top inputs of some channels."""
-    strongest = deconvolution.deconvolve_strongest(network, STRONGEST, whole_photographs())
-    channels = dict(list(tops.shown(PARTS).items())[-PART_CHANNELS:])
-    found = deconvolution.deconvolve_tops(network, PARTS, channels, gray=False)
-    return replace(found, groups=[strongest, *found.groups])
+def deconvolve_photographs(network: Network) -> deconvolution.Deconvolved:
+    """Deconvolve the most active unit of three layers in each photograph, the last layer first."""
+    images = whole_photographs()
+    groups = [deconvolution.deconvolve_strongest(network, STRONGEST, images)]
+    groups += [deconvolution.deconvolve_parts(network, layer, images) for layer in reversed(PARTS)]
+    return deconvolution.Deconvolved(network.name, groups, switches=True, gray=False)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def strength(series: Sequence[AccuracyLine], album: Album) -> Section:
     columns = ("accuracy at ε =", *(f"{series[0].epsilons[number]:g}" for number in shown), "median smallest ε")
     blocks: tuple[Block, ...] = (
         Text(
-            "Accuracy decreases as the attack may change the image more. All attacks except the black box use the "
+            "An attack may change each color of a pixel by at most ε. All attacks except the black box use the "
             "network's own gradients. An ε of 0.1 is a change of at most 25 of 255 gray levels, which is visible on "
             "images of 8×8 pixels. The lecture's panda has 784 times as many pixels and needs an ε of 0.007."
         ),

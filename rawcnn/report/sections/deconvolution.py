@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from rawcnn.report.pooled import NAME as POOLED
 from rawcnn.report.pooled import has_switches
 from rawcnn.visualize import TopInput, deconvolve, diverging, enlarge
 from rawcnn.visualize.deconvolution import METHODS
+from rawcnn.visualize.layer_maps import Box, operation_at_size
 
 SHOWN = 96  # pixels: small images are enlarged to about this
 TITLES = {"deconvnet": "deconvnet", "guided": "guided backpropagation", "gradient": "gradient"}
@@ -58,6 +59,31 @@ def deconvolve_strongest(network: Network, layer: str, images: np.ndarray) -> Gr
     channels = maps.max(axis=(1, 2)).argmax(axis=1).tolist()
     pictures = {m: deconvolve(network, images, layer, channels, method=m).pictures for m in METHODS}
     return Group(f"the most active units of {layer}, channels {', '.join(map(str, channels))}", images, pictures)
+
+
+def deconvolve_parts(network: Network, layer: str, images: np.ndarray) -> Group:
+    """Deconvolve the most active unit of each image [N,H,W,3] whose receptive field lies in the image, as crops.
+
+    Units at the edges also see padding, which often excites them more than any part of the image.
+    """
+    operation = operation_at_size(network, layer, images.shape[1:3])
+    _, height, width, _ = operation.output_shape
+    boxes = {place: operation.receptive_field.box(place, images.shape[1:3]) for place in np.ndindex(height, width)}
+    largest = max(bottom - top for top, _, bottom, _ in boxes.values())
+    inner = [p for p, (top, left, bottom, right) in boxes.items() if bottom - top == right - left == largest]
+    maps = network.activations(images, [layer])[layer].numpy()  # [N,h,w,C]
+    values = np.stack([maps[:, row, column] for row, column in inner], axis=1)  # [N,P,C]
+    places, channels = np.divmod(values.reshape(len(images), -1).argmax(axis=1), values.shape[-1])
+    chosen, positions = channels.tolist(), [inner[place] for place in places]
+    parts = [image[top:bottom, left:right] for image, (top, left, bottom, right) in _boxed(images, boxes, positions)]
+    pictures = {m: deconvolve(network, images, layer, chosen, positions, method=m).crops for m in METHODS}
+    title = f"parts that excite {layer}, channels {', '.join(map(str, chosen))}"
+    return Group(title, np.stack(parts), {method: np.stack(crops) for method, crops in pictures.items()})
+
+
+def _boxed(images: np.ndarray, boxes: Mapping, positions: Sequence) -> Iterator[tuple[np.ndarray, Box]]:
+    """Yield each image with the receptive field of its position."""
+    return zip(images, (boxes[position] for position in positions), strict=True)
 
 
 def section(found: Deconvolved, album: Album) -> Section:

@@ -142,7 +142,7 @@ def unrecognizable(found: Fooled, labels: Sequence[str], album: Album) -> Sectio
             Text(
                 "MAP-Elites keeps one champion for each class (Nguyen et al. 2015). Children are slightly changed "
                 "champions. A child replaces the champion of a class if the network is more confident of it. From left "
-                f"to right, the network classifies the results as {names}; people cannot recognize them."
+                f"to right are the champions of {names}."
             ),
             Strips(tuple(strips)),
         ),
@@ -203,7 +203,7 @@ def black_box(found: Fooled) -> Section:
                 f"small substitute network learns these labels (Papernot et al. 2017). It begins with {SEEDS} images "
                 f"and doubles them {len(made.rounds)} times, by steps along which its own prediction changes most. "
                 f"The labels of the new images are requested from the network, {made.queries:,} in all. FGSM "
-                "attacks the substitute, and its images fool the network, too."
+                "attacks the substitute, and the network that was never seen classifies these images."
             ),
             Table(
                 ("ε", "accuracy of the black box", "misclassified"),
@@ -236,9 +236,9 @@ def sticker(found: Fooled, labels: Sequence[str], album: Album) -> Section:
         "An adversarial patch",
         (
             Text(
-                f"One round patch makes the network classify any digit as “{labels[TARGET]}”, at any position (Brown "
-                "et al. 2017). It maximizes the expected log-probability of this class over images, positions, sizes "
-                "and angles. 8×8 pixels leave little room for it."
+                "One round patch is optimized for all images, so that the network classifies any digit as "
+                f"“{labels[TARGET]}”, at any position (Brown et al. 2017). It maximizes the expected log-probability "
+                "of this class over images, positions, sizes and angles. 8×8 pixels leave little room for it."
             ),
             Gallery(tuple(tiles), f"Images of other classes under a patch that covers {area:.0%} of their area."),
             Table(

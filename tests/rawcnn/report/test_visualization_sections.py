@@ -9,6 +9,7 @@ from rawcnn.report.album import Album
 from rawcnn.report.sections import atlas, deconvolution, optimization
 from rawcnn.visualize import Optimized
 from rawcnn.visualize.atlas import Level
+from tests.rawcnn import small
 
 
 def optimized(images: np.ndarray) -> Optimized:
@@ -41,6 +42,18 @@ def test_the_overview_shows_the_image_with_most_contrast(tmp_path):
     side = picture.shape[0]
     assert picture.shape[1] == 2 * side + 8 and picture[:, :side].max() == 0
     assert picture[:, -side:].std() > 0.1
+
+
+def test_parts_lie_inside_the_image():
+    """A crop is a complete receptive field of the image, and its gradient is not zero."""
+    network, images = small.network(size=24), np.random.default_rng(2).random((2, 24, 24, 3)).astype(np.float32)
+    layer = next(o.name for o in network.operations if o.kind == "relu")
+    field = network.operation(layer).receptive_field.size
+    group = deconvolution.deconvolve_parts(network, layer, images)
+    assert group.images.shape == (2, field, field, 3) == group.pictures["gradient"].shape
+    for image, part, gradient in zip(images, group.images, group.pictures["gradient"], strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(image, (field, field, 3)).reshape(-1, field, field, 3)
+        assert (windows == part).all(axis=(1, 2, 3)).sum() == 1 and np.abs(gradient).max() > 0
 
 
 def alike(*pictures: np.ndarray) -> deconvolution.Alike:
