@@ -16,6 +16,7 @@ from rawcnn.attacks.minimal_epsilon import Attack, at_epsilon
 from rawcnn.attacks.problem import predict
 from rawcnn.attacks.result import Columns, columns_from, plain, summarize
 from rawcnn.data import DataSet
+from rawcnn.data.dataset import check_data_set
 from rawcnn.evaluation.accuracy import check_classes as check_data_classes
 from rawcnn.files.journal import Journal
 from rawcnn.files.progress import Progress
@@ -206,6 +207,7 @@ def _total(data: DataSet, split: str, limit: int | None) -> int:
     """The number of images of the split, at most `limit`. ValueError if it is 0."""
     if limit is not None:
         check_integer("limit", limit, 1)
+    check_data_set(data)
     total = data.count(split) if limit is None else min(limit, data.count(split))
     if total < 1:
         raise ValueError(f"limit is {limit}; expected 1 or more images")

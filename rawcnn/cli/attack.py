@@ -62,10 +62,10 @@ class AttackRequest(DataRequest):
     def check(self) -> None:
         from rawcnn.attacks.catalogue import checked, find_attack
 
+        find_attack(self.name, self.attack_settings).check(self.resolved_epsilons())
         checked(self.name, self.attack_settings, self.target)
         if not self.data:
             raise ValueError(f"{self.name} attacks images; give --data, such as digits or folder:PATH")
-        find_attack(self.name, self.attack_settings).check(self.resolved_epsilons())
         super().check()
 
     def check_network(self, network: Any) -> None:

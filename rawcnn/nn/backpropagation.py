@@ -369,7 +369,7 @@ def _check_batch(images: tf.Tensor, labels: tf.Tensor, classes: int) -> tf.Tenso
     except (TypeError, ValueError) as error:  # such as rows of different lengths
         raise ValueError(f"labels are no array of numbers ({type(labels).__name__}); {expected}") from error
     if labels.shape.rank != 1 or not labels.dtype.is_integer or not labels.shape.is_compatible_with((count,)):
-        one_hot = ": of one-hot rows, the largest's place: tf.argmax(labels, 1)" if labels.shape.rank == 2 else ""
+        one_hot = "; for one-hot labels pass tf.argmax(labels, 1)" if labels.shape.rank == 2 else ""
         raise ValueError(f"labels are {labels.dtype.name} {labels.shape}; {expected}{one_hot}")
     if count == 0:
         raise ValueError("there are no images, so the loss has no mean; give one or more")

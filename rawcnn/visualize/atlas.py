@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rawcnn.data import DataSet
+from rawcnn.data.dataset import check_data_set
 from rawcnn.files.progress import StageProgress
 from rawcnn.nn.arguments import Size
 from rawcnn.nn.network import Network
@@ -184,6 +185,7 @@ def activation_atlas(
     Source:
         Carter et al., "Activation Atlas", Distill 2019.
     """
+    check_data_set(data)
     network.operation(layer)  # raises a ValueError that names similar layers
     sides = tuple(sorted({int(side) for side in grids}))
     settings = AtlasSettings(layer, data.name, split, sides, minimum, layout, whiten, ridge, cosine_power)

@@ -16,7 +16,7 @@ import rawcnn
 from rawcnn import attacks
 from rawcnn.attacks.adversarial_patch import Patch
 from rawcnn.attacks.black_box import RECIPE
-from rawcnn.attacks.catalogue import CATALOGUE
+from rawcnn.attacks.catalogue import CATALOGUE, Asked, Rehearsal
 from rawcnn.data import DataSet
 from rawcnn.data.dataset import Split
 from rawcnn.nn.network import Network
@@ -304,7 +304,12 @@ def test_a_data_set_of_other_classes_is_refused_before_the_work(monkeypatch):
     network, labels = Network("small", small, size=8, classes=7), np.zeros(4, np.int32)
     images = tf.zeros((4, 8, 8, 3), tf.uint8)
     data = DataSet("four", tuple("abcd"), (8, 8), {"test": Split(labels, images), "train": Split(labels, images)})
-    monkeypatch.setattr("rawcnn.attacks.problem.run_compiled", None)  # nothing runs
+
+    def run(asked, *arguments, **settings):
+        assert isinstance(asked, Rehearsal), "the network runs"
+        raise Asked
+
+    monkeypatch.setattr("rawcnn.attacks.problem.run_compiled", run)
     for call in (
         lambda: attacks.sweep(attacks.fgsm, network, data, [0.1]),
         lambda: attacks.columns_of(attacks.deepfool, network, data),

@@ -183,8 +183,8 @@ def test_what_does_not_fit_is_refused_before_the_work(rawcnn_command, tmp_path, 
     from rawcnn.attacks import dataset_study
 
     monkeypatch.setattr(dataset_study, "examples_of", None)  # the first work of every attack
-    monkeypatch.setattr("rawcnn.attacks.catalogue.make_substitute", None)
-    monkeypatch.setattr("rawcnn.attacks.catalogue.make_patch", None)
+    monkeypatch.setattr("rawcnn.attacks.black_box.Trainer.__call__", None)  # and of what is made before an attack
+    monkeypatch.setattr("rawcnn.attacks.adversarial_patch.compiled", None)
     code, out, err = rawcnn_command("attack", *words, "--output", tmp_path / "out")
     assert code == 2 and message in err.strip().splitlines()[-1] and "Traceback" not in err
     assert not out.strip() and not list((tmp_path / "out").glob("*"))
