@@ -22,8 +22,8 @@ The document
 `sources`
     The model's files: [{`file`, `lines`: [text, …]}].
 `operations`
-    In the order in which they run. The first is "images" (kind "preprocessing", which reads "pixels"), the last is
-    "loss" (kind "cross_entropy", which reads the logits). Each has:
+    In the order in which they run. The first is "preprocessed" (kind "preprocessing", which reads "images"), the last
+    is "loss" (kind "cross_entropy", which reads the logits). Each has:
 
     `name`, `kind`, `inputs` (names), `shape` [H,W,C] (a vector is a map of one pixel), `counts` and `statistics` (see
     `rawcnn.explain.statistics`; None for the first and last), `places` [{`source` (a number of `sources`), `line`,
@@ -44,8 +44,8 @@ The document
     a parameter has its path, such as "conv1/filters"; "∂" before a name is the gradient of the loss to that value,
     without weight decay. If an input x of a selected operation is read more than once, "∂x←conv2" is the part of its
     gradient that comes through conv2, for each operation that reads it, and "∂x←sum[0]", "∂x←sum[1]" are the parts
-    through the inputs 0 and 1 of an operation that reads it twice; otherwise the part is "∂x" itself. "images" are the
-    preprocessed pixels, "pixels" are RGB in [0,1].
+    through the inputs 0 and 1 of an operation that reads it twice; otherwise the part is "∂x" itself. "images" are RGB
+    in [0,1]; without preprocessing the page has "preprocessed" alone, which equals them.
 `kernels`
     File → its five sections.
 
@@ -68,12 +68,12 @@ import kernels
 from rawcnn.explain import kernel_source
 from rawcnn.explain.embedding import Piece, embed, whole
 from rawcnn.explain.kinds import NAMES
-from rawcnn.explain.recording import GRADIENT, IMAGES, LOSS, PIXELS, Recording, enclosing_function
+from rawcnn.explain.recording import GRADIENT, IMAGES, LOSS, Recording, enclosing_function
 from rawcnn.explain.selection import Selection, image_pieces
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
-from rawcnn.nn.backpropagation import Applied
+from rawcnn.nn.backpropagation import PREPROCESSED, Applied
 from rawcnn.nn.preprocessing import COEFFICIENTS
 from rawcnn.nn.weight_decay import with_weight_decay
 from rawcnn.optim.optimizers import UPDATE_RULES, global_norm
@@ -236,12 +236,12 @@ def what_is_left_out(recording: Recording, name: str, chosen: Selection) -> str:
 
 
 def _preprocessing(recording: Recording) -> dict[str, Any]:
-    """Return the first operation: from pixels to what the network reads."""
-    height, width, _ = shape = recording.tensors[IMAGES].shape
+    """Return the first operation: from images to what the first layer reads."""
+    height, width, _ = shape = recording.tensors[PREPROCESSED].shape
     rule = recording.network.preprocessing
     coefficients = {name: list(values) for name, values in COEFFICIENTS[rule]._asdict().items()}
     settings = {"rule": rule, **coefficients}
-    return _without_line(IMAGES, "preprocessing", [PIXELS], shape, (height // 2, width // 2, 0), settings)
+    return _without_line(PREPROCESSED, "preprocessing", [IMAGES], shape, (height // 2, width // 2, 0), settings)
 
 
 def _cross_entropy(recording: Recording) -> dict[str, Any]:

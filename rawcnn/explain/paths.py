@@ -16,9 +16,9 @@ import numpy as np
 
 from kernels.geometry import pair
 from rawcnn.explain.embedding import Piece, whole
-from rawcnn.explain.recording import IMAGES, Recording
+from rawcnn.explain.recording import Recording
 from rawcnn.explain.units import as_map, channels_in_front, pixels_read, sliding_window, taps_inside
-from rawcnn.nn.backpropagation import Applied
+from rawcnn.nn.backpropagation import PREPROCESSED, Applied
 
 Unit = tuple[int, int, int]
 
@@ -69,14 +69,14 @@ def path_of(recording: Recording, name: str, unit: Unit) -> Iterator[PathStep]:
     The path ends earlier at a value that depends on nothing, such as padding.
     """
     operations = {op.name: op for op in recording.operations}
-    while name != IMAGES:
+    while name != PREPROCESSED:
         op = operations[name]
         terms = terms_of(op, recording, unit)
         yield PathStep(name, unit, (_one_value(recording, name, unit), *terms.pieces))
         if terms.leading is None:
             return
         name, unit = terms.leading
-    yield PathStep(IMAGES, unit, (_one_value(recording, IMAGES, unit),))
+    yield PathStep(PREPROCESSED, unit, (_one_value(recording, PREPROCESSED, unit),))
 
 
 def path_pieces(recording: Recording, name: str, unit: Unit) -> list[Piece]:

@@ -24,6 +24,7 @@ import kernels
 from rawcnn.explain.source import ModelCall, calls_of_model, source_of
 from rawcnn.nn.backpropagation import (
     GRADIENT_RULES,
+    PREPROCESSED,
     Applied,
     AppliedTrace,
     backward_pass,
@@ -40,8 +41,7 @@ WITHOUT_ARITHMETIC = (
     "differentiable",
 )  # fmt: skip
 LOSS = "loss"  # the name of the last operation, the cross-entropy
-IMAGES = "images"  # the network's input after preprocessing
-PIXELS = "pixels"  # its input before that, RGB in [0,1]
+IMAGES = "images"  # RGB in [0,1]
 GRADIENT = "∂"  # the prefix of a gradient's name: ∂conv1 is ∂L/∂(output of conv1)
 
 
@@ -61,7 +61,7 @@ class Recording:
         network: The network.
         operations: Its operations in order, with inputs, parameters and outputs.
         tensors: All values by name, without the batch's axis: activations [H,W,C] or [C] by operation, "images",
-            "pixels", parameters by path, and the gradient of the loss to each of them under "∂" and its name.
+            "preprocessed" images, parameters by path, and the gradient of the loss to each under "∂" and its name.
         places: Operation → the lines of the model's source that applied it, the innermost first.
         functions: Operation → the functions of `kernels` that computed it, in the order of their calls.
         seconds: Operation → how long its forward pass took.
@@ -112,7 +112,7 @@ def record_image(network: Network, image: np.ndarray, label: int | None, recipe:
     network.trace(network.variables, images, trace_type=partial(TimedTrace, seconds=seconds))
     loss, logit_gradients = loss_and_gradient(network, operations, tf.constant([label]), recipe)
     parameters, activations = backward_pass(operations, logit_gradients)
-    activations[PIXELS] = image_gradient(network, images, activations)
+    activations[IMAGES] = image_gradient(network, images, activations)
     tensors = _values(images, operations, parameters, activations)
     return Recording(
         network, tuple(operations), tensors, places, functions, seconds, label, predicted, float(loss), recipe
@@ -158,7 +158,7 @@ def gradient_parts(recording: Recording, layers: Sequence[str]) -> dict[str, np.
 def _values(images, operations, parameter_gradients, activation_gradients) -> dict[str, np.ndarray]:
     """Return all values and gradients by name, without the batch's axis."""
     read = {name: x for op in operations for name, x in zip(op.input_names, op.inputs, strict=True)}
-    activations = {IMAGES: read[IMAGES], PIXELS: images} | {op.name: op.output for op in operations}
+    activations = {PREPROCESSED: read[PREPROCESSED], IMAGES: images} | {op.name: op.output for op in operations}
     values = {name: x[0].numpy() for name, x in activations.items()}
     for name, x in values.copy().items():  # an operation that the loss does not depend on has the gradient zero
         gradient = activation_gradients.get(name)

@@ -14,9 +14,9 @@ import numpy as np
 
 from rawcnn.explain.embedding import BASE64, BYTES, Piece, distinct, whole
 from rawcnn.explain.paths import path_pieces
-from rawcnn.explain.recording import GRADIENT, IMAGES, PIXELS, Recording, parts_of
+from rawcnn.explain.recording import GRADIENT, IMAGES, Recording, parts_of
 from rawcnn.explain.units import as_map, channels_read, map_shape, pixels_read
-from rawcnn.nn.backpropagation import Applied
+from rawcnn.nn.backpropagation import PREPROCESSED, Applied
 from rawcnn.nn.trace import find_operation
 
 GRID = 16  # positions per side of a large convolution's grid, at least
@@ -304,5 +304,5 @@ def _box(tensor: str, recording: Recording, rows: range, columns: range, channel
 
 def image_pieces(recording: Recording) -> list[Piece]:
     """Return the image before and after preprocessing, and the gradients to both."""
-    names = [IMAGES, PIXELS] if recording.network.preprocessing != "none" else [IMAGES]
+    names = [PREPROCESSED, IMAGES] if recording.network.preprocessing != "none" else [PREPROCESSED]
     return [whole(prefix + name, recording.tensors[name].shape) for name in names for prefix in ("", GRADIENT)]

@@ -28,6 +28,7 @@ from rawcnn.nn.trace import Forward, Trace
 from rawcnn.nn.weight_decay import WeightDecay, decayed, with_weight_decay
 
 Tensors = dict[str, tf.Tensor]
+PREPROCESSED = "preprocessed"  # the name of preprocessed images, which the first layer reads; "images" are RGB in [0,1]
 
 
 class Backward(NamedTuple):
@@ -97,6 +98,7 @@ def backpropagate(
     loss, logit_gradients = loss_and_gradient(network, operations, labels, recipe)
     parameters, activations = backward_pass(operations, logit_gradients)
     activations["images"] = image_gradient(network, images, activations)
+    activations.pop(PREPROCESSED, None)  # no operation's output
     gradients = of_all_variables(network.trained_variables, parameters)
     if recipe and recipe.weight_decay:
         loss += recipe.weight_decay * kernels.weight_decay(decayed(network.trained_variables, recipe).values())
@@ -112,7 +114,7 @@ class Applied(NamedTuple):
 
     name: str
     kind: str
-    input_names: tuple[str, ...]  # of the operations that it read; "images" is the network's input
+    input_names: tuple[str, ...]  # of the operations that it read; PREPROCESSED for the network's first
     inputs: tuple[tf.Tensor, ...]
     parameters: Tensors  # by the last part of their paths: "filters", "bias", …
     output: tf.Tensor
@@ -125,6 +127,7 @@ class AppliedTrace(Trace):
 
     def __init__(self, *variables_and_images, operations: list[Applied], **options):
         super().__init__(*variables_and_images, **options)
+        self._names[id(self.images)] = PREPROCESSED
         self._operations = operations
         self._parameter_names: dict[int, str] = {}  # id of a parameter's tensor → the last part of its path
 
@@ -219,7 +222,7 @@ def backward_pass(operations: Sequence[Applied], output_gradients: Mapping[str, 
 def image_gradient(network: Network, images: tf.Tensor, activations: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Return the gradient to images, RGB in [0,1], from the activations' gradients: preprocessing, backward."""
     none = tf.zeros(tf.shape(images), network.wide)  # a network that discretizes its pixels has no gradient to them
-    preprocessed_gradient = tf.cast(activations.get("images", none), network.wide)
+    preprocessed_gradient = tf.cast(activations.get(PREPROCESSED, none), network.wide)
     return PREPROCESSING_GRADIENT[network.preprocessing](preprocessed_gradient)
 
 

@@ -93,7 +93,7 @@ function parameter(operation, leaf, index, fallback) {
 function mapShape(tensorName) {
   const name = tensorName.replace(/^∂/, "").split("←")[0];
   if (operations.has(name)) return operations.get(name).shape;
-  return operations.get("images").shape; // "pixels"
+  return operations.get("preprocessed").shape; // "images"
 }
 
 // The value of a unit of an activation, or of the gradient to it with the prefix "∂".

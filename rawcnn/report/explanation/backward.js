@@ -30,10 +30,10 @@ function ownName(operation, source) {
   return tensors.has(part) ? part : `∂${inputName(operation, source)}`;
 }
 
-// The name of an input. A page without a preprocessing step holds equal pixels and images once.
+// The name of an input. A page without a preprocessing step holds the images once, as preprocessed ones.
 function inputName(operation, source) {
   const name = operation.inputs[source];
-  return tensors.has(`∂${name}`) || name !== "pixels" ? name : "images";
+  return tensors.has(`∂${name}`) || name !== "images" ? name : "preprocessed";
 }
 
 // Several readers ---------------------------------------------------------------------------------------------------

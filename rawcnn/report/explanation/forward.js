@@ -156,8 +156,8 @@ function discretize(operation, unit) {
 function preprocessing(operation, unit) {
   const { channels, scale, mean, deviation } = operation.settings;
   const c = unit.channel;
-  const pixels = tensors.has("pixels") ? "pixels" : "images"; // the page holds equal arrays once
-  const term = inputTerm(pixels, { ...unit, channel: channels[c] });
+  const images = tensors.has("images") ? "images" : "preprocessed"; // the page holds equal arrays once
+  const term = inputTerm(images, { ...unit, channel: channels[c] });
   return { terms: [{ ...term, from: null }], result: (scale[c] * term.value - mean[c]) / deviation[c] };
 }
 

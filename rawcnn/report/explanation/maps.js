@@ -61,7 +61,7 @@ function heatmap(height, width, valueAt, pads) {
 // The map of one channel of an activation, or of the gradient to it; images in color.
 function channelMap(name, channel, pads) {
   const [height, width] = mapShape(name);
-  const isImage = name === "images" || name === "pixels";
+  const isImage = name === "images" || name === "preprocessed";
   const values = tensors.get(name);
   const valueAt = (row, column) => values && values.find(values.shape.length === 1 ? [channel] : [row, column, channel]);
   return copyOf([name, isImage ? "" : channel, pads], () =>
@@ -69,7 +69,7 @@ function channelMap(name, channel, pads) {
 }
 
 function pixelColors() {
-  const image = tensor(tensors.has("pixels") ? "pixels" : "images");
+  const image = tensor(tensors.has("images") ? "images" : "preprocessed");
   const level = (row, column, channel) => Math.round(255 * Math.min(Math.max(image.at(row, column, channel), 0), 1));
   return (row, column) => `rgb(${level(row, column, 0)} ${level(row, column, 1)} ${level(row, column, 2)})`;
 }

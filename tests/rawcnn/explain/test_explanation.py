@@ -142,7 +142,9 @@ def test_embedded_arrays_are_the_networks_own(resnet):
             page = decoded(explanation, name)
             present = ~np.isnan(page)
             assert present.any() and np.array_equal(page[present], tensors[name][present]), name
-    assert not np.isnan(decoded(explanation, "images")).any() and not np.isnan(decoded(explanation, "∂pixels")).any()
+    assert (
+        not np.isnan(decoded(explanation, "preprocessed")).any() and not np.isnan(decoded(explanation, "∂images")).any()
+    )
 
 
 @pytest.mark.slow
@@ -206,7 +208,7 @@ def test_the_path_follows_the_largest_product(resnet):
     assert steps[1].operation == "pool" and steps[1].unit[2] == np.argmax(np.abs(recording.tensors["pool"] * weights))
     pooled = recording.tensors[steps[2].operation][..., steps[2].unit[2]]
     assert pooled[steps[2].unit[:2]] == pooled.max()
-    assert steps[-1].operation == "images"
+    assert steps[-1].operation == "preprocessed"
     names = [op.name for op in recording.operations]
     order = [names.index(step.operation) for step in steps[:-1]]
     assert order == sorted(order, reverse=True)

@@ -101,7 +101,7 @@ class Gradients:
         elif exact.shape[:2] != (1, 1):
             self.page.click(*unit[:2], exact.shape[:2], "#backward-input")
         self.compare(exact[unit], exact, (op.name, name, unit))
-        total = as_map(self.back.activations[name][0].numpy()) if name != "images" else self.images
+        total = as_map(self.back.activations[name][0].numpy()) if name != "preprocessed" else self.preprocessed
         if self.page.page.locator(".sum-of-parts").count():
             said = self.page.value("#backward .sum-of-parts")
             assert close_to(self.page.value("#backward .sum-agrees"), said, total)
@@ -110,8 +110,8 @@ class Gradients:
         assert close_to(said, total[unit], total), (op.name, name, unit)
 
     @property
-    def images(self) -> np.ndarray:
-        return self.recording.tensors["∂images"]  # before preprocessing is taken back
+    def preprocessed(self) -> np.ndarray:
+        return self.recording.tensors["∂preprocessed"]  # before preprocessing is taken back
 
     def unit(self, op, source: int, exact: np.ndarray) -> tuple[int, int, int]:
         """Choose among the units that the page offers."""

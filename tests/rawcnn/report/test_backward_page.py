@@ -202,7 +202,7 @@ def test_pixels(chromium, tmp_path, preprocessing):
     network, image, explanation, file = written(network, tmp_path)
     page = Explained(chromium, file)
     clicks = Gradients(page, network, image, explanation)
-    page.open("images")
+    page.open("preprocessed")
     own = clicks.back.activations["images"][0].numpy()
     for unit in ((3, 5, 0), (8, 8, 1), (0, 15, 2)):
         clicks.choose("#backward-channel", unit[2])

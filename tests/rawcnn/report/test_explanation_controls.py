@@ -210,7 +210,7 @@ def test_arrow_keys_move_within_a_group(page):
     for key, name in (("Right", "double"), ("Left", "wide"), ("Down", "double"), ("Up", "wide")):
         page.page.keyboard.press(f"Arrow{key}")
         assert focused(page) == name, key
-    for key, name in (("End", "loss"), ("ArrowRight", "loss"), ("Home", "images"), ("ArrowLeft", "images")):
+    for key, name in (("End", "loss"), ("ArrowRight", "loss"), ("Home", "preprocessed"), ("ArrowLeft", "preprocessed")):
         page.page.keyboard.press(key)
         assert focused(page) == name, key
     page.page.keyboard.press("ArrowRight")

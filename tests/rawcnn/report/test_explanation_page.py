@@ -262,7 +262,7 @@ def test_the_path_is_the_one_that_python_finds(opened):
             f"{s.operation}[{s.unit[2]}]" if s.operation in vector else f"{s.operation}[{', '.join(map(str, s.unit))}]"
             for s in steps
         ]
-        assert path_on_page(page) == names and names[-1].startswith("images[")
+        assert path_on_page(page) == names and names[-1].startswith("preprocessed[")
 
 
 def test_every_line_leads_to_what_it_applies(opened):
