@@ -1,35 +1,34 @@
-"""Take the README's picture of the lecture report at AlexNet: `python docs/tour_picture.py tour/index.html`.
+"""Take the README's picture, a section of the lecture report: `python docs/tour_picture.py tour/index.html`.
 
-This needs Chromium. A second argument is the page row at which the picture starts; adjust it if the page above grows.
+This needs the system's Chromium, and Playwright from the extra `test`. A second argument names another section by its
+anchor.
 """
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from PIL import Image
+from playwright.sync_api import sync_playwright
 
 PICTURE = Path(__file__).resolve().parent / "tour.png"
-WIDTH, HEIGHT, TOP = 900, 720, 2020
+SECTION = "edges-textures-patterns-parts"
+WIDTH = 900  # pixels of the window
 
 
-def take(page: Path, top: int = TOP) -> None:
-    """Keep HEIGHT rows of the page from `top` on. Chromium's headless screenshots always start at the first row."""
+def take(page: Path, section: str = SECTION) -> None:
+    """Save a section of the page as PICTURE."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
         sys.exit("Chromium was not found; install it to take the picture")
-    with TemporaryDirectory() as folder:
-        screenshot = Path(folder) / "page.png"
-        size = f"--window-size={WIDTH},{top + HEIGHT}"
-        options = ("--headless", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={screenshot}")
-        subprocess.run([browser, *options, page.resolve().as_uri()], check=True, capture_output=True)
-        with Image.open(screenshot) as picture:
-            picture.crop((0, top, WIDTH, top + HEIGHT)).save(PICTURE, optimize=True)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        tab = chromium.new_page(viewport={"width": WIDTH, "height": 900})
+        tab.goto(page.resolve().as_uri())
+        tab.locator(f'section[aria-labelledby="{section}"]').screenshot(path=PICTURE)
+        chromium.close()
 
 
 if __name__ == "__main__":
-    take(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
+    take(Path(sys.argv[1]), *sys.argv[2:3])
