@@ -113,7 +113,8 @@ def process(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: 
 
     Napoleon would take what stands before a colon in the first line of a property for its type: so this line is empty.
     """
-    translated = translate(lines, inspect.signature(value).parameters if inspect.isroutine(value) else ())
+    is_function = inspect.isroutine(value) and callable(value)  # to inspect, a cached property is a routine, too
+    translated = translate(lines, inspect.signature(value).parameters if is_function else ())
     lines[:] = ["\\ ", *translated] if what in ("property", "attribute", "data") else translated
 
 
