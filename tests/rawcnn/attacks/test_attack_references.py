@@ -70,7 +70,7 @@ def test_fgsm(task):
         assert success(task, mine).mean() >= success(task, theirs).mean()
 
 
-@pytest.mark.sample("LinfPGD")
+@pytest.mark.sample("digits-LinfPGD")
 @pytest.mark.parametrize("name", ["LinfBasicIterativeAttack", "LinfPGD"])
 def test_iterated(task, name):
     """The same steps from the images themselves; ours stops when an image is fooled, foolbox does not."""
@@ -99,7 +99,7 @@ def test_from_a_random_start(task):
         assert lengths(task, mine.images, "linf").max() <= epsilon + 1e-6
 
 
-@pytest.mark.sample("l2")
+@pytest.mark.sample("digits-l2")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_deepfool(task, norm):
     """Success within every distance: the share of images fooled by a change no longer than it."""
