@@ -60,7 +60,7 @@ class Entry:
     described: Mapping[str, str] = field(default_factory=dict)  # defaults that depend on ε
     make: Callable[..., Any] | None = None  # makes what the attack uses; its keywords are settings too
     prepare: Callable[..., Preparation] | None = None  # (inputs, progress) → what `make` made of the data
-    rehearse: Callable[[Mapping[str, Any]], None] | None = None  # checks the values of its settings before any work
+    check_values: Callable[[Mapping[str, Any]], None] | None = None  # checks the values of its settings before any work
 
     def settings(self) -> dict[str, object]:
         """All settings and their defaults."""
@@ -115,25 +115,25 @@ def substitute_by_name(
 # Values of settings, before any work ------------------------------------------------------------------------
 
 
-class Asked(Exception):
-    """A network was asked about images, so the function that asks it has accepted all its settings."""
+class SettingsAccepted(Exception):
+    """An attack called its network, so it has accepted all its settings."""
 
 
-class Rehearsal:
-    """A stand-in for a network that only says that it was asked."""
+class PlaceholderNetwork:
+    """Stands where an attack expects a network, and raises `SettingsAccepted` when it is called."""
 
     input_size = 8
 
     def __call__(self, images):
-        raise Asked
+        raise SettingsAccepted
 
     @property
     def operations(self):
-        raise Asked
+        raise SettingsAccepted
 
 
-def rehearse(function: Callable, *inputs, **settings) -> None:
-    """Call an attack up to its first question to the network: it checks its settings before that.
+def check_by_calling(function: Callable, *inputs, **settings) -> None:
+    """Call an attack up to the first use of its network. It checks its settings before that.
 
     Args:
         function: Its first argument is the network.
@@ -143,27 +143,27 @@ def rehearse(function: Callable, *inputs, **settings) -> None:
     Raises:
         ValueError: A setting is out of range.
     """
-    with suppress(Asked):
-        function(Rehearsal(), *inputs, compile="eager", **settings)
+    with suppress(SettingsAccepted):
+        function(PlaceholderNetwork(), *inputs, compile="eager", **settings)
 
 
 def _images(count: int) -> np.ndarray:
     return np.zeros((count, 8, 8, 3), np.float32)
 
 
-def rehearse_patch(settings: Mapping[str, Any]) -> None:
+def check_patch_values(settings: Mapping[str, Any]) -> None:
     """Check the settings of `make_patch`; those of `patch` are among them."""
-    rehearse(make_patch, _images(1), target=0, **settings)
+    check_by_calling(make_patch, _images(1), target=0, **settings)
 
 
-def rehearse_substitute(settings: Mapping[str, Any]) -> None:
+def check_substitute_values(settings: Mapping[str, Any]) -> None:
     """Check the settings of `make_substitute` and of the attack on what it makes."""
     check_choice("attack", settings.get("attack", "fgsm"), TRANSFERRED)
     if settings.get("steps") is not None:
         check_integer("steps", settings["steps"], 1)
     check_flag("early_stop", settings.get("early_stop", True))
     making = {key: value for key, value in settings.items() if takes(make_substitute, key)}
-    rehearse(make_substitute, _images(SUBSTITUTE_SEEDS), classes=2, **making)
+    check_by_calling(make_substitute, _images(SUBSTITUTE_SEEDS), classes=2, **making)
 
 
 # Preparations -----------------------------------------------------------------------------------------------
@@ -217,11 +217,11 @@ CATALOGUE: dict[str, Entry] = {
     "patch": Entry(
         patch, (0.0, 0.02, 0.05, 0.1, 0.2), "share of the image that the patch covers", largest=LARGEST_DISC,
         needs_target=True,
-        make=make_patch, prepare=prepare_patch, rehearse=rehearse_patch,
+        make=make_patch, prepare=prepare_patch, check_values=check_patch_values,
     ),
     "substitute": Entry(
         substitute_by_name, (0.0, 0.1, 0.2, 0.3), PIXEL, takes_target=False, make=make_substitute,
-        prepare=prepare_substitute, rehearse=rehearse_substitute,
+        prepare=prepare_substitute, check_values=check_substitute_values,
     ),
 }  # fmt: skip
 
@@ -269,10 +269,10 @@ def checked(name: str, settings: Mapping[str, Any], target: int | None = None) -
         raise ValueError(f"{name} has no target; leave it out")
     settings = plain_values(settings)
     settings = {key: _truth(key, value) if isinstance(known[key], bool) else value for key, value in settings.items()}
-    if entry.rehearse:
-        entry.rehearse(settings)
+    if entry.check_values:
+        entry.check_values(settings)
     else:
-        rehearse(entry.attack, _images(1), [0], **at_epsilon(settings, entry.epsilons[-1]))
+        check_by_calling(entry.attack, _images(1), [0], **at_epsilon(settings, entry.epsilons[-1]))
     return settings
 
 

@@ -126,7 +126,7 @@ class EvolveRequest(NetworkRequest):
         return {name: value for name, value in settings if (name, value) != ("encoding", "gradient")}
 
     def check(self) -> None:
-        from rawcnn.attacks.catalogue import keywords, rehearse
+        from rawcnn.attacks.catalogue import check_by_calling, keywords
         from rawcnn.attacks.evolution import ENCODINGS
 
         super().check()
@@ -139,7 +139,7 @@ class EvolveRequest(NetworkRequest):
             raise ValueError(
                 f"evolve has no setting {', '.join(unknown)}; with encoding={self.encoding} they are {listed}"
             )
-        rehearse(self.method(), **self.method_settings())
+        check_by_calling(self.method(), **self.method_settings())
 
     def settings(self, network: Any = None) -> dict[str, Any]:
         return {

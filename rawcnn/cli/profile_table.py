@@ -40,7 +40,7 @@ def layer_rows(profile: Profile, measurement: Measurement | None = None) -> list
 
 
 def _static_cells(layer: dict) -> list[object]:
-    from rawcnn.explain.kinds import NAMES
+    from rawcnn.nn.kinds import NAMES
 
     return [
         layer["name"],

@@ -67,13 +67,13 @@ import numpy as np
 import kernels
 from rawcnn.explain import kernel_source
 from rawcnn.explain.embedding import Piece, embed, whole
-from rawcnn.explain.kinds import NAMES
 from rawcnn.explain.recording import GRADIENT, IMAGES, LOSS, Recording, enclosing_function
 from rawcnn.explain.selection import Selection, image_pieces
 from rawcnn.explain.source import short_name, source_of
 from rawcnn.explain.statistics import counts, statistics
 from rawcnn.explain.units import as_map, map_shape, plain_settings
 from rawcnn.nn.backpropagation import PREPROCESSED, Applied
+from rawcnn.nn.kinds import NAMES
 from rawcnn.nn.preprocessing import COEFFICIENTS
 from rawcnn.nn.weight_decay import with_weight_decay
 from rawcnn.optim.optimizers import UPDATE_RULES, global_norm

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def html(network: Network) -> str:
     """Return a row for each operation of inference."""
-    from rawcnn.explain.kinds import NAMES
+    from rawcnn.nn.kinds import NAMES
 
     header = ("operation", "kind", "reads", "output", "parameters", "MACs", "receptive field")
     rows = (

@@ -22,7 +22,7 @@ def text(profile: Profile) -> str:
 
 def html(profile: Profile) -> str:
     """Return a row for each operation, and the totals below."""
-    from rawcnn.explain.kinds import NAMES
+    from rawcnn.nn.kinds import NAMES
 
     header = ("operation", "kind", "output", "parameters", "MACs", "FLOPs forward", "FLOPs backward", "receptive field")
     rows = (

@@ -66,7 +66,7 @@ def _panels(
 
 def roofline(profile: Profile, measurement: Measurement) -> Figure:
     """Draw each layer's FLOP/s against its intensity, and the machine's two limits. Areas are shares of the time."""
-    from rawcnn.explain.kinds import NAMES
+    from rawcnn.nn.kinds import NAMES
 
     machine = measurement.machine
     intensities = {row["name"]: row["intensity"] for row in profile.rows}

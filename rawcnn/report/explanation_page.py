@@ -22,8 +22,8 @@ import numpy as np
 from markupsafe import Markup
 
 from rawcnn.explain.explanation import Explanation
-from rawcnn.explain.kinds import NAMES
 from rawcnn.explain.units import as_map
+from rawcnn.nn.kinds import NAMES
 from rawcnn.report.data_uri import data_uri
 from rawcnn.report.folder import report_folder
 from rawcnn.report.html import read, render

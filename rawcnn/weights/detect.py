@@ -78,8 +78,8 @@ def detect_scheme(network: Network, names: Iterable[str]) -> Scheme:
         )
     found = detect_format(names)
     if found == "rawcnn":
-        own = {path: plain(path, p.shape) for path, p in network.complete.parameters.items()}
-        return Scheme.of(network, found, own)
+        sources = {path: plain(path, p.shape) for path, p in network.complete.parameters.items()}
+        return Scheme.of(network, found, sources)
     if found == "":
         some = ", ".join(names[:3]) or "none at all"
         raise ValueError(f"its names follow no known scheme ({some}); expected rawcnn's, Keras's or PyTorch's")

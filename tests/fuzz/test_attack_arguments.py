@@ -16,7 +16,7 @@ import rawcnn
 from rawcnn import attacks
 from rawcnn.attacks.adversarial_patch import Patch
 from rawcnn.attacks.black_box import RECIPE
-from rawcnn.attacks.catalogue import CATALOGUE, Asked, Rehearsal
+from rawcnn.attacks.catalogue import CATALOGUE, PlaceholderNetwork, SettingsAccepted
 from rawcnn.data import DataSet
 from rawcnn.data.dataset import Split
 from rawcnn.nn.network import Network
@@ -306,8 +306,8 @@ def test_a_data_set_of_other_classes_is_refused_before_the_work(monkeypatch):
     data = DataSet("four", tuple("abcd"), (8, 8), {"test": Split(labels, images), "train": Split(labels, images)})
 
     def run(asked, *arguments, **settings):
-        assert isinstance(asked, Rehearsal), "the network runs"
-        raise Asked
+        assert isinstance(asked, PlaceholderNetwork), "the network runs"
+        raise SettingsAccepted
 
     monkeypatch.setattr("rawcnn.attacks.problem.run_compiled", run)
     for call in (

@@ -16,7 +16,7 @@ import pytest
 
 import rawcnn
 from rawcnn.attacks import study
-from rawcnn.attacks.catalogue import CATALOGUE, Rehearsal
+from rawcnn.attacks.catalogue import CATALOGUE, PlaceholderNetwork
 from rawcnn.evaluation.accuracy import evaluate
 from rawcnn.evaluation.multicrop import evaluate_views
 from rawcnn.files.journal import Journal
@@ -279,7 +279,7 @@ def _counted(attack, calls):
 
     @wraps(attack)
     def counted(network, *inputs, **settings):
-        if not isinstance(network, Rehearsal):
+        if not isinstance(network, PlaceholderNetwork):
             calls.append(settings)
         return attack(network, *inputs, **settings)
 

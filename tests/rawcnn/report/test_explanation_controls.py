@@ -13,8 +13,8 @@ import pytest
 
 from kernels.geometry import pair
 from rawcnn.explain.kernel_source import equation
-from rawcnn.explain.kinds import NAMES
 from rawcnn.nn.backpropagation import GRADIENT_RULES
+from rawcnn.nn.kinds import NAMES
 from rawcnn.nn.layers import conv, dense, max_pool, residual_sum
 from rawcnn.nn.network import Network
 from tests import references
