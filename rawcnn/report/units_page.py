@@ -9,7 +9,7 @@ import numpy as np
 from rawcnn.report.data_uri import data_uri
 from rawcnn.report.html import render
 from rawcnn.visualize.dataset_examples import TopInput
-from rawcnn.visualize.pictures import diverging, draw_box, enlarge
+from rawcnn.visualize.pictures import diverging, draw_box, enlarge, scale_to
 from rawcnn.visualize.unit_summary import Unit
 
 SHOWN = 96  # pixels: the longer side of a small picture is enlarged to about this, by a whole factor
@@ -56,7 +56,7 @@ def _row(unit: Unit) -> dict[str, object]:
 
 def _input(top: TopInput) -> dict[str, str]:
     height, width = top.image.shape[:2]
-    scale = _factor(top.image)
+    scale = scale_to(top.image, SHOWN)
     large = enlarge(top.image, scale)
     if top.box != (0, 0, height, width):
         y0, x0, y1, x1 = (scale * edge for edge in top.box)
@@ -64,12 +64,8 @@ def _input(top: TopInput) -> dict[str, str]:
     return {"picture": data_uri(large), "label": f"image {top.index}: {top.activation:.3g}"}
 
 
-def _factor(pixels: np.ndarray) -> int:
-    return max(1, round(SHOWN / max(pixels.shape[:2])))
-
-
 def _shown(pixels: np.ndarray) -> str:
-    return data_uri(pixels, _factor(pixels))
+    return data_uri(pixels, scale_to(pixels, SHOWN))
 
 
 def _histogram(counts: np.ndarray) -> list[dict[str, float]]:

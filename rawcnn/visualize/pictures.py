@@ -109,6 +109,11 @@ def enlarge(image, scale: int) -> np.ndarray:
     return picture(image).repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def scale_to(image: np.ndarray, side: int) -> int:
+    """Return the whole number that brings the longer side of an image [H,W,3] nearest to `side` pixels; at least 1."""
+    return max(1, round(side / max(image.shape[:2])))
+
+
 def fit(image, size: Size, background: float = 1.0) -> np.ndarray:
     """Place a picture in the middle of a frame: enlarged by a whole factor, or averaged to a smaller size.
 

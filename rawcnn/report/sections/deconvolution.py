@@ -15,6 +15,7 @@ from rawcnn.report.pooled import has_switches
 from rawcnn.visualize import TopInput, deconvolve, diverging, enlarge
 from rawcnn.visualize.deconvolution import METHODS
 from rawcnn.visualize.layer_maps import Box, operation_at_size
+from rawcnn.visualize.pictures import scale_to
 
 SHOWN = 96  # pixels: small images are enlarged to about this
 TITLES = {"deconvnet": "deconvnet", "guided": "guided backpropagation", "gradient": "gradient"}
@@ -142,7 +143,7 @@ def _signed(picture: np.ndarray, gray: bool) -> np.ndarray:
 
 
 def _large(picture: np.ndarray) -> np.ndarray:
-    return enlarge(picture, max(1, round(SHOWN / max(picture.shape[:2]))))
+    return enlarge(picture, scale_to(picture, SHOWN))
 
 
 # What a deconvnet cannot show ------------------------------------------------------------------------------------

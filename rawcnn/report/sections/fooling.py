@@ -28,6 +28,7 @@ from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Gallery, Section, Strip, Strips, Sum, Sums, Table, Text
 from rawcnn.report.sections.adversarial import EPSILONS, Series
+from rawcnn.visualize.pictures import enlarge, scale_to
 
 GENERATIONS = {"direct": 200, "cppn": 150}
 SEEDS = 100  # test images that the substitute's training begins with; the other test images are attacked
@@ -130,7 +131,7 @@ def unrecognizable(found: Fooled, labels: Sequence[str], album: Album) -> Sectio
     strips = []
     meanings = {"direct": "a value for each pixel", "cppn": "drawn by small graphs of sines, Gaussians and lines"}
     for encoding, images in found.evolved.items():
-        pictures = [_larger(image) for image in images.images]
+        pictures = [enlarge(image, scale_to(image, SIDE)) for image in images.images]
         tile = album.strip(f"evolved-{encoding}", pictures, alt=f"Ten evolved images, {meanings[encoding]}")
         confidence = f"median confidence {np.median(images.confidences):.1%}"
         detail = f"{len(images.history)} generations, {confidence}"
@@ -288,9 +289,3 @@ def turned(found: Fooled, labels: Sequence[str], album: Album) -> Section:
             ),
         ),
     )
-
-
-def _larger(image: np.ndarray) -> np.ndarray:
-    """Enlarge a picture [H,W,3] to about SIDE pixels by repeating its pixels."""
-    times = max(1, SIDE // max(image.shape[:2]))
-    return image.repeat(times, axis=0).repeat(times, axis=1)

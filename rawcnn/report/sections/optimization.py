@@ -12,6 +12,7 @@ from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Section, Strip, Strips, Text
 from rawcnn.visualize import Optimized, compare, enlarge, fit, noise_ratios, objectives, optimize
+from rawcnn.visualize.pictures import scale_to
 from rawcnn.visualize.progress import equal_part
 from rawcnn.visualize.regularization import COMPARED, ROBUST, STILL
 
@@ -219,4 +220,4 @@ def direction(direction: Direction, album: Album) -> Section:
 
 
 def _large(picture: np.ndarray) -> np.ndarray:
-    return enlarge(picture, max(1, round(SHOWN / max(picture.shape[:2]))))
+    return enlarge(picture, scale_to(picture, SHOWN))

@@ -14,6 +14,7 @@ from rawcnn.nn.network import Network
 from rawcnn.report.album import Album
 from rawcnn.report.page import Section, Strip, Strips, Text
 from rawcnn.visualize import TopInput, draw_box, enlarge, top_inputs
+from rawcnn.visualize.pictures import scale_to
 
 COUNT = 6  # inputs for each channel
 CHANNELS = 4  # channels that are shown of each layer
@@ -103,7 +104,7 @@ def _strips(tops: TopInputs, layer: str, network: Network, data: DataSet, labels
 def _framed(top: TopInput) -> np.ndarray:
     """Enlarge the image, and draw a frame around the receptive field if it is smaller than the image."""
     height, width = top.image.shape[:2]
-    factor = max(1, round(SIDE / max(height, width)))
+    factor = scale_to(top.image, SIDE)
     large = enlarge(top.image, factor)
     if top.box == (0, 0, height, width):
         return large
